@@ -1,0 +1,1 @@
+"""What is inside a distribution fileset: ``.mdc`` documents, dirinfo, dbinfo, archives. No HTTP here."""

@@ -1,0 +1,1 @@
+"""The Data Store protocol: listings, client, server. It knows nothing of mirrors."""

@@ -1,0 +1,217 @@
+"""Listings: the ``index.txt`` of the root, of a product and of a fileset (protocol notes, "Listings").
+
+Rules of the protocol, kept apart from network and disk:
+
+* A listing is valid only if it has its ``#`` line with the expected first column. Anything else,
+  whatever the status code, means that the server could not answer; never that there is nothing.
+* Every row ends in ``|``; a last row without it was cut off on its way here.
+* A ``#`` line whose first column is the expected one puts new columns in force for the rows below.
+* Rows may be shorter than the header; further columns are kept by name; unknown types are kept.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+
+from pipeline.errors import ContentMismatch, HostileName, ServerUnavailable
+from pipeline.names import checked_segment
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_SHOWN = 120
+
+
+class Level(Enum):
+    """The three listings: name of the first column, and how many columns a row must have."""
+
+    PRODUCTS = ("productID", 5)
+    FILESETS = ("filesetID", 3)
+    FILES = ("fileID", 4)
+
+    def __init__(self, first_column: str, required: int) -> None:
+        self.first_column = first_column
+        self.required = required
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRow:
+    """One product of the root listing; ``most_recent`` is None for an empty product."""
+
+    name: str
+    most_recent: str | None
+    registered: str
+    type: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilesetRow:
+    """One fileset of a product listing.
+
+    ``registered`` is UTC as the server writes it (``2009-07-29T03:02:13Z``). ``columns`` are the names
+    in force for this row, as ``fields`` are its values, both from the first column on.
+    """
+
+    name: str
+    registered: str
+    type: str
+    columns: tuple[str, ...] = field(repr=False)
+    fields: tuple[str, ...] = field(repr=False)
+
+    def column(self, name: str) -> str | None:
+        """The value of the column of that name; None where the row has none, or ``null``."""
+        for column, value in zip(self.columns, self.fields, strict=False):
+            if column == name:
+                return None if value == "null" else value
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """One file of a fileset listing: size in bytes, ``md5`` None when the server publishes none."""
+
+    name: str
+    bytes: int
+    md5: str | None
+    type: str
+    extra: dict[str, str]
+
+    @property
+    def component(self) -> str | None:
+        """The component that the file belongs to, as its listing says."""
+        return self.extra.get("component")
+
+
+def read_products(body: bytes, source: str) -> list[ProductRow]:
+    """The products of a root listing. Raises ServerUnavailable when it is not a valid listing."""
+    return [
+        ProductRow(fields[0], None if fields[1] == "none" else fields[1], fields[2], fields[3], fields[4])
+        for _, fields in _rows(body, Level.PRODUCTS, source)
+    ]
+
+
+def read_filesets(body: bytes, source: str) -> list[FilesetRow]:
+    """The filesets of a product listing, oldest registration first.
+
+    Raises ServerUnavailable when it is not a valid listing, or lists one name twice.
+    """
+    rows = [
+        FilesetRow(fields[0], fields[1], fields[2], columns, fields)
+        for columns, fields in _rows(body, Level.FILESETS, source)
+    ]
+    _refuse_repeats((row.name for row in rows), source, ServerUnavailable)
+    return rows
+
+
+def read_files(body: bytes, source: str) -> list[FileRow]:
+    """The files of a fileset listing.
+
+    Raises ServerUnavailable when it is not a valid listing, ContentMismatch when a row makes no sense
+    (a size that is no number, an md5 that is no md5, a file listed twice).
+    """
+    rows = [_file_row(columns, fields, source) for columns, fields in _rows(body, Level.FILES, source)]
+    _refuse_repeats((row.name for row in rows), source, ContentMismatch)
+    return rows
+
+
+def write_filesets(rows: Iterable[FilesetRow]) -> bytes:
+    """The rows as a product listing; a ``#`` line wherever the columns change."""
+    lines: list[str] = []
+    columns: tuple[str, ...] = ()
+    for row in rows:
+        if row.columns != columns:
+            columns = row.columns
+            lines.append("# " + "".join(f"{column}|" for column in columns))
+        lines.append("".join(f"{value}|" for value in row.fields))
+    if not lines:
+        lines.append("# filesetID|time registered|type|")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def registered_time(registered: str) -> datetime | None:
+    """The registration time of a row as UTC; None when the server's text is not a time."""
+    try:
+        return datetime.strptime(registered, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _rows(body: bytes, level: Level, source: str) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Pairs of the columns in force and the fields of a row."""
+    columns: tuple[str, ...] | None = None
+    for number, line in enumerate(_text(body, source).split("\n"), start=1):
+        line = line.strip(" \t\r")
+        if not line:
+            continue
+        if line.startswith("#"):
+            columns = _header(line, level) or columns
+            continue
+        if columns is None:
+            break
+        yield columns, _fields(line, level, f"{source}, line {number}")
+    if columns is None:
+        raise ServerUnavailable(
+            f"{source}: expected a listing with a '# {level.first_column} |…' line, got {_excerpt(body)}. "
+            "The server could not answer; nothing is changed here, and the next run asks again."
+        )
+
+
+def _text(body: bytes, source: str) -> str:
+    try:
+        return body.decode("ascii")
+    except UnicodeDecodeError:
+        raise ServerUnavailable(
+            f"{source}: expected a listing of ASCII text, got {_excerpt(body)}. The next run asks again."
+        ) from None
+
+
+def _header(line: str, level: Level) -> tuple[str, ...] | None:
+    columns = tuple(column.strip() for column in line.lstrip("#").strip().removesuffix("|").split("|"))
+    return columns if columns[0] == level.first_column and len(columns) >= level.required else None
+
+
+def _fields(line: str, level: Level, where: str) -> tuple[str, ...]:
+    if not line.endswith("|"):
+        raise ServerUnavailable(
+            f"{where}: every row ends in '|', this one is cut off: {line[-_SHOWN:]!r}. "
+            "The next run asks again."
+        )
+    fields = tuple(value.strip() for value in line[:-1].split("|"))
+    if len(fields) < level.required:
+        raise ServerUnavailable(
+            f"{where}: expected at least {level.required} fields, got {len(fields)}: {line[:_SHOWN]!r}. "
+            "The next run asks again."
+        )
+    return fields
+
+
+def _file_row(columns: tuple[str, ...], fields: tuple[str, ...], source: str) -> FileRow:
+    name, size, md5, kind = fields[:4]
+    if not (size.isascii() and size.isdigit() and len(size) < 20):
+        raise ContentMismatch(f"{source}: expected a size in bytes for file {name!r}, got {size!r}")
+    if md5 and not _MD5.fullmatch(md5):
+        raise ContentMismatch(f"{source}: expected an md5 of 32 hex digits for file {name!r}, got {md5!r}")
+    return FileRow(name, int(size), md5 or None, kind, dict(zip(columns[4:], fields[4:], strict=False)))
+
+
+def _refuse_repeats(names: Iterable[str], source: str, error: type[Exception]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise error(f"{source}: {name!r} is listed twice; expected each name once")
+        seen.add(name)
+
+
+def _excerpt(body: bytes) -> str:
+    text = body[:_SHOWN].decode("ascii", "backslashreplace").strip()
+    return f"{text!r}{'…' if len(body) > _SHOWN else ''}" if text else "an empty body"
+
+
+def has_usable_name(row: FilesetRow, product: str) -> bool:
+    """Whether the fileset's name may become a path here."""
+    try:
+        checked_segment(row.name, f"fileset of product {product}")
+    except HostileName:
+        return False
+    return True

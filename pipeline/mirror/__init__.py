@@ -1,0 +1,1 @@
+"""What is on disk: layout, markers, publishing, failures, status."""

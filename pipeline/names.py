@@ -1,0 +1,41 @@
+"""Which names from outside may become paths here (protocol notes, "Names").
+
+Product, fileset, file and component names are single path segments of the protocol's characters:
+letters, digits and ``- + _ . : space``. ``destdir`` and component folders are relative paths of
+such segments. Everything else is hostile.
+"""
+
+import re
+
+from pipeline.errors import HostileName
+
+MAX_SEGMENT_BYTES = 255
+_SEGMENT = re.compile(r"[A-Za-z0-9\-+_.: ]+", re.ASCII)
+
+
+def checked_segment(name: str, what: str) -> str:
+    """``name`` itself when it may be one path segment.
+
+    ``what`` says in words what the name is of, for the message (``"file of fileset X"``).
+    Raises HostileName, showing the name escaped.
+    """
+    if len(name) > MAX_SEGMENT_BYTES:
+        raise HostileName(
+            f"{what}: a name has at most {MAX_SEGMENT_BYTES} bytes, this one has {len(name)}: {name[:40]!r}…"
+        )
+    if name in {".", ".."} or name != name.strip(" ") or not _SEGMENT.fullmatch(name):
+        raise HostileName(
+            f"{what}: expected letters, digits and '- + _ . : space', not '.' or '..', got {name!r}"
+        )
+    return name
+
+
+def checked_relative_path(path: str, what: str) -> str:
+    """``path`` without ``./`` and trailing slashes, when it stays below where it is put.
+
+    Raises HostileName for an absolute path, an empty one, ``..`` or a segment that is not allowed.
+    """
+    segments = [segment for segment in path.split("/") if segment not in {"", "."}]
+    if path.startswith("/") or not segments:
+        raise HostileName(f"{what}: expected a relative path, got {path!r}")
+    return "/".join(checked_segment(segment, what) for segment in segments)
