@@ -1,0 +1,49 @@
+"""``python -m pipeline.datastore``: serve a folder tree, or a mirror, as a Data Store."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.datastore.server import create_app, run
+from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code."""
+    asked = _parser().parse_args(arguments)
+    folder = asked.store or asked.mirror
+    if not folder.is_dir():
+        print(f"Nothing to serve: expected a folder at {folder}. Nothing was started.", file=sys.stderr)
+        return EXIT_SETTINGS_OR_BUG
+    app = create_app(asked.store, mirror=asked.mirror, hidden=asked.hidden, request_log=asked.request_log)
+    try:
+        run(app, host=asked.host, port=asked.port)
+    except OSError as error:
+        print(f"Cannot listen on {asked.host} port {asked.port}: {error.strerror}.", file=sys.stderr)
+        return EXIT_SETTINGS_OR_BUG
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.datastore", description=__doc__.split(": ", 1)[1]
+    )
+    tree = parser.add_mutually_exclusive_group(required=True)
+    tree.add_argument("--store", type=Path, metavar="FOLDER", help="tree PRODUCT/FILESET/{index.txt,files}")
+    tree.add_argument("--mirror", type=Path, metavar="ROOT", help="root folder of a mirror")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="0: a free one (default: %(default)s)")
+    parser.add_argument(
+        "--hidden",
+        action="append",
+        default=[],
+        metavar="PRODUCT",
+        help="serve it but do not list it; repeatable",
+    )
+    parser.add_argument("--request-log", type=Path, metavar="FILE", help="append a line for each request")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
