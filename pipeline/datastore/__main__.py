@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.datastore.habits import NAMED, named
 from pipeline.datastore.server import create_app, run
-from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG
+from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, SettingsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,9 +17,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not folder.is_dir():
         print(f"Nothing to serve: expected a folder at {folder}. Nothing was started.", file=sys.stderr)
         return EXIT_SETTINGS_OR_BUG
-    app = create_app(asked.store, mirror=asked.mirror, hidden=asked.hidden, request_log=asked.request_log)
     try:
+        app = create_app(
+            asked.store,
+            mirror=asked.mirror,
+            hidden=asked.hidden,
+            habits=[named(habit) for habit in asked.habit],
+            request_log=asked.request_log,
+        )
         run(app, host=asked.host, port=asked.port)
+    except SettingsError as error:
+        print(f"{error}. Nothing was started.", file=sys.stderr)
+        return EXIT_SETTINGS_OR_BUG
     except OSError as error:
         print(f"Cannot listen on {asked.host} port {asked.port}: {error.strerror}.", file=sys.stderr)
         return EXIT_SETTINGS_OR_BUG
@@ -42,6 +52,14 @@ def _parser() -> argparse.ArgumentParser:
         help="serve it but do not list it; repeatable",
     )
     parser.add_argument("--request-log", type=Path, metavar="FILE", help="append a line for each request")
+    parser.add_argument(
+        "--habit",
+        action="append",
+        default=[],
+        metavar="NAME[=TARGET]",
+        help="misbehave; repeatable; TARGET is listings, files, everything or a pattern like '*/index.txt'; "
+        f"NAME is one of {', '.join(NAMED)}",
+    )
     return parser
 
 

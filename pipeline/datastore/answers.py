@@ -16,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from starlette.datastructures import Headers
-from starlette.types import Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from pipeline import __version__
 
@@ -50,7 +50,20 @@ _REASONS = {
     HTTPStatus.FORBIDDEN: "You don't have permission to access this resource.",
 }
 
+TRANSPORT = "pipeline.transport"
+"""The ASGI extension under which an application finds the ``asyncio.Transport`` of its connection."""
+
 Fields = list[tuple[str, str]]
+
+
+class ClientGone(Exception):
+    """The connection is closed: nothing more can be sent on it."""
+
+
+async def disconnected(receive: Receive) -> None:
+    """Wait until the connection is closed."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def answer(send: Send, status: int, fields: Fields, body: bytes = b"") -> None:
@@ -183,7 +196,7 @@ def _seconds(date: str | None) -> float | None:
 
 
 async def _begin(send: Send, status: int, fields: Fields) -> None:
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in [_SERVER, *fields]]
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in [_SERVER, *fields]]
     await send({"type": "http.response.start", "status": int(status), "headers": raw})
 
 

@@ -24,18 +24,19 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pipeline.datastore.answers import answer_error, answer_file, answer_listing
+from pipeline.datastore.answers import (
+    TRANSPORT,
+    ClientGone,
+    answer_error,
+    answer_file,
+    answer_listing,
+    disconnected,
+)
+from pipeline.datastore.habits import Habit
 from pipeline.datastore.store import MirrorStore, Store
-
-TRANSPORT = "pipeline.transport"
-"""The ASGI extension under which an application finds the ``asyncio.Transport`` of its connection."""
 
 _KEEP_ALIVE_SECONDS = 15
 _DRAIN_SECONDS = 1
-
-
-class ClientGone(Exception):
-    """The connection is closed: nothing more can be sent on it."""
 
 
 @dataclass
@@ -98,17 +99,26 @@ class Traffic:
 
 
 class DataStore:
-    """The ASGI application. ``traffic`` tells what was asked of it."""
+    """The ASGI application. ``traffic`` tells what was asked of it; ``habits`` may be changed at any time."""
 
-    def __init__(self, store: Store, prefix: str, traffic: Traffic) -> None:
+    def __init__(self, store: Store, prefix: str, habits: Iterable[Habit], traffic: Traffic) -> None:
         self.prefix = prefix
+        self.habits = list(habits)
         self.traffic = traffic
         self._store = store
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        with self.traffic.request(scope) as entry, contextlib.suppress(ClientGone):
-            await self._answer(scope, receive, _recording(entry, scope, send))
+        with self.traffic.request(scope) as entry:
+            try:
+                await self._with_habits(scope)(scope, receive, _recording(entry, scope, send))
+            except ClientGone:
+                await disconnected(receive)
+
+    def _with_habits(self, scope: Scope) -> ASGIApp:
+        path = "/".join(_segments(scope["raw_path"], self.prefix) or [])
+        claimed = [habit for habit in self.habits if habit.claims(path)]
+        return functools.reduce(lambda app, habit: habit.around(app), claimed, self._answer)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         segments = _segments(scope["raw_path"], self.prefix)
@@ -159,16 +169,18 @@ def create_app(
     mirror: Path | None = None,
     hidden: Iterable[str] = (),
     prefix: str = "/ds",
+    habits: Iterable[Habit] = (),
     request_log: Path | None = None,
 ) -> DataStore:
     """The application that serves a publisher's tree, or a mirror by its root folder, below ``prefix``.
 
-    ``hidden`` products are absent from the root listing. ``request_log`` gets one line for each request.
+    ``hidden`` products are absent from the root listing. ``habits`` are applied in their order, the first one
+    nearest to the true answer. ``request_log`` gets one line for each request.
     """
     if (store is None) == (mirror is None):
         raise ValueError("expected a store or a mirror to serve, and only one of them")
     tree = Store(store, hidden) if store is not None else MirrorStore(mirror, hidden)
-    return DataStore(tree, prefix.rstrip("/"), Traffic(request_log))
+    return DataStore(tree, prefix.rstrip("/"), habits, Traffic(request_log))
 
 
 class RunningServer:
@@ -189,6 +201,11 @@ class RunningServer:
     def url(self) -> str:
         """The base URL of the Data Store, with its prefix and without a slash at the end."""
         return _url(self._address, self.app)
+
+    @property
+    def habits(self) -> list[Habit]:
+        """The habits in force; append to the list, or clear it."""
+        return self.app.habits
 
     @property
     def requests(self) -> list[LoggedRequest]:

@@ -1,0 +1,483 @@
+"""Bad habits of servers, on request, for the tests of whoever must bear them (protocol notes, "Answers").
+
+A habit is a small ASGI middleware for the requests that it matches, and stops after as many of them as it
+was told to. What HTTP has no words for (a reset, a body that is cut off or runs over its length) is done to
+the connection itself, so it happens on the wire as it does in life; ``server.serve`` provides for that.
+
+The target of a habit is ``listings`` (every ``index.txt``), ``files``, ``everything``, or a shell pattern for
+the path below the prefix, name by name: ``*/index.txt`` is the listing of every product and of nothing else.
+"""
+
+import asyncio
+import functools
+import gzip
+import itertools
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from http import HTTPStatus
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.datastore.answers import TRANSPORT, ClientGone, answer, answer_error, disconnected
+from pipeline.datastore.store import BROKEN_INCLUDE
+from pipeline.errors import SettingsError
+
+LISTINGS = "listings"
+FILES = "files"
+EVERYTHING = "everything"
+
+_PRODUCT_LISTINGS = "*/index.txt"
+_FILESET_LISTINGS = "*/*/index.txt"
+_FILLER = bytes(1 << 16)
+_DATABASE_DOWN = (
+    b"DBI connect('host=127.0.0.1;database=datastore','dsuser',...) failed: Can't connect to server on "
+    b"'127.0.0.1' (115) at /srv/ipp/ds-cgi/dsdbh.pm line 15.\nCannot connect to server\n\n"
+)
+_LOGIN_PAGE = b"<!DOCTYPE html><title>Log in</title><form><input name=user><input name=password></form>\n"
+
+Act = Callable[[Scope, Receive, Send, ASGIApp], Awaitable[None]]
+
+
+@dataclass
+class Habit:
+    """One way to misbehave, for the first ``times`` requests that match (None: all of them).
+
+    ``used`` counts the requests it was applied to.
+    """
+
+    act: Act
+    target: str
+    times: int | None = None
+    used: int = 0
+
+    def claims(self, path: str) -> bool:
+        """Whether this request, with its path below the prefix, is one to misbehave on; counts it if so."""
+        claimed = (self.times is None or self.used < self.times) and _matches(path, self.target)
+        self.used += claimed
+        return claimed
+
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """The application with this habit."""
+
+        async def misbehave(scope: Scope, receive: Receive, send: Send) -> None:
+            await self.act(scope, receive, send, app)
+
+        return misbehave
+
+
+def named(text: str) -> Habit:
+    """The habit of the form ``NAME`` or ``NAME=TARGET``. Raises SettingsError when no habit has that name."""
+    name, _, target = text.partition("=")
+    if name not in NAMED:
+        raise SettingsError(f"expected a habit out of {', '.join(sorted(NAMED))}, got {name!r}")
+    return NAMED[name](target=target) if target else NAMED[name]()
+
+
+# Answers in place of the true one.
+
+
+def says(
+    body: bytes, *, media_type: str = "text/plain", target: str = LISTINGS, times: int | None = None
+) -> Habit:
+    """Answers 200, chunked, with this body."""
+
+    async def act(_scope: Scope, _receive: Receive, send: Send, _app: ASGIApp) -> None:
+        await answer(send, HTTPStatus.OK, [("Content-Type", media_type)], body)
+
+    return Habit(act, target, times)
+
+
+def database_down(*, target: str = LISTINGS, times: int | None = None) -> Habit:
+    """Listings are an error message with status 200; files are still served."""
+    return says(_DATABASE_DOWN, target=target, times=times)
+
+
+def broken_include(*, target: str = LISTINGS, times: int | None = None) -> Habit:
+    """Listings are the include filter's error text with status 200."""
+    return says(BROKEN_INCLUDE, target=target, times=times)
+
+
+def empty_body(*, target: str = LISTINGS, times: int | None = None) -> Habit:
+    """Answers 200 with nothing."""
+    return says(b"", target=target, times=times)
+
+
+def login_page(*, target: str = LISTINGS, times: int | None = None) -> Habit:
+    """Answers 200 with the page of a proxy that wants a password."""
+    return says(_LOGIN_PAGE, media_type="text/html", target=target, times=times)
+
+
+def fails(
+    status: int, *, retry_after: str | None = None, target: str = LISTINGS, times: int | None = None
+) -> Habit:
+    """Answers with an error; ``retry_after`` is in seconds or an HTTP date."""
+    fields = [("Retry-After", retry_after)] if retry_after is not None else []
+
+    async def act(scope: Scope, _receive: Receive, send: Send, _app: ASGIApp) -> None:
+        await answer_error(scope, send, HTTPStatus(status), fields)
+
+    return Habit(act, target, times)
+
+
+def redirects(to: str | None = None, *, target: str = LISTINGS, times: int | None = None) -> Habit:
+    """Answers 302; ``to`` is a URL (of another host or scheme, say), None the request's own: a loop."""
+
+    async def act(scope: Scope, _receive: Receive, send: Send, _app: ASGIApp) -> None:
+        location = to if to is not None else scope["raw_path"].decode("latin-1")
+        await answer_error(scope, send, HTTPStatus.FOUND, [("Location", location)])
+
+    return Habit(act, target, times)
+
+
+# The true answer, changed as a whole.
+
+
+def edits(
+    edit: Callable[[bytes], bytes],
+    *,
+    fields: dict[str, str] | None = None,
+    target: str = LISTINGS,
+    times: int | None = None,
+) -> Habit:
+    """The whole body goes through ``edit``, and ``fields`` are set; a Content-Length is made to agree."""
+
+    async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
+        start: list[Message] = []
+        body = bytearray()
+
+        async def collect(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.append(message)
+            else:
+                body.extend(message.get("body", b""))
+
+        await app(scope, receive, collect)
+        edited = edit(bytes(body)) if body else b""
+        headers = MutableHeaders(raw=start[0]["headers"])
+        headers.update(fields or {})
+        if body and "content-length" in headers:
+            headers["content-length"] = str(len(edited))
+        await send(start[0])
+        await send({"type": "http.response.body", "body": edited})
+
+    return Habit(act, target, times)
+
+
+def hides_newest(*, target: str = _PRODUCT_LISTINGS, times: int | None = None) -> Habit:
+    """The last row is missing from the product's listing; the root still names it."""
+    return edits(_without_last_row, target=target, times=times)
+
+
+def cuts_row(*, target: str = LISTINGS, times: int | None = None) -> Habit:
+    """The listing ends properly as HTTP has it, but in the middle of its last row."""
+    return edits(_within_last_row, target=target, times=times)
+
+
+def flips_byte(*, target: str = FILES, times: int | None = None) -> Habit:
+    """One byte, in the middle of what is sent, has all its bits turned over."""
+    return edits(_with_flipped_byte, target=target, times=times)
+
+
+def compresses(*, target: str = FILES, times: int | None = None) -> Habit:
+    """Sends the body gzip-compressed, and says so in Content-Encoding."""
+    return edits(gzip.compress, fields={"Content-Encoding": "gzip"}, target=target, times=times)
+
+
+# The true answer, with another head.
+
+
+def changes_etag(*, target: str = FILES, times: int | None = None) -> Habit:
+    """The ETag is another one at each request."""
+    serial = itertools.count(1)
+    return _heads(lambda headers: headers.update({"etag": f'"{next(serial):x}"'}), target, times)
+
+
+def shifts_content_range(by: int = 1, *, target: str = FILES, times: int | None = None) -> Habit:
+    """A 206 says that its bytes begin ``by`` later than they do."""
+
+    def shift(headers: MutableHeaders) -> None:
+        if "content-range" in headers:
+            first, rest = headers["content-range"].removeprefix("bytes ").split("-", 1)
+            if first.isdigit():
+                headers["content-range"] = f"bytes {int(first) + by}-{rest}"
+
+    return _heads(shift, target, times)
+
+
+def ignores_range(*, target: str = FILES, times: int | None = None) -> Habit:
+    """Answers 200 with the whole file where a part of it was asked for."""
+
+    async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
+        headers = [field for field in scope["headers"] if field[0] != b"range"]
+        await app({**scope, "headers": headers}, receive, send)
+
+    return Habit(act, target, times)
+
+
+# Time.
+
+
+def delays(seconds: float = 1, *, target: str = EVERYTHING, times: int | None = None) -> Habit:
+    """Waits before it answers."""
+
+    async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
+        await _pause(seconds, receive)
+        await app(scope, receive, send)
+
+    return Habit(act, target, times)
+
+
+def throttles(bytes_per_second: int = 100_000, *, target: str = FILES, times: int | None = None) -> Habit:
+    """Sends the body no faster than this over each connection, in twenty pieces a second."""
+    piece = max(bytes_per_second // 20, 1)
+
+    def wrap(_scope: Scope, receive: Receive, send: Send) -> Send:
+        async def slowly(message: Message) -> None:
+            body = message.get("body", b"")
+            while len(body) > piece:
+                await send({"type": "http.response.body", "body": body[:piece], "more_body": True})
+                await _pause(piece / bytes_per_second, receive)
+                body = body[piece:]
+            await send({**message, "body": body} if body else message)
+            if message.get("more_body"):
+                await _pause(len(body) / bytes_per_second, receive)
+
+        return slowly
+
+    return _sends(wrap, target, times)
+
+
+def stalls(
+    seconds: float | None = None,
+    *,
+    after: int | None = None,
+    target: str = FILES,
+    times: int | None = None,
+) -> Habit:
+    """Sends ``after`` bytes of the body, then nothing for some seconds (None: for ever), then the rest.
+
+    ``after`` None is half of what is sent first, here and in ``hangs_up`` and ``resets``.
+    """
+
+    async def wait(_scope: Scope, receive: Receive) -> None:
+        await _pause(seconds, receive)
+
+    return _interrupts(wait, after, target, times)
+
+
+# The connection, broken.
+
+
+def hangs_up(*, after: int | None = None, target: str = FILES, times: int | None = None) -> Habit:
+    """Closes the connection after that much of the body: a short file, a chunked listing without its end."""
+
+    async def close(scope: Scope, _receive: Receive) -> None:
+        scope["extensions"][TRANSPORT].close()
+        raise ClientGone
+
+    return _interrupts(close, after, target, times)
+
+
+def resets(*, after: int | None = None, target: str = FILES, times: int | None = None) -> Habit:
+    """Resets the connection after that much of the body."""
+
+    async def reset(scope: Scope, _receive: Receive) -> None:
+        transport = scope["extensions"][TRANSPORT]
+        at_once = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        transport.abort()
+        raise ClientGone
+
+    return _interrupts(reset, after, target, times)
+
+
+def misstates_length(by: int = -1, *, target: str = FILES, times: int | None = None) -> Habit:
+    """Content-Length is the true one plus ``by``; all of the body is sent, then the connection closes."""
+
+    def wrap(scope: Scope, _receive: Receive, send: Send) -> Send:
+        return _Misstated(by, send, scope["extensions"][TRANSPORT])
+
+    return _sends(wrap, target, times)
+
+
+def runs_over(extra: bytes = _FILLER, *, target: str = FILES, times: int | None = None) -> Habit:
+    """Sends ``extra`` after the end of the body, then closes; Content-Length says nothing of it."""
+
+    def wrap(scope: Scope, _receive: Receive, send: Send) -> Send:
+        async def exceed(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                scope["extensions"][TRANSPORT].write(extra)
+                scope["extensions"][TRANSPORT].close()
+
+        return exceed
+
+    return _sends(wrap, target, times)
+
+
+def never_ends(*, target: str = FILES, times: int | None = None) -> Habit:
+    """Sends the body without a Content-Length, and zeros after it until the client hangs up."""
+
+    def wrap(_scope: Scope, _receive: Receive, send: Send) -> Send:
+        async def go_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                del MutableHeaders(raw=message["headers"])["content-length"]
+            ends = message["type"] == "http.response.body" and not message.get("more_body")
+            await send({**message, "more_body": True} if ends else message)
+            while ends:
+                await send({"type": "http.response.body", "body": _FILLER, "more_body": True})
+
+        return go_on
+
+    return _sends(wrap, target, times)
+
+
+NAMED: dict[str, Callable[..., Habit]] = {
+    "broken-include": broken_include,
+    "changes-etag": changes_etag,
+    "compresses": compresses,
+    "cuts-row": cuts_row,
+    "database-down": database_down,
+    "delays": delays,
+    "empty-body": empty_body,
+    "error": lambda target=LISTINGS: fails(500, target=target),
+    "file-forbidden": lambda target=FILES: fails(403, target=target),
+    "fileset-gone": lambda target=_FILESET_LISTINGS: fails(404, target=target),
+    "flips-byte": flips_byte,
+    "hangs-up": hangs_up,
+    "hides-newest": hides_newest,
+    "ignores-range": ignores_range,
+    "login-page": login_page,
+    "misstates-length": misstates_length,
+    "never-ends": never_ends,
+    "not-found": lambda target=LISTINGS: fails(404, target=target),
+    "redirects": redirects,
+    "resets": resets,
+    "runs-over": runs_over,
+    "shifts-content-range": shifts_content_range,
+    "stalls": stalls,
+    "throttles": throttles,
+    "too-many-requests": lambda target=EVERYTHING: fails(429, retry_after="1", target=target),
+    "unavailable": lambda target=EVERYTHING: fails(503, retry_after="1", target=target),
+}
+"""The habits that can be asked for by name, with their usual target and measure."""
+
+
+class _Misstated:
+    """``send`` with a wrong Content-Length, and with all the body nevertheless."""
+
+    def __init__(self, by: int, send: Send, transport: asyncio.Transport) -> None:
+        self._by = by
+        self._send = send
+        self._transport = transport
+        self._left = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(raw=message["headers"])
+            self._left = max(int(headers["content-length"]) + self._by, 0)
+            headers["content-length"] = str(self._left)
+            await self._send(message)
+            return
+        body = message.get("body", b"")
+        await self._send_declared(body[: self._left])
+        self._transport.write(body[self._left :])
+        self._left = max(self._left - len(body), 0)
+        if not message.get("more_body"):
+            self._transport.close()
+            raise ClientGone
+
+    async def _send_declared(self, body: bytes) -> None:
+        if self._left:
+            more = len(body) < self._left
+            await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+class _Interrupted:
+    """``send`` that waits for ``then`` once, after some bytes of the body."""
+
+    def __init__(self, after: int | None, then: Callable[[], Awaitable[None]], send: Send) -> None:
+        self._left = after
+        self._then = then
+        self._send = send
+        self._over = False
+
+    async def __call__(self, message: Message) -> None:
+        body = message.get("body", b"")
+        left = len(body) // 2 if self._left is None else self._left
+        if self._over or not body or left >= len(body):
+            self._left = self._left and left - len(body)
+            await self._send(message)
+            return
+        self._over = True
+        await self._send({"type": "http.response.body", "body": body[:left], "more_body": True})
+        await self._then()
+        await self._send({**message, "body": body[left:]})
+
+
+def _sends(wrap: Callable[[Scope, Receive, Send], Send], target: str, times: int | None) -> Habit:
+    async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
+        await app(scope, receive, wrap(scope, receive, send))
+
+    return Habit(act, target, times)
+
+
+def _heads(change: Callable[[MutableHeaders], None], target: str, times: int | None) -> Habit:
+    def wrap(_scope: Scope, _receive: Receive, send: Send) -> Send:
+        async def with_change(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                change(MutableHeaders(raw=message["headers"]))
+            await send(message)
+
+        return with_change
+
+    return _sends(wrap, target, times)
+
+
+def _interrupts(
+    then: Callable[[Scope, Receive], Awaitable[None]], after: int | None, target: str, times: int | None
+) -> Habit:
+    def wrap(scope: Scope, receive: Receive, send: Send) -> Send:
+        return _Interrupted(after, functools.partial(then, scope, receive), send)
+
+    return _sends(wrap, target, times)
+
+
+async def _pause(seconds: float | None, receive: Receive) -> None:
+    """Wait. Raises ClientGone when the client does not."""
+    try:
+        async with asyncio.timeout(seconds):
+            await disconnected(receive)
+    except TimeoutError:
+        return
+    raise ClientGone
+
+
+def _matches(path: str, target: str) -> bool:
+    names = path.split("/")
+    if target == EVERYTHING:
+        return True
+    if target in {LISTINGS, FILES}:
+        is_listing = names[-1] == "index.txt"
+        return is_listing if target == LISTINGS else len(names) == 3 and not is_listing
+    patterns = target.split("/")
+    return len(names) == len(patterns) and all(map(fnmatchcase, names, patterns))
+
+
+def _without_last_row(listing: bytes) -> bytes:
+    lines = listing.rstrip(b"\n").split(b"\n")
+    return b"\n".join(lines[:-1] if not lines[-1].startswith(b"#") else lines) + b"\n\n"
+
+
+def _within_last_row(listing: bytes) -> bytes:
+    whole = listing.rstrip(b"\n")
+    return whole[: (whole.rfind(b"\n") + 1 + len(whole)) // 2]
+
+
+def _with_flipped_byte(body: bytes) -> bytes:
+    middle = len(body) // 2
+    return body[:middle] + bytes([body[middle] ^ 0xFF]) + body[middle + 1 :]
