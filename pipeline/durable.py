@@ -3,8 +3,12 @@
 The order is always the same: data flushed to the disk, then renamed, then the folder flushed.
 """
 
+import ctypes
+import errno
 import os
+import shutil
 from collections.abc import Iterable
+from hashlib import md5
 from pathlib import Path
 
 
@@ -30,13 +34,31 @@ def make_folder(path: Path) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Put ``content`` at ``path``: a reader sees the old content or the new one, never a part."""
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name[:200]}.writing")
+    temporary = path.with_name(f".{md5(path.name.encode()).hexdigest()}.writing")
     with open(temporary, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
     flush_folder(path.parent)
+
+
+def publish_folder(new: Path, final: Path) -> None:
+    """Give the flushed folder ``new`` its final name in one step; the flushed name is then on the disk.
+
+    A folder that has the name already is exchanged for the new one, then removed. Only where the file
+    system cannot exchange (some network ones) is there a moment with neither.
+    """
+    make_folder(final.parent)
+    if not final.exists():
+        os.rename(new, final)
+    elif not _exchange(new, final):
+        aside = new.with_name(f"{new.name}.replaced")
+        os.rename(final, aside)
+        os.rename(new, final)
+        new = aside
+    flush_folder(final.parent)
+    shutil.rmtree(new, ignore_errors=True)
 
 
 def remove_files(paths: Iterable[Path]) -> None:
@@ -56,3 +78,21 @@ def _flush(path: Path, flags: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names atomically (Linux renameat2); False where that cannot be done."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}:
+        return False
+    raise OSError(code, os.strerror(code), str(other))

@@ -4,6 +4,10 @@ Every message says what was expected, what came, where it came from and what hap
 exit codes are those of ``docs/guide.md``; a run ends with the highest one that applies.
 """
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 EXIT_DONE = 0
 EXIT_ALREADY_RUNNING = 10
 EXIT_SERVER_UNAVAILABLE = 20
@@ -29,6 +33,15 @@ class ContentMismatch(MirrorError):
     """What came is not what was listed: wrong size, wrong md5, a file refused or missing."""
 
 
+class FilesFailed(MirrorError):
+    """Some files of a fileset could not be had: ``reasons`` by file name, in the listing's order."""
+
+    def __init__(self, reasons: "dict[str, MirrorError]") -> None:
+        first = str(next(iter(reasons.values())))
+        super().__init__(first if len(reasons) == 1 else f"{first} ({len(reasons)} files failed in all)")
+        self.reasons = reasons
+
+
 class BundleUnusable(MirrorError):
     """A bundle or its description cannot be used: dirinfo, dbinfo, archive, path."""
 
@@ -51,3 +64,27 @@ class SettingsError(MirrorError):
     """A setting is wrong; nothing was started."""
 
     exit_code = EXIT_SETTINGS_OR_BUG
+
+
+_WHAT_TO_DO = {
+    errno.ENOSPC: "The disk is full: make room",
+    errno.EDQUOT: "The quota is used up: make room or have it raised",
+    errno.EACCES: "Give the user that runs the mirror the right to write there",
+    errno.EPERM: "Give the user that runs the mirror the right to do that",
+    errno.EROFS: "The file system is read-only: mount it for writing",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n) or lower source.connections",
+    errno.ENAMETOOLONG: "The file system of mirror.root takes no names that long: use another one",
+}
+
+
+@contextmanager
+def machine_faults(doing: str) -> Iterator[None]:
+    """Turn an OSError inside into a MachineFault that says what was being done and what would help."""
+    try:
+        yield
+    except OSError as error:
+        advice = _WHAT_TO_DO.get(error.errno or 0, "See what is wrong with this machine")
+        place = f" at {error.filename}" if error.filename else ""
+        raise MachineFault(
+            f"{doing}: {error.strerror or error}{place}. {advice}; the next run tries again."
+        ) from error

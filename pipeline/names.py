@@ -39,3 +39,18 @@ def checked_relative_path(path: str, what: str) -> str:
     if path.startswith("/") or not segments:
         raise HostileName(f"{what}: expected a relative path, got {path!r}")
     return "/".join(checked_segment(segment, what) for segment in segments)
+
+
+def checked_member_path(path: str, what: str) -> str:
+    """The name of an archive member without ``./``: any printable text that stays below its folder.
+
+    Raises HostileName for an absolute path, ``..``, control characters, undecodable bytes or a segment
+    of more than 255 bytes.
+    """
+    segments = [segment for segment in path.split("/") if segment not in {"", "."}]
+    if path.startswith("/") or ".." in segments or not segments:
+        raise HostileName(f"{what}: expected a relative path that stays in its folder, got {path!r}")
+    for segment in segments:
+        if not segment.isprintable() or len(segment.encode(errors="surrogateescape")) > MAX_SEGMENT_BYTES:
+            raise HostileName(f"{what}: expected printable names of at most 255 bytes, got {path[:300]!r}")
+    return "/".join(segments)

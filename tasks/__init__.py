@@ -1,1 +1,11 @@
-"""The Luigi tasks of the mirror."""
+"""The Luigi tasks of the mirror: ``luigi --module tasks UpdateMirror``.
+
+Importing this package makes the ``luigi`` command use ``MirrorWorker``.
+"""
+
+from tasks.update import DiscoverProduct, DownloadFileset, ExtractFileset, UpdateMirror, UpdateProduct
+from tasks.worker import use_mirror_worker
+
+__all__ = ["DiscoverProduct", "DownloadFileset", "ExtractFileset", "UpdateMirror", "UpdateProduct"]
+
+use_mirror_worker()

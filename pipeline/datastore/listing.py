@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
-from pipeline.errors import ContentMismatch, HostileName, ServerUnavailable
-from pipeline.names import checked_segment
+from pipeline.errors import ContentMismatch, ServerUnavailable
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _SHOWN = 120
@@ -206,12 +205,3 @@ def _refuse_repeats(names: Iterable[str], source: str, error: type[Exception]) -
 def _excerpt(body: bytes) -> str:
     text = body[:_SHOWN].decode("ascii", "backslashreplace").strip()
     return f"{text!r}{'…' if len(body) > _SHOWN else ''}" if text else "an empty body"
-
-
-def has_usable_name(row: FilesetRow, product: str) -> bool:
-    """Whether the fileset's name may become a path here."""
-    try:
-        checked_segment(row.name, f"fileset of product {product}")
-    except HostileName:
-        return False
-    return True

@@ -1,0 +1,48 @@
+# Every target that needs the environment makes it first: .venv/, from requirements.lock.
+
+PYTHON ?= python3
+CONFIG ?=
+BIN := .venv/bin
+SETTINGS := $(if $(CONFIG),--mirror-config $(CONFIG))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test update scheduler status serve lint clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/ready ## make .venv/ from the lock file; nothing to do when it is current
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=...")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+demo: setup ## start the sample Data Store, mirror it into var/demo/, print what arrived
+	@$(BIN)/python -m tasks.demo
+
+test: setup ## run every test
+	$(BIN)/python -m pytest
+
+update: setup ## one update of the mirror (CONFIG=FILE for other settings than mirror.yaml)
+	@$(BIN)/python -m tasks update $(SETTINGS)
+
+scheduler: setup ## Luigi's central scheduler with its web page at http://127.0.0.1:8082
+	@mkdir -p var/luigi
+	$(BIN)/luigid --address 127.0.0.1 --port 8082 --state-path var/luigi/state.pickle
+
+status: setup ## how the mirror is
+	@$(BIN)/python -m tasks status $(SETTINGS)
+
+serve: setup ## serve the mirror to the next site at http://127.0.0.1:8080/ds
+	@$(BIN)/python -m tasks serve $(SETTINGS)
+
+lint: setup ## ruff, formatting included
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean: ## remove what make made: .venv/, the demo, caches; never a mirror
+	rm -rf .venv var/demo .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

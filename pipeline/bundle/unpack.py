@@ -1,0 +1,186 @@
+"""Unpacking one bundle, straight to its destination, so that only whole files are ever seen there.
+
+Every member is written beside its destination under a hidden temporary name; when the whole archive
+was good, all are made durable and renamed. A bundle holds folders and regular files and nothing
+else: its writer follows links (protocol notes, "Distribution filesets"), so a link, device or pipe
+in it is no honest member. What remains passes the standard library's ``data`` filter.
+"""
+
+import os
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from isal import igzip, isal_zlib
+
+from pipeline.bundle.relocate import relocated_config_dump
+from pipeline.durable import flush_file, flush_folder, make_folder
+from pipeline.errors import BundleUnusable
+from pipeline.names import checked_member_path
+
+CHUNK_BYTES = 1 << 20
+MAX_DOCUMENT_BYTES = 256 << 20
+TEMPORARY_SUFFIX = ".unpacking"
+
+
+@dataclass(frozen=True)
+class UnpackLimits:
+    """What no honest bundle exceeds: its members, and bytes unpacked for each byte packed."""
+
+    members: int = 100_000
+    ratio: int = 200
+    # A bundle of a few kB may hold a FITS image of zeros: the ratio counts from here on.
+    always_allowed_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True)
+class UnpackedFile:
+    """One file of a bundle at its place: size in bytes, and CRC-32 as 8 hex digits."""
+
+    path: Path
+    bytes: int
+    crc32: str
+
+
+@dataclass(frozen=True)
+class Unpacking:
+    """One bundle on its way to ``folder``.
+
+    ``tag`` tells the temporary files of this fileset from those of others; ``data`` is the DATA folder,
+    to which the paths in config dumps are relocated.
+    """
+
+    bundle: Path
+    folder: Path
+    data: Path
+    tag: str
+    limits: UnpackLimits = UnpackLimits()
+
+    def run(self) -> list[UnpackedFile]:
+        """Unpack the bundle; the files that are now in place.
+
+        Raises BundleUnusable or HostileName, then nothing is in place that was not there before, and
+        OSError from the disk.
+        """
+        make_folder(self.folder)
+        unpacked: dict[Path, UnpackedFile] = {}
+        try:
+            with _unusable_archive(self.bundle):
+                for member, content in self._members():
+                    path = self._destination(member, unpacked)
+                    unpacked[path] = self._write(member, content, path)
+            self._put_in_place(list(unpacked))
+        except BaseException:
+            for path in unpacked:
+                self._temporary(path).unlink(missing_ok=True)
+            raise
+        return list(unpacked.values())
+
+    def _members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+        """The regular files of the archive, each with its content; folders are made on the way."""
+        budget = max(self.limits.always_allowed_bytes, self.bundle.stat().st_size * self.limits.ratio)
+        count = 0
+        with (
+            igzip.open(self.bundle, "rb") as packed,
+            tarfile.open(fileobj=packed, mode="r|", bufsize=CHUNK_BYTES) as archive,
+        ):
+            for member in archive:
+                count += 1
+                budget -= member.size
+                if count > self.limits.members or budget < 0:
+                    raise BundleUnusable(
+                        f"{self.bundle}: expected at most {self.limits.members} members and "
+                        f"{self.limits.ratio} bytes for each byte packed, got more at {member.name[:300]!r}. "
+                        "It is not unpacked; the next run tries again."
+                    )
+                content = self._checked(member, archive)
+                if content is not None:
+                    yield member, content
+            _refuse_more_than_padding(packed, self.bundle)
+
+    def _checked(self, member: tarfile.TarInfo, archive: tarfile.TarFile) -> IO[bytes] | None:
+        """The content of a member that may be unpacked; None for a folder."""
+        if member.isdir():
+            if member.name.strip("./"):
+                checked_member_path(member.name, f"{self.bundle}, folder")
+            return None
+        if not member.isreg():
+            raise BundleUnusable(
+                f"{self.bundle}: expected regular files and folders, got member {member.name[:300]!r} "
+                f"of tar type {member.type!r}. The bundle is not unpacked; the next run tries again."
+            )
+        member.name = checked_member_path(member.name, f"{self.bundle}, member")
+        tarfile.data_filter(member, str(self.folder))
+        return archive.extractfile(member)
+
+    def _destination(self, member: tarfile.TarInfo, unpacked: dict[Path, UnpackedFile]) -> Path:
+        path = self.folder / member.name
+        if path in unpacked:
+            raise BundleUnusable(
+                f"{self.bundle}: expected each member once, got {member.name!r} twice. "
+                "The bundle is not unpacked; the next run tries again."
+            )
+        make_folder(path.parent)
+        return path
+
+    def _write(self, member: tarfile.TarInfo, content: IO[bytes], path: Path) -> UnpackedFile:
+        if member.name.endswith(".mdc") and member.size <= MAX_DOCUMENT_BYTES:
+            chunks = iter([relocated_config_dump(content.read(), f"{self.bundle}:{member.name}", self.data)])
+        else:
+            chunks = iter(lambda: content.read(CHUNK_BYTES), b"")
+        size = crc = 0
+        temporary = self._temporary(path)
+        with open(temporary, "wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+                size += len(chunk)
+                crc = isal_zlib.crc32(chunk, crc)
+        os.utime(temporary, (member.mtime, member.mtime))
+        return UnpackedFile(path, size, f"{crc:08x}")
+
+    def _put_in_place(self, paths: list[Path]) -> None:
+        for path in paths:
+            flush_file(self._temporary(path))
+        for path in paths:
+            os.replace(self._temporary(path), path)
+        for folder in {path.parent for path in paths}:
+            flush_folder(folder)
+
+    def _temporary(self, path: Path) -> Path:
+        return path.with_name(temporary_name(path.name, self.tag))
+
+
+def temporary_name(name: str, tag: str) -> str:
+    """The hidden name under which a file is written; never longer than a name may be."""
+    return f".{zlib.crc32(name.encode(errors='surrogateescape')):08x}.{tag}{TEMPORARY_SUFFIX}"
+
+
+def remove_temporaries(folder: Path, tag: str) -> None:
+    """Remove what an unpacking with that tag left below ``folder`` when it was killed."""
+    for path in folder.rglob(f".*.{tag}{TEMPORARY_SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
+def _refuse_more_than_padding(packed: IO[bytes], bundle: Path) -> None:
+    """Read to the end: the checksum of the gzip stream is only looked at there."""
+    while chunk := packed.read(CHUNK_BYTES):
+        if chunk.strip(b"\0"):
+            raise BundleUnusable(
+                f"{bundle}: expected nothing after the end of the archive, got further bytes. "
+                "The bundle is not unpacked; the next run tries again."
+            )
+
+
+@contextmanager
+def _unusable_archive(bundle: Path) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, EOFError, zlib.error, isal_zlib.error, igzip.BadGzipFile) as error:
+        raise BundleUnusable(
+            f"{bundle}: expected a gzipped tar archive, got {error or type(error).__name__}. "
+            "The bundle is not unpacked; the next run tries again."
+        ) from None

@@ -1,0 +1,249 @@
+"""The client of a Data Store: asks for listings and fetches files over one pool of connections.
+
+What a listing or a file must be to count is decided in ``listing`` and ``transfer``; here is the
+HTTP: which answers are tried again, after which pauses, and which redirects are followed.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+from urllib.parse import quote, urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from pipeline import __version__
+from pipeline.datastore.listing import (
+    FileRow,
+    FilesetRow,
+    ProductRow,
+    read_files,
+    read_filesets,
+    read_products,
+)
+from pipeline.errors import MirrorError, ServerUnavailable
+
+USER_AGENT = f"ipp-mirror/{__version__}"
+MAX_LISTING_BYTES = 1 << 30
+MAX_REDIRECTS = 5
+CHUNK_BYTES = 1 << 20
+_REDIRECTS = {301, 302, 303, 307, 308}
+_WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
+# Not OSError: what is done with the bytes inside ``get`` may fail on this machine's disk.
+_TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often a request is tried, and how long is waited in between (seconds).
+
+    The pause doubles from ``first_pause``; a Retry-After of the server replaces it, up to
+    ``longest_pause``.
+    """
+
+    attempts: int = 4
+    first_pause: float = 1.0
+    longest_pause: float = 300.0
+    sleep: Callable[[float], None] = time.sleep
+
+    def pause(self, failures: int, retry_after: float | None) -> None:
+        """Wait before the next try, after so many failures."""
+        growing = self.first_pause * 2 ** (failures - 1) * random.uniform(0.8, 1.2)
+        self.sleep(min(self.longest_pause, growing if retry_after is None else retry_after))
+
+
+class TryAgain(Exception):
+    """The answer may be another one a moment later; ``final`` is raised when there is no more patience.
+
+    ``retry_after`` is the pause (seconds) that the server asked for; ``at_most`` limits the attempts
+    further, where one more is worth it but many are not.
+    """
+
+    def __init__(
+        self, final: MirrorError, *, retry_after: float | None = None, at_most: int | None = None
+    ) -> None:
+        super().__init__(str(final))
+        self.final = final
+        self.retry_after = retry_after
+        self.at_most = at_most
+
+
+class UnknownFileset(ServerUnavailable):
+    """The server does not know the fileset after which it was asked (protocol notes, "Since")."""
+
+
+class DataStore:
+    """One Data Store at a base URL. Safe for use by several threads.
+
+    At most ``connections`` connections are open at once; further requests wait for a free one.
+    ``timeout`` is the seconds without a byte after which a request is given up. Proxies, netrc and
+    certificates are those that requests finds in the environment.
+    """
+
+    def __init__(
+        self, url: str, *, connections: int = 8, timeout: float = 60.0, patience: Patience | None = None
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.patience = patience or Patience()
+        self._timeout = timeout
+        self._session = requests.Session()
+        self._session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections, pool_block=True)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._session.close()
+
+    def products(self) -> list[ProductRow]:
+        """The products that the root lists. Raises ServerUnavailable."""
+        url = f"{self.url}/index.txt"
+        return self._listing(url, lambda body: read_products(body, url))
+
+    def filesets(self, product: str, since: str | None = None) -> list[FilesetRow]:
+        """The filesets of a product, oldest first; with ``since`` those registered after that one.
+
+        Raises UnknownFileset when the server does not know ``since``, else ServerUnavailable.
+        """
+        url = f"{self.url}/{quote(product)}/index.txt" + (f"?{quote(since)}" if since else "")
+
+        def read(body: bytes) -> list[FilesetRow]:
+            if since and not body.strip():
+                raise UnknownFileset(f"{url}: the server does not know fileset {since!r} (any more)")
+            return read_filesets(body, url)
+
+        return self._listing(url, read)
+
+    def files(self, product: str, fileset: str) -> tuple[bytes, list[FileRow]]:
+        """The fileset's ``index.txt`` as served, and the files that it lists.
+
+        Raises ServerUnavailable, or ContentMismatch for rows that make no sense.
+        """
+        url = f"{self.url}/{quote(product)}/{quote(fileset)}/index.txt"
+        return self._listing(url, lambda body: (body, read_files(body, url)))
+
+    def file_url(self, product: str, fileset: str, name: str) -> str:
+        """Where a file is served."""
+        return f"{self.url}/{quote(product)}/{quote(fileset)}/{quote(name)}"
+
+    def patiently(self, attempt: Callable[[], T]) -> T:
+        """The result of ``attempt``, tried again after a pause whenever it raises TryAgain."""
+        failures = 0
+        while True:
+            try:
+                return attempt()
+            except TryAgain as again:
+                failures += 1
+                if failures >= min(self.patience.attempts, again.at_most or self.patience.attempts):
+                    raise again.final from None
+                self.patience.pause(failures, again.retry_after)
+
+    @contextmanager
+    def get(self, url: str, headers: dict[str, str] | None = None) -> Iterator[requests.Response]:
+        """The streamed answer to a GET, whatever its status, redirects within the server followed.
+
+        Raises TryAgain when the connection fails, here or while the body is read inside the ``with``.
+        """
+        try:
+            with self._followed(url, headers or {}) as response:
+                yield response
+        except _TRANSPORT_ERRORS as error:
+            raise TryAgain(
+                ServerUnavailable(f"{url}: expected an answer, got {_said(error)}. The next run asks again.")
+            ) from None
+
+    def _followed(self, url: str, headers: dict[str, str]) -> requests.Response:
+        asked = url
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self._session.get(
+                url, headers=headers, stream=True, timeout=self._timeout, allow_redirects=False
+            )
+            if response.status_code not in _REDIRECTS or "Location" not in response.headers:
+                return response
+            response.close()
+            url = _redirected(url, response.headers["Location"])
+        raise ServerUnavailable(
+            f"{asked}: expected an answer, got more than {MAX_REDIRECTS} redirects, the last to {url}. "
+            "The next run asks again."
+        )
+
+    def _listing(self, url: str, read: Callable[[bytes], T]) -> T:
+        """What ``read`` makes of the listing; an invalid one may be a passing trouble and is tried again."""
+
+        def attempt() -> T:
+            with self.get(url) as response:
+                refuse_status(response, url, ServerUnavailable, "a listing")
+                body = _whole_body(response, url)
+            try:
+                return read(body)
+            except UnknownFileset:
+                raise
+            except ServerUnavailable as error:
+                raise TryAgain(error) from None
+
+        return self.patiently(attempt)
+
+
+def refuse_status(response: requests.Response, url: str, error: type[MirrorError], wanted: str) -> None:
+    """Raise ``error`` for a status other than 200 and 206, as TryAgain where another try is worth it."""
+    status = response.status_code
+    if status in {200, 206}:
+        return
+    refusal = error(
+        f"{url}: expected {wanted}, got {status} {response.reason or ''}".rstrip()
+        + ". The next run asks again."
+    )
+    if status in _WORTH_ANOTHER_TRY:
+        raise TryAgain(refusal, retry_after=_retry_after(response))
+    raise refusal
+
+
+def _whole_body(response: requests.Response, url: str) -> bytes:
+    """The body of a listing; ``read`` raises for one that was cut short, chunked or not."""
+    body = bytearray()
+    while chunk := response.raw.read(CHUNK_BYTES, decode_content=True):
+        body += chunk
+        if len(body) > MAX_LISTING_BYTES:
+            raise ServerUnavailable(f"{url}: expected a listing, got more than {MAX_LISTING_BYTES} bytes")
+    return bytes(body)
+
+
+def _redirected(url: str, location: str) -> str:
+    """Where a redirect leads, when that is the same server: an answer from elsewhere is not its answer."""
+    target = urljoin(url, location)
+    old, new = urlsplit(url), urlsplit(target)
+    same = (old.scheme, old.netloc) == (new.scheme, new.netloc)
+    safer = (old.scheme, new.scheme) == ("http", "https") and old.hostname == new.hostname
+    if same or safer:
+        return target
+    raise ServerUnavailable(
+        f"{url}: expected an answer from {old.scheme}://{old.netloc}, got a redirect to {target}, "
+        "which is not followed. If the Data Store has moved, change source.url in mirror.yaml."
+    )
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """The seconds that the server asks to wait; None when it does not say."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _said(error: BaseException) -> str:
+    """The innermost reason of a transport error, in few words."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    reason = getattr(error, "strerror", None) or str(error)
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__

@@ -1,0 +1,158 @@
+"""Fetching one file: never more bytes than listed, md5 on the fly, resumed where that is safe.
+
+Rules (protocol notes, "Files" and "How the real server misbehaves"):
+
+* What is fetched must have the listed size and md5; nothing else decides.
+* A partial file is resumed with ``Range`` and ``If-Range`` if it was begun under an ETag and has a
+  listed md5, against which the whole is verified in the end. Without md5 it starts afresh.
+* A server that answers 200 to a Range request sends the whole file: it starts afresh.
+* ``*.txt`` files come chunked, with no validators and no ranges.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import requests
+
+from pipeline.datastore.client import CHUNK_BYTES, DataStore, TryAgain, refuse_status
+from pipeline.datastore.listing import FileRow
+from pipeline.errors import ContentMismatch
+
+WORTH_RESUMING_BYTES = 1 << 20
+MISMATCHES_PER_RUN = 2
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One file on its way: ``url`` to ``partial``, which is whole and verified after ``fetch``.
+
+    ``received`` is called with the number of bytes of each chunk, before it is written; it may wait,
+    to keep to a rate.
+    """
+
+    store: DataStore
+    url: str
+    row: FileRow
+    partial: Path
+    received: Callable[[int], None]
+
+    def fetch(self) -> None:
+        """Fetch the file. Raises ContentMismatch or ServerUnavailable when patience is at its end."""
+        self.store.patiently(self._attempt)
+        self._note.unlink(missing_ok=True)
+
+    @property
+    def _note(self) -> Path:
+        """What the partial file is a part of: beside it, so that a later run can go on."""
+        return self.partial.with_suffix(".json")
+
+    def _attempt(self) -> None:
+        with open(self.partial, "ab+") as file:
+            etag = self._resumable_under(file)
+            headers = {"Range": f"bytes={file.tell()}-", "If-Range": etag} if etag else {}
+            with self.store.get(self.url, headers) as response:
+                if response.status_code == 416:
+                    raise self._mismatch(
+                        f"expected {self.row.bytes} bytes as listed, the server has fewer", response
+                    )
+                refuse_status(response, self.url, ContentMismatch, f"the file {self.row.name!r}")
+                if response.status_code != 206 or not self._continues(response, file.tell()):
+                    self._start_afresh(file, response)
+                self._receive(file, response)
+
+    def _resumable_under(self, file: BinaryIO) -> str | None:
+        """The ETag under which the file can be resumed from its end; else the file is emptied."""
+        held = file.seek(0, 2)
+        if 0 < held < self.row.bytes and self.row.md5:
+            try:
+                note = json.loads(self._note.read_bytes())
+                if (note["bytes"], note["md5"]) == (self.row.bytes, self.row.md5):
+                    return note["etag"]
+            except (OSError, ValueError, KeyError, TypeError):
+                pass
+        file.truncate(0)
+        return None
+
+    def _continues(self, response: requests.Response, held: int) -> bool:
+        """Whether a 206 holds what comes after the bytes that are here, to the listed end."""
+        came = response.headers.get("Content-Range")
+        if came == f"bytes {held}-{self.row.bytes - 1}/{self.row.bytes}":
+            return True
+        raise self._mismatch(
+            f"expected bytes {held} to {self.row.bytes - 1} of {self.row.bytes}, got Content-Range {came!r}",
+            response,
+        )
+
+    def _start_afresh(self, file: BinaryIO, response: requests.Response) -> None:
+        offered = response.headers.get("Content-Length", "")
+        if offered.isdigit() and int(offered) != self.row.bytes:
+            raise self._mismatch(
+                f"expected {self.row.bytes} bytes as listed, the server offers {offered}", response
+            )
+        file.truncate(0)
+        etag = response.headers.get("ETag")
+        self._note.unlink(missing_ok=True)
+        if etag and not etag.startswith("W/") and self.row.md5 and self.row.bytes >= WORTH_RESUMING_BYTES:
+            note = {"etag": etag, "bytes": self.row.bytes, "md5": self.row.md5}
+            self._note.write_text(json.dumps(note), encoding="ascii")
+
+    def _receive(self, file: BinaryIO, response: requests.Response) -> None:
+        digest = hashlib.md5(usedforsecurity=False)
+        size = _digest_into(digest, file)
+        while chunk := response.raw.read(min(CHUNK_BYTES, self.row.bytes - size + 1), decode_content=False):
+            size += len(chunk)
+            if size > self.row.bytes:
+                raise self._mismatch(f"expected {self.row.bytes} bytes as listed, got more", response)
+            self.received(len(chunk))
+            digest.update(chunk)
+            file.write(chunk)
+            if size == self.row.bytes and response.headers.get("Content-Length"):
+                break
+        if size < self.row.bytes:
+            raise TryAgain(
+                ContentMismatch(
+                    f"{self.url}: expected {self.row.bytes} bytes as listed, got {size}. "
+                    "The next run tries again."
+                ),
+                at_most=MISMATCHES_PER_RUN,
+            )
+        if self.row.md5 and digest.hexdigest() != self.row.md5:
+            raise self._mismatch(f"expected md5 {self.row.md5} as listed, got {digest.hexdigest()}", response)
+
+    def _mismatch(self, what: str, response: requests.Response) -> TryAgain:
+        """A mismatch may have happened on the way: the partial file goes, and the file is tried again."""
+        self._forget()
+        encoding = response.headers.get("Content-Encoding")
+        sent = f" (sent with Content-Encoding {encoding})" if encoding else ""
+        return TryAgain(
+            ContentMismatch(f"{self.url}: {what}{sent}. The next run tries again."),
+            at_most=MISMATCHES_PER_RUN,
+        )
+
+    def _forget(self) -> None:
+        self.partial.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+
+
+def file_md5(path: Path) -> str:
+    """The md5 of a file here, as 32 hex digits."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as file:
+        _digest_into(digest, file)
+    return digest.hexdigest()
+
+
+def _digest_into(digest: "hashlib._Hash", file: BinaryIO) -> int:
+    """Feed the whole file to the digest; the number of its bytes. The file is left at its end."""
+    file.seek(0)
+    buffer = bytearray(CHUNK_BYTES)
+    view = memoryview(buffer)
+    size = 0
+    while count := file.readinto(buffer):
+        digest.update(view[:count])
+        size += count
+    return size

@@ -1,0 +1,111 @@
+"""Where everything lies below the root of a mirror (docs/on-disk.md)."""
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from pipeline.names import checked_segment
+
+
+class Step(StrEnum):
+    """The folders of ``state/PRODUCT``: one marker file per fileset in each."""
+
+    DOWNLOADED = "downloaded"
+    EXTRACTED = "extracted"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    WITHDRAWN = "withdrawn"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one mirror. ``root`` is absolute. Names are checked before they become paths."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """The unpacked tree: the DATA of the protocol notes."""
+        return self.root / "data"
+
+    @property
+    def log_file(self) -> Path:
+        """The log, rotated."""
+        return self.root / "log" / "update_mirror.log"
+
+    @property
+    def product_status(self) -> Path:
+        """One row for each product."""
+        return self.root / "status" / "product_status.csv"
+
+    @property
+    def download_failures(self) -> Path:
+        """One row for each fileset that failed."""
+        return self.root / "status" / "download_failures.csv"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the update that is running."""
+        return self.root / "state" / "update.lock"
+
+    def store(self, product: str, fileset: str) -> Path:
+        """The files of the fileset exactly as served."""
+        return self._fileset(self.root / "store", product, fileset)
+
+    def incoming(self, product: str, fileset: str) -> Path:
+        """What is being fetched: ``files/`` verified, ``partial/`` not yet."""
+        return self._fileset(self.root / "incoming", product, fileset)
+
+    def info(self, product: str, fileset: str) -> Path:
+        """dbinfo and dirinfo with local paths."""
+        return self._fileset(self.root / "info", product, fileset)
+
+    def state(self, product: str) -> Path:
+        """All that is remembered of a product."""
+        return self.root / "state" / checked_segment(product, "product name")
+
+    def state_products(self) -> list[str]:
+        """The products of which anything is remembered."""
+        return sorted(path.name for path in (self.root / "state").iterdir() if path.is_dir())
+
+    def listing(self, product: str) -> Path:
+        """Every row of the product seen so far."""
+        return self.state(product) / "listing.txt"
+
+    def discovered(self, product: str) -> Path:
+        """When the product's listing was last asked for, and what came of it."""
+        return self.state(product) / "discovered.json"
+
+    def updated(self, product: str) -> Path:
+        """The last update that went through the whole product."""
+        return self.state(product) / "updated.json"
+
+    def marker(self, step: Step, product: str, fileset: str) -> Path:
+        """The marker of one step of one fileset."""
+        name = checked_segment(fileset, f"fileset of product {product}")
+        return self.state(product) / step / f"{name}.json"
+
+    def marked(self, step: Step, product: str) -> set[str]:
+        """The names of all filesets that have a marker of that step, from one look at the folder."""
+        folder = self.state(product) / step
+        if not folder.is_dir():
+            return set()
+        return {path.name[:-5] for path in folder.iterdir() if path.name.endswith(".json")}
+
+    def relative(self, path: Path) -> str:
+        """The path as markers record it: relative to the root."""
+        return path.relative_to(self.root).as_posix()
+
+    def _fileset(self, room: Path, product: str, fileset: str) -> Path:
+        return (
+            room
+            / checked_segment(product, "product name")
+            / checked_segment(fileset, f"fileset of product {product}")
+        )
+
+
+def short_digest(text: str) -> str:
+    """16 hex digits that stand for a name where the name itself would be too long."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

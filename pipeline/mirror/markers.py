@@ -1,0 +1,74 @@
+"""Markers: the JSON files that say which steps of a fileset are done (docs/on-disk.md, "Markers").
+
+A marker is written last and whole. One that cannot be read, or is of another schema, counts as
+absent: the step is then done again on top of what is on disk, which is checked and adopted.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.datastore.listing import FilesetRow
+from pipeline.durable import write_whole
+from pipeline.mirror.layout import Layout, Step
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Fileset:
+    """One registration of one fileset: ``registered`` as its listing has it."""
+
+    product: str
+    name: str
+    registered: str
+
+    @classmethod
+    def of(cls, product: str, row: FilesetRow) -> "Fileset":
+        """The fileset of a row of the product's listing."""
+        return cls(product, row.name, row.registered)
+
+    def __str__(self) -> str:
+        return f"{self.product}/{self.name}"
+
+
+def utc_now() -> str:
+    """The time as every marker has it."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def read_marker(path: Path) -> dict[str, Any] | None:
+    """What the marker says; None when it is absent, damaged, or of another schema."""
+    try:
+        marker = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) and marker.get("schema") == SCHEMA else None
+
+
+def write_marker(path: Path, content: dict[str, Any]) -> None:
+    """Write the marker whole and durably."""
+    write_whole(path, (json.dumps({"schema": SCHEMA, **content}, indent=1) + "\n").encode())
+
+
+def mark_done(layout: Layout, step: Step, fileset: Fileset, started: str, content: dict[str, Any]) -> None:
+    """Mark a step of this registration of the fileset as done, now."""
+    write_marker(
+        layout.marker(step, fileset.product, fileset.name),
+        {
+            "product": fileset.product,
+            "fileset": fileset.name,
+            "registered": fileset.registered,
+            "started": started,
+            "finished": utc_now(),
+            **content,
+        },
+    )
+
+
+def fresh_marker(layout: Layout, step: Step, fileset: Fileset) -> dict[str, Any] | None:
+    """The marker of that step for this registration; None when there is none, or a stale one."""
+    marker = read_marker(layout.marker(step, fileset.product, fileset.name))
+    return marker if marker and marker.get("registered") == fileset.registered else None

@@ -1,0 +1,24 @@
+"""One limit on the bytes per second of all connections together."""
+
+import threading
+import time
+
+
+class RateLimit:
+    """Gives out ``bytes_per_second``; None is no limit. Safe for use by several threads."""
+
+    def __init__(self, bytes_per_second: int | None) -> None:
+        self._rate = bytes_per_second
+        self._free_at = 0.0
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> None:
+        """Wait until ``count`` more bytes are within the limit."""
+        if self._rate is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            wait = self._free_at - now
+            self._free_at = max(self._free_at, now) + count / self._rate
+        if wait > 0:
+            time.sleep(wait)

@@ -1,0 +1,94 @@
+"""One site: its settings, its folders, and what all the work of one run shares."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.config import Settings, read_settings
+from pipeline.datastore.client import DataStore, Patience
+from pipeline.errors import machine_faults
+from pipeline.mirror.layout import Layout
+from pipeline.mirror.rate import RateLimit
+from pipeline.mirror.space import DiskSpace
+
+
+@dataclass
+class Tally:
+    """What one run has to do (filesets ``pending``) and did. Safe for use by several threads."""
+
+    pending: int = 0
+    new: int = 0
+    done: int = 0
+    failed: int = 0
+    bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def count(
+        self, *, pending: int = 0, new: int = 0, done: int = 0, failed: int = 0, received: int = 0
+    ) -> None:
+        """Add to what is known: filesets pending, new, done and failed, and bytes received."""
+        with self._lock:
+            self.pending += pending
+            self.new += new
+            self.done += done
+            self.failed += failed
+            self.bytes += received
+
+
+@dataclass(frozen=True)
+class Site:
+    """The parts that the steps of all filesets share; closed by leaving ``open_site``."""
+
+    settings: Settings
+    layout: Layout
+    store: DataStore
+    space: DiskSpace
+    rate: RateLimit
+    connections: ThreadPoolExecutor
+    unpackers: ThreadPoolExecutor
+    tally: Tally = field(default_factory=Tally)
+
+    def products(self) -> list[str]:
+        """The products to mirror: those of the settings, else all that the root lists and the hidden ones.
+
+        Raises ServerUnavailable when the root has to be asked and cannot.
+        """
+        if self.settings.mirror.products is not None:
+            return [product.name for product in self.settings.mirror.products]
+        listed = [row.name for row in self.store.products()]
+        return listed + [name for name in self.settings.source.hidden_products if name not in listed]
+
+
+@contextmanager
+def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
+    """The site of a settings file; ``sleep`` is how it waits between tries.
+
+    Raises SettingsError, or MachineFault when the root cannot be written.
+    """
+    settings = read_settings(config)
+    source, mirror = settings.source, settings.mirror
+    with machine_faults(f"opening the mirror at {mirror.root} (mirror.root in {config})"):
+        mirror.root.mkdir(parents=True, exist_ok=True)
+        (mirror.root / "state").mkdir(exist_ok=True)
+    patience = Patience(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
+    store = DataStore(source.url, connections=source.connections, timeout=source.timeout, patience=patience)
+    connections = ThreadPoolExecutor(source.connections, "connection")
+    unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
+    try:
+        yield Site(
+            settings=settings,
+            layout=Layout(mirror.root),
+            store=store,
+            space=DiskSpace(mirror.root, mirror.min_free),
+            rate=RateLimit(source.rate_limit),
+            connections=connections,
+            unpackers=unpackers,
+        )
+    finally:
+        connections.shutdown(cancel_futures=True)
+        unpackers.shutdown(cancel_futures=True)
+        store.close()

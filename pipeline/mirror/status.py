@@ -1,0 +1,82 @@
+"""The status files: what a person or a script reads to know how the mirror is.
+
+Both are rewritten whole at the end of every run; the columns are those of docs/on-disk.md.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.durable import write_whole
+from pipeline.mirror.discover import known_rows
+from pipeline.mirror.failures import failures
+from pipeline.mirror.layout import Layout, Step
+from pipeline.mirror.markers import read_marker
+
+PRODUCT_COLUMNS = (
+    "product",
+    "last_fileset",
+    "registered",
+    "known",
+    "complete",
+    "failed",
+    "skipped",
+    "bytes",
+    "last_update",
+)
+FAILURE_COLUMNS = ("product", "fileset", "file", "reason", "attempts", "first_failed", "last_failed")
+
+
+def write_status(layout: Layout, settings: Settings, products: list[str]) -> list[dict[str, Any]]:
+    """Rewrite both status files for these products; the rows of the first."""
+    rows = [product_status(layout, settings, product) for product in products]
+    write_whole(layout.product_status, _csv(PRODUCT_COLUMNS, rows))
+    failed = [row for product in products for row in failure_rows(layout, product)]
+    write_whole(layout.download_failures, _csv(FAILURE_COLUMNS, failed))
+    return rows
+
+
+def product_status(layout: Layout, settings: Settings, product: str) -> dict[str, Any]:
+    """One row of ``product_status.csv``: counts of filesets, and the bytes that ``store/`` holds."""
+    rows = known_rows(layout, product)
+    complete = layout.marked(Step.EXTRACTED if settings.mirror.unpack else Step.DOWNLOADED, product)
+    updated = read_marker(layout.updated(product)) or {}
+    return {
+        "product": product,
+        "last_fileset": rows[-1].name if rows else "none",
+        "registered": rows[-1].registered if rows else "none",
+        "known": len(rows),
+        "complete": len(complete),
+        "failed": len(layout.marked(Step.FAILED, product)),
+        "skipped": len(layout.marked(Step.SKIPPED, product)),
+        "bytes": updated.get("bytes", 0),
+        "last_update": updated.get("finished", "never"),
+    }
+
+
+def failure_rows(layout: Layout, product: str) -> list[dict[str, Any]]:
+    """The rows of ``download_failures.csv`` of one product: one for each file that failed."""
+    return [
+        {column: record.get(column, "") for column in FAILURE_COLUMNS} | file
+        for record in failures(layout, product)
+        for file in record["files"]
+    ]
+
+
+def as_size(count: float) -> str:
+    """A number of bytes as a person reads it: ``41.2 MB``."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if abs(count) < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("the loop always returns")
+
+
+def _csv(columns: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,87 @@
+"""What the tasks share: their targets, their parameters, and how a failure is told."""
+
+import logging
+import traceback
+from pathlib import Path
+
+import luigi
+
+from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError
+from pipeline.mirror.layout import Layout, Step
+from pipeline.mirror.markers import Fileset, fresh_marker, read_marker
+from pipeline.mirror.site import Site
+from tasks.run import Stopped, current_run
+
+log = logging.getLogger("ipp-mirror")
+
+
+class ProductNames(luigi.Parameter):
+    """Names of products, separated by commas."""
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        """The names in ``a,b``."""
+        return tuple(name.strip() for name in text.split(",") if name.strip())
+
+    def serialize(self, names: tuple[str, ...]) -> str:
+        """The names as ``a,b``."""
+        return ",".join(names)
+
+
+class StepMarker(luigi.Target):
+    """The marker of one step of one registration of a fileset."""
+
+    def __init__(self, layout: Layout, step: Step, fileset: Fileset) -> None:
+        self._of = (layout, step, fileset)
+
+    def exists(self) -> bool:
+        """Whether the step is done: the marker is readable and of this registration."""
+        return fresh_marker(*self._of) is not None
+
+
+class RunMarker(luigi.Target):
+    """A marker that an update writes each time it went through a product without a failure."""
+
+    def __init__(self, path: Path, started: str) -> None:
+        self._path = path
+        self._started = started
+
+    def exists(self) -> bool:
+        """Whether this update wrote it, and nothing had failed."""
+        marker = read_marker(self._path)
+        return marker is not None and marker.get("run") == self._started and not marker.get("failed")
+
+
+class MirrorTask(luigi.Task):
+    """A task of this mirror."""
+
+    # The next run decides what is tried again; the scheduler must never refuse it.
+    retry_count = 1_000_000
+    # Whether the task does nothing but wait for others, and so needs no worker of its own.
+    only_waits = False
+
+    @property
+    def site(self) -> Site:
+        """The site that is being updated."""
+        return current_run().site
+
+    @property
+    def layout(self) -> Layout:
+        """Where its files lie."""
+        return self.site.layout
+
+    def on_failure(self, exception: BaseException) -> str:
+        """What the scheduler's page shows."""
+        code = exception.exit_code if isinstance(exception, MirrorError) else EXIT_SETTINGS_OR_BUG
+        return self.told(exception, code, self.task_family)
+
+    def told(self, exception: BaseException, code: int, what: str) -> str:
+        """Log the failure and let the run end with ``code``; a bug is shown with its traceback."""
+        if isinstance(exception, MirrorError):
+            current_run().note(code)
+            level = logging.DEBUG if isinstance(exception, Stopped) else logging.WARNING
+            log.log(level, "%s failed: %s", what, exception)
+            return str(exception)
+        current_run().note(EXIT_SETTINGS_OR_BUG)
+        trace = "".join(traceback.format_exception(exception))
+        log.error("%s failed by a bug in this program; please report it:\n%s", what, trace)
+        return trace

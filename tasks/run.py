@@ -1,0 +1,148 @@
+"""One run of the program: its site, its lock, its log, and how it ends."""
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
+
+import luigi
+
+from pipeline.errors import EXIT_STOPPED, MirrorError, SettingsError
+from pipeline.mirror.layout import Step
+from pipeline.mirror.lock import update_lock
+from pipeline.mirror.markers import utc_now
+from pipeline.mirror.site import Site, open_site
+from pipeline.mirror.status import as_size, write_status
+from tasks.log import log_to
+from tasks.progress import progress_on_terminal
+
+STARTED = utc_now()
+# Filesets fetched at once, at most: enough that no connection stands idle between two of them.
+FILESETS_IN_HAND = 4
+
+T = TypeVar("T")
+log = logging.getLogger("ipp-mirror")
+
+
+class mirror(luigi.Config):  # noqa: N801  (the section of luigi.cfg, and the prefix of --mirror-config)
+    """Where the settings of the mirror are."""
+
+    config = luigi.Parameter(default="mirror.yaml", description="path of the settings file, mirror.yaml")
+
+
+class Stopped(MirrorError):
+    """The run was asked to stop before all was done."""
+
+    exit_code = EXIT_STOPPED
+
+
+class Run:
+    """What the tasks of one run have in common, from ``begin_run`` to ``end``."""
+
+    def __init__(self) -> None:
+        self.code = 0
+        self.stopping = threading.Event()
+        self.hand_on: Callable[[Iterator[luigi.Task]], int] = _no_worker
+        self._began = time.monotonic()
+        self._products: list[str] | None = None
+        self._open = ExitStack()
+        try:
+            self.site: Site = self._open.enter_context(open_site(Path(mirror().config), self.stopping.wait))
+            self._open.enter_context(update_lock(self.site.layout))
+            self._open.enter_context(progress_on_terminal(self.site.tally))
+            self._open.enter_context(log_to(self.site.layout.log_file))
+        except BaseException:
+            self._open.close()
+            raise
+
+    @property
+    def last_step(self) -> Step:
+        """The step after which a fileset is complete."""
+        return Step.EXTRACTED if self.site.settings.mirror.unpack else Step.DOWNLOADED
+
+    @property
+    def resources(self) -> dict[str, int]:
+        """What the scheduler shares out among the tasks of all workers."""
+        return {"connections": self.site.settings.source.connections, "unpackers": os.cpu_count() or 1}
+
+    @property
+    def connections_per_fileset(self) -> int:
+        """How many of the connections count as one fileset's."""
+        return max(1, self.site.settings.source.connections // FILESETS_IN_HAND)
+
+    def products(self, only: tuple[str, ...] = ()) -> list[str]:
+        """The products to update. Raises SettingsError when ``only`` names another one."""
+        if self._products is None:
+            self._products = self.site.products()
+        unknown = set(only) - set(self._products)
+        if unknown:
+            raise SettingsError(
+                f"--products: expected some of {', '.join(self._products)}, "
+                f"got {', '.join(sorted(unknown))}. Add it to mirror.products in the settings to have it "
+                "mirrored; nothing was started."
+            )
+        return list(only) or self._products
+
+    def settle(self, tasks: Iterator[luigi.Task]) -> int:
+        """Have the tasks run and wait until each is done or failed; how many failed. Raises Stopped."""
+        failed = self.hand_on(tasks)
+        if self.stopping.is_set():
+            raise Stopped("stopped on request; the next run goes on from here")
+        return failed
+
+    def note(self, code: int) -> None:
+        """The run ends with the highest code noted."""
+        self.code = max(self.code, code)
+
+    def stop(self) -> None:
+        """Let what is in hand finish, and wait for nothing."""
+        self.stopping.set()
+        self.note(EXIT_STOPPED)
+
+    def finish(self) -> int:
+        """Write the status files and the summary line; the exit code."""
+        products = sorted({*self.site.layout.state_products(), *(self._products or [])})
+        rows = write_status(self.site.layout, self.site.settings, products)
+        tally, skipped = self.site.tally, sum(row["skipped"] for row in rows)
+        log.info(
+            "filesets: %d new, %d done, %d failed, %d skipped; %s fetched in %.1f s",
+            *(tally.new, tally.done, tally.failed, skipped),
+            *(as_size(tally.bytes), time.monotonic() - self._began),
+        )
+        return self.code
+
+    def end(self) -> None:
+        """Let go of the lock and of all that is open."""
+        self._open.close()
+
+
+_runs: list[Run] = []
+
+
+def begin_run() -> Run:
+    """Open the run of this process. Raises SettingsError, MachineFault or AlreadyRunning."""
+    _runs[:] = [Run()]
+    return _runs[0]
+
+
+def current_run() -> Run:
+    """The run that the worker has begun."""
+    return _runs[0]
+
+
+def or_exit(begin: Callable[[], T]) -> T:
+    """What ``begin`` gives; a MirrorError ends the program with its one sentence and its exit code."""
+    try:
+        return begin()
+    except MirrorError as error:
+        print(f"ipp-mirror: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+def _no_worker(_: Iterator[luigi.Task]) -> int:
+    raise RuntimeError("an update runs under tasks.worker.MirrorWorker only")

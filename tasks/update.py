@@ -1,0 +1,179 @@
+"""The main flow: one update of the mirror, from what is new to what is in place.
+
+    UpdateMirror ─ for each product ─ UpdateProduct ─ DiscoverProduct   rows newer than the last ones seen
+                                      └ for each pending fileset ─ ExtractFileset    bundles unpacked
+                                                                   └ DownloadFileset   files verified
+
+The output of each step is one marker file, written last; what is on disk is the only state.
+"""
+
+from collections.abc import Iterator
+
+import luigi
+
+from pipeline.datastore.listing import FilesetRow
+from pipeline.errors import EXIT_FILESET_FAILED, BundleUnusable, MirrorError, SettingsError
+from pipeline.mirror.discover import discover_product, known_rows
+from pipeline.mirror.download import Download
+from pipeline.mirror.extract import Extraction
+from pipeline.mirror.failures import clear_failure, record_failure
+from pipeline.mirror.layout import Step
+from pipeline.mirror.markers import Fileset
+from pipeline.mirror.pending import pending_rows
+from pipeline.mirror.update import finish_product
+from tasks.base import MirrorTask, ProductNames, RunMarker, StepMarker
+from tasks.run import STARTED, current_run
+
+
+class UpdateMirror(MirrorTask, luigi.WrapperTask):
+    """One update of every product: what cron runs. ``products`` limits it to some of them."""
+
+    products = ProductNames(default=(), description="only these products, as a,b")
+    started = luigi.Parameter(default=STARTED, description="made by the program: tells updates apart")
+
+    def requires(self) -> list["UpdateProduct"]:
+        """One update for each product."""
+        products = current_run().products(self.products)
+        return [UpdateProduct(product=name, started=self.started) for name in products]
+
+
+class UpdateProduct(MirrorTask):
+    """Everything that is new in one product, or was left over from earlier updates."""
+
+    product = luigi.Parameter()
+    started = luigi.Parameter(default=STARTED)
+    only_waits = True
+
+    def requires(self) -> "DiscoverProduct":
+        """The listing, brought up to date."""
+        return DiscoverProduct(product=self.product, started=self.started)
+
+    def output(self) -> RunMarker:
+        """Says when the product was last gone through, and how many filesets failed."""
+        return RunMarker(self.layout.updated(self.product), self.started)
+
+    def run(self) -> None:
+        """Hand every pending fileset on, oldest first, and wait until each is done or failed."""
+        rows = known_rows(self.layout, self.product)
+        settings = self.site.settings.product(self.product)
+        pending = pending_rows(self.layout, settings, rows, current_run().last_step)
+        self.site.tally.count(pending=len(pending))
+        failed = current_run().settle(self._steps(pending))
+        finish_product(self.site, self.product, self.started, done=len(pending) - failed, failed=failed)
+        if failed:
+            raise FilesetsFailed(f"{failed} of {len(pending)} pending filesets of {self.product} failed")
+
+    def _steps(self, rows: list[FilesetRow]) -> Iterator[luigi.Task]:
+        last = ExtractFileset if current_run().last_step is Step.EXTRACTED else DownloadFileset
+        for position, row in enumerate(rows):
+            yield last(product=self.product, fileset=row.name, registered=row.registered, position=position)
+
+
+class DiscoverProduct(MirrorTask):
+    """Ask the server for the listing rows that are newer than the last ones seen."""
+
+    product = luigi.Parameter()
+    started = luigi.Parameter(default=STARTED)
+
+    def output(self) -> RunMarker:
+        """Says when the server was last asked, and how many rows were new."""
+        return RunMarker(self.layout.discovered(self.product), self.started)
+
+    def run(self) -> None:
+        """Bring the product's listing up to date."""
+        new = discover_product(self.layout, self.site.store, self.product, self.started)
+        self.site.tally.count(new=new)
+
+
+class FilesetTask(MirrorTask):
+    """One step of one fileset. ``registered`` tells its registration from an earlier one."""
+
+    product = luigi.Parameter()
+    fileset = luigi.Parameter()
+    registered = luigi.Parameter(default="", significant=False)
+    position = luigi.IntParameter(default=0, significant=False)
+    step: Step
+
+    @property
+    def priority(self) -> int:
+        """Oldest first."""
+        return -self.position
+
+    @property
+    def identity(self) -> Fileset:
+        """The fileset as the library knows it; asked for by hand, its registration is looked up."""
+        if self.registered:
+            return Fileset(self.product, self.fileset, self.registered)
+        for row in known_rows(self.layout, self.product):
+            if row.name == self.fileset:
+                return Fileset.of(self.product, row)
+        raise SettingsError(
+            f"fileset {self.product}/{self.fileset}: expected one that the product's listing here names, "
+            "it does not. Run UpdateMirror first, or correct the name."
+        )
+
+    def output(self) -> StepMarker:
+        """The marker of this step."""
+        return StepMarker(self.layout, self.step, self.identity)
+
+    def run(self) -> None:
+        """Do the step; after the last one, what failed before is forgotten."""
+        self.do()
+        if self.step is current_run().last_step:
+            clear_failure(self.layout, self.identity)
+            self.site.tally.count(done=1)
+
+    def do(self) -> None:
+        """The step itself, as the library does it."""
+        raise NotImplementedError
+
+    def report(self, message: str, share: float) -> None:
+        """Tell the scheduler's page how far it is."""
+        self.set_status_message(message)
+        self.set_progress_percentage(int(100 * share))
+
+    def on_failure(self, exception: BaseException) -> str:
+        """Record what went wrong for the next run and for the status files."""
+        known = exception if isinstance(exception, MirrorError) else BundleUnusable(repr(exception))
+        record_failure(self.layout, self.identity, known)
+        self.site.tally.count(failed=1)
+        return self.told(exception, EXIT_FILESET_FAILED, f"{self.product}/{self.fileset}")
+
+
+class DownloadFileset(FilesetTask):
+    """Every file of the fileset into ``store/``, sizes and md5 verified."""
+
+    step = Step.DOWNLOADED
+
+    @property
+    def resources(self) -> dict[str, int]:
+        """Its share of the connections: a few filesets are in hand at once, on all workers together."""
+        return {"connections": current_run().connections_per_fileset}
+
+    def do(self) -> None:
+        """Fetch, verify, publish, mark."""
+        Download(self.site, self.identity, self.report).run()
+
+
+class ExtractFileset(FilesetTask):
+    """Every bundle of the fileset unpacked into ``data/``, where its dirinfo says."""
+
+    step = Step.EXTRACTED
+    resources = {"unpackers": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
+
+    def requires(self) -> DownloadFileset:
+        """The fileset in the store."""
+        return DownloadFileset(
+            product=self.product,
+            fileset=self.fileset,
+            registered=self.registered,
+            position=self.position,
+        )
+
+    def do(self) -> None:
+        """Unpack, localize, mark."""
+        Extraction(self.site, self.identity, self.report).run()
+
+
+class FilesetsFailed(MirrorError):
+    """Some filesets of a product failed; each has its own record and message."""

@@ -1,0 +1,222 @@
+"""How the tasks run: Luigi's worker with threads instead of forked processes.
+
+One process does a whole update, so that all filesets share one pool of connections, one rate limit
+and one account of disk space, and a kill leaves no orphans. The work (sockets, md5, inflate, disk)
+gives the interpreter lock free. ``docs/luigi.md`` has the measurements behind this.
+"""
+
+import os
+import queue
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import luigi
+import luigi.interface
+from luigi.scheduler import DONE, FAILED, RUNNING
+from luigi.worker import GetWorkResponse, TaskProcess, TaskStatusReporter, Worker
+
+from pipeline.errors import EXIT_NOT_SCHEDULED, EXIT_STOPPED
+from tasks.run import begin_run, or_exit
+
+# Filesets known to the scheduler at once: each request for work looks at all that is pending.
+WINDOW = 100
+
+
+class TaskThread(TaskProcess):
+    """Luigi's task process, run in a thread."""
+
+    def start(self) -> None:
+        """Run the task beside the worker."""
+        self._thread = threading.Thread(target=self.run, name=self.task.task_id, daemon=True)
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        """Whether the task still runs."""
+        return self._thread.is_alive()
+
+    @property
+    def exitcode(self) -> None:
+        """A thread has none: what went wrong comes through the result queue."""
+
+
+class Results:
+    """The worker's result queue; ``wake`` makes its reader look around at once.
+
+    ``put`` and ``wake`` are safe inside a signal handler.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def put(self, result: tuple) -> None:
+        """Hand in the result of a task."""
+        self._queue.put(result)
+
+    def wake(self) -> None:
+        """Let the reader go on as if nothing had come."""
+        self._queue.put(None)
+
+    def get(self, timeout: float) -> tuple:
+        """The next result; raises queue.Empty after ``timeout`` seconds or when woken."""
+        result = self._queue.get(timeout=timeout)
+        if result is None:
+            raise queue.Empty
+        return result
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+class Feed:
+    """Tasks that a running task hands on to the worker, ``WINDOW`` of them at a time.
+
+    A task is settled when it is done, or when it or what it requires has failed.
+    """
+
+    def __init__(self, tasks: Iterator[luigi.Task]) -> None:
+        self._tasks = tasks
+        self._last_of: dict[str, luigi.Task] = {}
+        self._open: set[str] = set()
+        self.failed = 0
+        self.ended = threading.Event()
+
+    def next_task(self) -> luigi.Task | None:
+        """The next task to hand on; None while enough are open, or when there are no more."""
+        if self.ended.is_set() or len(self._open) >= WINDOW:
+            return None
+        task = next(self._tasks, None)
+        if task is None:
+            if not self._open:
+                self.ended.set()
+            return None
+        self._open.add(task.task_id)
+        for step in (task, *task.deps()):
+            self._last_of[step.task_id] = task
+        return task
+
+    def settle(self, task_id: str, status: str) -> luigi.Task | None:
+        """Take note of a result; the task that goes on from there, if one does."""
+        last = self._last_of.get(task_id)
+        if last is None or last.task_id not in self._open:
+            return None
+        if status == DONE and task_id != last.task_id:
+            return last
+        if status in (DONE, FAILED):
+            self.failed += status == FAILED
+            self._open.remove(last.task_id)
+            for step in (last, *last.deps()):
+                self._last_of.pop(step.task_id, None)
+        return None
+
+
+class MirrorWorker(Worker):
+    """Luigi's worker for one update of the mirror."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._task_result_queue = Results()
+        self._feeds: list[Feed] = []
+        self._begun: dict[str, luigi.Task] = {}
+        self._root: luigi.Task | None = None
+
+    def __enter__(self) -> "MirrorWorker":
+        self._run = or_exit(begin_run)
+        self._run.hand_on = self._settle
+        super().__enter__()
+        return self
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> bool:
+        try:
+            return super().__exit__(kind, value, trace)
+        finally:
+            self._run.end()
+
+    def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
+        """Schedule the task. What a whole update asks first is asked here, for a clear answer."""
+        if self._root is None:
+            self._root = task
+            required = or_exit(task.deps)
+            self.worker_processes += sum(step.only_waits for step in required)
+            self._scheduler.update_resources(**self._run.resources)
+        return super().add(task, multiprocess, processes)
+
+    def run(self) -> bool:
+        """Work until all is done, then leave with the exit code that is true of the mirror."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle_interrupt)
+        super().run()
+        if self._run.code == 0 and not self._root.complete():
+            self._run.note(EXIT_NOT_SCHEDULED)
+        raise SystemExit(self._run.finish())
+
+    def handle_interrupt(self, signum: int, _: Any) -> None:
+        """Stop after the filesets in hand; at once when asked a second time."""
+        if self._run.stopping.is_set() and signum != signal.SIGUSR1:
+            os._exit(EXIT_STOPPED)
+        self._run.stop()
+        self._start_phasing_out()
+        for feed in self._feeds:
+            feed.ended.set()
+        self._task_result_queue.wake()
+
+    def _settle(self, tasks: Iterator[luigi.Task]) -> int:
+        """Have the tasks run, and wait until all are settled; how many failed. Called by running tasks."""
+        feed = Feed(tasks)
+        self._feeds.append(feed)
+        self._task_result_queue.wake()
+        feed.ended.wait()
+        return feed.failed
+
+    def _get_work(self) -> GetWorkResponse:
+        if self._stop_requesting_work:
+            return self._finish_begun()
+        self._hand_on()
+        return super()._get_work()
+
+    def _hand_on(self) -> None:
+        for feed in self._feeds:
+            while (task := feed.next_task()) is not None:
+                if not self.add(task):
+                    feed.settle(task.task_id, FAILED)
+
+    def _add_task(self, *args: Any, **result: Any) -> None:
+        super()._add_task(*args, **result)
+        task_id, status = result["task_id"], result["status"]
+        self._begun.pop(task_id, None)
+        for feed in self._feeds:
+            if (following := feed.settle(task_id, status)) is not None:
+                self._begun[following.task_id] = following
+
+    def _finish_begun(self) -> GetWorkResponse:
+        """While stopping: the next step of a fileset of which this run did a step; no other work."""
+        task_id = None
+        if self._begun:
+            task_id, _ = self._begun.popitem()
+            self._scheduler.add_task(worker=self._id, task_id=task_id, status=RUNNING)
+        return GetWorkResponse(task_id, [], 0, 0, 0, "active")
+
+    def _create_task_process(self, task: luigi.Task) -> TaskThread:
+        self._begun.pop(task.task_id, None)
+        return TaskThread(
+            task,
+            self._id,
+            self._task_result_queue,
+            TaskStatusReporter(self._scheduler, task.task_id, self._id, None),
+            use_multiprocessing=True,
+            check_unfulfilled_deps=self._config.check_unfulfilled_deps,
+            check_complete_on_run=True,
+        )
+
+
+class _MirrorWorkerFactory(luigi.interface._WorkerSchedulerFactory):
+    def create_worker(self, scheduler: Any, worker_processes: int, assistant: bool = False) -> MirrorWorker:
+        return MirrorWorker(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
+
+
+def use_mirror_worker() -> None:
+    """Let the ``luigi`` command make its worker here: it has no setting for that."""
+    luigi.interface._WorkerSchedulerFactory = _MirrorWorkerFactory
+    # Luigi reads these settings of [core] elsewhere, and warns that nobody does.
+    luigi.interface.core.ignore_unconsumed |= {"rpc_retry_attempts", "rpc_retry_wait"}
