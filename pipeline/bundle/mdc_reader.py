@@ -1,0 +1,199 @@
+"""Reading Metadata Config documents: from bytes to text, from lines to scopes, without recursion."""
+
+import gzip
+import io
+import re
+import zlib
+from enum import Enum, auto
+from typing import NoReturn
+
+from pipeline.bundle.mdc_scope import NAME, RESERVED, Entry, Scope, is_name, row_scope
+from pipeline.bundle.mdc_values import BLANKS, ROW_WORD, VALUE_TYPES, ValueType, read_scalar, read_vector
+from pipeline.errors import BundleUnusable
+
+MAX_DOCUMENT_BYTES = 64 * 1024**2
+MAX_LINES = 2_000_000
+MAX_WARNINGS = 100
+
+GZIP_MAGIC = b"\x1f\x8b"
+LINE = re.compile(r"^[ \t\r]*([^ \t\r\n#]*)[ \t\r]*([^ \t\r\n#]*)[ \t\r]*([^\n#]*)(?:#([^\n]*))?", re.M)
+"""Name, type, the rest with the blanks behind it, comment: all may be empty, so every line matches."""
+
+_READ_BYTES = 1024**2
+_SHOWN = 60
+
+
+class Repeats(Enum):
+    """What a name repeated without MULTI does: the first stands, the last stands, all are kept."""
+
+    FIRST = auto()
+    LAST = auto()
+    ALL = auto()
+
+
+def decoded(document: bytes, source: str) -> tuple[str, str]:
+    """The text of a document and its encoding. Raises BundleUnusable when it is too much, or no gzip."""
+    if document.startswith(GZIP_MAGIC):
+        document = _inflated(document, source)
+    if len(document) > MAX_DOCUMENT_BYTES or document.count(b"\n") > MAX_LINES:
+        raise BundleUnusable(
+            f"{source}: expected a document of at most {MAX_DOCUMENT_BYTES} bytes and {MAX_LINES} lines, "
+            "got more. It is not read."
+        )
+    try:
+        return document.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError:
+        return document.decode("latin-1"), "latin-1"
+
+
+def _inflated(document: bytes, source: str) -> bytes:
+    chunks, size = [], 0
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(document)) as file:
+            while size <= MAX_DOCUMENT_BYTES and (chunk := file.read(_READ_BYTES)):
+                chunks.append(chunk)
+                size += len(chunk)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BundleUnusable(
+            f"{source}: expected a whole gzip-compressed document, got {error}. It is not read."
+        ) from None
+    return b"".join(chunks)
+
+
+class Reader:
+    """Reads one document, line by line."""
+
+    def __init__(self, source: str, repeats: Repeats) -> None:
+        self.source = source
+        self.repeats = repeats
+        self.line = 0
+        self.root = self.scope = Scope()
+        self.around: list[tuple[Scope, int]] = []
+        self.with_gaps: dict[int, Scope] = {}
+        self.repeated = 0
+
+    def read(self, text: str) -> Scope:
+        """The document. Raises BundleUnusable with the line."""
+        for self.line, match in enumerate(LINE.finditer(text), start=1):
+            name, word, rest, comment = match.groups("")
+            if not name:
+                continue
+            kind = VALUE_TYPES.get(word)
+            if kind is None or name in RESERVED:
+                self._structure(name, word, rest.rstrip(BLANKS), comment.strip(BLANKS))
+            else:
+                self._value(name, kind, rest.rstrip(BLANKS), comment.strip(BLANKS))
+        self._finish()
+        return self.root
+
+    def _value(self, name: str, kind: ValueType, text: str, comment: str) -> None:
+        read = read_scalar
+        if name[0] == "@":
+            name, read = name[1:], read_vector
+        if not NAME.fullmatch(name) or name in RESERVED:
+            self._fail("a name of letters, digits and '_ . -'", name)
+        try:
+            value = read(kind, text)
+        except (ValueError, OverflowError):
+            self._fail(f"{kind.expected} as {kind.name} of {name}", text)
+        self._place(Entry(name, kind.name, value, comment, self.line))
+
+    def _structure(self, name: str, word: str, text: str, comment: str) -> None:
+        if name == "END":
+            self._end(word)
+        elif name == "TYPE":
+            self._declare(word, text)
+        elif not is_name(name):
+            self._fail("a name of letters, digits and '_ . -'", name)
+        elif word == "METADATA":
+            self._open(name, text, comment)
+        elif word == "MULTI":
+            self._multi(name, text)
+        elif word in self.scope.types:
+            self._row(name, word, text, comment)
+        else:
+            self._fail(f"a type after the name {name[:_SHOWN]}", word)
+
+    def _place(self, entry: Entry) -> None:
+        scope = self.scope
+        if self.repeats is Repeats.ALL or entry.name not in scope or entry.name in scope.multi:
+            scope.append(entry)
+        elif self.repeats is Repeats.LAST:
+            scope.replace(entry)
+        else:
+            self._warn(entry, scope)
+
+    def _warn(self, entry: Entry, scope: Scope) -> None:
+        self.repeated += 1
+        if self.repeated <= MAX_WARNINGS:
+            self.root.warnings.append(
+                f"{self.source}, line {self.line}: expected {entry.name[:_SHOWN]} once, as it is not MULTI; "
+                f"it stays as on line {scope.first(entry.name).line}"
+            )
+
+    def _open(self, name: str, option: str, comment: str) -> None:
+        scope = Scope()
+        if option == "RESET":
+            self._forget(name)
+        elif option not in {"", "UPDATE"}:
+            self._fail(f"UPDATE, RESET or nothing after METADATA of {name}", option)
+        there = self.scope.first(name) if option == "UPDATE" else None
+        if there is None:
+            self._place(Entry(name, "METADATA", scope, comment, self.line))
+        elif there.type == "METADATA":
+            scope = there.value
+        else:
+            self._fail(f"{name} to be a METADATA scope to merge into", there.type)
+        self.around.append((self.scope, self.line))
+        self.scope = scope
+
+    def _end(self, word: str) -> None:
+        if word:
+            self._fail("nothing after END", word)
+        if not self.around:
+            self._fail("END only where a scope is open", "END")
+        self.scope, _ = self.around.pop()
+
+    def _multi(self, name: str, option: str) -> None:
+        if option == "RESET":
+            self._forget(name)
+        elif option not in {"", "UPDATE"}:
+            self._fail(f"UPDATE, RESET or nothing after MULTI of {name}", option)
+        self.scope.multi.add(name)
+
+    def _declare(self, name: str, text: str) -> None:
+        try:
+            self.scope.add_type(name, ROW_WORD.findall(text))
+        except BundleUnusable as error:
+            raise BundleUnusable(f"{self.source}, line {self.line}: {error}") from None
+
+    def _row(self, name: str, kind: str, text: str, comment: str) -> None:
+        fields, words = self.scope.types[kind], ROW_WORD.findall(text)
+        if len(words) != len(fields):
+            self._fail(f"{len(fields)} words for {kind} {name}, as its TYPE line has fields", text)
+        self._place(Entry(name, kind, row_scope(fields, words, self.line), comment, self.line))
+
+    def _forget(self, name: str) -> None:
+        if self.repeats is not Repeats.ALL and name in self.scope:
+            self.scope.forget(name)
+            self.with_gaps[id(self.scope)] = self.scope
+
+    def _finish(self) -> None:
+        if self.around:
+            _, line = self.around[-1]
+            raise BundleUnusable(
+                f"{self.source}: expected END for the scope of line {line}, got the end of the document; "
+                "it was cut off and is not used"
+            )
+        for scope in self.with_gaps.values():
+            scope.close_gaps()
+        if self.repeated > MAX_WARNINGS:
+            self.root.warnings.append(
+                f"{self.source}: {self.repeated - MAX_WARNINGS} more names are repeated"
+            )
+
+    def _fail(self, expected: str, got: str) -> NoReturn:
+        shown = repr(got[:_SHOWN]) + ("…" if len(got) > _SHOWN else "") if got else "nothing"
+        raise BundleUnusable(
+            f"{self.source}, line {self.line}: expected {expected}, got {shown}; the document is not used"
+        )
