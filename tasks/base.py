@@ -6,7 +6,7 @@ from pathlib import Path
 
 import luigi
 
-from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError
+from pipeline.errors import EXIT_SETTINGS_OR_BUG, HostileName, MirrorError
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.markers import Fileset, fresh_marker, read_marker
 from pipeline.mirror.site import Site
@@ -35,7 +35,10 @@ class StepMarker(luigi.Target):
 
     def exists(self) -> bool:
         """Whether the step is done: the marker is readable and of this registration."""
-        return fresh_marker(*self._of) is not None
+        try:
+            return fresh_marker(*self._of) is not None
+        except HostileName:
+            return False
 
 
 class RunMarker(luigi.Target):

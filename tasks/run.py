@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,13 +16,13 @@ import luigi
 from pipeline.errors import EXIT_STOPPED, MirrorError, SettingsError
 from pipeline.mirror.layout import Step
 from pipeline.mirror.lock import update_lock
-from pipeline.mirror.markers import utc_now
 from pipeline.mirror.site import Site, open_site
 from pipeline.mirror.status import as_size, write_status
 from tasks.log import log_to
 from tasks.progress import progress_on_terminal
 
-STARTED = utc_now()
+# Tells this run from all others.
+STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
 # Filesets fetched at once, at most: enough that no connection stands idle between two of them.
 FILESETS_IN_HAND = 4
 

@@ -113,7 +113,7 @@ class DataStore:
 
         Raises UnknownFileset when the server does not know ``since``, else ServerUnavailable.
         """
-        url = f"{self.url}/{quote(product)}/index.txt" + (f"?{quote(since)}" if since else "")
+        url = f"{self.url}/{_segment(product)}/index.txt" + (f"?{_segment(since)}" if since else "")
 
         def read(body: bytes) -> list[FilesetRow]:
             if since and not body.strip():
@@ -127,12 +127,12 @@ class DataStore:
 
         Raises ServerUnavailable, or ContentMismatch for rows that make no sense.
         """
-        url = f"{self.url}/{quote(product)}/{quote(fileset)}/index.txt"
+        url = f"{self.url}/{_segment(product)}/{_segment(fileset)}/index.txt"
         return self._listing(url, lambda body: (body, read_files(body, url)))
 
     def file_url(self, product: str, fileset: str, name: str) -> str:
         """Where a file is served."""
-        return f"{self.url}/{quote(product)}/{quote(fileset)}/{quote(name)}"
+        return f"{self.url}/{_segment(product)}/{_segment(fileset)}/{_segment(name)}"
 
     def patiently(self, attempt: Callable[[], T]) -> T:
         """The result of ``attempt``, tried again after a pause whenever it raises TryAgain."""
@@ -190,6 +190,11 @@ class DataStore:
                 raise TryAgain(error) from None
 
         return self.patiently(attempt)
+
+
+def _segment(name: str) -> str:
+    """The name as one segment of a path or as a query, every special character encoded."""
+    return quote(name, safe="")
 
 
 def refuse_status(response: requests.Response, url: str, error: type[MirrorError], wanted: str) -> None:

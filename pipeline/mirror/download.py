@@ -42,6 +42,7 @@ class Download:
         checking its md5. Raises FilesFailed when some files could not be had (the others stay in
         ``incoming/`` for the next run), or another MirrorError for the fileset as a whole.
         """
+        checked_segment(self.fileset.name, f"fileset of product {self.fileset.product}")
         index, rows = self.site.store.files(self.fileset.product, self.fileset.name)
         for row in rows:
             _check_name(row, self.fileset)

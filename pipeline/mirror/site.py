@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.config import Settings, read_settings
 from pipeline.datastore.client import DataStore, Patience
-from pipeline.errors import machine_faults
+from pipeline.errors import SettingsError
 from pipeline.mirror.layout import Layout
 from pipeline.mirror.rate import RateLimit
 from pipeline.mirror.space import DiskSpace
@@ -67,13 +67,11 @@ class Site:
 def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
     """The site of a settings file; ``sleep`` is how it waits between tries.
 
-    Raises SettingsError, or MachineFault when the root cannot be written.
+    Raises SettingsError, also when the root cannot be written.
     """
     settings = read_settings(config)
     source, mirror = settings.source, settings.mirror
-    with machine_faults(f"opening the mirror at {mirror.root} (mirror.root in {config})"):
-        mirror.root.mkdir(parents=True, exist_ok=True)
-        (mirror.root / "state").mkdir(exist_ok=True)
+    _make_root(mirror.root, config)
     patience = Patience(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
     store = DataStore(source.url, connections=source.connections, timeout=source.timeout, patience=patience)
     connections = ThreadPoolExecutor(source.connections, "connection")
@@ -92,3 +90,18 @@ def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
         connections.shutdown(cancel_futures=True)
         unpackers.shutdown(cancel_futures=True)
         store.close()
+
+
+def _make_root(root: Path, config: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "state").mkdir(exist_ok=True)
+        writable = os.access(root / "state", os.W_OK | os.X_OK)
+        problem = "" if writable else "no permission to write"
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem:
+        raise SettingsError(
+            f"{config}: expected mirror.root to be a folder that can be written, got: {problem} at {root}. "
+            "Correct the setting or the permissions; nothing was started."
+        )

@@ -1,0 +1,316 @@
+"""The whole job, as a person sees it: the luigi command, the trees that result, the exit codes."""
+
+import csv
+
+import pytest
+from conftest import File, Follower, Upstream, served_filesets
+
+from pipeline.datastore import habits
+from pipeline.datastore.server import RunningServer, create_app, serve
+
+PRODUCT = "md-all-rel-200907"
+
+
+@pytest.fixture
+def release(upstream: Upstream) -> Upstream:
+    """Three filesets: two with bundles, which share a folder, and one of plain files."""
+    upstream.add_bundles(
+        PRODUCT,
+        "o1.chip.1.1.1",
+        {
+            "XY01": {"a.fits": b"A" * 5000, "deep/b.fits": b"B" * 10},
+            "XY02": {"c.fits": b"C" * 3_000_000},
+        },
+    )
+    upstream.add_bundles(PRODUCT, "o1.chip.2.2.1", {"XY01": {"second.fits": b"2" * 100}}, stage="warp")
+    upstream.add(
+        PRODUCT, "plain", [File("t.fits", b"T" * 70), File("note.txt", b"N" * 7, "text")], type="table"
+    )
+    return upstream
+
+
+DATA = {
+    "gpc1/MD01/o1.XY01/a.fits": b"A" * 5000,
+    "gpc1/MD01/o1.XY01/deep/b.fits": b"B" * 10,
+    "gpc1/MD01/o1.XY02/c.fits": b"C" * 3_000_000,
+    "gpc1/MD01/o1.XY01/second.fits": b"2" * 100,
+}
+
+
+def file_requests(server: RunningServer) -> list[str]:
+    return [request.target for request in server.requests if "index.txt" not in request.target]
+
+
+def test_a_first_update_brings_everything_and_a_second_asks_for_listings_only(release, server, follower):
+    first = follower.update()
+    assert first.code == 0, first.output
+    assert "filesets: 3 new, 3 done, 0 failed, 0 skipped" in first.output
+    assert follower.content("store") == served_filesets(release)
+    assert follower.content("data") == DATA
+    assert follower.content("incoming") == {}
+    every = {"o1.chip.1.1.1", "o1.chip.2.2.1", "plain"}
+    assert follower.marked("downloaded", PRODUCT) == follower.marked("extracted", PRODUCT) == every
+    assert follower.marked("failed", PRODUCT) == set()
+
+    server.clear()
+    second = follower.update()
+    assert second.code == 0, second.output
+    assert "filesets: 0 new, 0 done, 0 failed, 0 skipped; 0 bytes" in second.output
+    assert [request.target for request in server.requests] == [
+        "/ds/index.txt",
+        f"/ds/{PRODUCT}/index.txt?o1.chip.2.2.1",
+    ]
+
+
+def test_appended_filesets_arrive_and_nothing_is_fetched_again(release, server, follower):
+    assert follower.update().code == 0
+    server.clear()
+    release.add(PRODUCT, "later", [File("new.fits", b"new")])
+    assert follower.update().code == 0
+    assert file_requests(server) == [f"/ds/{PRODUCT}/later/new.fits"]
+    assert follower.content("store") == served_filesets(release)
+
+
+def test_a_fileset_registered_again_replaces_the_old_copy(release, server, follower):
+    assert follower.update().code == 0
+    release.add_bundles(PRODUCT, "o1.chip.1.1.1", {"XY01": {"a.fits": b"new", "deep/b.fits": b"B" * 10}})
+    server.clear()
+    result = follower.update()
+    assert result.code == 0, result.output
+    assert follower.content("store") == served_filesets(release)
+    assert follower.content("data") == {
+        "gpc1/MD01/o1.XY01/a.fits": b"new",
+        "gpc1/MD01/o1.XY01/deep/b.fits": b"B" * 10,
+        "gpc1/MD01/o1.XY01/second.fits": b"2" * 100,
+    }
+    assert not any("o1.chip.2.2.1/" in target for target in file_requests(server))
+    assert follower.update().output.count("0 new, 0 done") == 1
+
+
+def test_registering_the_newest_again_is_noticed(release, follower):
+    assert follower.update().code == 0
+    release.add(PRODUCT, "plain", [File("t.fits", b"changed")], type="table")
+    assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(release)
+
+
+def test_unchanged_files_of_a_fileset_registered_again_are_not_fetched(release, server, follower):
+    assert follower.update().code == 0
+    server.clear()
+    release.add(PRODUCT, "plain", [File("t.fits", b"T" * 70), File("more.fits", b"M")], type="table")
+    assert follower.update().code == 0
+    assert file_requests(server) == [f"/ds/{PRODUCT}/plain/more.fits"]
+    assert follower.content("store") == served_filesets(release)
+
+
+BROKEN_LISTINGS = {
+    "database down": lambda: habits.database_down(),
+    "broken include": lambda: habits.broken_include(),
+    "login page": lambda: habits.login_page(),
+    "empty body": lambda: habits.empty_body(),
+    "404": lambda: habits.fails(404),
+    "500": lambda: habits.fails(500),
+    "503": lambda: habits.fails(503, retry_after="0"),
+    "cut off in the middle": lambda: habits.hangs_up(after=40, target="listings"),
+    "row cut": lambda: habits.cuts_row(),
+    "redirect loop": lambda: habits.redirects(),
+    "another host": lambda: habits.redirects("http://127.0.0.2:9/ds/index.txt"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_LISTINGS)
+def test_a_server_that_cannot_be_asked_changes_nothing(name, release, server, follower):
+    follower.mirror["products"] = [PRODUCT]
+    assert follower.update().code == 0
+    release.add(PRODUCT, "later", [File("new.fits", b"new")])
+    before = {room: follower.content(room) for room in ("store", "data", "info", "state", "incoming")}
+    server.habits.append(BROKEN_LISTINGS[name]())
+    result = follower.update()
+    assert result.code == 20, result.output
+    assert "Traceback" not in result.output
+    assert server.url in result.output
+    assert {room: follower.content(room) for room in before} == before
+    server.habits.clear()
+    assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(release)
+
+
+def test_a_server_that_is_not_there(release, server, follower):
+    server.stop()
+    result = follower.update()
+    assert result.code == 20
+    assert result.output.count("\n") == 1
+    assert "Connection refused" in result.output
+    server.start()
+
+
+@pytest.mark.parametrize("newest", ["plain", "o1.chip.2.2.1"])
+def test_what_was_withdrawn_stays_and_what_is_new_arrives(newest, release, follower):
+    assert follower.update().code == 0
+    kept = follower.content("store")
+    release.withdraw(PRODUCT, newest)
+    release.add(PRODUCT, "later", [File("new.fits", b"new")])
+    result = follower.update()
+    assert result.code == 0, result.output
+    assert follower.content("store") == kept | served_filesets(release)
+    release.add(PRODUCT, "latest", [File("newer.fits", b"newer")])
+    assert follower.update().code == 0
+    assert follower.content("store") == kept | served_filesets(release)
+    assert follower.marked("withdrawn", PRODUCT) == {newest}
+
+
+@pytest.mark.parametrize(
+    ("habit", "said"),
+    [
+        (lambda target: habits.flips_byte(target=target), "expected md5"),
+        (lambda target: habits.fails(403, target=target), "403 Forbidden"),
+        (lambda target: habits.fails(404, target=target), "404 Not Found"),
+        (lambda target: habits.misstates_length(-1, target=target), "bytes as listed"),
+    ],
+)
+def test_a_bad_file_fails_its_fileset_and_no_other(habit, said, release, server, follower):
+    server.habits.append(habit(f"{PRODUCT}/plain/t.fits"))
+    result = follower.update()
+    assert result.code == 30, result.output
+    assert said in result.output
+    assert "filesets: 3 new, 2 done, 1 failed" in result.output
+    assert follower.content("data") == DATA
+    assert {path.split("/")[1] for path in follower.content("store")} == {"o1.chip.1.1.1", "o1.chip.2.2.1"}
+    with open(follower.root / "status" / "download_failures.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["product"], row["fileset"], row["file"]) == (PRODUCT, "plain", "t.fits")
+    assert row["attempts"] == "1"
+    assert said in row["reason"]
+    assert follower.update().code == 30
+    server.habits.clear()
+    server.clear()
+    assert follower.update().code == 0
+    assert file_requests(server) == [f"/ds/{PRODUCT}/plain/t.fits"]
+    assert follower.content("store") == served_filesets(release)
+    assert follower.marked("failed", PRODUCT) == set()
+
+
+def test_a_wrong_checksum_published_upstream(release, follower):
+    wrong = File("w.fits", b"w" * 50, listed={"md5": "0" * 32})
+    release.add(PRODUCT, "wrong", [wrong, File("right.fits", b"r")])
+    result = follower.update()
+    assert result.code == 30
+    assert "expected md5 " + "0" * 32 in result.output
+    assert "wrong" not in follower.marked("downloaded", PRODUCT)
+    release.add(PRODUCT, "wrong", [File("w.fits", b"w" * 50), File("right.fits", b"r")])
+    assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(release)
+
+
+def test_a_product_that_cannot_be_asked_does_not_hold_up_another(release, server, follower):
+    release.add("other", "fine", [File("f.fits", b"fine")])
+    server.habits.append(habits.database_down(target=f"{PRODUCT}/*"))
+    result = follower.update()
+    assert result.code == 20
+    assert follower.content("store") == served_filesets(release, "other")
+
+
+def test_selected_filesets_only_and_the_rest_after_a_change_of_mind(release, follower):
+    follower.mirror["products"] = [{"name": PRODUCT, "select": {"stage": "w*"}}]
+    assert follower.update().code == 0
+    assert follower.marked("extracted", PRODUCT) == {"o1.chip.2.2.1"}
+    follower.mirror["products"] = [PRODUCT]
+    assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(release)
+
+
+def test_select_by_a_column_that_is_not_there(release, follower):
+    follower.mirror["products"] = [{"name": PRODUCT, "select": {"stag": "chip"}}]
+    result = follower.update()
+    assert result.code == 40
+    assert "stag" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_unpack_false_keeps_the_bundles_only(release, follower):
+    follower.mirror["unpack"] = False
+    assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(release)
+    assert not (follower.root / "data").exists()
+    follower.mirror["unpack"] = True
+    assert follower.update().code == 0
+    assert follower.content("data") == DATA
+
+
+def test_keep_bundles_false_deletes_them_once_unpacked(release, follower):
+    follower.mirror["keep_bundles"] = False
+    assert follower.update().code == 0
+    assert follower.content("data") == DATA
+    assert not list((follower.root / "store").rglob("*.tgz"))
+    assert "0 new, 0 done" in follower.update().output
+
+
+def test_a_hidden_product_is_mirrored_when_named(release, follower):
+    with serve(create_app(release.folder, hidden=[PRODUCT])) as server:
+        follower.url = server.url
+        assert "0 new" in follower.update().output
+        follower.source["hidden_products"] = [PRODUCT]
+        assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(release)
+
+
+def test_a_disk_that_is_too_full_is_not_filled(release, follower):
+    follower.mirror["min_free"] = "900000 TB"
+    result = follower.update()
+    assert result.code == 30
+    assert "are missing" in result.output
+    assert follower.content("store") == {}
+
+
+def test_never_more_connections_than_set(release, server, follower):
+    for number in range(6):
+        files = [File(f"f{i}.fits", bytes([number, i]) * 400) for i in range(12)]
+        release.add(PRODUCT, f"many.{number}", files)
+    follower.source["connections"] = 3
+    server.habits.append(habits.delays(0.01))
+    assert follower.update().code == 0
+    assert 1 < server.peak_connections <= 3
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        ({"mirror": {"rooot": "x"}}, 40, "unknown setting"),
+        ({"source": {"connections": 0}}, 40, "connections"),
+        ({"mirror": {"products": ["no-such-product"]}}, 20, "404"),
+        ({"mirror": {"root": "/proc/no/root"}}, 40, "/proc/no"),
+        ({"source": {"url": "http://127.0.0.1:9/ds"}}, 20, "127.0.0.1:9"),
+        ({"source": {"url": "nonsense"}}, 40, "http"),
+    ],
+)
+def test_wrong_settings_are_told_in_one_sentence(change, code, said, release, follower):
+    follower.source |= change.get("source", {})
+    follower.mirror |= change.get("mirror", {})
+    result = follower.update()
+    assert result.code == code, result.output
+    assert said in result.output
+    assert "Traceback" not in result.output
+    sentences = [line for line in result.output.splitlines() if not line.startswith("filesets: ")]
+    assert len(sentences) == 1
+
+
+def test_an_unknown_product_on_the_command_line(release, follower):
+    result = follower.update("--products", f"{PRODUCT},nope")
+    assert result.code == 40
+    assert "nope" in result.output
+
+
+def test_only_the_products_asked_for(release, follower):
+    release.add("other", "fine", [File("f.fits", b"fine")])
+    assert follower.update("--products", "other").code == 0
+    assert follower.content("store") == served_filesets(release, "other")
+
+
+def test_names_that_may_not_become_paths_fail_their_fileset(release, upstream: Upstream, follower: Follower):
+    listing = upstream.folder / PRODUCT / "index.txt"
+    listing.write_text(listing.read_text().rstrip("\n") + "\n../../escape|2009-07-30T00:00:00Z|table|\n")
+    result = follower.update()
+    assert result.code == 30, result.output
+    assert "../../escape" in result.output
+    assert "3 done, 1 failed" in result.output
+    assert not (follower.folder / "escape").exists()
