@@ -1,0 +1,103 @@
+"""Archives as ``tar -C DIR --owner=ipp --group=users -czhf FILE .`` writes them, and the same every time."""
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from isal import igzip
+
+COMPRESSION = 1
+_OWNER, _GROUP = "ipp", "users"
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of an archive."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Written:
+    """Size and md5 of a file, taken while it was written."""
+
+    bytes: int
+    md5: str
+
+
+class DigestingFile(io.RawIOBase):
+    """A file being written that knows the size and md5 of what went through it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "wb", buffering=_CHUNK)
+        self._digest = hashlib.md5(usedforsecurity=False)
+        self._bytes = 0
+
+    def writable(self) -> bool:
+        """It is only written."""
+        return True
+
+    def write(self, data: bytes) -> int:
+        """Append the bytes."""
+        self._digest.update(data)
+        self._bytes += len(data)
+        return self._file.write(data)
+
+    def close(self) -> None:
+        """Close the file on disk."""
+        self._file.close()
+        super().close()
+
+    @property
+    def written(self) -> Written:
+        """What went through so far."""
+        return Written(self._bytes, self._digest.hexdigest())
+
+
+def write_archive(path: Path, members: Iterable[Member], mtime: int) -> Written:
+    """Write the members as a gzipped archive, one in memory at a time.
+
+    ``mtime`` is seconds since 1970, for every member. The packed bytes are the same wherever isal
+    picks the same code; the unpacked ones always.
+    """
+    with DigestingFile(path) as file:
+        with (
+            igzip.IGzipFile(
+                filename="", mode="wb", compresslevel=COMPRESSION, fileobj=file, mtime=0
+            ) as packed,
+            tarfile.TarFile(
+                fileobj=packed, mode="w", format=tarfile.GNU_FORMAT, copybufsize=_CHUNK
+            ) as archive,
+        ):
+            archive.addfile(folder_entry(mtime))
+            for member in members:
+                archive.addfile(
+                    file_entry(member.name, len(member.content), mtime), io.BytesIO(member.content)
+                )
+        return file.written
+
+
+def folder_entry(mtime: int) -> tarfile.TarInfo:
+    """The ``./`` that every archive begins with."""
+    entry = _entry("./", mtime)
+    entry.type, entry.mode = tarfile.DIRTYPE, 0o775
+    return entry
+
+
+def file_entry(name: str, size: int, mtime: int) -> tarfile.TarInfo:
+    """The header of a member of ``size`` bytes."""
+    entry = _entry(f"./{name}", mtime)
+    entry.size, entry.mode = size, 0o664
+    return entry
+
+
+def _entry(name: str, mtime: int) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.mtime, entry.uname, entry.gname = mtime, _OWNER, _GROUP
+    entry.uid, entry.gid = 1001, 100
+    return entry

@@ -1,0 +1,204 @@
+"""FITS images and catalogues with a sky, noise, stars and a true WCS, as bytes that never vary.
+
+Headers are written card by card: nothing in them comes from the clock or a library's version.
+"""
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from pipeline.sample.sky import Frame, Stars
+from pipeline.sample.survey import DETECTION_LIMIT, GAIN, READ_NOISE, Quality, mjd
+
+SATURATION = 60_000.0
+BIAS = 1_000
+MASK_BAD, MASK_SATURATED = 0x0001, 0x0020
+_STAMP_SIGMAS = 5.0
+
+Pixels = NDArray[np.float32]
+Card = tuple[str, str | float | int | bool, str]
+
+
+class Planes(NamedTuple):
+    """The three images of one piece of sky: counts, their variance, and bits of what is wrong."""
+
+    image: Pixels
+    variance: Pixels
+    mask: NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the header of an image says of how it was taken: times UTC, exposure in seconds."""
+
+    target: str
+    filter: str
+    start: datetime
+    exposure: float
+    airmass: float
+
+    def cards(self) -> list[Card]:
+        """The header cards, without the WCS."""
+        start = self.start.astimezone(UTC)
+        return [
+            ("TELESCOP", "PS1", "Pan-STARRS 1, Haleakala"),
+            ("INSTRUME", "GPC1", "Gigapixel camera 1"),
+            ("OBJECT", self.target, "Name of the field"),
+            ("FILTER", self.filter, "Filter and its serial number"),
+            ("EXPTIME", self.exposure, "[s] Exposure time"),
+            ("TIMESYS", "UTC", "Time scale"),
+            ("DATE-OBS", start.strftime("%Y-%m-%dT%H:%M:%S.%f"), "Start of the exposure"),
+            ("MJD-OBS", mjd(start), "[d] Start of the exposure"),
+            ("AIRMASS", self.airmass, "At the start"),
+            ("GAIN", GAIN, "[e/count]"),
+            ("RDNOISE", READ_NOISE, "[e]"),
+        ]
+
+
+def render(frame: Frame, quality: Quality, stars: Stars, random: np.random.Generator) -> Planes:
+    """The image of the stars through the frame, ``size`` by ``size`` pixels.
+
+    Counts are rounded to an eighth, far below the noise, as scaled integers of a real camera are.
+    """
+    expected = np.full((frame.size, frame.size), quality.sky, np.float32)
+    _add_stars(expected, *frame.pixels(stars.ra, stars.decl), quality.fluxes(stars), quality.fwhm)
+    variance = (expected / GAIN + (READ_NOISE / GAIN) ** 2) / quality.images
+    image = random.standard_normal(expected.shape, dtype=np.float32)
+    image *= np.sqrt(variance)
+    image += expected
+    mask = np.where(image > SATURATION, np.uint16(MASK_SATURATED), np.uint16(0))
+    mask[:, _bad_columns(frame.size, random)] |= MASK_BAD
+    return Planes(_rounded(image), _rounded(variance), mask)
+
+
+def raw_counts(planes: Planes) -> NDArray[np.uint16]:
+    """The image as the camera reads it out: whole counts above a bias."""
+    return np.clip(planes.image + BIAS, 0, 65_535).astype(np.uint16)
+
+
+def image_bytes(pixels: NDArray, cards: Iterable[Card], frame: Frame) -> bytes:
+    """A FITS file of one image in its primary unit."""
+    header = fits.Header([*cards, *wcs_cards(frame)])
+    return written([fits.PrimaryHDU(pixels, header)])
+
+
+def mosaic_bytes(images: Iterable[tuple[str, NDArray, Frame]], cards: Iterable[Card]) -> bytes:
+    """A FITS file with a primary unit of cards only and one named extension per image."""
+    units = [
+        fits.ImageHDU(pixels, fits.Header(wcs_cards(frame)), name=name) for name, pixels, frame in images
+    ]
+    return written([fits.PrimaryHDU(header=fits.Header([*cards])), *units])
+
+
+def catalogue_bytes(tables: Iterable[tuple[str, Frame, fits.BinTableHDU]], cards: Iterable[Card]) -> bytes:
+    """A FITS file with, for each image, an empty extension that has its WCS and the table of its stars."""
+    units: list[fits.ImageHDU | fits.BinTableHDU] = []
+    for name, frame, table in tables:
+        header = fits.Header([("IMAGEW", frame.size, "[pixel]"), ("IMAGEH", frame.size, "[pixel]")])
+        header.extend(wcs_cards(frame))
+        table.name = f"{name}.psf"
+        units += [fits.ImageHDU(None, header, name=f"{name}.hdr"), table]
+    return written([fits.PrimaryHDU(header=fits.Header([*cards])), *units])
+
+
+def detected(frame: Frame, quality: Quality, stars: Stars) -> Stars:
+    """The stars that are bright enough and in the image."""
+    x, y = frame.pixels(stars.ra, stars.decl)
+    inside = (x > -0.5) & (x < frame.size - 0.5) & (y > -0.5) & (y < frame.size - 0.5)
+    bright = quality.fluxes(stars) > DETECTION_LIMIT * quality.flux_errors(stars)
+    return Stars(*(column[inside & bright] for column in stars))
+
+
+def star_table(frame: Frame, quality: Quality, stars: Stars, random: np.random.Generator) -> fits.BinTableHDU:
+    """The table of what is detected: places in pixels (from 0) and degrees, magnitudes, their errors."""
+    found = detected(frame, quality, stars)
+    number = len(found.mag)
+    error = quality.flux_errors(found) / quality.fluxes(found)
+    shift = error * quality.fwhm / 2.3548
+    x, y = (place + shift * random.standard_normal(number) for place in frame.pixels(found.ra, found.decl))
+    ra, decl = frame.places(x, y)
+    instrumental = found.mag - quality.zero_point + 1.0857 * error * random.standard_normal(number)
+    columns = [
+        ("IPP_IDET", "J", np.arange(number)),
+        ("X_PSF", "E", x),
+        ("Y_PSF", "E", y),
+        ("X_PSF_SIG", "E", shift),
+        ("Y_PSF_SIG", "E", shift),
+        ("PSF_INST_MAG", "E", instrumental),
+        ("PSF_INST_MAG_SIG", "E", 1.0857 * error),
+        ("CAL_PSF_MAG", "E", instrumental + quality.zero_point),
+        ("RA_PSF", "D", ra),
+        ("DEC_PSF", "D", decl),
+        ("SKY", "E", np.full(number, quality.sky)),
+        ("SKY_SIGMA", "E", np.full(number, quality.noise)),
+        ("PSF_QF", "E", np.ones(number)),
+        ("FLAGS", "J", np.zeros(number)),
+    ]
+    return fits.BinTableHDU.from_columns(
+        [fits.Column(name=name, format=kind, array=values) for name, kind, values in columns]
+    )
+
+
+def wcs_cards(frame: Frame) -> list[Card]:
+    """The cards that say which pixel shows which place."""
+    x, y = frame.reference_pixel
+    degrees = frame.scale / 3600.0
+    return [
+        ("RADESYS", "ICRS", "Celestial reference system"),
+        ("EQUINOX", 2000.0, ""),
+        ("CTYPE1", "RA---TAN", ""),
+        ("CTYPE2", "DEC--TAN", ""),
+        ("CUNIT1", "deg", ""),
+        ("CUNIT2", "deg", ""),
+        ("CRVAL1", frame.ra, "[deg] Right ascension of the reference pixel"),
+        ("CRVAL2", frame.decl, "[deg] Declination of the reference pixel"),
+        ("CRPIX1", x, "[pixel]"),
+        ("CRPIX2", y, "[pixel]"),
+        ("CD1_1", -degrees, "[deg/pixel]"),
+        ("CD1_2", 0.0, "[deg/pixel]"),
+        ("CD2_1", 0.0, "[deg/pixel]"),
+        ("CD2_2", degrees, "[deg/pixel]"),
+    ]
+
+
+def _add_stars(
+    pixels: Pixels, x: NDArray[np.float64], y: NDArray[np.float64], fluxes: NDArray[np.float64], fwhm: float
+) -> None:
+    """Add each star as a round gaussian, drawn only where it is not negligible."""
+    sigma = fwhm / 2.3548
+    reach = int(np.ceil(_STAMP_SIGMAS * sigma))
+    size = pixels.shape[0]
+    for column, row, flux in zip(x, y, fluxes, strict=True):
+        across = np.arange(max(round(column) - reach, 0), min(round(column) + reach + 1, size))
+        down = np.arange(max(round(row) - reach, 0), min(round(row) + reach + 1, size))
+        if across.size and down.size:
+            profile = np.outer(_gaussian(down - row, sigma), _gaussian(across - column, sigma))
+            pixels[down[0] : down[-1] + 1, across[0] : across[-1] + 1] += flux * profile
+
+
+def _gaussian(offset: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    return np.exp(-0.5 * (offset / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+
+
+def _bad_columns(size: int, random: np.random.Generator) -> NDArray[np.int64]:
+    return random.integers(0, size, 1 + size // 500)
+
+
+def _rounded(pixels: Pixels) -> Pixels:
+    pixels *= 8
+    np.rint(pixels, out=pixels)
+    pixels /= 8
+    return pixels
+
+
+def written(units: list[fits.PrimaryHDU | fits.ImageHDU | fits.BinTableHDU]) -> bytes:
+    """The units as the bytes of a FITS file."""
+    file = io.BytesIO()
+    fits.HDUList(units).writeto(file, output_verify="exception")
+    return file.getvalue()

@@ -1,0 +1,75 @@
+"""The sizes of what is generated, and the sum of what came out."""
+
+from dataclasses import dataclass
+
+from pipeline.errors import SettingsError
+from pipeline.sample.sky import CHIP_NAMES
+
+MAX_SKYCELLS = len(CHIP_NAMES)
+
+
+@dataclass(frozen=True)
+class ReleasePlan:
+    """How large a survey release is. The same plan gives the same bytes on one machine.
+
+    ``exposures``: new exposures, each through raw, chip, camera, fake, warp and diff.
+    ``chips``: detector chips of an exposure, at most 60. ``skycells``: sky cells that each exposure is
+    warped to, stacked and subtracted on, at most 60. ``image_size``: pixels on a side of every image.
+    ``stamps``: requests in the postage-stamp product. ``seed``: of noise, stars and weather.
+    """
+
+    exposures: int = 4
+    chips: int = 4
+    skycells: int = 3
+    image_size: int = 128
+    stamps: int = 2
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        _check("exposures", self.exposures, 0, 9000)
+        _check("chips", self.chips, 1, len(CHIP_NAMES))
+        _check("skycells", self.skycells, 1, MAX_SKYCELLS)
+        _check("image_size", self.image_size, 32, 20_000)
+        _check("stamps", self.stamps, 0, 9000)
+        _check("seed", self.seed, 0, 2**32 - 1)
+
+
+@dataclass(frozen=True)
+class PayloadPlan:
+    """How large a store for benchmarks is: filesets that are valid but hold meaningless bytes.
+
+    ``filesets`` of ``bundles`` archives each; an archive has ``bundle_bytes`` compressed bytes (met
+    within 0.2 % from 1 MB on) and unpacks to ``ratio`` times as many.
+    """
+
+    filesets: int = 8
+    bundles: int = 12
+    bundle_bytes: int = 3_500_000
+    ratio: float = 2.57
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        _check("filesets", self.filesets, 1, 10_000_000)
+        _check("bundles", self.bundles, 1, 1000)
+        _check("bundle_bytes", self.bundle_bytes, 2_000, 10**12)
+        _check("ratio", self.ratio, 1.0, 8.0)
+        _check("seed", self.seed, 0, 2**32 - 1)
+
+
+@dataclass(frozen=True)
+class ReleaseSummary:
+    """What one run has written: numbers of filesets and files, bytes on disk without the listings."""
+
+    filesets: int = 0
+    files: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "ReleaseSummary") -> "ReleaseSummary":
+        return ReleaseSummary(
+            self.filesets + other.filesets, self.files + other.files, self.bytes + other.bytes
+        )
+
+
+def _check(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise SettingsError(f"{name}: expected {least} to {most}, got {value}; nothing was written")

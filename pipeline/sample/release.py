@@ -1,0 +1,192 @@
+"""A survey release as a store: all its products, and what arrives later."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from pipeline.errors import SettingsError
+from pipeline.sample.archive import Written, write_archive
+from pipeline.sample.components import Component
+from pipeline.sample.plan import ReleasePlan, ReleaseSummary
+from pipeline.sample.publisher import Product, Publication, PublishedFile, plain_file
+from pipeline.sample.records import dbinfo, dirinfo
+from pipeline.sample.sky import MD01, MD09, Field
+from pipeline.sample.stages import Distribution, Processing
+from pipeline.sample.stamps import add_stamps
+from pipeline.sample.survey import Exposure, exposure_index
+
+VISIT = 8
+"""Exposures that are stacked together."""
+
+DISTRIBUTION_COLUMNS = ("target_id", "stage", "stage_id", "exp_name", "data_group", "filter")
+RELEASE = Product(
+    "md-all-rel-200907", "ipp-dist", "MD fields, all stages, release 2009-07", DISTRIBUTION_COLUMNS
+)
+PARTNER = Product("qub-200907", "ipp-dist", "Calibrations for one partner", DISTRIBUTION_COLUMNS, hidden=True)
+EMPTY = Product("empty-product", "ipp-dist", "A product without filesets", DISTRIBUTION_COLUMNS)
+STAMPS = Product("pstampresults", "psresults", "Postage stamp results")
+
+FIRST_REGISTERED = datetime(2009, 8, 1, 3, 2, 11, tzinfo=UTC)
+_PAUSE = timedelta(seconds=37)
+_LATER = timedelta(hours=1)
+_FIRST_IDS = {
+    "raw": 44433,
+    "chip": 14517,
+    "camera": 9001,
+    "fake": 8001,
+    "warp": 7001,
+    "diff": 3001,
+    "stack": 2001,
+    "sky": 601,
+    "distribution": 31,
+}
+_FILESET = re.compile(
+    r"(?:(?P<exposure>o\d+g\d+o)\.)?(?P<stage>[a-z]+)\.(?P<run>\d+)\.(?P<distribution>\d+)\.\d+"
+)
+
+
+def write_release(out: Path, plan: ReleasePlan) -> ReleaseSummary:
+    """Write a new store to ``out``: the release, a partner's product, postage stamps, an empty product.
+
+    Raises SettingsError when ``out`` has something in it.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise SettingsError(
+            f"{out}: expected an empty or absent folder, this one has files; nothing was written"
+        )
+    for product in (RELEASE, EMPTY, STAMPS, PARTNER):
+        Publication(out, product).announce()
+    partner = _Distributor(out, PARTNER, MD09, plan)
+    partner.add_cameras(min(plan.exposures, 2))
+    return partner.summary + append_release(out, plan)
+
+
+def append_release(out: Path, plan: ReleasePlan) -> ReleaseSummary:
+    """Add ``plan.exposures`` new exposures and ``plan.stamps`` new requests to the store at ``out``.
+
+    They are registered after everything that is there; nothing that is there is changed. Raises
+    SettingsError when ``out`` is no store.
+    """
+    if not (out / RELEASE.name / "index.txt").is_file():
+        raise SettingsError(f"{out}: expected a store with the product {RELEASE.name}; nothing was written")
+    release = _Distributor(out, RELEASE, MD01, plan)
+    for first in range(0, plan.exposures, VISIT):
+        release.add_visit(min(VISIT, plan.exposures - first))
+    stamps = Publication(out, STAMPS)
+    started = _next_time(stamps)
+    summary = add_stamps(stamps, plan, started)
+    stamps.announce()
+    return release.summary + summary
+
+
+class _Numbers:
+    """The numbers of runs and exposures: each follows on the highest that was published."""
+
+    def __init__(self, published: Iterable[str]) -> None:
+        self._next = dict(_FIRST_IDS)
+        self.exposures = 0
+        for name in published:
+            match = _FILESET.fullmatch(name)
+            if match:
+                self._skip(match["stage"], int(match["run"]))
+                self._skip("distribution", int(match["distribution"]))
+                if match["exposure"]:
+                    self.exposures = max(self.exposures, exposure_index(match["exposure"]) + 1)
+
+    def take(self, kind: str, count: int = 1) -> int:
+        """The first of ``count`` new numbers."""
+        number = self._next[kind]
+        self._next[kind] += count
+        return number
+
+    def _skip(self, kind: str, number: int) -> None:
+        self._next[kind] = max(self._next[kind], number + 1)
+
+
+class _Distributor:
+    """Adds the runs of new exposures of one field to one product."""
+
+    def __init__(self, out: Path, product: Product, field: Field, plan: ReleasePlan) -> None:
+        release = product.name.rpartition("-")[2]
+        self._publication = Publication(out, product)
+        self._numbers = _Numbers(self._publication.names)
+        self._processing = Processing(f"{field.name}.{release}", plan.chips, plan.skycells, plan.image_size)
+        self._field = field
+        self._seed = plan.seed
+        self._time = _next_time(self._publication)
+        self.summary = ReleaseSummary()
+
+    def add_visit(self, exposures: int) -> None:
+        """New exposures of one night, their stacks and differences, listed at the end.
+
+        All runs of an exposure are registered in the same second, as the sender does it.
+        """
+        visit = [self._new_exposure() for _ in range(exposures)]
+        processing = self._processing
+        for exposure in visit:
+            stages = (processing.raw, processing.chip, processing.camera, processing.fake, processing.warp)
+            self._add(stage(exposure) for stage in stages)
+        stacks = processing.stacks(visit, self._numbers.take)
+        self._add(processing.stack(stack) for stack in stacks)
+        self._add(processing.diff(exposure, stacks) for exposure in visit)
+        self._add([processing.sky(stacks[0], self._numbers.take("sky"))])
+        self._publication.announce()
+
+    def add_cameras(self, exposures: int) -> None:
+        """New exposures of which only the camera stage is published."""
+        self._add(self._processing.camera(self._new_exposure()) for _ in range(exposures))
+        self._publication.announce()
+
+    def _new_exposure(self) -> Exposure:
+        index = self._numbers.exposures
+        self._numbers.exposures += 1
+        ids = {
+            stage: self._numbers.take(stage) for stage in ("raw", "chip", "camera", "fake", "warp", "diff")
+        }
+        return Exposure(index, self._field, self._seed, ids)
+
+    def _add(self, distributions: Iterable[Distribution]) -> None:
+        for run in distributions:
+            number = self._numbers.take("distribution")
+            name = f"{run.exp_name}." if run.exp_name else ""
+            fileset = f"{name}{run.stage}.{run.stage_id}.{number}.1"
+            self.summary += self._publication.add(
+                fileset, self._time, "IPP-DIST", fileset_files(run), _listed_columns(run)
+            )
+        self._time += _PAUSE
+
+
+def fileset_files(run: Distribution) -> list[PublishedFile]:
+    """The files of a run's fileset, in the order in which they are listed."""
+    suffix = f"{run.stage}.{run.stage_id}.mdc"
+    folders = {component.name: component.folder for component in run.components}
+    documents = [
+        plain_file(f"dbinfo.{suffix}", "text", dbinfo(run.tables), extra=("dbinfo",)),
+        plain_file(f"dirinfo.{suffix}", "text", dirinfo(run.destdir, folders), extra=("dirinfo",)),
+    ]
+    mtime = int(run.made.timestamp())
+    archives = [
+        PublishedFile(f"{each.stem}.tgz", "tgz", partial(_pack, each, mtime), extra=(each.name,))
+        for each in run.components
+        if each.contents
+    ]
+    return documents + archives
+
+
+def _pack(component: Component, mtime: int, path: Path) -> Written:
+    return write_archive(path, component.contents(), mtime)
+
+
+def _listed_columns(run: Distribution) -> Sequence[str]:
+    """The values of the product's own columns; a run that the sender lost track of has none."""
+    if run.stage == "fake" and run.stage_id % 4 == 0:
+        return ("null",) * len(DISTRIBUTION_COLUMNS)
+    name = run.exp_name or f"{run.stage}.{run.stage_id}"
+    return ("1", run.stage, str(run.stage_id), name, run.data_group, run.filter)
+
+
+def _next_time(publication: Publication) -> datetime:
+    last = publication.last_registered
+    return last + _LATER if last else FIRST_REGISTERED

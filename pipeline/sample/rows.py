@@ -1,0 +1,275 @@
+"""Rows of the sender's processing database, one function per table (protocol notes, "dbinfo").
+
+Angles are degrees, times UTC, counts those of the images. Paths are the sender's own.
+"""
+
+from pipeline.sample.configdump import sender_path
+from pipeline.sample.contents import Picture
+from pipeline.sample.images import detected
+from pipeline.sample.records import Row
+from pipeline.sample.sky import generator
+from pipeline.sample.survey import EXPOSURE_TIME, Exposure, mjd
+
+NO_OVERLAP = 8007
+"""Quality of a sky cell that the exposure does not reach: its archive is of zero bytes."""
+
+
+KEYS = {
+    "raw": "exp_id",
+    "chip": "chip_id",
+    "camera": "cam_id",
+    "fake": "fake_id",
+    "warp": "warp_id",
+    "diff": "diff_id",
+}
+"""The key of each stage's run."""
+
+_UNMEASURED: Row = [("bg", "F64", None), ("bg_stdev", "F64", None)]
+
+
+def raw_exp(exposure: Exposure) -> Row:
+    """The exposure: where, when and how it was taken."""
+    conditions = exposure.conditions
+    altitude, azimuth = exposure.altitude_azimuth
+    noise = exposure.quality.noise
+    return [
+        *_identity(exposure),
+        ("exp_type", "STR", "OBJECT"),
+        ("filelevel", "STR", "CHIP"),
+        ("workdir", "STR", sender_path(f"gpc1/{exposure.start:%Y%m%d}")),
+        ("reduction", "STR", None),
+        ("filter", "STR", exposure.filter),
+        ("comment", "STR", f"{exposure.field.name} visit {exposure.index // 8 + 1} of the season"),
+        ("obs_mode", "STR", "MD"),
+        ("obs_group", "STR", exposure.data_group),
+        ("object", "STR", exposure.field.name),
+        ("airmass", "F32", exposure.airmass),
+        ("ra", "F64", conditions.ra),
+        ("decl", "F64", conditions.decl),
+        ("exp_time", "F32", EXPOSURE_TIME),
+        ("sat_pixel_frac", "F32", 0.0),
+        ("bg", "F64", conditions.sky),
+        ("bg_stdev", "F64", round(noise, 4)),
+        ("bg_mean_stdev", "F64", round(noise / 100, 6)),
+        ("alt", "F64", altitude),
+        ("az", "F64", azimuth),
+        ("ccd_temp", "F32", conditions.ccd_temperature),
+        ("posang", "F64", 0.0),
+        ("hostname", "STR", None),
+        ("fault", "S16", 0),
+    ]
+
+
+def raw_imfile(exposure: Exposure, class_id: str, path: str, turn: int) -> Row:
+    """A chip of the exposure as the camera wrote it; ``path`` is of its file below the volume."""
+    return [
+        *_identity(exposure),
+        ("class_id", "STR", class_id),
+        ("tmp_class_id", "STR", f"ota{class_id[2:]}"),
+        ("uri", "STR", sender_path(path, turn)),
+        ("exp_type", "STR", "OBJECT"),
+        ("filter", "STR", exposure.filter),
+        ("bg", "F64", exposure.conditions.sky),
+        ("bg_stdev", "F64", round(exposure.quality.noise, 4)),
+        ("ccd_temp", "F32", exposure.conditions.ccd_temperature),
+        ("video_cells", "BOOL", False),
+        ("burntool_state", "S16", -14),
+        ("quality", "S16", 0),
+        ("fault", "S16", 0),
+    ]
+
+
+def exposure_run(stage: str, parent: str | None, exposure: Exposure, destdir: str) -> Row:
+    """The run of a stage on one exposure: its own key, then that of the stage it was made from."""
+    keys: Row = [(KEYS[each], "S64", exposure.ids[each]) for each in (stage, parent) if each]
+    return [*keys, *_order(exposure, destdir), ("end_stage", "STR", "warp")]
+
+
+def stack_run(stack_id: int, skycell: str, exposure: Exposure, destdir: str) -> Row:
+    """The run of a stack; ``exposure`` is the first that went into it."""
+    own: Row = [("stack_id", "S64", stack_id), ("skycell_id", "STR", skycell)]
+    return [*own, *_order(exposure, destdir), ("filter", "STR", exposure.filter)]
+
+
+def sky_run(own: Row, exposure: Exposure, destdir: str) -> Row:
+    """A run on the stacks of a sky cell; ``own`` are its keys."""
+    return [*own, *_order(exposure, destdir)]
+
+
+def measured(picture: Picture) -> Row:
+    """What was measured on an image: sky, width of stars (pixels), number of stars."""
+    quality = picture.quality
+    stars = len(detected(picture.frame, quality, picture.stars).mag)
+    return [
+        ("bg", "F64", round(quality.sky, 3)),
+        ("bg_stdev", "F64", round(quality.noise, 4)),
+        ("fwhm_major", "F32", round(quality.fwhm * 1.03, 3)),
+        ("fwhm_minor", "F32", round(quality.fwhm * 0.97, 3)),
+        ("n_stars", "S32", stars),
+    ]
+
+
+def chip_imfile(exposure: Exposure, class_id: str, picture: Picture, uri: str, path_base: str) -> Row:
+    """A processed chip; the paths are the sender's."""
+    return [
+        ("chip_id", "S64", exposure.ids["chip"]),
+        ("exp_id", "S64", exposure.ids["raw"]),
+        ("class_id", "STR", class_id),
+        ("uri", "STR", uri),
+        ("path_base", "STR", path_base),
+        *measured(picture),
+        ("ap_resid", "F32", float("nan")),
+        *_outcome(),
+    ]
+
+
+def cam_exp(exposure: Exposure, picture: Picture, stars: int, path_base: str) -> Row:
+    """The astrometry and photometry of a whole exposure."""
+    random = generator(exposure.seed, "calibration", exposure.name)
+    scatter = [round(float(value), 5) for value in random.uniform(0.02, 0.06, 3)]
+    return [
+        ("cam_id", "S64", exposure.ids["camera"]),
+        ("chip_id", "S64", exposure.ids["chip"]),
+        ("uri", "STR", None),
+        ("path_base", "STR", path_base),
+        *measured(picture)[:-1],
+        ("zpt_obs", "F32", exposure.conditions.zero_point),
+        ("zpt_stdev", "F32", scatter[0]),
+        ("n_stars", "S32", stars),
+        ("n_astrom", "S32", stars - stars // 10),
+        ("sigma_ra", "F32", scatter[1]),
+        ("sigma_dec", "F32", scatter[2]),
+        *_outcome(),
+    ]
+
+
+def fake_imfile(exposure: Exposure, class_id: str, path_base: str) -> Row:
+    """A chip with artificial stars added, to see how many are found."""
+    return [
+        ("fake_id", "S64", exposure.ids["fake"]),
+        ("class_id", "STR", class_id),
+        ("uri", "STR", None),
+        ("path_base", "STR", path_base),
+        ("dtime_fake", "F32", 3.25),
+        *_outcome(),
+    ]
+
+
+def warp_skyfile(exposure: Exposure, skycell: str, picture: Picture, path_base: str, reached: bool) -> Row:
+    """A sky cell of an exposure."""
+    return [
+        ("warp_id", "S64", exposure.ids["warp"]),
+        ("skycell_id", "STR", skycell),
+        ("tess_id", "STR", exposure.field.tessellation),
+        ("uri", "STR", None),
+        ("path_base", "STR", path_base),
+        *(measured(picture)[:2] if reached else _UNMEASURED),
+        ("good_frac", "F32", 0.998 if reached else 0.0),
+        *_outcome(0 if reached else NO_OVERLAP),
+    ]
+
+
+def warp_skycell_map(exposure: Exposure, skycell: str, class_id: str) -> Row:
+    """Which chip falls on which sky cell."""
+    return [
+        ("warp_id", "S64", exposure.ids["warp"]),
+        ("skycell_id", "STR", skycell),
+        ("tess_id", "STR", exposure.field.tessellation),
+        ("class_id", "STR", class_id),
+        ("fault", "S16", 0),
+    ]
+
+
+def stack_skyfile(stack_id: int, picture: Picture, path_base: str) -> Row:
+    """The average of several exposures in a sky cell."""
+    return [
+        ("stack_id", "S64", stack_id),
+        ("uri", "STR", None),
+        ("path_base", "STR", path_base),
+        *measured(picture)[:2],
+        ("good_frac", "F32", 0.999),
+        ("mjd_obs", "F64", round(mjd(picture.observation.start), 6)),
+        *_outcome(),
+    ]
+
+
+def stack_input(stack_id: int, exposure: Exposure) -> Row:
+    """An exposure that went into a stack."""
+    return [("stack_id", "S64", stack_id), ("warp_id", "S64", exposure.ids["warp"])]
+
+
+def diff_skyfile(exposure: Exposure, skycell: str, picture: Picture, path_base: str) -> Row:
+    """The difference between an exposure and a stack in a sky cell."""
+    return [
+        ("diff_id", "S64", exposure.ids["diff"]),
+        ("skycell_id", "STR", skycell),
+        ("uri", "STR", None),
+        ("path_base", "STR", path_base),
+        ("bg", "F64", 0.0),
+        ("bg_stdev", "F64", round(picture.quality.noise, 4)),
+        ("sources", "S32", len(detected(picture.frame, picture.quality, picture.stars).mag)),
+        ("good_frac", "F32", 0.995),
+        *_outcome(),
+    ]
+
+
+def diff_input(exposure: Exposure, skycell: str, stack_id: int) -> Row:
+    """What was subtracted from what: a stack from a warp."""
+    return [
+        ("diff_id", "S64", exposure.ids["diff"]),
+        ("skycell_id", "STR", skycell),
+        ("warp1", "S64", exposure.ids["warp"]),
+        ("stack1", "S64", None),
+        ("warp2", "S64", None),
+        ("stack2", "S64", stack_id),
+        ("tess_id", "STR", exposure.field.tessellation),
+    ]
+
+
+def sky_result(sky_id: int, picture: Picture, path_base: str) -> Row:
+    """Sources found on the stacks of a sky cell."""
+    return [
+        ("sky_id", "S64", sky_id),
+        ("path_base", "STR", path_base),
+        ("sources", "S32", len(detected(picture.frame, picture.quality, picture.stars).mag)),
+        ("good_frac", "F32", 0.999),
+        *_outcome(),
+    ]
+
+
+def skycal_result(skycal_id: int, picture: Picture, path_base: str) -> Row:
+    """The calibration of the sources of a sky cell."""
+    return [
+        ("skycal_id", "S64", skycal_id),
+        ("path_base", "STR", path_base),
+        *measured(picture)[2:],
+        ("zpt_obs", "F32", round(picture.quality.zero_point, 4)),
+        *_outcome(),
+    ]
+
+
+def _identity(exposure: Exposure) -> Row:
+    return [
+        ("exp_id", "S64", exposure.ids["raw"]),
+        ("exp_name", "STR", exposure.name),
+        ("camera", "STR", "GPC1"),
+        ("telescope", "STR", "PS1"),
+        ("dateobs", "UTC", exposure.start),
+    ]
+
+
+def _order(exposure: Exposure, destdir: str) -> Row:
+    return [
+        ("state", "STR", "full"),
+        ("workdir", "STR", sender_path(destdir)),
+        ("label", "STR", f"{exposure.field.name}.nightlyscience"),
+        ("data_group", "STR", exposure.data_group),
+        ("dist_group", "STR", exposure.field.name),
+        ("reduction", "STR", None),
+        ("tess_id", "STR", f"{sender_path('gpc1/tess/')}{exposure.field.tessellation}"),
+        ("note", "STR", None),
+    ]
+
+
+def _outcome(quality: int = 0) -> Row:
+    return [("quality", "S16", quality), ("fault", "S16", 0)]

@@ -1,0 +1,185 @@
+"""The processing stages: each as the distribution fileset of one run.
+
+A run's rows carry the keys of the runs that it was made from: rawExp.exp_id, chipRun.chip_id,
+camRun.cam_id, fakeRun.fake_id and warpRun.warp_id down to stacks and differences.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipeline.sample import components as parts
+from pipeline.sample import rows
+from pipeline.sample.components import Component, Stack
+from pipeline.sample.records import Row, Table
+from pipeline.sample.sky import CHIP_NAMES
+from pipeline.sample.survey import Exposure
+
+_RUNS = {
+    "chip": ("chipRun", "raw"),
+    "camera": ("camRun", "chip"),
+    "fake": ("fakeRun", "camera"),
+    "warp": ("warpRun", "fake"),
+    "diff": ("diffRun", None),
+}
+"""For each stage: its run table, and the stage whose run its own names."""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One run as it is distributed. ``made`` is the time of all its files, UTC."""
+
+    stage: str
+    stage_id: int
+    exp_name: str | None
+    data_group: str
+    filter: str
+    destdir: str
+    made: datetime
+    tables: Sequence[Table]
+    components: Sequence[Component]
+
+
+@dataclass(frozen=True)
+class Processing:
+    """How exposures are processed: for which release, on how many chips and sky cells.
+
+    ``size`` is pixels on a side of every image.
+    """
+
+    release: str
+    chips: int
+    skycells: int
+    size: int
+
+    def raw(self, exposure: Exposure) -> Distribution:
+        """The exposure as the camera wrote it: destdir ``none``, a folder per exposure."""
+        chips = [parts.raw_chip(exposure, chip, self.size) for chip in range(self.chips)]
+        tables = [Table("rawExp", [rows.raw_exp(exposure)]), _row_table("rawImfile", chips)]
+        return _of_exposure("raw", exposure, "none", tables, chips)
+
+    def chip(self, exposure: Exposure) -> Distribution:
+        """The chips without the camera's signature: image, variance, mask and stars."""
+        destdir = self.destdir(exposure)
+        chips = [parts.processed_chip(exposure, chip, self.size, destdir) for chip in range(self.chips)]
+        return self._run("chip", exposure, [_row_table("chipProcessedImfile", chips)], chips)
+
+    def camera(self, exposure: Exposure) -> Distribution:
+        """The stars of the whole exposure, calibrated."""
+        whole = [parts.camera_exposure(exposure, self.chips, self.size, self.destdir(exposure))]
+        return self._run("camera", exposure, [_row_table("camProcessedExp", whole)], whole)
+
+    def fake(self, exposure: Exposure) -> Distribution:
+        """Artificial stars added to the chips."""
+        destdir = self.destdir(exposure)
+        chips = [parts.fake_chip(exposure, chip, self.size, destdir) for chip in range(self.chips)]
+        return self._run("fake", exposure, [_row_table("fakeProcessedImfile", chips)], chips)
+
+    def warp(self, exposure: Exposure) -> Distribution:
+        """The exposure resampled to the sky cells."""
+        destdir = self.destdir(exposure)
+        cells = [
+            parts.warp_skycell(exposure, cell, self.skycells, self.size, destdir)
+            for cell in range(self.skycells)
+        ]
+        covered = [
+            rows.warp_skycell_map(exposure, cell.name, class_id)
+            for cell, class_id in zip(cells, CHIP_NAMES[: self.chips], strict=False)
+            if cell.contents
+        ]
+        tables = [_row_table("warpSkyfile", cells), Table("warpSkyCellMap", covered)]
+        return self._run("warp", exposure, tables, cells)
+
+    def diff(self, exposure: Exposure, stacks: Sequence[Stack]) -> Distribution:
+        """The exposure with the stacks of its filter subtracted, in the sky cells that it reaches."""
+        destdir = self.destdir(exposure)
+        used = [stack for stack in stacks if exposure in stack.exposures]
+        cells = [parts.diff_skycell(exposure, stack, self.size, destdir) for stack in used]
+        inputs = [rows.diff_input(exposure, stack.skycell, stack.stack_id) for stack in used]
+        tables = [_row_table("diffSkyfile", cells), Table("diffInputSkyfile", inputs)]
+        return self._run("diff", exposure, tables, cells)
+
+    def stack(self, stack: Stack) -> Distribution:
+        """The average of the exposures in a sky cell."""
+        cell = parts.stack_skycell(stack, self.size, self._warps(stack))
+        run = rows.stack_run(stack.stack_id, stack.skycell, stack.first, stack.destdir)
+        inputs = [rows.stack_input(stack.stack_id, exposure) for exposure in stack.exposures]
+        tables = [
+            Table("stackRun", [run]),
+            _row_table("stackSumSkyfile", [cell]),
+            Table("stackInputSkyfile", inputs),
+        ]
+        return _of_stack("stack", stack.stack_id, stack, tables, cell)
+
+    def sky(self, stack: Stack, sky_id: int) -> Distribution:
+        """The sources found on the stack."""
+        cell = parts.sky_catalogue(stack, sky_id, self.size)
+        key: Row = [("sky_id", "S64", sky_id)]
+        tables = [
+            Table("staticskyRun", [rows.sky_run(key, stack.first, stack.destdir)]),
+            _row_table("staticskyResult", [cell]),
+            Table("staticskyInput", [[*key, ("stack_id", "S64", stack.stack_id)]]),
+        ]
+        return _of_stack("sky", sky_id, stack, tables, cell)
+
+    def destdir(self, exposure: Exposure) -> str:
+        """Where everything made from the exposures of a night goes."""
+        return f"gpc1/{self.release}/{exposure.start:%Y/%m/%d}"
+
+    def stacks(self, exposures: Sequence[Exposure], new_id: Callable[[str], int]) -> list[Stack]:
+        """The stacks of the exposures: one for each filter and sky cell that any of them reaches."""
+        sets = [
+            (cell, [each for each in exposures if each.filter == name and self._reaches(each, cell)])
+            for name in sorted({exposure.filter for exposure in exposures})
+            for cell in range(self.skycells)
+        ]
+        return [
+            Stack(new_id("stack"), cell, inputs, f"gpc1/{self.release}") for cell, inputs in sets if inputs
+        ]
+
+    def _reaches(self, exposure: Exposure, cell: int) -> bool:
+        return parts.reaches(exposure, cell, self.skycells)
+
+    def _warps(self, stack: Stack) -> list[str]:
+        return [
+            f"{self.destdir(exposure)}/{exposure.base}/{exposure.base}.wrp.{exposure.ids['warp']}.{stack.skycell}.fits"
+            for exposure in stack.exposures
+        ]
+
+    def _run(
+        self, stage: str, exposure: Exposure, tables: Sequence[Table], components: Sequence[Component]
+    ) -> Distribution:
+        run_table, parent = _RUNS[stage]
+        run = rows.exposure_run(stage, parent, exposure, self.destdir(exposure))
+        return _of_exposure(
+            stage, exposure, self.destdir(exposure), [Table(run_table, [run]), *tables], components
+        )
+
+
+def _row_table(name: str, components: Sequence[Component]) -> Table:
+    return Table(name, [component.row for component in components])
+
+
+def _of_exposure(
+    stage: str, exposure: Exposure, destdir: str, tables: Sequence[Table], components: Sequence[Component]
+) -> Distribution:
+    return Distribution(
+        stage,
+        exposure.ids[stage],
+        exposure.name,
+        exposure.data_group,
+        exposure.filter,
+        destdir,
+        exposure.start,
+        tables,
+        components,
+    )
+
+
+def _of_stack(
+    stage: str, run_id: int, stack: Stack, tables: Sequence[Table], component: Component
+) -> Distribution:
+    first = stack.first
+    return Distribution(
+        stage, run_id, None, first.data_group, first.filter, stack.destdir, first.start, tables, [component]
+    )
