@@ -22,7 +22,7 @@ from pipeline.durable import flush_file, flush_folder, make_folder
 from pipeline.errors import BundleUnusable
 from pipeline.names import checked_member_path
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 18
 MAX_DOCUMENT_BYTES = 256 << 20
 TEMPORARY_SUFFIX = ".unpacking"
 
@@ -86,7 +86,7 @@ class Unpacking:
         count = 0
         with (
             igzip.open(self.bundle, "rb") as packed,
-            tarfile.open(fileobj=packed, mode="r|", bufsize=CHUNK_BYTES) as archive,
+            tarfile.open(fileobj=packed, mode="r:") as archive,
         ):
             for member in archive:
                 count += 1

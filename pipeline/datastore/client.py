@@ -31,7 +31,7 @@ from pipeline.errors import MirrorError, ServerUnavailable
 USER_AGENT = f"ipp-mirror/{__version__}"
 MAX_LISTING_BYTES = 1 << 30
 MAX_REDIRECTS = 5
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 18
 _REDIRECTS = {301, 302, 303, 307, 308}
 _WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
 # Not OSError: what is done with the bytes inside ``get`` may fail on this machine's disk.
