@@ -29,7 +29,6 @@ from pipeline.bundle.mdc_reader import (
     MAX_DOCUMENT_BYTES,
     MAX_LINES,
     Reader,
-    Repeats,
     decoded,
 )
 from pipeline.bundle.mdc_scope import Entry, Scope
@@ -68,7 +67,7 @@ def read(document: bytes, source: str, *, overwrite: bool = False) -> Scope:
     Raises BundleUnusable.
     """
     text, _ = decoded(document, source)
-    return Reader(source, Repeats.LAST if overwrite else Repeats.FIRST).read(text)
+    return Reader(source, overwrite).read(text)
 
 
 def write(scope: Scope) -> bytes:
@@ -99,7 +98,7 @@ def rewrite(document: bytes, source: str, replace: Replace) -> bytes:
     """
     text, encoding = decoded(document, source)
     edits: dict[int, list[_Edit]] = {}
-    for found in _strings(Reader(source, Repeats.ALL).read(text), source):
+    for found in _strings(Reader(source), text):
         new = replace(found.path, found.entry, found.scopes)
         if new is not None and new != found.entry.value:
             edits.setdefault(found.entry.line, []).append(_Edit(found.word, new))
@@ -125,15 +124,17 @@ class _Edit(NamedTuple):
     new: str
 
 
-def _strings(root: Scope, source: str) -> Iterator[_Found]:
-    pending: list[tuple[tuple[str, ...], tuple[Scope, ...], bool]] = [((), (root,), False)]
+def _strings(reader: Reader, text: str) -> Iterator[_Found]:
+    pending: list[tuple[tuple[str, ...], tuple[Scope, ...], bool]] = [((), (reader.read(text),), False)]
     while pending:
         path, scopes, is_row = pending.pop()
         if len(path) > MAX_REWRITTEN_DEPTH:
             raise BundleUnusable(
-                f"{source}: expected scopes at most {MAX_REWRITTEN_DEPTH} deep, got more; it is not rewritten"
+                f"{reader.source}: expected scopes at most {MAX_REWRITTEN_DEPTH} deep, got more; "
+                "it is not rewritten"
             )
-        for number, entry in enumerate(scopes[-1].entries):
+        entries = scopes[-1].entries + reader.hidden.get(id(scopes[-1]), [])
+        for number, entry in enumerate(entries):
             if isinstance(entry.value, Scope):
                 inner = (*scopes, entry.value)
                 pending.append(((*path, entry.name), inner, entry.type != "METADATA"))

@@ -4,7 +4,6 @@ import gzip
 import io
 import re
 import zlib
-from enum import Enum, auto
 from typing import NoReturn
 
 from pipeline.bundle.mdc_scope import NAME, RESERVED, Entry, Scope, is_name, row_scope
@@ -21,14 +20,6 @@ LINE = re.compile(r"^[ \t\r]*([^ \t\r\n#]*)[ \t\r]*([^ \t\r\n#]*)[ \t\r]*([^\n#]
 
 _READ_BYTES = 1024**2
 _SHOWN = 60
-
-
-class Repeats(Enum):
-    """What a name repeated without MULTI does: the first stands, the last stands, all are kept."""
-
-    FIRST = auto()
-    LAST = auto()
-    ALL = auto()
 
 
 def decoded(document: bytes, source: str) -> tuple[str, str]:
@@ -61,11 +52,17 @@ def _inflated(document: bytes, source: str) -> bytes:
 
 
 class Reader:
-    """Reads one document, line by line."""
+    """Reads one document, line by line.
 
-    def __init__(self, source: str, repeats: Repeats) -> None:
+    ``overwrite``: the last of a repeated name stands, not the first. ``hidden`` are the entries that stand in
+    the document but not in the scope, because another of their name or a RESET took their place: by the
+    ``id`` of the scope that they would be in, which lives as long as what was read or ``hidden``.
+    """
+
+    def __init__(self, source: str, overwrite: bool = False) -> None:
         self.source = source
-        self.repeats = repeats
+        self.overwrite = overwrite
+        self.hidden: dict[int, list[Entry]] = {}
         self.line = 0
         self.root = self.scope = Scope()
         self.around: list[tuple[Scope, int]] = []
@@ -116,12 +113,16 @@ class Reader:
 
     def _place(self, entry: Entry) -> None:
         scope = self.scope
-        if self.repeats is Repeats.ALL or entry.name not in scope or entry.name in scope.multi:
+        if entry.name not in scope or entry.name in scope.multi:
             scope.append(entry)
-        elif self.repeats is Repeats.LAST:
-            scope.replace(entry)
+        elif self.overwrite:
+            self._hide([scope.replace(entry)])
         else:
+            self._hide([entry])
             self._warn(entry, scope)
+
+    def _hide(self, entries: list[Entry]) -> None:
+        self.hidden.setdefault(id(self.scope), []).extend(entries)
 
     def _warn(self, entry: Entry, scope: Scope) -> None:
         self.repeated += 1
@@ -174,8 +175,8 @@ class Reader:
         self._place(Entry(name, kind, row_scope(fields, words, self.line), comment, self.line))
 
     def _forget(self, name: str) -> None:
-        if self.repeats is not Repeats.ALL and name in self.scope:
-            self.scope.forget(name)
+        if name in self.scope:
+            self._hide(self.scope.forget(name))
             self.with_gaps[id(self.scope)] = self.scope
 
     def _finish(self) -> None:

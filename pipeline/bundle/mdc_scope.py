@@ -126,16 +126,24 @@ class Scope:
             self._later.setdefault(entry.name, []).append(at)
         self.entries.append(entry)
 
-    def replace(self, entry: Entry) -> None:
-        """Put the entry in the place of the first of its name."""
-        self.entries[self._first[entry.name]] = entry
+    def replace(self, entry: Entry) -> Entry:
+        """Put the entry in the place of the first of its name, and give that one."""
+        at = self._first[entry.name]
+        replaced, self.entries[at] = self.entries[at], entry
+        return replaced
 
-    def forget(self, name: str) -> None:
-        """Drop all of that name; ``entries`` has gaps until ``close_gaps``, so that both stay linear."""
-        for at in self._places(name):
+    def forget(self, name: str) -> list[Entry]:
+        """Drop all of that name and give them.
+
+        ``entries`` has gaps until ``close_gaps``: closing them every time would take quadratic time.
+        """
+        places = self._places(name)
+        dropped = [self.entries[at] for at in places]
+        for at in places:
             self.entries[at] = None
         self._first.pop(name, None)
         self._later.pop(name, None)
+        return dropped
 
     def close_gaps(self) -> None:
         """Make ``entries`` whole again after ``forget``."""

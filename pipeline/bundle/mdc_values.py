@@ -47,7 +47,7 @@ def read_vector(kind: ValueType, text: str) -> tuple[Scalar, ...] | None:
     """The values of a vector; None when it says NULL and nothing else. Raises as ``read_scalar``."""
     if text == NULL:
         return None
-    return tuple(read_scalar(kind, word) for word in VECTOR_WORD.findall(text))
+    return tuple(read_scalar(kind, word[0]) for word in VECTOR_WORD.finditer(text))
 
 
 def written_value(kind: ValueType, value: Scalar | tuple[Scalar, ...]) -> str:
