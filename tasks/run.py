@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import luigi
 
-from pipeline.errors import EXIT_STOPPED, MirrorError, SettingsError
+from pipeline.errors import EXIT_NOT_SCHEDULED, EXIT_STOPPED, MirrorError, SettingsError
 from pipeline.mirror.layout import Step
 from pipeline.mirror.lock import update_lock
 from pipeline.mirror.site import Site, open_site
@@ -104,6 +104,12 @@ class Run:
         """Let what is in hand finish, and wait for nothing."""
         self.stopping.set()
         self.note(EXIT_STOPPED)
+
+    def lose_scheduler(self, error: Exception) -> None:
+        """Let what is in hand finish, as no scheduler hands out more."""
+        log.error("expected an answer of Luigi's scheduler, got: %s. The next run goes on from here.", error)
+        self.stopping.set()
+        self.note(EXIT_NOT_SCHEDULED)
 
     def finish(self) -> int:
         """Write the status files and the summary line; the exit code."""

@@ -7,9 +7,11 @@
 The output of each step is one marker file, written last; what is on disk is the only state.
 """
 
+import contextlib
 from collections.abc import Iterator
 
 import luigi
+from luigi.rpc import RPCError
 
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import EXIT_FILESET_FAILED, BundleUnusable, MirrorError, SettingsError
@@ -128,9 +130,10 @@ class FilesetTask(MirrorTask):
         raise NotImplementedError
 
     def report(self, message: str, share: float) -> None:
-        """Tell the scheduler's page how far it is."""
-        self.set_status_message(message)
-        self.set_progress_percentage(int(100 * share))
+        """Tell the scheduler's page how far it is; a scheduler that does not answer is no reason to fail."""
+        with contextlib.suppress(RPCError):
+            self.set_status_message(message)
+            self.set_progress_percentage(int(100 * share))
 
     def on_failure(self, exception: BaseException) -> str:
         """Record what went wrong for the next run and for the status files."""

@@ -9,11 +9,13 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import luigi
 import luigi.interface
+from luigi.rpc import RPCError
 from luigi.scheduler import DONE, FAILED, RUNNING
 from luigi.worker import GetWorkResponse, TaskProcess, TaskStatusReporter, Worker
 
@@ -22,6 +24,8 @@ from tasks.run import begin_run, or_exit
 
 # Filesets known to the scheduler at once: each request for work looks at all that is pending.
 WINDOW = 100
+# How often a scheduler without work is reminded of what is open.
+REMIND_SECONDS = 2.0
 
 
 class TaskThread(TaskProcess):
@@ -35,6 +39,10 @@ class TaskThread(TaskProcess):
     def is_alive(self) -> bool:
         """Whether the task still runs."""
         return self._thread.is_alive()
+
+    def finish(self) -> None:
+        """Wait until the task has ended."""
+        self._thread.join()
 
     @property
     def exitcode(self) -> None:
@@ -96,6 +104,11 @@ class Feed:
             self._last_of[step.task_id] = task
         return task
 
+    @property
+    def open(self) -> list[luigi.Task]:
+        """The tasks that are handed on and not settled."""
+        return [self._last_of[task_id] for task_id in self._open]
+
     def settle(self, task_id: str, status: str) -> luigi.Task | None:
         """Take note of a result; the task that goes on from there, if one does."""
         last = self._last_of.get(task_id)
@@ -120,6 +133,7 @@ class MirrorWorker(Worker):
         self._feeds: list[Feed] = []
         self._begun: dict[str, luigi.Task] = {}
         self._root: luigi.Task | None = None
+        self._remind_at = 0.0
 
     def __enter__(self) -> "MirrorWorker":
         self._run = or_exit(begin_run)
@@ -146,7 +160,13 @@ class MirrorWorker(Worker):
         """Work until all is done, then leave with the exit code that is true of the mirror."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.handle_interrupt)
-        super().run()
+        try:
+            super().run()
+        except RPCError as error:
+            self._run.lose_scheduler(error)
+            self._let_waiting_go()
+            for task in self._running_tasks.values():
+                task.finish()
         if self._run.code == 0 and not self._root.complete():
             self._run.note(EXIT_NOT_SCHEDULED)
         raise SystemExit(self._run.finish())
@@ -157,6 +177,9 @@ class MirrorWorker(Worker):
             os._exit(EXIT_STOPPED)
         self._run.stop()
         self._start_phasing_out()
+        self._let_waiting_go()
+
+    def _let_waiting_go(self) -> None:
         for feed in self._feeds:
             feed.ended.set()
         self._task_result_queue.wake()
@@ -173,7 +196,18 @@ class MirrorWorker(Worker):
         if self._stop_requesting_work:
             return self._finish_begun()
         self._hand_on()
-        return super()._get_work()
+        work = super()._get_work()
+        if work.task_id is None and time.monotonic() > self._remind_at:
+            self._remind_at = time.monotonic() + REMIND_SECONDS
+            self._remind()
+        return work
+
+    def _remind(self) -> None:
+        """Add again what is open and not running here: the scheduler may have lost it, or it is done."""
+        for feed in self._feeds:
+            for task in feed.open:
+                if not any(step.task_id in self._running_tasks for step in (task, *task.deps())):
+                    self.add(task)
 
     def _hand_on(self) -> None:
         for feed in self._feeds:
