@@ -1,0 +1,151 @@
+"""``python -m bench``: how fast the mirror is, side by side with what people would use instead."""
+
+import argparse
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.contestants import (
+    ARIA2C,
+    OURS,
+    OURS_16,
+    OURS_CENTRAL,
+    RCLONE,
+    WGET,
+    Contestant,
+    Peer,
+    present,
+    race,
+)
+from bench.daemons import Daemon, data_store, nginx, relay
+from bench.measure import Spread, disk_write_seconds
+from bench.payload import LARGE, MEDIUM, ONE, SMALL, Payload, Workload, payload
+from bench.relay import HOST, Link
+from bench.tables import print_table, race_table
+
+ROOM_BYTES = {"medium": 3e9, "small": 2e9, "large": 11e9, "disk": 3e9, "far": 3e9, "far-one": 6e9}
+FAR_PEERS = [WGET, ARIA2C]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was asked for. ``folder`` is memory-backed, ``disk`` lies on the disk that is measured."""
+
+    folder: Path
+    disk: Path
+    rounds: int
+    server: str
+
+    def near(self, workload: Workload) -> None:
+        """The whole job from a server on loopback into memory-backed storage."""
+        given = payload(self.folder, workload)
+        with self._serving(given) as server:
+            contestants = present([OURS, OURS_CENTRAL, WGET, ARIA2C, RCLONE])
+            self._race(f"Near, {workload.title}", contestants, given, server.port)
+
+    def onto_disk(self) -> None:
+        """The whole job onto a disk, next to the time that the disk takes for as many bytes in one file."""
+        given = payload(self.folder, MEDIUM)
+        size = given.bytes + given.unpacked_bytes
+        self.disk.mkdir(parents=True, exist_ok=True)
+        written, ours = [], []
+        with self._serving(given) as server:
+            for _ in range(self.rounds):
+                written.append(disk_write_seconds(self.disk, size))
+                runs = race([OURS], given, _url(server.port), self.disk / "arena", rounds=1)
+                ours.append(runs[OURS.name][0].seconds)
+        rows = [["", "seconds", "min-max", "ratio to dd"]]
+        for name, spread in (("dd, flushed", Spread.of(written)), (OURS.name, Spread.of(ours))):
+            ratio = spread.median / Spread.of(written).median
+            rows.append(
+                [name, f"{spread.median:.2f}", f"{spread.least:.2f}-{spread.most:.2f}", f"{ratio:.2f}"]
+            )
+        print_table(f"Onto the disk of {self.disk}, {MEDIUM.title}: {size / 1e6:.0f} MB written", rows)
+
+    def far(self, workload: Workload) -> None:
+        """The whole job through the relay, against what its connections can carry."""
+        given = payload(self.folder, workload)
+        link = Link()
+        with self._serving(given) as server, relay(server.port, link, self.folder) as relayed:
+            contestants = present([OURS, OURS_16, *FAR_PEERS])
+            self._race(f"Far, {workload.title}", contestants, given, relayed.port)
+        for connections in (8, 16):
+            rate = min(link.rate, connections * link.connection_rate)
+            print(f"  {connections} connections can carry {rate / 1e6:.0f} MB/s: {given.bytes / rate:.2f} s")
+
+    def _race(self, title: str, contestants: list[Contestant], given: Payload, port: int) -> None:
+        runs = race(contestants, given, _url(port), self.folder / "arena", self.rounds)
+        peers = [each.name for each in contestants if isinstance(each, Peer)]
+        print_table(f"{title} ({self.rounds} rounds)", race_table(runs, peers, given.bytes))
+
+    @contextmanager
+    def _serving(self, given: Payload) -> Iterator[Daemon]:
+        serve = nginx if self.server == "nginx" else data_store
+        with serve(given.store, self.folder) as server:
+            yield server
+
+
+SUITES: dict[str, Callable[[Bench], None]] = {
+    "medium": lambda bench: bench.near(MEDIUM),
+    "small": lambda bench: bench.near(SMALL),
+    "large": lambda bench: bench.near(LARGE),
+    "disk": Bench.onto_disk,
+    "far": lambda bench: bench.far(MEDIUM),
+    "far-one": lambda bench: bench.far(ONE),
+}
+
+
+def main() -> None:
+    """Run the suites that were asked for, one after another."""
+    asked = _parser().parse_args()
+    suites = ["medium"] if asked.quick else asked.suite or list(SUITES)
+    rounds = 3 if asked.quick else asked.rounds
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    bench = Bench(asked.folder.resolve(), asked.disk.resolve(), rounds, asked.server)
+    shutil.rmtree(bench.folder / "arena", ignore_errors=True)
+    print(
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}, "
+        f"served by {'nginx' if asked.server == 'nginx' else 'this project'}"
+    )
+    for suite in suites:
+        if shutil.disk_usage(bench.folder).free < ROOM_BYTES[suite]:
+            print(f"{suite} is left out: it needs {ROOM_BYTES[suite] / 1e9:.0f} GB free in {bench.folder}")
+            continue
+        SUITES[suite](bench)
+
+
+def _url(port: int) -> str:
+    return f"http://{HOST}:{port}/ds"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split(": ", 1)[1])
+    parser.add_argument(
+        "suite", nargs="*", choices=[*SUITES, []], help="what to measure (default: everything)"
+    )
+    parser.add_argument("--quick", action="store_true", help="the first suite only, three rounds")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="runs of each contestant (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("/dev/shm/ipp-bench"),
+        help="memory-backed; what is served stays there (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--disk",
+        type=Path,
+        default=Path("var/bench"),
+        help="a folder on the disk to measure (default: %(default)s)",
+    )
+    parser.add_argument("--server", choices=["own", "nginx"], default="own", help="default: %(default)s")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

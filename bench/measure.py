@@ -1,0 +1,60 @@
+"""One run of a command, and what many runs amount to."""
+
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_LAUNCHER = Path(__file__).with_name("launch.py")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Wall and CPU ``seconds`` of a command and all its children; ``peak_bytes`` of the largest of them."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of several values, and between what they lay."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """The spread of at least one value."""
+        return cls(statistics.median(values), min(values), max(values))
+
+
+def run(command: Sequence[str], cwd: Path, log: Path) -> Run:
+    """Run the command to its end. Raises RuntimeError, with the end of its output, when it fails."""
+    # Compiled modules are kept, as they are for every user.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    used = log.with_suffix(".used")
+    launch = [sys.executable, "-I", "-S", str(_LAUNCHER), str(used), *command]
+    with open(log, "wb") as output:
+        subprocess.run(launch, cwd=cwd, env=environment, stdout=output, stderr=subprocess.STDOUT, check=True)
+    code, seconds, cpu_seconds, peak_bytes = map(float, used.read_text().split())
+    if code:
+        tail = log.read_text(errors="replace")[-2000:]
+        raise RuntimeError(f"{' '.join(command)} ended with {code:.0f}:\n{tail}")
+    return Run(seconds, cpu_seconds, int(peak_bytes))
+
+
+def disk_write_seconds(folder: Path, size: int) -> float:
+    """How long the disk takes to write ``size`` bytes one after another, flushed at the end."""
+    path = folder / "written-by-dd"
+    mebibytes = -(-size // (1 << 20))
+    command = ["dd", "if=/dev/zero", f"of={path}", "bs=1M", f"count={mebibytes}", "conv=fdatasync"]
+    try:
+        return run(command, folder, folder / "dd.log").seconds
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,147 @@
+"""The stores that are mirrored: valid distribution filesets with meaningless bytes, the same every time.
+
+A bundle holds images of 16-bit noise that shrinks to 1/2.57 under gzip, about as the survey's own images do.
+``python -m bench.payload FOLDER NAME`` makes one store; the benchmark does so in a process of its own, so
+that what it measures is not blurred by a large parent.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from isal import isal_zlib
+
+from pipeline.sample.archive import Member, Written, write_archive
+from pipeline.sample.plan import ReleaseSummary
+from pipeline.sample.publisher import Product, Publication, PublishedFile, plain_file
+from pipeline.sample.records import dirinfo
+
+PRODUCT = "bench"
+_VERSION = 2
+_FIRST_RUN = 14000
+_FIRST_REGISTERED = datetime(2009, 8, 1, 3, 2, 11, tzinfo=UTC)
+_NOISE_BYTES = 32_000_000
+# Standard deviation of the noise, in counts: what gives the ratio above.
+_NOISE_SIGMA = 4.0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """``filesets`` of ``bundles`` archives; each holds ``members`` files of ``member_bytes``, then packed."""
+
+    name: str
+    filesets: int
+    bundles: int
+    members: int
+    member_bytes: int
+
+    @property
+    def title(self) -> str:
+        """What it is, for a person."""
+        packed = self.members * self.member_bytes / 2.57
+        return f"{self.filesets} filesets x {self.bundles} bundles x {packed / 1e6:.3g} MB"
+
+
+MEDIUM = Workload("medium", filesets=8, bundles=12, members=3, member_bytes=3_000_000)
+SMALL = Workload("small", filesets=2000, bundles=4, members=3, member_bytes=17_000)
+LARGE = Workload("large", filesets=2, bundles=1, members=40, member_bytes=64_250_000)
+ONE = Workload("one", filesets=1, bundles=1, members=40, member_bytes=64_250_000)
+WORKLOADS = {each.name: each for each in (MEDIUM, SMALL, LARGE, ONE)}
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A store on disk, and what a mirror of it must hold.
+
+    ``files`` in the store without product listings, and their ``bytes``; ``unpacked`` is path below DATA ->
+    (bytes, CRC-32).
+    """
+
+    workload: Workload
+    store: Path
+    files: int
+    bytes: int
+    unpacked: dict[str, tuple[int, int]]
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """Bytes of all members of all bundles."""
+        return sum(size for size, _ in self.unpacked.values())
+
+
+def payload(folder: Path, workload: Workload) -> Payload:
+    """The payload below ``folder``; made first if it is not there."""
+    home = folder / f"{workload.name}-{_VERSION}"
+    facts = home / "facts.json"
+    if not facts.exists() or json.loads(facts.read_text())["workload"] != asdict(workload):
+        print(f"making {workload.title} in {home}", flush=True)
+        subprocess.run(
+            [sys.executable, "-m", "bench.payload", str(home), workload.name],
+            check=True,
+            cwd=Path(__file__).parent.parent,
+        )
+    known = json.loads(facts.read_text())
+    return Payload(workload, home / "store", known["files"], known["bytes"], known["unpacked"])
+
+
+def make(home: Path, workload: Workload) -> None:
+    """Write the store and the facts about it; the facts last, so that they stand for a whole store."""
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    product = Product(PRODUCT, "ipp-dist", "Noise for benchmarks", ("stage",))
+    publication = Publication(home / "store", product)
+    maker = _Maker(workload)
+    written = ReleaseSummary()
+    for number in range(workload.filesets):
+        registered = _FIRST_REGISTERED + timedelta(seconds=number)
+        name = f"o5045g{number:04d}o.chip.{_FIRST_RUN + number}.1.1"
+        written += publication.add(name, registered, "IPP-DIST", maker.files(name, number), ["chip"])
+    publication.announce()
+    facts = {"workload": asdict(workload), "files": written.files, "bytes": written.bytes}
+    (home / "facts.json").write_text(json.dumps(facts | {"unpacked": maker.unpacked}))
+
+
+class _Maker:
+    """Writes the files of filesets; ``unpacked`` tells the members of all bundles so far, as in Payload."""
+
+    def __init__(self, workload: Workload) -> None:
+        import numpy as np  # only here: the benchmark itself stays small
+
+        counts = np.random.default_rng(1).normal(0, _NOISE_SIGMA, _NOISE_BYTES // 2).round().astype(">i2")
+        turns = 1 + -(-workload.member_bytes // _NOISE_BYTES)
+        self._noise = memoryview(np.tile(counts, turns).tobytes())
+        self._workload = workload
+        self.unpacked: dict[str, tuple[int, int]] = {}
+
+    def files(self, fileset: str, number: int) -> list[PublishedFile]:
+        """The files of a fileset: every component goes to ``DATA/bench/FILESET/COMPONENT``."""
+        components = [f"XY{bundle:02d}" for bundle in range(self._workload.bundles)]
+        document = dirinfo(f"{PRODUCT}/{fileset}", {component: component for component in components})
+        files = [plain_file(f"dirinfo.chip.{_FIRST_RUN + number}.mdc", "text", document, extra=("dirinfo",))]
+        for bundle, component in enumerate(components):
+            folder = f"{PRODUCT}/{fileset}/{component}"
+            write = partial(self._write, folder, number * self._workload.bundles + bundle)
+            files.append(PublishedFile(f"{fileset}.{component}.tgz", "tgz", write, extra=(component,)))
+        return files
+
+    def _write(self, folder: str, bundle: int, path: Path) -> Written:
+        return write_archive(path, self._members(folder, bundle), int(_FIRST_REGISTERED.timestamp()))
+
+    def _members(self, folder: str, bundle: int) -> Iterator[Member]:
+        """Pieces of the noise, each from a place of its own: deflate looks back 32 kB, so nothing repeats."""
+        size = self._workload.member_bytes
+        for image in range(self._workload.members):
+            start = (bundle * self._workload.members + image) * 7_654_322 % _NOISE_BYTES
+            content = bytes(self._noise[start : start + size])
+            self.unpacked[f"{folder}/image{image}.fits"] = (size, isal_zlib.crc32(content))
+            yield Member(f"image{image}.fits", content)
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), WORKLOADS[sys.argv[2]])

@@ -1,0 +1,37 @@
+"""Results as plain text, for the terminal."""
+
+from collections.abc import Sequence
+
+from bench.measure import Run, Spread
+
+
+def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
+    """The rows below their title; the first row heads the columns, all but the first column to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print(f"\n{title}")
+    for row in rows:
+        first, *others = zip(row, widths, strict=True)
+        cells = [first[0].ljust(first[1]), *(value.rjust(width) for value, width in others)]
+        print("  " + "  ".join(cells).rstrip())
+    print(flush=True)
+
+
+def race_table(runs: dict[str, list[Run]], peers: Sequence[str], size: int) -> list[list[str]]:
+    """A row for each contestant; rates are of the ``size`` fetched, ratios to the best of the ``peers``."""
+    times = {name: Spread.of([run.seconds for run in each]) for name, each in runs.items()}
+    best = min((times[name].median for name in peers if name in times), default=None)
+    rows = [["", "seconds", "min-max", "ratio to best peer", "MB/s", "CPU s/GB", "peak MB"]]
+    for name, each in runs.items():
+        time = times[name]
+        rows.append(
+            [
+                name,
+                f"{time.median:.2f}",
+                f"{time.least:.2f}-{time.most:.2f}",
+                f"{time.median / best:.2f}" if best else "-",
+                f"{size / time.median / 1e6:.0f}",
+                f"{Spread.of([run.cpu_seconds for run in each]).median / size * 1e9:.1f}",
+                f"{max(run.peak_bytes for run in each) / 1e6:.0f}",
+            ]
+        )
+    return rows
