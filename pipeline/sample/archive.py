@@ -30,28 +30,19 @@ class Written:
     md5: str
 
 
-class DigestingFile(io.RawIOBase):
-    """A file being written that knows the size and md5 of what went through it."""
+class DigestingFile(io.BufferedWriter):
+    """A new file that knows the size and md5 of what went through it."""
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "wb", buffering=_CHUNK)
+        super().__init__(io.FileIO(path, "w"), _CHUNK)
         self._digest = hashlib.md5(usedforsecurity=False)
         self._bytes = 0
-
-    def writable(self) -> bool:
-        """It is only written."""
-        return True
 
     def write(self, data: bytes) -> int:
         """Append the bytes."""
         self._digest.update(data)
         self._bytes += len(data)
-        return self._file.write(data)
-
-    def close(self) -> None:
-        """Close the file on disk."""
-        self._file.close()
-        super().close()
+        return super().write(data)
 
     @property
     def written(self) -> Written:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pipeline.errors import SettingsError
 from pipeline.sample.sky import CHIP_NAMES
 
-MAX_SKYCELLS = len(CHIP_NAMES)
-
 
 @dataclass(frozen=True)
 class ReleasePlan:
@@ -21,38 +19,16 @@ class ReleasePlan:
     exposures: int = 4
     chips: int = 4
     skycells: int = 3
-    image_size: int = 128
+    image_size: int = 192
     stamps: int = 2
     seed: int = 1
 
     def __post_init__(self) -> None:
         _check("exposures", self.exposures, 0, 9000)
         _check("chips", self.chips, 1, len(CHIP_NAMES))
-        _check("skycells", self.skycells, 1, MAX_SKYCELLS)
+        _check("skycells", self.skycells, 1, len(CHIP_NAMES))
         _check("image_size", self.image_size, 32, 20_000)
         _check("stamps", self.stamps, 0, 9000)
-        _check("seed", self.seed, 0, 2**32 - 1)
-
-
-@dataclass(frozen=True)
-class PayloadPlan:
-    """How large a store for benchmarks is: filesets that are valid but hold meaningless bytes.
-
-    ``filesets`` of ``bundles`` archives each; an archive has ``bundle_bytes`` compressed bytes (met
-    within 0.2 % from 1 MB on) and unpacks to ``ratio`` times as many.
-    """
-
-    filesets: int = 8
-    bundles: int = 12
-    bundle_bytes: int = 3_500_000
-    ratio: float = 2.57
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        _check("filesets", self.filesets, 1, 10_000_000)
-        _check("bundles", self.bundles, 1, 1000)
-        _check("bundle_bytes", self.bundle_bytes, 2_000, 10**12)
-        _check("ratio", self.ratio, 1.0, 8.0)
         _check("seed", self.seed, 0, 2**32 - 1)
 
 
@@ -70,6 +46,6 @@ class ReleaseSummary:
         )
 
 
-def _check(name: str, value: float, least: float, most: float) -> None:
+def _check(name: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
         raise SettingsError(f"{name}: expected {least} to {most}, got {value}; nothing was written")
