@@ -45,9 +45,8 @@ def read_scalar(kind: ValueType, text: str) -> Scalar:
 
 def read_vector(kind: ValueType, text: str) -> tuple[Scalar, ...] | None:
     """The values of a vector; None when it says NULL and nothing else. Raises as ``read_scalar``."""
-    if text == NULL:
-        return None
-    return tuple(read_scalar(kind, word[0]) for word in VECTOR_WORD.finditer(text))
+    values = tuple(read_scalar(kind, word[0]) for word in VECTOR_WORD.finditer(text))
+    return None if values == (None,) else values
 
 
 def written_value(kind: ValueType, value: Scalar | tuple[Scalar, ...]) -> str:

@@ -1,5 +1,6 @@
 import gzip
 import math
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -104,6 +105,8 @@ def test_a_leap_second_is_the_first_instant_after_it():
         "F32",
         "F64 1_0.0",
         "F64 one",
+        "F64 ٣",
+        "C64 ٣",
         "F64 1 2",
         "C64 i+",
         "C64",
@@ -136,6 +139,7 @@ def test_a_range_is_named_in_the_message():
         ("@x F32 1.5", (1.5,)),
         ("@x F32 1,NULL", (1.0, None)),
         ("@x F32 NULL", None),
+        ("@x F32 , NULL ,", None),
         ("@x F32", ()),
         ("@x BOOL T f", (True, False)),
     ],
@@ -263,6 +267,10 @@ def test_rows_of_a_declared_type():
         (b"a str x\n", "line 1: expected a type after the name a, got 'str'"),
         (b"<html>\n", "line 1: expected a name"),
         (b"\x1f\x8b rubbish", "expected a whole gzip-compressed document"),
+        (
+            gzip.compress(b"a S8 1\n", mtime=0)[:10] + b"\xff" * 30,
+            "expected a whole gzip-compressed document",
+        ),
         (gzip.compress(b"a S8 1\n")[:-3], "expected a whole gzip-compressed document"),
         (gzip.compress(b"a S8 1\n") + b"x", "expected a whole gzip-compressed document"),
     ],
@@ -284,6 +292,18 @@ def test_a_gzip_bomb_is_refused_before_it_is_read_whole():
     assert f"at most {mdc.MAX_DOCUMENT_BYTES} bytes" in problem_of(bomb)
     at_limit = gzip.compress(b"a S8 1\n".ljust(mdc.MAX_DOCUMENT_BYTES), compresslevel=1)
     assert mdc.read(at_limit, "test.mdc")["a"] == 1
+
+
+def test_no_more_of_a_bomb_is_inflated_than_is_allowed(monkeypatch):
+    monkeypatch.setattr(mdc_reader, "MAX_DOCUMENT_BYTES", 1024**2)
+    bomb = gzip.compress(bytes(64 * 1024**2), compresslevel=1)
+    tracemalloc.start()
+    try:
+        problem_of(bomb)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * 1024**2
 
 
 def test_too_many_lines_are_refused():
