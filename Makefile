@@ -6,7 +6,7 @@ BIN := .venv/bin
 SETTINGS := $(if $(CONFIG),--mirror-config $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test update scheduler status serve lint clean
+.PHONY: help setup demo test update scheduler status skip unskip verify serve bench torture lint clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,8 +36,23 @@ scheduler: setup ## Luigi's central scheduler with its web page at http://127.0.
 status: setup ## how the mirror is
 	@$(BIN)/python -m tasks status $(SETTINGS)
 
+skip: setup ## give a fileset up: PRODUCT=... FILESET=... REASON=...
+	@$(BIN)/python -m tasks skip $(SETTINGS) "$(PRODUCT)" "$(FILESET)" --reason "$(REASON)"
+
+unskip: setup ## take a skip back: PRODUCT=... FILESET=...
+	@$(BIN)/python -m tasks unskip $(SETTINGS) "$(PRODUCT)" "$(FILESET)"
+
+verify: setup ## check all that is here against listings and markers (REPAIR=1 mends it)
+	@$(BIN)/python -m tasks verify $(SETTINGS) $(if $(REPAIR),--repair)
+
 serve: setup ## serve the mirror to the next site at http://127.0.0.1:8080/ds
 	@$(BIN)/python -m tasks serve $(SETTINGS)
+
+bench: setup ## the whole job measured side by side with wget, aria2c and rclone
+	@$(BIN)/python -m bench
+
+torture: setup ## kill an update 200 times, then compare every byte (some minutes)
+	@$(BIN)/python tests/torture/kill_storm.py
 
 lint: setup ## ruff, formatting included
 	$(BIN)/ruff check .

@@ -163,6 +163,9 @@ class Mirror(_Section):
     keep_bundles: bool = True
     on_removed: Literal["keep", "delete"] = "keep"
     min_free: Bytes = 0
+    retry_every_run: Annotated[int, Field(ge=1)] = 5
+    delete_at_most: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.1
+    unpack_ratio: Annotated[int, Field(ge=1)] = 200
 
     @field_validator("products")
     @classmethod

@@ -30,6 +30,15 @@ def checked_segment(name: str, what: str) -> str:
     return name
 
 
+def is_usable(name: str) -> bool:
+    """Whether the name may be one path segment."""
+    try:
+        checked_segment(name, "name")
+    except HostileName:
+        return False
+    return True
+
+
 def checked_relative_path(path: str, what: str) -> str:
     """``path`` without ``./`` and trailing slashes, when it stays below where it is put.
 

@@ -2,8 +2,10 @@
 
 import argparse
 import csv
+import getpass
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,6 +14,7 @@ from luigi.cmdline import luigi_run
 
 from pipeline.config import read_settings
 from pipeline.mirror.layout import Layout
+from pipeline.mirror.skip import skip_fileset, skipped, unskip_fileset
 from tasks.run import mirror, or_exit
 
 
@@ -29,6 +32,14 @@ def main(arguments: list[str]) -> None:
     update_parser.set_defaults(command=update)
     status_parser = commands.add_parser("status", parents=[config], help="how the mirror is")
     status_parser.set_defaults(command=status)
+    skip_parser = commands.add_parser("skip", parents=[config], help="give a fileset up")
+    skip_parser.add_argument("--reason", required=True, help="why, for whoever asks later")
+    skip_parser.set_defaults(command=skip)
+    unskip_parser = commands.add_parser("unskip", parents=[config], help="let the next run try it again")
+    unskip_parser.set_defaults(command=unskip)
+    for fileset_parser in (skip_parser, unskip_parser):
+        fileset_parser.add_argument("product")
+        fileset_parser.add_argument("fileset")
     chosen = parser.parse_args(arguments)
     chosen.command(chosen)
 
@@ -52,19 +63,43 @@ def update(chosen: argparse.Namespace) -> None:
 
 
 def status(chosen: argparse.Namespace) -> None:
-    """Print the status files as tables."""
-    settings = or_exit(lambda: read_settings(chosen.mirror_config or Path(mirror().config)))
-    layout = Layout(settings.mirror.root)
+    """Print the status files, and what is skipped, as tables."""
+    layout = _layout(chosen)
     for path in (layout.product_status, layout.download_failures):
         if not path.exists():
             sys.exit(f"{path} is not there yet: no update has ended. Run one with: make update")
-        _print_table(path)
+        with open(path, newline="", encoding="utf-8") as file:
+            _print_table(str(path), list(csv.reader(file)))
+    given_up = [marker for product in layout.state_products() for marker in skipped(layout, product)]
+    if given_up:
+        columns = ("product", "fileset", "since", "by", "reason")
+        _print_table("skipped", [columns, *([marker[column] for column in columns] for marker in given_up)])
 
 
-def _print_table(path: Path) -> None:
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    print(f"\n{path} ({len(rows) - 1} rows)")
+def skip(chosen: argparse.Namespace) -> None:
+    """Give a fileset up; it makes no run fail any more."""
+    layout = _layout(chosen)
+    if not chosen.reason.strip():
+        sys.exit("skip: expected a reason (REASON=…), for whoever wonders later. Nothing was skipped.")
+    by = getpass.getuser()
+    or_exit(lambda: skip_fileset(layout, chosen.product, chosen.fileset, reason=chosen.reason, by=by))
+    print(f"{chosen.product}/{chosen.fileset} is skipped until it is registered again, or unskipped.")
+
+
+def unskip(chosen: argparse.Namespace) -> None:
+    """Take a skip back."""
+    layout = _layout(chosen)
+    or_exit(lambda: unskip_fileset(layout, chosen.product, chosen.fileset))
+    print(f"{chosen.product}/{chosen.fileset} is tried by the next run.")
+
+
+def _layout(chosen: argparse.Namespace) -> Layout:
+    settings = or_exit(lambda: read_settings(chosen.mirror_config or Path(mirror().config)))
+    return Layout(settings.mirror.root)
+
+
+def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
+    print(f"\n{title} ({len(rows) - 1} rows)")
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = (value.ljust(width) for value, width in zip(row, widths, strict=True))

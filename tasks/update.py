@@ -8,6 +8,7 @@ The output of each step is one marker file, written last; what is on disk is the
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator
 
 import luigi
@@ -18,13 +19,21 @@ from pipeline.errors import EXIT_FILESET_FAILED, BundleUnusable, MirrorError, Se
 from pipeline.mirror.discover import discover_product, known_rows
 from pipeline.mirror.download import Download
 from pipeline.mirror.extract import Extraction
-from pipeline.mirror.failures import clear_failure, record_failure
+from pipeline.mirror.failures import (
+    clear_failure,
+    forget_failures_except,
+    record_failure,
+    waiting,
+)
 from pipeline.mirror.layout import Step
 from pipeline.mirror.markers import Fileset
 from pipeline.mirror.pending import pending_rows
+from pipeline.mirror.removal import delete_withdrawn
 from pipeline.mirror.update import finish_product
 from tasks.base import MirrorTask, ProductNames, RunMarker, StepMarker
 from tasks.run import STARTED, current_run
+
+log = logging.getLogger("ipp-mirror")
 
 
 class UpdateMirror(MirrorTask, luigi.WrapperTask):
@@ -59,11 +68,16 @@ class UpdateProduct(MirrorTask):
         rows = known_rows(self.layout, self.product)
         settings = self.site.settings.product(self.product)
         pending = pending_rows(self.layout, settings, rows, current_run().last_step)
-        self.site.tally.count(pending=len(pending))
-        failed = current_run().settle(self._steps(pending))
-        finish_product(self.site, self.product, self.started, done=len(pending) - failed, failed=failed)
-        if failed:
-            raise FilesetsFailed(f"{failed} of {len(pending)} pending filesets of {self.product} failed")
+        forget_failures_except(self.layout, self.product, {row.name for row in pending})
+        later = waiting(self.layout, self.product)
+        due = [row for row in pending if row.name not in later]
+        self.site.tally.count(pending=len(due))
+        failed = current_run().settle(self._steps(due))
+        finish_product(
+            self.site, self.product, self.started, done=len(due) - failed, failed=failed + len(later)
+        )
+        if failed or later:
+            raise FilesetsFailed(_told(self.product, len(due), failed, later))
 
     def _steps(self, rows: list[FilesetRow]) -> Iterator[luigi.Task]:
         last = ExtractFileset if current_run().last_step is Step.EXTRACTED else DownloadFileset
@@ -83,8 +97,12 @@ class DiscoverProduct(MirrorTask):
 
     def run(self) -> None:
         """Bring the product's listing up to date."""
-        new = discover_product(self.layout, self.site.store, self.product, self.started)
+        mirror = self.site.settings.mirror
+        delete = mirror.on_removed == "delete"
+        new = discover_product(self.layout, self.site.store, self.product, self.started, whole=delete)
         self.site.tally.count(new=new)
+        if delete and (deleted := delete_withdrawn(self.layout, self.product, mirror.delete_at_most)):
+            log.info("product %s: %d withdrawn filesets deleted", self.product, deleted)
 
 
 class FilesetTask(MirrorTask):
@@ -138,7 +156,7 @@ class FilesetTask(MirrorTask):
     def on_failure(self, exception: BaseException) -> str:
         """Record what went wrong for the next run and for the status files."""
         known = exception if isinstance(exception, MirrorError) else BundleUnusable(repr(exception))
-        record_failure(self.layout, self.identity, known)
+        record_failure(self.layout, self.identity, known, self.site.settings.mirror.retry_every_run)
         self.site.tally.count(failed=1)
         return self.told(exception, EXIT_FILESET_FAILED, f"{self.product}/{self.fileset}")
 
@@ -180,3 +198,14 @@ class ExtractFileset(FilesetTask):
 
 class FilesetsFailed(MirrorError):
     """Some filesets of a product failed; each has its own record and message."""
+
+
+def _told(product: str, tried: int, failed: int, later: dict[str, str]) -> str:
+    told = [f"{failed} of {tried} pending filesets failed"] if failed else []
+    if later:
+        first = min(later, key=lambda name: later[name])
+        told.append(
+            f"{len(later)} that failed often are tried more rarely now, the next ({first}) "
+            f"from {later[first]} on (`make skip PRODUCT={product} FILESET=… REASON=…` gives one up)"
+        )
+    return f"product {product}: " + "; ".join(told)

@@ -1,9 +1,11 @@
 """Unpacking one bundle, straight to its destination, so that only whole files are ever seen there.
 
-Every member is written beside its destination under a hidden temporary name; when the whole archive
-was good, all are made durable and renamed. A bundle holds folders and regular files and nothing
-else: its writer follows links (protocol notes, "Distribution filesets"), so a link, device or pipe
-in it is no honest member. What remains passes the standard library's ``data`` filter.
+Every member is written beside its destination under a hidden temporary name and made durable; when
+all archives of the fileset were good, ``put_in_place`` renames them.
+
+A bundle holds folders and regular files and nothing else: its writer follows links (protocol notes,
+"Distribution filesets"), so a link, device or pipe in it is no honest member. What remains passes
+the standard library's ``data`` filter.
 """
 
 import os
@@ -39,9 +41,13 @@ class UnpackLimits:
 
 @dataclass(frozen=True)
 class UnpackedFile:
-    """One file of a bundle at its place: size in bytes, and CRC-32 as 8 hex digits."""
+    """One file of a bundle, written to ``temporary`` and meant for ``path``.
+
+    ``bytes`` is its size, ``crc32`` its CRC-32 as 8 hex digits.
+    """
 
     path: Path
+    temporary: Path
     bytes: int
     crc32: str
 
@@ -61,24 +67,26 @@ class Unpacking:
     limits: UnpackLimits = UnpackLimits()
 
     def run(self) -> list[UnpackedFile]:
-        """Unpack the bundle; the files that are now in place.
+        """Unpack the bundle into temporary files, which are on the disk then.
 
-        Raises BundleUnusable or HostileName, then nothing is in place that was not there before, and
-        OSError from the disk.
+        Raises BundleUnusable or HostileName, or OSError from the disk; then no temporary file is left.
         """
         make_folder(self.folder)
-        unpacked: dict[Path, UnpackedFile] = {}
+        paths: set[Path] = set()
+        unpacked: list[UnpackedFile] = []
         try:
             with _unusable_archive(self.bundle):
                 for member, content in self._members():
-                    path = self._destination(member, unpacked)
-                    unpacked[path] = self._write(member, content, path)
-            self._put_in_place(list(unpacked))
+                    path = self._destination(member, paths)
+                    paths.add(path)
+                    unpacked.append(self._write(member, content, path))
+            for file in unpacked:
+                flush_file(file.temporary)
         except BaseException:
-            for path in unpacked:
+            for path in paths:
                 self._temporary(path).unlink(missing_ok=True)
             raise
-        return list(unpacked.values())
+        return unpacked
 
     def _members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
         """The regular files of the archive, each with its content; folders are made on the way."""
@@ -117,7 +125,7 @@ class Unpacking:
         tarfile.data_filter(member, str(self.folder))
         return archive.extractfile(member)
 
-    def _destination(self, member: tarfile.TarInfo, unpacked: dict[Path, UnpackedFile]) -> Path:
+    def _destination(self, member: tarfile.TarInfo, unpacked: set[Path]) -> Path:
         path = self.folder / member.name
         if path in unpacked:
             raise BundleUnusable(
@@ -140,18 +148,33 @@ class Unpacking:
                 size += len(chunk)
                 crc = isal_zlib.crc32(chunk, crc)
         os.utime(temporary, (member.mtime, member.mtime))
-        return UnpackedFile(path, size, f"{crc:08x}")
-
-    def _put_in_place(self, paths: list[Path]) -> None:
-        for path in paths:
-            flush_file(self._temporary(path))
-        for path in paths:
-            os.replace(self._temporary(path), path)
-        for folder in {path.parent for path in paths}:
-            flush_folder(folder)
+        return UnpackedFile(path, temporary, size, f"{crc:08x}")
 
     def _temporary(self, path: Path) -> Path:
         return path.with_name(temporary_name(path.name, self.tag))
+
+
+def put_in_place(files: list[UnpackedFile]) -> None:
+    """Give the files their names, durably."""
+    for file in files:
+        os.replace(file.temporary, file.path)
+    for folder in {file.path.parent for file in files}:
+        flush_folder(folder)
+
+
+def discard(files: list[UnpackedFile]) -> None:
+    """Remove the temporary files."""
+    for file in files:
+        file.temporary.unlink(missing_ok=True)
+
+
+def file_crc32(path: Path) -> str:
+    """The CRC-32 of a file here, as 8 hex digits."""
+    crc = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            crc = isal_zlib.crc32(chunk, crc)
+    return f"{crc:08x}"
 
 
 def temporary_name(name: str, tag: str) -> str:

@@ -13,6 +13,7 @@ from pipeline.durable import remove_files, write_whole
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.markers import Fileset, fresh_marker, utc_now, write_marker
+from pipeline.names import is_usable
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,17 @@ class Merged:
     withdrawn: set[str] | None = None
 
 
-def discover_product(layout: Layout, store: DataStore, product: str, run: str) -> int:
+def discover_product(layout: Layout, store: DataStore, product: str, run: str, *, whole: bool) -> int:
     """Bring the product's listing up to date; the number of rows that are new.
 
+    With ``whole`` the whole list is asked for, which alone shows all that was withdrawn.
     Raises ServerUnavailable when the server could not be asked; then nothing here has changed.
     """
     known = known_rows(layout, product)
-    merged = _ask(store, product, known, layout.marked(Step.WITHDRAWN, product))
+    if whole:
+        merged = merge_whole(known, store.filesets(product))
+    else:
+        merged = _ask(store, product, known, layout.marked(Step.WITHDRAWN, product))
     _set_aside_stale_markers(layout, product, merged.new)
     if merged.new or not layout.listing(product).exists():
         write_whole(layout.listing(product), write_filesets(merged.rows))
@@ -117,6 +122,7 @@ def _set_aside_stale_markers(layout: Layout, product: str, new: list[FilesetRow]
 
 def _mark_withdrawn(layout: Layout, product: str, withdrawn: set[str]) -> None:
     marked = layout.marked(Step.WITHDRAWN, product)
+    withdrawn = {name for name in withdrawn if is_usable(name)}
     for name in sorted(withdrawn - marked):
         write_marker(
             layout.marker(Step.WITHDRAWN, product, name),

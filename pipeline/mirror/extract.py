@@ -8,12 +8,20 @@ from pathlib import Path
 
 from pipeline.bundle.dbinfo import localized_dbinfo
 from pipeline.bundle.dirinfo import DirInfo, localized_dirinfo, read_dirinfo
-from pipeline.bundle.unpack import UnpackedFile, Unpacking, remove_temporaries
+from pipeline.bundle.unpack import (
+    UnpackedFile,
+    Unpacking,
+    UnpackLimits,
+    discard,
+    put_in_place,
+    remove_temporaries,
+)
 from pipeline.datastore.listing import FileRow, read_files
 from pipeline.durable import remove_files, write_whole
 from pipeline.errors import BundleUnusable, machine_faults
 from pipeline.mirror.layout import Step, short_digest
 from pipeline.mirror.markers import Fileset, mark_done, read_marker, utc_now
+from pipeline.mirror.ownership import Verdict, owners_of
 from pipeline.mirror.site import Site
 
 INDEX = "index.txt"
@@ -34,13 +42,19 @@ class Extraction:
         """Leave every member of every bundle in place, and the fileset marked.
 
         A fileset without bundles has nothing to unpack and is only marked. Raises BundleUnusable,
-        HostileName or MachineFault; then the next run starts the fileset's extraction afresh.
+        HostileName or MachineFault; then nothing of it is in place that was not there before, and the
+        next run starts its extraction afresh.
         """
         with machine_faults(f"unpacking fileset {self.fileset}"):
             bundles = [row for row in self._rows if row.type == BUNDLE_TYPE and row.component]
-            unpacked = self._unpack(bundles) if bundles else []
-            self._remove_superseded(unpacked)
-            self._mark(unpacked)
+            journal = _Journal(self.site.layout.incoming(self.fileset.product, self.fileset.name), self._tag)
+            unpacked = self._unpack(bundles, journal) if bundles else []
+            with self.site.ownership.claimed(self.fileset, unpacked, self._own_before()) as verdict:
+                put_in_place(verdict.placed)
+                self._remove_superseded(unpacked)
+                self._mark(unpacked, verdict)
+            discard(unpacked)
+            journal.end()
             if not self.site.settings.mirror.keep_bundles:
                 remove_files(self._store / row.name for row in bundles)
 
@@ -53,21 +67,25 @@ class Extraction:
         index = self._store / INDEX
         return read_files(index.read_bytes(), str(index))
 
-    def _unpack(self, bundles: list[FileRow]) -> list[UnpackedFile]:
+    @property
+    def _tag(self) -> str:
+        return short_digest(str(self.fileset))
+
+    def _unpack(self, bundles: list[FileRow], journal: "_Journal") -> list[UnpackedFile]:
+        """Everything that the bundles hold, in temporary files beside where it belongs."""
         dirinfo = self._described()
-        folders = {row.name: self.site.layout.data / dirinfo.folder(row.component or "") for row in bundles}
-        tag = short_digest(str(self.fileset))
-        journal = _Journal(self.site.layout.incoming(self.fileset.product, self.fileset.name), tag)
+        data, ratio = self.site.layout.data, self.site.settings.mirror.unpack_ratio
+        folders = {row.name: data / dirinfo.folder(row.component or "") for row in bundles}
         journal.begin(set(folders.values()))
         running = [
             self.site.unpackers.submit(
-                Unpacking(self._store / row.name, folders[row.name], self.site.layout.data, tag).run
+                Unpacking(
+                    self._store / row.name, folders[row.name], data, self._tag, UnpackLimits(ratio=ratio)
+                ).run
             )
             for row in bundles
         ]
-        unpacked = _each_path_once(self._results(running))
-        journal.end()
-        return unpacked
+        return _each_path_once(self._results(running))
 
     def _described(self) -> DirInfo:
         """The fileset's dirinfo; it and dbinfo are in ``info/`` with local paths afterwards."""
@@ -102,29 +120,39 @@ class Extraction:
             for count, future in enumerate(running, start=1):
                 unpacked += future.result()
                 self.report(f"{count} of {len(running)} bundles", count / len(running))
-        finally:
+        except BaseException:
             wait(running)
+            for future in running:
+                if future.exception() is None:
+                    discard(future.result())
+            raise
         return unpacked
+
+    def _own_before(self) -> set[str]:
+        """The paths that an earlier registration of this fileset had unpacked."""
+        layout = self.site.layout
+        marker = read_marker(layout.marker(Step.SUPERSEDED, self.fileset.product, self.fileset.name)) or {}
+        return {file["path"] for file in marker.get("files", [])}
 
     def _remove_superseded(self, unpacked: list[UnpackedFile]) -> None:
         """Remove what only an earlier registration of this fileset had unpacked."""
         layout = self.site.layout
-        marker = layout.marker(Step.SUPERSEDED, self.fileset.product, self.fileset.name)
-        old = {file["path"] for file in (read_marker(marker) or {}).get("files", [])}
-        gone = old - {layout.relative(file.path) for file in unpacked}
+        gone = self._own_before() - {layout.relative(file.path) for file in unpacked}
         if gone:
-            gone -= _owned_by_others(self.site, self.fileset, gone)
+            gone -= owners_of(layout, gone, {self.fileset}).keys()
             remove_files(layout.root / path for path in sorted(gone))
+        marker = layout.marker(Step.SUPERSEDED, self.fileset.product, self.fileset.name)
         if marker.exists():
             remove_files([marker])
 
-    def _mark(self, unpacked: list[UnpackedFile]) -> None:
+    def _mark(self, unpacked: list[UnpackedFile], verdict: Verdict) -> None:
         layout = self.site.layout
         files = [
             {"path": layout.relative(file.path), "bytes": file.bytes, "crc32": file.crc32}
             for file in unpacked
         ]
-        mark_done(layout, Step.EXTRACTED, self.fileset, self.started, {"files": files})
+        content = {"files": files, "replaces": verdict.replaces, "yields_to": verdict.yields_to}
+        mark_done(layout, Step.EXTRACTED, self.fileset, self.started, content)
 
 
 @dataclass(frozen=True)
@@ -150,27 +178,19 @@ class _Journal:
 
     def end(self) -> None:
         """Forget the folders: nothing temporary is left in them."""
-        self._file.unlink()
-        self.folder.rmdir()
+        self._file.unlink(missing_ok=True)
+        if self.folder.is_dir():
+            self.folder.rmdir()
 
 
 def _each_path_once(unpacked: list[UnpackedFile]) -> list[UnpackedFile]:
-    paths = [file.path for file in unpacked]
-    if len(set(paths)) < len(paths):
-        repeated = next(path for path in paths if paths.count(path) > 1)
-        raise BundleUnusable(
-            f"{repeated}: expected one bundle of the fileset to hold this file, got two. "
-            "The fileset is not marked as extracted; the next run tries again."
-        )
+    seen: set[Path] = set()
+    for file in unpacked:
+        if file.path in seen:
+            discard(unpacked)
+            raise BundleUnusable(
+                f"{file.path}: expected one bundle of the fileset to hold this file, got two. "
+                "Nothing of the fileset is unpacked; the next run tries again."
+            )
+        seen.add(file.path)
     return unpacked
-
-
-def _owned_by_others(site: Site, fileset: Fileset, paths: set[str]) -> set[str]:
-    """Those of the paths that another fileset unpacked too. Reads every marker: for rare use."""
-    owned: set[str] = set()
-    for product in site.layout.state_products():
-        for name in site.layout.marked(Step.EXTRACTED, product):
-            if (product, name) != (fileset.product, fileset.name):
-                marker = read_marker(site.layout.marker(Step.EXTRACTED, product, name)) or {}
-                owned |= paths & {file["path"] for file in marker.get("files", [])}
-    return owned

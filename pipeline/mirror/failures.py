@@ -1,20 +1,33 @@
-"""What went wrong with which fileset: one record each, gone after success."""
+"""What went wrong with which fileset: one record each, gone after success.
 
+A fileset that is itself at fault is tried in every run at first, then ever more rarely. When the
+server or this machine was at fault, the next run tries it again.
+"""
+
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pipeline.durable import remove_files
-from pipeline.errors import FilesFailed, HostileName, MirrorError
+from pipeline.errors import FilesFailed, HostileName, MachineFault, MirrorError, ServerUnavailable
 from pipeline.mirror.layout import Layout, Step, short_digest
 from pipeline.mirror.markers import Fileset, read_marker, utc_now, write_marker
 
+FIRST_PAUSE = timedelta(hours=1)
+LONGEST_PAUSE = timedelta(days=7)
 
-def record_failure(layout: Layout, fileset: Fileset, error: MirrorError) -> None:
-    """Add one failed attempt, now, to the fileset's record."""
+
+def record_failure(layout: Layout, fileset: Fileset, error: MirrorError, every_run: int) -> None:
+    """Add one failed attempt, now, to the fileset's record.
+
+    After ``every_run`` attempts that were the fileset's own fault, the next one is due after a pause
+    that doubles with each: ``next_try`` in the record, UTC.
+    """
     path = _path(layout, fileset)
     before = read_marker(path) or {}
     now = utc_now()
     reasons = error.reasons if isinstance(error, FilesFailed) else {"": error}
+    faults = before.get("faults", 0) + any(_is_own_fault(reason) for reason in reasons.values())
     write_marker(
         path,
         {
@@ -22,8 +35,10 @@ def record_failure(layout: Layout, fileset: Fileset, error: MirrorError) -> None
             "fileset": fileset.name,
             "registered": fileset.registered,
             "attempts": before.get("attempts", 0) + 1,
+            "faults": faults,
             "first_failed": before.get("first_failed", now),
             "last_failed": now,
+            "next_try": _next_try(faults - every_run),
             "files": [{"file": name, "reason": str(reason)} for name, reason in reasons.items()],
         },
     )
@@ -36,11 +51,39 @@ def clear_failure(layout: Layout, fileset: Fileset) -> None:
         remove_files([path])
 
 
+def forget_failures_except(layout: Layout, product: str, pending: set[str]) -> None:
+    """Forget the records of filesets that are done, withdrawn or no longer wanted."""
+    records = failures(layout, product)
+    remove_files(
+        _path(layout, Fileset(product, record["fileset"], record["registered"]))
+        for record in records
+        if record["fileset"] not in pending
+    )
+
+
 def failures(layout: Layout, product: str) -> list[dict[str, Any]]:
     """The records of all failed filesets of a product, by name."""
     folder = layout.state(product) / Step.FAILED
     records = (read_marker(folder / f"{name}.json") for name in sorted(layout.marked(Step.FAILED, product)))
     return [record for record in records if record]
+
+
+def waiting(layout: Layout, product: str) -> dict[str, str]:
+    """The failed filesets that are not to be tried yet, and when they are (UTC)."""
+    now = utc_now()
+    due = {record["fileset"]: record.get("next_try") or "" for record in failures(layout, product)}
+    return {name: when for name, when in due.items() if when > now}
+
+
+def _is_own_fault(reason: MirrorError) -> bool:
+    return not isinstance(reason, ServerUnavailable | MachineFault)
+
+
+def _next_try(too_many: int) -> str | None:
+    if too_many < 0:
+        return None
+    pause = min(FIRST_PAUSE * 2 ** min(too_many, 20), LONGEST_PAUSE)
+    return (datetime.now(UTC) + pause).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _path(layout: Layout, fileset: Fileset) -> Path:

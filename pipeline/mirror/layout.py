@@ -17,6 +17,7 @@ class Step(StrEnum):
     SKIPPED = "skipped"
     WITHDRAWN = "withdrawn"
     SUPERSEDED = "superseded"
+    VERIFIED = "verified"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class Layout:
     def updated(self, product: str) -> Path:
         """The last update that went through the whole product."""
         return self.state(product) / "updated.json"
+
+    @property
+    def verification(self) -> Path:
+        """The verification that was begun and has not ended."""
+        return self.root / "state" / "verification.json"
 
     def marker(self, step: Step, product: str, fileset: str) -> Path:
         """The marker of one step of one fileset."""

@@ -13,6 +13,7 @@ def pending_rows(
 ) -> list[FilesetRow]:
     """The rows that the settings ask for and that are neither done, skipped nor withdrawn, oldest first.
 
+    Those that failed too often to be tried again now are among them (``failures.waiting`` tells).
     Raises SettingsError when ``select`` names a column that no row has.
     """
     rows = list(rows)

@@ -12,6 +12,7 @@ from pipeline.config import Settings, read_settings
 from pipeline.datastore.client import DataStore, Patience
 from pipeline.errors import SettingsError
 from pipeline.mirror.layout import Layout
+from pipeline.mirror.ownership import Ownership
 from pipeline.mirror.rate import RateLimit
 from pipeline.mirror.space import DiskSpace
 
@@ -50,6 +51,7 @@ class Site:
     rate: RateLimit
     connections: ThreadPoolExecutor
     unpackers: ThreadPoolExecutor
+    ownership: Ownership
     tally: Tally = field(default_factory=Tally)
 
     def products(self) -> list[str]:
@@ -85,6 +87,7 @@ def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
             rate=RateLimit(source.rate_limit),
             connections=connections,
             unpackers=unpackers,
+            ownership=Ownership(Layout(mirror.root)),
         )
     finally:
         connections.shutdown(cancel_futures=True)

@@ -1,0 +1,92 @@
+"""Who owns an unpacked file when several filesets hold one of that name.
+
+Filesets share folders, and a later one may bring a file that an earlier one brought before. The one
+that was registered later wins, in whatever order they are unpacked; both markers record it.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pipeline.bundle.unpack import UnpackedFile, file_crc32
+from pipeline.mirror.layout import Layout, Step
+from pipeline.mirror.markers import Fileset, read_marker
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a fileset's files: those to put in place, and by path whom they replace or yield to."""
+
+    placed: list[UnpackedFile]
+    replaces: dict[str, str]
+    yields_to: dict[str, str]
+
+
+@dataclass
+class Ownership:
+    """Decides for the filesets that are being unpacked. Safe for use by several threads."""
+
+    layout: Layout
+    _claims: dict[str, Fileset] = field(default_factory=dict)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    @contextmanager
+    def claimed(self, fileset: Fileset, files: list[UnpackedFile], own: set[str]) -> Iterator[Verdict]:
+        """The verdict on ``files``, which no other fileset can touch inside the ``with``.
+
+        ``own`` are the paths that an earlier registration of this fileset had unpacked.
+        """
+        paths = {self.layout.relative(file.path): file for file in files}
+        with self._changed:
+            self._changed.wait_for(lambda: not self._claims.keys() & paths.keys())
+            self._claims.update(dict.fromkeys(paths, fileset))
+        try:
+            yield self._verdict(fileset, paths, own)
+        finally:
+            with self._changed:
+                for path in paths:
+                    del self._claims[path]
+                self._changed.notify_all()
+
+    def _verdict(self, fileset: Fileset, paths: dict[str, UnpackedFile], own: set[str]) -> Verdict:
+        contested = {path for path, file in paths.items() if path not in own and _differs(file)}
+        owners = owners_of(self.layout, contested, {fileset}) if contested else {}
+        yields_to = {path: owner for path, owner in owners.items() if is_later(owner, fileset)}
+        return Verdict(
+            placed=[file for path, file in paths.items() if path not in yields_to],
+            replaces={path: str(owner) for path, owner in owners.items() if path not in yields_to},
+            yields_to={path: str(owner) for path, owner in yields_to.items()},
+        )
+
+
+def owners_of(layout: Layout, paths: set[str], but: set[Fileset]) -> dict[str, Fileset]:
+    """The latest fileset, other than those in ``but``, that unpacked each of the paths.
+
+    Reads every extraction marker of the mirror: for rare use.
+    """
+    owners: dict[str, Fileset] = {}
+    aside = {(fileset.product, fileset.name) for fileset in but}
+    for product in layout.state_products():
+        for name in layout.marked(Step.EXTRACTED, product):
+            if (product, name) in aside:
+                continue
+            marker = read_marker(layout.marker(Step.EXTRACTED, product, name)) or {}
+            for path in paths & {file["path"] for file in marker.get("files", [])}:
+                owner = Fileset(product, name, marker["registered"])
+                if path not in owners or is_later(owner, owners[path]):
+                    owners[path] = owner
+    return owners
+
+
+def is_later(one: Fileset, other: Fileset) -> bool:
+    """Whether ``one`` was registered after ``other``; names decide within one second, the same way always."""
+    return (one.registered, one.product, one.name) > (other.registered, other.product, other.name)
+
+
+def _differs(file: UnpackedFile) -> bool:
+    """Whether something else has the file's name already."""
+    try:
+        return file.path.stat().st_size != file.bytes or file_crc32(file.path) != file.crc32
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,74 @@
+"""Deleting what the server withdrew, where the settings ask for it (``on_removed: delete``).
+
+Only ever on the evidence of a whole, valid listing, and never more than a set share of a product in
+one run: a listing that lost its rows must not empty the mirror.
+"""
+
+import shutil
+
+from pipeline.datastore.listing import write_filesets
+from pipeline.durable import remove_files, write_whole
+from pipeline.errors import MirrorError, machine_faults
+from pipeline.mirror.discover import known_rows
+from pipeline.mirror.layout import Layout, Step
+from pipeline.mirror.markers import Fileset, read_marker
+from pipeline.mirror.ownership import owners_of
+
+
+class TooMuchWithdrawn(MirrorError):
+    """More is withdrawn at once than may be deleted at once; nothing was deleted."""
+
+
+def delete_withdrawn(layout: Layout, product: str, at_most: float) -> int:
+    """Delete all filesets of the product that the last whole listing lacked; how many.
+
+    Raises TooMuchWithdrawn when they are more than the share ``at_most`` of the known ones (one is
+    always allowed), or MachineFault.
+    """
+    rows = known_rows(layout, product)
+    withdrawn = layout.marked(Step.WITHDRAWN, product)
+    allowed = max(1, int(at_most * len(rows)))
+    if len(withdrawn) > allowed:
+        raise TooMuchWithdrawn(
+            f"product {product}: {len(withdrawn)} of {len(rows)} filesets are withdrawn upstream, at most {allowed} "
+            f"may be deleted in one run (mirror.delete_at_most {at_most}). Nothing was deleted; if upstream really "
+            "withdrew them, raise the setting for one run."
+        )
+    with machine_faults(f"deleting withdrawn filesets of {product}"):
+        for name in sorted(withdrawn):
+            _delete(layout, Fileset(product, name, ""))
+        if withdrawn:
+            write_whole(
+                layout.listing(product), write_filesets(row for row in rows if row.name not in withdrawn)
+            )
+            remove_files(layout.marker(Step.WITHDRAWN, product, name) for name in withdrawn)
+    return len(withdrawn)
+
+
+def _delete(layout: Layout, fileset: Fileset) -> None:
+    """What it unpacked and no other fileset holds, its folders, and last its markers, which name all that."""
+    product, name = fileset.product, fileset.name
+    paths = _unpacked(layout, fileset)
+    gone = paths - owners_of(layout, paths, {fileset}).keys() if paths else set()
+    remove_files(layout.root / path for path in gone)
+    _remove_empty_folders(layout, gone)
+    for folder in (layout.store(product, name), layout.info(product, name), layout.incoming(product, name)):
+        if folder.exists():
+            shutil.rmtree(folder)
+    steps = (Step.DOWNLOADED, Step.EXTRACTED, Step.SUPERSEDED, Step.FAILED, Step.SKIPPED, Step.VERIFIED)
+    remove_files(layout.marker(step, product, name) for step in steps)
+
+
+def _unpacked(layout: Layout, fileset: Fileset) -> set[str]:
+    paths: set[str] = set()
+    for step in (Step.EXTRACTED, Step.SUPERSEDED):
+        marker = read_marker(layout.marker(step, fileset.product, fileset.name)) or {}
+        paths |= {file["path"] for file in marker.get("files", [])}
+    return paths
+
+
+def _remove_empty_folders(layout: Layout, paths: set[str]) -> None:
+    for folder in sorted({(layout.root / path).parent for path in paths}, reverse=True):
+        while folder != layout.data and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent

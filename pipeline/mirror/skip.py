@@ -1,0 +1,50 @@
+"""Giving a fileset up on purpose, and taking that back."""
+
+from typing import Any
+
+from pipeline.durable import remove_files
+from pipeline.errors import SettingsError
+from pipeline.mirror.discover import known_rows
+from pipeline.mirror.failures import clear_failure
+from pipeline.mirror.layout import Layout, Step
+from pipeline.mirror.markers import Fileset, read_marker, utc_now, write_marker
+
+
+def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: str) -> None:
+    """Try the fileset no more, until it is registered again. Raises SettingsError for an unknown one."""
+    rows = [row for row in known_rows(layout, product) if row.name == name]
+    if not rows:
+        raise SettingsError(
+            f"expected a fileset that the listing of product {product} here names, got {name!r}. "
+            "Nothing was skipped; `make update` brings the listing up to date."
+        )
+    fileset = Fileset.of(product, rows[0])
+    write_marker(
+        layout.marker(Step.SKIPPED, product, name),
+        {
+            "product": product,
+            "fileset": name,
+            "registered": fileset.registered,
+            "since": utc_now(),
+            "by": by,
+            "reason": reason,
+        },
+    )
+    clear_failure(layout, fileset)
+
+
+def unskip_fileset(layout: Layout, product: str, name: str) -> None:
+    """Let the next run try the fileset again. Raises SettingsError when it is not skipped."""
+    path = layout.marker(Step.SKIPPED, product, name)
+    if not path.exists():
+        raise SettingsError(
+            f"expected a skipped fileset of product {product}, got {name!r}. Nothing was changed."
+        )
+    remove_files([path])
+
+
+def skipped(layout: Layout, product: str) -> list[dict[str, Any]]:
+    """The markers of all skipped filesets of a product, by name."""
+    names = sorted(layout.marked(Step.SKIPPED, product))
+    markers = (read_marker(layout.marker(Step.SKIPPED, product, name)) for name in names)
+    return [marker for marker in markers if marker]
