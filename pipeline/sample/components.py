@@ -107,7 +107,7 @@ def processed_chip(exposure: Exposure, chip: int, size: int, destdir: str) -> Co
     dump = ConfigDump(
         "ppImage",
         [("PPIMAGE.INPUT", raw), ("PPIMAGE.MASK", "gpc1/detrends/mask.20090701.fits")],
-        _outputs("PPIMAGE", path, CHIP_SUFFIXES),
+        _outputs("PPIMAGE", path, [*CHIP_SUFFIXES, ".cmf"]),
         gzipped=chip % 2 == 1,
     )
     base = sender_path(f"{destdir}/{exposure.base}/{_stem(exposure, 'chip', 'ch')}", chip)
@@ -151,7 +151,7 @@ def warp_skycell(exposure: Exposure, cell: int, skycells: int, size: int, destdi
     dump = ConfigDump(
         "pswarp",
         [("PSWARP.INPUT", chip + suffix) for suffix in CHIP_SUFFIXES],
-        _outputs("PSWARP", path, SKYCELL_SUFFIXES),
+        _outputs("PSWARP", path, [*SKYCELL_SUFFIXES, ".cmf"]),
         gzipped=cell % 2 == 0,
     )
     reached = reaches(exposure, cell, skycells)
@@ -169,7 +169,7 @@ def diff_skycell(exposure: Exposure, stack: Stack, size: int, destdir: str) -> C
     dump = ConfigDump(
         "ppSub",
         [("PPSUB.INPUT", warp), ("PPSUB.REF", f"{stack.path}.fits")],
-        _outputs("PPSUB", path, SKYCELL_SUFFIXES),
+        _outputs("PPSUB", path, [*SKYCELL_SUFFIXES, ".cmf"]),
     )
     contents = image_contents(picture, stem, SKYCELL_SUFFIXES, dump, level=picture.quality.sky)
     row = rows.diff_skyfile(exposure, stack.skycell, picture, sender_path(path, stack.cell))
@@ -183,7 +183,7 @@ def stack_skycell(stack: Stack, size: int, warps: Sequence[str]) -> Component:
     dump = ConfigDump(
         "ppStack",
         [("PPSTACK.INPUT", path) for path in warps],
-        _outputs("PPSTACK", stack.path, SKYCELL_SUFFIXES),
+        _outputs("PPSTACK", stack.path, [*SKYCELL_SUFFIXES, ".cmf"]),
         gzipped=stack.stack_id % 2 == 1,
     )
     contents = image_contents(picture, stem, SKYCELL_SUFFIXES, dump)
@@ -200,6 +200,19 @@ def sky_catalogue(stack: Stack, sky_id: int, size: int) -> Component:
         "psphotStack", [("PSPHOT.INPUT", f"{stack.path}.fits")], _outputs("PSPHOT", path, [".cmf"])
     )
     row = rows.sky_result(sky_id, picture, sender_path(path))
+    return Component(stack.skycell, stack.folder, stem, catalogue_contents(picture, stem, dump), row)
+
+
+def skycal_catalogue(stack: Stack, sky_id: int, skycal_id: int, size: int) -> Component:
+    """The sources of a sky cell, calibrated."""
+    stem = stack.stem("cal", skycal_id)
+    folder = f"{stack.destdir}/{stack.folder}"
+    picture = stack_picture(stack.exposures, stack.cell, size)
+    sources = f"{folder}/{stack.stem('sky', sky_id)}.cmf"
+    dump = ConfigDump(
+        "psastro", [("PSASTRO.INPUT", sources)], _outputs("PSASTRO", f"{folder}/{stem}", [".cmf"])
+    )
+    row = rows.skycal_result(skycal_id, picture, sender_path(f"{folder}/{stem}"))
     return Component(stack.skycell, stack.folder, stem, catalogue_contents(picture, stem, dump), row)
 
 

@@ -64,17 +64,18 @@ class Observation:
 def render(frame: Frame, quality: Quality, stars: Stars, random: np.random.Generator) -> Planes:
     """The image of the stars through the frame, ``size`` by ``size`` pixels.
 
-    Counts are rounded to an eighth, far below the noise, as scaled integers of a real camera are.
+    Counts are rounded to an eighth, far below the noise, as scaled integers of a real camera are. The
+    variance is estimated from the counts themselves.
     """
-    expected = np.full((frame.size, frame.size), quality.sky, np.float32)
-    _add_stars(expected, *frame.pixels(stars.ra, stars.decl), quality.fluxes(stars), quality.fwhm)
-    variance = (expected / GAIN + (READ_NOISE / GAIN) ** 2) / quality.images
-    image = random.standard_normal(expected.shape, dtype=np.float32)
-    image *= np.sqrt(variance)
-    image += expected
-    mask = np.where(image > SATURATION, np.uint16(MASK_SATURATED), np.uint16(0))
+    image = np.full((frame.size, frame.size), quality.sky, np.float32)
+    _add_stars(image, *frame.pixels(stars.ra, stars.decl), quality.fluxes(stars), quality.fwhm)
+    noise = random.standard_normal(image.shape, dtype=np.float32)
+    noise *= np.sqrt(_variance(image, quality))
+    image += noise
+    mask = np.zeros(image.shape, np.uint16)
+    mask[image > SATURATION] = MASK_SATURATED
     mask[:, _bad_columns(frame.size, random)] |= MASK_BAD
-    return Planes(_rounded(image), _rounded(variance), mask)
+    return Planes(_rounded(image), _rounded(_variance(image, quality)), mask)
 
 
 def raw_counts(planes: Planes) -> NDArray[np.uint16]:
@@ -186,6 +187,12 @@ def _gaussian(offset: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     return np.exp(-0.5 * (offset / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
 
 
+def _variance(counts: Pixels, quality: Quality) -> Pixels:
+    variance = np.maximum(counts, 0.0) / np.float32(GAIN * quality.images)
+    variance += np.float32((READ_NOISE / GAIN) ** 2 / quality.images)
+    return variance
+
+
 def _bad_columns(size: int, random: np.random.Generator) -> NDArray[np.int64]:
     return random.integers(0, size, 1 + size // 500)
 
@@ -200,5 +207,6 @@ def _rounded(pixels: Pixels) -> Pixels:
 def written(units: list[fits.PrimaryHDU | fits.ImageHDU | fits.BinTableHDU]) -> bytes:
     """The units as the bytes of a FITS file."""
     file = io.BytesIO()
+    # Not verified here: that takes as long as all the rest, and the tests open and verify every file.
     fits.HDUList(units).writeto(file, output_verify="ignore")
     return file.getvalue()

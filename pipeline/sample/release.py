@@ -40,6 +40,7 @@ _FIRST_IDS = {
     "diff": 3001,
     "stack": 2001,
     "sky": 601,
+    "skycal": 501,
     "distribution": 31,
 }
 _FILESET = re.compile(
@@ -82,24 +83,21 @@ def append_release(out: Path, plan: ReleasePlan) -> ReleaseSummary:
 
 
 class _Numbers:
-    """The numbers of runs and exposures: each follows on the highest that was published."""
+    """The numbers of a field's runs and exposures: each follows on the highest that was published."""
 
-    def __init__(self, published: Iterable[str]) -> None:
-        self._next = dict(_FIRST_IDS)
+    def __init__(self, field: Field, published: Iterable[str]) -> None:
+        self._next = {kind: number + field.first_run for kind, number in _FIRST_IDS.items()}
         self.exposures = 0
-        for name in published:
-            match = _FILESET.fullmatch(name)
-            if match:
-                self._skip(match["stage"], int(match["run"]))
-                self._skip("distribution", int(match["distribution"]))
-                if match["exposure"]:
-                    self.exposures = max(self.exposures, exposure_index(match["exposure"]) + 1)
+        for match in filter(None, map(_FILESET.fullmatch, published)):
+            self._skip(match["stage"], int(match["run"]))
+            self._skip("distribution", int(match["distribution"]))
+            if match["exposure"]:
+                self.exposures = max(self.exposures, exposure_index(match["exposure"], field) + 1)
 
-    def take(self, kind: str, count: int = 1) -> int:
-        """The first of ``count`` new numbers."""
-        number = self._next[kind]
-        self._next[kind] += count
-        return number
+    def take(self, kind: str) -> int:
+        """A new number."""
+        self._next[kind] += 1
+        return self._next[kind] - 1
 
     def _skip(self, kind: str, number: int) -> None:
         self._next[kind] = max(self._next[kind], number + 1)
@@ -111,7 +109,7 @@ class _Distributor:
     def __init__(self, out: Path, product: Product, field: Field, plan: ReleasePlan) -> None:
         release = product.name.rpartition("-")[2]
         self._publication = Publication(out, product)
-        self._numbers = _Numbers(self._publication.names)
+        self._numbers = _Numbers(field, self._publication.names)
         self._processing = Processing(f"{field.name}.{release}", plan.chips, plan.skycells, plan.image_size)
         self._field = field
         self._seed = plan.seed
@@ -131,7 +129,8 @@ class _Distributor:
         stacks = processing.stacks(visit, self._numbers.take)
         self._add(processing.stack(stack) for stack in stacks)
         self._add(processing.diff(exposure, stacks) for exposure in visit)
-        self._add([processing.sky(stacks[0], self._numbers.take("sky"))])
+        sky_id, skycal_id = self._numbers.take("sky"), self._numbers.take("skycal")
+        self._add([processing.sky(stacks[0], sky_id), processing.skycal(stacks[0], sky_id, skycal_id)])
         self._publication.announce()
 
     def add_cameras(self, exposures: int) -> None:

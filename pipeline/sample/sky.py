@@ -5,6 +5,7 @@ All angles on the sky are degrees (ICRS), offsets in a tangent plane are arcseco
 
 import zlib
 from dataclasses import dataclass
+from datetime import time
 from typing import NamedTuple
 
 import numpy as np
@@ -36,12 +37,19 @@ class Stars(NamedTuple):
 
 @dataclass(frozen=True)
 class Field:
-    """A field of the survey: its name, its centre and the tessellation of sky cells that covers it."""
+    """A field of the survey: its name, its centre and the projection cell of its sky cells.
+
+    ``opens`` is when its first exposure of a night is taken (UTC), ``first_exposure`` the number of that
+    exposure, ``first_run`` what the numbers of its runs are ahead of those of other fields.
+    """
 
     name: str
     ra: float
     decl: float
     projection: int
+    opens: time
+    first_exposure: int
+    first_run: int
 
     @property
     def tessellation(self) -> str:
@@ -53,8 +61,8 @@ class Field:
         return f"skycell.{self.projection}.{index + 4:03d}"
 
 
-MD01 = Field("MD01", 35.875, -4.25, 1566)
-MD09 = Field("MD09", 334.188, 0.283, 1315)
+MD01 = Field("MD01", 35.875, -4.25, 1566, time(12, 40), first_exposure=234, first_run=0)
+MD09 = Field("MD09", 334.188, 0.283, 1315, time(8, 20), first_exposure=134, first_run=100_000)
 
 
 @dataclass(frozen=True)

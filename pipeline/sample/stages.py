@@ -122,6 +122,18 @@ class Processing:
         ]
         return _of_stack("sky", sky_id, stack, tables, cell)
 
+    def skycal(self, stack: Stack, sky_id: int, skycal_id: int) -> Distribution:
+        """The sources found on the stack, calibrated."""
+        cell = parts.skycal_catalogue(stack, sky_id, skycal_id, self.size)
+        keys: Row = [
+            ("skycal_id", "S64", skycal_id),
+            ("sky_id", "S64", sky_id),
+            ("stack_id", "S64", stack.stack_id),
+        ]
+        run = rows.sky_run(keys, stack.first, stack.destdir)
+        tables = [Table("skycalRun", [run]), _row_table("skycalResult", [cell])]
+        return _of_stack("skycal", skycal_id, stack, tables, cell)
+
     def destdir(self, exposure: Exposure) -> str:
         """Where everything made from the exposures of a night goes."""
         return f"gpc1/{self.release}/{exposure.start:%Y/%m/%d}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple
 
@@ -10,10 +10,9 @@ import numpy as np
 
 from pipeline.sample.sky import Field, Frame, Stars, chip_frame, generator, tile_stars
 
-FIRST_NIGHT = datetime(2009, 7, 29, 12, 10, tzinfo=UTC)
+FIRST_NIGHT = date(2009, 7, 29)
 FIRST_NIGHT_NUMBER = 4741
-FIRST_EXPOSURE_NUMBER = 234
-EXPOSURES_PER_NIGHT = 100
+EXPOSURES_PER_NIGHT = 88
 CADENCE = timedelta(seconds=130)
 EXPOSURE_TIME = 113.0
 """Seconds."""
@@ -60,7 +59,7 @@ class Exposure:
     def name(self) -> str:
         """As the telescope names it: ``o4741g0234o``, the night and the number in it."""
         night, number = divmod(self.index, EXPOSURES_PER_NIGHT)
-        return f"o{FIRST_NIGHT_NUMBER + night}g{FIRST_EXPOSURE_NUMBER + number:04d}o"
+        return f"o{FIRST_NIGHT_NUMBER + night}g{self.field.first_exposure + number:04d}o"
 
     @property
     def base(self) -> str:
@@ -71,7 +70,8 @@ class Exposure:
     def start(self) -> datetime:
         """When the shutter opened, UTC."""
         night, number = divmod(self.index, EXPOSURES_PER_NIGHT)
-        return FIRST_NIGHT + timedelta(days=night) + number * CADENCE
+        first = datetime.combine(FIRST_NIGHT, self.field.opens, UTC)
+        return first + timedelta(days=night) + number * CADENCE
 
     @property
     def filter(self) -> str:
@@ -167,10 +167,10 @@ def quality_of(exposures: Sequence[Exposure]) -> Quality:
     )
 
 
-def exposure_index(name: str) -> int:
-    """Which exposure of the season has the name, counted from 0."""
+def exposure_index(name: str, field: Field) -> int:
+    """Which exposure of the field has the name, counted from 0."""
     night, number = name.strip("o").split("g")
-    return (int(night) - FIRST_NIGHT_NUMBER) * EXPOSURES_PER_NIGHT + int(number) - FIRST_EXPOSURE_NUMBER
+    return (int(night) - FIRST_NIGHT_NUMBER) * EXPOSURES_PER_NIGHT + int(number) - field.first_exposure
 
 
 def mjd(time: datetime) -> float:
