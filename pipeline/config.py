@@ -39,7 +39,8 @@ def _bytes(value: Any) -> int:
     return int(float(number) * (1024 if binary else 1000) ** _POWERS[power])
 
 
-def _bytes_per_second(value: Any) -> int:
+def bytes_per_second(value: Any) -> int:
+    """The rate in a text such as ``50 MB/s``. Raises ValueError saying what was expected."""
     if isinstance(value, str):
         value = value.strip().removesuffix("/s")
     try:
@@ -78,7 +79,7 @@ def _product_name(value: Any) -> str:
 
 
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
-BytesPerSecond = Annotated[int, BeforeValidator(_bytes_per_second), Field(ge=1)]
+BytesPerSecond = Annotated[int, BeforeValidator(bytes_per_second), Field(ge=1)]
 Utc = Annotated[datetime, BeforeValidator(_utc)]
 Patterns = Annotated[list[str], BeforeValidator(_patterns)]
 ProductName = Annotated[str, BeforeValidator(_product_name)]

@@ -26,10 +26,17 @@ def main(arguments: list[str]) -> None:
     config.add_argument(
         "--mirror-config", type=Path, help="settings file (default: [mirror] config in luigi.cfg)"
     )
-    update_parser = commands.add_parser("update", parents=[config], help="one update of the mirror")
+    workers = argparse.ArgumentParser(add_help=False)
+    workers.add_argument("--workers", type=int, help="filesets in hand at once")
+    update_parser = commands.add_parser("update", parents=[config, workers], help="one update of the mirror")
     update_parser.add_argument("--products", default="", help="only these products, as a,b")
-    update_parser.add_argument("--workers", type=int, help="filesets in hand at once")
     update_parser.set_defaults(command=update)
+    verify_parser = commands.add_parser(
+        "verify", parents=[config, workers], help="check all that is here against listings and markers"
+    )
+    verify_parser.add_argument("--repair", action="store_true", help="fetch and unpack again what is damaged")
+    verify_parser.add_argument("--rate", default="", help="read at most so much, as 50 MB/s")
+    verify_parser.set_defaults(command=verify)
     status_parser = commands.add_parser("status", parents=[config], help="how the mirror is")
     status_parser.set_defaults(command=status)
     skip_parser = commands.add_parser("skip", parents=[config], help="give a fileset up")
@@ -45,12 +52,21 @@ def main(arguments: list[str]) -> None:
 
 
 def update(chosen: argparse.Namespace) -> None:
-    """One update, by the central scheduler when one answers, by a local one otherwise."""
-    asked = ["--module", "tasks", "UpdateMirror"]
+    """One update of the mirror."""
+    _run(chosen, "UpdateMirror", *(["--products", chosen.products] if chosen.products else []))
+
+
+def verify(chosen: argparse.Namespace) -> None:
+    """One verification of the mirror."""
+    repair = ["--repair"] if chosen.repair else []
+    _run(chosen, "VerifyMirror", *repair, *(["--rate", chosen.rate] if chosen.rate else []))
+
+
+def _run(chosen: argparse.Namespace, task: str, *arguments: str) -> None:
+    """Run a task, by the central scheduler when one answers, by a local one otherwise."""
+    asked = ["--module", "tasks", task, *arguments]
     if chosen.mirror_config:
         asked += ["--mirror-config", str(chosen.mirror_config)]
-    if chosen.products:
-        asked += ["--products", chosen.products]
     if chosen.workers:
         asked += ["--workers", str(chosen.workers)]
     url = _scheduler_url()

@@ -27,7 +27,7 @@ def progress_on_terminal(tally: Tally) -> Iterator[None]:
 
         def follow() -> None:
             while not ended.wait(_SECONDS):
-                settled = tally.done + tally.failed
+                settled = tally.done + tally.failed + tally.verified
                 progress.update(
                     bar, completed=settled, total=tally.pending or None, moved=as_size(tally.bytes)
                 )

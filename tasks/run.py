@@ -116,9 +116,10 @@ class Run:
         products = sorted({*self.site.layout.state_products(), *(self._products or [])})
         rows = write_status(self.site.layout, self.site.settings, products)
         tally, skipped = self.site.tally, sum(row["skipped"] for row in rows)
+        verified = f", {tally.verified} verified" if tally.verified else ""
         log.info(
-            "filesets: %d new, %d done, %d failed, %d skipped; %s fetched in %.1f s",
-            *(tally.new, tally.done, tally.failed, skipped),
+            "filesets: %d new, %d done, %d failed, %d skipped%s; %s fetched in %.1f s",
+            *(tally.new, tally.done, tally.failed, skipped, verified),
             *(as_size(tally.bytes), time.monotonic() - self._began),
         )
         return self.code

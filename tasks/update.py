@@ -9,7 +9,7 @@ The output of each step is one marker file, written last; what is on disk is the
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import luigi
 from luigi.rpc import RPCError
@@ -72,12 +72,19 @@ class UpdateProduct(MirrorTask):
         later = waiting(self.layout, self.product)
         due = [row for row in pending if row.name not in later]
         self.site.tally.count(pending=len(due))
-        failed = current_run().settle(self._steps(due))
+        failed = current_run().settle(fileset_tasks(last_task(), self.product, due))
         finish_product(
             self.site, self.product, self.started, done=len(due) - failed, failed=failed + len(later)
         )
+        if self.site.settings.mirror.on_removed == "delete":
+            self._delete_withdrawn()
         if failed or later:
             raise FilesetsFailed(_told(self.product, len(due), failed, later))
+
+    def _delete_withdrawn(self) -> None:
+        at_most = self.site.settings.mirror.delete_at_most
+        if deleted := delete_withdrawn(self.layout, self.product, at_most):
+            log.info("product %s: %d withdrawn filesets deleted", self.product, deleted)
 
     def _steps(self, rows: list[FilesetRow]) -> Iterator[luigi.Task]:
         last = ExtractFileset if current_run().last_step is Step.EXTRACTED else DownloadFileset
@@ -97,12 +104,9 @@ class DiscoverProduct(MirrorTask):
 
     def run(self) -> None:
         """Bring the product's listing up to date."""
-        mirror = self.site.settings.mirror
-        delete = mirror.on_removed == "delete"
-        new = discover_product(self.layout, self.site.store, self.product, self.started, whole=delete)
+        whole = self.site.settings.mirror.on_removed == "delete"
+        new = discover_product(self.layout, self.site.store, self.product, self.started, whole=whole)
         self.site.tally.count(new=new)
-        if delete and (deleted := delete_withdrawn(self.layout, self.product, mirror.delete_at_most)):
-            log.info("product %s: %d withdrawn filesets deleted", self.product, deleted)
 
 
 class FilesetTask(MirrorTask):
@@ -112,7 +116,6 @@ class FilesetTask(MirrorTask):
     fileset = luigi.Parameter()
     registered = luigi.Parameter(default="", significant=False)
     position = luigi.IntParameter(default=0, significant=False)
-    step: Step
 
     @property
     def priority(self) -> int:
@@ -132,6 +135,18 @@ class FilesetTask(MirrorTask):
             "it does not. Run UpdateMirror first, or correct the name."
         )
 
+    def report(self, message: str, share: float) -> None:
+        """Tell the scheduler's page how far it is; a scheduler that does not answer is no reason to fail."""
+        with contextlib.suppress(RPCError):
+            self.set_status_message(message)
+            self.set_progress_percentage(int(100 * share))
+
+
+class StepTask(FilesetTask):
+    """A step that leaves a marker, and a record when it fails."""
+
+    step: Step
+
     def output(self) -> StepMarker:
         """The marker of this step."""
         return StepMarker(self.layout, self.step, self.identity)
@@ -147,12 +162,6 @@ class FilesetTask(MirrorTask):
         """The step itself, as the library does it."""
         raise NotImplementedError
 
-    def report(self, message: str, share: float) -> None:
-        """Tell the scheduler's page how far it is; a scheduler that does not answer is no reason to fail."""
-        with contextlib.suppress(RPCError):
-            self.set_status_message(message)
-            self.set_progress_percentage(int(100 * share))
-
     def on_failure(self, exception: BaseException) -> str:
         """Record what went wrong for the next run and for the status files."""
         known = exception if isinstance(exception, MirrorError) else BundleUnusable(repr(exception))
@@ -161,7 +170,7 @@ class FilesetTask(MirrorTask):
         return self.told(exception, EXIT_FILESET_FAILED, f"{self.product}/{self.fileset}")
 
 
-class DownloadFileset(FilesetTask):
+class DownloadFileset(StepTask):
     """Every file of the fileset into ``store/``, sizes and md5 verified."""
 
     step = Step.DOWNLOADED
@@ -176,7 +185,7 @@ class DownloadFileset(FilesetTask):
         Download(self.site, self.identity, self.report).run()
 
 
-class ExtractFileset(FilesetTask):
+class ExtractFileset(StepTask):
     """Every bundle of the fileset unpacked into ``data/``, where its dirinfo says."""
 
     step = Step.EXTRACTED
@@ -194,6 +203,19 @@ class ExtractFileset(FilesetTask):
     def do(self) -> None:
         """Unpack, localize, mark."""
         Extraction(self.site, self.identity, self.report).run()
+
+
+def last_task() -> type[StepTask]:
+    """The step after which a fileset is complete."""
+    return ExtractFileset if current_run().last_step is Step.EXTRACTED else DownloadFileset
+
+
+def fileset_tasks(
+    kind: type[FilesetTask], product: str, rows: Iterable[FilesetRow], **more: str
+) -> Iterator[FilesetTask]:
+    """One task of that kind for each row, in their order."""
+    for position, row in enumerate(rows):
+        yield kind(product=product, fileset=row.name, registered=row.registered, position=position, **more)
 
 
 class FilesetsFailed(MirrorError):

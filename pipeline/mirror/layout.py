@@ -88,6 +88,15 @@ class Layout:
         """The verification that was begun and has not ended."""
         return self.root / "state" / "verification.json"
 
+    @property
+    def verified(self) -> Path:
+        """The last verification of the whole mirror."""
+        return self.root / "state" / "verified.json"
+
+    def product_verified(self, product: str) -> Path:
+        """The last verification of the product."""
+        return self.state(product) / "verified.json"
+
     def marker(self, step: Step, product: str, fileset: str) -> Path:
         """The marker of one step of one fileset."""
         name = checked_segment(fileset, f"fileset of product {product}")

@@ -30,9 +30,9 @@ def delete_withdrawn(layout: Layout, product: str, at_most: float) -> int:
     allowed = max(1, int(at_most * len(rows)))
     if len(withdrawn) > allowed:
         raise TooMuchWithdrawn(
-            f"product {product}: {len(withdrawn)} of {len(rows)} filesets are withdrawn upstream, at most {allowed} "
-            f"may be deleted in one run (mirror.delete_at_most {at_most}). Nothing was deleted; if upstream really "
-            "withdrew them, raise the setting for one run."
+            f"product {product}: {len(withdrawn)} of {len(rows)} filesets are withdrawn upstream, at most "
+            f"{allowed} may be deleted in one run (mirror.delete_at_most {at_most}). Nothing was deleted; "
+            "if upstream really withdrew them, raise the setting for one run."
         )
     with machine_faults(f"deleting withdrawn filesets of {product}"):
         for name in sorted(withdrawn):
@@ -48,23 +48,24 @@ def delete_withdrawn(layout: Layout, product: str, at_most: float) -> int:
 def _delete(layout: Layout, fileset: Fileset) -> None:
     """What it unpacked and no other fileset holds, its folders, and last its markers, which name all that."""
     product, name = fileset.product, fileset.name
-    paths = _unpacked(layout, fileset)
+    steps = (Step.EXTRACTED, Step.SUPERSEDED)
+    markers = [read_marker(layout.marker(step, product, name)) or {} for step in steps]
+    paths = {file["path"] for marker in markers for file in marker.get("files", [])}
     gone = paths - owners_of(layout, paths, {fileset}).keys() if paths else set()
     remove_files(layout.root / path for path in gone)
     _remove_empty_folders(layout, gone)
     for folder in (layout.store(product, name), layout.info(product, name), layout.incoming(product, name)):
         if folder.exists():
             shutil.rmtree(folder)
-    steps = (Step.DOWNLOADED, Step.EXTRACTED, Step.SUPERSEDED, Step.FAILED, Step.SKIPPED, Step.VERIFIED)
-    remove_files(layout.marker(step, product, name) for step in steps)
+    _unpack_again(layout, {owner for marker in markers for owner in marker.get("replaces", {}).values()})
+    remove_files(layout.marker(step, product, name) for step in Step if step is not Step.WITHDRAWN)
 
 
-def _unpacked(layout: Layout, fileset: Fileset) -> set[str]:
-    paths: set[str] = set()
-    for step in (Step.EXTRACTED, Step.SUPERSEDED):
-        marker = read_marker(layout.marker(step, fileset.product, fileset.name)) or {}
-        paths |= {file["path"] for file in marker.get("files", [])}
-    return paths
+def _unpack_again(layout: Layout, filesets: set[str]) -> None:
+    """Let the filesets whose files had been replaced put them back."""
+    for fileset in filesets:
+        product, name = fileset.split("/")
+        remove_files([layout.marker(Step.EXTRACTED, product, name)])
 
 
 def _remove_empty_folders(layout: Layout, paths: set[str]) -> None:

@@ -25,19 +25,16 @@ class Tally:
     new: int = 0
     done: int = 0
     failed: int = 0
+    verified: int = 0
     bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def count(
-        self, *, pending: int = 0, new: int = 0, done: int = 0, failed: int = 0, received: int = 0
-    ) -> None:
-        """Add to what is known: filesets pending, new, done and failed, and bytes received."""
+    def count(self, *, received: int = 0, **filesets: int) -> None:
+        """Add to what is known: filesets ``pending``, ``new``, ``done`` …, and bytes received."""
         with self._lock:
-            self.pending += pending
-            self.new += new
-            self.done += done
-            self.failed += failed
             self.bytes += received
+            for what, number in filesets.items():
+                setattr(self, what, getattr(self, what) + number)
 
 
 @dataclass(frozen=True)
