@@ -31,13 +31,18 @@ def make_folder(path: Path) -> None:
     flush_folder(path.parent)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path``: a reader sees the old content or the new one, never a part."""
+def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -> None:
+    """Put ``content`` at ``path``: a reader sees the old content or the new one, never a part.
+
+    ``modified_ns`` is the modification time that the file gets (nanoseconds since 1970), if not now.
+    """
     make_folder(path.parent)
     temporary = path.with_name(f".{md5(path.name.encode()).hexdigest()}.writing")
     with open(temporary, "wb") as file:
         file.write(content)
         file.flush()
+        if modified_ns is not None:
+            os.utime(file.fileno(), ns=(modified_ns, modified_ns))
         os.fsync(file.fileno())
     os.replace(temporary, path)
     flush_folder(path.parent)

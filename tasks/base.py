@@ -8,7 +8,8 @@ import luigi
 
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, HostileName, MirrorError
 from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.markers import Fileset, fresh_marker, read_marker
+from pipeline.mirror.marker_file import read_marker
+from pipeline.mirror.markers import Fileset, fresh_marker
 from pipeline.mirror.site import Site
 from tasks.run import Stopped, current_run
 

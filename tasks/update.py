@@ -25,8 +25,8 @@ from pipeline.mirror.failures import (
     record_failure,
     waiting,
 )
-from pipeline.mirror.layout import Step
-from pipeline.mirror.markers import Fileset
+from pipeline.mirror.layout import Layout, Step
+from pipeline.mirror.markers import Fileset, fresh_marker
 from pipeline.mirror.pending import pending_rows
 from pipeline.mirror.removal import delete_withdrawn
 from pipeline.mirror.update import finish_product
@@ -72,7 +72,7 @@ class UpdateProduct(MirrorTask):
         later = waiting(self.layout, self.product)
         due = [row for row in pending if row.name not in later]
         self.site.tally.count(pending=len(due))
-        failed = current_run().settle(fileset_tasks(last_task(), self.product, due))
+        failed = current_run().settle(missing_steps(self.layout, self.product, due))
         finish_product(
             self.site, self.product, self.started, done=len(due) - failed, failed=failed + len(later)
         )
@@ -154,7 +154,7 @@ class StepTask(FilesetTask):
     def run(self) -> None:
         """Do the step; after the last one, what failed before is forgotten."""
         self.do()
-        if self.step is current_run().last_step:
+        if fresh_marker(self.layout, current_run().last_step, self.identity):
             clear_failure(self.layout, self.identity)
             self.site.tally.count(done=1)
 
@@ -210,12 +210,12 @@ def last_task() -> type[StepTask]:
     return ExtractFileset if current_run().last_step is Step.EXTRACTED else DownloadFileset
 
 
-def fileset_tasks(
-    kind: type[FilesetTask], product: str, rows: Iterable[FilesetRow], **more: str
-) -> Iterator[FilesetTask]:
-    """One task of that kind for each row, in their order."""
+def missing_steps(layout: Layout, product: str, rows: Iterable[FilesetRow]) -> Iterator[StepTask]:
+    """For each row the task that completes its fileset: mostly the last step."""
+    extracted = layout.marked(Step.EXTRACTED, product)
     for position, row in enumerate(rows):
-        yield kind(product=product, fileset=row.name, registered=row.registered, position=position, **more)
+        kind = DownloadFileset if row.name in extracted else last_task()
+        yield kind(product=product, fileset=row.name, registered=row.registered, position=position)
 
 
 class FilesetsFailed(MirrorError):

@@ -17,7 +17,8 @@ from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, SettingsError, machine_faults
 from pipeline.mirror.discover import known_rows
 from pipeline.mirror.layout import Step
-from pipeline.mirror.markers import Fileset, read_marker, utc_now, write_marker
+from pipeline.mirror.marker_file import read_marker, write_marker
+from pipeline.mirror.markers import Fileset, utc_now
 from pipeline.mirror.rate import RateLimit
 from pipeline.mirror.verify import (
     Problem,
@@ -31,7 +32,7 @@ from pipeline.mirror.verify import (
 )
 from tasks.base import MirrorTask, RunMarker
 from tasks.run import STARTED, current_run
-from tasks.update import FilesetTask, fileset_tasks, last_task
+from tasks.update import FilesetTask, missing_steps
 
 log = logging.getLogger("ipp-mirror")
 
@@ -97,7 +98,7 @@ class VerifyProduct(MirrorTask):
         bad = self._verified(here)
         if self.repair and bad:
             log.info("product %s: mending %d filesets", self.product, len(bad))
-            current_run().settle(fileset_tasks(last_task(), self.product, bad))
+            current_run().settle(missing_steps(self.layout, self.product, bad))
             bad = self._verified(bad, after="repair")
         log.info("product %s: %d filesets verified, %d with problems", self.product, len(here), len(bad))
         content = {"run": self.verification, "finished": utc_now(), "problems": len(bad) + len(strangers)}
@@ -107,7 +108,12 @@ class VerifyProduct(MirrorTask):
         """Verify the filesets; those with problems, which are pending now where they are to be mended."""
         more = {"verification": self.verification, "rate": self.rate, "after": after}
         self.site.tally.count(pending=len(rows))
-        current_run().settle(fileset_tasks(VerifyFileset, self.product, rows, **more))
+        current_run().settle(
+            VerifyFileset(
+                product=self.product, fileset=row.name, registered=row.registered, position=position, **more
+            )
+            for position, row in enumerate(rows)
+        )
         bad = [row for row in rows if self._marker(row).get("problems", True)]
         if self.repair and not after:
             for row in bad:

@@ -12,7 +12,8 @@ from pipeline.datastore.listing import FilesetRow, read_filesets, write_filesets
 from pipeline.durable import remove_files, write_whole
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.markers import Fileset, fresh_marker, utc_now, write_marker
+from pipeline.mirror.marker_file import write_marker
+from pipeline.mirror.markers import Fileset, fresh_marker, utc_now
 from pipeline.names import is_usable
 
 

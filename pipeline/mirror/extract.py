@@ -20,7 +20,8 @@ from pipeline.datastore.listing import FileRow, read_files
 from pipeline.durable import remove_files, write_whole
 from pipeline.errors import BundleUnusable, machine_faults
 from pipeline.mirror.layout import Step, short_digest
-from pipeline.mirror.markers import Fileset, mark_done, read_marker, utc_now
+from pipeline.mirror.marker_file import read_marker
+from pipeline.mirror.markers import Fileset, mark_done, utc_now
 from pipeline.mirror.ownership import Verdict, owners_of
 from pipeline.mirror.site import Site
 

@@ -11,7 +11,8 @@ from typing import Any
 from pipeline.durable import remove_files
 from pipeline.errors import FilesFailed, HostileName, MachineFault, MirrorError, ServerUnavailable
 from pipeline.mirror.layout import Layout, Step, short_digest
-from pipeline.mirror.markers import Fileset, read_marker, utc_now, write_marker
+from pipeline.mirror.marker_file import read_marker, write_marker
+from pipeline.mirror.markers import Fileset, utc_now
 
 FIRST_PAUSE = timedelta(hours=1)
 LONGEST_PAUSE = timedelta(days=7)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from pipeline.mirror.marker_file import good_markers
 from pipeline.names import checked_segment
 
 
@@ -103,11 +104,8 @@ class Layout:
         return self.state(product) / step / f"{name}.json"
 
     def marked(self, step: Step, product: str) -> set[str]:
-        """The names of all filesets that have a marker of that step, from one look at the folder."""
-        folder = self.state(product) / step
-        if not folder.is_dir():
-            return set()
-        return {path.name[:-5] for path in folder.iterdir() if path.name.endswith(".json")}
+        """The names of all filesets that have a good marker of that step, from one look at the folder."""
+        return good_markers(self.state(product) / step)
 
     def relative(self, path: Path) -> str:
         """The path as markers record it: relative to the root."""

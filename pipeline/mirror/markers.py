@@ -1,20 +1,16 @@
-"""Markers: the JSON files that say which steps of a fileset are done (docs/on-disk.md, "Markers").
+"""Markers: which steps of a fileset are done (docs/on-disk.md, "Markers").
 
-A marker is written last and whole. One that cannot be read, or is of another schema, counts as
-absent: the step is then done again on top of what is on disk, which is checked and adopted.
+A marker is written last. Where one is absent or stale, the step is done again on top of what is on
+disk, which is checked and taken over.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pipeline.datastore.listing import FilesetRow
-from pipeline.durable import write_whole
 from pipeline.mirror.layout import Layout, Step
-
-SCHEMA = 1
+from pipeline.mirror.marker_file import read_marker, write_marker
 
 
 @dataclass(frozen=True)
@@ -37,20 +33,6 @@ class Fileset:
 def utc_now() -> str:
     """The time as every marker has it."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def read_marker(path: Path) -> dict[str, Any] | None:
-    """What the marker says; None when it is absent, damaged, or of another schema."""
-    try:
-        marker = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return marker if isinstance(marker, dict) and marker.get("schema") == SCHEMA else None
-
-
-def write_marker(path: Path, content: dict[str, Any]) -> None:
-    """Write the marker whole and durably."""
-    write_whole(path, (json.dumps({"schema": SCHEMA, **content}, indent=1) + "\n").encode())
 
 
 def mark_done(layout: Layout, step: Step, fileset: Fileset, started: str, content: dict[str, Any]) -> None:

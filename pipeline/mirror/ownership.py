@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from pipeline.bundle.unpack import UnpackedFile, file_crc32
 from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.markers import Fileset, read_marker
+from pipeline.mirror.marker_file import read_marker
+from pipeline.mirror.markers import Fileset
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ def pending_rows(
     """
     rows = list(rows)
     _refuse_unknown_columns(product, rows)
-    settled = set().union(
-        *(layout.marked(step, product.name) for step in (last_step, Step.SKIPPED, Step.WITHDRAWN))
-    )
+    settled = layout.marked(Step.DOWNLOADED, product.name) & layout.marked(last_step, product.name)
+    settled |= layout.marked(Step.SKIPPED, product.name) | layout.marked(Step.WITHDRAWN, product.name)
     return [row for row in rows if row.name not in settled and product.wants(row)]
 
 

@@ -11,7 +11,8 @@ from pipeline.durable import remove_files, write_whole
 from pipeline.errors import MirrorError, machine_faults
 from pipeline.mirror.discover import known_rows
 from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.markers import Fileset, read_marker
+from pipeline.mirror.marker_file import read_marker
+from pipeline.mirror.markers import Fileset
 from pipeline.mirror.ownership import owners_of
 
 
@@ -51,21 +52,16 @@ def _delete(layout: Layout, fileset: Fileset) -> None:
     steps = (Step.EXTRACTED, Step.SUPERSEDED)
     markers = [read_marker(layout.marker(step, product, name)) or {} for step in steps]
     paths = {file["path"] for marker in markers for file in marker.get("files", [])}
-    gone = paths - owners_of(layout, paths, {fileset}).keys() if paths else set()
+    owners = owners_of(layout, paths, {fileset}) if paths else {}
+    gone = paths - owners.keys()
     remove_files(layout.root / path for path in gone)
     _remove_empty_folders(layout, gone)
     for folder in (layout.store(product, name), layout.info(product, name), layout.incoming(product, name)):
         if folder.exists():
             shutil.rmtree(folder)
-    _unpack_again(layout, {owner for marker in markers for owner in marker.get("replaces", {}).values()})
+    # Whoever else holds one of the files may have had it replaced by this fileset's: it is unpacked again.
+    remove_files(layout.marker(Step.EXTRACTED, owner.product, owner.name) for owner in set(owners.values()))
     remove_files(layout.marker(step, product, name) for step in Step if step is not Step.WITHDRAWN)
-
-
-def _unpack_again(layout: Layout, filesets: set[str]) -> None:
-    """Let the filesets whose files had been replaced put them back."""
-    for fileset in filesets:
-        product, name = fileset.split("/")
-        remove_files([layout.marker(Step.EXTRACTED, product, name)])
 
 
 def _remove_empty_folders(layout: Layout, paths: set[str]) -> None:

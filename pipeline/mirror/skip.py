@@ -7,7 +7,8 @@ from pipeline.errors import SettingsError
 from pipeline.mirror.discover import known_rows
 from pipeline.mirror.failures import clear_failure
 from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.markers import Fileset, read_marker, utc_now, write_marker
+from pipeline.mirror.marker_file import read_marker, write_marker
+from pipeline.mirror.markers import Fileset, utc_now
 
 
 def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: str) -> None:

@@ -13,7 +13,7 @@ from pipeline.durable import write_whole
 from pipeline.mirror.discover import known_rows
 from pipeline.mirror.failures import failures
 from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.markers import read_marker
+from pipeline.mirror.marker_file import read_marker
 
 PRODUCT_COLUMNS = (
     "product",

@@ -4,7 +4,8 @@ import json
 
 from pipeline.durable import write_whole
 from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.markers import read_marker, utc_now, write_marker
+from pipeline.mirror.marker_file import read_marker, write_marker
+from pipeline.mirror.markers import utc_now
 from pipeline.mirror.site import Site
 
 

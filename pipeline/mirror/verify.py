@@ -16,7 +16,8 @@ from pipeline.datastore.transfer import file_md5
 from pipeline.durable import remove_files
 from pipeline.errors import MirrorError
 from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.markers import Fileset, fresh_marker, read_marker, write_marker
+from pipeline.mirror.marker_file import read_marker, write_marker
+from pipeline.mirror.markers import Fileset, fresh_marker
 from pipeline.mirror.ownership import is_later, owners_of
 from pipeline.mirror.rate import RateLimit
 

@@ -1,0 +1,57 @@
+"""Marker files: JSON, written whole, and sealed so that a look at the folder shows which are good.
+
+A mirror has hundreds of thousands of markers; reading them all to find what is pending would take
+longer than the rest of a run. The seal is the fraction of a second in a marker's modification time,
+made from its schema and size: whatever truncates or edits a marker breaks it, and that marker alone
+is then read. One that cannot be read, or is of another schema, counts as absent.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline.durable import write_whole
+
+SCHEMA = 1
+SUFFIX = ".json"
+_SECOND = 10**9
+
+
+def read_marker(path: Path) -> dict[str, Any] | None:
+    """What the marker says; None when it is absent, damaged, or of another schema."""
+    try:
+        marker = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) and marker.get("schema") == SCHEMA else None
+
+
+def write_marker(path: Path, content: dict[str, Any]) -> None:
+    """Write the marker whole, durably, and sealed."""
+    text = (json.dumps({"schema": SCHEMA, **content}, indent=1) + "\n").encode()
+    write_whole(path, text, modified_ns=int(time.time()) * _SECOND + _seal(len(text)))
+
+
+def good_markers(folder: Path) -> set[str]:
+    """The names, without suffix, of the good markers in the folder; none when there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return {
+                entry.name.removesuffix(SUFFIX)
+                for entry in entries
+                if entry.name.endswith(SUFFIX) and _is_good(entry)
+            }
+    except FileNotFoundError:
+        return set()
+
+
+def _is_good(entry: os.DirEntry[str]) -> bool:
+    status = entry.stat()
+    return status.st_mtime_ns % _SECOND == _seal(status.st_size) or read_marker(Path(entry.path)) is not None
+
+
+def _seal(size: int) -> int:
+    """Nanoseconds below a second that stand for the schema and a size in bytes."""
+    return SCHEMA * 10**8 + size % 10**8

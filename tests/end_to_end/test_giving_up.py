@@ -1,0 +1,166 @@
+"""Skipping and its undo, rarer retries, withdrawn filesets deleted, files that two filesets hold."""
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from conftest import File, Follower, Upstream, ended, served_filesets
+
+PRODUCT = "md-all-rel-200907"
+
+
+def command(follower: Follower, *arguments: str):
+    name, *rest = arguments
+    return ended([sys.executable, "-m", "tasks", name, "--mirror-config", str(follower.config), *rest])
+
+
+@pytest.fixture
+def wrong(upstream: Upstream) -> Upstream:
+    """One good fileset, and one that was published with a wrong checksum."""
+    upstream.add(PRODUCT, "right", [File("r.fits", b"r")])
+    upstream.add(PRODUCT, "wrong", [File("w.fits", b"w" * 50, listed={"md5": "0" * 32})])
+    return upstream
+
+
+def test_a_skipped_fileset_is_not_tried_and_fails_no_run(wrong, server, follower):
+    assert follower.update().code == 30
+    done = command(follower, "skip", PRODUCT, "wrong", "--reason", "checksum is wrong, asked IfA")
+    assert done.code == 0, done.output
+    server.clear()
+    result = follower.update()
+    assert result.code == 0
+    assert "1 skipped" in result.output
+    assert not [request for request in server.requests if "wrong/" in request.target]
+    shown = command(follower, "status").output
+    assert "checksum is wrong, asked IfA" in shown
+    assert command(follower, "unskip", PRODUCT, "wrong").code == 0
+    assert follower.update().code == 30
+
+
+def test_a_skipped_fileset_that_is_registered_again_is_tried(wrong, follower):
+    assert follower.update().code == 30
+    assert command(follower, "skip", PRODUCT, "wrong", "--reason", "bad").code == 0
+    wrong.add(PRODUCT, "wrong", [File("w.fits", b"w" * 50)])
+    result = follower.update()
+    assert result.code == 0, result.output
+    assert follower.content("store") == served_filesets(wrong)
+
+
+def test_skipping_what_is_not_there(wrong, follower):
+    follower.update()
+    for name in ("skip", "unskip"):
+        more = ["--reason", "x"] if name == "skip" else []
+        result = command(follower, name, PRODUCT, "nonsense", *more)
+        assert result.code == 40
+        assert "nonsense" in result.output
+        assert "Traceback" not in result.output
+
+
+def test_a_fileset_that_fails_often_is_tried_more_rarely_and_says_when(wrong, server, follower):
+    follower.mirror["retry_every_run"] = 2
+    assert follower.update().code == 30
+    assert follower.update().code == 30
+    server.clear()
+    result = follower.update()
+    assert result.code == 30, "it is still missing"
+    assert not [request for request in server.requests if "wrong/" in request.target]
+    record = follower.root / "state" / PRODUCT / "failed" / "wrong.json"
+    content = json.loads(record.read_text())
+    assert content["next_try"] in result.output
+    pause = datetime.fromisoformat(content["next_try"]) - datetime.fromisoformat(content["last_failed"])
+    assert timedelta(minutes=59) < pause < timedelta(minutes=61)
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    record.write_text(
+        json.dumps(content | {"next_try": past.isoformat(timespec="seconds").replace("+00:00", "Z")})
+    )
+    assert follower.update().code == 30
+    assert [request for request in server.requests if "wrong/" in request.target]
+    assert json.loads(record.read_text())["attempts"] == 3
+
+
+@pytest.fixture
+def dozen(upstream: Upstream) -> Upstream:
+    for number in range(12):
+        members = {"XY01": {f"n{number}.fits": bytes([number]) * 100}}
+        upstream.add_bundles(PRODUCT, f"o1.chip.{number}.1.1", members)
+    return upstream
+
+
+def test_withdrawn_filesets_are_deleted_where_asked(dozen, follower):
+    follower.mirror["on_removed"] = "delete"
+    assert follower.update().code == 0
+    dozen.withdraw(PRODUCT, "o1.chip.3.1.1")
+    result = follower.update()
+    assert result.code == 0, result.output
+    assert "1 withdrawn filesets deleted" in result.output
+    assert follower.content("store") == served_filesets(dozen)
+    assert "gpc1/MD01/o1.XY01/n3.fits" not in follower.content("data")
+    assert len(follower.content("data")) == 11
+    for room in ("state", "info"):
+        assert not [path for path in follower.content(room) if "o1.chip.3.1.1" in path]
+    assert "0 new, 0 done" in follower.update().output
+
+
+def test_never_more_than_the_set_share_is_deleted(dozen, follower):
+    follower.mirror |= {"on_removed": "delete", "delete_at_most": 0.25}
+    assert follower.update().code == 0
+    before = follower.content("store")
+    for number in range(4):
+        dozen.withdraw(PRODUCT, f"o1.chip.{number}.1.1")
+    dozen.add(PRODUCT, "later", [File("l.fits", b"l")])
+    result = follower.update()
+    assert result.code == 30
+    assert "4 of 13 filesets are withdrawn" in result.output
+    assert follower.content("store") == before | served_filesets(dozen)
+    follower.mirror["delete_at_most"] = 0.5
+    assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(dozen)
+
+
+@pytest.mark.parametrize(
+    "body", [b"\n", b"# filesetID|time registered|type|\n\n", b"Cannot connect to server\n"]
+)
+def test_a_listing_that_lost_its_rows_deletes_nothing(body, dozen, server, follower):
+    from pipeline.datastore import habits
+
+    follower.mirror["on_removed"] = "delete"
+    assert follower.update().code == 0
+    before = {room: follower.content(room) for room in ("store", "data")}
+    server.habits.append(habits.says(body, target=f"{PRODUCT}/index.txt"))
+    assert follower.update().code in {20, 30}
+    assert {room: follower.content(room) for room in before} == before
+    server.habits.clear()
+    assert follower.update().code == 0
+
+
+def test_a_file_that_two_filesets_hold_is_the_later_ones(upstream, follower):
+    same = "gpc1/MD01/o1.XY01/same.fits"
+    follower.mirror["on_removed"] = "delete"
+    for number in (1, 2):
+        upstream.add_bundles(PRODUCT, f"o1.chip.{number}.1.1", {"XY01": {"same.fits": b"%d" % number}})
+    assert follower.update("--workers", "8").code == 0
+    assert follower.content("data") == {same: b"2"}
+    marker = follower.root / "state" / PRODUCT / "extracted"
+    records = [json.loads((marker / f"o1.chip.{number}.1.1.json").read_text()) for number in (1, 2)]
+    assert {f"data/{same}": f"{PRODUCT}/o1.chip.2.1.1"} == records[0]["yields_to"] or {
+        f"data/{same}": f"{PRODUCT}/o1.chip.1.1.1"
+    } == records[1]["replaces"]
+    assert command(follower, "verify").code == 0
+    upstream.withdraw(PRODUCT, "o1.chip.2.1.1")
+    assert follower.update().code == 0
+    assert follower.update().code == 0
+    assert follower.content("data") == {same: b"1"}
+
+
+def test_an_earlier_fileset_that_comes_later_yields(upstream, follower):
+    for number in (1, 2):
+        upstream.add_bundles(
+            PRODUCT, f"o1.chip.{number}.1.1", {"XY01": {"same.fits": b"%d" % number}}, filter="gr"[number - 1]
+        )
+    follower.mirror["products"] = [{"name": PRODUCT, "select": {"filter": "r"}}]
+    assert follower.update().code == 0
+    follower.mirror["products"] = [PRODUCT]
+    assert follower.update().code == 0
+    assert follower.content("data") == {"gpc1/MD01/o1.XY01/same.fits": b"2"}
+    assert command(follower, "verify").code == 0

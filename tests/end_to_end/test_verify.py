@@ -1,0 +1,113 @@
+"""Verification and repair through the luigi command, on damage done by hand."""
+
+import json
+import sys
+
+import pytest
+from conftest import File, Follower, Upstream, ended, served_filesets
+
+PRODUCT = "md-all-rel-200907"
+
+
+@pytest.fixture
+def mirrored(upstream: Upstream, follower: Follower) -> Follower:
+    upstream.add_bundles(PRODUCT, "o1.chip.1.1.1", {"XY01": {"a.fits": b"A" * 5000, "b.fits": b"B" * 10}})
+    upstream.add(PRODUCT, "plain", [File("t.fits", b"T" * 70), File("u.fits", b"U" * 7)], type="table")
+    result = follower.update()
+    assert result.code == 0, result.output
+    return follower
+
+
+def verify(follower: Follower, *more: str):
+    return ended([sys.executable, "-m", "tasks", "verify", "--mirror-config", str(follower.config), *more])
+
+
+def damage(follower: Follower, path: str) -> str:
+    file = follower.root / path
+    content = bytearray(file.read_bytes())
+    content[3] ^= 1
+    file.write_bytes(bytes(content))
+    return path
+
+
+def delete(follower: Follower, path: str) -> str:
+    (follower.root / path).unlink()
+    return path
+
+
+def truncate(follower: Follower, path: str) -> str:
+    (follower.root / path).write_bytes(b"{")
+    return path
+
+
+DAMAGES = {
+    "a flipped byte in a bundle": lambda f: damage(
+        f, f"store/{PRODUCT}/o1.chip.1.1.1/o1.chip.1.1.1.XY01.tgz"
+    ),
+    "a flipped byte in a plain file": lambda f: damage(f, f"store/{PRODUCT}/plain/t.fits"),
+    "a missing file": lambda f: delete(f, f"store/{PRODUCT}/plain/u.fits"),
+    "a missing index": lambda f: delete(f, f"store/{PRODUCT}/plain/index.txt"),
+    "a flipped byte in unpacked data": lambda f: damage(f, "data/gpc1/MD01/o1.XY01/a.fits"),
+    "a missing unpacked file": lambda f: delete(f, "data/gpc1/MD01/o1.XY01/b.fits"),
+    "a missing marker": lambda f: delete(f, f"state/{PRODUCT}/downloaded/plain.json"),
+    "a truncated marker": lambda f: truncate(f, f"state/{PRODUCT}/extracted/o1.chip.1.1.1.json"),
+}
+
+
+def test_a_sound_mirror(mirrored):
+    result = verify(mirrored)
+    assert result.code == 0, result.output
+    assert "2 filesets verified, 0 with problems" in result.output
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_is_found_told_and_mended(name, mirrored, upstream, server):
+    data = mirrored.content("data")
+    path = DAMAGES[name](mirrored)
+    found = verify(mirrored)
+    assert found.code == 30, found.output
+    assert path in found.output
+    assert "Traceback" not in found.output
+    server.clear()
+    mended = verify(mirrored, "--repair")
+    assert mended.code == 0, mended.output
+    assert mirrored.content("store") == served_filesets(upstream)
+    assert mirrored.content("data") == data
+    fetched = [request.target for request in server.requests if "index.txt" not in request.target]
+    assert len(fetched) <= 1
+    assert verify(mirrored).code == 0
+
+
+def test_unexpected_files_are_told_and_left_alone(mirrored):
+    strangers = [
+        f"store/{PRODUCT}/plain/stranger.fits",
+        f"store/{PRODUCT}/unknown.chip.1/x.fits",
+        "data/gpc1/MD01/o1.XY01/mine.txt",
+    ]
+    for path in strangers:
+        (mirrored.root / path).parent.mkdir(exist_ok=True)
+        (mirrored.root / path).write_bytes(b"x")
+    for more in ((), ("--repair",)):
+        result = verify(mirrored, *more)
+        assert result.code == 30
+        assert strangers[0] in result.output
+        assert f"store/{PRODUCT}/unknown.chip.1" in result.output
+        assert strangers[2] in result.output
+    assert all((mirrored.root / path).exists() for path in strangers)
+
+
+def test_a_stopped_verification_goes_on(mirrored):
+    begun = "2999-01-01T00:00:00Z"
+    (mirrored.root / "state" / "verification.json").write_text(json.dumps({"schema": 1, "run": begun}))
+    marker = mirrored.root / "state" / PRODUCT / "verified" / "plain.json"
+    marker.parent.mkdir()
+    marker.write_text(json.dumps({"schema": 1, "run": begun, "problems": []}))
+    damage(mirrored, f"store/{PRODUCT}/plain/t.fits")
+    assert verify(mirrored).code == 0, "plain had been verified before the stop"
+    assert verify(mirrored).code == 30
+
+
+def test_a_wrong_rate(mirrored):
+    result = verify(mirrored, "--rate", "fast")
+    assert result.code == 40
+    assert "rate such as 50 MB/s" in result.output
