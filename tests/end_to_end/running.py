@@ -1,0 +1,228 @@
+"""Updates that run while a test looks on: what they are waiting for, signals, and what they leave behind."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from urllib.parse import unquote
+
+from conftest import REPOSITORY, Ended, Follower, Upstream, tree
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipeline.datastore.habits import Habit
+from pipeline.datastore.server import RunningServer
+
+# Longer than anything takes on a busy machine; only a failing test waits for it.
+PATIENCE_SECONDS = 90
+# Time for a signal to be seen by whoever it is sent to: nothing outside tells that it was.
+SEEN_SECONDS = 0.7
+
+
+def gate(opened: Event, target: str, after: int | None = None) -> Habit:
+    """Requests that match wait until ``opened`` is set: all of them, or those after the first ``after``."""
+    passed = 0
+
+    async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
+        nonlocal passed
+        passed += 1
+        if after is None or passed > after:
+            while not opened.is_set():
+                await asyncio.sleep(0.01)
+        await app(scope, receive, send)
+
+    return Habit(act, target)
+
+
+class Running:
+    """A command in a process group of its own, as cron or a shell starts it."""
+
+    def __init__(self, command: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
+        self._log = log
+        with open(log, "w") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                env=os.environ | (environment or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the command alone."""
+        self._process.send_signal(number)
+
+    def send_group(self, number: signal.Signals) -> None:
+        """Send a signal to the command and all that it started, as a terminal or a batch system does."""
+        os.killpg(self.pid, number)
+
+    def wait(self) -> Ended:
+        """The end of the command; none of its processes may be left."""
+        try:
+            code = self._process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the command does not end; it said: {self.output}") from None
+        until(lambda: not self.left, "a process is left")
+        return Ended(code, self.output)
+
+    @property
+    def left(self) -> bool:
+        """Whether any process of the group is there."""
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Kill the whole group, if it is there."""
+        with contextlib.suppress(ProcessLookupError):
+            self.send_group(signal.SIGKILL)
+        self._process.wait()
+
+
+def until(condition: Callable[[], object], otherwise: str) -> None:
+    """Wait until it holds."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def started(command: list[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[Running]:
+    """The command, running; killed at the end if it still runs."""
+    running = Running(command, log, environment)
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+@dataclass
+class Scheduler:
+    """Luigi's central scheduler, with the settings of the repository."""
+
+    folder: Path
+    port: int
+
+    @property
+    def command(self) -> list[str]:
+        luigid = str(Path(sys.executable).with_name("luigid"))
+        state = str(self.folder / "state.pickle")
+        return [luigid, "--address", "127.0.0.1", "--port", str(self.port), "--state-path", state]
+
+    def start(self) -> Running:
+        """Start it and wait until it answers."""
+        running = Running(self.command, self.folder / "luigid.log")
+        until(lambda: running.ended or answers(self.port), "luigid does not answer")
+        assert not running.ended, running.output
+        return running
+
+
+def free_port() -> int:
+    """A port that nobody listened at a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def luigi_command(follower: Follower, port: int | None, *more: str) -> list[str]:
+    """The luigi command for a local scheduler, or for the central one at the port."""
+    command = follower.command(*more)
+    if port is not None:
+        command.remove("--local-scheduler")
+        command += ["--scheduler-port", str(port)]
+    return command
+
+
+def tasks_command(follower: Follower, *more: str) -> list[str]:
+    """What ``make update`` runs; ``scheduler_settings`` tell it which scheduler there is."""
+    command = [sys.executable, "-m", "tasks", "update", "--mirror-config", str(follower.config)]
+    return [*command, *more]
+
+
+def scheduler_settings(folder: Path, port: int | None) -> dict[str, str]:
+    """The environment in which ``make update`` looks for a scheduler at that port, or finds none."""
+    path = folder / "scheduler.cfg"
+    path.write_text(f"[core]\nscheduler_port={port or free_port()}\n")
+    return {"LUIGI_CONFIG_PATH": str(path)}
+
+
+def requested_filesets(server: RunningServer) -> set[str]:
+    """The filesets whose listing was asked for."""
+    paths = [unquote(request.target).split("/") for request in server.requests]
+    return {path[3] for path in paths if len(path) == 5 and path[4] == "index.txt"}
+
+
+def leftovers(root: Path) -> list[str]:
+    """What no finished run leaves behind: partial and temporary files, journals, old copies."""
+    return [
+        path
+        for path in tree(root)
+        if path.startswith("incoming/") or path.endswith((".unpacking", ".writing", ".replaced", ".part"))
+    ]
+
+
+def served_tree(upstream: Upstream) -> dict[str, bytes]:
+    """What ``store/`` of a complete mirror holds."""
+    return {path: content for path, content in tree(upstream.folder).items() if path.count("/") == 2}
+
+
+def tree_is_true(root: Path, product: str, filesets: set[str]) -> None:
+    """Every fileset is marked, and the markers say what is on disk: sizes, md5 and CRC-32."""
+    for step in ("downloaded", "extracted"):
+        markers = {path.stem: json.loads(path.read_bytes()) for path in marker_files(root, product, step)}
+        assert set(markers) == filesets, f"wrong markers in {step}"
+        for name, marker in markers.items():
+            assert (marker["schema"], marker["product"], marker["fileset"]) == (1, product, name)
+            for file in marker["files"]:
+                assert marked(file) == found(root, product, name, file), f"{step}: {name}"
+
+
+def marker_files(root: Path, product: str, step: str) -> Iterator[Path]:
+    return (root / "state" / product / step).glob("*.json")
+
+
+def marked(file: dict[str, str | int]) -> tuple:
+    return file["bytes"], file.get("md5") or file["crc32"]
+
+
+def found(root: Path, product: str, fileset: str, file: dict[str, str | int]) -> tuple:
+    if "path" in file:
+        content = (root / file["path"]).read_bytes()
+        return len(content), f"{zlib.crc32(content):08x}"
+    content = (root / "store" / product / fileset / file["name"]).read_bytes()
+    return len(content), hashlib.md5(content).hexdigest()

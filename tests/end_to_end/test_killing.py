@@ -1,0 +1,309 @@
+"""kill -9 at chosen instants: the next run completes the mirror by itself, and fetches little twice.
+
+strace kills the update at the very call that touches a path, which no timing could hit.
+"""
+
+import shutil
+import signal
+from dataclasses import dataclass
+from hashlib import md5
+from pathlib import Path
+from threading import Event
+from time import sleep
+
+import pytest
+from conftest import File, Follower, Upstream, bundle, dirinfo, served_filesets
+from running import (
+    SEEN_SECONDS,
+    Scheduler,
+    free_port,
+    gate,
+    leftovers,
+    luigi_command,
+    started,
+    tree_is_true,
+    until,
+)
+
+from pipeline.bundle.unpack import temporary_name
+from pipeline.datastore import habits
+from pipeline.mirror.layout import short_digest
+
+PRODUCT = "md-all-rel-200907"
+CHIP = "o1.chip.1.1.1"
+BIG = bytes(range(256)) * 20_000
+DATA = {
+    "gpc1/MD01/o1.XY01/a.fits": b"A" * 5000,
+    "gpc1/MD01/o1.XY01/deep/b.fits": b"B" * 10,
+    "gpc1/MD01/o1.XY02/c.fits": b"C" * 300_000,
+}
+NEEDS_STRACE = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+@pytest.fixture
+def release(upstream: Upstream) -> Upstream:
+    """A fileset of two bundles and one of plain files, the first of which is worth resuming."""
+    upstream.add_bundles(
+        PRODUCT,
+        CHIP,
+        {"XY01": {"a.fits": b"A" * 5000, "deep/b.fits": b"B" * 10}, "XY02": {"c.fits": b"C" * 300_000}},
+    )
+    upstream.add(PRODUCT, "plain", [File("big.fits", BIG), File("small.fits", b"s" * 70), File("nil", b"")])
+    return upstream
+
+
+def file_requests(server) -> list[str]:
+    return [entry.target for entry in server.requests if "index.txt" not in entry.target]
+
+
+def complete(follower: Follower, release: Upstream, data: dict[str, bytes] = DATA) -> None:
+    assert follower.content("store") == served_filesets(release)
+    assert follower.content("data") == data
+    assert follower.marked("failed", PRODUCT) == set()
+    assert leftovers(follower.root) == []
+    tree_is_true(follower.root, PRODUCT, set(release.products[PRODUCT]))
+
+
+@dataclass(frozen=True)
+class Instant:
+    """The first call of that kind on that path below the root; nothing of ``kept`` is fetched again after it.
+
+    strace knows a rename by the name that is given up.
+    """
+
+    call: str
+    path: str
+    kept: tuple[str, ...] = ()
+
+    def killing(self, command: list[str], root: Path) -> list[str]:
+        """The command, killed at the entry of that call."""
+        inject = f"inject={self.call}:signal=SIGKILL:when=1"
+        which = ["-P", str(root / self.path), "-e", f"trace={self.call}", "-e", inject]
+        return ["strace", "-f", "-qqq", "-o", "/dev/null", *which, *command]
+
+
+def written(path: str, *kept: str) -> Instant:
+    """A file that is written whole gets its name."""
+    name = md5(Path(path).name.encode()).hexdigest()
+    return Instant("rename", str(Path(path).with_name(f".{name}.writing")), kept)
+
+
+def received(fileset: str, name: str) -> Instant:
+    """A file that came whole gets its name."""
+    return Instant("rename", f"incoming/{PRODUCT}/{fileset}/partial/{short_digest(name)}.part")
+
+
+def unpacked(path: str, *kept: str) -> Instant:
+    """A member of a bundle of the chip fileset gets its name."""
+    temporary = temporary_name(Path(path).name, short_digest(f"{PRODUCT}/{CHIP}"))
+    return Instant("rename", str(Path(path).with_name(temporary)), kept)
+
+
+STATE = f"state/{PRODUCT}"
+INCOMING = f"incoming/{PRODUCT}/{CHIP}"
+INSTANTS = {
+    "the first folder is made": Instant("mkdir", f"state/{PRODUCT}"),
+    "the listing gets its name": written(f"{STATE}/listing.txt"),
+    "the listing is there": written(f"{STATE}/discovered.json"),
+    "incoming is made": Instant("mkdir", f"{INCOMING}/files"),
+    "a file was received": received(CHIP, f"{CHIP}.XY02.tgz"),
+    "the index is written": Instant("openat", f"{INCOMING}/files/index.txt", (CHIP,)),
+    "the files are flushed": Instant("fsync", f"{INCOMING}/files", (CHIP,)),
+    "the product's folder is made": Instant("mkdir", f"store/{PRODUCT}"),
+    "the fileset is published": Instant("rename", f"{INCOMING}/files", (CHIP,)),
+    "the fileset was published": Instant("rmdir", INCOMING, (CHIP,)),
+    "a fileset without bundles was published": Instant("rmdir", f"incoming/{PRODUCT}/plain", ("plain",)),
+    "its parts were removed": written(f"{STATE}/downloaded/{CHIP}.json", CHIP),
+    "it is marked": Instant("fsync", f"{STATE}/downloaded"),
+    "the journal gets its name": written(f"{INCOMING}/unpacking.json", CHIP),
+    "a bundle is opened": Instant("openat", f"store/{PRODUCT}/{CHIP}/{CHIP}.XY02.tgz", (CHIP,)),
+    "a member's folder is made": Instant("mkdir", "data/gpc1/MD01/o1.XY01/deep", (CHIP,)),
+    "a member gets its name": unpacked("data/gpc1/MD01/o1.XY02/c.fits", CHIP),
+    "a member has its name": Instant("fsync", "data/gpc1/MD01/o1.XY01", (CHIP,)),
+    "the extraction is marked": written(f"{STATE}/extracted/{CHIP}.json", CHIP),
+    "the extraction was marked": Instant("fsync", f"{STATE}/extracted"),
+    "the journal goes": Instant("unlink", f"{INCOMING}/unpacking.json", (CHIP,)),
+    "the journal is gone": Instant("rmdir", INCOMING, (CHIP,)),
+    "the product is finished": written(f"{STATE}/updated.json", CHIP, "plain"),
+    "the status is written": written("status/product_status.csv", CHIP, "plain"),
+}
+
+
+def killed_at(instant: Instant, follower: Follower, log: Path) -> None:
+    """Run an update that is killed at that instant."""
+    with started(instant.killing(follower.command(), follower.root), log) as update:
+        assert update.wait().code == -signal.SIGKILL, f"the instant never came: {update.output}"
+
+
+@NEEDS_STRACE
+@pytest.mark.parametrize("name", INSTANTS)
+def test_killed_just_when(name, release, server, follower, tmp_path):
+    instant = INSTANTS[name]
+    killed_at(instant, follower, tmp_path / "output")
+    before = file_requests(server)
+    server.clear()
+    result = follower.update()
+    assert result.code == 0, result.output
+    complete(follower, release)
+    again = {target.split("/")[3] for target in file_requests(server)}
+    assert not again & set(instant.kept)
+    assert sum(entry.bytes_sent for entry in server.requests if entry.target in before) <= 2 * len(BIG)
+    assert "0 new, 0 done" in follower.update().output
+
+
+REPLACED = {
+    "the old marker is kept": written(f"{STATE}/superseded/{CHIP}.json"),
+    "the old marker goes": Instant("unlink", f"{STATE}/extracted/{CHIP}.json"),
+    "the old download is forgotten": Instant("unlink", f"{STATE}/downloaded/{CHIP}.json"),
+    "the new listing gets its name": written(f"{STATE}/listing.txt"),
+    "old and new change places": Instant("renameat2", f"store/{PRODUCT}/{CHIP}", (CHIP,)),
+    "old and new have changed places": Instant("fsync", f"store/{PRODUCT}", (CHIP,)),
+    "the old copy is removed": Instant("rmdir", f"{INCOMING}/files", (CHIP,)),
+    "the new marker gets its name": written(f"{STATE}/downloaded/{CHIP}.json", CHIP),
+    "a new member gets its name": unpacked("data/gpc1/MD01/o1.XY01/a.fits", CHIP),
+    "an old member is removed": Instant("unlink", "data/gpc1/MD01/o1.XY01/deep/b.fits", (CHIP,)),
+    "what was superseded is forgotten": Instant("unlink", f"{STATE}/superseded/{CHIP}.json", (CHIP,)),
+    "the new extraction is marked": written(f"{STATE}/extracted/{CHIP}.json", CHIP),
+}
+
+
+@NEEDS_STRACE
+@pytest.mark.parametrize("name", REPLACED)
+def test_killed_while_a_fileset_is_replaced_just_when(name, release, server, follower, tmp_path):
+    assert follower.update().code == 0
+    release.add_bundles(PRODUCT, CHIP, {"XY01": {"a.fits": b"new"}, "XY02": {"c.fits": b"C" * 300_000}})
+    instant = REPLACED[name]
+    killed_at(instant, follower, tmp_path / "output")
+    server.clear()
+    result = follower.update()
+    assert result.code == 0, result.output
+    complete(
+        follower,
+        release,
+        {"gpc1/MD01/o1.XY01/a.fits": b"new", "gpc1/MD01/o1.XY02/c.fits": b"C" * 300_000},
+    )
+    assert not {target.split("/")[3] for target in file_requests(server)} & {"plain", *instant.kept}
+
+
+@NEEDS_STRACE
+def test_a_failure_is_forgotten_whenever_the_run_that_noted_it_was_killed(
+    release, server, follower, tmp_path
+):
+    server.habits.append(habits.fails(404, target=f"{PRODUCT}/plain/small.fits"))
+    killed_at(written(f"{STATE}/failed/plain.json"), follower, tmp_path / "output")
+    server.habits.clear()
+    assert follower.update().code == 0
+    complete(follower, release)
+
+
+@NEEDS_STRACE
+@pytest.mark.parametrize(
+    "instant", [received(CHIP, f"{CHIP}.XY02.tgz"), unpacked("data/gpc1/MD01/o1.XY02/c.fits")]
+)
+def test_nothing_is_left_of_a_fileset_that_was_withdrawn_while_it_was_in_hand(
+    instant, release, server, follower, tmp_path
+):
+    killed_at(instant, follower, tmp_path / "output")
+    release.withdraw(PRODUCT, CHIP)
+    release.add(PRODUCT, "later", [File("new.fits", b"new")])
+    assert follower.update().code == 0
+    assert leftovers(follower.root) == []
+
+
+def test_killed_while_the_server_is_asked_what_is_new(release, server, follower, tmp_path):
+    opened = Event()
+    server.habits.append(gate(opened, f"{PRODUCT}/index.txt"))
+    with started(follower.command(), tmp_path / "output") as update:
+        until(lambda: len(server.requests) == 2, "the listing was not asked for")
+        update.send(signal.SIGKILL)
+        update.wait()
+    opened.set()
+    assert follower.update().code == 0
+    complete(follower, release)
+
+
+def test_killed_in_the_middle_of_a_file_which_is_then_resumed(release, server, follower, tmp_path):
+    big = f"{PRODUCT}/plain/big.fits"
+    server.habits.append(habits.stalls(after=3_000_000, target=big, times=1))
+    with started(follower.command(), tmp_path / "output") as update:
+        until(lambda: sent(server, big) >= 3_000_000, "the file did not come")
+        sleep(SEEN_SECONDS)
+        update.send(signal.SIGKILL)
+        update.wait()
+    other = [target for target in file_requests(server) if not target.endswith(big)]
+    assert len(other) == 5
+    server.clear()
+    assert follower.update().code == 0
+    complete(follower, release)
+    (resumed,) = [entry for entry in server.requests if "index.txt" not in entry.target]
+    assert resumed.target == f"/ds/{big}"
+    assert resumed.status == 206
+    # What was on its way through the client's buffers is all that comes twice.
+    assert resumed.bytes_sent <= len(BIG) - 3_000_000 + (2 << 20)
+
+
+def sent(server, path: str) -> int:
+    return sum(entry.bytes_sent for entry in server.requests if entry.target == f"/ds/{path}")
+
+
+def test_a_killed_update_leaves_nothing_that_works_on(release, server, follower, tmp_path):
+    opened = Event()
+    server.habits.append(gate(opened, f"{PRODUCT}/*/*.tgz"))
+    with started(follower.command(), tmp_path / "output") as update:
+        until(lambda: len(file_requests(server)) == 6, "the bundles were not asked for")
+        update.send(signal.SIGKILL)
+        update.wait()
+        before = follower.content("")
+        opened.set()
+        sleep(2 * SEEN_SECONDS)
+        assert follower.content("") == before
+    assert follower.update().code == 0
+    complete(follower, release)
+
+
+MANY = [f"o{number}.chip.{number}.1.1" for number in range(2, 12)]
+
+
+@pytest.fixture
+def many(release: Upstream) -> dict[str, bytes]:
+    """More filesets than are in hand at once; what the whole release unpacks to."""
+    for name in MANY:
+        files = [
+            File(f"dirinfo.{name}.mdc", dirinfo("gpc1/MD02", {"XY01": name}), "text", "dirinfo"),
+            File(f"{name}.tgz", bundle({"d.fits": name.encode() * 1000}), "tgz", "XY01"),
+        ]
+        release.add(PRODUCT, name, files)
+    return DATA | {f"gpc1/MD02/{name}/d.fits": name.encode() * 1000 for name in MANY}
+
+
+@pytest.mark.parametrize("killed", ["scheduler", "update", "both"])
+def test_killed_beside_the_central_scheduler(killed, many, release, server, follower, tmp_path):
+    scheduler = Scheduler(tmp_path, free_port())
+    luigid = scheduler.start()
+    opened = Event()
+    server.habits.append(gate(opened, f"{PRODUCT}/*/*.tgz", after=4))
+    try:
+        with started(luigi_command(follower, scheduler.port), tmp_path / "output") as update:
+            until(lambda: held(server) >= 3, "no bundle was asked for")
+            if killed != "update":
+                luigid.kill()
+            if killed != "scheduler":
+                update.send(signal.SIGKILL)
+            opened.set()
+            ended = update.wait()
+            assert ended.code == (35 if killed == "scheduler" else -signal.SIGKILL), ended.output
+            assert "Traceback" not in ended.output
+        if killed == "scheduler":
+            assert follower.marked("downloaded", PRODUCT), "what was in hand was given up"
+        if killed != "update":
+            luigid = scheduler.start()
+        with started(luigi_command(follower, scheduler.port), tmp_path / "output") as update:
+            ended = update.wait()
+            assert ended.code == 0, ended.output
+    finally:
+        luigid.kill()
+    complete(follower, release, many)
+
+
+def held(server) -> int:
+    return sum(entry.target.endswith(".tgz") and entry.status is None for entry in server.requests)

@@ -1,0 +1,251 @@
+"""Stopping on request: what is in hand is finished, nothing new is begun, and the next run goes on."""
+
+import csv
+import signal
+import sys
+from pathlib import Path
+from threading import Event
+from time import sleep
+
+import pytest
+from conftest import Follower, Upstream, served_filesets
+from running import (
+    SEEN_SECONDS,
+    Scheduler,
+    free_port,
+    gate,
+    leftovers,
+    luigi_command,
+    requested_filesets,
+    scheduler_settings,
+    started,
+    tasks_command,
+    until,
+)
+
+from pipeline.datastore import habits
+
+PRODUCT = "md-all-rel-200907"
+FILESETS = 14
+# So many files get through before the gate closes.
+FREE = 3
+
+
+@pytest.fixture
+def release(upstream: Upstream) -> Upstream:
+    """Filesets of a dirinfo and one bundle each."""
+    for number in range(FILESETS):
+        name = f"o{number}.chip.{number}.1.1"
+        upstream.add_bundles(PRODUCT, name, {"XY01": {f"{number}.fits": bytes([number]) * 30_000}})
+    return upstream
+
+
+@pytest.fixture
+def data() -> dict[str, bytes]:
+    return {f"gpc1/MD01/o{number}.XY01/{number}.fits": bytes([number]) * 30_000 for number in range(FILESETS)}
+
+
+@pytest.fixture(params=["local", "luigid"])
+def port(request, tmp_path: Path):
+    """The port of a central scheduler, or None for a local one."""
+    if request.param == "local":
+        yield None
+        return
+    scheduler = Scheduler(tmp_path, free_port())
+    running = scheduler.start()
+    yield scheduler.port
+    running.kill()
+
+
+@pytest.fixture
+def opened(server):
+    """A gate in the middle of the release: bundles after the first few wait for it to open."""
+    event = Event()
+    server.habits.append(gate(event, f"{PRODUCT}/*/*.tgz", after=FREE))
+    yield event
+    event.set()
+
+
+def at_the_gate(server, count: int):
+    """Whether that many filesets are in hand, each waiting for its bundle."""
+    waiting = [entry for entry in server.requests if entry.target.endswith(".tgz") and entry.status is None]
+    return len(waiting) >= count
+
+
+def complete(follower: Follower, release: Upstream, data: dict[str, bytes]) -> None:
+    assert follower.content("store") == served_filesets(release)
+    assert follower.content("data") == data
+    every = set(release.products[PRODUCT])
+    assert follower.marked("downloaded", PRODUCT) == follower.marked("extracted", PRODUCT) == every
+    assert follower.marked("failed", PRODUCT) == set()
+    assert leftovers(follower.root) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", [1, 8])
+def test_filesets_in_hand_finish_and_no_others_start(
+    workers, number, port, release, server, follower, opened, data, tmp_path
+):
+    command = luigi_command(follower, port, "--workers", str(workers))
+    with started(command, tmp_path / "output") as update:
+        until(lambda: at_the_gate(server, min(workers, 4)), "no bundle was asked for")
+        sleep(SEEN_SECONDS)
+        in_hand = requested_filesets(server)
+        assert len(in_hand) == FREE + min(workers, 4)
+        update.send(number)
+        sleep(SEEN_SECONDS)
+        opened.set()
+        ended = update.wait()
+    assert ended.code == 25, ended.output
+    assert "Traceback" not in ended.output
+    assert requested_filesets(server) == in_hand
+    assert follower.marked("downloaded", PRODUCT) == follower.marked("extracted", PRODUCT) == in_hand
+    assert leftovers(follower.root) == []
+    assert f"{FILESETS} new, {len(in_hand)} done, 0 failed" in ended.output
+    with open(follower.root / "status" / "product_status.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["known"], row["complete"], row["failed"]) == (str(FILESETS), str(len(in_hand)), "0")
+
+    server.clear()
+    with started(luigi_command(follower, port), tmp_path / "output") as update:
+        again = update.wait()
+    assert again.code == 0, again.output
+    assert not requested_filesets(server) & in_hand
+    complete(follower, release, data)
+
+
+def as_make(command: list[str], folder: Path) -> list[str]:
+    """The command below make, which passes a SIGTERM on to what it runs."""
+    makefile = folder / "Makefile"
+    makefile.write_text("update:\n\t@" + " ".join(command) + "\n")
+    return ["make", "-f", str(makefile), "update"]
+
+
+def below_timeout(command: list[str], _: Path) -> list[str]:
+    """The command below timeout, which passes a SIGTERM on, and then sends it to the whole group."""
+    return ["timeout", "600", *command]
+
+
+def below_shell(command: list[str], _: Path) -> list[str]:
+    return ["sh", "-c", f"{' '.join(command)}; exit $?"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_make_update_is_stopped_in_the_same_way(
+    number, port, release, server, follower, opened, data, tmp_path
+):
+    environment = scheduler_settings(tmp_path, port)
+    with started(tasks_command(follower), tmp_path / "output", environment) as update:
+        until(lambda: at_the_gate(server, 4), "no bundle was asked for")
+        update.send(number)
+        sleep(SEEN_SECONDS)
+        opened.set()
+        ended = update.wait()
+    assert ended.code == 25, ended.output
+    assert ended.output.startswith(
+        "scheduler: local" if port is None else f"scheduler: http://127.0.0.1:{port}"
+    )
+    assert len(follower.marked("extracted", PRODUCT)) == FREE + 4
+    assert follower.update().code == 0
+    complete(follower, release, data)
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "number"),
+    [
+        (below_shell, signal.SIGTERM),
+        (below_shell, signal.SIGINT),
+        (as_make, signal.SIGTERM),
+        (as_make, signal.SIGINT),
+        (below_timeout, signal.SIGTERM),
+        (below_timeout, signal.SIGINT),
+    ],
+)
+def test_a_signal_to_the_process_group_is_one_request(
+    wrapped, number, release, server, follower, opened, data, tmp_path
+):
+    command = wrapped(tasks_command(follower), tmp_path)
+    with started(command, tmp_path / "output", scheduler_settings(tmp_path, None)) as update:
+        until(lambda: at_the_gate(server, 4), "no bundle was asked for")
+        update.send_group(number)
+        sleep(SEEN_SECONDS)
+        opened.set()
+        update.wait()
+    done = follower.marked("extracted", PRODUCT)
+    assert len(done) == FREE + 4, update.output
+    assert follower.marked("downloaded", PRODUCT) == done
+    assert f"{FILESETS} new, {len(done)} done, 0 failed" in update.output
+    assert leftovers(follower.root) == []
+    assert follower.update().code == 0
+    complete(follower, release, data)
+
+
+def test_a_second_signal_ends_at_once(port, release, server, follower, opened, data, tmp_path):
+    with started(luigi_command(follower, port), tmp_path / "output") as update:
+        until(lambda: at_the_gate(server, 4), "no bundle was asked for")
+        update.send(signal.SIGTERM)
+        sleep(2 * SEEN_SECONDS)
+        assert not update.ended, "what is in hand was given up at the first signal"
+        update.send(signal.SIGTERM)
+        ended = update.wait()
+    assert ended.code == 25, ended.output
+    assert not opened.is_set()
+    opened.set()
+    with started(luigi_command(follower, port), tmp_path / "output") as update:
+        assert update.wait().code == 0, update.output
+    complete(follower, release, data)
+
+
+def test_a_stop_does_not_wait_for_a_server_that_asked_to_come_back_later(release, server, follower, tmp_path):
+    server.habits.append(habits.fails(503, retry_after="3600", target=f"{PRODUCT}/*/*.tgz"))
+    with started(follower.command(), tmp_path / "output") as update:
+        until(lambda: any(entry.status == 503 for entry in server.requests), "nothing was refused")
+        sleep(SEEN_SECONDS)
+        update.send(signal.SIGTERM)
+        ended = update.wait()
+    assert ended.code in {25, 30}, ended.output
+    assert "Traceback" not in ended.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("target", ["index.txt", f"{PRODUCT}/index.txt"])
+def test_a_stop_while_the_server_is_asked_what_is_new(
+    target, number, release, server, follower, data, tmp_path
+):
+    event = Event()
+    server.habits.append(gate(event, target))
+    with started(follower.command(), tmp_path / "output") as update:
+        until(
+            lambda: any(entry.target == f"/ds/{target}" for entry in server.requests),
+            "no listing was asked for",
+        )
+        sleep(SEEN_SECONDS)
+        update.send(number)
+        sleep(SEEN_SECONDS)
+        event.set()
+        ended = update.wait()
+    assert ended.code == 25, ended.output
+    assert "Traceback" not in ended.output
+    assert requested_filesets(server) == set()
+    assert follower.update().code == 0
+    complete(follower, release, data)
+
+
+def test_a_stop_before_anything_has_begun(release, server, follower, data, tmp_path):
+    with started([sys.executable, "-c", SLOW_IMPORT, *follower.command()[1:]], tmp_path / "output") as update:
+        until(lambda: "importing" in update.output, "it does not start")
+        update.send(signal.SIGTERM)
+        ended = update.wait()
+    assert ended.code in {25, -signal.SIGTERM}
+    assert server.requests == []
+    assert follower.update().code == 0
+    complete(follower, release, data)
+
+
+SLOW_IMPORT = """
+import sys, time
+print("importing", flush=True)
+time.sleep(2)
+from luigi.cmdline import luigi_run
+luigi_run(sys.argv[1:])
+"""
