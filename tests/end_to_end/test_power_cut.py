@@ -1,0 +1,120 @@
+"""Power cuts: the order of writes, from the system calls that a real update makes."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+from conftest import File, Follower, Upstream, tree
+from disk_model import TRACED, Call, Disk, Node, read_calls
+from running import started
+
+PRODUCT = "md-all-rel-200907"
+CHIP = "o1.chip.1.1.1"
+
+pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+@pytest.fixture
+def release(upstream: Upstream) -> Upstream:
+    """Filesets with bundles, one of several, and one of plain files."""
+    upstream.add_bundles(
+        PRODUCT,
+        CHIP,
+        {"XY01": {"a.fits": b"A" * 5000, "deep/b.fits": b"B" * 10}, "XY02": {"c.fits": b"C" * 600_000}},
+    )
+    upstream.add(PRODUCT, "plain", [File("big.fits", b"big" * 900_000), File("nil", b"")])
+    for number in range(2, 8):
+        upstream.add_bundles(PRODUCT, f"o{number}.chip.1.1.1", {"XY01": {f"{number}.fits": b"f" * 900}})
+    return upstream
+
+
+def traced(follower: Follower, log: Path, *more: str) -> list[Call]:
+    """The calls of one update."""
+    trace = log.with_suffix(".trace")
+    strace = ["strace", "-f", "-qqq", "-y", "-s", "1000", "-o", str(trace), "-e", f"trace={TRACED}"]
+    with started([*strace, *follower.command(*more)], log) as update:
+        ended = update.wait()
+    assert ended.code == 0, ended.output
+    return read_calls(trace.read_text())
+
+
+def promises(root: Path, served: Iterable[str]) -> dict[str, list[str]]:
+    """What each marker says is on the disk: paths below the root."""
+    promised = {}
+    for name in served:
+        downloaded, extracted = (
+            f"state/{PRODUCT}/{step}/{name}.json" for step in ("downloaded", "extracted")
+        )
+        files = json.loads((root / downloaded).read_bytes())["files"]
+        members = json.loads((root / extracted).read_bytes())["files"]
+        promised[downloaded] = [f"store/{PRODUCT}/{name}/{file['name']}" for file in files]
+        promised[extracted] = [downloaded, *(file["path"] for file in members)]
+    return promised
+
+
+def safe_copy(folder: Path) -> Node:
+    """The folder as it is now, all of it on the disk."""
+    node = Node()
+    for path in folder.iterdir():
+        node.names[path.name] = safe_copy(path) if path.is_dir() else Node()
+    node.safe = set(node.names)
+    return node
+
+
+@pytest.mark.parametrize("workers", ["1", "8"])
+def test_every_marker_tells_the_truth_whenever_the_power_is_cut(workers, release, follower, tmp_path):
+    calls = traced(follower, tmp_path / "log", "--workers", workers)
+    disk = Disk(follower.root, promises(follower.root, release.products[PRODUCT]))
+    assert disk.run(calls) == []
+    # The model saw all there is.
+    here = {path.as_posix() for path, node in disk.top.below() if not node.names}
+    assert set(tree(follower.root)) <= here
+
+
+def test_so_it_does_while_a_fileset_is_replaced(release, follower, tmp_path):
+    assert follower.update().code == 0
+    before = safe_copy(follower.root)
+    release.add_bundles(PRODUCT, CHIP, {"XY01": {"a.fits": b"new"}, "XY03": {"d.fits": b"D" * 600_000}})
+    calls = traced(follower, tmp_path / "log")
+    assert any(call.name == "renameat2" for call in calls)
+    assert Disk(follower.root, promises(follower.root, release.products[PRODUCT]), before).run(calls) == []
+
+
+# Every flush of such a path is needed. Others are only so where no later one makes up for them.
+NEEDED = (
+    f"incoming/{PRODUCT}/*/files",
+    f"incoming/{PRODUCT}/*/files/*",
+    f"store/{PRODUCT}",
+    "data/*.unpacking",
+    "data/gpc1/MD01/o[2-7].XY01",
+    "data/gpc1/MD01/o1.XY01/deep",
+    "data/gpc1/MD01/o1.XY02",
+    f"info/{PRODUCT}/*/*.writing",
+    f"info/{PRODUCT}/*.1.1",
+    f"state/{PRODUCT}/*.writing",
+    "status/*.writing",
+)
+
+
+def test_every_flush_that_matters_would_be_missed(release, follower, tmp_path):
+    calls = traced(follower, tmp_path / "log", "--workers", "1")
+    promised = promises(follower.root, release.products[PRODUCT])
+    needed = [place for place, call in enumerate(calls) if call.flushes and is_needed(call, follower.root)]
+    assert len(needed) > 8 * 8
+    for place in needed:
+        without = calls[:place] + calls[place + 1 :]
+        path = calls[place].paths[0]
+        assert Disk(follower.root, promised).run(without), f"nobody misses the flush of {path}"
+    for step in ("downloaded", "extracted"):
+        folder = follower.root / "state" / PRODUCT / step
+        without = [call for call in calls if not call.flushes or folder not in call.paths]
+        assert len(without) < len(calls)
+        assert Disk(follower.root, promised).run(without), f"nobody misses the flush of {folder}"
+
+
+def is_needed(call: Call, root: Path) -> bool:
+    path = call.paths[0].relative_to(root).as_posix()
+    return any(fnmatchcase(path, pattern) for pattern in NEEDED)
