@@ -1,0 +1,275 @@
+"""This machine cannot: a full disk, a read-only one, no permission, no more open files, names too long."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from threading import Event
+
+import pytest
+from conftest import File, Follower, Upstream, ended, served_filesets
+from running import gate, leftovers, started, tree_is_true, until
+
+PRODUCT = "md-all-rel-200907"
+MB = 1_000_000
+
+
+@dataclass
+class SmallDisk:
+    """A file system of its own below ``root``, of few bytes."""
+
+    root: Path
+
+    def mount(self, size: int) -> None:
+        self.root.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", self.root], check=True)
+
+    def remount(self, options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", self.root], check=True)
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", self.root], check=True)
+
+    @property
+    def free(self) -> int:
+        return shutil.disk_usage(self.root).free
+
+    @property
+    def ballast(self) -> Path:
+        """A file that only takes room."""
+        return self.root / "ballast"
+
+    def fill(self, but: int) -> None:
+        """Leave so many bytes free."""
+        with open(self.ballast, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, self.free - but)
+
+
+@pytest.fixture
+def disk(follower: Follower) -> Iterator[SmallDisk]:
+    """A disk of 24 MB for the mirror, of which none has to stay free."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    small = SmallDisk(follower.root)
+    try:
+        small.mount(24 * MB)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no small file system can be mounted here: {error}")
+    follower.mirror["min_free"] = "0 B"
+    yield small
+    small.unmount()
+
+
+@pytest.fixture
+def release(upstream: Upstream) -> Upstream:
+    """A fileset with a bundle and one of plain files, both small."""
+    upstream.add_bundles(PRODUCT, "o1.chip.1.1.1", {"XY01": {"a.fits": b"A" * 5000}})
+    upstream.add(PRODUCT, "plain", [File("small.fits", b"s" * 70)])
+    return upstream
+
+
+def content(size: int) -> bytes:
+    """Bytes that do not compress."""
+    return Random(size).randbytes(size)
+
+
+def file_requests(server) -> list[str]:
+    return [entry.target for entry in server.requests if "index.txt" not in entry.target]
+
+
+def complete(follower: Follower, release: Upstream) -> None:
+    result = follower.update()
+    assert result.code == 0, result.output
+    assert follower.content("store") == served_filesets(release)
+    assert follower.marked("failed", PRODUCT) == set()
+    assert leftovers(follower.root) == []
+    tree_is_true(follower.root, PRODUCT, set(release.products[PRODUCT]))
+
+
+def is_clear(output: str, *said: str) -> None:
+    assert "Traceback" not in output
+    assert "Logging error" not in output
+    assert "bug" not in output
+    for words in said:
+        assert words in output
+
+
+@pytest.mark.parametrize("left", [0, 2 * MB])
+def test_the_disk_fills_up_in_the_middle_of_a_download(left, disk, release, server, follower, tmp_path):
+    release.add(PRODUCT, "large", [File("tiny.fits", b"t"), File("large.fits", content(6 * MB))])
+    opened = Event()
+    server.habits.append(gate(opened, f"{PRODUCT}/large/large.fits"))
+    with started(follower.command(), tmp_path / "output") as update:
+        until(lambda: len(follower.marked("extracted", PRODUCT)) == 2, "the others do not get done")
+        until(lambda: len(file_requests(server)) == 5, "the large file is not asked for")
+        disk.fill(but=left)
+        opened.set()
+        result = update.wait()
+    assert result.code == 30, result.output
+    is_clear(result.output, "large.fits", "The disk is full", "2 done, 1 failed")
+    assert follower.marked("extracted", PRODUCT) == {"o1.chip.1.1.1", "plain"}
+    disk.ballast.unlink()
+    server.clear()
+    complete(follower, release)
+    assert file_requests(server) == [f"/ds/{PRODUCT}/large/large.fits"]
+
+
+def test_the_disk_fills_up_in_the_middle_of_unpacking(disk, release, server, follower):
+    release.add_bundles(PRODUCT, "zeros", {"XY01": {"z.fits": bytes(15 * MB), "y.fits": bytes(15 * MB)}})
+    result = follower.update()
+    assert result.code == 30, result.output
+    is_clear(result.output, f"unpacking fileset {PRODUCT}/zeros", "The disk is full", "2 done, 1 failed")
+    assert follower.content("store") == served_filesets(release)
+    assert set(follower.content("data")) == {"gpc1/MD01/o1.XY01/a.fits"}
+    assert disk.free > 20 * MB, "what was unpacked in part takes room"
+    disk.remount(f"size={60 * MB}")
+    server.clear()
+    complete(follower, release)
+    assert file_requests(server) == []
+
+
+def test_what_must_stay_free_stays_free(disk, release, server, follower):
+    follower.mirror["min_free"] = "6 MB"
+    for number in range(5):
+        release.add(PRODUCT, f"large{number}", [File("large.fits", content(4 * MB + number))])
+    result = follower.update()
+    assert result.code == 30, result.output
+    is_clear(result.output, "are missing", "mirror.min_free", "Make room")
+    assert disk.free >= 6 * MB
+    done = follower.marked("extracted", PRODUCT)
+    assert {"o1.chip.1.1.1", "plain"} < done
+    assert len(done) == 6
+    disk.remount(f"size={60 * MB}")
+    server.clear()
+    complete(follower, release)
+    assert len(file_requests(server)) == 1
+
+
+def test_a_bundle_is_not_fetched_where_it_could_not_be_unpacked(disk, release, server, follower):
+    release.add_bundles(PRODUCT, "large", {"XY01": {"l.fits": content(10 * MB)}})
+    result = follower.update()
+    assert result.code == 30, result.output
+    is_clear(result.output, f"fileset {PRODUCT}/large needs", "are missing")
+    assert not any(".tgz" in target and "/large/" in target for target in file_requests(server))
+    disk.remount(f"size={60 * MB}")
+    complete(follower, release)
+
+
+def test_a_disk_that_is_full_from_the_start(disk, release, server, follower):
+    disk.fill(but=0)
+    result = follower.update()
+    assert result.code == 30, result.output
+    is_clear(result.output, "The disk is full: make room")
+    assert file_requests(server) == []
+    disk.ballast.unlink()
+    complete(follower, release)
+
+
+def test_a_disk_that_is_full_before_a_later_run(disk, release, server, follower):
+    assert follower.update().code == 0
+    before = {room: follower.content(room) for room in ("store", "data", "info")}
+    release.add(PRODUCT, "later", [File("new.fits", b"new")])
+    disk.fill(but=0)
+    result = follower.update()
+    assert result.code == 30, result.output
+    is_clear(result.output, "The disk is full: make room")
+    assert {room: follower.content(room) for room in before} == before
+    disk.ballast.unlink()
+    complete(follower, release)
+
+
+def test_a_read_only_disk(disk, release, server, follower):
+    assert follower.update().code == 0
+    disk.remount("ro")
+    result = follower.update()
+    assert result.code == 40, result.output
+    is_clear(result.output, str(follower.root))
+    assert result.output.count("\n") == 1
+    disk.remount("rw")
+    complete(follower, release)
+
+
+def as_one_without_rights(command: list[str]) -> list[str]:
+    """The command without root's right to write anywhere."""
+    if os.geteuid() != 0:
+        return command
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not installed: root may write anywhere")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all", *command]
+
+
+@contextlib.contextmanager
+def forbidden(folder: Path) -> Iterator[None]:
+    """Nobody may write to the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o555)
+    try:
+        yield
+    finally:
+        folder.chmod(0o755)
+
+
+def test_a_root_that_may_not_be_written(release, server, follower):
+    follower.root.mkdir()
+    with forbidden(follower.root / "state"):
+        result = ended(as_one_without_rights(follower.command()))
+    assert result.code == 40, result.output
+    is_clear(result.output, "no permission to write", str(follower.root))
+    assert server.requests == []
+    complete(follower, release)
+
+
+@pytest.mark.parametrize(
+    "room", ["store", "data", "data/gpc1/MD01", "info", "incoming", f"state/{PRODUCT}", "status"]
+)
+def test_a_folder_that_may_not_be_written(room, release, server, follower):
+    with forbidden(follower.root / room):
+        result = ended(as_one_without_rights(follower.command()))
+    assert result.code == 30, result.output
+    is_clear(result.output, "ermission denied", room, "right to write there")
+    server.clear()
+    complete(follower, release)
+    if room.startswith(("data", "info", "status")):
+        assert file_requests(server) == []
+
+
+@pytest.mark.parametrize("most", [12, 16, 20, 24])
+def test_too_few_open_files(most, release, server, follower):
+    for number in range(12):
+        files = [File(f"f{index}.fits", bytes([number, index]) * 900) for index in range(8)]
+        release.add(PRODUCT, f"many{number}", files)
+    result = ended(["prlimit", f"--nofile={most}", *follower.command()])
+    assert result.code in {0, 20, 30}, result.output
+    is_clear(result.output, *(["Raise the limit on open files (ulimit -n)"] if result.code else []))
+    complete(follower, release)
+
+
+@pytest.mark.parametrize("length", [250, 251, 255])
+def test_a_fileset_whose_name_is_too_long_for_a_marker(length, release, server, follower):
+    name = "f" * length
+    release.add(PRODUCT, name, [File("f.fits", b"f")])
+    release.add(PRODUCT, "after", [File("f.fits", b"f")])
+    result = follower.update()
+    if length == 250:
+        assert result.code == 0, result.output
+        complete(follower, release)
+        return
+    assert result.code == 30, result.output
+    is_clear(result.output, name[:40], "3 done, 1 failed")
+    assert follower.marked("extracted", PRODUCT) == {"o1.chip.1.1.1", "plain", "after"}
+    release.withdraw(PRODUCT, name)
+    release.add(PRODUCT, "later", [File("f.fits", b"f")])
+    assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(release)
+
+
+def test_names_as_long_as_a_file_system_takes(release, server, follower):
+    longest = "n" * 255
+    release.add_bundles(PRODUCT, "long", {"XY01": {longest: b"member"}})
+    release.add(PRODUCT, "longer", [File(longest, b"file")])
+    complete(follower, release)
+    assert follower.content("data")[f"gpc1/MD01/long.XY01/{longest}"] == b"member"

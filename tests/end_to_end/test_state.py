@@ -1,0 +1,185 @@
+"""State that was lost or damaged: what is on disk is checked and taken over, not fetched again."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import File, Follower, Upstream, served_filesets
+from running import leftovers, tree_is_true
+
+PRODUCT = "md-all-rel-200907"
+CHIP = "o1.chip.1.1.1"
+DATA = {
+    "gpc1/MD01/o1.XY01/a.fits": b"A" * 5000,
+    "gpc1/MD01/o1.XY01/deep/b.fits": b"B" * 10,
+    "gpc1/MD01/o1.XY02/c.fits": b"C" * 300_000,
+    "gpc1/MD01/o2.XY01/d.fits": b"D" * 900,
+}
+
+
+@pytest.fixture
+def release(upstream: Upstream) -> Upstream:
+    upstream.add_bundles(
+        PRODUCT,
+        CHIP,
+        {"XY01": {"a.fits": b"A" * 5000, "deep/b.fits": b"B" * 10}, "XY02": {"c.fits": b"C" * 300_000}},
+    )
+    upstream.add_bundles(PRODUCT, "o2.chip.1.1.1", {"XY01": {"d.fits": b"D" * 900}})
+    upstream.add(PRODUCT, "plain", [File("t.fits", b"T" * 70), File("note.txt", b"N" * 7, "text")])
+    return upstream
+
+
+@pytest.fixture
+def mirrored(release, server, follower) -> Follower:
+    """A mirror that is complete; the server has forgotten what it was asked."""
+    assert follower.update().code == 0
+    server.clear()
+    return follower
+
+
+def file_requests(server) -> list[str]:
+    return [entry.target for entry in server.requests if "index.txt" not in entry.target]
+
+
+def complete(follower: Follower, release: Upstream) -> None:
+    assert follower.content("store") == served_filesets(release)
+    assert follower.content("data") == DATA
+    assert follower.marked("failed", PRODUCT) == set()
+    assert leftovers(follower.root) == []
+    tree_is_true(follower.root, PRODUCT, set(release.products[PRODUCT]))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def of_older_schema(path: Path) -> None:
+    marker = json.loads(path.read_bytes())
+    del marker["files"]
+    path.write_text(json.dumps(marker | {"schema": 0}))
+
+
+def of_another_kind(path: Path) -> None:
+    path.write_text("[]\n")
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+DAMAGES = [Path.unlink, cut, empty, of_older_schema, of_another_kind, flipped]
+
+
+@pytest.mark.parametrize("step", ["downloaded", "extracted"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_marker_that_is_lost_or_damaged(damage: Callable[[Path], None], step, release, server, mirrored):
+    damage(mirrored.root / "state" / PRODUCT / step / f"{CHIP}.json")
+    result = mirrored.update()
+    assert result.code == 0, result.output
+    assert file_requests(server) == []
+    complete(mirrored, release)
+    assert "0 new, 0 done" in mirrored.update().output
+
+
+PARTS = ["state", *(f"state/{PRODUCT}{step}" for step in ("", "/downloaded", "/extracted"))]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_the_state_that_is_lost(part, release, server, mirrored):
+    shutil.rmtree(mirrored.root / part)
+    result = mirrored.update()
+    assert result.code == 0, result.output
+    assert file_requests(server) == []
+    complete(mirrored, release)
+    server.clear()
+    assert "0 new, 0 done" in mirrored.update().output
+
+
+@pytest.mark.parametrize("name", ["listing.txt", "discovered.json", "updated.json", "sizes.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, cut, empty, flipped])
+def test_what_is_remembered_of_a_product_is_lost_or_damaged(damage, name, release, server, mirrored):
+    damage(mirrored.root / "state" / PRODUCT / name)
+    result = mirrored.update()
+    assert result.code == 0, result.output
+    assert file_requests(server) == []
+    complete(mirrored, release)
+    listing = mirrored.root / "state" / PRODUCT / "listing.txt"
+    assert [line.split("|")[0] for line in listing.read_text().splitlines() if line.strip("# ")][1:] == list(
+        release.products[PRODUCT]
+    )
+
+
+def test_a_damaged_byte_that_is_found_while_the_store_is_taken_over(release, server, mirrored):
+    flipped(mirrored.root / "store" / PRODUCT / CHIP / f"{CHIP}.XY02.tgz")
+    shutil.rmtree(mirrored.root / "state")
+    result = mirrored.update()
+    assert result.code == 0, result.output
+    assert file_requests(server) == [f"/ds/{PRODUCT}/{CHIP}/{CHIP}.XY02.tgz"]
+    complete(mirrored, release)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut, empty])
+def test_a_damaged_file_that_is_found_while_the_store_is_taken_over(damage, release, server, mirrored):
+    damage(mirrored.root / "store" / PRODUCT / "plain" / "t.fits")
+    shutil.rmtree(mirrored.root / "state")
+    result = mirrored.update()
+    assert result.code == 0, result.output
+    assert file_requests(server) == [f"/ds/{PRODUCT}/plain/t.fits"]
+    complete(mirrored, release)
+
+
+def test_unpacked_files_that_are_damaged_are_unpacked_again_when_the_state_is_lost(release, server, mirrored):
+    flipped(mirrored.root / "data" / "gpc1/MD01/o1.XY02/c.fits")
+    (mirrored.root / "data" / "gpc1/MD01/o1.XY01/a.fits").unlink()
+    shutil.rmtree(mirrored.root / "state")
+    result = mirrored.update()
+    assert result.code == 0, result.output
+    assert file_requests(server) == []
+    complete(mirrored, release)
+
+
+def test_a_fileset_registered_again_while_the_state_was_lost(release, server, mirrored):
+    shutil.rmtree(mirrored.root / "state")
+    release.add_bundles(PRODUCT, "o2.chip.1.1.1", {"XY01": {"d.fits": b"new"}})
+    result = mirrored.update()
+    assert result.code == 0, result.output
+    assert {target.split("/")[3] for target in file_requests(server)} == {"o2.chip.1.1.1"}
+    assert mirrored.content("store") == served_filesets(release)
+    assert mirrored.content("data") == DATA | {"gpc1/MD01/o2.XY01/d.fits": b"new"}
+
+
+def test_a_fileset_that_lost_its_index(release, server, mirrored):
+    (mirrored.root / "store" / PRODUCT / CHIP / "index.txt").unlink()
+    shutil.rmtree(mirrored.root / "state")
+    assert mirrored.update().code == 0
+    assert file_requests(server) == []
+    complete(mirrored, release)
+
+
+@pytest.mark.parametrize("lost", ["state", f"state/{PRODUCT}/extracted/{CHIP}.json"])
+def test_bundles_that_were_deleted_once_unpacked_come_again_with_the_state_lost(
+    lost, release, server, follower
+):
+    """With ``keep_bundles: false`` nothing else on this disk can tell that ``data/`` is right."""
+    follower.mirror["keep_bundles"] = False
+    assert follower.update().code == 0
+    server.clear()
+    path = follower.root / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    result = follower.update()
+    assert result.code == 0, result.output
+    bundles = [f"/ds/{PRODUCT}/{CHIP}/{CHIP}.XY0{number}.tgz" for number in (1, 2)]
+    if lost == "state":
+        bundles.append(f"/ds/{PRODUCT}/o2.chip.1.1.1/o2.chip.1.1.1.XY01.tgz")
+    assert sorted(file_requests(server)) == bundles
+    assert follower.content("data") == DATA
+    assert not list((follower.root / "store").rglob("*.tgz"))
+    assert "0 new, 0 done" in follower.update().output
