@@ -165,9 +165,7 @@ def test_a_fileset_that_lost_its_index(release, server, mirrored):
 
 
 @pytest.mark.parametrize("lost", ["state", f"state/{PRODUCT}/extracted/{CHIP}.json"])
-def test_bundles_that_were_deleted_once_unpacked_come_again_with_the_state_lost(
-    lost, release, server, follower
-):
+def test_bundles_deleted_once_unpacked_come_again_when_the_state_is_lost(lost, release, server, follower):
     """With ``keep_bundles: false`` nothing else on this disk can tell that ``data/`` is right."""
     follower.mirror["keep_bundles"] = False
     assert follower.update().code == 0

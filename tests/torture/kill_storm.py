@@ -1,0 +1,277 @@
+"""Kill an update again and again at random instants, while the release changes, then compare every byte.
+
+    python tests/torture/kill_storm.py [--kills 200] [--seed N]
+
+Prints kills, restarts and the bytes transferred against the least that would have done. Exits 1 on any
+difference between what was published and what is here, now and then on the way and after the last run.
+"""
+
+import argparse
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random, randrange
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS), str(TESTS / "end_to_end")]
+
+from conftest import File, Follower, Upstream, bundle, dirinfo, tree  # noqa: E402
+from running import Running, checked_markers, leftovers, marker_files  # noqa: E402
+
+from pipeline.datastore import habits  # noqa: E402
+from pipeline.datastore.server import RunningServer, create_app, serve  # noqa: E402
+
+PRODUCTS = ("md-all-rel-200907", "threepi-all-200908")
+FILESETS = 250
+SIZES = (0, 1, 300, 5_000, 40_000, 120_000)
+LARGE = 2_000_000
+# How slow the server is: its answers begin after so many seconds, and go on at this rate on each connection.
+DELAY = 0.12
+BYTES_PER_SECOND = 4_000_000
+# When an update is killed, in seconds after its start. Much of the first is spent on starting.
+SOONEST, LATEST = 0.1, 2.2
+CONNECTIONS = 8
+# What a kill may waste for each connection: a file too small to be resumed, or what was on its way.
+WASTE = 2 << 20
+CHECKED_EVERY = 25
+
+Files = dict[str, bytes]
+
+
+@dataclass
+class Version:
+    """One registration of one fileset: its files in ``store/`` and in ``data/``, by path below those."""
+
+    store: Files
+    data: Files
+
+    @property
+    def bytes(self) -> int:
+        """What has to be fetched of it."""
+        return sum(len(content) for path, content in self.store.items() if not path.endswith("/index.txt"))
+
+
+@dataclass
+class Publisher:
+    """A release that grows, and whose filesets are registered again and withdrawn. Each unpacks to a folder of its own."""
+
+    upstream: Upstream
+    random: Random
+    count: int = 0
+    versions: dict[tuple[str, str], dict[str, Version]] = field(default_factory=dict)
+    withdrawn: set[tuple[str, str]] = field(default_factory=set)
+
+    def grow(self, count: int) -> None:
+        """Register so many filesets that were not there before."""
+        for _ in range(count):
+            self.count += 1
+            (product,) = self.random.choices(PRODUCTS, (4, 1))
+            self._register(product, f"o{self.count}.chip.{self.count}.1.1")
+
+    def change(self) -> None:
+        """What happens between two updates: now and then nothing."""
+        what = self.random.random()
+        if what < 0.4:
+            self.grow(1)
+        elif what < 0.65:
+            self._register(*self._one_of_many())
+        elif what < 0.75:
+            product, name = self._one_of_many()
+            self.upstream.withdraw(product, name)
+            self.withdrawn.add((product, name))
+
+    def served(self) -> Iterator[Version]:
+        """The newest version of each fileset that is not withdrawn."""
+        for key, versions in self.versions.items():
+            if key not in self.withdrawn:
+                yield list(versions.values())[-1]
+
+    def _one_of_many(self) -> tuple[str, str]:
+        product = PRODUCTS[0]
+        return product, self.random.choice(list(self.upstream.products[product]))
+
+    def _register(self, product: str, name: str) -> None:
+        files, data = self._with_bundles(name) if self.random.random() < 0.75 else (self._plain(), {})
+        self.upstream.add(product, name, files)
+        _, registered, *_ = self.upstream.products[product][name]
+        served = tree(self.upstream.folder / product / name)
+        store = {f"{product}/{name}/{path}": content for path, content in served.items()}
+        self.versions.setdefault((product, name), {})[registered] = Version(store, data)
+
+    def _plain(self) -> list[File]:
+        return [File(f"t{index}.fits", self._content()) for index in range(self.random.randrange(1, 5))]
+
+    def _with_bundles(self, name: str) -> tuple[list[File], Files]:
+        components = {f"XY{index:02}": f"{name}/XY{index:02}" for index in range(self.random.randrange(1, 4))}
+        files = [File(f"dirinfo.{name}.mdc", dirinfo("gpc1/MD01", components), "text", "dirinfo")]
+        data = {}
+        for component, folder in components.items():
+            members = {f"m{index}.fits": self._content() for index in range(self.random.randrange(4))}
+            files.append(File(f"{name}.{component}.tgz", bundle(members), "tgz", component))
+            data |= {f"gpc1/MD01/{folder}/{member}": content for member, content in members.items()}
+        return files, data
+
+    def _content(self) -> bytes:
+        large = self.random.random() < 0.02
+        return self.random.randbytes(
+            LARGE + self.random.randrange(LARGE) if large else self.random.choice(SIZES)
+        )
+
+
+@dataclass
+class Storm:
+    """The mirror that is killed while it follows the publisher."""
+
+    publisher: Publisher
+    follower: Follower
+    server: RunningServer
+    random: Random
+    ended: Counter[str] = field(default_factory=Counter)
+    transferred: int = 0
+    # What was ever marked as downloaded: this much had to be transferred.
+    fetched: dict[tuple[str, str, str], int] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        return self.follower.root
+
+    def run(self, kills: int) -> None:
+        """Kill so many updates."""
+        began = time.monotonic()
+        while self.ended["kill -9"] < kills:
+            self._one_update()
+            self._count_bytes()
+            self.publisher.change()
+            done = self.ended["kill -9"]
+            if sum(self.ended.values()) % CHECKED_EVERY == 0:
+                self.check_what_readers_see()
+                here = len(self.fetched)
+                print(f"{time.monotonic() - began:4.0f} s: {done} kills, {here} filesets fetched", flush=True)
+
+    def finish(self) -> None:
+        """The last run, which nobody disturbs: everything has to be right after it."""
+        self.server.habits.clear()
+        result = self.follower.update()
+        assert result.code == 0, f"the last run ended with {result.code}: {result.output}"
+        self._count_bytes()
+        self.check_what_readers_see()
+        self._check_all_is_here()
+        left = leftovers(self.root)
+        assert not left, f"left over: {left}"
+        again = self.follower.update()
+        assert "0 new, 0 done" in again.output, f"one more run found something to do: {again.output}"
+
+    def check_what_readers_see(self) -> None:
+        """Whole files of some version that was published, and markers that are true."""
+        for product in PRODUCTS:
+            for step in ("downloaded", "extracted"):
+                checked_markers(self.root, product, step)
+        for room in ("store", "data"):
+            published: dict[str, set[bytes]] = {}
+            for versions in self.publisher.versions.values():
+                for version in versions.values():
+                    for path, content in getattr(version, room).items():
+                        published.setdefault(path, set()).add(content)
+            for path, content in tree(self.root / room).items():
+                hidden = path.rpartition("/")[2].startswith(".")
+                assert hidden or content in published.get(path, ()), f"{room}/{path} was never published so"
+
+    def _check_all_is_here(self) -> None:
+        withdrawn = {name for _, name in self.publisher.withdrawn}
+        for room in ("store", "data"):
+            served = {
+                path: content
+                for version in self.publisher.served()
+                for path, content in getattr(version, room).items()
+            }
+            here = tree(self.root / room)
+            missing = [path for path, content in served.items() if here.get(path) != content]
+            assert not missing, f"{room}: missing or different: {missing[:5]}"
+            strange = [path for path in here.keys() - served.keys() if not withdrawn & set(path.split("/"))]
+            assert not strange, f"{room}: unexpected: {strange[:5]}"
+        for product in PRODUCTS:
+            for step in ("downloaded", "extracted"):
+                missed = self.publisher.upstream.products[product].keys() - checked_markers(
+                    self.root, product, step
+                )
+                assert not missed, f"{product}: not {step}: {missed}"
+
+    def _one_update(self) -> None:
+        update = Running(self.follower.command(), self.follower.folder / "output")
+        seconds = self.random.uniform(SOONEST, LATEST)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            update._process.wait(seconds)
+        if update.ended:
+            how = "by itself"
+            assert update.wait().code == 0, update.output
+        elif self.random.random() < 0.08:
+            how = "SIGTERM"
+            update.send(signal.SIGTERM)
+            code = update.wait().code
+            assert code in {25, -signal.SIGTERM}, f"{code}: {update.output}"
+        else:
+            how = "kill -9"
+            update.send(signal.SIGKILL)
+            update.wait()
+        self.ended[how] += 1
+
+    def _count_bytes(self) -> None:
+        requests = [entry for entry in self.server.requests if "index.txt" not in entry.target]
+        self.transferred += sum(entry.bytes_sent for entry in requests if entry.status in {200, 206})
+        self.server.clear()
+        for product in PRODUCTS:
+            for path in marker_files(self.root, product, "downloaded"):
+                marker = json.loads(path.read_bytes())
+                version = self.publisher.versions[product, marker["fileset"]][marker["registered"]]
+                self.fetched[product, marker["fileset"], marker["registered"]] = version.bytes
+
+
+def main() -> int:
+    """Let the storm pass; 1 when anything is not as it should be."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=200, help="how many updates are killed")
+    parser.add_argument("--seed", type=int, default=randrange(1 << 30), help="for the same storm again")
+    chosen = parser.parse_args()
+    random = Random(chosen.seed)
+    with tempfile.TemporaryDirectory(prefix="kill-storm-") as folder:
+        publisher = Publisher(Upstream(Path(folder) / "upstream"), random)
+        publisher.grow(FILESETS)
+        app = create_app(publisher.upstream.folder)
+        app.habits += [habits.throttles(BYTES_PER_SECOND), habits.delays(DELAY)]
+        with serve(app) as server:
+            storm = Storm(publisher, Follower(Path(folder), server.url), server, random)
+            return weather(storm, chosen.kills, chosen.seed)
+
+
+def weather(storm: Storm, kills: int, seed: int) -> int:
+    """Run the storm and say how it was."""
+    print(f"{kills} kills over {FILESETS} filesets and more, seed {seed}", flush=True)
+    try:
+        storm.run(kills)
+        storm.finish()
+    except AssertionError as error:
+        print(f"seed {seed}, after {storm.ended['kill -9']} kills: {error}", file=sys.stderr)
+        return 1
+    least = sum(storm.fetched.values())
+    waste = storm.transferred - least
+    print(
+        f"kills: {storm.ended['kill -9']}, stopped by SIGTERM: {storm.ended['SIGTERM']}, "
+        f"ended by themselves: {storm.ended['by itself']}, restarts: {storm.ended.total()}\n"
+        f"filesets: {storm.publisher.count}, registrations: {sum(map(len, storm.publisher.versions.values()))}, "
+        f"withdrawn: {len(storm.publisher.withdrawn)}\n"
+        f"bytes transferred: {storm.transferred}, at least: {least}, ratio: {storm.transferred / least:.3f}\n"
+        "store/ and data/ are identical, every marker is true, nothing is left over"
+    )
+    return int(waste > kills * CONNECTIONS * WASTE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
