@@ -401,22 +401,23 @@ class _Interrupted:
     """``send`` that waits for ``then`` once, after some bytes of the body."""
 
     def __init__(self, after: int | None, then: Callable[[], Awaitable[None]], send: Send) -> None:
-        self._left = after
+        self._after = after
         self._then = then
         self._send = send
-        self._over = False
+        self._sent = 0
 
     async def __call__(self, message: Message) -> None:
         body = message.get("body", b"")
-        left = len(body) // 2 if self._left is None else self._left
-        if self._over or not body or left >= len(body):
-            self._left = self._left and left - len(body)
+        if self._after is None and body:
+            self._after = len(body) // 2
+        first = -1 if self._after is None else self._after - self._sent
+        self._sent += len(body)
+        if not 0 <= first < len(body):
             await self._send(message)
             return
-        self._over = True
-        await self._send({"type": "http.response.body", "body": body[:left], "more_body": True})
+        await self._send({"type": "http.response.body", "body": body[:first], "more_body": True})
         await self._then()
-        await self._send({**message, "body": body[left:]})
+        await self._send({**message, "body": body[first:]})
 
 
 def _sends(wrap: Callable[[Scope, Receive, Send], Send], target: str, times: int | None) -> Habit:
