@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
 
 import uvicorn
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -30,9 +30,11 @@ from pipeline.datastore.answers import (
     answer_error,
     answer_file,
     answer_listing,
+    answer_page,
     disconnected,
 )
 from pipeline.datastore.habits import Habit
+from pipeline.datastore.pages import Place, page
 from pipeline.datastore.store import MirrorStore, Store
 
 _KEEP_ALIVE_SECONDS = 15
@@ -131,7 +133,22 @@ class DataStore:
         elif len(segments) == 3:
             await self._answer_file(scope, send, segments)
         else:
+            await self._answer_page(scope, send, segments)
+
+    async def _answer_page(self, scope: Scope, send: Send, names: list[str]) -> None:
+        last = scope["raw_path"].decode("latin-1").rpartition("/")[2]
+        number = QueryParams(scope["query_string"]).get("page", "")
+        text = await asyncio.to_thread(self._page, Place(tuple(names), last), number)
+        if text is None:
             await answer_error(scope, send, HTTPStatus.NOT_FOUND)
+        else:
+            await answer_page(scope, send, text)
+
+    def _page(self, place: Place, number: str) -> str | None:
+        listing = self._listing(list(place.names), "")
+        if listing is None:
+            return None
+        return page(place, listing, int(number) if number.isdecimal() and len(number) < 10 else 1)
 
     async def _answer_listing(self, scope: Scope, send: Send, names: list[str]) -> None:
         body = await asyncio.to_thread(self._listing, names, unquote(scope["query_string"].decode("latin-1")))
@@ -346,6 +363,4 @@ def _segments(raw_path: bytes, prefix: str) -> list[str] | None:
     if not path.startswith(prefix) or below[:1] not in {"", "/"}:
         return None
     names = [unquote_to_bytes(name).decode("utf-8", "surrogateescape") for name in below.split("/")[1:]]
-    if names and names[-1] == "":
-        names.pop()
-    return names
+    return names[:-1] if names[-1:] == [""] and len(names) <= 3 else names
