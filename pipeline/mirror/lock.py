@@ -1,45 +1,90 @@
 """One update of one mirror at a time, on this host or another.
 
-The kernel holds the lock for as long as the process lives, and gives it back however it dies; over
-NFS the file server does the same for its clients. There is no moment between looking and holding.
-What the file says is only for people: who holds it, and since when.
+The kernel holds the lock (flock) for as long as the process lives, and gives it back however it dies;
+over NFS the file server does the same for its clients. There is no moment between looking and holding.
+
+A file system that does not carry locks from host to host is noticed by the heartbeat: the holder
+touches the file every few seconds, and a file that another host touched lately is held, whatever
+the local kernel says. Ages are measured by the file system's own clock, so hosts need not agree on
+the time. A host that was rebooted, or a process that was killed, stops touching it and is taken over.
 """
 
 import fcntl
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 from pipeline.errors import AlreadyRunning
 from pipeline.mirror.layout import Layout
 from pipeline.mirror.markers import utc_now
 
+HEARTBEAT_SECONDS = 10.0
+DEAD_AFTER_SECONDS = 60.0
+
 
 @contextmanager
 def update_lock(layout: Layout) -> Iterator[None]:
-    """Hold the mirror's lock. Raises AlreadyRunning, saying who has it."""
+    """Hold the mirror's lock. Raises AlreadyRunning, saying who has it and since when."""
     layout.lock_file.parent.mkdir(parents=True, exist_ok=True)
     with open(layout.lock_file, "a+", encoding="utf-8") as file:
+        _take(file, layout)
+        released = threading.Event()
+        heart = threading.Thread(target=_beat, args=(file, released), name="lock heartbeat", daemon=True)
+        heart.start()
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise AlreadyRunning(
-                f"{layout.root}: expected to be the only update of this mirror, but it is being updated by "
-                f"{_holder(file.read())}. This run ends without doing anything."
-            ) from None
-        file.truncate(0)
-        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}, file)
-        file.flush()
-        yield
-        file.truncate(0)
+            yield
+        finally:
+            released.set()
+            heart.join()
+            file.truncate(0)
 
 
-def _holder(text: str) -> str:
+def _take(file: IO[str], layout: Layout) -> None:
     try:
-        holder = json.loads(text)
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise AlreadyRunning(_refusal(layout, _holder(file))) from None
+    holder = _holder(file)
+    if holder.get("host") not in {None, socket.gethostname()} and _age(file, layout) < DEAD_AFTER_SECONDS:
+        raise AlreadyRunning(_refusal(layout, holder))
+    file.truncate(0)
+    json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}, file)
+    file.flush()
+
+
+def _age(file: IO[str], layout: Layout) -> float:
+    """Seconds since the lock file was touched, by the clock of its file system."""
+    touched = os.fstat(file.fileno()).st_mtime
+    probe = layout.lock_file.with_name(f"clock.{socket.gethostname()}.{os.getpid()}")
+    probe.touch()
+    now = probe.stat().st_mtime
+    probe.unlink()
+    return now - touched
+
+
+def _beat(file: IO[str], released: threading.Event) -> None:
+    while not released.wait(HEARTBEAT_SECONDS):
+        os.utime(file.fileno())
+
+
+def _holder(file: IO[str]) -> dict[str, object]:
+    file.seek(0)
+    try:
+        holder = json.loads(file.read())
+    except ValueError:
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _refusal(layout: Layout, holder: dict[str, object]) -> str:
+    who = "another process"
+    if holder:
+        who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
+    return (
+        f"{layout.root}: expected to be the only update of this mirror, but it is held by {who}. "
+        "This run ends without doing anything; the next one tries again."
+    )

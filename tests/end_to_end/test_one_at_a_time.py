@@ -1,0 +1,96 @@
+"""Two updates of one mirror never run at once, whoever holds it and however the holder ended."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+from conftest import REPOSITORY, File, Follower, Upstream, served_filesets
+
+from pipeline.datastore import habits
+
+PRODUCT = "md-all-rel-200907"
+
+
+@pytest.fixture
+def slow(upstream: Upstream, server, follower: Follower) -> Follower:
+    """A mirror whose only file takes a while to come."""
+    upstream.add(PRODUCT, "plain", [File("t.fits", b"T" * 40_000)], type="table")
+    server.habits.append(habits.throttles(10_000))
+    return follower
+
+
+def begun(follower: Follower, server) -> subprocess.Popen:
+    """An update that is fetching a file."""
+    process = subprocess.Popen(
+        follower.command(), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not any("t.fits" in request.target for request in server.requests):
+        assert process.poll() is None
+        time.sleep(0.02)
+    return process
+
+
+def test_a_second_update_says_who_holds_the_mirror(slow, server, upstream):
+    first = begun(slow, server)
+    try:
+        second = slow.update()
+        assert second.code == 10, second.output
+        assert re.search(
+            rf"process {first.pid} on {socket.gethostname()} since \d{{4}}-\d\d-\d\dT[\d:]+Z", second.output
+        )
+        assert "Traceback" not in second.output
+    finally:
+        assert first.wait(60) == 0
+    assert slow.content("store") == served_filesets(upstream)
+    assert slow.update().code == 0
+
+
+def test_a_holder_that_was_killed_is_taken_over(slow, server, upstream):
+    first = begun(slow, server)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert json.loads((slow.root / "state" / "update.lock").read_text())["pid"] == first.pid
+    assert slow.update().code == 0
+    assert slow.content("store") == served_filesets(upstream)
+
+
+@pytest.mark.parametrize(("age", "code"), [(5, 10), (300, 0)])
+def test_a_holder_on_another_host_counts_while_its_heart_beats(age, code, slow, server):
+    """As on a file system that does not carry locks between hosts: only the file tells."""
+    server.habits.clear()
+    lock = slow.root / "state" / "update.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(json.dumps({"host": "far.example", "pid": 4711, "since": "2026-01-01T00:00:00Z"}))
+    touched = time.time() - age
+    os.utime(lock, (touched, touched))
+    result = slow.update()
+    assert result.code == code, result.output
+    assert ("process 4711 on far.example since 2026-01-01T00:00:00Z" in result.output) == (code == 10)
+
+
+def test_a_damaged_lock_file_is_no_obstacle(slow, server):
+    server.habits.clear()
+    lock = slow.root / "state" / "update.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_bytes(b"\xff\x00{")
+    assert slow.update().code == 0
+
+
+def test_the_heart_beats(slow, monkeypatch):
+    from pipeline.mirror import lock
+    from pipeline.mirror.layout import Layout
+
+    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
+    layout = Layout(slow.root)
+    with lock.update_lock(layout):
+        os.utime(layout.lock_file, (0, 0))
+        deadline = time.monotonic() + 30
+        while layout.lock_file.stat().st_mtime == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert layout.lock_file.read_bytes() == b""
