@@ -72,6 +72,12 @@ class Running:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
+    def ends_within(self, seconds: float) -> bool:
+        """Wait so long at most; whether the command has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self.ended
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the command alone."""
         self._process.send_signal(number)

@@ -110,7 +110,7 @@ def test_the_disk_fills_up_in_the_middle_of_a_download(left, disk, release, serv
         opened.set()
         result = update.wait()
     assert result.code == 30, result.output
-    is_clear(result.output, "large.fits", "The disk is full", "2 done, 1 failed")
+    is_clear(result.output, "large.fits", "The disk is full: make room for", "2 done, 1 failed")
     assert follower.marked("extracted", PRODUCT) == {"o1.chip.1.1.1", "plain"}
     disk.ballast.unlink()
     server.clear()
