@@ -201,7 +201,7 @@ def shifts_content_range(by: int = 1, *, target: str = FILES, times: int | None 
 
     def shift(headers: MutableHeaders) -> None:
         if "content-range" in headers:
-            first, rest = headers["content-range"].removeprefix("bytes ").split("-", 1)
+            first, _, rest = headers["content-range"].removeprefix("bytes ").partition("-")
             if first.isdigit():
                 headers["content-range"] = f"bytes {int(first) + by}-{rest}"
 
@@ -296,25 +296,22 @@ def resets(*, after: int | None = None, target: str = FILES, times: int | None =
 
 
 def misstates_length(by: int = -1, *, target: str = FILES, times: int | None = None) -> Habit:
-    """Content-Length is the true one plus ``by``; all of the body is sent, then the connection closes."""
+    """Content-Length is the true one plus ``by``; all of the body is sent, then the connection closes.
+
+    An answer without a Content-Length is left alone, here and in ``runs_over``.
+    """
 
     def wrap(scope: Scope, _receive: Receive, send: Send) -> Send:
-        return _Misstated(by, send, scope["extensions"][TRANSPORT])
+        return _Overrunning(by, b"", send, scope["extensions"][TRANSPORT])
 
     return _sends(wrap, target, times)
 
 
 def runs_over(extra: bytes = _FILLER, *, target: str = FILES, times: int | None = None) -> Habit:
-    """Sends ``extra`` after the end of the body, then closes; Content-Length says nothing of it."""
+    """Sends ``extra`` after as many bytes as Content-Length says, then closes."""
 
     def wrap(scope: Scope, _receive: Receive, send: Send) -> Send:
-        async def exceed(message: Message) -> None:
-            await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body"):
-                scope["extensions"][TRANSPORT].write(extra)
-                scope["extensions"][TRANSPORT].close()
-
-        return exceed
+        return _Overrunning(0, extra, send, scope["extensions"][TRANSPORT])
 
     return _sends(wrap, target, times)
 
@@ -367,34 +364,42 @@ NAMED: dict[str, Callable[..., Habit]] = {
 """The habits that can be asked for by name, with their usual target and measure."""
 
 
-class _Misstated:
-    """``send`` with a wrong Content-Length, and with all the body nevertheless."""
+class _Overrunning:
+    """``send`` with a Content-Length that is wrong by ``by``, all of the body and ``extra`` behind it.
 
-    def __init__(self, by: int, send: Send, transport: asyncio.Transport) -> None:
+    What does not fit the length goes to the connection past the HTTP layer, which would refuse it; so that
+    layer is never told of the end, which would have it close a connection that is not to be kept.
+    """
+
+    def __init__(self, by: int, extra: bytes, send: Send, transport: asyncio.Transport) -> None:
         self._by = by
+        self._extra = extra
         self._send = send
         self._transport = transport
-        self._left = 0
+        self._left: int | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(raw=message["headers"])
+            self._misstate(MutableHeaders(raw=message["headers"]))
+            await self._send(message)
+        elif self._left is None:
+            await self._send(message)
+        else:
+            await self._overrun(message.get("body", b""), self._left, message.get("more_body", False))
+
+    def _misstate(self, headers: MutableHeaders) -> None:
+        if "content-length" in headers:
             self._left = max(int(headers["content-length"]) + self._by, 0)
             headers["content-length"] = str(self._left)
-            await self._send(message)
-            return
-        body = message.get("body", b"")
-        await self._send_declared(body[: self._left])
-        self._transport.write(body[self._left :])
-        self._left = max(self._left - len(body), 0)
-        if not message.get("more_body"):
+
+    async def _overrun(self, body: bytes, left: int, more: bool) -> None:
+        await self._send({"type": "http.response.body", "body": body[:left], "more_body": True})
+        self._transport.write(body[left:])
+        self._left = max(left - len(body), 0)
+        if not more:
+            self._transport.write(self._extra)
             self._transport.close()
             raise ClientGone
-
-    async def _send_declared(self, body: bytes) -> None:
-        if self._left:
-            more = len(body) < self._left
-            await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 class _Interrupted:

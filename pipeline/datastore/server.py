@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -268,16 +269,21 @@ def run(app: DataStore, *, host: str = "127.0.0.1", port: int = 0) -> None:
     """Serve in this thread until SIGTERM or SIGINT, and say where."""
     listener = _listener(host, port)
     print(f"Serving at {_url(listener.getsockname()[:2], app)}", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        _Server(app).run([listener])
+    _Server(app).run([listener])
 
 
 class _Server(uvicorn.Server):
-    """Stops at once: whoever is being sent something loses the connection."""
+    """Stops at once, and as if it had been asked politely: the signal is not raised again afterwards.
+
+    Whoever is being sent something loses the connection.
+    """
 
     def __init__(self, app: DataStore) -> None:
         super().__init__(_config(app))
         self._traffic = app.traffic
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
