@@ -40,8 +40,8 @@ tbody tr { border-bottom: 1px solid var(--line); }
 tbody tr:hover { background: var(--head); }
 .number { text-align: right; }
 .none { color: var(--dim); }
-.md5 { font-family: ui-monospace, monospace; font-size: .8125rem; }
-.pages { list-style: none; padding: 0; margin: 1rem 0 0; display: flex; flex-wrap: wrap; gap: 1.25rem; }
+td.md5 { font-family: ui-monospace, monospace; font-size: .8125rem; }
+.pages { list-style: none; padding: 0; margin: 0 0 1rem; display: flex; flex-wrap: wrap; gap: 1.25rem; }
 """
 
 
@@ -85,8 +85,8 @@ def page(place: Place, listing: bytes, number: int = 1) -> str:
         _TITLES[level].format(*map(_shown, place.names[-1:])),
         _breadcrumb(place),
         f'<p class="facts">{_facts(level, rows)} · <a href="{text_version}">text version</a></p>',
-        f'<div class="tables">{tables}</div>' if tables else f"<p>{_EMPTY[level]}</p>",
         _page_links(number, last),
+        f'<div class="tables">{tables}</div>' if tables else f"<p>{_EMPTY[level]}</p>",
     )
 
 
