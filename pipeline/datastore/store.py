@@ -78,12 +78,12 @@ class Store:
 
         Raises PermissionError for a link that leads out of the tree or to nothing.
         """
-        folder = self._folder(product, fileset)
-        if folder is None or not _is_public(name) or not os.path.lexists(folder / name):
+        named = self.folder.joinpath(product, fileset, name)
+        if not all(map(_is_public, (product, fileset, name))) or not os.path.lexists(named):
             return None
-        path = Path(os.path.realpath(folder / name))
+        path = Path(os.path.realpath(named))
         if not path.is_relative_to(self.folder) or not path.exists():
-            raise PermissionError(f"{folder / name} leads to {path}")
+            raise PermissionError(f"{named} leads to {path}")
         return path if path.is_file() else None
 
     def _folder(self, *names: str) -> Path | None:
