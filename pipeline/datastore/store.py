@@ -11,6 +11,7 @@ Layout rules, as the original prints them (protocol notes, "Listings"):
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain, repeat, zip_longest
@@ -44,11 +45,9 @@ class Store:
 
     def root_listing(self) -> bytes:
         """The products that are not hidden."""
-        published = _content(self.folder / "index.txt")
-        listing = self._made_up_root(b"") if published is None else published
         tables = [
-            [cells for cells in table if cells[0].decode("latin-1") not in self.hidden]
-            for table in tables_of(listing)
+            [cells for cells in table if os.fsdecode(cells[0]) not in self.hidden]
+            for table in tables_of(self._root())
         ]
         return _laid_out(tables, _ROOT_WIDTHS)
 
@@ -92,6 +91,10 @@ class Store:
         path = Path(os.path.realpath(self.folder.joinpath(*names)))
         return path if path.is_dir() and path.is_relative_to(self.folder) else None
 
+    def _root(self) -> bytes:
+        published = _content(self.folder / "index.txt")
+        return self._made_up_root(b"") if published is None else published
+
     def _filesets(self, product: str) -> bytes | None:
         folder = self._folder(product)
         if folder is None:
@@ -102,13 +105,13 @@ class Store:
     def _made_up_root(self, upstream: bytes) -> bytes:
         """A root listing of the products that are there, with what ``upstream`` knows of them."""
         known = {cells[0]: cells for table in tables_of(upstream) for cells in table[1:]}
-        here = [name.encode() for name in _public_folders(self.folder)]
+        here = [os.fsencode(name) for name in _public_folders(self.folder)]
         order = [name for name in known if name in here] + [name for name in here if name not in known]
         rows = [self._made_up_root_row(name, known.get(name)) for name in order]
         return _joined([_ROOT_COLUMNS, *rows])
 
     def _made_up_root_row(self, product: bytes, upstream: Cells | None) -> Cells:
-        newest = _newest(self._filesets(product.decode()))
+        newest = _newest(self._filesets(os.fsdecode(product)))
         kind, description = upstream[3:5] if upstream else (newest[2], product)
         return (product, newest[0], newest[1], kind, description)
 
@@ -116,48 +119,40 @@ class Store:
 class MirrorStore(Store):
     """The tree of a mirror as a Data Store of its own: only filesets that are held whole are listed.
 
-    They are listed in the order in which they arrived here, which is not the order of the server that the
-    mirror was made from: a fileset that comes late, after a failure, would otherwise stand before one that
-    a reader has already seen, and no ``?FILESET`` query of his would ever name it.
+    The root lists the products that are here, as ``state/root.txt``, a copy of the root listing of the
+    mirror's own source, describes them.
+
+    Filesets are listed in the order in which they arrived here, which is not the order of that source: one
+    that comes late, after a failure, would otherwise stand before one that a reader has already seen, and
+    no ``?FILESET`` query of his would ever name it.
     """
 
     def __init__(self, root: Path, hidden: Iterable[str] = ()) -> None:
         super().__init__(root / "store", hidden)
         self._state = root / "state"
-        self._held: dict[Path, tuple[int, bool]] = {}
+        self._whole: dict[tuple[Path, bytes], tuple[int, bool]] = {}
 
-    def root_listing(self) -> bytes:
-        """The products that are held and not hidden, described as the mirror's own source does."""
-        upstream = _content(self._state / "root.txt") or b""
-        rows = [
-            cells
-            for cells in next(tables_of(self._made_up_root(upstream)))
-            if cells[0].decode("latin-1") not in self.hidden
-        ]
-        return _laid_out([rows], _ROOT_WIDTHS)
+    def _root(self) -> bytes:
+        return self._made_up_root(_content(self._state / "root.txt") or b"")
 
     def _filesets(self, product: str) -> bytes | None:
         folder = self._folder(product)
         if folder is None:
             return None
+        arrivals = _arrivals(folder)
         rows = _rows_with_header(_content(self._state / product / "listing.txt") or _PRODUCT_HEADER)
-        arrivals = [
-            (self._arrival(folder, cells[0].decode("latin-1")), header, cells) for header, cells in rows
-        ]
-        held = sorted((arrival for arrival in arrivals if arrival[0] is not None), key=lambda held: held[0])
-        return _with_headers((header, cells) for _, header, cells in held)
+        held = [row for row in rows if self._holds(folder, row[1][0], arrivals)]
+        return _with_headers(sorted(held, key=lambda row: arrivals[row[1][0]]))
 
-    def _arrival(self, product: Path, fileset: str) -> int | None:
-        """When the fileset was put into the store, in ns; None unless all its files are here."""
-        folder = product / fileset
-        try:
-            arrived = folder.stat().st_ctime_ns
-        except OSError:
-            self._held.pop(folder, None)
-            return None
-        if self._held.get(folder, (None,))[0] != arrived:
-            self._held[folder] = (arrived, _is_whole(folder))
-        return arrived if self._held[folder][1] else None
+    def _holds(self, product: Path, fileset: bytes, arrivals: dict[bytes, int]) -> bool:
+        """Whether all files of the fileset are here; looked at once for each time that its folder changes."""
+        arrived = arrivals.get(fileset)
+        if arrived is None:
+            return False
+        known = self._whole.get((product, fileset))
+        if known is None or known[0] != arrived:
+            known = self._whole[product, fileset] = (arrived, _is_whole(product / os.fsdecode(fileset)))
+        return known[1]
 
 
 def tables_of(listing: bytes) -> Iterator[list[Cells]]:
@@ -194,7 +189,17 @@ def _is_public(name: str) -> bool:
 
 
 def _public_folders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if _is_public(entry.name) and entry.is_dir())
+    entries = os.scandir(folder) if folder.is_dir() else []
+    return sorted(entry.name for entry in entries if _is_public(entry.name) and entry.is_dir())
+
+
+def _arrivals(product: Path) -> dict[bytes, int]:
+    """When each fileset was put into the folder of its product, in ns: its rename changes the ctime."""
+    arrivals = {}
+    for entry in os.scandir(product):
+        with suppress(FileNotFoundError):
+            arrivals[os.fsencode(entry.name)] = entry.stat().st_ctime_ns
+    return arrivals
 
 
 def _is_whole(folder: Path) -> bool:
@@ -215,7 +220,11 @@ def _made_up_product(folder: Path) -> bytes:
         except OSError:
             continue
     rows = [
-        (name.encode(), f"{datetime.fromtimestamp(time / 1e9, UTC):%Y-%m-%dT%H:%M:%SZ}".encode(), b"notset")
+        (
+            os.fsencode(name),
+            f"{datetime.fromtimestamp(time / 1e9, UTC):%Y-%m-%dT%H:%M:%SZ}".encode(),
+            b"notset",
+        )
         for name, time in sorted(times.items(), key=lambda item: item[1])
     ]
     return _PRODUCT_HEADER + _joined(rows)

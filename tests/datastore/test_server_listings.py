@@ -176,10 +176,9 @@ def test_without_listing_files_the_folders_are_listed(tmp_path):
 
 
 def fileset(name: str, content: bytes) -> dict[str, bytes]:
-    return {
-        f"{name}/a.fits": content,
-        f"{name}/index.txt": b"# fileID|bytes|md5sum|type|\na.fits|%d||x|\n" % len(content),
-    }
+    rows = b"".join(b"%s.fits|%d||x|\n" % (file, len(content)) for file in (b"a", b"b"))
+    listing = b"# fileID|bytes|md5sum|type|\n" + rows
+    return {f"{name}/a.fits": content, f"{name}/b.fits": content, f"{name}/index.txt": listing}
 
 
 @pytest.fixture
@@ -206,6 +205,12 @@ def test_a_mirror_lists_what_it_holds_whole(mirror):
             == b"one        |2009-08-11T00:00:00Z|IPP-DIST|chip |"
         )
         assert ask(server, "/p/one/a.fits").status == 200
+
+
+def test_a_mirror_that_has_nothing_yet_lists_nothing(tmp_path):
+    with serve(create_app(mirror=tmp_path)) as server:
+        assert names_listed(server, "/index.txt") == []
+        assert ask(server, "/p/index.txt").status == 404
 
 
 def test_what_arrives_late_in_a_mirror_is_newer_than_what_its_readers_have_seen(mirror):
