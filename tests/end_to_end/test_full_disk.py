@@ -136,7 +136,7 @@ def test_what_must_stay_free_stays_free(disk, release, server, follower):
     follower.mirror["min_free"] = "6 MB"
     for number in range(5):
         release.add(PRODUCT, f"large{number}", [File("large.fits", content(4 * MB + number))])
-    result = follower.update()
+    result = follower.update("--workers", "1")
     assert result.code == 30, result.output
     is_clear(result.output, "are missing", "mirror.min_free", "Make room")
     assert disk.free >= 6 * MB
