@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from hashlib import md5
 from pathlib import Path
 
+WRITING_SUFFIX = ".writing"
+
 
 def flush_file(path: Path) -> None:
     """Wait until the bytes of the file are on the disk."""
@@ -37,7 +39,7 @@ def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -
     ``modified_ns`` is the modification time that the file gets (nanoseconds since 1970), if not now.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{md5(path.name.encode()).hexdigest()}.writing")
+    temporary = path.with_name(f".{md5(path.name.encode()).hexdigest()}{WRITING_SUFFIX}")
     with open(temporary, "wb") as file:
         file.write(content)
         file.flush()

@@ -77,14 +77,17 @@ _WHAT_TO_DO = {
 }
 
 
+def machine_fault(doing: str, error: OSError) -> MachineFault:
+    """The error as a MachineFault that says what was being done and what would help."""
+    advice = _WHAT_TO_DO.get(error.errno or 0, "See what is wrong with this machine")
+    place = f" at {error.filename}" if error.filename else ""
+    return MachineFault(f"{doing}: {error.strerror or error}{place}. {advice}; the next run tries again.")
+
+
 @contextmanager
 def machine_faults(doing: str) -> Iterator[None]:
     """Turn an OSError inside into a MachineFault that says what was being done and what would help."""
     try:
         yield
     except OSError as error:
-        advice = _WHAT_TO_DO.get(error.errno or 0, "See what is wrong with this machine")
-        place = f" at {error.filename}" if error.filename else ""
-        raise MachineFault(
-            f"{doing}: {error.strerror or error}{place}. {advice}; the next run tries again."
-        ) from error
+        raise machine_fault(doing, error) from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import luigi
 
-from pipeline.errors import EXIT_SETTINGS_OR_BUG, HostileName, MirrorError
+from pipeline.errors import EXIT_SETTINGS_OR_BUG, HostileName, MirrorError, machine_fault
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.marker_file import read_marker
 from pipeline.mirror.markers import Fileset, fresh_marker
@@ -75,17 +75,28 @@ class MirrorTask(luigi.Task):
 
     def on_failure(self, exception: BaseException) -> str:
         """What the scheduler's page shows."""
-        code = exception.exit_code if isinstance(exception, MirrorError) else EXIT_SETTINGS_OR_BUG
-        return self.told(exception, code, self.task_family)
+        error = as_mirror_error(exception)
+        return self.told(error, self.task_family, error.exit_code)
 
-    def told(self, exception: BaseException, code: int, what: str) -> str:
-        """Log the failure and let the run end with ``code``; a bug is shown with its traceback."""
-        if isinstance(exception, MirrorError):
-            current_run().note(code)
-            level = logging.DEBUG if isinstance(exception, Stopped) else logging.WARNING
-            log.log(level, "%s failed: %s", what, exception)
-            return str(exception)
-        current_run().note(EXIT_SETTINGS_OR_BUG)
-        trace = "".join(traceback.format_exception(exception))
-        log.error("%s failed by a bug in this program; please report it:\n%s", what, trace)
-        return trace
+    def told(self, error: MirrorError, what: str, code: int) -> str:
+        """Log the failure and let the run end with ``code``."""
+        current_run().note(code)
+        level = logging.DEBUG if isinstance(error, Stopped) else logging.WARNING
+        log.log(level, "%s failed: %s", what, error)
+        return str(error)
+
+
+class Bug(MirrorError):
+    """Something that this program did not expect, with its traceback."""
+
+    exit_code = EXIT_SETTINGS_OR_BUG
+
+
+def as_mirror_error(exception: BaseException) -> MirrorError:
+    """The exception of a task as one of ours: the machine's fault, or a bug."""
+    if isinstance(exception, MirrorError):
+        return exception
+    if isinstance(exception, OSError):
+        return machine_fault("on this machine", exception)
+    trace = "".join(traceback.format_exception(exception))
+    return Bug(f"a bug in this program, please report it:\n{trace}")

@@ -19,6 +19,8 @@ def log_to(path: Path) -> Iterator[None]:
     with machine_faults(f"opening the log {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=KEPT_FILES, encoding="utf-8")
+    # What cannot be logged, on a full disk say, is no reason to fill the console with tracebacks.
+    logging.raiseExceptions = False
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     console = logging.StreamHandler(sys.stdout)
     console.setFormatter(logging.Formatter("%(message)s"))

@@ -13,11 +13,20 @@ from typing import TypeVar
 
 import luigi
 
-from pipeline.errors import EXIT_NOT_SCHEDULED, EXIT_STOPPED, MirrorError, SettingsError
+from pipeline.errors import (
+    EXIT_FILESET_FAILED,
+    EXIT_NOT_SCHEDULED,
+    EXIT_STOPPED,
+    MirrorError,
+    SettingsError,
+    machine_fault,
+    machine_faults,
+)
 from pipeline.mirror.layout import Step
 from pipeline.mirror.lock import update_lock
 from pipeline.mirror.site import Site, open_site
 from pipeline.mirror.status import as_size, write_status
+from pipeline.mirror.update import remove_half_written
 from tasks.log import log_to
 from tasks.progress import progress_on_terminal
 
@@ -54,7 +63,9 @@ class Run:
         self._open = ExitStack()
         try:
             self.site: Site = self._open.enter_context(open_site(Path(mirror().config), self.stopping.wait))
-            self._open.enter_context(update_lock(self.site.layout))
+            with machine_faults(f"taking the lock of the mirror at {self.site.layout.root}"):
+                self._open.enter_context(update_lock(self.site.layout))
+                remove_half_written(self.site.layout)
             self._open.enter_context(progress_on_terminal(self.site.tally))
             self._open.enter_context(log_to(self.site.layout.log_file))
         except BaseException:
@@ -114,8 +125,13 @@ class Run:
     def finish(self) -> int:
         """Write the status files and the summary line; the exit code."""
         products = sorted({*self.site.layout.state_products(), *(self._products or [])})
-        rows = write_status(self.site.layout, self.site.settings, products)
-        tally, skipped = self.site.tally, sum(row["skipped"] for row in rows)
+        try:
+            write_status(self.site.layout, self.site.settings, products)
+        except OSError as error:
+            self.note(EXIT_FILESET_FAILED)
+            log.warning("%s", machine_fault("writing the status files", error))
+        skipped = sum(len(self.site.layout.marked(Step.SKIPPED, product)) for product in products)
+        tally = self.site.tally
         verified = f", {tally.verified} verified" if tally.verified else ""
         log.info(
             "filesets: %d new, %d done, %d failed, %d skipped%s; %s fetched in %.1f s",

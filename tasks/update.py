@@ -15,9 +15,9 @@ import luigi
 from luigi.rpc import RPCError
 
 from pipeline.datastore.listing import FilesetRow
-from pipeline.errors import EXIT_FILESET_FAILED, BundleUnusable, MirrorError, SettingsError
+from pipeline.errors import EXIT_FILESET_FAILED, MirrorError, SettingsError, machine_fault
 from pipeline.mirror.discover import discover_product, known_rows
-from pipeline.mirror.download import Download
+from pipeline.mirror.download import Download, is_stored
 from pipeline.mirror.extract import Extraction
 from pipeline.mirror.failures import (
     clear_failure,
@@ -29,8 +29,8 @@ from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.markers import Fileset, fresh_marker
 from pipeline.mirror.pending import pending_rows
 from pipeline.mirror.removal import delete_withdrawn
-from pipeline.mirror.update import finish_product
-from tasks.base import MirrorTask, ProductNames, RunMarker, StepMarker
+from pipeline.mirror.update import finish_product, tidy_incoming
+from tasks.base import MirrorTask, ProductNames, RunMarker, StepMarker, as_mirror_error
 from tasks.run import STARTED, current_run
 
 log = logging.getLogger("ipp-mirror")
@@ -69,6 +69,7 @@ class UpdateProduct(MirrorTask):
         settings = self.site.settings.product(self.product)
         pending = pending_rows(self.layout, settings, rows, current_run().last_step)
         forget_failures_except(self.layout, self.product, {row.name for row in pending})
+        tidy_incoming(self.layout, self.product, {row.name for row in pending})
         later = waiting(self.layout, self.product)
         due = [row for row in pending if row.name not in later]
         self.site.tally.count(pending=len(due))
@@ -164,10 +165,14 @@ class StepTask(FilesetTask):
 
     def on_failure(self, exception: BaseException) -> str:
         """Record what went wrong for the next run and for the status files."""
-        known = exception if isinstance(exception, MirrorError) else BundleUnusable(repr(exception))
-        record_failure(self.layout, self.identity, known, self.site.settings.mirror.retry_every_run)
+        error = as_mirror_error(exception)
+        every_run = self.site.settings.mirror.retry_every_run
+        try:
+            record_failure(self.layout, self.identity, error, every_run)
+        except OSError as trouble:
+            log.warning("%s", machine_fault(f"recording the failure of {self.identity}", trouble))
         self.site.tally.count(failed=1)
-        return self.told(exception, EXIT_FILESET_FAILED, f"{self.product}/{self.fileset}")
+        return self.told(error, str(self.identity), max(EXIT_FILESET_FAILED, error.exit_code))
 
 
 class DownloadFileset(StepTask):
@@ -179,6 +184,13 @@ class DownloadFileset(StepTask):
     def resources(self) -> dict[str, int]:
         """Its share of the connections: a few filesets are in hand at once, on all workers together."""
         return {"connections": current_run().connections_per_fileset}
+
+    def complete(self) -> bool:
+        """Whether the marker says so, and what is still to be unpacked is there."""
+        if not super().complete():
+            return False
+        extracted = fresh_marker(self.layout, Step.EXTRACTED, self.identity) is not None
+        return extracted or is_stored(self.layout, self.identity)
 
     def do(self) -> None:
         """Fetch, verify, publish, mark."""

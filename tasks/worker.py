@@ -26,6 +26,8 @@ from tasks.run import begin_run, or_exit
 WINDOW = 100
 # How often a scheduler without work is reminded of what is open.
 REMIND_SECONDS = 2.0
+# Signals so close to each other are one request: a shell and `timeout` signal a process and its group.
+ONE_REQUEST_SECONDS = 0.5
 
 
 class TaskThread(TaskProcess):
@@ -134,11 +136,14 @@ class MirrorWorker(Worker):
         self._begun: dict[str, luigi.Task] = {}
         self._root: luigi.Task | None = None
         self._remind_at = 0.0
+        self._asked_at: float | None = None
 
     def __enter__(self) -> "MirrorWorker":
         self._run = or_exit(begin_run)
         self._run.hand_on = self._settle
         super().__enter__()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle_interrupt)
         return self
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> bool:
@@ -158,8 +163,6 @@ class MirrorWorker(Worker):
 
     def run(self) -> bool:
         """Work until all is done, then leave with the exit code that is true of the mirror."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.handle_interrupt)
         try:
             super().run()
         except RPCError as error:
@@ -173,8 +176,11 @@ class MirrorWorker(Worker):
 
     def handle_interrupt(self, signum: int, _: Any) -> None:
         """Stop after the filesets in hand; at once when asked a second time."""
-        if self._run.stopping.is_set() and signum != signal.SIGUSR1:
-            os._exit(EXIT_STOPPED)
+        if self._asked_at is not None:
+            if signum != signal.SIGUSR1 and time.monotonic() - self._asked_at > ONE_REQUEST_SECONDS:
+                os._exit(EXIT_STOPPED)
+            return
+        self._asked_at = time.monotonic()
         self._run.stop()
         self._start_phasing_out()
         self._let_waiting_go()

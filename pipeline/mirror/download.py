@@ -1,5 +1,6 @@
 """Downloading a fileset: every file fetched, verified, made durable, and published in one rename."""
 
+import contextlib
 import os
 import shutil
 import time
@@ -12,8 +13,8 @@ from pipeline.datastore.listing import FileRow
 from pipeline.datastore.transfer import Transfer, file_md5
 from pipeline.durable import flush_file, flush_folder, publish_folder
 from pipeline.errors import FilesFailed, HostileName, MirrorError, machine_faults
-from pipeline.mirror.layout import Step, short_digest
-from pipeline.mirror.markers import Fileset, mark_done, utc_now
+from pipeline.mirror.layout import Layout, Step, short_digest
+from pipeline.mirror.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.mirror.site import Site
 from pipeline.mirror.status import as_size
 from pipeline.names import checked_segment
@@ -43,6 +44,8 @@ class Download:
         ``incoming/`` for the next run), or another MirrorError for the fileset as a whole.
         """
         checked_segment(self.fileset.name, f"fileset of product {self.fileset.product}")
+        with machine_faults(f"making room for fileset {self.fileset}"):
+            _check_marker_name(self.site.layout, self.fileset)
         index, rows = self.site.store.files(self.fileset.product, self.fileset.name)
         for row in rows:
             _check_name(row, self.fileset)
@@ -191,6 +194,22 @@ def _reasons(running: dict[Future[None], FileRow], progress: _Progress) -> dict[
 def _holds(path: Path, row: FileRow) -> bool:
     """Whether the file is the listed one: its size, and its md5 where one is listed."""
     return path.stat().st_size == row.bytes and (row.md5 is None or file_md5(path) == row.md5)
+
+
+def is_stored(layout: Layout, fileset: Fileset) -> bool:
+    """Whether all that the fileset's marker names is in ``store/``, by a look at the folder."""
+    marker = fresh_marker(layout, Step.DOWNLOADED, fileset) or {"files": []}
+    try:
+        here = {path.name for path in layout.store(fileset.product, fileset.name).iterdir()}
+    except FileNotFoundError:
+        return False
+    return INDEX in here and here.issuperset(file["name"] for file in marker["files"])
+
+
+def _check_marker_name(layout: Layout, fileset: Fileset) -> None:
+    """Raise OSError at once, rather than after the transfer, where no marker can have that name."""
+    with contextlib.suppress(FileNotFoundError):
+        os.lstat(layout.marker(Step.DOWNLOADED, fileset.product, fileset.name))
 
 
 def _check_name(row: FileRow, fileset: Fileset) -> None:

@@ -1,6 +1,7 @@
 """Extracting a fileset: its bundles unpacked where dirinfo says, its descriptions with local paths."""
 
 import json
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from pipeline.bundle.unpack import (
 from pipeline.datastore.listing import FileRow, read_files
 from pipeline.durable import remove_files, write_whole
 from pipeline.errors import BundleUnusable, machine_faults
-from pipeline.mirror.layout import Step, short_digest
+from pipeline.mirror.layout import Layout, Step, short_digest
 from pipeline.mirror.marker_file import read_marker
 from pipeline.mirror.markers import Fileset, mark_done, utc_now
 from pipeline.mirror.ownership import Verdict, owners_of
@@ -48,7 +49,7 @@ class Extraction:
         """
         with machine_faults(f"unpacking fileset {self.fileset}"):
             bundles = [row for row in self._rows if row.type == BUNDLE_TYPE and row.component]
-            journal = _Journal(self.site.layout.incoming(self.fileset.product, self.fileset.name), self._tag)
+            journal = journal_of(self.site.layout, self.fileset)
             unpacked = self._unpack(bundles, journal) if bundles else []
             with self.site.ownership.claimed(self.fileset, unpacked, self._own_before()) as verdict:
                 put_in_place(verdict.placed)
@@ -68,11 +69,7 @@ class Extraction:
         index = self._store / INDEX
         return read_files(index.read_bytes(), str(index))
 
-    @property
-    def _tag(self) -> str:
-        return short_digest(str(self.fileset))
-
-    def _unpack(self, bundles: list[FileRow], journal: "_Journal") -> list[UnpackedFile]:
+    def _unpack(self, bundles: list[FileRow], journal: "Journal") -> list[UnpackedFile]:
         """Everything that the bundles hold, in temporary files beside where it belongs."""
         dirinfo = self._described()
         data, ratio = self.site.layout.data, self.site.settings.mirror.unpack_ratio
@@ -81,7 +78,7 @@ class Extraction:
         running = [
             self.site.unpackers.submit(
                 Unpacking(
-                    self._store / row.name, folders[row.name], data, self._tag, UnpackLimits(ratio=ratio)
+                    self._store / row.name, folders[row.name], data, journal.tag, UnpackLimits(ratio=ratio)
                 ).run
             )
             for row in bundles
@@ -157,8 +154,8 @@ class Extraction:
 
 
 @dataclass(frozen=True)
-class _Journal:
-    """Remembers where temporary files may lie, so that a killed unpacking leaves none for long."""
+class Journal:
+    """Remembers where temporary files of one fileset may lie, so that a kill leaves none for long."""
 
     folder: Path
     tag: str
@@ -169,19 +166,26 @@ class _Journal:
 
     def begin(self, folders: set[Path]) -> None:
         """Clean up after an unpacking that was killed, and note the folders of this one."""
+        self.clean_up()
+        write_whole(self._file, json.dumps(sorted(str(folder) for folder in folders)).encode())
+
+    def clean_up(self) -> None:
+        """Remove what a killed unpacking left."""
         try:
             left = json.loads(self._file.read_bytes())
         except (OSError, ValueError):
-            left = []
+            return
         for folder in left:
             remove_temporaries(Path(folder), self.tag)
-        write_whole(self._file, json.dumps(sorted(str(folder) for folder in folders)).encode())
 
     def end(self) -> None:
-        """Forget the folders: nothing temporary is left in them."""
-        self._file.unlink(missing_ok=True)
-        if self.folder.is_dir():
-            self.folder.rmdir()
+        """Forget the folders: nothing temporary is left in them, nor anything to be fetched on with."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def journal_of(layout: Layout, fileset: Fileset) -> Journal:
+    """The journal of the fileset's unpacking."""
+    return Journal(layout.incoming(fileset.product, fileset.name), short_digest(str(fileset)))
 
 
 def _each_path_once(unpacked: list[UnpackedFile]) -> list[UnpackedFile]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.durable import remove_files
-from pipeline.errors import FilesFailed, HostileName, MachineFault, MirrorError, ServerUnavailable
+from pipeline.errors import FilesFailed, MachineFault, MirrorError, ServerUnavailable
 from pipeline.mirror.layout import Layout, Step, short_digest
-from pipeline.mirror.marker_file import read_marker, write_marker
+from pipeline.mirror.marker_file import SUFFIX, read_marker, write_marker
 from pipeline.mirror.markers import Fileset, utc_now
+from pipeline.names import MAX_SEGMENT_BYTES, is_usable
 
 FIRST_PAUSE = timedelta(hours=1)
 LONGEST_PAUSE = timedelta(days=7)
@@ -88,8 +89,8 @@ def _next_try(too_many: int) -> str | None:
 
 
 def _path(layout: Layout, fileset: Fileset) -> Path:
-    """A name that may not become a path is recorded under its digest."""
-    try:
-        return layout.marker(Step.FAILED, fileset.product, fileset.name)
-    except HostileName:
-        return layout.marker(Step.FAILED, fileset.product, f"unusable-name-{short_digest(fileset.name)}")
+    """A fileset whose name may not become a path, or is too long for one, is recorded under its digest."""
+    name = fileset.name
+    if not is_usable(name) or len(name) + len(SUFFIX) > MAX_SEGMENT_BYTES:
+        name = f"unusable-name-{short_digest(name)}"
+    return layout.marker(Step.FAILED, fileset.product, name)

@@ -9,6 +9,7 @@ the local kernel says. Ages are measured by the file system's own clock, so host
 the time. A host that was rebooted, or a process that was killed, stops touching it and is taken over.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -51,9 +52,11 @@ def _take(file: IO[str], layout: Layout) -> None:
     holder = _holder(file)
     if holder.get("host") not in {None, socket.gethostname()} and _age(file, layout) < DEAD_AFTER_SECONDS:
         raise AlreadyRunning(_refusal(layout, holder))
-    file.truncate(0)
-    json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}, file)
-    file.flush()
+    # Only for people: a full disk is no reason not to hold the lock.
+    with contextlib.suppress(OSError):
+        file.truncate(0)
+        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}, file)
+        file.flush()
 
 
 def _age(file: IO[str], layout: Layout) -> float:

@@ -29,13 +29,12 @@ PRODUCT_COLUMNS = (
 FAILURE_COLUMNS = ("product", "fileset", "file", "reason", "attempts", "first_failed", "last_failed")
 
 
-def write_status(layout: Layout, settings: Settings, products: list[str]) -> list[dict[str, Any]]:
-    """Rewrite both status files for these products; the rows of the first."""
+def write_status(layout: Layout, settings: Settings, products: list[str]) -> None:
+    """Rewrite both status files for these products."""
     rows = [product_status(layout, settings, product) for product in products]
     write_whole(layout.product_status, _csv(PRODUCT_COLUMNS, rows))
     failed = [row for product in products for row in failure_rows(layout, product)]
     write_whole(layout.download_failures, _csv(FAILURE_COLUMNS, failed))
-    return rows
 
 
 def product_status(layout: Layout, settings: Settings, product: str) -> dict[str, Any]:

@@ -1,11 +1,14 @@
-"""The end of an update of a product: what is remembered of it."""
+"""Before and after the filesets of an update: what is tidied up, and what is remembered."""
 
+import contextlib
 import json
+import shutil
 
-from pipeline.durable import write_whole
+from pipeline.durable import WRITING_SUFFIX, remove_files, write_whole
+from pipeline.mirror.extract import journal_of
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.marker_file import read_marker, write_marker
-from pipeline.mirror.markers import utc_now
+from pipeline.mirror.markers import Fileset, utc_now
 from pipeline.mirror.site import Site
 
 
@@ -16,6 +19,27 @@ def finish_product(site: Site, product: str, started: str, *, done: int, failed:
     held = before["bytes"] if before and not (done or failed) else _stored_bytes(layout, product)
     content = {"product": product, "run": started, "finished": utc_now(), "failed": failed, "bytes": held}
     write_marker(layout.updated(product), content)
+
+
+def tidy_incoming(layout: Layout, product: str, pending: set[str]) -> None:
+    """Remove what is left of transfers and unpackings that nobody will go on with."""
+    incoming = layout.root / "incoming" / product
+    if not incoming.is_dir():
+        return
+    for folder in incoming.iterdir():
+        if folder.name not in pending:
+            journal_of(layout, Fileset(product, folder.name, "")).clean_up()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_half_written(layout: Layout) -> None:
+    """Remove the temporary files of markers and listings that a kill left in ``state/`` and ``status/``."""
+    folders = [layout.root / "status", layout.root / "state"]
+    for product in layout.state_products():
+        folders += [layout.state(product), *(layout.state(product) / step for step in Step)]
+    for folder in folders:
+        if folder.is_dir():
+            remove_files(path for path in folder.iterdir() if path.name.endswith(WRITING_SUFFIX))
 
 
 def _stored_bytes(layout: Layout, product: str) -> int:
@@ -34,5 +58,7 @@ def _stored_bytes(layout: Layout, product: str) -> int:
         else:
             files = (read_marker(path) or {}).get("files", [])
             sizes[name] = (written, sum(file["bytes"] for file in files))
-    write_whole(cache, json.dumps(sizes).encode())
+    # Only a cache: a disk too full for it is no reason to fail.
+    with contextlib.suppress(OSError):
+        write_whole(cache, json.dumps(sizes).encode())
     return sum(size for _, size in sizes.values())
