@@ -98,5 +98,9 @@ def as_mirror_error(exception: BaseException) -> MirrorError:
         return exception
     if isinstance(exception, OSError):
         return machine_fault("on this machine", exception)
+    if str(exception).startswith("Unfulfilled depend"):
+        return MirrorError(
+            f"the step before it is not done now ({exception}). The next run tries again."
+        )
     trace = "".join(traceback.format_exception(exception))
     return Bug(f"a bug in this program, please report it:\n{trace}")

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -34,7 +34,8 @@ def log_to(path: Path) -> Iterator[None]:
         yield
     finally:
         log.handlers.clear()
-        file.close()
+        with suppress(OSError):
+            file.close()
 
 
 def _quieten_luigi(file: logging.Handler) -> None:

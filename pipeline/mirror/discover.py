@@ -12,7 +12,7 @@ from pipeline.datastore.listing import FilesetRow, read_filesets, write_filesets
 from pipeline.durable import remove_files, write_whole
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.marker_file import write_marker
+from pipeline.mirror.marker_file import SUFFIX, write_marker
 from pipeline.mirror.markers import Fileset, fresh_marker, utc_now
 from pipeline.names import is_usable
 
@@ -123,7 +123,7 @@ def _set_aside_stale_markers(layout: Layout, product: str, new: list[FilesetRow]
 
 def _mark_withdrawn(layout: Layout, product: str, withdrawn: set[str]) -> None:
     marked = layout.marked(Step.WITHDRAWN, product)
-    withdrawn = {name for name in withdrawn if is_usable(name)}
+    withdrawn = {name for name in withdrawn if is_usable(name + SUFFIX)}
     for name in sorted(withdrawn - marked):
         write_marker(
             layout.marker(Step.WITHDRAWN, product, name),

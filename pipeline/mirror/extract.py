@@ -180,6 +180,7 @@ class Journal:
 
     def end(self) -> None:
         """Forget the folders: nothing temporary is left in them, nor anything to be fetched on with."""
+        self._file.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -13,7 +13,7 @@ from pipeline.errors import FilesFailed, MachineFault, MirrorError, ServerUnavai
 from pipeline.mirror.layout import Layout, Step, short_digest
 from pipeline.mirror.marker_file import SUFFIX, read_marker, write_marker
 from pipeline.mirror.markers import Fileset, utc_now
-from pipeline.names import MAX_SEGMENT_BYTES, is_usable
+from pipeline.names import is_usable
 
 FIRST_PAUSE = timedelta(hours=1)
 LONGEST_PAUSE = timedelta(days=7)
@@ -91,6 +91,6 @@ def _next_try(too_many: int) -> str | None:
 def _path(layout: Layout, fileset: Fileset) -> Path:
     """A fileset whose name may not become a path, or is too long for one, is recorded under its digest."""
     name = fileset.name
-    if not is_usable(name) or len(name) + len(SUFFIX) > MAX_SEGMENT_BYTES:
+    if not is_usable(name + SUFFIX):
         name = f"unusable-name-{short_digest(name)}"
     return layout.marker(Step.FAILED, fileset.product, name)

@@ -41,7 +41,8 @@ def update_lock(layout: Layout) -> Iterator[None]:
         finally:
             released.set()
             heart.join()
-            file.truncate(0)
+            with contextlib.suppress(OSError):
+                os.ftruncate(file.fileno(), 0)
 
 
 def _take(file: IO[str], layout: Layout) -> None:
@@ -54,9 +55,9 @@ def _take(file: IO[str], layout: Layout) -> None:
         raise AlreadyRunning(_refusal(layout, holder))
     # Only for people: a full disk is no reason not to hold the lock.
     with contextlib.suppress(OSError):
-        file.truncate(0)
-        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}, file)
-        file.flush()
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), json.dumps(holder).encode())
 
 
 def _age(file: IO[str], layout: Layout) -> float:
