@@ -68,7 +68,7 @@ class SettingsError(MirrorError):
 
 _WHAT_TO_DO = {
     errno.ENOSPC: "The disk is full: make room",
-    errno.EDQUOT: "The quota is used up: make room or have it raised",
+    errno.EDQUOT: "The quota is used up: have it raised or make room",
     errno.EACCES: "Give the user that runs the mirror the right to write there",
     errno.EPERM: "Give the user that runs the mirror the right to do that",
     errno.EROFS: "The file system is read-only: mount it for writing",
@@ -77,17 +77,22 @@ _WHAT_TO_DO = {
 }
 
 
-def machine_fault(doing: str, error: OSError) -> MachineFault:
-    """The error as a MachineFault that says what was being done and what would help."""
+def machine_fault(doing: str, error: OSError, needed: int | None = None) -> MachineFault:
+    """The error as a MachineFault that says what was being done and what would help.
+
+    ``needed`` are the bytes that were to be written.
+    """
     advice = _WHAT_TO_DO.get(error.errno or 0, "See what is wrong with this machine")
+    if needed is not None and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        advice += f" for {needed / 1e6:.1f} MB"
     place = f" at {error.filename}" if error.filename else ""
     return MachineFault(f"{doing}: {error.strerror or error}{place}. {advice}; the next run tries again.")
 
 
 @contextmanager
-def machine_faults(doing: str) -> Iterator[None]:
-    """Turn an OSError inside into a MachineFault that says what was being done and what would help."""
+def machine_faults(doing: str, needed: int | None = None) -> Iterator[None]:
+    """Turn an OSError inside into a MachineFault, as ``machine_fault`` words it."""
     try:
         yield
     except OSError as error:
-        raise machine_fault(doing, error) from error
+        raise machine_fault(doing, error, needed) from error

@@ -5,6 +5,7 @@ import traceback
 from pathlib import Path
 
 import luigi
+from luigi.worker import TaskException
 
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, HostileName, MirrorError, machine_fault
 from pipeline.mirror.layout import Layout, Step
@@ -98,9 +99,7 @@ def as_mirror_error(exception: BaseException) -> MirrorError:
         return exception
     if isinstance(exception, OSError):
         return machine_fault("on this machine", exception)
-    if str(exception).startswith("Unfulfilled depend"):
-        return MirrorError(
-            f"the step before it is not done now ({exception}). The next run tries again."
-        )
+    if isinstance(exception, TaskException) or str(exception).startswith("Unfulfilled depend"):
+        return MirrorError(f"a marker is not there any more ({exception}). The next run tries again.")
     trace = "".join(traceback.format_exception(exception))
     return Bug(f"a bug in this program, please report it:\n{trace}")

@@ -77,6 +77,8 @@ def merge_whole(known: list[FilesetRow], listed: list[FilesetRow]) -> Merged:
     anchor = None
     for row in known:
         if row.name not in now:
+            if not is_usable(row.name + SUFFIX):
+                continue  # it can have no marker, so it was never here
             withdrawn_after.setdefault(anchor, []).append(row)
         elif _same(now[row.name], row):
             anchor = row.name

@@ -118,7 +118,7 @@ class Download:
 
         partial = self._folder / "partial" / f"{short_digest(row.name)}.part"
         url = self.site.store.file_url(self.fileset.product, self.fileset.name, row.name)
-        with machine_faults(f"fetching {url}"):
+        with machine_faults(f"fetching {url}", needed=row.bytes):
             Transfer(self.site.store, url, row, partial, received).fetch()
             os.rename(partial, self._folder / "files" / row.name)
 

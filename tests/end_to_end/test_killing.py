@@ -210,6 +210,30 @@ def test_nothing_is_left_of_a_fileset_that_was_withdrawn_while_it_was_in_hand(
     assert leftovers(follower.root) == []
 
 
+@NEEDS_STRACE
+def test_nothing_is_left_of_an_unpacking_when_the_fileset_is_registered_again_with_other_bundles(
+    release, server, follower, tmp_path
+):
+    killed_at(unpacked("data/gpc1/MD01/o1.XY02/c.fits"), follower, tmp_path / "output")
+    release.add_bundles(PRODUCT, CHIP, {"XY07": {"other.fits": b"other"}})
+    assert follower.update().code == 0
+    assert leftovers(follower.root) == []
+    assert follower.content("data") == {"gpc1/MD01/o1.XY07/other.fits": b"other"}
+
+
+@NEEDS_STRACE
+def test_what_was_withdrawn_before_it_could_be_fetched_needs_no_help(release, server, follower, tmp_path):
+    """The server tells what is newer than the last ones seen, and so nothing of older ones that are gone."""
+    for name in ("later", "latest"):
+        release.add(PRODUCT, name, [File("new.fits", name.encode())])
+    killed_at(received(CHIP, f"{CHIP}.XY02.tgz"), follower, tmp_path / "output")
+    release.withdraw(PRODUCT, CHIP)
+    result = follower.update()
+    assert result.code == 0, result.output
+    assert follower.content("store") == served_filesets(release)
+    assert leftovers(follower.root) == []
+
+
 def test_killed_while_the_server_is_asked_what_is_new(release, server, follower, tmp_path):
     opened = Event()
     server.habits.append(gate(opened, f"{PRODUCT}/index.txt"))
