@@ -1,6 +1,6 @@
 """Downloading a fileset: every file fetched, verified, made durable, and published in one rename."""
 
-import contextlib
+import errno
 import os
 import shutil
 import time
@@ -208,8 +208,9 @@ def is_stored(layout: Layout, fileset: Fileset) -> bool:
 
 def _check_marker_name(layout: Layout, fileset: Fileset) -> None:
     """Raise OSError at once, rather than after the transfer, where no marker can have that name."""
-    with contextlib.suppress(FileNotFoundError):
-        os.lstat(layout.marker(Step.DOWNLOADED, fileset.product, fileset.name))
+    path = layout.marker(Step.DOWNLOADED, fileset.product, fileset.name)
+    if len(path.name) > os.pathconf(layout.root, "PC_NAME_MAX"):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
 
 
 def _check_name(row: FileRow, fileset: Fileset) -> None:
