@@ -122,7 +122,9 @@ class Unpacking:
                 f"of tar type {member.type!r}. The bundle is not unpacked; the next run tries again."
             )
         member.name = checked_member_path(member.name, f"{self.bundle}, member")
-        tarfile.data_filter(member, str(self.folder))
+        # Python 3.11.0 to 3.11.3 have no filters; what was checked above leaves it little to find.
+        if hasattr(tarfile, "data_filter"):
+            tarfile.data_filter(member, str(self.folder))
         return archive.extractfile(member)
 
     def _destination(self, member: tarfile.TarInfo, unpacked: set[Path]) -> Path:
