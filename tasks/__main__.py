@@ -39,6 +39,12 @@ def main(arguments: list[str]) -> None:
     verify_parser.set_defaults(command=verify)
     status_parser = commands.add_parser("status", parents=[config], help="how the mirror is")
     status_parser.set_defaults(command=status)
+    serve_parser = commands.add_parser("serve", parents=[config], help="serve the mirror to the next site")
+    serve_parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
+    )
+    serve_parser.add_argument("--port", type=int, default=8080, help="0: a free one (default: %(default)s)")
+    serve_parser.set_defaults(command=serve)
     skip_parser = commands.add_parser("skip", parents=[config], help="give a fileset up")
     skip_parser.add_argument("--reason", required=True, help="why, for whoever asks later")
     skip_parser.set_defaults(command=skip)
@@ -90,6 +96,22 @@ def status(chosen: argparse.Namespace) -> None:
     if given_up:
         columns = ("product", "fileset", "since", "by", "reason")
         _print_table("skipped", [columns, *([marker[column] for column in columns] for marker in given_up)])
+
+
+def serve(chosen: argparse.Namespace) -> None:
+    """Serve what the mirror holds, by the protocol of its own source, until SIGTERM or SIGINT."""
+    # Only here: nothing else needs the server.
+    from pipeline.datastore.server import create_app, run
+
+    layout = _layout(chosen)
+    if not layout.root.is_dir():
+        sys.exit(f"{layout.root} is not there yet: nothing to serve. Mirror something with: make update")
+    try:
+        run(create_app(mirror=layout.root), host=chosen.host, port=chosen.port)
+    except OSError as error:
+        sys.exit(
+            f"serve: cannot listen on {chosen.host} port {chosen.port}: {error.strerror}. Choose another --port."
+        )
 
 
 def skip(chosen: argparse.Namespace) -> None:
