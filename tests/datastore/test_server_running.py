@@ -120,7 +120,7 @@ def test_stopping_in_the_middle_of_transfers_is_silent(store, caplog):
 
 
 def test_a_file_that_shrinks_while_it_is_sent_ends_early(store):
-    waits = habits.stalls(0.5, after=1000)
+    waits = habits.stalls(1, after=1000)
     with (
         serve(create_app(store, habits=[waits])) as server,
         open_request(server, "/md/o1/large.tgz") as client,
