@@ -7,12 +7,14 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import luigi.interface
 from luigi.cmdline import luigi_run
 
 from pipeline.config import read_settings
+from pipeline.errors import EXIT_SETTINGS_OR_BUG
 from pipeline.mirror.layout import Layout
 from pipeline.mirror.skip import skip_fileset, skipped, unskip_fileset
 from tasks.run import mirror, or_exit
@@ -89,7 +91,7 @@ def status(chosen: argparse.Namespace) -> None:
     layout = _layout(chosen)
     for path in (layout.product_status, layout.download_failures):
         if not path.exists():
-            sys.exit(f"{path} is not there yet: no update has ended. Run one with: make update")
+            _refuse(f"{path} is not there yet: no update has ended. Run one with: make update")
         with open(path, newline="", encoding="utf-8") as file:
             _print_table(str(path), list(csv.reader(file)))
     given_up = [marker for product in layout.state_products() for marker in skipped(layout, product)]
@@ -105,20 +107,18 @@ def serve(chosen: argparse.Namespace) -> None:
 
     layout = _layout(chosen)
     if not layout.root.is_dir():
-        sys.exit(f"{layout.root} is not there yet: nothing to serve. Mirror something with: make update")
+        _refuse(f"{layout.root} is not there yet: nothing to serve. Mirror something with: make update")
     try:
         run(create_app(mirror=layout.root), host=chosen.host, port=chosen.port)
     except OSError as error:
-        sys.exit(
-            f"serve: cannot listen on {chosen.host} port {chosen.port}: {error.strerror}. Choose another --port."
-        )
+        _refuse(f"cannot listen on {chosen.host} port {chosen.port}: {error.strerror}; choose another --port")
 
 
 def skip(chosen: argparse.Namespace) -> None:
     """Give a fileset up; it makes no run fail any more."""
     layout = _layout(chosen)
     if not chosen.reason.strip():
-        sys.exit("skip: expected a reason (REASON=…), for whoever wonders later. Nothing was skipped.")
+        _refuse("skip: expected a reason (REASON=…), for whoever wonders later. Nothing was skipped.")
     by = getpass.getuser()
     or_exit(lambda: skip_fileset(layout, chosen.product, chosen.fileset, reason=chosen.reason, by=by))
     print(f"{chosen.product}/{chosen.fileset} is skipped until it is registered again, or unskipped.")
@@ -129,6 +129,11 @@ def unskip(chosen: argparse.Namespace) -> None:
     layout = _layout(chosen)
     or_exit(lambda: unskip_fileset(layout, chosen.product, chosen.fileset))
     print(f"{chosen.product}/{chosen.fileset} is tried by the next run.")
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(f"ipp-mirror: {sentence}", file=sys.stderr)
+    raise SystemExit(EXIT_SETTINGS_OR_BUG)
 
 
 def _layout(chosen: argparse.Namespace) -> Layout:
