@@ -15,8 +15,7 @@ LARGE = os.urandom(1000) * 3000
 FILESET = "md/o1.chip.1.1.1"
 
 
-@pytest.fixture
-def store(tmp_path):
+def written(folder):
     files = {
         "index.txt": b"# fileID|bytes|md5sum|type|\n",
         "a.tgz": TGZ,
@@ -28,12 +27,23 @@ def store(tmp_path):
         ".part": b"half",
         "name: a+b.fits": b"odd",
     }
-    return write_tree(tmp_path / "store", {f"{FILESET}/{name}": content for name, content in files.items()})
+    return write_tree(folder / "store", {f"{FILESET}/{name}": content for name, content in files.items()})
 
 
 @pytest.fixture
-def server(store):
+def store(tmp_path):
+    return written(tmp_path)
+
+
+@pytest.fixture
+def changing_server(store):
     with serve(create_app(store)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serve(create_app(written(tmp_path_factory.mktemp("unchanged")))) as running:
         yield running
 
 
@@ -46,10 +56,10 @@ def get(server, name="a.tgz", method="GET", **fields):
     )
 
 
-def test_a_file_has_the_fields_of_the_original(store, server):
+def test_a_file_has_the_fields_of_the_original(store, changing_server):
     modified = "660f836f8b61e"
     os.utime(store / FILESET / "a.tgz", ns=(0, int(modified, 16) * 1000))
-    answer, original = get(server), recorded("21_file_head.txt")
+    answer, original = get(changing_server), recorded("21_file_head.txt")
     assert answer.fields["last-modified"] == original.fields["last-modified"]
     assert answer.fields["etag"] == f'"{len(TGZ):x}-{modified}"'
     assert answer.fields["content-length"] == str(len(TGZ))
@@ -135,19 +145,19 @@ def test_a_range_that_is_none_gives_the_whole_file(server, asked):
     assert (response.status_code, response.content) == (200, TGZ)
 
 
-def test_if_range_gives_a_part_only_of_the_same_file(store, server):
-    whole = get(server).fields
+def test_if_range_gives_a_part_only_of_the_same_file(store, changing_server):
+    whole = get(changing_server).fields
     for validator in (whole["etag"], whole["last-modified"]):
-        assert get(server, Range="bytes=0-9", If_Range=validator).status == 206
+        assert get(changing_server, Range="bytes=0-9", If_Range=validator).status == 206
     (store / FILESET / "a.tgz").write_bytes(b"new" + TGZ)
     os.utime(store / FILESET / "a.tgz", (0, 1_000_000_000))
     for validator in (whole["etag"], whole["last-modified"]):
-        answer = get(server, Range="bytes=0-9", If_Range=validator)
+        answer = get(changing_server, Range="bytes=0-9", If_Range=validator)
         assert (answer.status, answer.rest) == (200, b"new" + TGZ)
 
 
-def test_what_is_known_is_not_sent_again(store, server):
-    whole = get(server).fields
+def test_what_is_known_is_not_sent_again(store, changing_server):
+    whole = get(changing_server).fields
     for known in (
         {"If_None_Match": whole["etag"]},
         {"If_None_Match": f'"other", W/{whole["etag"]}'},
@@ -155,7 +165,7 @@ def test_what_is_known_is_not_sent_again(store, server):
         {"If_Modified_Since": whole["last-modified"]},
         {"If_Modified_Since": "Mon, 23 Nov 2099 21:24:10 GMT"},
     ):
-        answer = get(server, **known)
+        answer = get(changing_server, **known)
         assert (answer.status, answer.rest, answer.fields["etag"]) == (304, b"", whole["etag"]), known
     for other in (
         {"If_None_Match": '"other"'},
@@ -163,7 +173,7 @@ def test_what_is_known_is_not_sent_again(store, server):
         {"If_Modified_Since": "Mon, 23 Nov 1998 21:24:10 GMT"},
         {"If_Modified_Since": "yesterday"},
     ):
-        assert get(server, **other).status == 200, other
+        assert get(changing_server, **other).status == 200, other
 
 
 @pytest.mark.parametrize(
@@ -186,13 +196,13 @@ def test_what_is_known_is_not_sent_again(store, server):
         f"/{FILESET}/{'x' * 300}",
     ],
 )
-def test_what_is_not_in_the_tree_is_not_found(store, server, path):
+def test_what_is_not_in_the_tree_is_not_found(store, changing_server, path):
     (store.parent / "secret").write_bytes(b"secret")
-    answer = ask(server, path)
+    answer = ask(changing_server, path)
     assert (answer.status, answer.rest) == (404, recorded("07_product_unknown.txt").rest)
 
 
-def test_links_lead_nowhere_outside_the_tree(store, server):
+def test_links_lead_nowhere_outside_the_tree(store, changing_server):
     write_tree(store.parent, {"outside/f/secret.fits": b"secret", "outside/f/index.txt": b"secret"})
     folder = store / FILESET
     (folder / "out.fits").symlink_to(store.parent / "outside/f/secret.fits")
@@ -201,23 +211,23 @@ def test_links_lead_nowhere_outside_the_tree(store, server):
     (folder / "inside.fits").symlink_to(folder / "b.fits")
     (store / "leak").symlink_to(store.parent / "outside")
     (store / "md" / "leak").symlink_to(store.parent / "outside/f")
-    assert [get(server, f"{name}.fits").status for name in ("out", "gone", "loop", "inside")] == [
+    assert [get(changing_server, f"{name}.fits").status for name in ("out", "gone", "loop", "inside")] == [
         403,
         403,
         403,
         200,
     ]
     for path in ("/leak/f/index.txt", "/md/leak/index.txt", "/leak/", "/md/leak"):
-        assert ask(server, path).status == 404, path
+        assert ask(changing_server, path).status == 404, path
     for path in ("/leak/f/secret.fits", "/md/leak/secret.fits"):
-        assert ask(server, path).status == 403, path
+        assert ask(changing_server, path).status == 403, path
 
 
-def test_only_plain_files_are_sent(store, server):
+def test_only_plain_files_are_sent(store, changing_server):
     os.mkfifo(store / FILESET / "pipe.fits")
     (store / FILESET / "folder.fits").mkdir()
-    assert get(server, "pipe.fits").status == 404
-    assert get(server, "folder.fits").status == 404
+    assert get(changing_server, "pipe.fits").status == 404
+    assert get(changing_server, "folder.fits").status == 404
 
 
 def test_names_are_percent_decoded_once(server):
@@ -229,15 +239,15 @@ def test_the_query_of_a_file_is_ignored(server):
     assert get(server, "a.tgz?compress").rest == TGZ
 
 
-def test_files_of_a_fileset_without_listing_are_still_served(store, server):
+def test_files_of_a_fileset_without_listing_are_still_served(store, changing_server):
     (store / FILESET / "index.txt").unlink()
-    assert ask(server, f"/{FILESET}/index.txt").status == 404
-    assert get(server).rest == TGZ
+    assert ask(changing_server, f"/{FILESET}/index.txt").status == 404
+    assert get(changing_server).rest == TGZ
 
 
-def test_a_new_etag_for_new_content(store, server):
-    before = get(server).fields["etag"]
+def test_a_new_etag_for_new_content(store, changing_server):
+    before = get(changing_server).fields["etag"]
     assert re.fullmatch(r'"[0-9a-f]+-[0-9a-f]+"', before)
     (store / FILESET / "a.tgz").write_bytes(TGZ[::-1])
-    after = get(server)
+    after = get(changing_server)
     assert (after.rest, after.fields["etag"] == before) == (TGZ[::-1], False)

@@ -19,10 +19,10 @@ CONTENT = b"0123456789" * 1000
 LARGE = b"0123456789" * 200_000
 
 
-@pytest.fixture
-def server(tmp_path):
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
     store = write_tree(
-        tmp_path,
+        tmp_path_factory.mktemp("habits"),
         {
             "index.txt": ROOT,
             "md/index.txt": PRODUCT,
@@ -33,8 +33,15 @@ def server(tmp_path):
             "md/o2/a.tgz": CONTENT,
         },
     )
-    with serve(create_app(store)) as running:
-        yield running
+    with serve(create_app(store)) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running):
+    running.habits.clear()
+    running.clear()
+    return running
 
 
 def file(server, name="a.tgz", **asked):

@@ -19,10 +19,9 @@ def unpadded(listing: bytes) -> bytes:
     return b"".join(b"|".join(field.strip() for field in line.split(b"|")) + b"\n" for line in lines)
 
 
-@pytest.fixture
-def store(tmp_path):
+def written(folder):
     return write_tree(
-        tmp_path / "store",
+        folder / "store",
         {
             "index.txt": unpadded(recorded("01_root_index.txt").body),
             f"{MD}/index.txt": unpadded(recorded("02_product_index.txt").body),
@@ -36,8 +35,19 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def server(store):
+def store(tmp_path):
+    return written(tmp_path)
+
+
+@pytest.fixture
+def changing_server(store):
     with serve(create_app(store)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serve(create_app(written(tmp_path_factory.mktemp("unchanged")))) as running:
         yield running
 
 
@@ -124,36 +134,36 @@ def test_the_store_is_below_its_prefix_and_nowhere_else(store, prefix, outside):
         assert requests.get(server.url.removesuffix(prefix) + outside).status_code == 404
 
 
-def test_a_listing_is_read_afresh_when_it_changes(store, server):
-    before = ask(server, f"/{MD}/index.txt").body
+def test_a_listing_is_read_afresh_when_it_changes(store, changing_server):
+    before = ask(changing_server, f"/{MD}/index.txt").body
     with open(store / MD / "index.txt", "ab") as listing:
         listing.write(b"stack.2.2.1|2026-11-24T00:00:00Z|IPP-DIST|\n")
-    assert ask(server, f"/{MD}/index.txt").body == before[:-1] + (
+    assert ask(changing_server, f"/{MD}/index.txt").body == before[:-1] + (
         b"stack.2.2.1                 |2026-11-24T00:00:00Z|IPP-DIST|\n\n"
     )
     replacement = store / MD / "replacement"
     replacement.write_bytes(b"# filesetID|time registered|type|\n")
     os.replace(replacement, store / MD / "index.txt")
-    assert ask(server, f"/{MD}/index.txt").body == b"# filesetID|time registered|type|\n\n"
+    assert ask(changing_server, f"/{MD}/index.txt").body == b"# filesetID|time registered|type|\n\n"
     (store / "empty-product" / "empty" / "index.txt").unlink()
-    assert ask(server, "/empty-product/empty/index.txt").status == 404
+    assert ask(changing_server, "/empty-product/empty/index.txt").status == 404
 
 
-def test_columns_that_change_within_a_product_get_a_line_of_their_own(store, server):
+def test_columns_that_change_within_a_product_get_a_line_of_their_own(store, changing_server):
     (store / MD / "index.txt").write_bytes(
         b"# filesetID|time registered|type|\na|t|IPP-DIST|\nbb|t|X|\n"
         b"# filesetID|time registered|type|stage|\nccc|t|X|chip|\n"
     )
-    assert ask(server, f"/{MD}/index.txt?a").body == (
+    assert ask(changing_server, f"/{MD}/index.txt?a").body == (
         b"# filesetID|time registered|type|\n"
         b"bb         |t              |X   |\n"
         b"# filesetID|time registered|type|stage|\n"
         b"ccc        |t              |X   |chip |\n\n"
     )
-    assert ask(server, f"/{MD}/index.txt?bb").body == (
+    assert ask(changing_server, f"/{MD}/index.txt?bb").body == (
         b"# filesetID|time registered|type|stage|\nccc        |t              |X   |chip |\n\n"
     )
-    assert ask(server, f"/{MD}/index.txt?ccc").body == b"# filesetID|time registered|type|stage|\n\n"
+    assert ask(changing_server, f"/{MD}/index.txt?ccc").body == b"# filesetID|time registered|type|stage|\n\n"
 
 
 def test_without_listing_files_the_folders_are_listed(tmp_path):
