@@ -105,7 +105,9 @@ class DiscoverProduct(MirrorTask):
 
     def run(self) -> None:
         """Bring the product's listing up to date."""
-        whole = self.site.settings.mirror.on_removed == "delete"
+        # What failed may have been withdrawn, which only the whole list shows.
+        failed = bool(self.layout.marked(Step.FAILED, self.product))
+        whole = failed or self.site.settings.mirror.on_removed == "delete"
         new = discover_product(self.layout, self.site.store, self.product, self.started, whole=whole)
         self.site.tally.count(new=new)
 

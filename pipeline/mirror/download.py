@@ -13,6 +13,7 @@ from pipeline.datastore.listing import FileRow
 from pipeline.datastore.transfer import Transfer, file_md5
 from pipeline.durable import flush_file, flush_folder, publish_folder
 from pipeline.errors import FilesFailed, HostileName, MirrorError, machine_faults
+from pipeline.mirror.extract import journal_of
 from pipeline.mirror.layout import Layout, Step, short_digest
 from pipeline.mirror.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.mirror.site import Site
@@ -129,6 +130,7 @@ class Download:
             flush_file(files / name)
         flush_folder(files)
         publish_folder(files, self._final)
+        journal_of(self.site.layout, self.fileset).clean_up()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _mark(self, rows: list[FileRow]) -> None:
