@@ -15,12 +15,13 @@ import luigi
 from luigi.rpc import RPCError
 
 from pipeline.datastore.listing import FilesetRow
-from pipeline.errors import EXIT_FILESET_FAILED, MirrorError, SettingsError, machine_fault
+from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, ServerUnavailable, SettingsError, machine_fault
 from pipeline.mirror.discover import discover_product, known_rows
 from pipeline.mirror.download import Download, is_stored
 from pipeline.mirror.extract import Extraction
 from pipeline.mirror.failures import (
     clear_failure,
+    failures,
     forget_failures_except,
     record_failure,
     waiting,
@@ -30,7 +31,7 @@ from pipeline.mirror.markers import Fileset, fresh_marker
 from pipeline.mirror.pending import pending_rows
 from pipeline.mirror.removal import delete_withdrawn
 from pipeline.mirror.update import finish_product, tidy_incoming
-from tasks.base import MirrorTask, ProductNames, RunMarker, StepMarker, as_mirror_error
+from tasks.base import Bug, MirrorTask, ProductNames, RunMarker, StepMarker, as_mirror_error
 from tasks.run import STARTED, current_run
 
 log = logging.getLogger("ipp-mirror")
@@ -74,6 +75,7 @@ class UpdateProduct(MirrorTask):
         due = [row for row in pending if row.name not in later]
         self.site.tally.count(pending=len(due))
         failed = current_run().settle(missing_steps(self.layout, self.product, due))
+        failed = self._still_failed(due) if failed else 0
         finish_product(
             self.site, self.product, self.started, done=len(due) - failed, failed=failed + len(later)
         )
@@ -81,6 +83,21 @@ class UpdateProduct(MirrorTask):
             self._delete_withdrawn()
         if failed or later:
             raise FilesetsFailed(_told(self.product, len(due), failed, later))
+
+    def _still_failed(self, due: list[FilesetRow]) -> int:
+        """How many have failed for good: one may have been withdrawn meanwhile, as the whole list shows."""
+        with contextlib.suppress(ServerUnavailable):
+            discover_product(self.layout, self.site.store, self.product, self.started, whole=True)
+        gone = self.layout.marked(Step.WITHDRAWN, self.product)
+        wanted = {row.name for row in due} - gone
+        before = failures(self.layout, self.product)
+        forget_failures_except(self.layout, self.product, wanted)
+        tidy_incoming(self.layout, self.product, wanted)
+        withdrawn = [record["fileset"] for record in before if record["fileset"] in gone]
+        self.site.tally.count(failed=-len(withdrawn))
+        if withdrawn:
+            log.info("product %s: withdrawn upstream meanwhile: %s", self.product, ", ".join(withdrawn))
+        return len([record for record in before if record["fileset"] in wanted])
 
     def _delete_withdrawn(self) -> None:
         at_most = self.site.settings.mirror.delete_at_most
@@ -174,7 +191,7 @@ class StepTask(FilesetTask):
         except OSError as trouble:
             log.warning("%s", machine_fault(f"recording the failure of {self.identity}", trouble))
         self.site.tally.count(failed=1)
-        return self.told(error, str(self.identity), max(EXIT_FILESET_FAILED, error.exit_code))
+        return self.told(error, str(self.identity), EXIT_SETTINGS_OR_BUG if isinstance(error, Bug) else 0)
 
 
 class DownloadFileset(StepTask):

@@ -19,7 +19,7 @@ from luigi.rpc import RPCError
 from luigi.scheduler import DONE, FAILED, RUNNING
 from luigi.worker import GetWorkResponse, TaskProcess, TaskStatusReporter, Worker
 
-from pipeline.errors import EXIT_NOT_SCHEDULED, EXIT_STOPPED
+from pipeline.errors import EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, EXIT_STOPPED
 from tasks.run import begin_run, or_exit
 
 # Filesets known to the scheduler at once: each request for work looks at all that is pending.
@@ -171,7 +171,7 @@ class MirrorWorker(Worker):
             for task in self._running_tasks.values():
                 task.finish()
         if self._run.code == 0 and not self._root.complete():
-            self._run.note(EXIT_NOT_SCHEDULED)
+            self._run.note(EXIT_FILESET_FAILED if self._run.site.tally.failed else EXIT_NOT_SCHEDULED)
         raise SystemExit(self._run.finish())
 
     def handle_interrupt(self, signum: int, _: Any) -> None:

@@ -1,5 +1,6 @@
 """Downloading a fileset: every file fetched, verified, made durable, and published in one rename."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -13,7 +14,6 @@ from pipeline.datastore.listing import FileRow
 from pipeline.datastore.transfer import Transfer, file_md5
 from pipeline.durable import flush_file, flush_folder, publish_folder
 from pipeline.errors import FilesFailed, HostileName, MirrorError, machine_faults
-from pipeline.mirror.extract import journal_of
 from pipeline.mirror.layout import Layout, Step, short_digest
 from pipeline.mirror.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.mirror.site import Site
@@ -130,8 +130,10 @@ class Download:
             flush_file(files / name)
         flush_folder(files)
         publish_folder(files, self._final)
-        journal_of(self.site.layout, self.fileset).clean_up()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        # An unpacking that was killed has its journal there: the next one needs it.
+        shutil.rmtree(self._folder / "partial", ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
 
     def _mark(self, rows: list[FileRow]) -> None:
         files = [

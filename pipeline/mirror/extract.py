@@ -50,10 +50,12 @@ class Extraction:
         with machine_faults(f"unpacking fileset {self.fileset}"):
             bundles = [row for row in self._rows if row.type == BUNDLE_TYPE and row.component]
             journal = journal_of(self.site.layout, self.fileset)
+            before = self._own_before() | journal.files()
             unpacked = self._unpack(bundles, journal) if bundles else []
-            with self.site.ownership.claimed(self.fileset, unpacked, self._own_before()) as verdict:
+            with self.site.ownership.claimed(self.fileset, unpacked, before) as verdict:
+                journal.note(before | {self.site.layout.relative(file.path) for file in verdict.placed})
                 put_in_place(verdict.placed)
-                self._remove_superseded(unpacked)
+                self._remove_superseded(before, unpacked)
                 self._mark(unpacked, verdict)
             discard(unpacked)
             journal.end()
@@ -132,10 +134,10 @@ class Extraction:
         marker = read_marker(layout.marker(Step.SUPERSEDED, self.fileset.product, self.fileset.name)) or {}
         return {file["path"] for file in marker.get("files", [])}
 
-    def _remove_superseded(self, unpacked: list[UnpackedFile]) -> None:
+    def _remove_superseded(self, before: set[str], unpacked: list[UnpackedFile]) -> None:
         """Remove what only an earlier registration of this fileset had unpacked."""
         layout = self.site.layout
-        gone = self._own_before() - {layout.relative(file.path) for file in unpacked}
+        gone = before - {layout.relative(file.path) for file in unpacked}
         if gone:
             gone -= owners_of(layout, gone, {self.fileset}).keys()
             remove_files(layout.root / path for path in sorted(gone))
@@ -166,17 +168,32 @@ class Journal:
 
     def begin(self, folders: set[Path]) -> None:
         """Clean up after an unpacking that was killed, and note the folders of this one."""
+        files = self.files()
         self.clean_up()
-        write_whole(self._file, json.dumps(sorted(str(folder) for folder in folders)).encode())
+        self._write(sorted(str(folder) for folder in folders), files)
+
+    def note(self, files: set[str]) -> None:
+        """Note the files (relative to the root) that are about to get their names."""
+        if self._file.exists():
+            self._write(self._read()["folders"], files)
+
+    def files(self) -> set[str]:
+        """The files that an unpacking which was killed may have put in place, unmarked."""
+        return set(self._read()["files"])
 
     def clean_up(self) -> None:
-        """Remove what a killed unpacking left."""
-        try:
-            left = json.loads(self._file.read_bytes())
-        except (OSError, ValueError):
-            return
-        for folder in left:
+        """Remove the temporary files that a killed unpacking left."""
+        for folder in self._read()["folders"]:
             remove_temporaries(Path(folder), self.tag)
+
+    def _read(self) -> dict[str, list[str]]:
+        try:
+            return json.loads(self._file.read_bytes())
+        except (OSError, ValueError):
+            return {"folders": [], "files": []}
+
+    def _write(self, folders: list[str], files: set[str]) -> None:
+        write_whole(self._file, json.dumps({"folders": folders, "files": sorted(files)}).encode())
 
     def end(self) -> None:
         """Forget the folders: nothing temporary is left in them, nor anything to be fetched on with."""
