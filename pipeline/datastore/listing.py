@@ -140,7 +140,7 @@ def _rows(body: bytes, level: Level, source: str) -> Iterator[tuple[tuple[str, .
     """Pairs of the columns in force and the fields of a row."""
     columns: tuple[str, ...] | None = None
     for number, line in enumerate(_text(body, source).split("\n"), start=1):
-        line = line.strip(" \t\r")
+        line = line.strip()
         if not line:
             continue
         if line.startswith("#"):
