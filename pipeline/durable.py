@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from hashlib import md5
 from pathlib import Path
 
@@ -40,13 +41,18 @@ def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{md5(path.name.encode()).hexdigest()}{WRITING_SUFFIX}")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        if modified_ns is not None:
-            os.utime(file.fileno(), ns=(modified_ns, modified_ns))
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            if modified_ns is not None:
+                os.utime(file.fileno(), ns=(modified_ns, modified_ns))
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
     flush_folder(path.parent)
 
 
@@ -60,10 +66,7 @@ def publish_folder(new: Path, final: Path) -> None:
     if not final.exists():
         os.rename(new, final)
     elif not _exchange(new, final):
-        aside = new.with_name(f"{new.name}.replaced")
-        os.rename(final, aside)
-        os.rename(new, final)
-        new = aside
+        new = _replace(new, final)
     flush_folder(final.parent)
     shutil.rmtree(new, ignore_errors=True)
 
@@ -85,6 +88,19 @@ def _flush(path: Path, flags: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _replace(new: Path, final: Path) -> Path:
+    """Put ``new`` in the place of ``final``, in two steps; where the old folder is now."""
+    aside = new.with_name(f"{new.name}.replaced")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.rename(final, aside)
+    try:
+        os.rename(new, final)
+    except OSError:
+        os.rename(aside, final)
+        raise
+    return aside
 
 
 _AT_FDCWD = -100
