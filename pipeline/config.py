@@ -5,10 +5,13 @@ Sizes are bytes (``20 GB`` is 20·10⁹, ``20 GiB`` is 20·2³⁰), rates bytes 
 """
 
 import fnmatch
+import os
 import re
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -26,6 +29,8 @@ from pipeline.errors import HostileName, SettingsError
 from pipeline.names import checked_segment
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?", re.ASCII)
+_ADDRESS = re.compile(r"https?://[^/\s?#]+[^\s?#]*")
+_MOST_BYTES = 10**18
 _POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -36,7 +41,7 @@ def _bytes(value: Any) -> int:
     if match is None:
         raise ValueError("expected a size such as 20 GB")
     number, power, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** _POWERS[power])
+    return int(Decimal(number) * (1024 if binary else 1000) ** _POWERS[power])
 
 
 def bytes_per_second(value: Any) -> int:
@@ -59,13 +64,18 @@ def _utc(value: Any) -> datetime:
         value = datetime(value.year, value.month, value.day)
     if not isinstance(value, datetime):
         raise ValueError("expected a date or a time such as 2009-08-01T00:00:00Z")
-    return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
+    try:
+        return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("expected a time between the years 1 and 9999 of UTC") from None
 
 
 def _patterns(value: Any) -> list[str]:
     patterns = value if isinstance(value, list) else [value]
-    if not patterns or not all(isinstance(pattern, str | int) for pattern in patterns):
-        raise ValueError("expected a shell pattern or a list of them")
+    if not patterns or not all(
+        isinstance(pattern, str | int) and not isinstance(pattern, bool) for pattern in patterns
+    ):
+        raise ValueError("expected a shell pattern or a list of them, as text")
     return [str(pattern) for pattern in patterns]
 
 
@@ -78,8 +88,25 @@ def _product_name(value: Any) -> str:
         raise ValueError(str(error)) from None
 
 
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
-BytesPerSecond = Annotated[int, BeforeValidator(bytes_per_second), Field(ge=1)]
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(_ADDRESS.fullmatch(url) and parts.hostname and parts.port != 0)
+    except ValueError:
+        return False
+
+
+def _folder(value: Any) -> Path:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("expected the path of a folder")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("expected the path of a folder, and after '~' a user of this machine") from None
+
+
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0, le=_MOST_BYTES)]
+BytesPerSecond = Annotated[int, BeforeValidator(bytes_per_second), Field(ge=1, le=_MOST_BYTES)]
 Utc = Annotated[datetime, BeforeValidator(_utc)]
 Patterns = Annotated[list[str], BeforeValidator(_patterns)]
 ProductName = Annotated[str, BeforeValidator(_product_name)]
@@ -95,15 +122,15 @@ class Source(_Section):
     url: str
     hidden_products: list[ProductName] = []
     connections: Annotated[int, Field(ge=1, le=256)] = 8
-    timeout: Annotated[float, Field(gt=0, strict=False)] = 60.0
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     attempts: Annotated[int, Field(ge=1, le=100)] = 4
-    retry_pause: Annotated[float, Field(ge=0, strict=False)] = 1.0
+    retry_pause: Annotated[float, Field(ge=0)] = 1.0
     rate_limit: BytesPerSecond | None = None
 
     @field_validator("url")
     @classmethod
     def _http(cls, url: str) -> str:
-        if not re.fullmatch(r"https?://[^/\s?#]+[^\s?#]*", url):
+        if not _is_address(url):
             raise ValueError("expected the http or https address of a Data Store, without '?' or '#'")
         return url.rstrip("/")
 
@@ -158,14 +185,14 @@ class Product(_Section):
 class Mirror(_Section):
     """What is kept here, and where. ``products`` None: all that the root lists, and the hidden ones."""
 
-    root: Annotated[Path, Field(strict=False)]
+    root: Annotated[Path, BeforeValidator(_folder)]
     products: Annotated[list[Product], Field(min_length=1)] | None = None
     unpack: bool = True
     keep_bundles: bool = True
     on_removed: Literal["keep", "delete"] = "keep"
     min_free: Bytes = 0
     retry_every_run: Annotated[int, Field(ge=1)] = 5
-    delete_at_most: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.1
+    delete_at_most: Annotated[float, Field(ge=0, le=1)] = 0.1
     unpack_ratio: Annotated[int, Field(ge=1)] = 200
 
     @field_validator("products")
@@ -206,7 +233,7 @@ def read_settings(path: Path) -> Settings:
         ) from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
+        document = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: expected YAML, got: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
@@ -215,8 +242,24 @@ def read_settings(path: Path) -> Settings:
         settings = Settings.model_validate(document)
     except ValidationError as error:
         raise SettingsError(_explained(error, path, node)) from None
-    root = (path.resolve().parent / settings.mirror.root.expanduser()).resolve()
+    root = Path(os.path.realpath(path.resolve().parent / settings.mirror.root))
     return settings.model_copy(update={"mirror": settings.mirror.model_copy(update={"root": root})})
+
+
+class _Loader(yaml.SafeLoader):
+    """Names the place also of what only looks like a date or a number, such as ``2009-13-45``."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+
+
+_SAID = {
+    "model_type": "expected settings of its own, as 'name: value' below it",
+    "too_short": "expected at least one product; leave it out to mirror all of them",
+}
 
 
 def _explained(error: ValidationError, path: Path, node: yaml.Node) -> str:
@@ -230,7 +273,8 @@ def _explained(error: ValidationError, path: Path, node: yaml.Node) -> str:
     elif first["type"] == "missing":
         said = f"missing setting {place!r}"
     else:
-        message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        message = _SAID.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+        message = message.replace("Input should be", "expected")
         said = f"{place}: {message}" if ", got " in message else f"{place}: {message}, got {first['input']!r}"
     more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
     return f"{path}, line {_line(node, keys)}: {said}{more}. Nothing was started."
