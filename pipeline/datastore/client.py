@@ -5,12 +5,13 @@ HTTP: which answers are tried again, after which pauses, and which redirects are
 """
 
 import random
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 import requests
@@ -32,6 +33,7 @@ USER_AGENT = f"ipp-mirror/{__version__}"
 MAX_LISTING_BYTES = 1 << 30
 MAX_REDIRECTS = 5
 CHUNK_BYTES = 1 << 18
+_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
 # Not OSError: what is done with the bytes inside ``get`` may fail on this machine's disk.
@@ -62,8 +64,8 @@ class Patience:
 class TryAgain(Exception):
     """The answer may be another one a moment later; ``final`` is raised when there is no more patience.
 
-    ``retry_after`` is the pause (seconds) that the server asked for; ``at_most`` limits the attempts
-    further, where one more is worth it but many are not.
+    ``retry_after`` is the pause (seconds) that the server asked for; ``at_most`` is how many such answers
+    are had at most, where another try is worth it but many are not.
     """
 
     def __init__(
@@ -79,10 +81,20 @@ class UnknownFileset(ServerUnavailable):
     """The server does not know the fileset after which it was asked (protocol notes, "Since")."""
 
 
+class _Session(requests.Session):
+    """Leaves redirects to the client: requests looks where they lead even when it is told not to follow.
+
+    It would read the body of one to its end, if it has any, and break on a Location that is no address.
+    """
+
+    def get_redirect_target(self, _response: requests.Response) -> None:
+        return None
+
+
 class DataStore:
     """One Data Store at a base URL. Safe for use by several threads.
 
-    At most ``connections`` connections are open at once; further requests wait for a free one.
+    At most ``connections`` connections are in use at once; further requests wait for a free one.
     ``timeout`` is the seconds without a byte after which a request is given up. Proxies, netrc and
     certificates are those that requests finds in the environment.
     """
@@ -93,9 +105,11 @@ class DataStore:
         self.url = url.rstrip("/")
         self.patience = patience or Patience()
         self._timeout = timeout
-        self._session = requests.Session()
+        # Not ``pool_block``: that is a limit for each pool, and http that leads to https needs two.
+        self._free = threading.BoundedSemaphore(connections)
+        self._session = _Session()
         self._session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections, pool_block=True)
+        adapter = HTTPAdapter(pool_connections=2, pool_maxsize=connections)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -136,13 +150,14 @@ class DataStore:
 
     def patiently(self, attempt: Callable[[], T]) -> T:
         """The result of ``attempt``, tried again after a pause whenever it raises TryAgain."""
-        failures = 0
+        failures = limited = 0
         while True:
             try:
                 return attempt()
             except TryAgain as again:
                 failures += 1
-                if failures >= min(self.patience.attempts, again.at_most or self.patience.attempts):
+                limited += again.at_most is not None
+                if failures >= self.patience.attempts or (again.at_most and limited >= again.at_most):
                     raise again.final from None
                 self.patience.pause(failures, again.retry_after)
 
@@ -153,7 +168,7 @@ class DataStore:
         Raises TryAgain when the connection fails, here or while the body is read inside the ``with``.
         """
         try:
-            with self._followed(url, headers or {}) as response:
+            with self._free, self._followed(url, headers or {}) as response:
                 yield response
         except _TRANSPORT_ERRORS as error:
             raise TryAgain(
@@ -197,10 +212,16 @@ def _segment(name: str) -> str:
     return quote(name, safe="")
 
 
-def refuse_status(response: requests.Response, url: str, error: type[MirrorError], wanted: str) -> None:
-    """Raise ``error`` for a status other than 200 and 206, as TryAgain where another try is worth it."""
+def refuse_status(
+    response: requests.Response,
+    url: str,
+    error: type[MirrorError],
+    wanted: str,
+    good: Collection[int] = (200,),
+) -> None:
+    """Raise ``error`` for a status that is not ``good``, as TryAgain where another try is worth it."""
     status = response.status_code
-    if status in {200, 206}:
+    if status in good:
         return
     refusal = error(
         f"{url}: expected {wanted}, got {status} {response.reason or ''}".rstrip()
@@ -223,16 +244,39 @@ def _whole_body(response: requests.Response, url: str) -> bytes:
 
 def _redirected(url: str, location: str) -> str:
     """Where a redirect leads, when that is the same server: an answer from elsewhere is not its answer."""
-    target = urljoin(url, location)
-    old, new = urlsplit(url), urlsplit(target)
-    same = (old.scheme, old.netloc) == (new.scheme, new.netloc)
-    safer = (old.scheme, new.scheme) == ("http", "https") and old.hostname == new.hostname
+    try:
+        target = urljoin(url, location)
+        old, new = _origin(url), _origin(target)
+    except ValueError:
+        raise ServerUnavailable(
+            f"{url}: expected an answer, got a redirect to {location!r}, which is no address. "
+            "The next run asks again."
+        ) from None
+    same = old == new
+    safer = (old.scheme, new.scheme) == ("http", "https") and old.host == new.host
     if same or safer:
         return target
     raise ServerUnavailable(
-        f"{url}: expected an answer from {old.scheme}://{old.netloc}, got a redirect to {target}, "
+        f"{url}: expected an answer from {old}, got a redirect to {target}, "
         "which is not followed. If the Data Store has moved, change source.url in mirror.yaml."
     )
+
+
+class _Origin(NamedTuple):
+    """Which server an address leads to."""
+
+    scheme: str
+    host: str | None
+    port: int | None
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host}" + (f":{self.port}" if self.port else "")
+
+
+def _origin(url: str) -> _Origin:
+    """Raises ValueError for what is no address."""
+    parts = urlsplit(url)
+    return _Origin(parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme))
 
 
 def _retry_after(response: requests.Response) -> float | None:
@@ -242,13 +286,13 @@ def _retry_after(response: requests.Response) -> float | None:
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
 def _said(error: BaseException) -> str:
-    """The innermost reason of a transport error, in few words."""
-    while (inner := error.__cause__ or error.__context__) is not None:
+    """The innermost reason of a transport error that says something, in few words."""
+    while (inner := error.__cause__ or error.__context__) is not None and type(inner) is not ValueError:
         error = inner
     reason = getattr(error, "strerror", None) or str(error)
     return f"{type(error).__name__}: {reason}" if reason else type(error).__name__

@@ -11,6 +11,7 @@ Rules (protocol notes, "Files" and "How the real server misbehaves"):
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from pipeline.errors import ContentMismatch
 
 WORTH_RESUMING_BYTES = 1 << 20
 MISMATCHES_PER_RUN = 2
+# What may come back in If-Range: no weak ETag, nothing that breaks a header.
+_STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
+_LENGTH = re.compile(r"[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ class Transfer:
                     raise self._mismatch(
                         f"expected {self.row.bytes} bytes as listed, the server has fewer", response
                     )
-                refuse_status(response, self.url, ContentMismatch, f"the file {self.row.name!r}")
+                refuse_status(
+                    response, self.url, ContentMismatch, f"the file {self.row.name!r}", good=(200, 206)
+                )
                 if response.status_code != 206 or not self._continues(response, file.tell()):
                     self._start_afresh(file, response)
                 self._receive(file, response)
@@ -70,7 +76,8 @@ class Transfer:
         if 0 < held < self.row.bytes and self.row.md5:
             try:
                 note = json.loads(self._note.read_bytes())
-                if (note["bytes"], note["md5"]) == (self.row.bytes, self.row.md5):
+                same = (note["bytes"], note["md5"]) == (self.row.bytes, self.row.md5)
+                if same and _STRONG_ETAG.fullmatch(note["etag"]):
                     return note["etag"]
             except (OSError, ValueError, KeyError, TypeError):
                 pass
@@ -89,14 +96,14 @@ class Transfer:
 
     def _start_afresh(self, file: BinaryIO, response: requests.Response) -> None:
         offered = response.headers.get("Content-Length", "")
-        if offered.isdigit() and int(offered) != self.row.bytes:
+        if _LENGTH.fullmatch(offered) and int(offered) != self.row.bytes:
             raise self._mismatch(
                 f"expected {self.row.bytes} bytes as listed, the server offers {offered}", response
             )
         file.truncate(0)
-        etag = response.headers.get("ETag")
+        etag = response.headers.get("ETag", "")
         self._note.unlink(missing_ok=True)
-        if etag and not etag.startswith("W/") and self.row.md5 and self.row.bytes >= WORTH_RESUMING_BYTES:
+        if _STRONG_ETAG.fullmatch(etag) and self.row.md5 and self.row.bytes >= WORTH_RESUMING_BYTES:
             note = {"etag": etag, "bytes": self.row.bytes, "md5": self.row.md5}
             self._note.write_text(json.dumps(note), encoding="ascii")
 
