@@ -16,6 +16,7 @@ from conftest import File, Follower, Upstream, bundle, dirinfo, served_filesets
 from running import (
     SEEN_SECONDS,
     Scheduler,
+    checked_markers,
     free_port,
     gate,
     leftovers,
@@ -219,6 +220,19 @@ def test_nothing_is_left_of_an_unpacking_when_the_fileset_is_registered_again_wi
     assert follower.update().code == 0
     assert leftovers(follower.root) == []
     assert follower.content("data") == {"gpc1/MD01/o1.XY07/other.fits": b"other"}
+
+
+@NEEDS_STRACE
+def test_the_newer_owner_of_a_file_keeps_it_from_one_that_was_killed_while_placing_it(
+    release, follower, tmp_path
+):
+    killed_at(unpacked("data/gpc1/MD01/o1.XY02/c.fits"), follower, tmp_path / "output")
+    newer = {"gpc1/MD01/o1.XY01/a.fits": b"newer"}
+    release.add_bundles("other", "o1.warp.1.1.1", {"XY01": {"a.fits": b"newer"}})
+    assert follower.update("--products", "other").code == 0
+    assert follower.update().code == 0
+    assert follower.content("data") == DATA | newer
+    checked_markers(follower.root, "other", "extracted")
 
 
 @NEEDS_STRACE

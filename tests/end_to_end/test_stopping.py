@@ -1,6 +1,7 @@
 """Stopping on request: what is in hand is finished, nothing new is begun, and the next run goes on."""
 
 import csv
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -226,6 +227,24 @@ def test_a_stop_while_the_server_is_asked_what_is_new(
         ended = update.wait()
     assert ended.code == 25, ended.output
     assert "Traceback" not in ended.output
+    assert requested_filesets(server) == set()
+    assert follower.update().code == 0
+    complete(follower, release, data)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_stop_just_before_the_filesets_are_handed_on(release, server, follower, data, tmp_path):
+    """strace holds the update up between the listing and the first fileset."""
+    incoming = follower.root / "incoming" / PRODUCT
+    incoming.mkdir(parents=True)
+    slow = ["-P", str(incoming), "-e", "trace=openat", "-e", "inject=openat:delay_enter=3000000"]
+    command = ["strace", "-f", "-qqq", "-o", "/dev/null", *slow, *follower.command()]
+    with started(command, tmp_path / "output") as update:
+        until((follower.root / "state" / PRODUCT / "discovered.json").exists, "no listing came")
+        sleep(SEEN_SECONDS)
+        update.send_group(signal.SIGTERM)
+        ended = update.wait()
+    assert ended.code == 25, ended.output
     assert requested_filesets(server) == set()
     assert follower.update().code == 0
     complete(follower, release, data)

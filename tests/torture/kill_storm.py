@@ -22,7 +22,7 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS / "end_to_end")]
 
 from conftest import File, Follower, Upstream, bundle, dirinfo, tree  # noqa: E402
-from running import Running, checked_markers, leftovers, marker_files  # noqa: E402
+from running import Running, checked_markers, leftovers, marker_files, started  # noqa: E402
 
 from pipeline.datastore import habits  # noqa: E402
 from pipeline.datastore.server import RunningServer, create_app, serve  # noqa: E402
@@ -206,21 +206,22 @@ class Storm:
                 assert not missed, f"{product}: not {step}: {missed}"
 
     def _one_update(self) -> None:
-        update = Running(self.follower.command(), self.follower.folder / "output")
-        seconds = self.random.uniform(SOONEST, LATEST)
-        if update.ends_within(seconds):
-            how = "by itself"
+        with started(self.follower.command(), self.follower.folder / "output") as update:
+            self.ended[self._disturb(update)] += 1
+
+    def _disturb(self, update: Running) -> str:
+        """End the update at some instant; how."""
+        if update.ends_within(self.random.uniform(SOONEST, LATEST)):
             assert update.wait().code == 0, update.output
-        elif self.random.random() < 0.08:
-            how = "SIGTERM"
+            return "by itself"
+        if self.random.random() < 0.08:
             update.send(signal.SIGTERM)
             code = update.wait().code
             assert code in {25, -signal.SIGTERM}, f"{code}: {update.output}"
-        else:
-            how = "kill -9"
-            update.send(signal.SIGKILL)
-            update.wait()
-        self.ended[how] += 1
+            return "SIGTERM"
+        update.send(signal.SIGKILL)
+        update.wait()
+        return "kill -9"
 
     def _count_bytes(self) -> None:
         requests = [entry for entry in self.server.requests if "index.txt" not in entry.target]
