@@ -1,0 +1,173 @@
+"""Whole updates from servers that lie: how the command ends, what is published, how the next run mends it.
+
+What each lie does to a single file or listing is tested beside this; here, that nothing of it gets through.
+"""
+
+import random
+
+import pytest
+from conftest import File, Follower, Upstream, served_filesets
+
+from pipeline.datastore import habits
+from pipeline.datastore.habits import Habit
+
+PRODUCT = "md-all-rel-200907"
+BIG = random.Random(3).randbytes(2_500_000)
+MEMBER = random.Random(4).randbytes(1_600_000)
+DATA = {"gpc1/MD01/o1.XY01/a.fits": MEMBER, "gpc1/MD01/o1.XY02/b.fits": b"B" * 500}
+
+
+@pytest.fixture
+def release(upstream: Upstream, follower: Follower) -> Upstream:
+    """A fileset of bundles, and two of plain files, one of them large, one a text."""
+    bundles = {"XY01": {"a.fits": MEMBER}, "XY02": {"b.fits": b"B" * 500}}
+    upstream.add_bundles(PRODUCT, "o1.chip.1.1.1", bundles)
+    upstream.add(PRODUCT, "large", [File("big.fits", BIG), File("note.txt", b"N" * 5000, "text")])
+    upstream.add(PRODUCT, "small", [File("s.fits", b"S" * 100)])
+    follower.source["timeout"] = 1
+    follower.mirror["products"] = [PRODUCT]
+    return upstream
+
+
+LARGE = f"{PRODUCT}/large/big.fits"
+ITS_LISTING = f"{PRODUCT}/large/index.txt"
+LASTING = {
+    "stalls": (habits.stalls, {"after": 10}, LARGE, 30, "timed out"),
+    "resets": (habits.resets, {"after": 10}, LARGE, 30, "expected an answer, got Connection"),
+    "is never well": (habits.fails, {"status": 503}, LARGE, 30, "got 503 Service Unavailable"),
+    "never ends": (habits.never_ends, {}, LARGE, 30, "bytes as listed, got more"),
+    "compresses": (habits.compresses, {}, LARGE, 30, "(sent with Content-Encoding gzip)"),
+    "leads elsewhere": (habits.redirects, {"to": "http://127.0.0.2:9/x"}, LARGE, 30, "which is not followed"),
+    "lost the listing": (
+        habits.database_down,
+        {},
+        ITS_LISTING,
+        20,
+        "expected a listing with a '# fileID |…' line",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_a_lie_about_one_file_costs_its_fileset_until_it_ends(name, release, server, follower):
+    habit, how, target, code, said = LASTING[name]
+    server.habits.append(habit(**how, target=target))
+    result = follower.update()
+    assert result.code == code, result.output
+    assert said in result.output
+    assert "Traceback" not in result.output
+    assert "filesets: 3 new, 2 done, 1 failed" in result.output
+    held = {path.split("/")[1] for path in follower.content("store")}
+    assert held == {"o1.chip.1.1.1", "small"}
+    assert follower.marked("downloaded", PRODUCT) == held
+    assert follower.content("data") == DATA
+    assert all(len(content) <= len(BIG) for content in follower.content("incoming").values())
+
+    server.habits.clear()
+    server.clear()
+    assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(release)
+    assert follower.content("data") == DATA
+    assert follower.content("incoming") == {}
+    assert not any("/small/" in request.target for request in server.requests)
+
+
+def passing() -> list[Habit]:
+    """Troubles of which each strikes once or twice, all over the place."""
+    return [
+        habits.hangs_up(after=600_000, times=2),
+        habits.resets(after=900_000, target=LARGE, times=1),
+        habits.flips_byte(target="*/*/note.txt", times=1),
+        habits.fails(503, target="*/small/s.fits", times=2),
+        habits.fails(429, retry_after="0", target="*/*/index.txt", times=2),
+        habits.database_down(times=1),
+        habits.cuts_row(target="*/index.txt", times=1),
+    ]
+
+
+def test_passing_troubles_do_not_show(release, server, follower):
+    follower.source["attempts"] = 8
+    server.habits.extend(passing())
+    result = follower.update()
+    assert result.code == 0, result.output
+    assert all(habit.used == habit.times for habit in server.habits)
+    assert follower.content("store") == served_filesets(release)
+    assert follower.content("data") == DATA
+    assert "filesets: 3 new, 3 done, 0 failed" in result.output
+
+
+def test_what_an_interrupted_run_received_is_not_fetched_again(release, server, follower):
+    follower.source["attempts"] = 1
+    server.habits.append(habits.hangs_up(after=2_000_000, target=LARGE))
+    assert follower.update().code == 30
+    server.habits.clear()
+    server.clear()
+    assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(release)
+    (request,) = (request for request in server.requests if request.target.endswith("big.fits"))
+    held = int(request.range.removeprefix("bytes=").removesuffix("-"))
+    assert 0 < held <= 2_000_000
+    assert (request.status, request.bytes_sent) == (206, len(BIG) - held)
+
+
+def test_a_server_that_stalls_again_and_again_is_gone_on_with(release, server, follower):
+    server.habits.append(habits.stalls(after=1_000_000, target=LARGE))
+    result = follower.update()
+    assert result.code == 0, result.output
+    assert follower.content("store") == served_filesets(release)
+    ranges = [request.range for request in server.requests if "big.fits" in request.target]
+    assert len(ranges) > 2
+    assert len(set(ranges)) == len(ranges)
+
+
+def test_a_fileset_registered_again_while_its_old_file_was_half_here(release, server, follower):
+    follower.source["attempts"] = 1
+    server.habits.append(habits.hangs_up(after=2_000_000, target=LARGE))
+    assert follower.update().code == 30
+    server.habits.clear()
+    server.clear()
+    release.add(PRODUCT, "large", [File("big.fits", BIG[::-1])])
+    result = follower.update()
+    assert result.code == 0, result.output
+    assert follower.content("store") == served_filesets(release)
+    assert [request.range for request in server.requests if "big.fits" in request.target] == [None]
+
+
+LISTINGS = {
+    "rubbish": lambda body: body + b"\xff\x00\xfe\n",
+    "duplicates": lambda body: body.rstrip(b"\n") + b"\n" + body.rstrip(b"\n").splitlines()[-1] + b"\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_a_listing_that_makes_no_sense_changes_nothing(name, release, server, follower):
+    assert follower.update().code == 0
+    release.add(PRODUCT, "later", [File("new.fits", b"new")])
+    before = {room: follower.content(room) for room in ("store", "data", "state", "incoming")}
+    server.habits.append(habits.edits(LISTINGS[name], target=f"{PRODUCT}/index.txt"))
+    result = follower.update()
+    assert result.code == 20, result.output
+    assert "Traceback" not in result.output
+    assert {room: follower.content(room) for room in before} == before
+    server.habits.clear()
+    assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(release)
+
+
+def test_the_newest_fileset_may_be_hidden(release, server, follower):
+    server.habits.append(habits.hides_newest())
+    assert follower.update().code == 0
+    assert {path.split("/")[1] for path in follower.content("store")} == {"o1.chip.1.1.1", "large"}
+    server.habits.clear()
+    assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(release)
+
+
+def test_text_files_and_files_without_md5_arrive(release, server, follower):
+    without = File("no-md5.fits", b"M" * 3000, listed={"md5": ""})
+    release.add(PRODUCT, "plain", [without, File("big.txt", BIG, "text"), File("empty", b"")])
+    assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(release)
+    server.clear()
+    assert follower.update().code == 0
+    assert all("index.txt" in request.target for request in server.requests)
