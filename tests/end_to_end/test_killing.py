@@ -235,6 +235,19 @@ def test_the_newer_owner_of_a_file_keeps_it_from_one_that_was_killed_while_placi
     checked_markers(follower.root, "other", "extracted")
 
 
+def test_the_newer_owner_of_a_file_keeps_it_from_one_whose_replacement_came_late(release, server, follower):
+    assert follower.update().code == 0
+    release.add_bundles(PRODUCT, CHIP, {"XY01": {"a.fits": b"older"}})
+    release.add_bundles("other", "o1.warp.1.1.1", {"XY01": {"a.fits": b"newer"}})
+    server.habits.append(habits.fails(404, target=f"{PRODUCT}/{CHIP}/*.tgz"))
+    assert follower.update().code == 30
+    assert follower.content("data")["gpc1/MD01/o1.XY01/a.fits"] == b"newer"
+    server.habits.clear()
+    assert follower.update().code == 0
+    assert follower.content("data") == {"gpc1/MD01/o1.XY01/a.fits": b"newer"}
+    checked_markers(follower.root, "other", "extracted")
+
+
 @NEEDS_STRACE
 def test_what_was_withdrawn_before_it_could_be_fetched_needs_no_help(release, server, follower, tmp_path):
     """The server tells what is newer than the last ones seen, and so nothing of older ones that are gone."""
