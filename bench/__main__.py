@@ -4,6 +4,8 @@ import argparse
 import os
 import platform
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,6 +104,8 @@ SUITES: dict[str, Callable[[Bench], None]] = {
 def main() -> None:
     """Run the suites that were asked for, one after another."""
     asked = _parser().parse_args()
+    # So that what runs beside the contestants is stopped as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     suites = ["medium"] if asked.quick else asked.suite or list(SUITES)
     rounds = 3 if asked.quick else asked.rounds
     asked.folder.mkdir(parents=True, exist_ok=True)
@@ -124,12 +128,13 @@ def _url(port: int) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split(": ", 1)[1])
+    known = ", ".join(SUITES)
     parser.add_argument(
-        "suite", nargs="*", choices=[*SUITES, []], help="what to measure (default: everything)"
+        "suite", nargs="*", choices=[*SUITES, []], metavar="SUITE", help=f"some of {known} (default: all)"
     )
-    parser.add_argument("--quick", action="store_true", help="the first suite only, three rounds")
+    parser.add_argument("--quick", action="store_true", help="the suite medium only, three rounds")
     parser.add_argument(
-        "--rounds", type=int, default=5, help="runs of each contestant (default: %(default)s)"
+        "--rounds", type=int, default=3, help="runs of each contestant (default: %(default)s)"
     )
     parser.add_argument(
         "--folder",

@@ -51,7 +51,7 @@ class Workload:
 MEDIUM = Workload("medium", filesets=8, bundles=12, members=3, member_bytes=3_000_000)
 SMALL = Workload("small", filesets=2000, bundles=4, members=3, member_bytes=17_000)
 LARGE = Workload("large", filesets=2, bundles=1, members=40, member_bytes=64_250_000)
-ONE = Workload("one", filesets=1, bundles=1, members=40, member_bytes=64_250_000)
+ONE = Workload("one", filesets=1, bundles=1, members=13, member_bytes=64_250_000)
 WORKLOADS = {each.name: each for each in (MEDIUM, SMALL, LARGE, ONE)}
 
 

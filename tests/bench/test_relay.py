@@ -124,7 +124,7 @@ def test_the_end_of_a_connection_arrives_after_its_last_byte():
     with (
         socket.create_server((HOST, 0)) as listener,
         relayed(listener.getsockname()[1], Link(0.05, 1 << 16, FAST)) as port,
-        socket.create_connection((HOST, port)) as client,
+        socket.create_connection((HOST, port), timeout=30) as client,
         client.makefile("rb") as answer,
     ):
         server, _ = listener.accept()
@@ -136,6 +136,5 @@ def test_the_end_of_a_connection_arrives_after_its_last_byte():
 def test_nothing_behind_the_relay_closes_the_connection():
     with socket.create_server((HOST, 0)) as listener:
         unused = listener.getsockname()[1]
-    with relayed(unused, Link(0.01)) as port, socket.create_connection((HOST, port)) as client:
-        client.settimeout(30)
+    with relayed(unused, Link(0.01)) as port, socket.create_connection((HOST, port), timeout=30) as client:
         assert client.recv(1) == b""
