@@ -194,6 +194,9 @@ class MirrorWorker(Worker):
         """Have the tasks run, and wait until all are settled; how many failed. Called by running tasks."""
         feed = Feed(tasks)
         self._feeds.append(feed)
+        if self._run.stopping.is_set():
+            # The request came before there was this feed to let go.
+            feed.ended.set()
         self._task_result_queue.wake()
         feed.ended.wait()
         return feed.failed

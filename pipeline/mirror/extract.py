@@ -23,7 +23,7 @@ from pipeline.errors import BundleUnusable, machine_faults
 from pipeline.mirror.layout import Layout, Step, short_digest
 from pipeline.mirror.marker_file import read_marker
 from pipeline.mirror.markers import Fileset, mark_done, utc_now
-from pipeline.mirror.ownership import Verdict, owners_of
+from pipeline.mirror.ownership import Contents, Verdict, owners_of
 from pipeline.mirror.site import Site
 
 INDEX = "index.txt"
@@ -50,9 +50,10 @@ class Extraction:
         with machine_faults(f"unpacking fileset {self.fileset}"):
             bundles = [row for row in self._rows if row.type == BUNDLE_TYPE and row.component]
             journal = journal_of(self.site.layout, self.fileset)
-            before = self._own_before() | journal.files()
+            marked_before = self._own_before()
+            before = marked_before.keys() | journal.files()
             unpacked = self._unpack(bundles, journal) if bundles else []
-            with self.site.ownership.claimed(self.fileset, unpacked, before) as verdict:
+            with self.site.ownership.claimed(self.fileset, unpacked, marked_before) as verdict:
                 journal.note(before | {self.site.layout.relative(file.path) for file in verdict.placed})
                 put_in_place(verdict.placed)
                 self._remove_superseded(before, unpacked)
@@ -128,11 +129,11 @@ class Extraction:
             raise
         return unpacked
 
-    def _own_before(self) -> set[str]:
-        """The paths that an earlier registration of this fileset had unpacked."""
+    def _own_before(self) -> Contents:
+        """What an earlier registration of this fileset had unpacked."""
         layout = self.site.layout
         marker = read_marker(layout.marker(Step.SUPERSEDED, self.fileset.product, self.fileset.name)) or {}
-        return {file["path"] for file in marker.get("files", [])}
+        return {file["path"]: (file["bytes"], file["crc32"]) for file in marker.get("files", [])}
 
     def _remove_superseded(self, before: set[str], unpacked: list[UnpackedFile]) -> None:
         """Remove what only an earlier registration of this fileset had unpacked."""

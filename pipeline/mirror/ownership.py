@@ -14,6 +14,9 @@ from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.marker_file import read_marker
 from pipeline.mirror.markers import Fileset
 
+# Size in bytes and CRC-32 of files, by their paths relative to the root.
+Contents = dict[str, tuple[int, str]]
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -33,10 +36,10 @@ class Ownership:
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     @contextmanager
-    def claimed(self, fileset: Fileset, files: list[UnpackedFile], own: set[str]) -> Iterator[Verdict]:
+    def claimed(self, fileset: Fileset, files: list[UnpackedFile], own: Contents) -> Iterator[Verdict]:
         """The verdict on ``files``, which no other fileset can touch inside the ``with``.
 
-        ``own`` are the paths that an earlier registration of this fileset had unpacked.
+        ``own`` is what an earlier registration of this fileset had unpacked.
         """
         paths = {self.layout.relative(file.path): file for file in files}
         with self._changed:
@@ -50,8 +53,8 @@ class Ownership:
                     del self._claims[path]
                 self._changed.notify_all()
 
-    def _verdict(self, fileset: Fileset, paths: dict[str, UnpackedFile], own: set[str]) -> Verdict:
-        contested = {path for path, file in paths.items() if path not in own and _differs(file)}
+    def _verdict(self, fileset: Fileset, paths: dict[str, UnpackedFile], own: Contents) -> Verdict:
+        contested = {path for path, file in paths.items() if _is_contested(file, own.get(path))}
         owners = owners_of(self.layout, contested, {fileset}) if contested else {}
         yields_to = {path: owner for path, owner in owners.items() if is_later(owner, fileset)}
         return Verdict(
@@ -85,9 +88,11 @@ def is_later(one: Fileset, other: Fileset) -> bool:
     return (one.registered, one.product, one.name) > (other.registered, other.product, other.name)
 
 
-def _differs(file: UnpackedFile) -> bool:
-    """Whether something else has the file's name already."""
+def _is_contested(file: UnpackedFile, own: tuple[int, str] | None) -> bool:
+    """Whether what has the file's name is neither the file nor what its fileset had there before."""
     try:
-        return file.path.stat().st_size != file.bytes or file_crc32(file.path) != file.crc32
+        size = file.path.stat().st_size
     except FileNotFoundError:
         return False
+    known = {(file.bytes, file.crc32), own} - {None}
+    return size not in {known_size for known_size, _ in known} or (size, file_crc32(file.path)) not in known
