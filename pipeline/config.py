@@ -132,6 +132,9 @@ class Source(_Section):
     def _http(cls, url: str) -> str:
         if not _is_address(url):
             raise ValueError("expected the http or https address of a Data Store, without '?' or '#'")
+        if "@" in urlsplit(url).netloc:
+            # The address is told in messages and markers.
+            raise ValueError("expected no user name and password, which belong in ~/.netrc, got some")
         return url.rstrip("/")
 
 
@@ -247,7 +250,16 @@ def read_settings(path: Path) -> Settings:
 
 
 class _Loader(yaml.SafeLoader):
-    """Names the place also of what only looks like a date or a number, such as ``2009-13-45``."""
+    """Refuses a name that stands twice, and names the place of what only looks like a date or a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                problem = f"{key.value!r} stands there twice, expected once"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:

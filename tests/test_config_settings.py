@@ -472,3 +472,17 @@ def test_no_value_raises_anything_but_a_settings_error(tmp_path_factory, key, va
 def test_a_row_needs_no_columns_when_nothing_is_selected(file):
     row = FilesetRow("a", "null", "T", ("filesetID", "time registered", "type"), ("a", "null", "T"))
     assert settings_with(file).product("p").wants(row)
+
+
+def test_a_name_that_stands_twice(file):
+    said = refusal(file, source="url: http://other/ds")
+    assert "'url'" in said
+    assert "twice" in said
+    assert "line 3" in said
+
+
+def test_a_password_in_the_address_is_refused_and_not_repeated(file):
+    with pytest.raises(SettingsError) as raised:
+        read(file, "source: {url: 'http://me:secret@h/ds'}\nmirror: {root: r}\n")
+    assert "netrc" in str(raised.value)
+    assert "secret" not in str(raised.value)
