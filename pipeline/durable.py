@@ -7,12 +7,14 @@ import ctypes
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import md5
 from pathlib import Path
 
 WRITING_SUFFIX = ".writing"
+_making_folders = threading.RLock()
 
 
 def flush_file(path: Path) -> None:
@@ -27,11 +29,13 @@ def flush_folder(path: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """Make the folder and its missing parents, each name flushed to the disk."""
-    if path.is_dir():
-        return
-    make_folder(path.parent)
-    path.mkdir(exist_ok=True)
-    flush_folder(path.parent)
+    # Nobody may build on a folder that another thread has made and not yet flushed.
+    with _making_folders:
+        if path.is_dir():
+            return
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        flush_folder(path.parent)
 
 
 def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -> None:

@@ -36,10 +36,13 @@ class StepMarker(luigi.Target):
         self._of = (layout, step, fileset)
 
     def exists(self) -> bool:
-        """Whether the step is done: the marker is readable and of this registration."""
+        """Whether the step is done: the marker is readable and of this registration.
+
+        What hinders the look hinders the step too, which then says so.
+        """
         try:
             return fresh_marker(*self._of) is not None
-        except HostileName:
+        except (HostileName, OSError):
             return False
 
 
@@ -52,7 +55,10 @@ class RunMarker(luigi.Target):
 
     def exists(self) -> bool:
         """Whether this update wrote it, and nothing had failed."""
-        marker = read_marker(self._path)
+        try:
+            marker = read_marker(self._path)
+        except OSError:
+            return False
         return marker is not None and marker.get("run") == self._started and not marker.get("failed")
 
 

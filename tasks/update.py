@@ -9,7 +9,9 @@ The output of each step is one marker file, written last; what is on disk is the
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import luigi
 from luigi.rpc import RPCError
@@ -21,7 +23,6 @@ from pipeline.mirror.download import Download, is_stored
 from pipeline.mirror.extract import Extraction
 from pipeline.mirror.failures import (
     clear_failure,
-    failures,
     forget_failures_except,
     record_failure,
     waiting,
@@ -33,6 +34,8 @@ from pipeline.mirror.removal import delete_withdrawn
 from pipeline.mirror.update import finish_product, tidy_incoming
 from tasks.base import Bug, MirrorTask, ProductNames, RunMarker, StepMarker, as_mirror_error
 from tasks.run import STARTED, current_run
+
+TELL_SECONDS = 1.0
 
 log = logging.getLogger("ipp-mirror")
 
@@ -75,7 +78,8 @@ class UpdateProduct(MirrorTask):
         due = [row for row in pending if row.name not in later]
         self.site.tally.count(pending=len(due))
         failed = current_run().settle(missing_steps(self.layout, self.product, due))
-        failed = self._still_failed(due) if failed else 0
+        if failed:
+            failed -= self._withdrawn_meanwhile(due)
         finish_product(
             self.site, self.product, self.started, done=len(due) - failed, failed=failed + len(later)
         )
@@ -84,30 +88,25 @@ class UpdateProduct(MirrorTask):
         if failed or later:
             raise FilesetsFailed(_told(self.product, len(due), failed, later))
 
-    def _still_failed(self, due: list[FilesetRow]) -> int:
-        """How many have failed for good: one may have been withdrawn meanwhile, as the whole list shows."""
+    def _withdrawn_meanwhile(self, due: list[FilesetRow]) -> int:
+        """How many of the filesets failed because upstream withdrew them, which only the whole list shows."""
         with contextlib.suppress(ServerUnavailable):
             discover_product(self.layout, self.site.store, self.product, self.started, whole=True)
         gone = self.layout.marked(Step.WITHDRAWN, self.product)
         wanted = {row.name for row in due} - gone
-        before = failures(self.layout, self.product)
         forget_failures_except(self.layout, self.product, wanted)
         tidy_incoming(self.layout, self.product, wanted)
-        withdrawn = [record["fileset"] for record in before if record["fileset"] in gone]
+        done = self.layout.marked(current_run().last_step, self.product)
+        withdrawn = [row.name for row in due if row.name in gone - done]
         self.site.tally.count(failed=-len(withdrawn))
         if withdrawn:
             log.info("product %s: withdrawn upstream meanwhile: %s", self.product, ", ".join(withdrawn))
-        return len([record for record in before if record["fileset"] in wanted])
+        return len(withdrawn)
 
     def _delete_withdrawn(self) -> None:
         at_most = self.site.settings.mirror.delete_at_most
         if deleted := delete_withdrawn(self.layout, self.product, at_most):
             log.info("product %s: %d withdrawn filesets deleted", self.product, deleted)
-
-    def _steps(self, rows: list[FilesetRow]) -> Iterator[luigi.Task]:
-        last = ExtractFileset if current_run().last_step is Step.EXTRACTED else DownloadFileset
-        for position, row in enumerate(rows):
-            yield last(product=self.product, fileset=row.name, registered=row.registered, position=position)
 
 
 class DiscoverProduct(MirrorTask):
@@ -137,6 +136,11 @@ class FilesetTask(MirrorTask):
     registered = luigi.Parameter(default="", significant=False)
     position = luigi.IntParameter(default=0, significant=False)
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # What is over within moments is not worth a word.
+        self._tell_at = time.monotonic() + TELL_SECONDS
+
     @property
     def priority(self) -> int:
         """Oldest first."""
@@ -156,7 +160,14 @@ class FilesetTask(MirrorTask):
         )
 
     def report(self, message: str, share: float) -> None:
-        """Tell the scheduler's page how far it is; a scheduler that does not answer is no reason to fail."""
+        """Tell the scheduler's page how far it is, now and then: each word to a central scheduler costs.
+
+        A scheduler that does not answer is no reason to fail.
+        """
+        now = time.monotonic()
+        if now < self._tell_at:
+            return
+        self._tell_at = now + TELL_SECONDS
         with contextlib.suppress(RPCError):
             self.set_status_message(message)
             self.set_progress_percentage(int(100 * share))

@@ -157,6 +157,7 @@ class MirrorWorker(Worker):
         if self._root is None:
             self._root = task
             required = or_exit(task.deps)
+            or_exit(task.complete)
             self.worker_processes += sum(step.only_waits for step in required)
             self._scheduler.update_resources(**self._run.resources)
         return super().add(task, multiprocess, processes)

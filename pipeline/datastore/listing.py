@@ -81,6 +81,11 @@ class FileRow:
         """The component that the file belongs to, as its listing says."""
         return self.extra.get("component")
 
+    @property
+    def is_bundle(self) -> bool:
+        """Whether it is the archive of a component (protocol notes, "Distribution filesets")."""
+        return self.type == "tgz" and bool(self.component)
+
 
 def read_products(body: bytes, source: str) -> list[ProductRow]:
     """The products of a root listing. Raises ServerUnavailable when it is not a valid listing."""
@@ -112,6 +117,16 @@ def read_files(body: bytes, source: str) -> list[FileRow]:
     rows = [_file_row(columns, fields, source) for columns, fields in _rows(body, Level.FILES, source)]
     _refuse_repeats((row.name for row in rows), source, ContentMismatch)
     return rows
+
+
+def write_products(rows: Iterable[ProductRow]) -> bytes:
+    """The rows as a root listing."""
+    lines = ["# productID|Most recent|Time registered|type|Description|"]
+    lines += [
+        f"{row.name}|{row.most_recent or 'none'}|{row.registered}|{row.type}|{row.description}|"
+        for row in rows
+    ]
+    return ("\n".join(lines) + "\n").encode()
 
 
 def write_filesets(rows: Iterable[FilesetRow]) -> bytes:

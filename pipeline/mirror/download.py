@@ -5,7 +5,6 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,18 +13,15 @@ from pipeline.datastore.listing import FileRow
 from pipeline.datastore.transfer import Transfer, file_md5
 from pipeline.durable import flush_file, flush_folder, publish_folder
 from pipeline.errors import FilesFailed, HostileName, MirrorError, machine_faults
-from pipeline.mirror.layout import Layout, Step, short_digest
+from pipeline.mirror.layout import INDEX, Layout, Step, short_digest
 from pipeline.mirror.markers import Fileset, fresh_marker, mark_done, utc_now
-from pipeline.mirror.site import Site
+from pipeline.mirror.site import Report, Site
 from pipeline.mirror.status import as_size
 from pipeline.names import checked_segment
 
-INDEX = "index.txt"
 # Bytes unpacked for each byte of a bundle, as an estimate: FITS images compress to a third or so.
 UNPACKED_RATIO = 3
 _REPORT_SECONDS = 1.0
-
-Report = Callable[[str, float], None]
 
 
 @dataclass
@@ -98,7 +94,7 @@ class Download:
         return False
 
     def _bytes_to_write(self, missing: list[FileRow]) -> int:
-        bundles = sum(row.bytes for row in missing if row.type == "tgz")
+        bundles = sum(row.bytes for row in missing if row.is_bundle)
         unpacked = bundles * UNPACKED_RATIO if self.site.settings.mirror.unpack else 0
         return sum(row.bytes for row in missing) + unpacked
 

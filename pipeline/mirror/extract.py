@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,15 +19,11 @@ from pipeline.bundle.unpack import (
 from pipeline.datastore.listing import FileRow, read_files
 from pipeline.durable import remove_files, write_whole
 from pipeline.errors import BundleUnusable, machine_faults
-from pipeline.mirror.layout import Layout, Step, short_digest
+from pipeline.mirror.layout import INDEX, Layout, Step, short_digest
 from pipeline.mirror.marker_file import read_marker
 from pipeline.mirror.markers import Fileset, mark_done, utc_now
 from pipeline.mirror.ownership import Contents, Verdict, owners_of
-from pipeline.mirror.site import Site
-
-INDEX = "index.txt"
-BUNDLE_TYPE = "tgz"
-Report = Callable[[str, float], None]
+from pipeline.mirror.site import Report, Site
 
 
 @dataclass
@@ -44,11 +39,11 @@ class Extraction:
         """Leave every member of every bundle in place, and the fileset marked.
 
         A fileset without bundles has nothing to unpack and is only marked. Raises BundleUnusable,
-        HostileName or MachineFault; then nothing of it is in place that was not there before, and the
-        next run starts its extraction afresh.
+        HostileName or MachineFault; the next run starts its extraction afresh, and knows from the journal
+        what was put in place before.
         """
         with machine_faults(f"unpacking fileset {self.fileset}"):
-            bundles = [row for row in self._rows if row.type == BUNDLE_TYPE and row.component]
+            bundles = [row for row in self._rows if row.is_bundle]
             journal = journal_of(self.site.layout, self.fileset)
             marked_before = self._own_before()
             before = marked_before.keys() | journal.files()

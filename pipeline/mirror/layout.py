@@ -8,6 +8,9 @@ from pathlib import Path
 from pipeline.mirror.marker_file import good_markers
 from pipeline.names import checked_segment
 
+# The listing of a fileset, kept beside its files as it was served.
+INDEX = "index.txt"
+
 
 class Step(StrEnum):
     """The folders of ``state/PRODUCT``: one marker file per fileset in each."""
@@ -51,6 +54,11 @@ class Layout:
     def lock_file(self) -> Path:
         """Held by the update that is running."""
         return self.root / "state" / "update.lock"
+
+    @property
+    def root_listing(self) -> Path:
+        """The products as the root of the source listed them when it was last asked."""
+        return self.root / "state" / "root.txt"
 
     def store(self, product: str, fileset: str) -> Path:
         """The files of the fileset exactly as served."""

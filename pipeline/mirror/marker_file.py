@@ -20,10 +20,13 @@ _SECOND = 10**9
 
 
 def read_marker(path: Path) -> dict[str, Any] | None:
-    """What the marker says; None when it is absent, damaged, or of another schema."""
+    """What the marker says; None when it is absent, damaged, or of another schema.
+
+    Raises OSError when this machine cannot tell: a marker that is there must not pass for absent.
+    """
     try:
         marker = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return None
     return marker if isinstance(marker, dict) and marker.get("schema") == SCHEMA else None
 

@@ -10,11 +10,16 @@ from pathlib import Path
 
 from pipeline.config import Settings, read_settings
 from pipeline.datastore.client import DataStore, Patience
-from pipeline.errors import SettingsError
+from pipeline.datastore.listing import write_products
+from pipeline.durable import write_whole
+from pipeline.errors import SettingsError, machine_faults
 from pipeline.mirror.layout import Layout
 from pipeline.mirror.ownership import Ownership
 from pipeline.mirror.rate import RateLimit
 from pipeline.mirror.space import DiskSpace
+
+# How far a step is: a message and a share from 0 to 1.
+Report = Callable[[str, float], None]
 
 
 @dataclass
@@ -54,11 +59,15 @@ class Site:
     def products(self) -> list[str]:
         """The products to mirror: those of the settings, else all that the root lists and the hidden ones.
 
-        Raises ServerUnavailable when the root has to be asked and cannot.
+        What the root lists is noted, for whoever is served by this mirror. Raises ServerUnavailable when
+        the root has to be asked and cannot, or MachineFault.
         """
         if self.settings.mirror.products is not None:
             return [product.name for product in self.settings.mirror.products]
-        listed = [row.name for row in self.store.products()]
+        rows = self.store.products()
+        with machine_faults("noting what the root of the source lists"):
+            write_whole(self.layout.root_listing, write_products(rows))
+        listed = [row.name for row in rows]
         return listed + [name for name in self.settings.source.hidden_products if name not in listed]
 
 

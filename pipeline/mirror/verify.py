@@ -15,13 +15,12 @@ from pipeline.datastore.listing import FileRow, FilesetRow, read_files
 from pipeline.datastore.transfer import file_md5
 from pipeline.durable import remove_files
 from pipeline.errors import MirrorError
-from pipeline.mirror.layout import Layout, Step
+from pipeline.mirror.layout import INDEX, Layout, Step
 from pipeline.mirror.marker_file import read_marker, write_marker
 from pipeline.mirror.markers import Fileset, fresh_marker
 from pipeline.mirror.ownership import is_later, owners_of
 from pipeline.mirror.rate import RateLimit
 
-INDEX = "index.txt"
 RESUMED_WITHIN = timedelta(days=7)
 
 
@@ -63,7 +62,7 @@ class Verification:
             yield self._problem(folder / INDEX, "expected the listing that the marker was made from")
             return
         for row in rows:
-            if self.bundles_kept or row.type != "tgz" or (folder / row.name).exists():
+            if self.bundles_kept or not row.is_bundle or (folder / row.name).exists():
                 yield from self._compared(folder / row.name, row.bytes, row.md5, file_md5, Step.DOWNLOADED)
         expected = {INDEX, *(row.name for row in rows)}
         for path in sorted(folder.iterdir()):

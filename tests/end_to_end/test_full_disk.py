@@ -237,6 +237,14 @@ def test_a_folder_that_may_not_be_written(room, release, server, follower):
         assert file_requests(server) == []
 
 
+def test_a_failure_that_cannot_be_recorded_still_fails_the_run(release, follower):
+    release.add(PRODUCT, "wrong", [File("w.fits", b"w", listed={"md5": "0" * 32})])
+    with forbidden(follower.root / "state" / PRODUCT / "failed"):
+        result = ended(as_one_without_rights(follower.command()))
+    assert result.code == 30, result.output
+    is_clear(result.output, "recording the failure", "expected md5", "2 done, 1 failed")
+
+
 @pytest.mark.parametrize("most", [12, 16, 20, 24])
 def test_too_few_open_files(most, release, server, follower):
     for number in range(12):

@@ -24,6 +24,10 @@ def test_a_mirror_of_the_mirror_holds_the_same(upstream: Upstream, follower: Fol
             assert result.code == 0, result.output
             assert following.content("store") == follower.content("store")
             assert following.content("data") == follower.content("data")
+            root_listing = (following.root / "state" / "root.txt").read_text()
+            assert [
+                line.split("|")[3:] for line in root_listing.splitlines() if line.startswith(PRODUCT)
+            ] == [["ipp-dist", "test", ""]]
             assert "0 new, 0 done" in following.update().output
         finally:
             serving.terminate()

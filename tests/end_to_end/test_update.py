@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from conftest import File, Follower, Upstream, served_filesets
+from conftest import File, Follower, Upstream, ended, served_filesets
 
 from pipeline.datastore import habits
 from pipeline.datastore.server import RunningServer, create_app, serve
@@ -314,3 +314,14 @@ def test_names_that_may_not_become_paths_fail_their_fileset(release, upstream: U
     assert "../../escape" in result.output
     assert "3 done, 1 failed" in result.output
     assert not (follower.folder / "escape").exists()
+
+
+def test_one_fileset_by_hand(release, follower):
+    assert follower.update("--products", PRODUCT).code == 0
+    command = [argument.replace("UpdateMirror", "DownloadFileset") for argument in follower.command()]
+    known = ended([*command, "--product", PRODUCT, "--fileset", "plain"])
+    assert known.code == 0, known.output
+    unknown = ended([*command, "--product", PRODUCT, "--fileset", "nonsense"])
+    assert unknown.code == 40, unknown.output
+    assert "nonsense" in unknown.output
+    assert "Traceback" not in unknown.output
