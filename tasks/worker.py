@@ -203,7 +203,10 @@ class MirrorWorker(Worker):
         return feed.failed
 
     def _get_work(self) -> GetWorkResponse:
-        if self._stop_requesting_work:
+        if self._run.stopping.is_set():
+            if not self._stop_requesting_work:
+                self._start_phasing_out()
+                self._let_waiting_go()
             return self._finish_begun()
         self._hand_on()
         work = super()._get_work()

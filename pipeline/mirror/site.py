@@ -41,6 +41,12 @@ class Tally:
             for what, number in filesets.items():
                 setattr(self, what, getattr(self, what) + number)
 
+    def take_received(self) -> int:
+        """The bytes received since this was last asked: what one process tells another."""
+        with self._lock:
+            received, self.bytes = self.bytes, 0
+        return received
+
 
 @dataclass(frozen=True)
 class Site:
