@@ -48,7 +48,7 @@ class Extraction:
             marked_before = self._own_before()
             before = marked_before.keys() | journal.files()
             unpacked = self._unpack(bundles, journal) if bundles else []
-            with self.site.ownership.claimed(self.fileset, unpacked, marked_before) as verdict:
+            with self.site.ownership.claimed(self.fileset, unpacked, marked_before, before) as verdict:
                 journal.note(before | {self.site.layout.relative(file.path) for file in verdict.placed})
                 put_in_place(verdict.placed)
                 self._remove_superseded(before, unpacked)
