@@ -9,9 +9,15 @@ from pipeline.datastore.client import UnknownFileset
 from tasks.errors import Bug, Stopped
 from tasks.processes import ProcessLost
 
+OURS = [
+    kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.MirrorError)
+]
 PLAIN = [
-    *(kind for kind in vars(errors).values() if isinstance(kind, type) and kind is not errors.FilesFailed),
-    *(UnknownFileset, Bug, Stopped, ProcessLost),
+    *(kind for kind in OURS if kind is not errors.FilesFailed),
+    UnknownFileset,
+    Bug,
+    Stopped,
+    ProcessLost,
 ]
 
 
