@@ -145,8 +145,9 @@ class Unpacking:
         """Make a folder for members, unless a link that somebody put into ``data/`` leads out of it."""
         if not folder.resolve().is_relative_to(self.folder.resolve()):
             raise BundleUnusable(
-                f"{self.bundle}: expected member {member.name!r} to lie below {self.folder}, but a link there "
-                "leads elsewhere. The bundle is not unpacked; remove the link, then the next run tries again."
+                f"{self.bundle}: expected member {member.name!r} to lie below {self.folder}, "
+                "but a link there leads elsewhere. The bundle is not unpacked; remove the link, and the next "
+                "run tries again."
             )
         make_folder(folder)
 
