@@ -13,6 +13,7 @@ from pipeline.bundle.unpack import (
     Unpacking,
     UnpackLimits,
     discard,
+    expected_bytes,
     put_in_place,
     remove_temporaries,
 )
@@ -70,18 +71,19 @@ class Extraction:
     def _unpack(self, bundles: list[FileRow], journal: "Journal") -> list[UnpackedFile]:
         """Everything that the bundles hold, in temporary files beside where it belongs."""
         dirinfo = self._described()
-        data, ratio = self.site.layout.data, self.site.settings.mirror.unpack_ratio
-        folders = {row.name: data / dirinfo.folder(row.component or "") for row in bundles}
+        data, limits = self.site.layout.data, UnpackLimits(ratio=self.site.settings.mirror.unpack_ratio)
+        folders = {self._store / row.name: data / dirinfo.folder(row.component or "") for row in bundles}
         journal.begin(set(folders.values()))
-        running = [
-            self.site.unpackers.submit(
-                Unpacking(
-                    self._store / row.name, folders[row.name], data, journal.tag, UnpackLimits(ratio=ratio)
-                ).run
-            )
-            for row in bundles
-        ]
-        return _each_path_once(self._results(running))
+        needed = sum(expected_bytes(bundle, limits) for bundle in folders)
+        what = f"unpacking fileset {self.fileset}"
+        with self.site.space.reserved(needed, what) as room:
+            running = [
+                self.site.unpackers.submit(
+                    Unpacking(bundle, folder, data, journal.tag, room.written, limits).run
+                )
+                for bundle, folder in folders.items()
+            ]
+            return _each_path_once(self._results(running))
 
     def _described(self) -> DirInfo:
         """The fileset's dirinfo; it and dbinfo are in ``info/`` with local paths afterwards."""
