@@ -76,7 +76,7 @@ class Extraction:
         journal.begin(set(folders.values()))
         needed = sum(expected_bytes(bundle, limits) for bundle in folders)
         what = f"unpacking fileset {self.fileset}"
-        with self.site.space.reserved(needed, what) as room:
+        with self.site.space.reserved(needed, what) as room, machine_faults(what, needed):
             running = [
                 self.site.unpackers.submit(
                     Unpacking(bundle, folder, data, journal.tag, room.written, limits).run
