@@ -22,6 +22,8 @@ from pipeline.mirror.status import as_size
 from pipeline.names import checked_segment
 
 _REPORT_SECONDS = 1.0
+# The unit of ``st_blocks``.
+_BLOCK_BYTES = 512
 
 
 @dataclass
@@ -98,7 +100,17 @@ class Download:
         """The rest of the missing files, and an estimate of what the bundles among them unpack to."""
         bundles = sum(row.bytes for row in missing if row.is_bundle)
         unpacked = bundles * USUAL_RATIO if self.site.settings.mirror.unpack else 0
-        return sum(row.bytes for row in missing) + unpacked
+        return sum(row.bytes - self._bytes_here(row) for row in missing) + unpacked
+
+    def _bytes_here(self, row: FileRow) -> int:
+        """What the row's partial file takes on the disk, whether it is resumed or begun again."""
+        try:
+            return min(row.bytes, self._partial(row).stat().st_blocks * _BLOCK_BYTES)
+        except FileNotFoundError:
+            return 0
+
+    def _partial(self, row: FileRow) -> Path:
+        return self._folder / "partial" / f"{short_digest(row.name)}.part"
 
     def _fetch(self, missing: list[FileRow], rows: list[FileRow], room: Promise) -> None:
         total = sum(row.bytes for row in rows)
@@ -116,7 +128,7 @@ class Download:
             progress.bytes += count
             self.site.tally.count(received=count)
 
-        partial = self._folder / "partial" / f"{short_digest(row.name)}.part"
+        partial = self._partial(row)
         url = self.site.store.file_url(self.fileset.product, self.fileset.name, row.name)
         with machine_faults(f"fetching {url}", needed=row.bytes):
             Transfer(self.site.store, url, row, partial, received).fetch()

@@ -15,6 +15,7 @@ from conftest import File, Follower, Upstream, ended, served_filesets
 from running import gate, leftovers, started, tree_is_true, until
 
 from pipeline.bundle.unpack import temporary_name
+from pipeline.datastore import habits
 from pipeline.mirror.layout import short_digest
 
 PRODUCT = "md-all-rel-200907"
@@ -177,6 +178,16 @@ def test_what_is_written_is_promised_no_more(disk, release, server, follower, tm
         others_done.set()
         result = update.wait()
     assert result.code == 0, result.output
+    complete(follower, release)
+
+
+def test_what_came_before_a_kill_is_not_reserved_again(disk, release, server, follower, tmp_path):
+    """Of 24 MB a file takes 14, of which 12 came before the kill."""
+    release.add(PRODUCT, "large", [File("large.fits", content(14 * MB))])
+    server.habits.append(habits.stalls(after=12 * MB, target=f"{PRODUCT}/large/large.fits", times=1))
+    with started(follower.command(), tmp_path / "output") as update:
+        until(lambda: disk.free < 13 * MB, "the large file does not come")
+        update.kill()
     complete(follower, release)
 
 
