@@ -73,7 +73,7 @@ class UpdateProduct(MirrorTask):
         settings = self.site.settings.product(self.product)
         pending = pending_rows(self.layout, settings, rows, current_run().last_step)
         forget_failures_except(self.layout, self.product, {row.name for row in pending})
-        tidy_incoming(self.layout, self.product, {row.name for row in pending})
+        tidy_incoming(self.site, self.product, {row.name for row in pending})
         later = waiting(self.layout, self.product)
         due = [row for row in pending if row.name not in later]
         self.site.tally.count(pending=len(due))
@@ -95,7 +95,7 @@ class UpdateProduct(MirrorTask):
         gone = self.layout.marked(Step.WITHDRAWN, self.product)
         wanted = {row.name for row in due} - gone
         forget_failures_except(self.layout, self.product, wanted)
-        tidy_incoming(self.layout, self.product, wanted)
+        tidy_incoming(self.site, self.product, wanted)
         done = self.layout.marked(current_run().last_step, self.product)
         withdrawn = [row.name for row in due if row.name in gone - done]
         self.site.tally.count(failed=-len(withdrawn))

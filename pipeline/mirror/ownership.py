@@ -5,7 +5,7 @@ that was registered later wins, in whatever order they are unpacked; both marker
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -32,25 +32,33 @@ class Ownership:
     """Decides for the filesets that are being unpacked. Safe for use by several threads."""
 
     layout: Layout
-    _claims: dict[str, Fileset] = field(default_factory=dict)
+    _held: set[str] = field(default_factory=set)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     @contextmanager
-    def claimed(self, fileset: Fileset, files: list[UnpackedFile], own: Contents) -> Iterator[Verdict]:
+    def claimed(
+        self, fileset: Fileset, files: list[UnpackedFile], own: Contents, before: Set[str]
+    ) -> Iterator[Verdict]:
         """The verdict on ``files``, which no other fileset can touch inside the ``with``.
 
-        ``own`` is what an earlier registration of this fileset had unpacked.
+        ``own`` is what an earlier registration of this fileset had unpacked; ``before`` are the paths of
+        whatever an unpacking of this fileset put in place before, which are held too.
         """
         paths = {self.layout.relative(file.path): file for file in files}
-        with self._changed:
-            self._changed.wait_for(lambda: not self._claims.keys() & paths.keys())
-            self._claims.update(dict.fromkeys(paths, fileset))
-        try:
+        with self.held(paths.keys() | before):
             yield self._verdict(fileset, paths, own)
+
+    @contextmanager
+    def held(self, paths: Set[str]) -> Iterator[None]:
+        """Inside the ``with`` nobody else puts files in place, or removes any, at one of the paths."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held & paths)
+            self._held |= paths
+        try:
+            yield
         finally:
             with self._changed:
-                for path in paths:
-                    del self._claims[path]
+                self._held -= paths
                 self._changed.notify_all()
 
     def _verdict(self, fileset: Fileset, paths: dict[str, UnpackedFile], own: Contents) -> Verdict:
@@ -81,6 +89,22 @@ def owners_of(layout: Layout, paths: set[str], but: set[Fileset]) -> dict[str, F
                 if path not in owners or is_later(owner, owners[path]):
                     owners[path] = owner
     return owners
+
+
+def marked_contents(layout: Layout, step: Step, fileset: Fileset) -> Contents:
+    """What the fileset's marker of that step, if there is a good one, says it unpacked."""
+    marker = read_marker(layout.marker(step, fileset.product, fileset.name)) or {}
+    return {file["path"]: (file["bytes"], file["crc32"]) for file in marker.get("files", [])}
+
+
+def is_intact(layout: Layout, owner: Fileset, path: str) -> bool:
+    """Whether the file at ``path`` is the one that its owner's marker names."""
+    size, crc = marked_contents(layout, Step.EXTRACTED, owner)[path]
+    file = layout.root / path
+    try:
+        return file.stat().st_size == size and file_crc32(file) == crc
+    except FileNotFoundError:
+        return False
 
 
 def is_later(one: Fileset, other: Fileset) -> bool:

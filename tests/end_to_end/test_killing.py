@@ -5,6 +5,7 @@ strace kills the update at the very call that touches a path, which no timing co
 
 import shutil
 import signal
+import sys
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
@@ -12,7 +13,7 @@ from threading import Event
 from time import sleep
 
 import pytest
-from conftest import File, Follower, Upstream, bundle, dirinfo, served_filesets
+from conftest import File, Follower, Upstream, bundle, dirinfo, ended, served_filesets
 from running import (
     SEEN_SECONDS,
     Scheduler,
@@ -197,10 +198,16 @@ def test_a_failure_is_forgotten_whenever_the_run_that_noted_it_was_killed(
     complete(follower, release)
 
 
+IN_HAND = [
+    received(CHIP, f"{CHIP}.XY02.tgz"),
+    written(f"info/{PRODUCT}/{CHIP}/dirinfo.{CHIP}.mdc"),
+    unpacked("data/gpc1/MD01/o1.XY02/c.fits"),
+    written(f"{STATE}/extracted/{CHIP}.json"),
+]
+
+
 @NEEDS_STRACE
-@pytest.mark.parametrize(
-    "instant", [received(CHIP, f"{CHIP}.XY02.tgz"), unpacked("data/gpc1/MD01/o1.XY02/c.fits")]
-)
+@pytest.mark.parametrize("instant", IN_HAND)
 def test_nothing_is_left_of_a_fileset_that_was_withdrawn_while_it_was_in_hand(
     instant, release, server, follower, tmp_path
 ):
@@ -209,6 +216,51 @@ def test_nothing_is_left_of_a_fileset_that_was_withdrawn_while_it_was_in_hand(
     release.add(PRODUCT, "later", [File("new.fits", b"new")])
     assert follower.update().code == 0
     assert leftovers(follower.root) == []
+    assert follower.content("data") == follower.content("info") == {}
+
+
+@NEEDS_STRACE
+def test_nothing_is_left_of_a_fileset_that_is_skipped_while_it_is_in_hand(release, follower, tmp_path):
+    killed_at(unpacked("data/gpc1/MD01/o1.XY02/c.fits"), follower, tmp_path / "output")
+    skip = [sys.executable, "-m", "tasks", "skip", "--mirror-config", str(follower.config)]
+    assert ended([*skip, "--reason", "why not", PRODUCT, CHIP]).code == 0
+    assert follower.update().code == 0
+    assert leftovers(follower.root) == []
+    assert follower.content("data") == follower.content("info") == {}
+    assert ended([*skip[:3], "unskip", *skip[4:], PRODUCT, CHIP]).code == 0
+    assert follower.update().code == 0
+    complete(follower, release)
+
+
+@NEEDS_STRACE
+def test_what_a_withdrawn_fileset_had_unpacked_stays_when_its_replacement_was_killed(
+    release, server, follower, tmp_path
+):
+    assert follower.update().code == 0
+    release.add_bundles(PRODUCT, CHIP, {"XY01": {"a.fits": b"new"}, "XY03": {"d.fits": b"D"}})
+    killed_at(unpacked("data/gpc1/MD01/o1.XY03/d.fits"), follower, tmp_path / "output")
+    release.withdraw(PRODUCT, CHIP)
+    assert follower.update().code == 0
+    assert leftovers(follower.root) == []
+    assert follower.content("data").keys() == DATA.keys()
+
+
+@NEEDS_STRACE
+def test_a_file_of_another_fileset_comes_back_from_one_that_was_killed_and_withdrawn(
+    upstream, follower, tmp_path
+):
+    older = {"gpc1/MD01/o1.XY01/a.fits": b"older", "gpc1/MD01/o1.XY02/c.fits": b"C" * 300_000}
+    bundles = {"XY01": {"a.fits": b"older"}, "XY02": {"c.fits": b"C" * 300_000}}
+    upstream.add_bundles("other", "o1.warp.1.1.1", bundles)
+    assert follower.update().code == 0
+    upstream.add_bundles(PRODUCT, CHIP, {"XY01": {"a.fits": b"newer"}, "XY02": {"c.fits": b"newer"}})
+    killed_at(unpacked("data/gpc1/MD01/o1.XY02/c.fits"), follower, tmp_path / "output")
+    assert follower.content("data")["gpc1/MD01/o1.XY01/a.fits"] == b"newer"
+    upstream.withdraw(PRODUCT, CHIP)
+    assert follower.update().code == 0
+    assert follower.update().code == 0
+    assert follower.content("data") == older
+    assert checked_markers(follower.root, "other", "extracted") == {"o1.warp.1.1.1"}
 
 
 @NEEDS_STRACE
@@ -220,6 +272,15 @@ def test_nothing_is_left_of_an_unpacking_when_the_fileset_is_registered_again_wi
     assert follower.update().code == 0
     assert leftovers(follower.root) == []
     assert follower.content("data") == {"gpc1/MD01/o1.XY07/other.fits": b"other"}
+
+
+def test_documents_of_an_earlier_registration_do_not_stay(release, follower):
+    assert follower.update().code == 0
+    described = File("renamed.mdc", dirinfo("gpc1/MD01", {"XY01": "o1.XY01"}), "text", "dirinfo")
+    packed = File(f"{CHIP}.XY01.tgz", bundle({"a.fits": b"new"}), "tgz", "XY01")
+    release.add(PRODUCT, CHIP, [described, packed])
+    assert follower.update().code == 0
+    assert follower.content("info").keys() == {f"{PRODUCT}/{CHIP}/renamed.mdc"}
 
 
 @NEEDS_STRACE
