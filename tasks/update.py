@@ -31,7 +31,7 @@ from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.markers import Fileset, fresh_marker
 from pipeline.mirror.pending import pending_rows
 from pipeline.mirror.removal import delete_withdrawn
-from pipeline.mirror.update import finish_product, tidy_incoming
+from pipeline.mirror.update import finish_product, in_hand, tidy_incoming
 from tasks.base import Bug, MirrorTask, ProductNames, RunMarker, StepMarker, as_mirror_error
 from tasks.run import STARTED, current_run
 
@@ -121,9 +121,10 @@ class DiscoverProduct(MirrorTask):
 
     def run(self) -> None:
         """Bring the product's listing up to date."""
-        # What failed may have been withdrawn, which only the whole list shows.
-        failed = bool(self.layout.marked(Step.FAILED, self.product))
-        whole = failed or self.site.settings.mirror.on_removed == "delete"
+        # What failed, or was in hand when a run was killed, may have been withdrawn, which only the whole
+        # list shows.
+        left = bool(self.layout.marked(Step.FAILED, self.product)) or in_hand(self.layout, self.product)
+        whole = left or self.site.settings.mirror.on_removed == "delete"
         new = discover_product(self.layout, self.site.store, self.product, self.started, whole=whole)
         self.site.tally.count(new=new)
 

@@ -21,6 +21,12 @@ def finish_product(site: Site, product: str, started: str, *, done: int, failed:
     write_marker(layout.updated(product), content)
 
 
+def in_hand(layout: Layout, product: str) -> bool:
+    """Whether a fileset of the product has been begun and not ended, which a run leaves when it is killed."""
+    incoming = layout.root / "incoming" / product
+    return incoming.is_dir() and any(incoming.iterdir())
+
+
 def tidy_incoming(site: Site, product: str, pending: set[str]) -> None:
     """Remove what is left of transfers and unpackings that nobody will go on with."""
     incoming = site.layout.root / "incoming" / product

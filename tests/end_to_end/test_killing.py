@@ -22,6 +22,7 @@ from running import (
     gate,
     leftovers,
     luigi_command,
+    requested_filesets,
     started,
     tree_is_true,
     until,
@@ -316,8 +317,10 @@ def test_what_was_withdrawn_before_it_could_be_fetched_needs_no_help(release, se
         release.add(PRODUCT, name, [File("new.fits", name.encode())])
     killed_at(received(CHIP, f"{CHIP}.XY02.tgz"), follower, tmp_path / "output")
     release.withdraw(PRODUCT, CHIP)
+    server.clear()
     result = follower.update()
     assert result.code == 0, result.output
+    assert CHIP not in requested_filesets(server)
     assert follower.content("store") == served_filesets(release)
     assert leftovers(follower.root) == []
 
