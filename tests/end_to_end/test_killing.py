@@ -420,5 +420,24 @@ def test_killed_beside_the_central_scheduler(killed, many, release, server, foll
     complete(follower, release, many)
 
 
+def test_a_scheduler_does_not_wait_for_an_update_that_was_killed(many, release, server, follower, tmp_path):
+    """This scheduler would take the killed update for a living one until tomorrow."""
+    scheduler = Scheduler(tmp_path, free_port())
+    luigid = scheduler.start("[scheduler]\nworker_disconnect_delay=86400\n")
+    opened = Event()
+    server.habits.append(gate(opened, f"{PRODUCT}/*/*.tgz", after=4))
+    try:
+        with started(luigi_command(follower, scheduler.port), tmp_path / "output") as update:
+            until(lambda: held(server) >= 3, "no bundle was asked for")
+            update.kill()
+        opened.set()
+        with started(luigi_command(follower, scheduler.port), tmp_path / "output") as update:
+            ended = update.wait()
+            assert ended.code == 0, ended.output
+    finally:
+        luigid.kill()
+    complete(follower, release, many)
+
+
 def held(server) -> int:
     return sum(entry.target.endswith(".tgz") and entry.status is None for entry in server.requests)
