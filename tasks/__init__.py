@@ -1,11 +1,22 @@
 """The Luigi tasks of the mirror: ``luigi --module tasks UpdateMirror``.
 
-Importing this package makes the ``luigi`` command use ``MirrorWorker``.
+Importing this package makes the ``luigi`` command use ``MirrorWorker``, and heed signals from the start.
 """
 
-from tasks.update import DiscoverProduct, DownloadFileset, ExtractFileset, UpdateMirror, UpdateProduct
-from tasks.verify import VerifyFileset, VerifyMirror, VerifyProduct
-from tasks.worker import use_mirror_worker
+from tasks.early import heed_signals
+
+# Before the other imports, which take most of the time until the worker begins.
+heed_signals()
+
+from tasks.update import (  # noqa: E402
+    DiscoverProduct,
+    DownloadFileset,
+    ExtractFileset,
+    UpdateMirror,
+    UpdateProduct,
+)
+from tasks.verify import VerifyFileset, VerifyMirror, VerifyProduct  # noqa: E402
+from tasks.worker import use_mirror_worker  # noqa: E402
 
 __all__ = [
     "DiscoverProduct",

@@ -124,8 +124,11 @@ def crews(site: Site, stopping: threading.Event, on_loss: Callable[[], None]) ->
     sys.stdout.flush()
     sys.stderr.flush()
     forked: list[_Process] = []
+    # Until a process has its own idea of them.
+    allowed = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
     for lanes in [ASKED_AT_ONCE, *(UNPACKED_AT_ONCE // CORES for _ in range(CORES))]:
         forked.append(_fork(site, stopping, lanes, forked))
+    signal.pthread_sigmask(signal.SIG_SETMASK, allowed)
     fetching = Crew("fetches", site, forked[:1], on_loss)
     unpacking = Crew("unpacks", site, forked[1:], on_loss)
     try:
@@ -161,6 +164,7 @@ def _serve(site: Site, stopping: threading.Event, lanes: list[Connection], paren
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, lambda *_: stopping.set())
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     ours = [threading.Thread(target=_attend, args=(site, lane), daemon=True) for lane in lanes]
     for thread in ours:
         thread.start()

@@ -59,7 +59,8 @@ class Run:
         try:
             self.site: Site = self._open.enter_context(open_site(Path(mirror().config), self.stopping.wait))
             with machine_faults(f"taking the lock of the mirror at {self.site.layout.root}"):
-                self._open.enter_context(update_lock(self.site.layout))
+                # Host and process of a run that was killed before this one: what it had begun runs no more.
+                self.killed = self._open.enter_context(update_lock(self.site.layout))
                 remove_half_written(self.site.layout)
                 processes = self._open.enter_context(crews(self.site, self.stopping, self.lose_process))
                 self.fetching, self.unpacking = processes

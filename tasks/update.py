@@ -29,7 +29,7 @@ from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.markers import Fileset, fresh_marker
 from pipeline.mirror.pending import pending_rows
 from pipeline.mirror.removal import delete_withdrawn
-from pipeline.mirror.update import finish_product, tidy_incoming
+from pipeline.mirror.update import finish_product, in_hand, tidy_incoming
 from tasks.base import MirrorTask, ProductNames, RunMarker, StepMarker
 from tasks.errors import Bug, as_mirror_error
 from tasks.processes import do_step
@@ -71,7 +71,7 @@ class UpdateProduct(MirrorTask):
         settings = self.site.settings.product(self.product)
         pending = pending_rows(self.layout, settings, rows, current_run().last_step)
         forget_failures_except(self.layout, self.product, {row.name for row in pending})
-        tidy_incoming(self.layout, self.product, {row.name for row in pending})
+        tidy_incoming(self.site, self.product, {row.name for row in pending})
         later = waiting(self.layout, self.product)
         due = [row for row in pending if row.name not in later]
         self.site.tally.count(pending=len(due))
@@ -93,7 +93,7 @@ class UpdateProduct(MirrorTask):
         gone = self.layout.marked(Step.WITHDRAWN, self.product)
         wanted = {row.name for row in due} - gone
         forget_failures_except(self.layout, self.product, wanted)
-        tidy_incoming(self.layout, self.product, wanted)
+        tidy_incoming(self.site, self.product, wanted)
         done = self.layout.marked(current_run().last_step, self.product)
         withdrawn = [row.name for row in due if row.name in gone - done]
         self.site.tally.count(failed=-len(withdrawn))
@@ -119,9 +119,10 @@ class DiscoverProduct(MirrorTask):
 
     def run(self) -> None:
         """Bring the product's listing up to date."""
-        # What failed may have been withdrawn, which only the whole list shows.
-        failed = bool(self.layout.marked(Step.FAILED, self.product))
-        whole = failed or self.site.settings.mirror.on_removed == "delete"
+        # What failed, or was in hand when a run was killed, may have been withdrawn, which only the whole
+        # list shows.
+        left = bool(self.layout.marked(Step.FAILED, self.product)) or in_hand(self.layout, self.product)
+        whole = left or self.site.settings.mirror.on_removed == "delete"
         new = discover_product(self.layout, self.site.store, self.product, self.started, whole=whole)
         self.site.tally.count(new=new)
 

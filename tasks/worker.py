@@ -172,7 +172,19 @@ class MirrorWorker(Worker):
             or_exit(task.complete)
             self.worker_processes += sum(step.only_waits for step in required)
             self._scheduler.update_resources(**self._run.resources)
+            if self._run.killed:
+                self._disown(self._run.killed)
         return super().add(task, multiprocess, processes)
+
+    def _disown(self, killed: dict[str, object]) -> None:
+        """Report on behalf of a worker that was killed that nothing of it runs any more.
+
+        A central scheduler would believe so for as long as ``worker_disconnect_delay``, and hand nothing out.
+        """
+        for worker in self._scheduler.worker_list(include_running=True):
+            if (worker.get("host"), worker.get("pid")) == (killed.get("host"), killed.get("pid")):
+                for task_id in worker["running"]:
+                    self._scheduler.add_task(worker=worker["name"], task_id=task_id, status=FAILED)
 
     def run(self) -> bool:
         """Work until all is done, then leave with the exit code that is true of the mirror."""

@@ -11,7 +11,7 @@ the standard library's ``data`` filter.
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ from pipeline.names import checked_member_path
 CHUNK_BYTES = 1 << 18
 MAX_DOCUMENT_BYTES = 256 << 20
 TEMPORARY_SUFFIX = ".unpacking"
+# Bytes unpacked for each byte of a bundle, as an estimate: FITS images compress to a third or so.
+USUAL_RATIO = 3
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class UnpackLimits:
     ratio: int = 200
     # A bundle of a few kB may hold a FITS image of zeros: the ratio counts from here on.
     always_allowed_bytes: int = 256 << 20
+
+    def most_bytes(self, packed: int) -> int:
+        """What a bundle of ``packed`` bytes may unpack to."""
+        return max(self.always_allowed_bytes, packed * self.ratio)
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,15 @@ class Unpacking:
     """One bundle on its way to ``folder``.
 
     ``tag`` tells the temporary files of this fileset from those of others; ``data`` is the DATA folder,
-    to which the paths in config dumps are relocated.
+    to which the paths in config dumps are relocated. ``wrote`` is called with the number of bytes of each
+    piece that was written.
     """
 
     bundle: Path
     folder: Path
     data: Path
     tag: str
+    wrote: Callable[[int], None]
     limits: UnpackLimits = UnpackLimits()
 
     def run(self) -> list[UnpackedFile]:
@@ -94,7 +102,7 @@ class Unpacking:
 
     def _members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
         """The regular files of the archive, each with its content; folders are made on the way."""
-        budget = max(self.limits.always_allowed_bytes, self.bundle.stat().st_size * self.limits.ratio)
+        budget = self.limits.most_bytes(self.bundle.stat().st_size)
         count = 0
         with (
             igzip.open(self.bundle, "rb") as packed,
@@ -161,6 +169,7 @@ class Unpacking:
         with open(temporary, "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
+                self.wrote(len(chunk))
                 size += len(chunk)
                 crc = isal_zlib.crc32(chunk, crc)
         os.utime(temporary, (member.mtime, member.mtime))
@@ -168,6 +177,20 @@ class Unpacking:
 
     def _temporary(self, path: Path) -> Path:
         return path.with_name(temporary_name(path.name, self.tag))
+
+
+def expected_bytes(bundle: Path, limits: UnpackLimits) -> int:
+    """Bytes that the bundle unpacks to by its own word: the size at its end, which gzip keeps modulo 2**32.
+
+    Of the sizes which that may be, the likeliest; never more than ``limits`` allow. Only an estimate: what
+    is no gzip, or several one behind the other, says something else there. Raises OSError.
+    """
+    packed = bundle.stat().st_size
+    with open(bundle, "rb") as file:
+        file.seek(max(0, packed - 4))
+        said = int.from_bytes(file.read(4), "little")
+    wraps = max(0, round((packed * USUAL_RATIO - said) / (1 << 32)))
+    return min(max(said + (wraps << 32), packed), limits.most_bytes(packed))
 
 
 def put_in_place(files: list[UnpackedFile]) -> None:

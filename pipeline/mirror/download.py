@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.bundle.unpack import USUAL_RATIO
 from pipeline.datastore.listing import FileRow
 from pipeline.datastore.transfer import Transfer, file_md5
 from pipeline.durable import flush_file, flush_folder, publish_folder
@@ -16,12 +17,13 @@ from pipeline.errors import FilesFailed, HostileName, MirrorError, machine_fault
 from pipeline.mirror.layout import INDEX, Layout, Step, short_digest
 from pipeline.mirror.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.mirror.site import Report, Site
+from pipeline.mirror.space import Promise
 from pipeline.mirror.status import as_size
 from pipeline.names import checked_segment
 
-# Bytes unpacked for each byte of a bundle, as an estimate: FITS images compress to a third or so.
-UNPACKED_RATIO = 3
 _REPORT_SECONDS = 1.0
+# The unit of ``st_blocks``.
+_BLOCK_BYTES = 512
 
 
 @dataclass
@@ -48,8 +50,9 @@ class Download:
             _check_name(row, self.fileset)
         if not self._is_published(index, rows):
             missing = self._take_over(rows)
-            with self.site.space.reserved(self._bytes_to_write(missing), f"fileset {self.fileset}"):
-                self._fetch(missing, rows)
+            # With room for what it unpacks to: nothing is to be fetched in vain. Extraction reserves its own.
+            with self.site.space.reserved(self._bytes_to_write(missing), f"fileset {self.fileset}") as room:
+                self._fetch(missing, rows, room)
             self._publish(index, rows)
         self._mark(rows)
 
@@ -94,26 +97,38 @@ class Download:
         return False
 
     def _bytes_to_write(self, missing: list[FileRow]) -> int:
+        """The rest of the missing files, and an estimate of what the bundles among them unpack to."""
         bundles = sum(row.bytes for row in missing if row.is_bundle)
-        unpacked = bundles * UNPACKED_RATIO if self.site.settings.mirror.unpack else 0
-        return sum(row.bytes for row in missing) + unpacked
+        unpacked = bundles * USUAL_RATIO if self.site.settings.mirror.unpack else 0
+        return sum(row.bytes - self._bytes_here(row) for row in missing) + unpacked
 
-    def _fetch(self, missing: list[FileRow], rows: list[FileRow]) -> None:
+    def _bytes_here(self, row: FileRow) -> int:
+        """What the row's partial file takes on the disk, whether it is resumed or begun again."""
+        try:
+            return min(row.bytes, self._partial(row).stat().st_blocks * _BLOCK_BYTES)
+        except FileNotFoundError:
+            return 0
+
+    def _partial(self, row: FileRow) -> Path:
+        return self._folder / "partial" / f"{short_digest(row.name)}.part"
+
+    def _fetch(self, missing: list[FileRow], rows: list[FileRow], room: Promise) -> None:
         total = sum(row.bytes for row in rows)
         here = total - sum(row.bytes for row in missing)
         progress = _Progress(self.report, len(rows), total, len(rows) - len(missing), here)
-        running = {self.site.connections.submit(self._fetch_one, row, progress): row for row in missing}
+        running = {self.site.connections.submit(self._fetch_one, row, progress, room): row for row in missing}
         reasons = _reasons(running, progress)
         if reasons:
             raise FilesFailed({row.name: reasons[row.name] for row in missing if row.name in reasons})
 
-    def _fetch_one(self, row: FileRow, progress: "_Progress") -> None:
+    def _fetch_one(self, row: FileRow, progress: "_Progress", room: Promise) -> None:
         def received(count: int) -> None:
             self.site.rate.take(count)
+            room.written(count)
             progress.bytes += count
             self.site.tally.count(received=count)
 
-        partial = self._folder / "partial" / f"{short_digest(row.name)}.part"
+        partial = self._partial(row)
         url = self.site.store.file_url(self.fileset.product, self.fileset.name, row.name)
         with machine_faults(f"fetching {url}", needed=row.bytes):
             Transfer(self.site.store, url, row, partial, received).fetch()

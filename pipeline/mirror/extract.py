@@ -15,16 +15,23 @@ from pipeline.bundle.unpack import (
     Unpacking,
     UnpackLimits,
     discard,
+    expected_bytes,
     put_in_place,
     remove_temporaries,
 )
 from pipeline.datastore.listing import FileRow, read_files
-from pipeline.durable import remove_files, write_whole
+from pipeline.durable import WRITING_SUFFIX, remove_files, write_whole
 from pipeline.errors import BundleUnusable, machine_faults
 from pipeline.mirror.layout import INDEX, Layout, Step, short_digest
-from pipeline.mirror.marker_file import read_marker
 from pipeline.mirror.markers import Fileset, mark_done, utc_now
-from pipeline.mirror.ownership import Contents, Verdict, owners_of
+from pipeline.mirror.ownership import (
+    Contents,
+    Ownership,
+    Verdict,
+    is_intact,
+    marked_contents,
+    owners_of,
+)
 from pipeline.mirror.site import Report, Site
 
 # Bundles that are smaller all together are unpacked one after the other.
@@ -74,25 +81,23 @@ class Extraction:
 
     def _unpack(self, bundles: list[FileRow], journal: "Journal") -> list[UnpackedFile]:
         """Everything that the bundles hold, in temporary files beside where it belongs."""
-        dirinfo = self._described()
-        data, ratio = self.site.layout.data, self.site.settings.mirror.unpack_ratio
-        folders = {row.name: data / dirinfo.folder(row.component or "") for row in bundles}
+        dirinfo = self._dirinfo()
+        data, limits = self.site.layout.data, UnpackLimits(ratio=self.site.settings.mirror.unpack_ratio)
+        folders = {self._store / row.name: data / dirinfo.folder(row.component or "") for row in bundles}
         journal.begin(set(folders.values()))
+        self._localize(dirinfo)
+        needed = sum(expected_bytes(bundle, limits) for bundle in folders)
+        what = f"unpacking fileset {self.fileset}"
         small = sum(row.bytes for row in bundles) < WORTH_THREADS_BYTES
         submit = _done_here if small else self.site.unpackers.submit
-        running = [
-            submit(
-                Unpacking(
-                    self._store / row.name, folders[row.name], data, journal.tag, UnpackLimits(ratio=ratio)
-                ).run
-            )
-            for row in bundles
-        ]
-        return _each_path_once(self._results(running))
+        with self.site.space.reserved(needed, what) as room, machine_faults(what, needed):
+            running = [
+                submit(Unpacking(bundle, folder, data, journal.tag, room.written, limits).run)
+                for bundle, folder in folders.items()
+            ]
+            return _each_path_once(self._results(running))
 
-    def _described(self) -> DirInfo:
-        """The fileset's dirinfo; it and dbinfo are in ``info/`` with local paths afterwards."""
-        layout = self.site.layout
+    def _dirinfo(self) -> DirInfo:
         described = self._document("dirinfo")
         if described is None:
             raise BundleUnusable(
@@ -100,15 +105,22 @@ class Extraction:
                 "got none. Nothing is unpacked; the next run tries again."
             )
         name, document = described
-        dirinfo = read_dirinfo(document, f"{self.fileset}/{name}")
-        info = layout.info(self.fileset.product, self.fileset.name)
-        write_whole(info / name, localized_dirinfo(document, f"{self.fileset}/{name}", layout.data))
+        return read_dirinfo(document, f"{self.fileset}/{name}")
+
+    def _localize(self, dirinfo: DirInfo) -> None:
+        """Leave the fileset's dirinfo and dbinfo in ``info/`` with local paths, and nothing else."""
+        layout = self.site.layout
+        documents = {}
+        if described := self._document("dirinfo"):
+            name, document = described
+            documents[name] = localized_dirinfo(document, f"{self.fileset}/{name}", layout.data)
         if rows := self._document("dbinfo"):
             name, document = rows
-            write_whole(
-                info / name, localized_dbinfo(document, f"{self.fileset}/{name}", dirinfo, layout.data)
-            )
-        return dirinfo
+            documents[name] = localized_dbinfo(document, f"{self.fileset}/{name}", dirinfo, layout.data)
+        info = layout.info(self.fileset.product, self.fileset.name)
+        for name, document in documents.items():
+            write_whole(info / name, document)
+        remove_files(path for path in info.iterdir() if path.name not in documents)
 
     def _document(self, component: str) -> tuple[str, bytes] | None:
         """Name and content of the fileset's file of that component."""
@@ -133,9 +145,7 @@ class Extraction:
 
     def _own_before(self) -> Contents:
         """What an earlier registration of this fileset had unpacked."""
-        layout = self.site.layout
-        marker = read_marker(layout.marker(Step.SUPERSEDED, self.fileset.product, self.fileset.name)) or {}
-        return {file["path"]: (file["bytes"], file["crc32"]) for file in marker.get("files", [])}
+        return marked_contents(self.site.layout, Step.SUPERSEDED, self.fileset)
 
     def _remove_superseded(self, before: set[str], unpacked: list[UnpackedFile]) -> None:
         """Remove what only an earlier registration of this fileset had unpacked."""
@@ -217,6 +227,28 @@ def _done_here(work: Callable[[], list[UnpackedFile]]) -> Future[list[UnpackedFi
 def journal_of(layout: Layout, fileset: Fileset) -> Journal:
     """The journal of the fileset's unpacking."""
     return Journal(layout.incoming(fileset.product, fileset.name), short_digest(str(fileset)))
+
+
+def undo_unpacking(layout: Layout, ownership: Ownership, fileset: Fileset) -> None:
+    """Remove what an unpacking that was killed left behind, for a fileset with which nobody goes on.
+
+    What its own markers name stays, and what another fileset holds: where that was written over, the other
+    fileset becomes pending.
+    """
+    journal = journal_of(layout, fileset)
+    journal.clean_up()
+    own = [marked_contents(layout, step, fileset) for step in (Step.EXTRACTED, Step.SUPERSEDED)]
+    stray = journal.files() - set().union(*own)
+    with ownership.held(stray):
+        owners = owners_of(layout, stray, set()) if stray else {}
+        remove_files(layout.root / path for path in sorted(stray - owners.keys()))
+        harmed = {owner for path, owner in owners.items() if not is_intact(layout, owner, path)}
+        remove_files(layout.marker(Step.EXTRACTED, owner.product, owner.name) for owner in harmed)
+    info = layout.info(fileset.product, fileset.name)
+    if any(own):
+        remove_files(info.glob(f".*{WRITING_SUFFIX}"))
+    elif info.is_dir():
+        shutil.rmtree(info)
 
 
 def _each_path_once(unpacked: list[UnpackedFile]) -> list[UnpackedFile]:

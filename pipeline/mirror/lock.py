@@ -28,16 +28,17 @@ DEAD_AFTER_SECONDS = 60.0
 
 
 @contextmanager
-def update_lock(layout: Layout) -> Iterator[None]:
+def update_lock(layout: Layout) -> Iterator[dict[str, object]]:
     """Hold the mirror's lock, together with the processes that are forked inside.
 
+    Gives ``host``, ``pid`` and ``since`` of the last holder if it was killed, else an empty dictionary.
     Raises AlreadyRunning, saying who has it and since when.
     """
     layout.lock_file.parent.mkdir(parents=True, exist_ok=True)
     with open(layout.lock_file, "a+", encoding="utf-8") as file:
-        _take(file, layout)
+        killed = _take(file, layout)
         try:
-            yield
+            yield killed
         finally:
             with contextlib.suppress(OSError):
                 os.ftruncate(file.fileno(), 0)
@@ -57,7 +58,8 @@ def heartbeat(layout: Layout) -> Iterator[None]:
             heart.join()
 
 
-def _take(file: IO[str], layout: Layout) -> None:
+def _take(file: IO[str], layout: Layout) -> dict[str, object]:
+    """Take the lock; what its file said until now, which is nothing when the last holder ended by itself."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -67,9 +69,10 @@ def _take(file: IO[str], layout: Layout) -> None:
         raise AlreadyRunning(_refusal(layout, holder))
     # Only for people: a full disk is no reason not to hold the lock.
     with contextlib.suppress(OSError):
-        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}
+        own = {"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}
         os.ftruncate(file.fileno(), 0)
-        os.write(file.fileno(), json.dumps(holder).encode())
+        os.write(file.fileno(), json.dumps(own).encode())
+    return holder
 
 
 def _age(file: IO[str], layout: Layout) -> float:

@@ -13,7 +13,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -56,17 +56,23 @@ class Ownership:
 
     @contextmanager
     def claimed(
-        self, fileset: Fileset, files: list[UnpackedFile], own: Contents, before: Iterable[str] = ()
+        self, fileset: Fileset, files: list[UnpackedFile], own: Contents, before: Set[str]
     ) -> Iterator[Verdict]:
         """The verdict on ``files``, whose folders no other fileset can touch inside the ``with``.
 
-        ``own`` is what an earlier registration of this fileset had unpacked; ``before`` are all paths of
-        this fileset that may have to go.
+        ``own`` is what an earlier registration of this fileset had unpacked; ``before`` are the paths of
+        whatever an unpacking of this fileset put in place before, which are held too.
         """
         paths = {self.layout.relative(file.path): file for file in files}
-        places = sorted({_byte_of(path) for path in (*paths, *own, *before)})
-        with self._claimed_here(places), self._locked(places):
+        with self.held(paths.keys() | before):
             yield self._verdict(fileset, paths, own)
+
+    @contextmanager
+    def held(self, paths: Set[str]) -> Iterator[None]:
+        """Inside the ``with`` nobody else puts files in place, or removes any, in the paths' folders."""
+        places = sorted({_byte_of(path) for path in paths})
+        with self._claimed_here(places), self._locked(places):
+            yield
 
     def close(self) -> None:
         """Close the lock file."""
@@ -135,6 +141,22 @@ def owners_of(layout: Layout, paths: set[str], but: set[Fileset]) -> dict[str, F
                 if path not in owners or is_later(owner, owners[path]):
                     owners[path] = owner
     return owners
+
+
+def marked_contents(layout: Layout, step: Step, fileset: Fileset) -> Contents:
+    """What the fileset's marker of that step, if there is a good one, says it unpacked."""
+    marker = read_marker(layout.marker(step, fileset.product, fileset.name)) or {}
+    return {file["path"]: (file["bytes"], file["crc32"]) for file in marker.get("files", [])}
+
+
+def is_intact(layout: Layout, owner: Fileset, path: str) -> bool:
+    """Whether the file at ``path`` is the one that its owner's marker names."""
+    size, crc = marked_contents(layout, Step.EXTRACTED, owner)[path]
+    file = layout.root / path
+    try:
+        return file.stat().st_size == size and file_crc32(file) == crc
+    except FileNotFoundError:
+        return False
 
 
 def is_later(one: Fileset, other: Fileset) -> bool:

@@ -5,7 +5,7 @@ import json
 import shutil
 
 from pipeline.durable import WRITING_SUFFIX, remove_files, write_whole
-from pipeline.mirror.extract import journal_of
+from pipeline.mirror.extract import undo_unpacking
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.marker_file import read_marker, write_marker
 from pipeline.mirror.markers import Fileset, utc_now
@@ -21,14 +21,20 @@ def finish_product(site: Site, product: str, started: str, *, done: int, failed:
     write_marker(layout.updated(product), content)
 
 
-def tidy_incoming(layout: Layout, product: str, pending: set[str]) -> None:
-    """Remove what is left of transfers and unpackings that nobody will go on with."""
+def in_hand(layout: Layout, product: str) -> bool:
+    """Whether a fileset of the product has been begun and not ended, which a run leaves when it is killed."""
     incoming = layout.root / "incoming" / product
+    return incoming.is_dir() and any(incoming.iterdir())
+
+
+def tidy_incoming(site: Site, product: str, pending: set[str]) -> None:
+    """Remove what is left of transfers and unpackings that nobody will go on with."""
+    incoming = site.layout.root / "incoming" / product
     if not incoming.is_dir():
         return
     for folder in incoming.iterdir():
         if folder.name not in pending:
-            journal_of(layout, Fileset(product, folder.name, "")).clean_up()
+            undo_unpacking(site.layout, site.ownership, Fileset(product, folder.name, ""))
             shutil.rmtree(folder, ignore_errors=True)
 
 

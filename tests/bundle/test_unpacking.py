@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import bundle, tree
 
-from pipeline.bundle.unpack import Unpacking, UnpackLimits, put_in_place
+from pipeline.bundle.unpack import Unpacking, UnpackLimits, expected_bytes, put_in_place
 from pipeline.errors import BundleUnusable, HostileName
 
 
@@ -27,11 +27,14 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     return info
 
 
-def unpack(tmp_path: Path, content: bytes, **limits: int) -> None:
+def unpack(tmp_path: Path, content: bytes, **limits: int) -> int:
+    """Unpack a bundle of that content below ``root/data/c``; the bytes that it said it wrote."""
     path = tmp_path / "b.tgz"
     path.write_bytes(content)
-    folder = tmp_path / "root" / "data" / "c"
-    put_in_place(Unpacking(path, folder, tmp_path / "root" / "data", "tag", UnpackLimits(**limits)).run())
+    data = tmp_path / "root" / "data"
+    wrote: list[int] = []
+    put_in_place(Unpacking(path, data / "c", data, "tag", wrote.append, UnpackLimits(**limits)).run())
+    return sum(wrote)
 
 
 GOOD = {"a.fits": b"A" * 3000, "deep/b.fits": b"B"}
@@ -65,7 +68,7 @@ def test_nothing_is_left_of_a_hostile_archive(name, tmp_path):
 
 
 def test_an_honest_archive(tmp_path):
-    unpack(tmp_path, bundle(GOOD))
+    assert unpack(tmp_path, bundle(GOOD)) == 3001
     assert tree(tmp_path / "root" / "data" / "c") == GOOD
 
 
@@ -110,3 +113,29 @@ def test_a_link_in_the_way_that_leads_elsewhere_is_not_followed(tmp_path):
     folder.symlink_to(outside)
     unpack(tmp_path, bundle(GOOD))
     assert tree(outside) == GOOD
+
+
+@pytest.mark.parametrize("size", [0, 10, 5_000_000])
+def test_what_a_bundle_unpacks_to_is_known_before(size, tmp_path):
+    path = tmp_path / "b.tgz"
+    path.write_bytes(bundle({"a.fits": bytes(size)}))
+    assert size <= expected_bytes(path, UnpackLimits()) <= size + 10_240
+
+
+@pytest.mark.parametrize(
+    ("packed", "unpacked"), [(2 << 30, 5 << 30), (1 << 30, 4 << 30), (1 << 30, 1 << 30), (7 << 30, 19 << 30)]
+)
+def test_what_a_bundle_of_gigabytes_unpacks_to_is_known_before(packed, unpacked, tmp_path):
+    path = tmp_path / "b.tgz"
+    with open(path, "wb") as file:
+        file.seek(packed - 4)
+        file.write((unpacked % 2**32).to_bytes(4, "little"))
+    assert expected_bytes(path, UnpackLimits()) == unpacked
+
+
+@pytest.mark.parametrize("content", [b"", b"no", b"this is no archive\xff\xff\xff\xff"])
+def test_what_is_no_bundle_cannot_ask_for_more_than_is_allowed(content, tmp_path):
+    path = tmp_path / "b.tgz"
+    path.write_bytes(content)
+    limits = UnpackLimits(ratio=10, always_allowed_bytes=1000)
+    assert len(content) <= expected_bytes(path, limits) <= 1000

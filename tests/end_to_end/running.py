@@ -142,9 +142,11 @@ class Scheduler:
         state = str(self.folder / "state.pickle")
         return [luigid, "--address", "127.0.0.1", "--port", str(self.port), "--state-path", state]
 
-    def start(self) -> Running:
-        """Start it and wait until it answers."""
-        running = Running(self.command, self.folder / "luigid.log")
+    def start(self, settings: str = "") -> Running:
+        """Start it, with further settings, and wait until it answers."""
+        more = self.folder / "luigid.cfg"
+        more.write_text(settings)
+        running = Running(self.command, self.folder / "luigid.log", {"LUIGI_CONFIG_PATH": str(more)})
         until(lambda: running.ended or answers(self.port), "luigid does not answer")
         assert not running.ended, running.output
         return running

@@ -14,6 +14,10 @@ import pytest
 from conftest import File, Follower, Upstream, ended, served_filesets
 from running import gate, leftovers, started, tree_is_true, until
 
+from pipeline.bundle.unpack import temporary_name
+from pipeline.datastore import habits
+from pipeline.mirror.layout import short_digest
+
 PRODUCT = "md-all-rel-200907"
 MB = 1_000_000
 
@@ -118,18 +122,77 @@ def test_the_disk_fills_up_in_the_middle_of_a_download(left, disk, release, serv
     assert file_requests(server) == [f"/ds/{PRODUCT}/large/large.fits"]
 
 
-def test_the_disk_fills_up_in_the_middle_of_unpacking(disk, release, server, follower):
-    release.add_bundles(PRODUCT, "zeros", {"XY01": {"z.fits": bytes(15 * MB), "y.fits": bytes(15 * MB)}})
-    result = follower.update()
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_disk_fills_up_in_the_middle_of_unpacking(disk, release, server, follower, tmp_path):
+    """strace holds the unpacking up before its second member."""
+    release.add_bundles(PRODUCT, "zeros", {"XY01": {"y.fits": bytes(5 * MB), "z.fits": bytes(10 * MB)}})
+    folder = disk.root / "data/gpc1/MD01/zeros.XY01"
+    second = folder / temporary_name("z.fits", short_digest(f"{PRODUCT}/zeros"))
+    slow = ["-P", str(second), "-e", "trace=openat", "-e", "inject=openat:delay_enter=3000000"]
+    command = ["strace", "-f", "-qqq", "-o", "/dev/null", *slow, *follower.command()]
+    with started(command, tmp_path / "output") as update:
+        until(lambda: 5 * MB in {path.stat().st_size for path in folder.glob(".*")}, "nothing is unpacked")
+        disk.fill(but=2 * MB)
+        result = update.wait()
     assert result.code == 30, result.output
-    is_clear(result.output, f"unpacking fileset {PRODUCT}/zeros", "The disk is full", "2 done, 1 failed")
+    is_clear(result.output, f"unpacking fileset {PRODUCT}/zeros", "The disk is full: make room for 15.0 MB")
+    is_clear(result.output, "2 done, 1 failed")
     assert follower.content("store") == served_filesets(release)
     assert set(follower.content("data")) == {"gpc1/MD01/o1.XY01/a.fits"}
-    assert disk.free > 20 * MB, "what was unpacked in part takes room"
+    assert disk.free > 6 * MB, "what was unpacked in part takes room"
+    disk.ballast.unlink()
+    server.clear()
+    complete(follower, release)
+    assert file_requests(server) == []
+
+
+def test_a_bundle_is_not_unpacked_where_there_is_no_room_for_it(disk, release, server, follower):
+    follower.mirror["min_free"] = "2 MB"
+    release.add_bundles(
+        PRODUCT, "zeros", {"XY01": {"z.fits": bytes(12 * MB)}, "XY02": {"y.fits": bytes(12 * MB)}}
+    )
+    result = follower.update()
+    assert result.code == 30, result.output
+    is_clear(
+        result.output, f"unpacking fileset {PRODUCT}/zeros needs 24.0 MB", "are missing", "2 done, 1 failed"
+    )
+    assert follower.content("store") == served_filesets(release)
+    assert set(follower.content("data")) == {"gpc1/MD01/o1.XY01/a.fits"}
     disk.remount(f"size={60 * MB}")
     server.clear()
     complete(follower, release)
     assert file_requests(server) == []
+
+
+def test_what_is_written_is_promised_no_more(disk, release, server, follower, tmp_path):
+    """Of 24 MB one fileset takes ten and another ten: the nine that the first has written count once."""
+    release.add(PRODUCT, "large", [File("first.fits", content(9 * MB)), File("last.fits", content(MB))])
+    release.add(PRODUCT, "other", [File("other.fits", content(10 * MB))])
+    begun, others_done = Event(), Event()
+    server.habits.append(gate(begun, f"{PRODUCT}/other/index.txt"))
+    server.habits.append(gate(others_done, f"{PRODUCT}/large/last.fits"))
+    with started(follower.command(), tmp_path / "output") as update:
+        until((follower.root / "incoming" / PRODUCT / "large/files/first.fits").exists, "it does not come")
+        begun.set()
+        until(lambda: "other" in settled(follower), "the other one is not tried")
+        others_done.set()
+        result = update.wait()
+    assert result.code == 0, result.output
+    complete(follower, release)
+
+
+def test_what_came_before_a_kill_is_not_reserved_again(disk, release, server, follower, tmp_path):
+    """Of 24 MB a file takes 14, of which 12 came before the kill."""
+    release.add(PRODUCT, "large", [File("large.fits", content(14 * MB))])
+    server.habits.append(habits.stalls(after=12 * MB, target=f"{PRODUCT}/large/large.fits", times=1))
+    with started(follower.command(), tmp_path / "output") as update:
+        until(lambda: disk.free < 13 * MB, "the large file does not come")
+        update.kill()
+    complete(follower, release)
+
+
+def settled(follower: Follower) -> set[str]:
+    return follower.marked("extracted", PRODUCT) | follower.marked("failed", PRODUCT)
 
 
 def test_what_must_stay_free_stays_free(disk, release, server, follower):

@@ -1,6 +1,7 @@
 """Skipping and its undo, rarer retries, withdrawn filesets deleted, files that two filesets hold."""
 
 import json
+import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -151,6 +152,21 @@ def test_a_file_that_two_filesets_hold_is_the_later_ones(upstream, follower):
     assert follower.update().code == 0
     assert follower.update().code == 0
     assert follower.content("data") == {same: b"1"}
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_file_that_moves_from_one_fileset_to_another_is_not_lost(upstream, follower, tmp_path):
+    """strace holds the removal from the one up, while the other is unpacked."""
+    moving = "gpc1/MD01/o1.XY01/moving.fits"
+    upstream.add_bundles(PRODUCT, "o1.chip.1.1.1", {"XY01": {"moving.fits": b"old", "stays.fits": b"s"}})
+    assert follower.update().code == 0
+    upstream.add_bundles(PRODUCT, "o1.chip.1.1.1", {"XY01": {"stays.fits": b"s"}})
+    upstream.add_bundles(PRODUCT, "o1.chip.2.1.1", {"XY01": {"moving.fits": b"new"}})
+    path = follower.root / "data" / moving
+    slow = ["-P", str(path), "-e", "trace=unlink", "-e", "inject=unlink:delay_enter=3000000"]
+    result = ended(["strace", "-f", "-qqq", "-o", "/dev/null", *slow, *follower.command("--workers", "8")])
+    assert result.code == 0, result.output
+    assert follower.content("data") == {moving: b"new", "gpc1/MD01/o1.XY01/stays.fits": b"s"}
 
 
 def test_an_earlier_fileset_that_comes_later_yields(upstream, follower):

@@ -5,6 +5,7 @@ strace kills the update at the very call that touches a path, which no timing co
 
 import shutil
 import signal
+import sys
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
@@ -12,7 +13,7 @@ from threading import Event
 from time import sleep
 
 import pytest
-from conftest import File, Follower, Upstream, bundle, dirinfo, served_filesets
+from conftest import File, Follower, Upstream, bundle, dirinfo, ended, served_filesets
 from running import (
     SEEN_SECONDS,
     Scheduler,
@@ -21,6 +22,7 @@ from running import (
     gate,
     leftovers,
     luigi_command,
+    requested_filesets,
     started,
     tree_is_true,
     until,
@@ -216,10 +218,16 @@ def test_a_failure_is_forgotten_whenever_the_run_that_noted_it_was_killed(
     complete(follower, release)
 
 
+IN_HAND = [
+    received(CHIP, f"{CHIP}.XY02.tgz"),
+    written(f"info/{PRODUCT}/{CHIP}/dirinfo.{CHIP}.mdc"),
+    unpacked("data/gpc1/MD01/o1.XY02/c.fits"),
+    written(f"{STATE}/extracted/{CHIP}.json"),
+]
+
+
 @NEEDS_STRACE
-@pytest.mark.parametrize(
-    "instant", [received(CHIP, f"{CHIP}.XY02.tgz"), unpacked("data/gpc1/MD01/o1.XY02/c.fits")]
-)
+@pytest.mark.parametrize("instant", IN_HAND)
 def test_nothing_is_left_of_a_fileset_that_was_withdrawn_while_it_was_in_hand(
     instant, release, server, follower, tmp_path
 ):
@@ -228,6 +236,51 @@ def test_nothing_is_left_of_a_fileset_that_was_withdrawn_while_it_was_in_hand(
     release.add(PRODUCT, "later", [File("new.fits", b"new")])
     assert follower.update().code == 0
     assert leftovers(follower.root) == []
+    assert follower.content("data") == follower.content("info") == {}
+
+
+@NEEDS_STRACE
+def test_nothing_is_left_of_a_fileset_that_is_skipped_while_it_is_in_hand(release, follower, tmp_path):
+    killed_at(unpacked("data/gpc1/MD01/o1.XY02/c.fits"), follower, tmp_path / "output")
+    skip = [sys.executable, "-m", "tasks", "skip", "--mirror-config", str(follower.config)]
+    assert ended([*skip, "--reason", "why not", PRODUCT, CHIP]).code == 0
+    assert follower.update().code == 0
+    assert leftovers(follower.root) == []
+    assert follower.content("data") == follower.content("info") == {}
+    assert ended([*skip[:3], "unskip", *skip[4:], PRODUCT, CHIP]).code == 0
+    assert follower.update().code == 0
+    complete(follower, release)
+
+
+@NEEDS_STRACE
+def test_what_a_withdrawn_fileset_had_unpacked_stays_when_its_replacement_was_killed(
+    release, server, follower, tmp_path
+):
+    assert follower.update().code == 0
+    release.add_bundles(PRODUCT, CHIP, {"XY01": {"a.fits": b"new"}, "XY03": {"d.fits": b"D"}})
+    killed_at(unpacked("data/gpc1/MD01/o1.XY03/d.fits"), follower, tmp_path / "output")
+    release.withdraw(PRODUCT, CHIP)
+    assert follower.update().code == 0
+    assert leftovers(follower.root) == []
+    assert follower.content("data").keys() == DATA.keys()
+
+
+@NEEDS_STRACE
+def test_a_file_of_another_fileset_comes_back_from_one_that_was_killed_and_withdrawn(
+    upstream, follower, tmp_path
+):
+    older = {"gpc1/MD01/o1.XY01/a.fits": b"older", "gpc1/MD01/o1.XY02/c.fits": b"C" * 300_000}
+    bundles = {"XY01": {"a.fits": b"older"}, "XY02": {"c.fits": b"C" * 300_000}}
+    upstream.add_bundles("other", "o1.warp.1.1.1", bundles)
+    assert follower.update().code == 0
+    upstream.add_bundles(PRODUCT, CHIP, {"XY01": {"a.fits": b"newer"}, "XY02": {"c.fits": b"newer"}})
+    killed_at(unpacked("data/gpc1/MD01/o1.XY02/c.fits"), follower, tmp_path / "output")
+    assert follower.content("data")["gpc1/MD01/o1.XY01/a.fits"] == b"newer"
+    upstream.withdraw(PRODUCT, CHIP)
+    assert follower.update().code == 0
+    assert follower.update().code == 0
+    assert follower.content("data") == older
+    assert checked_markers(follower.root, "other", "extracted") == {"o1.warp.1.1.1"}
 
 
 @NEEDS_STRACE
@@ -239,6 +292,15 @@ def test_nothing_is_left_of_an_unpacking_when_the_fileset_is_registered_again_wi
     assert follower.update().code == 0
     assert leftovers(follower.root) == []
     assert follower.content("data") == {"gpc1/MD01/o1.XY07/other.fits": b"other"}
+
+
+def test_documents_of_an_earlier_registration_do_not_stay(release, follower):
+    assert follower.update().code == 0
+    described = File("renamed.mdc", dirinfo("gpc1/MD01", {"XY01": "o1.XY01"}), "text", "dirinfo")
+    packed = File(f"{CHIP}.XY01.tgz", bundle({"a.fits": b"new"}), "tgz", "XY01")
+    release.add(PRODUCT, CHIP, [described, packed])
+    assert follower.update().code == 0
+    assert follower.content("info").keys() == {f"{PRODUCT}/{CHIP}/renamed.mdc"}
 
 
 @NEEDS_STRACE
@@ -274,8 +336,10 @@ def test_what_was_withdrawn_before_it_could_be_fetched_needs_no_help(release, se
         release.add(PRODUCT, name, [File("new.fits", name.encode())])
     killed_at(received(CHIP, f"{CHIP}.XY02.tgz"), follower, tmp_path / "output")
     release.withdraw(PRODUCT, CHIP)
+    server.clear()
     result = follower.update()
     assert result.code == 0, result.output
+    assert CHIP not in requested_filesets(server)
     assert follower.content("store") == served_filesets(release)
     assert leftovers(follower.root) == []
 
@@ -367,6 +431,25 @@ def test_killed_beside_the_central_scheduler(killed, many, release, server, foll
             assert follower.marked("downloaded", PRODUCT), "what was in hand was given up"
         if killed != "update":
             luigid = scheduler.start()
+        with started(luigi_command(follower, scheduler.port), tmp_path / "output") as update:
+            ended = update.wait()
+            assert ended.code == 0, ended.output
+    finally:
+        luigid.kill()
+    complete(follower, release, many)
+
+
+def test_a_scheduler_does_not_wait_for_an_update_that_was_killed(many, release, server, follower, tmp_path):
+    """This scheduler would take the killed update for a living one until tomorrow."""
+    scheduler = Scheduler(tmp_path, free_port())
+    luigid = scheduler.start("[scheduler]\nworker_disconnect_delay=86400\n")
+    opened = Event()
+    server.habits.append(gate(opened, f"{PRODUCT}/*/*.tgz", after=4))
+    try:
+        with started(luigi_command(follower, scheduler.port), tmp_path / "output") as update:
+            until(lambda: held(server) >= 3, "no bundle was asked for")
+            update.kill()
+        opened.set()
         with started(luigi_command(follower, scheduler.port), tmp_path / "output") as update:
             ended = update.wait()
             assert ended.code == 0, ended.output

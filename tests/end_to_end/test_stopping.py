@@ -250,21 +250,36 @@ def test_a_stop_just_before_the_filesets_are_handed_on(release, server, follower
     complete(follower, release, data)
 
 
-def test_a_stop_before_anything_has_begun(release, server, follower, data, tmp_path):
-    with started([sys.executable, "-c", SLOW_IMPORT, *follower.command()[1:]], tmp_path / "output") as update:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("begun_by", ["luigi", "tasks"])
+def test_a_stop_before_anything_has_begun(begun_by, number, release, server, follower, data, tmp_path):
+    """The program is held up while it imports its own parts."""
+    command = follower.command() if begun_by == "luigi" else tasks_command(follower)[2:]
+    with started([sys.executable, "-c", SLOW_IMPORT, *command], tmp_path / "output") as update:
         until(lambda: "importing" in update.output, "it does not start")
-        update.send(signal.SIGTERM)
+        update.send(number)
         ended = update.wait()
-    assert ended.code in {25, -signal.SIGTERM}
+    assert ended.code == 25, ended.output
+    assert ended.output.splitlines()[1:] == [STOPPED_EARLY]
     assert server.requests == []
+    assert not follower.root.exists()
     assert follower.update().code == 0
     complete(follower, release, data)
 
 
+STOPPED_EARLY = "ipp-mirror: stopped on request before anything was begun; the next run goes on."
 SLOW_IMPORT = """
-import sys, time
-print("importing", flush=True)
-time.sleep(2)
-from luigi.cmdline import luigi_run
-luigi_run(sys.argv[1:])
+import runpy, sys, time
+class Slow:
+    def find_spec(name, *_):
+        if name == "tasks.verify":
+            print("importing", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Slow)
+del sys.argv[0]
+if sys.argv[0] == "tasks":
+    runpy.run_module("tasks", run_name="__main__", alter_sys=True)
+else:
+    from luigi.cmdline import luigi_run
+    luigi_run(sys.argv[1:])
 """

@@ -46,7 +46,7 @@ def settle(ownership: Ownership, fileset: Fileset, folders: list[str]) -> None:
     """What an extraction does with its unpacked files."""
     layout = ownership.layout
     files = unpacked(layout, fileset, folders)
-    with ownership.claimed(fileset, files, {}) as verdict:
+    with ownership.claimed(fileset, files, {}, set()) as verdict:
         alone_in(layout, folders)
         put_in_place(verdict.placed)
         mine = [
@@ -83,7 +83,7 @@ def hold(root: Path, held: Connection) -> None:
     """Claim a folder, say so, and keep it until killed."""
     layout = Layout(root)
     fileset = Fileset("p", "held", "2009-07-29T00:00:00Z")
-    with Ownership(layout).claimed(fileset, unpacked(layout, fileset, ["x"]), {}):
+    with Ownership(layout).claimed(fileset, unpacked(layout, fileset, ["x"]), {}, set()):
         held.send("held")
         signal.pause()
 
