@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.datastore import split
 from pipeline.datastore.listing import FileRow
 from pipeline.datastore.transfer import Transfer, file_md5
 from pipeline.durable import flush_file, flush_folder, publish_folder
@@ -116,7 +117,7 @@ class Download:
         partial = self._folder / "partial" / f"{short_digest(row.name)}.part"
         url = self.site.store.file_url(self.fileset.product, self.fileset.name, row.name)
         with machine_faults(f"fetching {url}", needed=row.bytes):
-            Transfer(self.site.store, url, row, partial, received).fetch()
+            split.fetch(Transfer(self.site.store, url, row, partial, received), self.site.connections)
             os.rename(partial, self._folder / "files" / row.name)
 
     def _publish(self, index: bytes, rows: list[FileRow]) -> None:
