@@ -182,7 +182,7 @@ class SplitTransfer:
                 piece.at += len(chunk)
                 self._came(len(chunk))
         if piece.at < piece.end:
-            raise self._transfer.try_again(f"expected {piece.end} bytes of it, got {piece.at}")
+            raise self._transfer.try_again(f"expected bytes up to {piece.end}, got them up to {piece.at}")
 
     def _came(self, count: int) -> None:
         with self._changed:
