@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 import requests
@@ -82,13 +82,42 @@ class UnknownFileset(ServerUnavailable):
 
 
 class _Session(requests.Session):
-    """Leaves redirects to the client: requests looks where they lead even when it is told not to follow.
+    """What requests does besides sending, without what a Data Store does not need.
 
-    It would read the body of one to its end, if it has any, and break on a Location that is no address.
+    Redirects are left to the client: requests looks where they lead even when it is told not to follow. It
+    would read the body of one to its end, if it has any, and break on a Location that is no address.
+
+    The proxies, certificates and passwords of the environment are looked up once for each origin, not
+    for each request. Neither depends on the path of a request.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._surroundings: dict[_Origin, dict[str, Any]] = {}
+        self._passwords: dict[_Origin, Callable | tuple[str, str]] = {}
 
     def get_redirect_target(self, _response: requests.Response) -> None:
         return None
+
+    def merge_environment_settings(self, url: str, *settings: Any) -> dict[str, Any]:
+        origin = _origin(url)
+        if origin not in self._surroundings:
+            self._surroundings[origin] = super().merge_environment_settings(url, *settings)
+        return dict(self._surroundings[origin])
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        if "@" in request.url:
+            return super().prepare_request(request)  # a redirect that brings a password of its own
+        origin = _origin(request.url)
+        if origin not in self._passwords:
+            # Whatever is given here keeps requests from reading netrc.
+            self._passwords[origin] = requests.utils.get_netrc_auth(request.url) or _without_password
+        request.auth = self._passwords[origin]
+        return super().prepare_request(request)
+
+
+def _without_password(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 class DataStore:

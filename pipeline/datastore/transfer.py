@@ -10,9 +10,8 @@ Rules (protocol notes, "Files" and "How the real server misbehaves"):
 """
 
 import hashlib
-import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -21,12 +20,11 @@ import requests
 
 from pipeline.datastore.client import CHUNK_BYTES, DataStore, TryAgain, refuse_status
 from pipeline.datastore.listing import FileRow
+from pipeline.datastore.part import STRONG_ETAG, Note
 from pipeline.errors import ContentMismatch
 
 WORTH_RESUMING_BYTES = 1 << 20
 MISMATCHES_PER_RUN = 2
-# What may come back in If-Range: no weak ETag, nothing that breaks a header.
-_STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 _LENGTH = re.compile(r"[0-9]{1,19}")
 
 
@@ -46,15 +44,16 @@ class Transfer:
 
     def fetch(self) -> None:
         """Fetch the file. Raises ContentMismatch or ServerUnavailable when patience is at its end."""
-        self.store.patiently(self._attempt)
-        self._note.unlink(missing_ok=True)
+        self.store.patiently(self.attempt)
+        self.note.forget()
 
     @property
-    def _note(self) -> Path:
+    def note(self) -> Note:
         """What the partial file is a part of: beside it, so that a later run can go on."""
-        return self.partial.with_suffix(".json")
+        return Note(self.partial.with_suffix(".json"), self.row)
 
-    def _attempt(self) -> None:
+    def attempt(self) -> None:
+        """One try, over one connection. Raises TryAgain, ContentMismatch or ServerUnavailable."""
         with open(self.partial, "ab+") as file:
             etag = self._resumable_under(file)
             headers = {"Range": f"bytes={file.tell()}-", "If-Range": etag} if etag else {}
@@ -63,24 +62,27 @@ class Transfer:
                     raise self._mismatch(
                         f"expected {self.row.bytes} bytes as listed, the server has fewer", response
                     )
-                refuse_status(
-                    response, self.url, ContentMismatch, f"the file {self.row.name!r}", good=(200, 206)
-                )
+                self.refuse(response)
                 if response.status_code != 206 or not self._continues(response, file.tell()):
                     self._start_afresh(file, response)
                 self._receive(file, response)
 
+    def take_whole(self, response: requests.Response) -> None:
+        """Receive the answer to a request for the whole file. Raises as ``attempt``."""
+        with open(self.partial, "ab+") as file:
+            self._start_afresh(file, response)
+            self._receive(file, response)
+
+    def refuse(self, response: requests.Response, good: Collection[int] = (200, 206)) -> None:
+        """Raise for a status that is not ``good``: ContentMismatch, or TryAgain where that is worth it."""
+        refuse_status(response, self.url, ContentMismatch, f"the file {self.row.name!r}", good)
+
     def _resumable_under(self, file: BinaryIO) -> str | None:
         """The ETag under which the file can be resumed from its end; else the file is emptied."""
         held = file.seek(0, 2)
-        if 0 < held < self.row.bytes and self.row.md5:
-            try:
-                note = json.loads(self._note.read_bytes())
-                same = (note["bytes"], note["md5"]) == (self.row.bytes, self.row.md5)
-                if same and _STRONG_ETAG.fullmatch(note["etag"]):
-                    return note["etag"]
-            except (OSError, ValueError, KeyError, TypeError):
-                pass
+        known = self.note.read(held)
+        if known and known.held == [(0, held)] and held < self.row.bytes:
+            return known.etag
         file.truncate(0)
         return None
 
@@ -102,47 +104,54 @@ class Transfer:
             )
         file.truncate(0)
         etag = response.headers.get("ETag", "")
-        self._note.unlink(missing_ok=True)
-        if _STRONG_ETAG.fullmatch(etag) and self.row.md5 and self.row.bytes >= WORTH_RESUMING_BYTES:
-            note = {"etag": etag, "bytes": self.row.bytes, "md5": self.row.md5}
-            self._note.write_text(json.dumps(note), encoding="ascii")
+        self.note.forget()
+        if STRONG_ETAG.fullmatch(etag) and self.row.md5 and self.row.bytes >= WORTH_RESUMING_BYTES:
+            self.note.write(etag)
 
     def _receive(self, file: BinaryIO, response: requests.Response) -> None:
         digest = hashlib.md5(usedforsecurity=False)
         size = _digest_into(digest, file)
-        while chunk := response.raw.read(min(CHUNK_BYTES, self.row.bytes - size + 1), decode_content=False):
+        for chunk in chunks(response, self.row.bytes - size):
             size += len(chunk)
             if size > self.row.bytes:
                 raise self._mismatch(f"expected {self.row.bytes} bytes as listed, got more", response)
             self.received(len(chunk))
             digest.update(chunk)
             file.write(chunk)
-            if size == self.row.bytes and response.headers.get("Content-Length"):
-                break
         if size < self.row.bytes:
-            raise TryAgain(
-                ContentMismatch(
-                    f"{self.url}: expected {self.row.bytes} bytes as listed, got {size}. "
-                    "The next run tries again."
-                ),
-                at_most=MISMATCHES_PER_RUN,
-            )
+            raise self.try_again(f"expected {self.row.bytes} bytes as listed, got {size}")
+        self.check(digest, response)
+
+    def check(self, digest: "hashlib._Hash", response: requests.Response | None = None) -> None:
+        """Raise TryAgain when that is not the listed md5."""
         if self.row.md5 and digest.hexdigest() != self.row.md5:
             raise self._mismatch(f"expected md5 {self.row.md5} as listed, got {digest.hexdigest()}", response)
 
-    def _mismatch(self, what: str, response: requests.Response) -> TryAgain:
+    def _mismatch(self, what: str, response: requests.Response | None) -> TryAgain:
         """A mismatch may have happened on the way: the partial file goes, and the file is tried again."""
-        self._forget()
-        encoding = response.headers.get("Content-Encoding")
-        sent = f" (sent with Content-Encoding {encoding})" if encoding else ""
-        return TryAgain(
-            ContentMismatch(f"{self.url}: {what}{sent}. The next run tries again."),
-            at_most=MISMATCHES_PER_RUN,
-        )
+        self.forget()
+        encoding = response.headers.get("Content-Encoding") if response is not None else None
+        return self.try_again(what + (f" (sent with Content-Encoding {encoding})" if encoding else ""))
 
-    def _forget(self) -> None:
+    def try_again(self, what: str) -> TryAgain:
+        """What came is not what was listed, which may be another matter the next time."""
+        mismatch = ContentMismatch(f"{self.url}: {what}. The next run tries again.")
+        return TryAgain(mismatch, at_most=MISMATCHES_PER_RUN)
+
+    def forget(self) -> None:
+        """Remove all that is here of the file."""
         self.partial.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
+        self.note.forget()
+
+
+def chunks(response: requests.Response, expected: int) -> Iterator[bytes]:
+    """The body, of which there should be ``expected`` bytes: those, and one more if there are more."""
+    left = expected
+    while chunk := response.raw.read(min(CHUNK_BYTES, left + 1), decode_content=False):
+        left -= len(chunk)
+        yield chunk
+        if left <= 0 and response.headers.get("Content-Length"):
+            return
 
 
 def file_md5(path: Path) -> str:

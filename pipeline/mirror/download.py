@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.bundle.unpack import USUAL_RATIO
+from pipeline.datastore import split
 from pipeline.datastore.listing import FileRow
 from pipeline.datastore.transfer import Transfer, file_md5
 from pipeline.durable import flush_file, flush_folder, publish_folder
@@ -131,7 +132,7 @@ class Download:
         partial = self._partial(row)
         url = self.site.store.file_url(self.fileset.product, self.fileset.name, row.name)
         with machine_faults(f"fetching {url}", needed=row.bytes):
-            Transfer(self.site.store, url, row, partial, received).fetch()
+            split.fetch(Transfer(self.site.store, url, row, partial, received), self.site.connections)
             os.rename(partial, self._folder / "files" / row.name)
 
     def _publish(self, index: bytes, rows: list[FileRow]) -> None:

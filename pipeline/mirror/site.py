@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.config import Settings, read_settings
 from pipeline.datastore.client import DataStore, Patience
+from pipeline.datastore.connections import Connections
 from pipeline.datastore.listing import write_products
 from pipeline.durable import write_whole
 from pipeline.errors import SettingsError, machine_faults
@@ -57,7 +58,7 @@ class Site:
     store: DataStore
     space: DiskSpace
     rate: RateLimit
-    connections: ThreadPoolExecutor
+    connections: Connections
     unpackers: ThreadPoolExecutor
     ownership: Ownership
     tally: Tally = field(default_factory=Tally)
@@ -88,7 +89,7 @@ def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
     _make_root(mirror.root, config)
     patience = Patience(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
     store = DataStore(source.url, connections=source.connections, timeout=source.timeout, patience=patience)
-    connections = ThreadPoolExecutor(source.connections, "connection")
+    connections = Connections(source.connections)
     unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
     ownership = Ownership(Layout(mirror.root))
     try:
@@ -103,7 +104,7 @@ def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
             ownership=ownership,
         )
     finally:
-        connections.shutdown(cancel_futures=True)
+        connections.close()
         unpackers.shutdown(cancel_futures=True)
         ownership.close()
         store.close()

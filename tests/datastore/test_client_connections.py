@@ -285,6 +285,36 @@ def test_a_proxy_of_the_environment_is_used(server, connect, no_proxies, monkeyp
     assert len(server.requests) == 4
 
 
+def test_the_environment_is_asked_once_for_each_server(server, connect, no_proxies, monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login ipp password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with scripted(lambda _: answer(body=LISTING)) as one, scripted(forward) as proxy:
+        store = connect(one.url)
+        store.products()
+        netrc.unlink()
+        monkeypatch.setenv("http_proxy", proxy.url)
+        store.products()
+        assert len({request.fields["authorization"] for request in one.asked}) == 1
+        assert len(one.asked) == 2
+        assert proxy.asked == []
+        connect(server.url).products()
+        assert len(proxy.asked) == 1
+
+
+@pytest.mark.parametrize("password", ["", "ipp:secret@"])
+def test_a_redirect_may_bring_a_password(password, connect):
+    def answers(asked: Asked) -> bytes:
+        port = urlsplit(server.url).port
+        if asked.target.startswith("/ds"):
+            return answer("302 Found", Location=f"http://{password}127.0.0.1:{port}/list")
+        return answer(body=LISTING)
+
+    with scripted(answers) as server:
+        connect(server.url).products()
+    assert ("authorization" in server.asked[1].fields) == bool(password)
+
+
 def test_a_proxy_that_is_not_there(server, connect, no_proxies, monkeypatch):
     with scripted(forward) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)

@@ -3,6 +3,7 @@
 strace kills the update at the very call that touches a path, which no timing could hit.
 """
 
+import json
 import shutil
 import signal
 import sys
@@ -374,6 +375,37 @@ def test_killed_in_the_middle_of_a_file_which_is_then_resumed(release, server, f
     assert resumed.status == 206
     # What was on its way through the client's buffers is all that comes twice.
     assert resumed.bytes_sent <= len(BIG) - 3_000_000 + (2 << 20)
+
+
+LARGE = BIG * 8
+
+
+def test_killed_while_all_connections_fetch_one_file_of_which_only_the_rest_is_fetched_again(
+    release, server, follower, tmp_path
+):
+    release.add(PRODUCT, "large", [File("large.fits", LARGE)])
+    large = f"{PRODUCT}/large/large.fits"
+    server.habits.append(habits.stalls(after=3_000_000, target=large))
+    with started(follower.command(), tmp_path / "output") as update:
+        until(lambda: sent(server, large) >= 8 * 3_000_000, "the file did not come over eight connections")
+        sleep(SEEN_SECONDS)
+        update.send(signal.SIGKILL)
+        update.wait()
+    partial = follower.root / "incoming" / PRODUCT / "large" / "partial"
+    note = json.loads((partial / f"{short_digest('large.fits')}.json").read_bytes())
+    held = [tuple(piece) for piece in note["pieces"]]
+    server.habits.clear()
+    server.clear()
+    assert follower.update().code == 0
+    complete(follower, release)
+    again = [entry for entry in server.requests if entry.target == f"/ds/{large}"]
+    assert {entry.status for entry in again} == {206}
+    bounds = [entry.range.removeprefix("bytes=").split("-") for entry in again]
+    fetched = [(int(first), int(last) + 1) for first, last in bounds]
+    starts, ends = zip(*sorted(held + fetched), strict=True)
+    assert (*starts, len(LARGE)) == (0, *ends), "something was fetched twice, or not at all"
+    # A note is written every 8 MiB; the rest was on its way through the client's buffers.
+    assert sent(server, large) <= len(LARGE) - 8 * 3_000_000 + (8 << 20) + 8 * (1 << 18)
 
 
 def sent(server, path: str) -> int:
