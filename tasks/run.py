@@ -34,7 +34,7 @@ from tasks.progress import progress_on_terminal
 # Tells this run from all others.
 STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
 # Filesets fetched at once, at most: enough that no connection stands idle between two of them.
-FILESETS_IN_HAND = 4
+FILESETS_IN_HAND = 8
 
 T = TypeVar("T")
 log = logging.getLogger("ipp-mirror")

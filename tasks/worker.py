@@ -10,19 +10,20 @@ import queue
 import signal
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
 
 import luigi
 import luigi.interface
 from luigi.rpc import RPCError
-from luigi.scheduler import DONE, FAILED, RUNNING, Scheduler
+from luigi.scheduler import DONE, FAILED, RUNNING
 from luigi.task_register import Register
 from luigi.worker import GetWorkResponse, TaskProcess, TaskStatusReporter, Worker
 
 from pipeline.errors import EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, EXIT_STOPPED
 from tasks.run import begin_run, or_exit
+from tasks.schedulers import CentralScheduler, LocalScheduler
 
 # Filesets known to the scheduler at once: each request for work looks at all that is pending.
 WINDOW = 32
@@ -34,6 +35,8 @@ REMIND_SECONDS = 2.0
 PRUNE_SECONDS = 2.0
 # Signals so close to each other are one request: a shell and `timeout` signal a process and its group.
 ONE_REQUEST_SECONDS = 0.5
+
+_NO_WORK = GetWorkResponse(None, [], 0, 0, 0, "active")
 
 
 class TaskThread(TaskProcess):
@@ -118,6 +121,10 @@ class Feed:
         """The tasks that are handed on and not settled."""
         return [self._last_of[task_id] for task_id in self._open]
 
+    def is_open(self, task_id: str) -> bool:
+        """Whether it is a step of a task that is handed on and not settled."""
+        return task_id in self._last_of
+
     def settle(self, task_id: str, status: str) -> luigi.Task | None:
         """Take note of a result; the task that goes on from there, if one does."""
         last = self._last_of.get(task_id)
@@ -142,6 +149,8 @@ class MirrorWorker(Worker):
         self._task_result_queue = Results()
         self._feeds: list[Feed] = []
         self._begun: dict[str, luigi.Task] = {}
+        # Of what the run itself requires: products.
+        self._not_begun: set[str] = set()
         self._root: luigi.Task | None = None
         self._remind_at = 0.0
         self._prune_at = 0.0
@@ -166,15 +175,18 @@ class MirrorWorker(Worker):
 
     def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
         """Schedule the task. What a whole update asks first is asked here, for a clear answer."""
-        if self._root is None:
-            self._root = task
-            required = or_exit(task.deps)
-            or_exit(task.complete)
-            self.worker_processes += sum(step.only_waits for step in required)
-            self._scheduler.update_resources(**self._run.resources)
-            if self._run.killed:
-                self._disown(self._run.killed)
-        return super().add(task, multiprocess, processes)
+        if self._root is not None:
+            return super().add(task, multiprocess, processes)
+        self._root = task
+        required = or_exit(task.deps)
+        or_exit(task.complete)
+        self.worker_processes += sum(step.only_waits for step in required)
+        self._scheduler.update_resources(**self._run.resources)
+        if self._run.killed:
+            self._disown(self._run.killed)
+        added = super().add(task, multiprocess, processes)
+        self._not_begun = self._scheduled_tasks.keys() - {task.task_id}
+        return added
 
     def _disown(self, killed: dict[str, object]) -> None:
         """Report on behalf of a worker that was killed that nothing of it runs any more.
@@ -237,11 +249,26 @@ class MirrorWorker(Worker):
         if now > self._prune_at:
             self._prune_at = now + PRUNE_SECONDS
             self._scheduler.prune()
+        if self._has_its_fill():
+            return _NO_WORK
         work = super()._get_work()
         if work.task_id is None and now > self._remind_at:
             self._remind_at = now + REMIND_SECONDS
             self._remind()
         return work
+
+    def _has_its_fill(self) -> bool:
+        """Whether filesets are in hand and nothing else can be begun now: asking would be for nothing."""
+        if self._not_begun:
+            return False
+        held: Counter[str] = Counter()
+        for running in self._running_tasks.values():
+            held.update(running.task.process_resources())
+        free = {name for name, limit in self._run.resources.items() if held[name] < limit}
+        in_hand = sum(feed.is_open(task_id) for feed in self._feeds for task_id in self._running_tasks)
+        to_fetch = sum(len(feed.open) for feed in self._feeds) - in_hand - len(self._begun)
+        could = (to_fetch and "connections" in free) or (self._begun and "unpackers" in free)
+        return in_hand > 0 and not could
 
     def _remind(self) -> None:
         """Add again what is open and not running here: the scheduler may have lost it, or it is done."""
@@ -260,6 +287,8 @@ class MirrorWorker(Worker):
         super()._add_task(*args, **result)
         task_id, status = result["task_id"], result["status"]
         self._begun.pop(task_id, None)
+        if status in (DONE, FAILED):
+            self._not_begun.discard(task_id)
         for feed in self._feeds:
             if (following := feed.settle(task_id, status)) is not None:
                 self._begun[following.task_id] = following
@@ -283,10 +312,11 @@ class MirrorWorker(Worker):
         if self._begun:
             task_id, _ = self._begun.popitem()
             self._scheduler.add_task(worker=self._id, task_id=task_id, status=RUNNING)
-        return GetWorkResponse(task_id, [], 0, 0, 0, "active")
+        return _NO_WORK._replace(task_id=task_id)
 
     def _create_task_process(self, task: luigi.Task) -> TaskThread:
         self._begun.pop(task.task_id, None)
+        self._not_begun.discard(task.task_id)
         return TaskThread(
             task,
             self._id,
@@ -298,21 +328,12 @@ class MirrorWorker(Worker):
         )
 
 
-class LocalScheduler(Scheduler):
-    """Luigi's scheduler inside the one process that uses it."""
-
-    def forget(self, task_ids: list[str]) -> None:
-        """Let go of tasks that are done or failed. A central scheduler does so when the run is over."""
-        for task_id in task_ids:
-            if (task := self._state.get_task(task_id)) is not None:
-                for worker in self._state.get_active_workers():
-                    worker.tasks.discard(task)
-                self._state.inactivate_tasks([task_id])
-
-
 class _MirrorWorkerFactory(luigi.interface._WorkerSchedulerFactory):
     def create_local_scheduler(self) -> LocalScheduler:
-        return LocalScheduler(prune_on_get_work=False, record_task_history=False)
+        return LocalScheduler()
+
+    def create_remote_scheduler(self, url: str) -> CentralScheduler:
+        return CentralScheduler(url)
 
     def create_worker(self, scheduler: Any, worker_processes: int, assistant: bool = False) -> MirrorWorker:
         return MirrorWorker(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)

@@ -17,11 +17,14 @@ from pipeline.durable import flush_file, flush_folder, publish_folder
 from pipeline.errors import FilesFailed, HostileName, MirrorError, machine_faults
 from pipeline.mirror.layout import INDEX, Layout, Step, short_digest
 from pipeline.mirror.markers import Fileset, fresh_marker, mark_done, utc_now
-from pipeline.mirror.site import Report, Site
+from pipeline.mirror.site import Report, Site, done_here
 from pipeline.mirror.space import Promise
 from pipeline.mirror.status import as_size
 from pipeline.names import checked_segment
 
+# Missing files that are smaller all together are fetched one after the other: other filesets use the
+# other connections meanwhile.
+WORTH_THREADS_BYTES = 1 << 20
 _REPORT_SECONDS = 1.0
 # The unit of ``st_blocks``.
 _BLOCK_BYTES = 512
@@ -117,7 +120,9 @@ class Download:
         total = sum(row.bytes for row in rows)
         here = total - sum(row.bytes for row in missing)
         progress = _Progress(self.report, len(rows), total, len(rows) - len(missing), here)
-        running = {self.site.connections.submit(self._fetch_one, row, progress, room): row for row in missing}
+        small = sum(row.bytes for row in missing) < WORTH_THREADS_BYTES
+        submit = done_here if small else self.site.connections.submit
+        running = {submit(self._fetch_one, row, progress, room): row for row in missing}
         reasons = _reasons(running, progress)
         if reasons:
             raise FilesFailed({row.name: reasons[row.name] for row in missing if row.name in reasons})

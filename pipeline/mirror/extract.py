@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,7 +31,7 @@ from pipeline.mirror.ownership import (
     marked_contents,
     owners_of,
 )
-from pipeline.mirror.site import Report, Site
+from pipeline.mirror.site import Report, Site, done_here
 
 # Bundles that are smaller all together are unpacked one after the other.
 WORTH_THREADS_BYTES = 4 << 20
@@ -89,7 +88,7 @@ class Extraction:
         needed = sum(expected_bytes(bundle, limits) for bundle in folders)
         what = f"unpacking fileset {self.fileset}"
         small = sum(row.bytes for row in bundles) < WORTH_THREADS_BYTES
-        submit = _done_here if small else self.site.unpackers.submit
+        submit = done_here if small else self.site.unpackers.submit
         with self.site.space.reserved(needed, what) as room, machine_faults(what, needed):
             running = [
                 submit(Unpacking(bundle, folder, data, journal.tag, room.written, limits).run)
@@ -212,16 +211,6 @@ class Journal:
         """Forget the folders: nothing temporary is left in them, nor anything to be fetched on with."""
         self._file.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _done_here(work: Callable[[], list[UnpackedFile]]) -> Future[list[UnpackedFile]]:
-    """The work done at once: for what is little, handing it to another thread is most of the effort."""
-    future: Future[list[UnpackedFile]] = Future()
-    try:
-        future.set_result(work())
-    except Exception as error:
-        future.set_exception(error)
-    return future
 
 
 def journal_of(layout: Layout, fileset: Fileset) -> Journal:

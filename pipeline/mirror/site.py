@@ -3,10 +3,11 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from pipeline.config import Settings, read_settings
 from pipeline.datastore.client import DataStore, Patience
@@ -18,6 +19,9 @@ from pipeline.mirror.layout import Layout
 from pipeline.mirror.ownership import Ownership
 from pipeline.mirror.rate import RateLimit
 from pipeline.mirror.space import DiskSpace
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 # How far a step is: a message and a share from 0 to 1.
 Report = Callable[[str, float], None]
@@ -108,6 +112,16 @@ def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
         unpackers.shutdown(cancel_futures=True)
         ownership.close()
         store.close()
+
+
+def done_here(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """The work done at once: for what is little, handing it to another thread is most of the effort."""
+    future: Future[T] = Future()
+    try:
+        future.set_result(work(*args, **kwargs))
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 def _make_root(root: Path, config: Path) -> None:
