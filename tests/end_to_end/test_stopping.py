@@ -28,6 +28,8 @@ from pipeline.datastore import habits
 
 PRODUCT = "md-all-rel-200907"
 FILESETS = 14
+# So many are fetched at once.
+IN_HAND = 8
 # So many files get through before the gate closes.
 FREE = 3
 
@@ -89,10 +91,10 @@ def test_filesets_in_hand_finish_and_no_others_start(
 ):
     command = luigi_command(follower, port, "--workers", str(workers))
     with started(command, tmp_path / "output") as update:
-        until(lambda: at_the_gate(server, min(workers, 4)), "no bundle was asked for")
+        until(lambda: at_the_gate(server, workers), "no bundle was asked for")
         sleep(SEEN_SECONDS)
         in_hand = requested_filesets(server)
-        assert len(in_hand) == FREE + min(workers, 4)
+        assert len(in_hand) == FREE + workers
         update.send(number)
         sleep(SEEN_SECONDS)
         opened.set()
@@ -137,7 +139,7 @@ def test_make_update_is_stopped_in_the_same_way(
 ):
     environment = scheduler_settings(tmp_path, port)
     with started(tasks_command(follower), tmp_path / "output", environment) as update:
-        until(lambda: at_the_gate(server, 4), "no bundle was asked for")
+        until(lambda: at_the_gate(server, IN_HAND), "no bundle was asked for")
         update.send(number)
         sleep(SEEN_SECONDS)
         opened.set()
@@ -146,7 +148,7 @@ def test_make_update_is_stopped_in_the_same_way(
     assert ended.output.startswith(
         "scheduler: local" if port is None else f"scheduler: http://127.0.0.1:{port}"
     )
-    assert len(follower.marked("extracted", PRODUCT)) == FREE + 4
+    assert len(follower.marked("extracted", PRODUCT)) == FREE + IN_HAND
     assert follower.update().code == 0
     complete(follower, release, data)
 
@@ -167,13 +169,13 @@ def test_a_signal_to_the_process_group_is_one_request(
 ):
     command = wrapped(tasks_command(follower), tmp_path)
     with started(command, tmp_path / "output", scheduler_settings(tmp_path, None)) as update:
-        until(lambda: at_the_gate(server, 4), "no bundle was asked for")
+        until(lambda: at_the_gate(server, IN_HAND), "no bundle was asked for")
         update.send_group(number)
         sleep(SEEN_SECONDS)
         opened.set()
         update.wait()
     done = follower.marked("extracted", PRODUCT)
-    assert len(done) == FREE + 4, update.output
+    assert len(done) == FREE + IN_HAND, update.output
     assert follower.marked("downloaded", PRODUCT) == done
     assert f"{FILESETS} new, {len(done)} done, 0 failed" in update.output
     assert leftovers(follower.root) == []
@@ -183,7 +185,7 @@ def test_a_signal_to_the_process_group_is_one_request(
 
 def test_a_second_signal_ends_at_once(port, release, server, follower, opened, data, tmp_path):
     with started(luigi_command(follower, port), tmp_path / "output") as update:
-        until(lambda: at_the_gate(server, 4), "no bundle was asked for")
+        until(lambda: at_the_gate(server, IN_HAND), "no bundle was asked for")
         update.send(signal.SIGTERM)
         sleep(2 * SEEN_SECONDS)
         assert not update.ended, "what is in hand was given up at the first signal"
