@@ -55,12 +55,14 @@ class Extraction:
             marked_before = self._own_before()
             before = marked_before.keys() | journal.files()
             unpacked = self._unpack(bundles, journal) if bundles else []
-            with self.site.ownership.claimed(self.fileset, unpacked, marked_before, before) as verdict:
-                journal.note(before | {self.site.layout.relative(file.path) for file in verdict.placed})
-                put_in_place(verdict.placed)
-                self._remove_superseded(before, unpacked)
-                self._mark(unpacked, verdict)
-            discard(unpacked)
+            try:
+                with self.site.ownership.claimed(self.fileset, unpacked, marked_before, before) as verdict:
+                    journal.note(before | {self.site.layout.relative(file.path) for file in verdict.placed})
+                    put_in_place(verdict.placed)
+                    self._remove_superseded(before, unpacked)
+                    self._mark(unpacked, verdict)
+            finally:
+                discard(unpacked)
             journal.end()
             if not self.site.settings.mirror.keep_bundles:
                 remove_files(self._store / row.name for row in bundles)

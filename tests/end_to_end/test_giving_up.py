@@ -169,6 +169,21 @@ def test_a_file_that_moves_from_one_fileset_to_another_is_not_lost(upstream, fol
     assert follower.content("data") == {moving: b"new", "gpc1/MD01/o1.XY01/stays.fits": b"s"}
 
 
+@pytest.mark.parametrize("first", [{"x": b"file"}, {"x/y": b"deeper"}])
+def test_a_name_that_is_a_file_of_one_fileset_and_a_folder_of_another(first, upstream, follower):
+    upstream.add_bundles(PRODUCT, "o1.chip.1.1.1", {"XY01": first})
+    assert follower.update().code == 0
+    second = {"a": b"a", "x/y" if "x" in first else "x": b"other"}
+    upstream.add_bundles(PRODUCT, "o1.chip.2.1.1", {"XY01": second})
+    result = follower.update()
+    assert result.code == 30, result.output
+    assert "o1.XY01/x" in result.output
+    assert "expected" in result.output
+    assert follower.content("data") == {f"gpc1/MD01/o1.XY01/{name}": body for name, body in first.items()}
+    failed = json.loads((follower.root / "state" / PRODUCT / "failed" / "o1.chip.2.1.1.json").read_text())
+    assert failed["faults"] == 1, "this machine is not to blame"
+
+
 def test_an_earlier_fileset_that_comes_later_yields(upstream, follower):
     for number in (1, 2):
         upstream.add_bundles(
