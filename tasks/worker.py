@@ -137,6 +137,7 @@ class MirrorWorker(Worker):
         self._root: luigi.Task | None = None
         self._remind_at = 0.0
         self._asked_at: float | None = None
+        self._working = False
 
     def __enter__(self) -> "MirrorWorker":
         self._run = or_exit(begin_run)
@@ -159,10 +160,19 @@ class MirrorWorker(Worker):
             required = or_exit(task.deps)
             or_exit(task.complete)
             self.worker_processes += sum(step.only_waits for step in required)
+            self._greet_scheduler()
+        return super().add(task, multiprocess, processes)
+
+    def _greet_scheduler(self) -> None:
+        """Tell the scheduler what there is to share out. Ends the run when it does not answer as one."""
+        try:
             self._scheduler.update_resources(**self._run.resources)
             if self._run.killed:
                 self._disown(self._run.killed)
-        return super().add(task, multiprocess, processes)
+        except (RPCError, ValueError, LookupError, TypeError) as error:
+            other = RPCError("that of another program; see scheduler_host and scheduler_port in luigi.cfg")
+            self._run.lose_scheduler(error if isinstance(error, RPCError) else other)
+            raise SystemExit(self._run.finish()) from None
 
     def _disown(self, killed: dict[str, object]) -> None:
         """Report on behalf of a worker that was killed that nothing of it runs any more.
@@ -176,6 +186,7 @@ class MirrorWorker(Worker):
 
     def run(self) -> bool:
         """Work until all is done, then leave with the exit code that is true of the mirror."""
+        self._working = True
         try:
             super().run()
         except RPCError as error:
@@ -197,6 +208,9 @@ class MirrorWorker(Worker):
         self._run.stop()
         self._start_phasing_out()
         self._let_waiting_go()
+        if not self._working:
+            # Nothing is in hand, and a server or scheduler that does not answer is not waited for.
+            raise SystemExit(self._run.finish())
 
     def _let_waiting_go(self) -> None:
         for feed in self._feeds:

@@ -197,10 +197,12 @@ class Journal:
             remove_temporaries(Path(folder), self.tag)
 
     def _read(self) -> dict[str, list[str]]:
+        nothing: dict[str, list[str]] = {"folders": [], "files": []}
         try:
-            return json.loads(self._file.read_bytes())
-        except (OSError, ValueError):
-            return {"folders": [], "files": []}
+            noted = json.loads(self._file.read_bytes())
+            return {kind: [str(path) for path in noted[kind]] for kind in nothing}
+        except (OSError, ValueError, LookupError, TypeError):
+            return nothing
 
     def _write(self, folders: list[str], files: set[str]) -> None:
         write_whole(self._file, json.dumps({"folders": folders, "files": sorted(files)}).encode())
