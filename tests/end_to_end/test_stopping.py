@@ -256,12 +256,11 @@ def test_a_stop_just_before_the_filesets_are_handed_on(release, server, follower
 def test_a_stop_does_not_wait_for_a_scheduler_that_is_silent(release, server, follower, data, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         command = luigi_command(follower, silent.getsockname()[1])
-        with started(command, tmp_path / "output") as update:
-            with silent.accept()[0]:
-                sleep(SEEN_SECONDS)
-                update.send(signal.SIGTERM)
-                assert update.ends_within(8), "it waits for the scheduler, which has 10 seconds to answer"
-                ended = update.wait()
+        with started(command, tmp_path / "output") as update, silent.accept()[0]:
+            sleep(SEEN_SECONDS)
+            update.send(signal.SIGTERM)
+            assert update.ends_within(8), "it waits for the scheduler, which has 10 seconds to answer"
+            ended = update.wait()
     assert ended.code == 25, ended.output
     assert ended.output.startswith("filesets: 0 new, 0 done, 0 failed")
     assert follower.update().code == 0
