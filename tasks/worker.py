@@ -137,7 +137,7 @@ class MirrorWorker(Worker):
         self._root: luigi.Task | None = None
         self._remind_at = 0.0
         self._asked_at: float | None = None
-        self._working = False
+        self._greeting = False
 
     def __enter__(self) -> "MirrorWorker":
         self._run = or_exit(begin_run)
@@ -165,6 +165,7 @@ class MirrorWorker(Worker):
 
     def _greet_scheduler(self) -> None:
         """Tell the scheduler what there is to share out. Ends the run when it does not answer as one."""
+        self._greeting = True
         try:
             self._scheduler.update_resources(**self._run.resources)
             if self._run.killed:
@@ -186,7 +187,7 @@ class MirrorWorker(Worker):
 
     def run(self) -> bool:
         """Work until all is done, then leave with the exit code that is true of the mirror."""
-        self._working = True
+        self._greeting = False
         try:
             super().run()
         except RPCError as error:
@@ -208,8 +209,8 @@ class MirrorWorker(Worker):
         self._run.stop()
         self._start_phasing_out()
         self._let_waiting_go()
-        if not self._working:
-            # Nothing is in hand, and a server or scheduler that does not answer is not waited for.
+        if self._greeting:
+            # Nothing is in hand, and a scheduler that does not answer is not waited for.
             raise SystemExit(self._run.finish())
 
     def _let_waiting_go(self) -> None:
