@@ -103,7 +103,7 @@ class UpdateProduct(MirrorTask):
 
     def _delete_withdrawn(self) -> None:
         at_most = self.site.settings.mirror.delete_at_most
-        if deleted := delete_withdrawn(self.layout, self.product, at_most):
+        if deleted := delete_withdrawn(self.layout, self.site.ownership, self.product, at_most):
             log.info("product %s: %d withdrawn filesets deleted", self.product, deleted)
 
 

@@ -158,6 +158,7 @@ class MirrorWorker(Worker):
         # Luigi keeps every word to the scheduler, for a summary that is not printed here.
         self._add_task_history = self._get_work_response_history = deque(maxlen=1)
         self._asked_at: float | None = None
+        self._greeting = False
 
     def __enter__(self) -> "MirrorWorker":
         self._run = or_exit(begin_run)
@@ -181,12 +182,22 @@ class MirrorWorker(Worker):
         required = or_exit(task.deps)
         or_exit(task.complete)
         self.worker_processes += sum(step.only_waits for step in required)
-        self._scheduler.update_resources(**self._run.resources)
-        if self._run.killed:
-            self._disown(self._run.killed)
+        self._greet_scheduler()
         added = super().add(task, multiprocess, processes)
         self._not_begun = self._scheduled_tasks.keys() - {task.task_id}
         return added
+
+    def _greet_scheduler(self) -> None:
+        """Tell the scheduler what there is to share out. Ends the run when it does not answer as one."""
+        self._greeting = True
+        try:
+            self._scheduler.update_resources(**self._run.resources)
+            if self._run.killed:
+                self._disown(self._run.killed)
+        except (RPCError, ValueError, LookupError, TypeError) as error:
+            other = RPCError("that of another program; see scheduler_host and scheduler_port in luigi.cfg")
+            self._run.lose_scheduler(error if isinstance(error, RPCError) else other)
+            raise SystemExit(self._run.finish()) from None
 
     def _disown(self, killed: dict[str, object]) -> None:
         """Report on behalf of a worker that was killed that nothing of it runs any more.
@@ -200,6 +211,7 @@ class MirrorWorker(Worker):
 
     def run(self) -> bool:
         """Work until all is done, then leave with the exit code that is true of the mirror."""
+        self._greeting = False
         try:
             super().run()
         except RPCError as error:
@@ -221,6 +233,9 @@ class MirrorWorker(Worker):
         self._run.stop()
         self._start_phasing_out()
         self._let_waiting_go()
+        if self._greeting:
+            # Nothing is in hand, and a scheduler that does not answer is not waited for.
+            raise SystemExit(self._run.finish())
 
     def _let_waiting_go(self) -> None:
         for feed in self._feeds:

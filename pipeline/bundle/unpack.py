@@ -8,6 +8,7 @@ A bundle holds folders and regular files and nothing else: its writer follows li
 the standard library's ``data`` filter.
 """
 
+import hashlib
 import os
 import tarfile
 import zlib
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from isal import igzip, isal_zlib
 
@@ -26,6 +27,8 @@ from pipeline.names import checked_member_path
 
 CHUNK_BYTES = 1 << 18
 MAX_DOCUMENT_BYTES = 256 << 20
+# A long name or other attributes that stand before a member; tarfile reads them into memory.
+MAX_HEADER_BYTES = 1 << 20
 TEMPORARY_SUFFIX = ".unpacking"
 # Bytes unpacked for each byte of a bundle, as an estimate: FITS images compress to a third or so.
 USUAL_RATIO = 3
@@ -79,7 +82,7 @@ class Unpacking:
 
         Raises BundleUnusable or HostileName, or OSError from the disk; then no temporary file is left.
         """
-        make_folder(self.folder)
+        self._make_folder(self.folder)
         paths: set[Path] = set()
         folders: set[Path] = set()
         unpacked: list[UnpackedFile] = []
@@ -87,10 +90,10 @@ class Unpacking:
             with _unusable_archive(self.bundle):
                 for member, content in self._members():
                     path = self._destination(member, paths)
-                    paths.add(path)
                     if path.parent not in folders:
-                        folders.add(path.parent)
                         self._make_inside(path.parent, member)
+                        folders.add(path.parent)
+                    paths.add(path)
                     unpacked.append(self._write(member, content, path))
             for file in unpacked:
                 flush_file(file.temporary)
@@ -106,7 +109,7 @@ class Unpacking:
         count = 0
         with (
             igzip.open(self.bundle, "rb") as packed,
-            tarfile.open(fileobj=packed, mode="r:") as archive,
+            tarfile.open(fileobj=packed, mode="r:", tarinfo=_Header) as archive,
         ):
             for member in archive:
                 count += 1
@@ -157,7 +160,16 @@ class Unpacking:
                 "but a link there leads elsewhere. The bundle is not unpacked; remove the link, and the next "
                 "run tries again."
             )
-        make_folder(folder)
+        self._make_folder(folder)
+
+    def _make_folder(self, folder: Path) -> None:
+        try:
+            make_folder(folder)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise BundleUnusable(
+                f"{self.bundle}: expected a folder at {error.filename}, or nothing, there is a file. "
+                "The bundle is not unpacked; the next run tries again."
+            ) from None
 
     def _write(self, member: tarfile.TarInfo, content: IO[bytes], path: Path) -> UnpackedFile:
         if member.name.endswith(".mdc") and member.size <= MAX_DOCUMENT_BYTES:
@@ -194,7 +206,13 @@ def expected_bytes(bundle: Path, limits: UnpackLimits) -> int:
 
 
 def put_in_place(files: list[UnpackedFile]) -> None:
-    """Give the files their names, durably."""
+    """Give the files their names, durably. Raises BundleUnusable when a folder has such a name; then none."""
+    for file in files:
+        if file.path.is_dir():
+            raise BundleUnusable(
+                f"{file.path}: expected nothing where a bundle has a file, or a file; there is a folder. "
+                "Nothing of the fileset is unpacked; the next run tries again."
+            )
     for file in files:
         os.replace(file.temporary, file.path)
     for folder in {file.path.parent for file in files}:
@@ -218,13 +236,53 @@ def file_crc32(path: Path) -> str:
 
 def temporary_name(name: str, tag: str) -> str:
     """The hidden name under which a file is written; never longer than a name may be."""
-    return f".{zlib.crc32(name.encode(errors='surrogateescape')):08x}.{tag}{TEMPORARY_SUFFIX}"
+    digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
+    return f".{digest}.{tag}{TEMPORARY_SUFFIX}"
 
 
 def remove_temporaries(folder: Path, tag: str) -> None:
     """Remove what an unpacking with that tag left below ``folder`` when it was killed."""
     for path in folder.rglob(f".*.{tag}{TEMPORARY_SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+class _Header(tarfile.TarInfo):
+    """Refuses what tarfile would read into memory whole, whatever its size."""
+
+    _EXTENDED = frozenset(
+        {
+            tarfile.XHDTYPE,
+            tarfile.XGLTYPE,
+            tarfile.SOLARIS_XHDTYPE,
+            tarfile.GNUTYPE_LONGNAME,
+            tarfile.GNUTYPE_LONGLINK,
+        }
+    )
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in self._EXTENDED and not 0 <= self.size <= MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {self.size} bytes, more than {MAX_HEADER_BYTES}")
+        return super()._proc_member(archive)
+
+    def _refuse_sparse(self, *_: object) -> NoReturn:
+        # No writer of bundles makes them, and the maps of their holes can be of any size.
+        raise tarfile.ReadError("a sparse file")
+
+    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
+
+
+# What the readers raise for bytes that are not what they should be; the last three come from numbers that are
+# none or out of range, and from headers before headers without end.
+_UNUSABLE = (
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+    isal_zlib.error,
+    igzip.BadGzipFile,
+    ValueError,
+    OverflowError,
+    RecursionError,
+)
 
 
 def _refuse_more_than_padding(packed: IO[bytes], bundle: Path) -> None:
@@ -241,7 +299,7 @@ def _refuse_more_than_padding(packed: IO[bytes], bundle: Path) -> None:
 def _unusable_archive(bundle: Path) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, EOFError, zlib.error, isal_zlib.error, igzip.BadGzipFile) as error:
+    except _UNUSABLE as error:
         raise BundleUnusable(
             f"{bundle}: expected a gzipped tar archive, got {error or type(error).__name__}. "
             "The bundle is not unpacked; the next run tries again."

@@ -334,5 +334,5 @@ def _said(error: BaseException) -> str:
     """The innermost reason of a transport error that says something, in few words."""
     while (inner := error.__cause__ or error.__context__) is not None and type(inner) is not ValueError:
         error = inner
-    reason = getattr(error, "strerror", None) or str(error)
+    reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
     return f"{type(error).__name__}: {reason}" if reason else type(error).__name__

@@ -59,12 +59,14 @@ class Extraction:
             marked_before = self._own_before()
             before = marked_before.keys() | journal.files()
             unpacked = self._unpack(bundles, journal) if bundles else []
-            with self.site.ownership.claimed(self.fileset, unpacked, marked_before, before) as verdict:
-                journal.note(before | {self.site.layout.relative(file.path) for file in verdict.placed})
-                put_in_place(verdict.placed)
-                self._remove_superseded(before, unpacked)
-                self._mark(unpacked, verdict)
-            discard(unpacked)
+            try:
+                with self.site.ownership.claimed(self.fileset, unpacked, marked_before, before) as verdict:
+                    journal.note(before | {self.site.layout.relative(file.path) for file in verdict.placed})
+                    put_in_place(verdict.placed)
+                    self._remove_superseded(before, unpacked)
+                    self._mark(unpacked, verdict)
+            finally:
+                discard(unpacked)
             journal.end()
             if not self.site.settings.mirror.keep_bundles:
                 remove_files(self._store / row.name for row in bundles)
@@ -199,10 +201,12 @@ class Journal:
             remove_temporaries(Path(folder), self.tag)
 
     def _read(self) -> dict[str, list[str]]:
+        nothing: dict[str, list[str]] = {"folders": [], "files": []}
         try:
-            return json.loads(self._file.read_bytes())
-        except (OSError, ValueError):
-            return {"folders": [], "files": []}
+            noted = json.loads(self._file.read_bytes())
+            return {kind: [str(path) for path in noted[kind]] for kind in nothing}
+        except (OSError, ValueError, LookupError, TypeError):
+            return nothing
 
     def _write(self, folders: list[str], files: set[str]) -> None:
         write_whole(self._file, json.dumps({"folders": folders, "files": sorted(files)}).encode())

@@ -4,6 +4,7 @@ A fileset that is itself at fault is tried in every run at first, then ever more
 server or this machine was at fault, the next run tries it again.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -54,20 +55,17 @@ def clear_failure(layout: Layout, fileset: Fileset) -> None:
 
 
 def forget_failures_except(layout: Layout, product: str, pending: set[str]) -> None:
-    """Forget the records of filesets that are done, withdrawn or no longer wanted."""
-    records = failures(layout, product)
+    """Forget the records of filesets that are done, withdrawn or unwanted, and those that say nothing."""
     remove_files(
-        _path(layout, Fileset(product, record["fileset"], record["registered"]))
-        for record in records
-        if record["fileset"] not in pending
+        path
+        for path, record in _records(layout, product)
+        if record is None or record["fileset"] not in pending
     )
 
 
 def failures(layout: Layout, product: str) -> list[dict[str, Any]]:
     """The records of all failed filesets of a product, by name."""
-    folder = layout.state(product) / Step.FAILED
-    records = (read_marker(folder / f"{name}.json") for name in sorted(layout.marked(Step.FAILED, product)))
-    return [record for record in records if record]
+    return [record for _, record in _records(layout, product) if record]
 
 
 def waiting(layout: Layout, product: str) -> dict[str, str]:
@@ -86,6 +84,14 @@ def _next_try(too_many: int) -> str | None:
         return None
     pause = min(FIRST_PAUSE * 2 ** min(too_many, 20), LONGEST_PAUSE)
     return (datetime.now(UTC) + pause).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _records(layout: Layout, product: str) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """Each record, by name, with its path; None for one that does not say what a record says."""
+    for name in sorted(layout.marked(Step.FAILED, product)):
+        path = layout.state(product) / Step.FAILED / f"{name}{SUFFIX}"
+        record = read_marker(path)
+        yield path, record if record and record.keys() >= {"fileset", "registered", "files"} else None
 
 
 def _path(layout: Layout, fileset: Fileset) -> Path:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from pipeline.mirror.marker_file import good_markers
-from pipeline.names import checked_segment
+from pipeline.names import checked_segment, is_usable
 
 # The listing of a fileset, kept beside its files as it was served.
 INDEX = "index.txt"
@@ -83,7 +83,8 @@ class Layout:
 
     def state_products(self) -> list[str]:
         """The products of which anything is remembered."""
-        return sorted(path.name for path in (self.root / "state").iterdir() if path.is_dir())
+        folders = (self.root / "state").iterdir()
+        return sorted(path.name for path in folders if is_usable(path.name) and path.is_dir())
 
     def listing(self, product: str) -> Path:
         """Every row of the product seen so far."""

@@ -11,16 +11,15 @@ from pipeline.durable import remove_files, write_whole
 from pipeline.errors import MirrorError, machine_faults
 from pipeline.mirror.discover import known_rows
 from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.marker_file import read_marker
 from pipeline.mirror.markers import Fileset
-from pipeline.mirror.ownership import owners_of
+from pipeline.mirror.ownership import Ownership, marked_contents, owners_of
 
 
 class TooMuchWithdrawn(MirrorError):
     """More is withdrawn at once than may be deleted at once; nothing was deleted."""
 
 
-def delete_withdrawn(layout: Layout, product: str, at_most: float) -> int:
+def delete_withdrawn(layout: Layout, ownership: Ownership, product: str, at_most: float) -> int:
     """Delete all filesets of the product that the last whole listing lacked; how many.
 
     Raises TooMuchWithdrawn when they are more than the share ``at_most`` of the known ones (one is
@@ -37,7 +36,7 @@ def delete_withdrawn(layout: Layout, product: str, at_most: float) -> int:
         )
     with machine_faults(f"deleting withdrawn filesets of {product}"):
         for name in sorted(withdrawn):
-            _delete(layout, Fileset(product, name, ""))
+            _delete(layout, ownership, Fileset(product, name, ""))
         if withdrawn:
             write_whole(
                 layout.listing(product), write_filesets(row for row in rows if row.name not in withdrawn)
@@ -46,16 +45,16 @@ def delete_withdrawn(layout: Layout, product: str, at_most: float) -> int:
     return len(withdrawn)
 
 
-def _delete(layout: Layout, fileset: Fileset) -> None:
+def _delete(layout: Layout, ownership: Ownership, fileset: Fileset) -> None:
     """What it unpacked and no other fileset holds, its folders, and last its markers, which name all that."""
     product, name = fileset.product, fileset.name
     steps = (Step.EXTRACTED, Step.SUPERSEDED)
-    markers = [read_marker(layout.marker(step, product, name)) or {} for step in steps]
-    paths = {file["path"] for marker in markers for file in marker.get("files", [])}
-    owners = owners_of(layout, paths, {fileset}) if paths else {}
-    gone = paths - owners.keys()
-    remove_files(layout.root / path for path in gone)
-    _remove_empty_folders(layout, gone)
+    paths = set().union(*(marked_contents(layout, step, fileset) for step in steps))
+    with ownership.held(paths):
+        owners = owners_of(layout, paths, {fileset}) if paths else {}
+        gone = paths - owners.keys()
+        remove_files(layout.root / path for path in gone)
+        _remove_empty_folders(layout, gone)
     for folder in (layout.store(product, name), layout.info(product, name), layout.incoming(product, name)):
         if folder.exists():
             shutil.rmtree(folder)

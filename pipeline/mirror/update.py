@@ -10,6 +10,7 @@ from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.marker_file import read_marker, write_marker
 from pipeline.mirror.markers import Fileset, utc_now
 from pipeline.mirror.site import Site
+from pipeline.names import is_usable
 
 
 def finish_product(site: Site, product: str, started: str, *, done: int, failed: int) -> None:
@@ -34,7 +35,8 @@ def tidy_incoming(site: Site, product: str, pending: set[str]) -> None:
         return
     for folder in incoming.iterdir():
         if folder.name not in pending:
-            undo_unpacking(site.layout, site.ownership, Fileset(product, folder.name, ""))
+            if is_usable(folder.name):
+                undo_unpacking(site.layout, site.ownership, Fileset(product, folder.name, ""))
             shutil.rmtree(folder, ignore_errors=True)
 
 

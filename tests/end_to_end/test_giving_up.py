@@ -4,9 +4,11 @@ import json
 import shutil
 import sys
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
 import pytest
 from conftest import File, Follower, Upstream, ended, served_filesets
+from running import gate, started, until
 
 PRODUCT = "md-all-rel-200907"
 
@@ -167,6 +169,47 @@ def test_a_file_that_moves_from_one_fileset_to_another_is_not_lost(upstream, fol
     result = ended(["strace", "-f", "-qqq", "-o", "/dev/null", *slow, *follower.command("--workers", "8")])
     assert result.code == 0, result.output
     assert follower.content("data") == {moving: b"new", "gpc1/MD01/o1.XY01/stays.fits": b"s"}
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_file_that_another_product_brings_while_its_owner_is_deleted_is_not_lost(
+    upstream, server, follower, tmp_path
+):
+    """strace holds the removal up, while the other product's bundle comes and is unpacked."""
+    moving = "gpc1/MD01/o1.XY01/moving.fits"
+    follower.mirror["on_removed"] = "delete"
+    for name in ("o1.chip.1.1.1", "o2.chip.1.1.1"):
+        upstream.add_bundles(PRODUCT, name, {"XY01": {"moving.fits": b"old"}})
+    assert follower.update().code == 0
+    upstream.withdraw(PRODUCT, "o1.chip.1.1.1")
+    upstream.add_bundles("other", "o1.warp.2.1.1", {"XY01": {"moving.fits": b"new"}})
+    removing = tmp_path / "trace"
+    event = Event()
+    server.habits.append(gate(event, "other/*/*.tgz"))
+    path = follower.root / "data" / moving
+    slow = ["-P", str(path), "-e", "trace=unlink", "-e", "inject=unlink:delay_enter=3000000"]
+    command = ["strace", "-f", "-qqq", "-o", str(removing), *slow, *follower.command("--workers", "8")]
+    with started(command, tmp_path / "output") as update:
+        until(lambda: removing.exists() and "unlink" in removing.read_text(), "nothing is deleted")
+        event.set()
+        result = update.wait()
+    assert result.code == 0, result.output
+    assert follower.content("data")[moving] == b"new"
+
+
+@pytest.mark.parametrize("first", [{"x": b"file"}, {"x/y": b"deeper"}])
+def test_a_name_that_is_a_file_of_one_fileset_and_a_folder_of_another(first, upstream, follower):
+    upstream.add_bundles(PRODUCT, "o1.chip.1.1.1", {"XY01": first})
+    assert follower.update().code == 0
+    second = {"a": b"a", "x/y" if "x" in first else "x": b"other"}
+    upstream.add_bundles(PRODUCT, "o1.chip.2.1.1", {"XY01": second})
+    result = follower.update()
+    assert result.code == 30, result.output
+    assert "o1.XY01/x" in result.output
+    assert "expected" in result.output
+    assert follower.content("data") == {f"gpc1/MD01/o1.XY01/{name}": body for name, body in first.items()}
+    failed = json.loads((follower.root / "state" / PRODUCT / "failed" / "o1.chip.2.1.1.json").read_text())
+    assert failed["faults"] == 1, "this machine is not to blame"
 
 
 def test_an_earlier_fileset_that_comes_later_yields(upstream, follower):

@@ -89,6 +89,28 @@ def test_a_marker_that_is_lost_or_damaged(damage: Callable[[Path], None], step, 
     assert "0 new, 0 done" in mirrored.update().output
 
 
+STRANGE = {
+    f"incoming/{PRODUCT}/odd|name?/x": "x",
+    f"incoming/{PRODUCT}/gone/unpacking.json": "[1, 2]",
+    f"incoming/{PRODUCT}/{CHIP}/unpacking.json": '{"folders": [5], "files": null}',
+    f"state/{PRODUCT}/failed/plain.json": '{"schema": 1}',
+    f"state/{PRODUCT}/failed/gone.json": '{"schema": 1, "fileset": "gone"}',
+    "state/backup (old)?/x": "x",
+}
+
+
+@pytest.mark.parametrize("path", STRANGE)
+def test_what_this_program_never_wrote_stops_no_run(path, release, server, mirrored):
+    strange = mirrored.root / path
+    strange.parent.mkdir(parents=True, exist_ok=True)
+    strange.write_text(STRANGE[path])
+    result = mirrored.update()
+    assert result.code == 0, result.output
+    assert "0 new, 0 done, 0 failed" in result.output
+    assert file_requests(server) == []
+    complete(mirrored, release)
+
+
 PARTS = ["state", *(f"state/{PRODUCT}{step}" for step in ("", "/downloaded", "/extracted"))]
 
 

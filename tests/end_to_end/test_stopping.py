@@ -3,10 +3,12 @@
 import csv
 import shutil
 import signal
+import socket
 import sys
 from pathlib import Path
 from threading import Event
 from time import sleep
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import Follower, Upstream, served_filesets
@@ -25,6 +27,7 @@ from running import (
 )
 
 from pipeline.datastore import habits
+from pipeline.datastore.server import create_app, serve
 
 PRODUCT = "md-all-rel-200907"
 FILESETS = 14
@@ -247,6 +250,34 @@ def test_a_stop_just_before_the_filesets_are_handed_on(release, server, follower
         update.send_group(signal.SIGTERM)
         ended = update.wait()
     assert ended.code == 25, ended.output
+    assert requested_filesets(server) == set()
+    assert follower.update().code == 0
+    complete(follower, release, data)
+
+
+def test_a_stop_does_not_wait_for_a_scheduler_that_is_silent(release, server, follower, data, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        command = luigi_command(follower, silent.getsockname()[1])
+        with started(command, tmp_path / "output") as update, silent.accept()[0]:
+            sleep(SEEN_SECONDS)
+            update.send(signal.SIGTERM)
+            assert update.ends_within(8), "it waits for the scheduler, which has 10 seconds to answer"
+            ended = update.wait()
+    assert ended.code == 25, ended.output
+    assert ended.output.startswith("filesets: 0 new, 0 done, 0 failed")
+    assert follower.update().code == 0
+    complete(follower, release, data)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"hello", b"[]"])
+def test_what_answers_is_no_scheduler(body, release, server, follower, data, tmp_path):
+    with serve(create_app(tmp_path / "nothing")) as other:
+        other.habits.append(habits.says(body, target="*"))
+        with started(luigi_command(follower, int(urlsplit(other.url).port)), tmp_path / "output") as update:
+            ended = update.wait()
+    assert ended.code == 35, ended.output
+    assert ended.output.startswith("expected an answer of Luigi's scheduler, got: that of another program")
+    assert "Traceback" not in ended.output
     assert requested_filesets(server) == set()
     assert follower.update().code == 0
     complete(follower, release, data)
