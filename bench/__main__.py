@@ -6,7 +6,7 @@ import platform
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,24 @@ from bench.contestants import (
 )
 from bench.daemons import Daemon, data_store, nginx, relay
 from bench.measure import Spread, disk_write_seconds
+from bench.memory import PeakMemory
 from bench.payload import LARGE, MEDIUM, ONE, SMALL, Payload, Workload, payload
 from bench.relay import HOST, Link
+from bench.state import old_mirror
 from bench.tables import print_table, race_table
 
-ROOM_BYTES = {"medium": 3e9, "small": 2e9, "large": 11e9, "disk": 3e9, "far": 3e9, "far-one": 6e9}
+ROOM_BYTES = {
+    "medium": 3e9,
+    "small": 2e9,
+    "large": 11e9,
+    "disk": 3e9,
+    "far": 3e9,
+    "far-one": 6e9,
+    "state": 3e9,
+    "state-million": 5e9,
+}
 FAR_PEERS = [WGET, ARIA2C]
+NEW_FILESETS = 10
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,35 @@ class Bench:
             rate = min(link.rate, connections * link.connection_rate)
             print(f"  {connections} connections can carry {rate / 1e6:.0f} MB/s: {given.bytes / rate:.2f} s")
 
+    def state(self, sizes: Sequence[int]) -> None:
+        """Updates of mirrors that know many filesets: with nothing new, and with a few new ones."""
+        rows = [["known", "new", "seconds", "min-max", "CPU s", "peak MB (PSS of all)"]]
+        for known in sizes:
+            for new in (0, NEW_FILESETS):
+                rows.append([f"{known:,}", str(new), *self._update_old_mirror(known, new)])
+        print_table(f"Scale of state ({self.rounds} rounds)", rows)
+
+    def _update_old_mirror(self, known: int, new: int) -> list[str]:
+        old = old_mirror(self.folder, known)
+        runs, peaks = [], []
+        with data_store(old.store, self.folder) as server:
+            # The first update after such a beginning counts the bytes in store.
+            OURS.run(_url(server.port), old.root)
+            for number in range(self.rounds):
+                old.register(known + number * new, known + (number + 1) * new)
+                with PeakMemory(os.getpid(), beside={server.pid}) as peak:
+                    runs.append(OURS.run(_url(server.port), old.root))
+                peaks.append(peak.bytes)
+        shutil.rmtree(old.home)
+        seconds = Spread.of([run.seconds for run in runs])
+        cpu = Spread.of([run.cpu_seconds for run in runs])
+        return [
+            f"{seconds.median:.2f}",
+            f"{seconds.least:.2f}-{seconds.most:.2f}",
+            f"{cpu.median:.2f}",
+            f"{max(peaks) / 1e6:.0f}",
+        ]
+
     def _race(self, title: str, contestants: list[Contestant], given: Payload, port: int) -> None:
         runs = race(contestants, given, _url(port), self.folder / "arena", self.rounds)
         peers = [each.name for each in contestants if isinstance(each, Peer)]
@@ -98,6 +139,8 @@ SUITES: dict[str, Callable[[Bench], None]] = {
     "disk": Bench.onto_disk,
     "far": lambda bench: bench.far(MEDIUM),
     "far-one": lambda bench: bench.far(ONE),
+    "state": lambda bench: bench.state([1_000, 10_000, 100_000]),
+    "state-million": lambda bench: bench.state([1_000_000]),
 }
 
 

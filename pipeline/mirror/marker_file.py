@@ -33,8 +33,18 @@ def read_marker(path: Path) -> dict[str, Any] | None:
 
 def write_marker(path: Path, content: dict[str, Any]) -> None:
     """Write the marker whole, durably, and sealed."""
-    text = (json.dumps({"schema": SCHEMA, **content}, indent=1) + "\n").encode()
-    write_whole(path, text, modified_ns=int(time.time()) * _SECOND + _seal(len(text)))
+    text = marker_text(content)
+    write_whole(path, text, modified_ns=sealed_time(len(text)))
+
+
+def marker_text(content: dict[str, Any]) -> bytes:
+    """A marker as it is written."""
+    return (json.dumps({"schema": SCHEMA, **content}, indent=1) + "\n").encode()
+
+
+def sealed_time(size: int) -> int:
+    """A modification time of now, in ns, that seals a file of that size (bytes)."""
+    return int(time.time()) * _SECOND + _seal(size)
 
 
 def good_markers(folder: Path) -> set[str]:

@@ -1,0 +1,139 @@
+"""A mirror that has known many filesets for long, made without fetching them, and the store that it follows.
+
+Only what an update looks at is made: listings on both sides and markers, in the formats of
+docs/on-disk.md. ``python -m bench.state HOME KNOWN`` makes one; the benchmark does so in a process of its own.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import md5
+from pathlib import Path
+
+from pipeline.mirror.layout import INDEX, Layout, Step
+from pipeline.mirror.marker_file import marker_text, sealed_time
+
+PRODUCT = "bench"
+# Filesets with markers and a folder in store/ of their own; those beyond have further names of these markers.
+_OF_THEIR_OWN = 100_000
+_FIRST = datetime(2009, 8, 1, 3, 2, 11, tzinfo=UTC)
+_CONTENT = b"SIMPLE  =                    T"
+_COLUMNS = "# filesetID|time registered|type|target_id|stage|stage_id|exp_name|data_group|filter|\n"
+_FILES = "# fileID|bytes|md5sum|type|component|\n"
+
+
+@dataclass(frozen=True)
+class OldMirror:
+    """A mirror with ``known`` complete filesets below ``home``, and the store that it follows."""
+
+    home: Path
+    known: int
+
+    @property
+    def root(self) -> Path:
+        """The mirror."""
+        return self.home / "mirror"
+
+    @property
+    def store(self) -> Path:
+        """What the server serves: the listing of all filesets, and those that were registered last."""
+        return self.home / "store"
+
+    def make(self) -> None:
+        """Make both afresh."""
+        shutil.rmtree(self.home, ignore_errors=True)
+        layout = Layout(self.root)
+        for path in (layout.listing(PRODUCT), self.store / PRODUCT / INDEX):
+            path.parent.mkdir(parents=True)
+            with open(path, "w", encoding="ascii") as file:
+                file.write(_COLUMNS)
+                file.writelines(_row(number) for number in range(self.known))
+        announcement = f"# productID|Most recent|Time registered|type|Description|\n{PRODUCT}|none|null|t|-|\n"
+        (self.store / INDEX).write_text(announcement)
+        for step, files in ((Step.DOWNLOADED, _downloaded), (Step.EXTRACTED, lambda _: [])):
+            (layout.state(PRODUCT) / step).mkdir()
+            for number in range(self.known):
+                path = layout.marker(step, PRODUCT, _name(number))
+                if number < _OF_THEIR_OWN:
+                    _write_marker(path, number, files(number))
+                else:
+                    os.link(layout.marker(step, PRODUCT, _name(number % _OF_THEIR_OWN)), path)
+        for number in range(min(self.known, _OF_THEIR_OWN)):
+            _put(layout.store(PRODUCT, _name(number)), number)
+
+    def register(self, begin: int, end: int) -> None:
+        """Publish the filesets with these numbers, each with one small file."""
+        product = self.store / PRODUCT
+        for number in range(begin, end):
+            _put(product / _name(number), number)
+        new = product / f".{INDEX}"
+        shutil.copyfile(product / INDEX, new)
+        with open(new, "a", encoding="ascii") as file:
+            file.writelines(_row(number) for number in range(begin, end))
+        new.replace(product / INDEX)
+
+
+def old_mirror(folder: Path, known: int) -> OldMirror:
+    """The mirror of that size, made below ``folder``."""
+    made = OldMirror(folder / f"state-{known}", known)
+    print(f"making the state of {known:,} filesets in {made.home}", flush=True)
+    command = [sys.executable, "-m", "bench.state", str(made.home), str(known)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parent.parent)
+    return made
+
+
+def _name(number: int) -> str:
+    return f"o5045g{number:07d}o.chip.{14000 + number}.1.1"
+
+
+def _registered(number: int) -> str:
+    return f"{_FIRST + timedelta(seconds=number):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _row(number: int) -> str:
+    exposure = f"o5045g{number:07d}o"
+    middle = f"{number % 40}|chip|{14000 + number}|{exposure}|MD01.{number % 10}|{'grizy'[number % 5]}.00000"
+    return f"{_name(number)}|{_registered(number)}|IPP-DIST|{middle}|\n"
+
+
+def _file(number: int) -> str:
+    return f"{_name(number)}.fits"
+
+
+def _downloaded(number: int) -> list[dict[str, object]]:
+    digest = md5(_CONTENT).hexdigest()
+    return [
+        {"name": _file(number), "bytes": len(_CONTENT), "md5": digest, "type": "fits", "component": None}
+    ]
+
+
+def _put(folder: Path, number: int) -> None:
+    """The folder of a fileset, as it is served and as it is kept."""
+    folder.mkdir(parents=True)
+    listed = f"{_file(number)}|{len(_CONTENT)}|{md5(_CONTENT).hexdigest()}|fits|-|\n"
+    (folder / INDEX).write_text(_FILES + listed)
+    (folder / _file(number)).write_bytes(_CONTENT)
+
+
+def _write_marker(path: Path, number: int, files: list[dict[str, object]]) -> None:
+    registered = _registered(number)
+    text = marker_text(
+        {
+            "product": PRODUCT,
+            "fileset": _name(number),
+            "registered": registered,
+            "started": registered,
+            "finished": registered,
+            "files": files,
+        }
+    )
+    path.write_bytes(text)
+    modified = sealed_time(len(text))
+    os.utime(path, ns=(modified, modified))
+
+
+if __name__ == "__main__":
+    OldMirror(Path(sys.argv[1]), int(sys.argv[2])).make()
