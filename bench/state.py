@@ -1,7 +1,8 @@
 """A mirror that has known many filesets for long, made without fetching them, and the store that it follows.
 
 Only what an update looks at is made: listings on both sides and markers, in the formats of
-docs/on-disk.md. ``python -m bench.state HOME KNOWN`` makes one; the benchmark does so in a process of its own.
+docs/on-disk.md. ``python -m bench.state HOME KNOWN`` makes one; the benchmark does so in a process of
+its own.
 """
 
 import os
@@ -51,7 +52,9 @@ class OldMirror:
             with open(path, "w", encoding="ascii") as file:
                 file.write(_COLUMNS)
                 file.writelines(_row(number) for number in range(self.known))
-        announcement = f"# productID|Most recent|Time registered|type|Description|\n{PRODUCT}|none|null|t|-|\n"
+        announcement = (
+            f"# productID|Most recent|Time registered|type|Description|\n{PRODUCT}|none|null|t|-|\n"
+        )
         (self.store / INDEX).write_text(announcement)
         for step, files in ((Step.DOWNLOADED, _downloaded), (Step.EXTRACTED, lambda _: [])):
             (layout.state(PRODUCT) / step).mkdir()
@@ -105,9 +108,7 @@ def _file(number: int) -> str:
 
 def _downloaded(number: int) -> list[dict[str, object]]:
     digest = md5(_CONTENT).hexdigest()
-    return [
-        {"name": _file(number), "bytes": len(_CONTENT), "md5": digest, "type": "fits", "component": None}
-    ]
+    return [{"name": _file(number), "bytes": len(_CONTENT), "md5": digest, "type": "fits", "component": None}]
 
 
 def _put(folder: Path, number: int) -> None:

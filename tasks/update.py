@@ -10,7 +10,7 @@ The output of each step is one marker file, written last; what is on disk is the
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import luigi
@@ -18,7 +18,7 @@ from luigi.rpc import RPCError
 
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, ServerUnavailable, SettingsError, machine_fault
-from pipeline.mirror.discover import discover_product, known_rows
+from pipeline.mirror.discover import discover_product
 from pipeline.mirror.download import Download, is_stored
 from pipeline.mirror.extract import Extraction
 from pipeline.mirror.failures import (
@@ -27,6 +27,7 @@ from pipeline.mirror.failures import (
     record_failure,
     waiting,
 )
+from pipeline.mirror.kept_listing import known_rows
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.markers import Fileset, fresh_marker
 from pipeline.mirror.pending import pending_rows
@@ -69,9 +70,8 @@ class UpdateProduct(MirrorTask):
 
     def run(self) -> None:
         """Hand every pending fileset on, oldest first, and wait until each is done or failed."""
-        rows = known_rows(self.layout, self.product)
         settings = self.site.settings.product(self.product)
-        pending = pending_rows(self.layout, settings, rows, current_run().last_step)
+        pending = pending_rows(self.layout, settings, current_run().last_step)
         forget_failures_except(self.layout, self.product, {row.name for row in pending})
         tidy_incoming(self.layout, self.product, {row.name for row in pending})
         later = waiting(self.layout, self.product)
@@ -252,9 +252,9 @@ def last_task() -> type[StepTask]:
     return ExtractFileset if current_run().last_step is Step.EXTRACTED else DownloadFileset
 
 
-def missing_steps(layout: Layout, product: str, rows: Iterable[FilesetRow]) -> Iterator[StepTask]:
+def missing_steps(layout: Layout, product: str, rows: Sequence[FilesetRow]) -> Iterator[StepTask]:
     """For each row the task that completes its fileset: mostly the last step."""
-    extracted = layout.marked(Step.EXTRACTED, product)
+    extracted = layout.marked_among(Step.EXTRACTED, product, {row.name for row in rows})
     for position, row in enumerate(rows):
         kind = DownloadFileset if row.name in extracted else last_task()
         yield kind(product=product, fileset=row.name, registered=row.registered, position=position)

@@ -4,8 +4,8 @@ from typing import Any
 
 from pipeline.durable import remove_files
 from pipeline.errors import SettingsError
-from pipeline.mirror.discover import known_rows
 from pipeline.mirror.failures import clear_failure
+from pipeline.mirror.kept_listing import known_rows
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.marker_file import read_marker, write_marker
 from pipeline.mirror.markers import Fileset, utc_now
