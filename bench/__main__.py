@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.contestants import (
@@ -24,12 +24,12 @@ from bench.contestants import (
     race,
 )
 from bench.daemons import Daemon, data_store, nginx, relay
-from bench.measure import Spread, disk_write_seconds
+from bench.measure import Run, Spread, disk_write_seconds
 from bench.memory import PeakMemory
 from bench.payload import LARGE, MEDIUM, ONE, SMALL, Payload, Workload, payload
 from bench.relay import HOST, Link
-from bench.state import old_mirror
-from bench.tables import print_table, race_table
+from bench.state import OldMirror, old_mirror
+from bench.tables import measured_cells, print_table, race_table
 
 ROOM_BYTES = {
     "medium": 3e9,
@@ -93,32 +93,25 @@ class Bench:
 
     def state(self, sizes: Sequence[int]) -> None:
         """Updates of mirrors that know many filesets: with nothing new, and with a few new ones."""
-        rows = [["known", "new", "seconds", "min-max", "CPU s", "peak MB (PSS of all)"]]
+        rows = [["known", "new", "seconds", "min-max", "CPU s", "peak MB"]]
         for known in sizes:
-            for new in (0, NEW_FILESETS):
-                rows.append([f"{known:,}", str(new), *self._update_old_mirror(known, new)])
-        print_table(f"Scale of state ({self.rounds} rounds)", rows)
+            old = old_mirror(self.folder, known)
+            with data_store(old.store, self.folder) as server:
+                # The first update counts what is in store/, which those after it remember.
+                OURS.run(_url(server.port), old.root)
+                for new in (0, NEW_FILESETS):
+                    measured = [self._follow(old, server, new) for _ in range(self.rounds)]
+                    rows.append([f"{known:,}", str(new), *measured_cells(measured)])
+            shutil.rmtree(old.home)
+        print_table(f"Scale of state ({self.rounds} rounds; memory of all processes)", rows)
 
-    def _update_old_mirror(self, known: int, new: int) -> list[str]:
-        old = old_mirror(self.folder, known)
-        runs, peaks = [], []
-        with data_store(old.store, self.folder) as server:
-            # The first update after such a beginning counts the bytes in store.
-            OURS.run(_url(server.port), old.root)
-            for number in range(self.rounds):
-                old.register(known + number * new, known + (number + 1) * new)
-                with PeakMemory(os.getpid(), beside={server.pid}) as peak:
-                    runs.append(OURS.run(_url(server.port), old.root))
-                peaks.append(peak.bytes)
-        shutil.rmtree(old.home)
-        seconds = Spread.of([run.seconds for run in runs])
-        cpu = Spread.of([run.cpu_seconds for run in runs])
-        return [
-            f"{seconds.median:.2f}",
-            f"{seconds.least:.2f}-{seconds.most:.2f}",
-            f"{cpu.median:.2f}",
-            f"{max(peaks) / 1e6:.0f}",
-        ]
+    def _follow(self, old: OldMirror, server: Daemon, new: int) -> Run:
+        """One update after ``new`` filesets were registered; its peak is that of all processes together."""
+        if new:
+            old.register(new)
+        with PeakMemory(os.getpid(), beside={server.pid}) as peak:
+            run = OURS.run(_url(server.port), old.root)
+        return replace(run, peak_bytes=peak.bytes)
 
     def _race(self, title: str, contestants: list[Contestant], given: Payload, port: int) -> None:
         runs = race(contestants, given, _url(port), self.folder / "arena", self.rounds)

@@ -26,12 +26,15 @@ _COLUMNS = "# filesetID|time registered|type|target_id|stage|stage_id|exp_name|d
 _FILES = "# fileID|bytes|md5sum|type|component|\n"
 
 
-@dataclass(frozen=True)
+@dataclass
 class OldMirror:
     """A mirror with ``known`` complete filesets below ``home``, and the store that it follows."""
 
     home: Path
     known: int
+
+    def __post_init__(self) -> None:
+        self.published = self.known
 
     @property
     def root(self) -> Path:
@@ -67,16 +70,15 @@ class OldMirror:
         for number in range(min(self.known, _OF_THEIR_OWN)):
             _put(layout.store(PRODUCT, _name(number)), number)
 
-    def register(self, begin: int, end: int) -> None:
-        """Publish the filesets with these numbers, each with one small file."""
-        product = self.store / PRODUCT
-        for number in range(begin, end):
-            _put(product / _name(number), number)
-        new = product / f".{INDEX}"
-        shutil.copyfile(product / INDEX, new)
-        with open(new, "a", encoding="ascii") as file:
-            file.writelines(_row(number) for number in range(begin, end))
-        new.replace(product / INDEX)
+    def register(self, count: int) -> None:
+        """Publish some more filesets, each with one small file."""
+        listing = self.store / PRODUCT / INDEX
+        more = range(self.published, self.published + count)
+        for number in more:
+            _put(self.store / PRODUCT / _name(number), number)
+        with open(listing, "a", encoding="ascii") as file:
+            file.writelines(_row(number) for number in more)
+        self.published = more.stop
 
 
 def old_mirror(folder: Path, known: int) -> OldMirror:

@@ -27,7 +27,7 @@ from pipeline.mirror.failures import (
     record_failure,
     waiting,
 )
-from pipeline.mirror.kept_listing import known_rows
+from pipeline.mirror.kept_listing import KeptListing
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.markers import Fileset, fresh_marker
 from pipeline.mirror.pending import pending_rows
@@ -151,9 +151,9 @@ class FilesetTask(MirrorTask):
         """The fileset as the library knows it; asked for by hand, its registration is looked up."""
         if self.registered:
             return Fileset(self.product, self.fileset, self.registered)
-        for row in known_rows(self.layout, self.product):
-            if row.name == self.fileset:
-                return Fileset.of(self.product, row)
+        for known in KeptListing(self.layout, self.product).registrations():
+            if known.name == self.fileset:
+                return Fileset(self.product, self.fileset, known.registered)
         raise SettingsError(
             f"fileset {self.product}/{self.fileset}: expected one that the product's listing here names, "
             "it does not. Run UpdateMirror first, or correct the name."

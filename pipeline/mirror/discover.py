@@ -5,8 +5,6 @@ after the last fileset but one, so that its answer begins with the last one: whe
 one was withdrawn or registered again, and the whole list is asked for.
 """
 
-from dataclasses import dataclass
-
 from pipeline.datastore.client import DataStore, UnknownFileset
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files, write_whole
@@ -27,15 +25,11 @@ def discover_product(layout: Layout, store: DataStore, product: str, run: str, *
     Raises ServerUnavailable when the server could not be asked; then nothing here has changed.
     """
     listing = KeptListing(layout, product)
-    sound = listing.mend()
     newer = None
-    if sound and not whole:
+    if listing.mend() and not whole:
         newer = _newer(store, product, listing.newest(2, but=layout.marked(Step.WITHDRAWN, product)))
     if newer is None:
-        known = known_rows(layout, product) if sound else []
-        merged = merge_whole(known, store.filesets(product))
-        _take_whole(layout, product, listing, merged)
-        new = len(merged.new)
+        new = _take_whole(layout, product, listing, store.filesets(product))
     else:
         new = _take_newer(layout, product, listing, newer)
     write_marker(
@@ -61,7 +55,8 @@ def _take_newer(layout: Layout, product: str, listing: KeptListing, newer: list[
     """Add what the server registered since, at the end also what was known before; how many rows."""
     if not newer:
         return 0
-    recorded = listing.registrations({row.name for row in newer})
+    names = {row.name for row in newer}
+    recorded = {known.name: known for known in listing.registrations() if known.name in names}
     new = [row for row in newer if not _same(recorded.get(row.name), row)]
     _set_aside_stale_markers(layout, product, new)
     if new:
@@ -69,20 +64,19 @@ def _take_newer(layout: Layout, product: str, listing: KeptListing, newer: list[
     return len(new)
 
 
-@dataclass(frozen=True)
-class Merged:
-    """A product's listing after a whole one of the server.
+def _take_whole(layout: Layout, product: str, listing: KeptListing, listed: list[FilesetRow]) -> int:
+    """Take over the server's whole list, and note what it lacks; how many of its rows are new."""
+    sound = listing.mend()
+    recorded = {known.name: known for known in listing.registrations()} if sound else {}
+    new = [row for row in listed if not _same(recorded.get(row.name), row)]
+    _set_aside_stale_markers(layout, product, new)
+    if new or not sound:
+        listing.replace(merged(known_rows(layout, product) if sound else [], listed))
+    _mark_withdrawn(layout, product, recorded.keys() - {row.name for row in listed})
+    return len(new)
 
-    ``new`` are the rows not seen before, first registered or registered again; ``withdrawn`` the names
-    that the server's list lacks.
-    """
 
-    rows: list[FilesetRow]
-    new: list[FilesetRow]
-    withdrawn: set[str]
-
-
-def merge_whole(known: list[FilesetRow], listed: list[FilesetRow]) -> Merged:
+def merged(known: list[FilesetRow], listed: list[FilesetRow]) -> list[FilesetRow]:
     """The server's whole list, with the rows that it withdrew kept behind the row they came after."""
     now = {row.name: row for row in listed}
     withdrawn_after: dict[str | None, list[FilesetRow]] = {}
@@ -92,22 +86,13 @@ def merge_whole(known: list[FilesetRow], listed: list[FilesetRow]) -> Merged:
             if not is_usable(row.name + SUFFIX):
                 continue  # it can have no marker, so it was never here
             withdrawn_after.setdefault(anchor, []).append(row)
-        elif _same(now[row.name], row):
+        elif _same(row, now[row.name]):
             anchor = row.name
     rows = list(withdrawn_after.get(None, []))
     for row in listed:
         rows.append(row)
         rows.extend(withdrawn_after.get(row.name, []))
-    recorded = {row.name: row for row in known}
-    new = [row for row in listed if not _same(recorded.get(row.name), row)]
-    return Merged(rows, new, {row.name for row in known} - now.keys())
-
-
-def _take_whole(layout: Layout, product: str, listing: KeptListing, merged: Merged) -> None:
-    _set_aside_stale_markers(layout, product, merged.new)
-    if merged.new or not listing.mend():
-        listing.replace(merged.rows)
-    _mark_withdrawn(layout, product, merged.withdrawn)
+    return rows
 
 
 def _same(one: FilesetRow | Registration | None, other: FilesetRow) -> bool:

@@ -66,15 +66,12 @@ class KeptListing:
         try:
             yield from scan_filesets(self._lines(), str(self.path), but)
         except ServerUnavailable:
-            # Damaged in spite of its seal: without one, the next update asks the server again.
-            with suppress(OSError):
-                os.utime(self.path)
+            self._unseal()
             raise
 
-    def registrations(self, filesets: Collection[str]) -> dict[str, Registration]:
-        """Those of the filesets that the listing names, by name."""
-        found = (_registration(line) for line in self._lines() if _name(line) in filesets)
-        return {each.name: each for each in found}
+    def registrations(self) -> Iterator[Registration]:
+        """What all rows begin with, in their order. Raises ServerUnavailable where the listing is damaged."""
+        return (_registration(line) for line in self._lines() if line[0] not in "#\n")
 
     def newest(self, count: int, but: Container[str] = ()) -> list[Registration]:
         """The last rows, at most ``count``, without those of the filesets in ``but``; oldest first."""
@@ -134,6 +131,11 @@ class KeptListing:
         headers = deque((line for line in self._lines() if line.startswith("#")), maxlen=1)
         return (fileset_columns(headers[0]) or ()) if headers else ()
 
+    def _unseal(self) -> None:
+        """It is damaged in spite of its seal: without one, the next update asks the server again."""
+        with suppress(OSError):
+            os.utime(self.path)
+
     def _is_valid(self) -> bool:
         """Whether every row is whole, and none is there twice."""
         seen: set[str] = set()
@@ -153,6 +155,7 @@ class KeptListing:
         except FileNotFoundError:
             return
         except UnicodeDecodeError:
+            self._unseal()
             raise ServerUnavailable(
                 f"{self.path}: expected ASCII text, it is damaged. The next run asks the server again."
             ) from None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pipeline.mirror.marker_file import SUFFIX, good_markers, is_good_marker, look_at_markers
+from pipeline.mirror.marker_file import SUFFIX, count_good_markers, good_markers, is_good_marker
 from pipeline.names import checked_segment, is_usable
 
 # The listing of a fileset, kept beside its files as it was served.
@@ -120,7 +120,7 @@ class Layout:
 
     def count(self, step: Step, product: str) -> int:
         """How many filesets have a good marker of that step."""
-        return sum(1 for _ in look_at_markers(self.state(product) / step))
+        return count_good_markers(self.state(product) / step)
 
     def marked_among(self, step: Step, product: str, filesets: Collection[str]) -> set[str]:
         """Those of the filesets that have a good marker of that step."""

@@ -18,6 +18,8 @@ from pipeline.durable import write_whole
 SCHEMA = 1
 SUFFIX = ".json"
 _SECOND = 10**9
+# Folder -> when a name in it changed last (ns), and how many good markers it had then.
+_counted: dict[Path, tuple[int, int]] = {}
 
 
 def read_marker(path: Path) -> dict[str, Any] | None:
@@ -50,7 +52,20 @@ def sealed_time(size: int) -> int:
 
 def good_markers(folder: Path) -> set[str]:
     """The names, without suffix, of the good markers in the folder; none when there is no folder."""
-    return {name for name, _ in look_at_markers(folder)}
+    changed = _changed(folder)
+    names = {name for name, _ in look_at_markers(folder)}
+    # A change within the clock's own step could not be told from the last one.
+    if changed is not None and time.time_ns() - changed > 2 * _SECOND:
+        _counted[folder] = (changed, len(names))
+    return names
+
+
+def count_good_markers(folder: Path) -> int:
+    """How many good markers the folder has; counted anew only if one came or went."""
+    changed, count = _counted.get(folder, (None, 0))
+    if changed is not None and changed == _changed(folder):
+        return count
+    return sum(1 for _ in look_at_markers(folder))
 
 
 def look_at_markers(folder: Path) -> Iterator[tuple[str, int]]:
@@ -84,6 +99,13 @@ def is_good_marker(path: Path) -> bool:
 def is_sealed(status: os.stat_result) -> bool:
     """Whether nobody has cut or written the file since it was sealed."""
     return status.st_mtime_ns % _SECOND == _seal(status.st_size)
+
+
+def _changed(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _seal(size: int) -> int:

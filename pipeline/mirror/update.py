@@ -59,9 +59,13 @@ def _stored_bytes(layout: Layout, product: str) -> int:
     known = _remembered(cache)
     folder = layout.state(product) / Step.DOWNLOADED
     minutes = _by_minute(folder, but=known.keys())
-    changed = {minute for minute, sums in known.items() if minutes.get(minute, Minute()).seal != sums[:2]}
-    if changed:
-        known = {minute: sums for minute, sums in known.items() if minute not in changed}
+    same = {
+        minute: sums
+        for minute, sums in known.items()
+        if minute in minutes and minutes[minute].seal == sums[:2]
+    }
+    if len(same) < len(known):
+        known = same
         minutes = _by_minute(folder, but=known.keys())
     for minute, markers in minutes.items():
         if minute not in known:
