@@ -41,6 +41,7 @@ ROOM_BYTES = {
     "state": 3e9,
     "state-million": 5e9,
 }
+ROOM_FILES = {"state": 600_000, "state-million": 2_200_000}
 FAR_PEERS = [WGET, ARIA2C]
 NEW_FILESETS = 10
 
@@ -154,6 +155,9 @@ def main() -> None:
     for suite in suites:
         if shutil.disk_usage(bench.folder).free < ROOM_BYTES[suite]:
             print(f"{suite} is left out: it needs {ROOM_BYTES[suite] / 1e9:.0f} GB free in {bench.folder}")
+            continue
+        if os.statvfs(bench.folder).f_favail < ROOM_FILES.get(suite, 0):
+            print(f"{suite} is left out: it needs room for {ROOM_FILES[suite]:,} files in {bench.folder}")
             continue
         SUITES[suite](bench)
 

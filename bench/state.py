@@ -18,11 +18,13 @@ from pipeline.mirror.layout import INDEX, Layout, Step
 from pipeline.mirror.marker_file import marker_text, sealed_time
 
 PRODUCT = "bench"
-# Filesets with markers and a folder in store/ of their own; those beyond have further names of these markers.
+# Filesets with markers of their own; those beyond have further names of these, and then store/ is left empty:
+# an update does not look at what is done there.
 _OF_THEIR_OWN = 100_000
 _FIRST = datetime(2009, 8, 1, 3, 2, 11, tzinfo=UTC)
 _CONTENT = b"SIMPLE  =                    T"
 _COLUMNS = "# filesetID|time registered|type|target_id|stage|stage_id|exp_name|data_group|filter|\n"
+_PRODUCTS = "# productID|Most recent|Time registered|type|Description|\n"
 _FILES = "# fileID|bytes|md5sum|type|component|\n"
 
 
@@ -50,25 +52,28 @@ class OldMirror:
         """Make both afresh."""
         shutil.rmtree(self.home, ignore_errors=True)
         layout = Layout(self.root)
-        for path in (layout.listing(PRODUCT), self.store / PRODUCT / INDEX):
-            path.parent.mkdir(parents=True)
-            with open(path, "w", encoding="ascii") as file:
-                file.write(_COLUMNS)
-                file.writelines(_row(number) for number in range(self.known))
-        announcement = (
-            f"# productID|Most recent|Time registered|type|Description|\n{PRODUCT}|none|null|t|-|\n"
-        )
-        (self.store / INDEX).write_text(announcement)
-        for step, files in ((Step.DOWNLOADED, _downloaded), (Step.EXTRACTED, lambda _: [])):
-            (layout.state(PRODUCT) / step).mkdir()
-            for number in range(self.known):
-                path = layout.marker(step, PRODUCT, _name(number))
-                if number < _OF_THEIR_OWN:
-                    _write_marker(path, number, files(number))
-                else:
-                    os.link(layout.marker(step, PRODUCT, _name(number % _OF_THEIR_OWN)), path)
-        for number in range(min(self.known, _OF_THEIR_OWN)):
+        self._list(layout.listing(PRODUCT))
+        self._list(self.store / PRODUCT / INDEX)
+        (self.store / INDEX).write_text(f"{_PRODUCTS}{PRODUCT}|none|null|ipp-dist|-|\n")
+        self._mark(layout, Step.DOWNLOADED)
+        self._mark(layout, Step.EXTRACTED)
+        for number in range(self.known if self.known <= _OF_THEIR_OWN else 0):
             _put(layout.store(PRODUCT, _name(number)), number)
+
+    def _list(self, path: Path) -> None:
+        path.parent.mkdir(parents=True)
+        with open(path, "w", encoding="ascii") as file:
+            file.write(_COLUMNS)
+            file.writelines(_row(number) for number in range(self.known))
+
+    def _mark(self, layout: Layout, step: Step) -> None:
+        (layout.state(PRODUCT) / step).mkdir()
+        for number in range(self.known):
+            path = layout.marker(step, PRODUCT, _name(number))
+            if number < _OF_THEIR_OWN:
+                _write_marker(path, number, _files(number) if step is Step.DOWNLOADED else [])
+            else:
+                os.link(layout.marker(step, PRODUCT, _name(number % _OF_THEIR_OWN)), path)
 
     def register(self, count: int) -> None:
         """Publish some more filesets, each with one small file."""
@@ -108,7 +113,7 @@ def _file(number: int) -> str:
     return f"{_name(number)}.fits"
 
 
-def _downloaded(number: int) -> list[dict[str, object]]:
+def _files(number: int) -> list[dict[str, object]]:
     digest = md5(_CONTENT).hexdigest()
     return [{"name": _file(number), "bytes": len(_CONTENT), "md5": digest, "type": "fits", "component": None}]
 
