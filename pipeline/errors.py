@@ -41,6 +41,10 @@ class FilesFailed(MirrorError):
         super().__init__(first if len(reasons) == 1 else f"{first} ({len(reasons)} files failed in all)")
         self.reasons = reasons
 
+    def __reduce__(self) -> tuple:
+        """From process to process with its reasons, from which the message follows."""
+        return FilesFailed, (self.reasons,)
+
 
 class BundleUnusable(MirrorError):
     """A bundle or its description cannot be used: dirinfo, dbinfo, archive, path."""

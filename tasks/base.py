@@ -1,18 +1,17 @@
 """What the tasks share: their targets, their parameters, and how a failure is told."""
 
 import logging
-import traceback
 from pathlib import Path
 
 import luigi
-from luigi.worker import TaskException
 
-from pipeline.errors import EXIT_SETTINGS_OR_BUG, HostileName, MirrorError, machine_fault
+from pipeline.errors import HostileName, MirrorError
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.marker_file import read_marker
 from pipeline.mirror.markers import Fileset, fresh_marker
 from pipeline.mirror.site import Site
-from tasks.run import Stopped, current_run
+from tasks.errors import Stopped, as_mirror_error
+from tasks.run import current_run
 
 log = logging.getLogger("ipp-mirror")
 
@@ -91,21 +90,3 @@ class MirrorTask(luigi.Task):
         level = logging.DEBUG if isinstance(error, Stopped) else logging.WARNING
         log.log(level, "%s failed: %s", what, error)
         return str(error)
-
-
-class Bug(MirrorError):
-    """Something that this program did not expect, with its traceback."""
-
-    exit_code = EXIT_SETTINGS_OR_BUG
-
-
-def as_mirror_error(exception: BaseException) -> MirrorError:
-    """The exception of a task as one of ours: the machine's fault, or a bug."""
-    if isinstance(exception, MirrorError):
-        return exception
-    if isinstance(exception, OSError):
-        return machine_fault("on this machine", exception)
-    if isinstance(exception, TaskException) or str(exception).startswith("Unfulfilled depend"):
-        return MirrorError(f"a marker is not there any more ({exception}). The next run tries again.")
-    trace = "".join(traceback.format_exception(exception))
-    return Bug(f"a bug in this program, please report it:\n{trace}")

@@ -1,7 +1,6 @@
 """One run of the program: its site, its lock, its log, and how it ends."""
 
 import logging
-import os
 import sys
 import threading
 import time
@@ -23,11 +22,13 @@ from pipeline.errors import (
     machine_faults,
 )
 from pipeline.mirror.layout import Step
-from pipeline.mirror.lock import update_lock
+from pipeline.mirror.lock import heartbeat, update_lock
 from pipeline.mirror.site import Site, open_site
 from pipeline.mirror.status import as_size, write_status
 from pipeline.mirror.update import remove_half_written
+from tasks.errors import Stopped
 from tasks.log import log_to
+from tasks.processes import UNPACKED_AT_ONCE, crews, get_listing
 from tasks.progress import progress_on_terminal
 
 # Tells this run from all others.
@@ -45,12 +46,6 @@ class mirror(luigi.Config):  # noqa: N801  (the section of luigi.cfg, and the pr
     config = luigi.Parameter(default="mirror.yaml", description="path of the settings file, mirror.yaml")
 
 
-class Stopped(MirrorError):
-    """The run was asked to stop before all was done."""
-
-    exit_code = EXIT_STOPPED
-
-
 class Run:
     """What the tasks of one run have in common, from ``begin_run`` to ``end``."""
 
@@ -66,6 +61,10 @@ class Run:
             with machine_faults(f"taking the lock of the mirror at {self.site.layout.root}"):
                 self._open.enter_context(update_lock(self.site.layout))
                 remove_half_written(self.site.layout)
+                processes = self._open.enter_context(crews(self.site, self.stopping, self.lose_process))
+                self.fetching, self.unpacking = processes
+                self._open.enter_context(heartbeat(self.site.layout))
+            self.site.store.ask = lambda url: self.fetching.do(get_listing, url)
             self._open.enter_context(progress_on_terminal(self.site.tally))
             self._open.enter_context(log_to(self.site.layout.log_file))
         except BaseException:
@@ -80,7 +79,7 @@ class Run:
     @property
     def resources(self) -> dict[str, int]:
         """What the scheduler shares out among the tasks of all workers."""
-        return {"connections": self.site.settings.source.connections, "unpackers": os.cpu_count() or 1}
+        return {"connections": self.site.settings.source.connections, "unpackers": UNPACKED_AT_ONCE}
 
     @property
     def connections_per_fileset(self) -> int:
@@ -113,14 +112,24 @@ class Run:
 
     def stop(self) -> None:
         """Let what is in hand finish, and wait for nothing."""
-        self.stopping.set()
         self.note(EXIT_STOPPED)
+        self._wait_for_nothing()
 
     def lose_scheduler(self, error: Exception) -> None:
         """Let what is in hand finish, as no scheduler hands out more."""
         log.error("expected an answer of Luigi's scheduler, got: %s. The next run goes on from here.", error)
-        self.stopping.set()
         self.note(EXIT_NOT_SCHEDULED)
+        self._wait_for_nothing()
+
+    def lose_process(self) -> None:
+        """Let what is in hand finish, as a process that would do the rest was killed."""
+        self.note(EXIT_FILESET_FAILED)
+        self._wait_for_nothing()
+
+    def _wait_for_nothing(self) -> None:
+        self.stopping.set()
+        self.fetching.stop()
+        self.unpacking.stop()
 
     def finish(self) -> int:
         """Write the status files and the summary line; the exit code."""

@@ -9,9 +9,7 @@ The output of each step is one marker file, written last; what is on disk is the
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import luigi
 from luigi.rpc import RPCError
@@ -33,10 +31,10 @@ from pipeline.mirror.markers import Fileset, fresh_marker
 from pipeline.mirror.pending import pending_rows
 from pipeline.mirror.removal import delete_withdrawn
 from pipeline.mirror.update import finish_product, tidy_incoming
-from tasks.base import Bug, MirrorTask, ProductNames, RunMarker, StepMarker, as_mirror_error
+from tasks.base import MirrorTask, ProductNames, RunMarker, StepMarker
+from tasks.errors import Bug, as_mirror_error
+from tasks.processes import do_step
 from tasks.run import STARTED, current_run
-
-TELL_SECONDS = 1.0
 
 log = logging.getLogger("ipp-mirror")
 
@@ -136,11 +134,6 @@ class FilesetTask(MirrorTask):
     registered = luigi.Parameter(default="", significant=False)
     position = luigi.IntParameter(default=0, significant=False)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # What is over within moments is not worth a word.
-        self._tell_at = time.monotonic() + TELL_SECONDS
-
     @property
     def priority(self) -> int:
         """Oldest first."""
@@ -160,14 +153,7 @@ class FilesetTask(MirrorTask):
         )
 
     def report(self, message: str, share: float) -> None:
-        """Tell the scheduler's page how far it is, now and then: each word to a central scheduler costs.
-
-        A scheduler that does not answer is no reason to fail.
-        """
-        now = time.monotonic()
-        if now < self._tell_at:
-            return
-        self._tell_at = now + TELL_SECONDS
+        """Tell the scheduler's page how far it is; a scheduler that does not answer is no reason to fail."""
         with contextlib.suppress(RPCError):
             self.set_status_message(message)
             self.set_progress_percentage(int(100 * share))
@@ -224,7 +210,7 @@ class DownloadFileset(StepTask):
 
     def do(self) -> None:
         """Fetch, verify, publish, mark."""
-        Download(self.site, self.identity, self.report).run()
+        current_run().fetching.do(do_step, (Download, self.identity), self.report)
 
 
 class ExtractFileset(StepTask):
@@ -244,7 +230,7 @@ class ExtractFileset(StepTask):
 
     def do(self) -> None:
         """Unpack, localize, mark."""
-        Extraction(self.site, self.identity, self.report).run()
+        current_run().unpacking.do(do_step, (Extraction, self.identity), self.report)
 
 
 def last_task() -> type[StepTask]:

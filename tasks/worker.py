@@ -10,22 +10,28 @@ import queue
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import luigi
 import luigi.interface
 from luigi.rpc import RPCError
-from luigi.scheduler import DONE, FAILED, RUNNING
+from luigi.scheduler import DONE, FAILED, RUNNING, Scheduler
+from luigi.task_register import Register
 from luigi.worker import GetWorkResponse, TaskProcess, TaskStatusReporter, Worker
 
 from pipeline.errors import EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, EXIT_STOPPED
 from tasks.run import begin_run, or_exit
 
 # Filesets known to the scheduler at once: each request for work looks at all that is pending.
-WINDOW = 100
+WINDOW = 32
+# After so many tasks that are done for good, what Luigi remembers of them is let go.
+FORGET_AFTER = 1000
 # How often a scheduler without work is reminded of what is open.
 REMIND_SECONDS = 2.0
+# How often it looks for workers that are gone: at each request for work (prune_on_get_work) is dear.
+PRUNE_SECONDS = 2.0
 # Signals so close to each other are one request: a shell and `timeout` signal a process and its group.
 ONE_REQUEST_SECONDS = 0.5
 
@@ -89,6 +95,7 @@ class Feed:
         self._tasks = tasks
         self._last_of: dict[str, luigi.Task] = {}
         self._open: set[str] = set()
+        self.settled: list[str] = []
         self.failed = 0
         self.ended = threading.Event()
 
@@ -123,6 +130,7 @@ class Feed:
             self._open.remove(last.task_id)
             for step in (last, *last.deps()):
                 self._last_of.pop(step.task_id, None)
+                self.settled.append(step.task_id)
         return None
 
 
@@ -136,6 +144,10 @@ class MirrorWorker(Worker):
         self._begun: dict[str, luigi.Task] = {}
         self._root: luigi.Task | None = None
         self._remind_at = 0.0
+        self._prune_at = 0.0
+        self._forgotten = 0
+        # Luigi keeps every word to the scheduler, for a summary that is not printed here.
+        self._add_task_history = self._get_work_response_history = deque(maxlen=1)
         self._asked_at: float | None = None
 
     def __enter__(self) -> "MirrorWorker":
@@ -203,12 +215,19 @@ class MirrorWorker(Worker):
         return feed.failed
 
     def _get_work(self) -> GetWorkResponse:
-        if self._stop_requesting_work:
+        if self._run.stopping.is_set():
+            if not self._stop_requesting_work:
+                self._start_phasing_out()
+                self._let_waiting_go()
             return self._finish_begun()
         self._hand_on()
+        now = time.monotonic()
+        if now > self._prune_at:
+            self._prune_at = now + PRUNE_SECONDS
+            self._scheduler.prune()
         work = super()._get_work()
-        if work.task_id is None and time.monotonic() > self._remind_at:
-            self._remind_at = time.monotonic() + REMIND_SECONDS
+        if work.task_id is None and now > self._remind_at:
+            self._remind_at = now + REMIND_SECONDS
             self._remind()
         return work
 
@@ -232,6 +251,19 @@ class MirrorWorker(Worker):
         for feed in self._feeds:
             if (following := feed.settle(task_id, status)) is not None:
                 self._begun[following.task_id] = following
+            self._forget(feed.settled)
+
+    def _forget(self, settled: list[str]) -> None:
+        """Let go of tasks that nobody will ask about again: memory must not grow with their number."""
+        for task_id in settled:
+            self._scheduled_tasks.pop(task_id, None)
+        if isinstance(self._scheduler, LocalScheduler):
+            self._scheduler.forget(settled)
+        self._forgotten += len(settled)
+        settled.clear()
+        if self._forgotten > FORGET_AFTER:
+            self._forgotten = 0
+            Register.clear_instance_cache()
 
     def _finish_begun(self) -> GetWorkResponse:
         """While stopping: the next step of a fileset of which this run did a step; no other work."""
@@ -254,7 +286,22 @@ class MirrorWorker(Worker):
         )
 
 
+class LocalScheduler(Scheduler):
+    """Luigi's scheduler inside the one process that uses it."""
+
+    def forget(self, task_ids: list[str]) -> None:
+        """Let go of tasks that are done or failed. A central scheduler does so when the run is over."""
+        for task_id in task_ids:
+            if (task := self._state.get_task(task_id)) is not None:
+                for worker in self._state.get_active_workers():
+                    worker.tasks.discard(task)
+                self._state.inactivate_tasks([task_id])
+
+
 class _MirrorWorkerFactory(luigi.interface._WorkerSchedulerFactory):
+    def create_local_scheduler(self) -> LocalScheduler:
+        return LocalScheduler(prune_on_get_work=False, record_task_history=False)
+
     def create_worker(self, scheduler: Any, worker_processes: int, assistant: bool = False) -> MirrorWorker:
         return MirrorWorker(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
 

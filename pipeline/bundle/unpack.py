@@ -73,12 +73,16 @@ class Unpacking:
         """
         make_folder(self.folder)
         paths: set[Path] = set()
+        folders: set[Path] = set()
         unpacked: list[UnpackedFile] = []
         try:
             with _unusable_archive(self.bundle):
                 for member, content in self._members():
                     path = self._destination(member, paths)
                     paths.add(path)
+                    if path.parent not in folders:
+                        folders.add(path.parent)
+                        self._make_inside(path.parent, member)
                     unpacked.append(self._write(member, content, path))
             for file in unpacked:
                 flush_file(file.temporary)
@@ -124,7 +128,8 @@ class Unpacking:
         member.name = checked_member_path(member.name, f"{self.bundle}, member")
         # Python 3.11.0 to 3.11.3 have no filters; what was checked above leaves it little to find.
         if hasattr(tarfile, "data_filter"):
-            tarfile.data_filter(member, str(self.folder))
+            # Where the destination's folders lead is looked at once for each, not for each member.
+            tarfile.data_filter(member, "/")
         return archive.extractfile(member)
 
     def _destination(self, member: tarfile.TarInfo, unpacked: set[Path]) -> Path:
@@ -134,8 +139,17 @@ class Unpacking:
                 f"{self.bundle}: expected each member once, got {member.name!r} twice. "
                 "The bundle is not unpacked; the next run tries again."
             )
-        make_folder(path.parent)
         return path
+
+    def _make_inside(self, folder: Path, member: tarfile.TarInfo) -> None:
+        """Make a folder for members, unless a link that somebody put into ``data/`` leads out of it."""
+        if not folder.resolve().is_relative_to(self.folder.resolve()):
+            raise BundleUnusable(
+                f"{self.bundle}: expected member {member.name!r} to lie below {self.folder}, "
+                "but a link there leads elsewhere. The bundle is not unpacked; remove the link, and the next "
+                "run tries again."
+            )
+        make_folder(folder)
 
     def _write(self, member: tarfile.TarInfo, content: IO[bytes], path: Path) -> UnpackedFile:
         if member.name.endswith(".mdc") and member.size <= MAX_DOCUMENT_BYTES:

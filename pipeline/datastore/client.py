@@ -100,9 +100,16 @@ class DataStore:
     """
 
     def __init__(
-        self, url: str, *, connections: int = 8, timeout: float = 60.0, patience: Patience | None = None
+        self,
+        url: str,
+        *,
+        connections: int = 8,
+        timeout: float = 60.0,
+        patience: Patience | None = None,
     ) -> None:
         self.url = url.rstrip("/")
+        # How the body of a listing is had: by a request from here, unless another process makes it.
+        self.ask: Callable[[str], bytes] = self.body
         self.patience = patience or Patience()
         self._timeout = timeout
         # Not ``pool_block``: that is a limit for each pool, and http that leads to https needs two.
@@ -190,13 +197,17 @@ class DataStore:
             "The next run asks again."
         )
 
+    def body(self, url: str) -> bytes:
+        """The body of a listing, valid or not. Raises TryAgain or ServerUnavailable."""
+        with self.get(url) as response:
+            refuse_status(response, url, ServerUnavailable, "a listing")
+            return _whole_body(response, url)
+
     def _listing(self, url: str, read: Callable[[bytes], T]) -> T:
         """What ``read`` makes of the listing; an invalid one may be a passing trouble and is tried again."""
 
         def attempt() -> T:
-            with self.get(url) as response:
-                refuse_status(response, url, ServerUnavailable, "a listing")
-                body = _whole_body(response, url)
+            body = self.ask(url)
             try:
                 return read(body)
             except UnknownFileset:

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from pipeline.bundle.dbinfo import localized_dbinfo
@@ -24,6 +26,9 @@ from pipeline.mirror.marker_file import read_marker
 from pipeline.mirror.markers import Fileset, mark_done, utc_now
 from pipeline.mirror.ownership import Contents, Verdict, owners_of
 from pipeline.mirror.site import Report, Site
+
+# Bundles that are smaller all together are unpacked one after the other.
+WORTH_THREADS_BYTES = 4 << 20
 
 
 @dataclass
@@ -48,7 +53,7 @@ class Extraction:
             marked_before = self._own_before()
             before = marked_before.keys() | journal.files()
             unpacked = self._unpack(bundles, journal) if bundles else []
-            with self.site.ownership.claimed(self.fileset, unpacked, marked_before) as verdict:
+            with self.site.ownership.claimed(self.fileset, unpacked, marked_before, before) as verdict:
                 journal.note(before | {self.site.layout.relative(file.path) for file in verdict.placed})
                 put_in_place(verdict.placed)
                 self._remove_superseded(before, unpacked)
@@ -62,7 +67,7 @@ class Extraction:
     def _store(self) -> Path:
         return self.site.layout.store(self.fileset.product, self.fileset.name)
 
-    @property
+    @cached_property
     def _rows(self) -> list[FileRow]:
         index = self._store / INDEX
         return read_files(index.read_bytes(), str(index))
@@ -73,8 +78,10 @@ class Extraction:
         data, ratio = self.site.layout.data, self.site.settings.mirror.unpack_ratio
         folders = {row.name: data / dirinfo.folder(row.component or "") for row in bundles}
         journal.begin(set(folders.values()))
+        small = sum(row.bytes for row in bundles) < WORTH_THREADS_BYTES
+        submit = _done_here if small else self.site.unpackers.submit
         running = [
-            self.site.unpackers.submit(
+            submit(
                 Unpacking(
                     self._store / row.name, folders[row.name], data, journal.tag, UnpackLimits(ratio=ratio)
                 ).run
@@ -195,6 +202,16 @@ class Journal:
         """Forget the folders: nothing temporary is left in them, nor anything to be fetched on with."""
         self._file.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _done_here(work: Callable[[], list[UnpackedFile]]) -> Future[list[UnpackedFile]]:
+    """The work done at once: for what is little, handing it to another thread is most of the effort."""
+    future: Future[list[UnpackedFile]] = Future()
+    try:
+        future.set_result(work())
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 def journal_of(layout: Layout, fileset: Fileset) -> Journal:

@@ -59,6 +59,11 @@ class Layout:
         return self.root / "state" / "update.lock"
 
     @property
+    def ownership_lock(self) -> Path:
+        """Locked in part, a byte for each folder of ``data/`` into which files are being put."""
+        return self.root / "state" / "ownership.lock"
+
+    @property
     def root_listing(self) -> Path:
         """The products as the root of the source listed them when it was last asked."""
         return self.root / "state" / "root.txt"

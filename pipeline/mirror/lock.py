@@ -29,11 +29,25 @@ DEAD_AFTER_SECONDS = 60.0
 
 @contextmanager
 def update_lock(layout: Layout) -> Iterator[None]:
-    """Hold the mirror's lock. Raises AlreadyRunning, saying who has it and since when."""
+    """Hold the mirror's lock, together with the processes that are forked inside.
+
+    Raises AlreadyRunning, saying who has it and since when.
+    """
     layout.lock_file.parent.mkdir(parents=True, exist_ok=True)
     with open(layout.lock_file, "a+", encoding="utf-8") as file:
         _take(file, layout)
-        released = threading.Event()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file.fileno(), 0)
+
+
+@contextmanager
+def heartbeat(layout: Layout) -> Iterator[None]:
+    """Let other hosts see that the holder of the lock is alive."""
+    released = threading.Event()
+    with open(layout.lock_file, "rb") as file:
         heart = threading.Thread(target=_beat, args=(file, released), name="lock heartbeat", daemon=True)
         heart.start()
         try:
@@ -41,8 +55,6 @@ def update_lock(layout: Layout) -> Iterator[None]:
         finally:
             released.set()
             heart.join()
-            with contextlib.suppress(OSError):
-                os.ftruncate(file.fileno(), 0)
 
 
 def _take(file: IO[str], layout: Layout) -> None:
@@ -70,7 +82,7 @@ def _age(file: IO[str], layout: Layout) -> float:
     return now - touched
 
 
-def _beat(file: IO[str], released: threading.Event) -> None:
+def _beat(file: IO[bytes], released: threading.Event) -> None:
     while not released.wait(HEARTBEAT_SECONDS):
         os.utime(file.fileno())
 

@@ -41,6 +41,12 @@ class Tally:
             for what, number in filesets.items():
                 setattr(self, what, getattr(self, what) + number)
 
+    def take_received(self) -> int:
+        """The bytes received since this was last asked: what one process tells another."""
+        with self._lock:
+            received, self.bytes = self.bytes, 0
+        return received
+
 
 @dataclass(frozen=True)
 class Site:
@@ -84,6 +90,7 @@ def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
     store = DataStore(source.url, connections=source.connections, timeout=source.timeout, patience=patience)
     connections = ThreadPoolExecutor(source.connections, "connection")
     unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
+    ownership = Ownership(Layout(mirror.root))
     try:
         yield Site(
             settings=settings,
@@ -93,11 +100,12 @@ def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
             rate=RateLimit(source.rate_limit),
             connections=connections,
             unpackers=unpackers,
-            ownership=Ownership(Layout(mirror.root)),
+            ownership=ownership,
         )
     finally:
         connections.shutdown(cancel_futures=True)
         unpackers.shutdown(cancel_futures=True)
+        ownership.close()
         store.close()
 
 

@@ -92,3 +92,21 @@ def test_too_many_members_are_refused(tmp_path):
     with pytest.raises(BundleUnusable, match="at most 10 members"):
         unpack(tmp_path, bundle({f"m{number}": b"" for number in range(20)}), members=10)
     assert tree(tmp_path / "root") == {}
+
+
+def test_a_link_in_the_way_that_leads_elsewhere_is_not_followed(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    folder = tmp_path / "root" / "data" / "c"
+    folder.mkdir(parents=True)
+    (folder / "deep").symlink_to(outside)
+    with pytest.raises(BundleUnusable, match="leads elsewhere"):
+        unpack(tmp_path, bundle(GOOD))
+    assert tree(folder) == {}
+    assert tree(outside) == {}
+    # A disk of its own for a part of data/ is the site's own affair.
+    (folder / "deep").unlink()
+    folder.rmdir()
+    folder.symlink_to(outside)
+    unpack(tmp_path, bundle(GOOD))
+    assert tree(outside) == GOOD

@@ -76,11 +76,11 @@ class Instant:
     path: str
     kept: tuple[str, ...] = ()
 
-    def killing(self, command: list[str], root: Path) -> list[str]:
-        """The command, killed at the entry of that call."""
+    def killing(self, command: list[str], root: Path, trace: Path) -> list[str]:
+        """The command, of which the process that makes that call is killed at its entry."""
         inject = f"inject={self.call}:signal=SIGKILL:when=1"
         which = ["-P", str(root / self.path), "-e", f"trace={self.call}", "-e", inject]
-        return ["strace", "-f", "-qqq", "-o", "/dev/null", *which, *command]
+        return ["strace", "-f", "-o", str(trace), *which, *command]
 
 
 def written(path: str, *kept: str) -> Instant:
@@ -131,16 +131,35 @@ INSTANTS = {
 
 
 def killed_at(instant: Instant, follower: Follower, log: Path) -> None:
-    """Run an update that is killed at that instant."""
-    with started(instant.killing(follower.command(), follower.root), log) as update:
-        assert update.wait().code == -signal.SIGKILL, f"the instant never came: {update.output}"
+    """Run an update that is killed at that instant, all its processes at once."""
+    trace = log.with_suffix(".trace")
+    with started(instant.killing(follower.command(), follower.root, trace), log) as update:
+        until(lambda: was_killed(trace) or update.ended, "the instant does not come")
+        assert was_killed(trace), f"the instant never came: {update.output}"
+        update.kill()
+
+
+def was_killed(trace: Path) -> bool:
+    return trace.exists() and "+++ killed by SIGKILL" in trace.read_text()
+
+
+def one_process_killed_at(instant: Instant, follower: Follower, log: Path) -> None:
+    """Run an update of which the one process is killed at that instant that just works; the others end."""
+    trace = log.with_suffix(".trace")
+    with started(instant.killing(follower.command(), follower.root, trace), log) as update:
+        ended = update.wait()
+        assert was_killed(trace), f"the instant never came: {update.output}"
+        if ended.code != -signal.SIGKILL:
+            assert ended.code == 30
+            assert "was killed" in ended.output
+            assert "Traceback" not in ended.output
 
 
 @NEEDS_STRACE
 @pytest.mark.parametrize("name", INSTANTS)
-def test_killed_just_when(name, release, server, follower, tmp_path):
+def test_one_process_killed_just_when(name, release, server, follower, tmp_path):
     instant = INSTANTS[name]
-    killed_at(instant, follower, tmp_path / "output")
+    one_process_killed_at(instant, follower, tmp_path / "output")
     before = file_requests(server)
     server.clear()
     result = follower.update()

@@ -87,7 +87,7 @@ def test_the_heart_beats(slow, monkeypatch):
 
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
     layout = Layout(slow.root)
-    with lock.update_lock(layout):
+    with lock.update_lock(layout), lock.heartbeat(layout):
         os.utime(layout.lock_file, (0, 0))
         deadline = time.monotonic() + 30
         while layout.lock_file.stat().st_mtime == 0:
