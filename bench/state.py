@@ -99,8 +99,12 @@ def _name(number: int) -> str:
     return f"o5045g{number:07d}o.chip.{14000 + number}.1.1"
 
 
+def _time(number: int) -> datetime:
+    return _FIRST + timedelta(seconds=number)
+
+
 def _registered(number: int) -> str:
-    return f"{_FIRST + timedelta(seconds=number):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{_time(number):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _row(number: int) -> str:
@@ -139,7 +143,8 @@ def _write_marker(path: Path, number: int, files: list[dict[str, object]]) -> No
         }
     )
     path.write_bytes(text)
-    modified = sealed_time(len(text))
+    # As if it had come when it was registered: updates remember sizes by the minute.
+    modified = sealed_time(len(text), _time(number).timestamp())
     os.utime(path, ns=(modified, modified))
 
 

@@ -45,9 +45,9 @@ def marker_text(content: dict[str, Any]) -> bytes:
     return (json.dumps({"schema": SCHEMA, **content}, indent=1) + "\n").encode()
 
 
-def sealed_time(size: int) -> int:
-    """A modification time of now, in ns, that seals a file of that size (bytes)."""
-    return int(time.time()) * _SECOND + _seal(size)
+def sealed_time(size: int, seconds: float | None = None) -> int:
+    """A modification time in ns that seals a file of ``size`` bytes: ``seconds`` since 1970, or now."""
+    return int(time.time() if seconds is None else seconds) * _SECOND + _seal(size)
 
 
 def good_markers(folder: Path) -> set[str]:
