@@ -14,6 +14,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
+from io import BytesIO
 from itertools import islice
 
 from pipeline.errors import ContentMismatch, ServerUnavailable
@@ -176,30 +177,30 @@ def _rows(
     for number, line in numbered:
         if columns is not None and line.partition("|")[0].strip() in but:
             continue
+        if columns is None:
+            start.append(line)
         line = line.strip()
         if line.startswith("#"):
             columns = _header(line, level) or columns
-        elif columns is None:
-            start.append(line)
-            if line:
-                break
+        elif line and columns is None:
+            break
         elif line:
             yield columns, _fields(line, level, f"{source}, line {number}")
     if columns is None:
-        shown = "\n".join([*start, *(line for _, line in islice(numbered, _SHOWN))]).encode()
+        shown = "".join([*start, *(line for _, line in islice(numbered, _SHOWN))]).encode()
         raise ServerUnavailable(
             f"{source}: expected a listing with a '# {level.first_column} |…' line, got {_excerpt(shown)}. "
             "The server could not answer; nothing is changed here, and the next run asks again."
         )
 
 
-def _lines(body: bytes, source: str) -> list[str]:
-    try:
-        return body.decode("ascii").split("\n")
-    except UnicodeDecodeError:
+def _lines(body: bytes, source: str) -> Iterator[str]:
+    """The lines one by one: of a million, no copies are made at once."""
+    if not body.isascii():
         raise ServerUnavailable(
             f"{source}: expected a listing of ASCII text, got {_excerpt(body)}. The next run asks again."
-        ) from None
+        )
+    return (line.decode("ascii") for line in BytesIO(body))
 
 
 def _header(line: str, level: Level) -> tuple[str, ...] | None:

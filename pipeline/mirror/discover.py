@@ -67,8 +67,8 @@ def _take_newer(layout: Layout, product: str, listing: KeptListing, newer: list[
 def _take_whole(layout: Layout, product: str, listing: KeptListing, listed: list[FilesetRow]) -> int:
     """Take over the server's whole list, and note what it lacks; how many of its rows are new."""
     sound = listing.mend()
-    recorded = {known.name: known for known in listing.registrations()} if sound else {}
-    new = [row for row in listed if not _same(recorded.get(row.name), row)]
+    recorded = dict(listing.registrations()) if sound else {}
+    new = [row for row in listed if recorded.get(row.name) != row.registered]
     _set_aside_stale_markers(layout, product, new)
     if new or not sound:
         listing.replace(merged(known_rows(layout, product) if sound else [], listed))
