@@ -6,9 +6,9 @@ import platform
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.contestants import (
@@ -24,13 +24,26 @@ from bench.contestants import (
     race,
 )
 from bench.daemons import Daemon, data_store, nginx, relay
-from bench.measure import Spread, disk_write_seconds
+from bench.measure import Run, Spread, disk_write_seconds
+from bench.memory import PeakMemory
 from bench.payload import LARGE, MEDIUM, ONE, SMALL, Payload, Workload, payload
 from bench.relay import HOST, Link
-from bench.tables import print_table, race_table
+from bench.state import OldMirror, old_mirror
+from bench.tables import measured_cells, print_table, race_table
 
-ROOM_BYTES = {"medium": 3e9, "small": 2e9, "large": 11e9, "disk": 3e9, "far": 3e9, "far-one": 6e9}
+ROOM_BYTES = {
+    "medium": 3e9,
+    "small": 2e9,
+    "large": 11e9,
+    "disk": 3e9,
+    "far": 3e9,
+    "far-one": 6e9,
+    "state": 3e9,
+    "state-million": 5e9,
+}
+ROOM_FILES = {"state": 600_000, "state-million": 2_200_000}
 FAR_PEERS = [WGET, ARIA2C]
+NEW_FILESETS = 10
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,28 @@ class Bench:
             rate = min(link.rate, connections * link.connection_rate)
             print(f"  {connections} connections can carry {rate / 1e6:.0f} MB/s: {given.bytes / rate:.2f} s")
 
+    def state(self, sizes: Sequence[int]) -> None:
+        """Updates of mirrors that know many filesets: with nothing new, and with a few new ones."""
+        rows = [["known", "new", "seconds", "min-max", "CPU s", "peak MB"]]
+        for known in sizes:
+            old = old_mirror(self.folder, known)
+            with data_store(old.store, self.folder) as server:
+                # The first update counts what is in store/, which those after it remember.
+                OURS.run(_url(server.port), old.root)
+                for new in (0, NEW_FILESETS):
+                    measured = [self._follow(old, server, new) for _ in range(self.rounds)]
+                    rows.append([f"{known:,}", str(new), *measured_cells(measured)])
+            shutil.rmtree(old.home)
+        print_table(f"Scale of state ({self.rounds} rounds; memory of all processes)", rows)
+
+    def _follow(self, old: OldMirror, server: Daemon, new: int) -> Run:
+        """One update after ``new`` filesets were registered; its peak is that of all processes together."""
+        if new:
+            old.register(new)
+        with PeakMemory(os.getpid(), beside={server.pid}) as peak:
+            run = OURS.run(_url(server.port), old.root)
+        return replace(run, peak_bytes=peak.bytes)
+
     def _race(self, title: str, contestants: list[Contestant], given: Payload, port: int) -> None:
         runs = race(contestants, given, _url(port), self.folder / "arena", self.rounds)
         peers = [each.name for each in contestants if isinstance(each, Peer)]
@@ -98,6 +133,8 @@ SUITES: dict[str, Callable[[Bench], None]] = {
     "disk": Bench.onto_disk,
     "far": lambda bench: bench.far(MEDIUM),
     "far-one": lambda bench: bench.far(ONE),
+    "state": lambda bench: bench.state([1_000, 10_000, 100_000]),
+    "state-million": lambda bench: bench.state([1_000_000]),
 }
 
 
@@ -118,6 +155,9 @@ def main() -> None:
     for suite in suites:
         if shutil.disk_usage(bench.folder).free < ROOM_BYTES[suite]:
             print(f"{suite} is left out: it needs {ROOM_BYTES[suite] / 1e9:.0f} GB free in {bench.folder}")
+            continue
+        if os.statvfs(bench.folder).f_favail < ROOM_FILES.get(suite, 0):
+            print(f"{suite} is left out: it needs room for {ROOM_FILES[suite]:,} files in {bench.folder}")
             continue
         SUITES[suite](bench)
 

@@ -35,3 +35,14 @@ def race_table(runs: dict[str, list[Run]], peers: Sequence[str], size: int) -> l
             ]
         )
     return rows
+
+
+def measured_cells(runs: Sequence[Run]) -> list[str]:
+    """Seconds, between what they lay, CPU seconds and peak of memory of the runs of one thing."""
+    time = Spread.of([run.seconds for run in runs])
+    return [
+        f"{time.median:.2f}",
+        f"{time.least:.2f}-{time.most:.2f}",
+        f"{Spread.of([run.cpu_seconds for run in runs]).median:.2f}",
+        f"{max(run.peak_bytes for run in runs) / 1e6:.0f}",
+    ]

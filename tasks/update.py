@@ -9,14 +9,14 @@ The output of each step is one marker file, written last; what is on disk is the
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import luigi
 from luigi.rpc import RPCError
 
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, ServerUnavailable, SettingsError, machine_fault
-from pipeline.mirror.discover import discover_product, known_rows
+from pipeline.mirror.discover import discover_product
 from pipeline.mirror.download import Download, is_stored
 from pipeline.mirror.extract import Extraction
 from pipeline.mirror.failures import (
@@ -25,6 +25,7 @@ from pipeline.mirror.failures import (
     record_failure,
     waiting,
 )
+from pipeline.mirror.kept_listing import KeptListing
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.markers import Fileset, fresh_marker
 from pipeline.mirror.pending import pending_rows
@@ -67,9 +68,8 @@ class UpdateProduct(MirrorTask):
 
     def run(self) -> None:
         """Hand every pending fileset on, oldest first, and wait until each is done or failed."""
-        rows = known_rows(self.layout, self.product)
         settings = self.site.settings.product(self.product)
-        pending = pending_rows(self.layout, settings, rows, current_run().last_step)
+        pending = pending_rows(self.layout, settings, current_run().last_step)
         forget_failures_except(self.layout, self.product, {row.name for row in pending})
         tidy_incoming(self.site, self.product, {row.name for row in pending})
         later = waiting(self.layout, self.product)
@@ -145,9 +145,9 @@ class FilesetTask(MirrorTask):
         """The fileset as the library knows it; asked for by hand, its registration is looked up."""
         if self.registered:
             return Fileset(self.product, self.fileset, self.registered)
-        for row in known_rows(self.layout, self.product):
-            if row.name == self.fileset:
-                return Fileset.of(self.product, row)
+        for known in KeptListing(self.layout, self.product).registrations():
+            if known.name == self.fileset:
+                return Fileset(self.product, self.fileset, known.registered)
         raise SettingsError(
             f"fileset {self.product}/{self.fileset}: expected one that the product's listing here names, "
             "it does not. Run UpdateMirror first, or correct the name."
@@ -239,9 +239,9 @@ def last_task() -> type[StepTask]:
     return ExtractFileset if current_run().last_step is Step.EXTRACTED else DownloadFileset
 
 
-def missing_steps(layout: Layout, product: str, rows: Iterable[FilesetRow]) -> Iterator[StepTask]:
+def missing_steps(layout: Layout, product: str, rows: Sequence[FilesetRow]) -> Iterator[StepTask]:
     """For each row the task that completes its fileset: mostly the last step."""
-    extracted = layout.marked(Step.EXTRACTED, product)
+    extracted = layout.marked_among(Step.EXTRACTED, product, {row.name for row in rows})
     for position, row in enumerate(rows):
         kind = DownloadFileset if row.name in extracted else last_task()
         yield kind(product=product, fileset=row.name, registered=row.registered, position=position)

@@ -15,7 +15,7 @@ import luigi
 from pipeline.config import bytes_per_second
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, SettingsError, machine_faults
-from pipeline.mirror.discover import known_rows
+from pipeline.mirror.kept_listing import known_rows
 from pipeline.mirror.layout import Step
 from pipeline.mirror.marker_file import read_marker, write_marker
 from pipeline.mirror.markers import Fileset, utc_now

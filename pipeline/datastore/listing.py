@@ -10,10 +10,12 @@ Rules of the protocol, kept apart from network and disk:
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
+from io import BytesIO
+from itertools import islice
 
 from pipeline.errors import ContentMismatch, ServerUnavailable
 
@@ -91,7 +93,7 @@ def read_products(body: bytes, source: str) -> list[ProductRow]:
     """The products of a root listing. Raises ServerUnavailable when it is not a valid listing."""
     return [
         ProductRow(fields[0], None if fields[1] == "none" else fields[1], fields[2], fields[3], fields[4])
-        for _, fields in _rows(body, Level.PRODUCTS, source)
+        for _, fields in _rows(_lines(body, source), Level.PRODUCTS, source)
     ]
 
 
@@ -100,12 +102,23 @@ def read_filesets(body: bytes, source: str) -> list[FilesetRow]:
 
     Raises ServerUnavailable when it is not a valid listing, or lists one name twice.
     """
-    rows = [
-        FilesetRow(fields[0], fields[1], fields[2], columns, fields)
-        for columns, fields in _rows(body, Level.FILESETS, source)
-    ]
+    rows = list(scan_filesets(_lines(body, source), source))
     _refuse_repeats((row.name for row in rows), source, ServerUnavailable)
     return rows
+
+
+def scan_filesets(lines: Iterable[str], source: str, but: Container[str] = ()) -> Iterator[FilesetRow]:
+    """The filesets of the lines of a product listing one by one, without those whose names are in ``but``.
+
+    Of those nothing but the name is looked at. Raises ServerUnavailable where it comes to what is not valid.
+    """
+    for columns, fields in _rows(lines, Level.FILESETS, source, but):
+        yield FilesetRow(fields[0], fields[1], fields[2], columns, fields)
+
+
+def fileset_columns(line: str) -> tuple[str, ...] | None:
+    """The columns that a ``#`` line of a product listing puts in force; None when it puts none."""
+    return _header(line, Level.FILESETS)
 
 
 def read_files(body: bytes, source: str) -> list[FileRow]:
@@ -114,7 +127,8 @@ def read_files(body: bytes, source: str) -> list[FileRow]:
     Raises ServerUnavailable when it is not a valid listing, ContentMismatch when a row makes no sense
     (a size that is no number, an md5 that is no md5, a file listed twice).
     """
-    rows = [_file_row(columns, fields, source) for columns, fields in _rows(body, Level.FILES, source)]
+    lines = _lines(body, source)
+    rows = [_file_row(columns, fields, source) for columns, fields in _rows(lines, Level.FILES, source)]
     _refuse_repeats((row.name for row in rows), source, ContentMismatch)
     return rows
 
@@ -129,10 +143,12 @@ def write_products(rows: Iterable[ProductRow]) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def write_filesets(rows: Iterable[FilesetRow]) -> bytes:
-    """The rows as a product listing; a ``#`` line wherever the columns change."""
+def write_filesets(rows: Iterable[FilesetRow], columns: tuple[str, ...] = ()) -> bytes:
+    """The rows as a product listing; a ``#`` line wherever the columns change.
+
+    ``columns`` are those in force already, when the rows are added to a listing.
+    """
     lines: list[str] = []
-    columns: tuple[str, ...] = ()
     for row in rows:
         if row.columns != columns:
             columns = row.columns
@@ -151,33 +167,40 @@ def registered_time(registered: str) -> datetime | None:
         return None
 
 
-def _rows(body: bytes, level: Level, source: str) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Pairs of the columns in force and the fields of a row."""
+def _rows(
+    lines: Iterable[str], level: Level, source: str, but: Container[str] = ()
+) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Pairs of the columns in force and the fields of a row, but for rows whose first field is in ``but``."""
     columns: tuple[str, ...] | None = None
-    for number, line in enumerate(_text(body, source).split("\n"), start=1):
-        line = line.strip()
-        if not line:
-            continue
-        if line.startswith("#"):
-            columns = _header(line, level) or columns
+    start: list[str] = []
+    numbered = enumerate(lines, start=1)
+    for number, line in numbered:
+        if columns is not None and line.partition("|")[0].strip() in but:
             continue
         if columns is None:
+            start.append(line)
+        line = line.strip()
+        if line.startswith("#"):
+            columns = _header(line, level) or columns
+        elif line and columns is None:
             break
-        yield columns, _fields(line, level, f"{source}, line {number}")
+        elif line:
+            yield columns, _fields(line, level, f"{source}, line {number}")
     if columns is None:
+        shown = "".join([*start, *(line for _, line in islice(numbered, _SHOWN))]).encode()
         raise ServerUnavailable(
-            f"{source}: expected a listing with a '# {level.first_column} |…' line, got {_excerpt(body)}. "
+            f"{source}: expected a listing with a '# {level.first_column} |…' line, got {_excerpt(shown)}. "
             "The server could not answer; nothing is changed here, and the next run asks again."
         )
 
 
-def _text(body: bytes, source: str) -> str:
-    try:
-        return body.decode("ascii")
-    except UnicodeDecodeError:
+def _lines(body: bytes, source: str) -> Iterator[str]:
+    """The lines one by one: of a million, no copies are made at once."""
+    if not body.isascii():
         raise ServerUnavailable(
             f"{source}: expected a listing of ASCII text, got {_excerpt(body)}. The next run asks again."
-        ) from None
+        )
+    return (line.decode("ascii") for line in BytesIO(body))
 
 
 def _header(line: str, level: Level) -> tuple[str, ...] | None:

@@ -140,7 +140,9 @@ class MirrorStore(Store):
         if folder is None:
             return None
         arrivals = _arrivals(folder)
-        rows = _rows_with_header(_content(self._state / product / "listing.txt") or _PRODUCT_HEADER)
+        known = _content(self._state / product / "listing.txt") or _PRODUCT_HEADER
+        # An update adds rows at the end: a last line without its end is still being written.
+        rows = _rows_with_header(known[: known.rfind(b"\n") + 1])
         held = [row for row in rows if self._holds(folder, row[1][0], arrivals)]
         return _with_headers(sorted(held, key=lambda row: arrivals[row[1][0]]))
 

@@ -1,15 +1,18 @@
 """Where everything lies below the root of a mirror (docs/on-disk.md)."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pipeline.mirror.marker_file import good_markers
+from pipeline.mirror.marker_file import SUFFIX, count_good_markers, good_markers, is_good_marker
 from pipeline.names import checked_segment, is_usable
 
 # The listing of a fileset, kept beside its files as it was served.
 INDEX = "index.txt"
+# So many markers are looked up one by one; for more of them their whole folder is looked through.
+_FEW = 1000
 
 
 class Step(StrEnum):
@@ -120,6 +123,17 @@ class Layout:
     def marked(self, step: Step, product: str) -> set[str]:
         """The names of all filesets that have a good marker of that step, from one look at the folder."""
         return good_markers(self.state(product) / step)
+
+    def count(self, step: Step, product: str) -> int:
+        """How many filesets have a good marker of that step."""
+        return count_good_markers(self.state(product) / step)
+
+    def marked_among(self, step: Step, product: str, filesets: Collection[str]) -> set[str]:
+        """Those of the filesets that have a good marker of that step."""
+        if len(filesets) > _FEW:
+            return self.marked(step, product).intersection(filesets)
+        usable = (name for name in filesets if is_usable(name + SUFFIX))
+        return {name for name in usable if is_good_marker(self.marker(step, product, name))}
 
     def relative(self, path: Path) -> str:
         """The path as markers record it: relative to the root."""

@@ -1,34 +1,34 @@
 """Which filesets are still to do, from one look at each folder of markers."""
 
-from collections.abc import Iterable
-
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import SettingsError
+from pipeline.mirror.kept_listing import KeptListing
 from pipeline.mirror.layout import Layout, Step
 
 
-def pending_rows(
-    layout: Layout, product: Product, rows: Iterable[FilesetRow], last_step: Step
-) -> list[FilesetRow]:
+def pending_rows(layout: Layout, product: Product, last_step: Step) -> list[FilesetRow]:
     """The rows that the settings ask for and that are neither done, skipped nor withdrawn, oldest first.
 
     Those that failed too often to be tried again now are among them (``failures.waiting`` tells).
-    Raises SettingsError when ``select`` names a column that no row has.
+    Raises SettingsError when ``select`` names a column that no row has, ServerUnavailable when the
+    listing here was damaged since the server was asked.
     """
-    rows = list(rows)
-    _refuse_unknown_columns(product, rows)
-    settled = layout.marked(Step.DOWNLOADED, product.name) & layout.marked(last_step, product.name)
+    listing = KeptListing(layout, product.name)
+    _refuse_unknown_columns(product, listing)
+    settled = layout.marked(last_step, product.name)
+    if last_step is not Step.DOWNLOADED:
+        settled &= layout.marked(Step.DOWNLOADED, product.name)
     settled |= layout.marked(Step.SKIPPED, product.name) | layout.marked(Step.WITHDRAWN, product.name)
-    return [row for row in rows if row.name not in settled and product.wants(row)]
+    return [row for row in listing.rows(but=settled) if product.wants(row)]
 
 
-def _refuse_unknown_columns(product: Product, rows: list[FilesetRow]) -> None:
-    if product.select is None or not rows:
+def _refuse_unknown_columns(product: Product, listing: KeptListing) -> None:
+    if product.select is None:
         return
-    columns = {column for header in {row.columns for row in rows} for column in header}
+    columns = listing.columns()
     unknown = product.select.columns() - columns
-    if unknown:
+    if columns and unknown:
         raise SettingsError(
             f"select of product {product.name}: expected columns of its listing "
             f"({', '.join(sorted(columns))}), got {', '.join(sorted(unknown))}. "

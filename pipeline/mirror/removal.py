@@ -6,10 +6,9 @@ one run: a listing that lost its rows must not empty the mirror.
 
 import shutil
 
-from pipeline.datastore.listing import write_filesets
-from pipeline.durable import remove_files, write_whole
+from pipeline.durable import remove_files
 from pipeline.errors import MirrorError, machine_faults
-from pipeline.mirror.discover import known_rows
+from pipeline.mirror.kept_listing import KeptListing
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.markers import Fileset
 from pipeline.mirror.ownership import Ownership, marked_contents, owners_of
@@ -25,12 +24,13 @@ def delete_withdrawn(layout: Layout, ownership: Ownership, product: str, at_most
     Raises TooMuchWithdrawn when they are more than the share ``at_most`` of the known ones (one is
     always allowed), or MachineFault.
     """
-    rows = known_rows(layout, product)
+    listing = KeptListing(layout, product)
+    known = listing.count()
     withdrawn = layout.marked(Step.WITHDRAWN, product)
-    allowed = max(1, int(at_most * len(rows)))
+    allowed = max(1, int(at_most * known))
     if len(withdrawn) > allowed:
         raise TooMuchWithdrawn(
-            f"product {product}: {len(withdrawn)} of {len(rows)} filesets are withdrawn upstream, at most "
+            f"product {product}: {len(withdrawn)} of {known} filesets are withdrawn upstream, at most "
             f"{allowed} may be deleted in one run (mirror.delete_at_most {at_most}). Nothing was deleted; "
             "if upstream really withdrew them, raise the setting for one run."
         )
@@ -38,9 +38,7 @@ def delete_withdrawn(layout: Layout, ownership: Ownership, product: str, at_most
         for name in sorted(withdrawn):
             _delete(layout, ownership, Fileset(product, name, ""))
         if withdrawn:
-            write_whole(
-                layout.listing(product), write_filesets(row for row in rows if row.name not in withdrawn)
-            )
+            listing.drop(withdrawn)
             remove_files(layout.marker(Step.WITHDRAWN, product, name) for name in withdrawn)
     return len(withdrawn)
 

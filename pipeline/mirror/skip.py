@@ -4,8 +4,8 @@ from typing import Any
 
 from pipeline.durable import remove_files
 from pipeline.errors import SettingsError
-from pipeline.mirror.discover import known_rows
 from pipeline.mirror.failures import clear_failure
+from pipeline.mirror.kept_listing import KeptListing
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.marker_file import read_marker, write_marker
 from pipeline.mirror.markers import Fileset, utc_now
@@ -13,13 +13,14 @@ from pipeline.mirror.markers import Fileset, utc_now
 
 def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: str) -> None:
     """Try the fileset no more, until it is registered again. Raises SettingsError for an unknown one."""
-    rows = [row for row in known_rows(layout, product) if row.name == name]
-    if not rows:
+    known = (each for each in KeptListing(layout, product).registrations() if each.name == name)
+    row = next(known, None)
+    if row is None:
         raise SettingsError(
             f"expected a fileset that the listing of product {product} here names, got {name!r}. "
             "Nothing was skipped; `make update` brings the listing up to date."
         )
-    fileset = Fileset.of(product, rows[0])
+    fileset = Fileset(product, name, row.registered)
     write_marker(
         layout.marker(Step.SKIPPED, product, name),
         {

@@ -10,8 +10,8 @@ from typing import Any
 
 from pipeline.config import Settings
 from pipeline.durable import write_whole
-from pipeline.mirror.discover import known_rows
 from pipeline.mirror.failures import failures
+from pipeline.mirror.kept_listing import KeptListing, Registration
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.marker_file import read_marker
 
@@ -26,6 +26,7 @@ PRODUCT_COLUMNS = (
     "bytes",
     "last_update",
 )
+NONE = Registration("none", "none")
 FAILURE_COLUMNS = ("product", "fileset", "file", "reason", "attempts", "first_failed", "last_failed")
 
 
@@ -39,17 +40,18 @@ def write_status(layout: Layout, settings: Settings, products: list[str]) -> Non
 
 def product_status(layout: Layout, settings: Settings, product: str) -> dict[str, Any]:
     """One row of ``product_status.csv``: counts of filesets, and the bytes that ``store/`` holds."""
-    rows = known_rows(layout, product)
-    complete = layout.marked(Step.EXTRACTED if settings.mirror.unpack else Step.DOWNLOADED, product)
+    listing = KeptListing(layout, product)
+    last = (listing.newest(1) or [NONE])[0]
+    last_step = Step.EXTRACTED if settings.mirror.unpack else Step.DOWNLOADED
     updated = read_marker(layout.updated(product)) or {}
     return {
         "product": product,
-        "last_fileset": rows[-1].name if rows else "none",
-        "registered": rows[-1].registered if rows else "none",
-        "known": len(rows),
-        "complete": len(complete),
-        "failed": len(layout.marked(Step.FAILED, product)),
-        "skipped": len(layout.marked(Step.SKIPPED, product)),
+        "last_fileset": last.name,
+        "registered": last.registered,
+        "known": listing.count(),
+        "complete": layout.count(last_step, product),
+        "failed": layout.count(Step.FAILED, product),
+        "skipped": layout.count(Step.SKIPPED, product),
         "bytes": updated.get("bytes", 0),
         "last_update": updated.get("finished", "never"),
     }

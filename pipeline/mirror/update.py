@@ -2,15 +2,22 @@
 
 import contextlib
 import json
+import os
 import shutil
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from pipeline.durable import WRITING_SUFFIX, remove_files, write_whole
 from pipeline.mirror.extract import undo_unpacking
 from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.marker_file import read_marker, write_marker
+from pipeline.mirror.marker_file import SUFFIX, look_at_markers, read_marker, write_marker
 from pipeline.mirror.markers import Fileset, utc_now
 from pipeline.mirror.site import Site
 from pipeline.names import is_usable
+
+_MINUTE = 60 * 10**9
 
 
 def finish_product(site: Site, product: str, started: str, *, done: int, failed: int) -> None:
@@ -46,27 +53,74 @@ def remove_half_written(layout: Layout) -> None:
     for product in layout.state_products():
         folders += [layout.state(product), *(layout.state(product) / step for step in Step)]
     for folder in folders:
-        if folder.is_dir():
-            remove_files(path for path in folder.iterdir() if path.name.endswith(WRITING_SUFFIX))
+        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+            remove_files(Path(entry.path) for entry in entries if entry.name.endswith(WRITING_SUFFIX))
 
 
 def _stored_bytes(layout: Layout, product: str) -> int:
-    """The bytes of all downloaded filesets. Sizes of markers seen before are remembered, by their time."""
+    """The bytes of all downloaded filesets.
+
+    ``sizes.json`` remembers them for the markers of each minute, so that only those of minutes in which a
+    marker came or went are read.
+    """
     cache = layout.state(product) / "sizes.json"
+    known = _remembered(cache)
+    folder = layout.state(product) / Step.DOWNLOADED
+    minutes = _by_minute(folder, but=known.keys())
+    same = {
+        minute: sums
+        for minute, sums in known.items()
+        if minute in minutes and minutes[minute].seal == sums[:2]
+    }
+    if len(same) < len(known):
+        known = same
+        minutes = _by_minute(folder, but=known.keys())
+    for minute, markers in minutes.items():
+        if minute not in known:
+            known[minute] = [*markers.seal, sum(_marked_bytes(folder, name) for name in markers.names)]
+    # Only a cache: a disk too full for it is no reason to fail.
+    with contextlib.suppress(OSError):
+        write_whole(cache, json.dumps(known).encode())
+    return sum(size for _, _, size in known.values())
+
+
+@dataclass
+class Minute:
+    """The markers written in one minute: how many, the sum of their times in it (ns), some of their names."""
+
+    count: int = 0
+    times: int = 0
+    names: list[str] = field(default_factory=list)
+
+    @property
+    def seal(self) -> list[int]:
+        """Another one when a marker has come, gone, or been written again."""
+        return [self.count, self.times]
+
+
+def _by_minute(folder: Path, but: Collection[str]) -> dict[str, Minute]:
+    """The markers by the minute of their writing; with their names, but for the minutes in ``but``."""
+    minutes: defaultdict[str, Minute] = defaultdict(Minute)
+    for name, written in look_at_markers(folder):
+        number, within = divmod(written, _MINUTE)
+        minute = minutes[str(number)]
+        minute.count += 1
+        minute.times += within
+        if str(number) not in but:
+            minute.names.append(name)
+    return minutes
+
+
+def _marked_bytes(folder: Path, name: str) -> int:
+    marker = read_marker(folder / f"{name}{SUFFIX}") or {}
+    return sum(file["bytes"] for file in marker.get("files", []))
+
+
+def _remembered(cache: Path) -> dict[str, list[int]]:
+    """What is remembered of each minute: what tells that it is unchanged, and bytes."""
     try:
         known = json.loads(cache.read_bytes())
     except (OSError, ValueError):
-        known = {}
-    sizes = {}
-    for name in layout.marked(Step.DOWNLOADED, product):
-        path = layout.marker(Step.DOWNLOADED, product, name)
-        written = path.stat().st_mtime_ns
-        if known.get(name, (0, 0))[0] == written:
-            sizes[name] = known[name]
-        else:
-            files = (read_marker(path) or {}).get("files", [])
-            sizes[name] = (written, sum(file["bytes"] for file in files))
-    # Only a cache: a disk too full for it is no reason to fail.
-    with contextlib.suppress(OSError):
-        write_whole(cache, json.dumps(sizes).encode())
-    return sum(size for _, size in sizes.values())
+        return {}
+    entries = known.items() if isinstance(known, dict) else []
+    return {minute: sums for minute, sums in entries if isinstance(sums, list) and len(sums) == 3}

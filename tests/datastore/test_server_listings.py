@@ -217,6 +217,14 @@ def test_a_mirror_lists_what_it_holds_whole(mirror):
         assert ask(server, "/p/one/a.fits").status == 200
 
 
+def test_a_row_that_is_being_added_to_the_listing_of_a_mirror_is_not_served(mirror):
+    with open(mirror / "state/p/listing.txt", "ab") as file:
+        file.write(b"two")
+    with serve(create_app(mirror=mirror)) as server:
+        assert names_listed(server) == ["one", "two", "three"]
+        assert names_listed(server, "/p/index.txt?two") == ["three"]
+
+
 def test_a_mirror_that_has_nothing_yet_lists_nothing(tmp_path):
     with serve(create_app(mirror=tmp_path)) as server:
         assert names_listed(server, "/index.txt") == []

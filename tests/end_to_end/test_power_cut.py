@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable
+from copy import deepcopy
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -81,6 +82,20 @@ def test_so_it_does_while_a_fileset_is_replaced(release, follower, tmp_path):
     calls = traced(follower, tmp_path / "log")
     assert any(call.name == "renameat2" for call in calls)
     assert Disk(follower.root, promises(follower.root, release.products[PRODUCT]), before).run(calls) == []
+
+
+def test_so_it_does_while_rows_are_added_to_the_listing(release, follower, tmp_path):
+    assert follower.update().code == 0
+    before = safe_copy(follower.root)
+    release.add(PRODUCT, "late", [File("l.fits", b"L")])
+    calls = traced(follower, tmp_path / "log")
+    listing = follower.root / "state" / PRODUCT / "listing.txt"
+    done = [call.name for call in calls if listing in call.paths and call.name != "openat"]
+    assert done == ["write", "fsync", "fsync"], "flushed, and once more when it was sealed"
+    promised = promises(follower.root, release.products[PRODUCT])
+    without = [call for call in calls if not call.flushes or listing not in call.paths]
+    assert Disk(follower.root, promised, deepcopy(before)).run(calls) == []
+    assert Disk(follower.root, promised, before).run(without), "nobody misses the flush of the listing"
 
 
 # Every flush of such a path is needed. Others are only so where no later one makes up for them.

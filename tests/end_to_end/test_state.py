@@ -1,6 +1,7 @@
 """State that was lost or damaged: what is on disk is checked and taken over, not fetched again."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -137,6 +138,42 @@ def test_what_is_remembered_of_a_product_is_lost_or_damaged(damage, name, releas
     assert [line.split("|")[0] for line in listing.read_text().splitlines() if line.strip("# ")][1:] == list(
         release.products[PRODUCT]
     )
+
+
+def added(release: Upstream, *names: str) -> bytes:
+    """The rows of these filesets as they are added to the listing here."""
+    return "".join("|".join(release.products[PRODUCT][name]) + "|\n" for name in names).encode()
+
+
+@pytest.mark.parametrize("missing", [1, 2, 30, "a row", "a row and 30"])
+def test_a_kill_while_new_rows_are_added_to_the_listing(missing, release, server, mirrored):
+    """Two rows are on their way into ``listing.txt``; the last bytes of them did not arrive."""
+    listing = mirrored.root / "state" / PRODUCT / "listing.txt"
+    before = listing.read_bytes()
+    for name in ("late1", "late2"):
+        release.add(PRODUCT, name, [File(f"{name}.fits", b"L" * 9)])
+    both, row = added(release, "late1", "late2"), len(added(release, "late2"))
+    listing.write_bytes(before + both[: -{"a row": row, "a row and 30": row + 30}.get(missing, missing)])
+    result = mirrored.update()
+    assert result.code == 0, result.output
+    assert len(file_requests(server)) == 2
+    complete(mirrored, release)
+    assert listing.read_bytes() == before + both
+    assert "0 new, 0 done" in mirrored.update().output
+
+
+def test_a_listing_damaged_behind_a_good_seal_fails_one_run_at_most(release, server, mirrored):
+    listing = mirrored.root / "state" / PRODUCT / "listing.txt"
+    before, status = listing.read_bytes(), listing.stat()
+    flipped(listing)
+    os.utime(listing, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    result = mirrored.update()
+    assert result.code == 20
+    assert "listing.txt" in result.output
+    assert mirrored.update().code == 0
+    assert listing.read_bytes() == before
+    assert file_requests(server) == []
+    complete(mirrored, release)
 
 
 def test_a_damaged_byte_that_is_found_while_the_store_is_taken_over(release, server, mirrored):

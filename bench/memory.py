@@ -1,0 +1,64 @@
+"""How much memory a command and all that it starts take together, looked at while they run."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+_SECONDS = 0.05
+_PROC = Path("/proc")
+
+
+class PeakMemory:
+    """While it is open: the most bytes that a tree of processes had at once.
+
+    ``beside`` are the children of this process that do not count, and neither does the first process of the
+    tree, which only starts the others. A page that several processes share is counted once (PSS).
+    """
+
+    def __init__(self, pid: int, beside: set[int]) -> None:
+        self.bytes = 0
+        self._pid = pid
+        self._beside = beside
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._ended.wait(_SECONDS):
+            launchers = set(_children(self._pid)) - self._beside
+            counted = [pid for launcher in launchers for pid in _below(launcher)]
+            self.bytes = max(self.bytes, sum(map(_share, counted)))
+
+
+def _below(pid: int) -> Iterator[int]:
+    for child in _children(pid):
+        yield child
+        yield from _below(child)
+
+
+def _children(pid: int) -> list[int]:
+    """The children of all threads of the process; none when it has ended."""
+    found: list[int] = []
+    for path in (_PROC / str(pid) / "task").glob("*/children"):
+        try:
+            found += map(int, path.read_text().split())
+        except OSError:
+            continue
+    return found
+
+
+def _share(pid: int) -> int:
+    """Bytes of the process, of what it shares its share; 0 when it has ended."""
+    try:
+        text = (_PROC / str(pid) / "smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
