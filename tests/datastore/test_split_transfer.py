@@ -622,6 +622,26 @@ def test_a_note_that_promises_too_much_costs_no_more_than_a_fetch(interrupted, s
     assert asked(server) == [(None, 200)]
 
 
+@pytest.mark.parametrize("length", [5, SIZE, SIZE + 5])
+def test_a_part_of_which_the_note_knows_nothing_is_fetched_in_pieces(length, server, fetch, part, note):
+    """Under any ETag: nothing is held that would have to fit."""
+    part.write_bytes(bytes(length))
+    note.write_text(json.dumps({"etag": '"old"', "bytes": SIZE, "md5": ROW.md5, "pieces": []}))
+    fetched = fetch(server)
+    assert part.read_bytes() == CONTENT
+    assert fetched.received == SIZE
+    assert {status for _, status in asked(server)} == {206}
+
+
+@pytest.mark.parametrize("length", [5, SIZE, SIZE + 5])
+def test_a_part_without_a_note_is_fetched_in_pieces(length, server, fetch, part):
+    part.write_bytes(bytes(length))
+    fetched = fetch(server)
+    assert part.read_bytes() == CONTENT
+    assert fetched.received == SIZE
+    assert {status for _, status in asked(server)} == {206}
+
+
 def test_a_part_that_is_whole_is_only_checked(server, fetch, part, note, served):
     part.write_bytes(CONTENT)
     facts = {"etag": ETAG, "bytes": SIZE, "md5": ROW.md5, "pieces": [[0, SIZE]]}
