@@ -157,8 +157,6 @@ class SplitTransfer:
         """Make ready for pieces of any place, and call for the other connections."""
         if self._begun:
             return
-        if self._etag is None:
-            self._transfer.forget()
         self._etag = etag
         # The note comes before the size, which would otherwise be taken for what has come.
         self._write_note()

@@ -27,7 +27,7 @@ from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
 
 MB = 1 << 20
 COUNT = 4
-CONTENT = random.Random(11).randbytes(30 * MB + 12_345)
+CONTENT = random.Random(11).randbytes(18 * MB + 12_345)
 SIZE = len(CONTENT)
 PIECE = -(-SIZE // COUNT)
 ETAG = '"e-1"'
@@ -422,7 +422,7 @@ def test_pieces_without_a_length(fetch, part):
 @pytest.mark.parametrize("skip", [0, 1])
 @pytest.mark.parametrize("habit", [habits.hangs_up, habits.resets, habits.stalls], ids=lambda h: h.__name__)
 def test_a_piece_that_is_cut_short_is_gone_on_with(habit, skip, server, fetch, part, note):
-    server.habits.append(Later.of(habit(after=3 * MB, times=2), skip))
+    server.habits.append(Later.of(habit(after=2 * MB, times=2), skip))
     fetched = fetch(server, timeout=1)
     assert part.read_bytes() == CONTENT
     assert fetched.received == SIZE
@@ -530,7 +530,7 @@ def test_what_goes_wrong_on_this_machine_is_told_as_it_is(server, part):
     class Full(Fetch):
         def count(self, count: int) -> None:
             super().count(count)
-            if self.received > 20 * MB:
+            if self.received > 10 * MB:
                 raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
@@ -544,7 +544,7 @@ def test_what_goes_wrong_on_this_machine_is_told_as_it_is(server, part):
 @pytest.fixture
 def interrupted(server, fails, note) -> list[tuple[int, int]]:
     """A part of an earlier run, in which no piece came whole, with its note; what it holds."""
-    server.habits.append(habits.hangs_up(after=5 * MB, times=COUNT))
+    server.habits.append(habits.hangs_up(after=3 * MB, times=COUNT))
     server.habits.append(Later.of(habits.fails(404, target="files"), COUNT))
     every_piece_stopped = threading.Barrier(COUNT, timeout=PATIENCE_SECONDS)
     failed, _ = fails(server, sleep=lambda _: every_piece_stopped.wait())
@@ -553,7 +553,7 @@ def interrupted(server, fails, note) -> list[tuple[int, int]]:
     held = [tuple(piece) for piece in json.loads(note.read_bytes())["pieces"]]
     assert failed.received == sum(end - start for start, end in held)
     assert [start for start, _ in held] == [0, PIECE, 2 * PIECE, 3 * PIECE]
-    assert all(0 < end - start <= 5 * MB for start, end in held)
+    assert all(0 < end - start <= 3 * MB for start, end in held)
     return held
 
 
@@ -620,6 +620,26 @@ def test_a_note_that_promises_too_much_costs_no_more_than_a_fetch(interrupted, s
     assert part.read_bytes() == CONTENT
     assert fetched.received == SIZE
     assert asked(server) == [(None, 200)]
+
+
+@pytest.mark.parametrize("length", [5, SIZE, SIZE + 5])
+def test_a_part_of_which_the_note_knows_nothing_is_fetched_in_pieces(length, server, fetch, part, note):
+    """Under any ETag: nothing is held that would have to fit."""
+    part.write_bytes(bytes(length))
+    note.write_text(json.dumps({"etag": '"old"', "bytes": SIZE, "md5": ROW.md5, "pieces": []}))
+    fetched = fetch(server)
+    assert part.read_bytes() == CONTENT
+    assert fetched.received == SIZE
+    assert {status for _, status in asked(server)} == {206}
+
+
+@pytest.mark.parametrize("length", [5, SIZE, SIZE + 5])
+def test_a_part_without_a_note_is_fetched_in_pieces(length, server, fetch, part):
+    part.write_bytes(bytes(length))
+    fetched = fetch(server)
+    assert part.read_bytes() == CONTENT
+    assert fetched.received == SIZE
+    assert {status for _, status in asked(server)} == {206}
 
 
 def test_a_part_that_is_whole_is_only_checked(server, fetch, part, note, served):
