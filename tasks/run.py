@@ -22,6 +22,7 @@ from pipeline.errors import (
     machine_fault,
     machine_faults,
 )
+from pipeline.mirror.assistants import await_farewell
 from pipeline.mirror.layout import Step
 from pipeline.mirror.lock import update_lock
 from pipeline.mirror.site import Site, open_site
@@ -32,8 +33,6 @@ from tasks.progress import progress_on_terminal
 
 # Tells this run from all others.
 STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-# Filesets fetched at once, at most: enough that no connection stands idle between two of them.
-FILESETS_IN_HAND = 4
 
 T = TypeVar("T")
 log = logging.getLogger("ipp-mirror")
@@ -64,28 +63,38 @@ class Run:
         try:
             self.site: Site = self._open.enter_context(open_site(Path(mirror().config), self.stopping.wait))
             with machine_faults(f"taking the lock of the mirror at {self.site.layout.root}"):
-                self._open.enter_context(update_lock(self.site.layout))
-                remove_half_written(self.site.layout)
+                self._take_hold()
             self._open.enter_context(progress_on_terminal(self.site.tally))
-            self._open.enter_context(log_to(self.site.layout.log_file))
+            self._open.enter_context(log_to(self.log_file))
         except BaseException:
             self._open.close()
             raise
+
+    def _take_hold(self) -> None:
+        """Be the only one that works on the mirror."""
+        self._open.enter_context(update_lock(self.site.layout))
+        await_farewell(self.site.layout)
+        remove_half_written(self.site.layout)
+
+    @property
+    def log_file(self) -> Path:
+        """Where it logs."""
+        return self.site.layout.log_file
 
     @property
     def last_step(self) -> Step:
         """The step after which a fileset is complete."""
         return Step.EXTRACTED if self.site.settings.mirror.unpack else Step.DOWNLOADED
 
-    @property
-    def resources(self) -> dict[str, int]:
+    def resources(self, processors_elsewhere: int = 0) -> dict[str, int]:
         """What the scheduler shares out among the tasks of all workers."""
-        return {"connections": self.site.settings.source.connections, "unpackers": os.cpu_count() or 1}
+        unpackers = (os.cpu_count() or 1) + processors_elsewhere
+        return {"connections": self.site.settings.source.connections, "unpackers": unpackers}
 
     @property
     def connections_per_fileset(self) -> int:
         """How many of the connections count as one fileset's."""
-        return max(1, self.site.settings.source.connections // FILESETS_IN_HAND)
+        return self.site.shares.per_fileset
 
     def products(self, only: tuple[str, ...] = ()) -> list[str]:
         """The products to update. Raises SettingsError when ``only`` names another one."""
@@ -122,6 +131,11 @@ class Run:
         self.stopping.set()
         self.note(EXIT_NOT_SCHEDULED)
 
+    @property
+    def seconds(self) -> float:
+        """How long it has lasted."""
+        return time.monotonic() - self._began
+
     def finish(self) -> int:
         """Write the status files and the summary line; the exit code."""
         products = sorted({*self.site.layout.state_products(), *(self._products or [])})
@@ -136,7 +150,7 @@ class Run:
         log.info(
             "filesets: %d new, %d done, %d failed, %d skipped%s; %s fetched in %.1f s",
             *(tally.new, tally.done, tally.failed, skipped, verified),
-            *(as_size(tally.bytes), time.monotonic() - self._began),
+            *(as_size(tally.bytes), self.seconds),
         )
         return self.code
 
@@ -146,12 +160,14 @@ class Run:
 
 
 _runs: list[Run] = []
+R = TypeVar("R", bound=Run)
 
 
-def begin_run() -> Run:
+def begin_run(kind: Callable[[], R] = Run) -> R:
     """Open the run of this process. Raises SettingsError, MachineFault or AlreadyRunning."""
-    _runs[:] = [Run()]
-    return _runs[0]
+    run = kind()
+    _runs[:] = [run]
+    return run
 
 
 def current_run() -> Run:

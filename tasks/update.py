@@ -36,6 +36,8 @@ from tasks.base import Bug, MirrorTask, ProductNames, RunMarker, StepMarker, as_
 from tasks.run import STARTED, current_run
 
 TELL_SECONDS = 1.0
+# How long a step waits for a process that has the same fileset in hand and hangs.
+FILESET_PATIENCE_SECONDS = 60.0
 
 log = logging.getLogger("ipp-mirror")
 
@@ -43,6 +45,7 @@ log = logging.getLogger("ipp-mirror")
 class UpdateMirror(MirrorTask, luigi.WrapperTask):
     """One update of every product: what cron runs. ``products`` limits it to some of them."""
 
+    takes_assistants = True
     products = ProductNames(default=(), description="only these products, as a,b")
     started = luigi.Parameter(default=STARTED, description="made by the program: tells updates apart")
 
@@ -114,6 +117,9 @@ class DiscoverProduct(MirrorTask):
 
     product = luigi.Parameter()
     started = luigi.Parameter(default=STARTED)
+    # Before any fileset: what is new in one product does not wait until another is here.
+    priority = 1
+    resources = {"connections": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
 
     def output(self) -> RunMarker:
         """Says when the server was last asked, and how many rows were new."""
@@ -177,14 +183,31 @@ class StepTask(FilesetTask):
     """A step that leaves a marker, and a record when it fails."""
 
     step: Step
+    for_assistants = True
+    # Whether this process did it.
+    did = False
 
     def output(self) -> StepMarker:
         """The marker of this step."""
         return StepMarker(self.layout, self.step, self.identity)
 
+    @property
+    def following(self) -> "StepTask | None":
+        """The step of the fileset that comes after this one."""
+        return None
+
     def run(self) -> None:
-        """Do the step; after the last one, what failed before is forgotten."""
-        self.do()
+        """Do the step; after the last one, what failed before is forgotten.
+
+        The scheduler gives a step to somebody else when a worker is silent, which may only be slow: whoever
+        comes second waits, and finds it done.
+        """
+        what = f"fileset {self.identity}"
+        with self.site.fileset_locks.held([str(self.identity)], what, FILESET_PATIENCE_SECONDS):
+            if self.complete():
+                return
+            self.did = True
+            self.do()
         if fresh_marker(self.layout, current_run().last_step, self.identity):
             clear_failure(self.layout, self.identity)
             self.site.tally.count(done=1)
@@ -221,6 +244,11 @@ class DownloadFileset(StepTask):
             return False
         extracted = fresh_marker(self.layout, Step.EXTRACTED, self.identity) is not None
         return extracted or is_stored(self.layout, self.identity)
+
+    @property
+    def following(self) -> StepTask | None:
+        """Its unpacking, where that is wanted."""
+        return ExtractFileset(**self.param_kwargs) if last_task() is ExtractFileset else None
 
     def do(self) -> None:
         """Fetch, verify, publish, mark."""

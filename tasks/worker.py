@@ -15,12 +15,15 @@ from typing import Any
 
 import luigi
 import luigi.interface
-from luigi.rpc import RPCError
-from luigi.scheduler import DONE, FAILED, RUNNING
+from luigi.rpc import RemoteScheduler, RPCError
+from luigi.scheduler import DONE, FAILED, PENDING, RUNNING
 from luigi.worker import GetWorkResponse, TaskProcess, TaskStatusReporter, Worker
 
-from pipeline.errors import EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, EXIT_STOPPED
-from tasks.run import begin_run, or_exit
+from pipeline.errors import EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, EXIT_STOPPED, machine_faults
+from pipeline.mirror.assistants import StepDone
+from pipeline.mirror.site import Tally
+from tasks.crew import LOOK_SECONDS, Crew
+from tasks.run import Run, begin_run, or_exit
 
 # Filesets known to the scheduler at once: each request for work looks at all that is pending.
 WINDOW = 100
@@ -58,6 +61,8 @@ class Results:
     """
 
     def __init__(self) -> None:
+        # Whoever waits looks around that often (seconds), whatever Luigi says.
+        self.patience = float("inf")
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def put(self, result: tuple) -> None:
@@ -70,7 +75,7 @@ class Results:
 
     def get(self, timeout: float) -> tuple:
         """The next result; raises queue.Empty after ``timeout`` seconds or when woken."""
-        result = self._queue.get(timeout=timeout)
+        result = self._queue.get(timeout=min(timeout, self.patience))
         if result is None:
             raise queue.Empty
         return result
@@ -82,11 +87,13 @@ class Results:
 class Feed:
     """Tasks that a running task hands on to the worker, ``WINDOW`` of them at a time.
 
-    A task is settled when it is done, or when it or what it requires has failed.
+    A task is settled when it is done, or when it or what it requires has failed. ``tally`` learns of
+    filesets that were done elsewhere.
     """
 
-    def __init__(self, tasks: Iterator[luigi.Task]) -> None:
+    def __init__(self, tasks: Iterator[luigi.Task], tally: Tally) -> None:
         self._tasks = tasks
+        self._tally = tally
         self._last_of: dict[str, luigi.Task] = {}
         self._open: set[str] = set()
         self.failed = 0
@@ -120,6 +127,7 @@ class Feed:
             return last
         if status in (DONE, FAILED):
             self.failed += status == FAILED
+            self._tally.count(done=status == DONE and not last.did)
             self._open.remove(last.task_id)
             for step in (last, *last.deps()):
                 self._last_of.pop(step.task_id, None)
@@ -137,9 +145,10 @@ class MirrorWorker(Worker):
         self._root: luigi.Task | None = None
         self._remind_at = 0.0
         self._asked_at: float | None = None
+        self._crew: Crew | None = None
 
     def __enter__(self) -> "MirrorWorker":
-        self._run = or_exit(begin_run)
+        self._run = or_exit(self._begin)
         self._run.hand_on = self._settle
         super().__enter__()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -150,7 +159,12 @@ class MirrorWorker(Worker):
         try:
             return super().__exit__(kind, value, trace)
         finally:
+            if self._crew:
+                self._crew.close()
             self._run.end()
+
+    def _begin(self) -> Run:
+        return begin_run()
 
     def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
         """Schedule the task. What a whole update asks first is asked here, for a clear answer."""
@@ -159,21 +173,32 @@ class MirrorWorker(Worker):
             required = or_exit(task.deps)
             or_exit(task.complete)
             self.worker_processes += sum(step.only_waits for step in required)
-            self._scheduler.update_resources(**self._run.resources)
+            self._scheduler.update_resources(**self._run.resources())
         return super().add(task, multiprocess, processes)
 
     def run(self) -> bool:
         """Work until all is done, then leave with the exit code that is true of the mirror."""
         try:
-            super().run()
+            self._work()
         except RPCError as error:
             self._run.lose_scheduler(error)
             self._let_waiting_go()
             for task in self._running_tasks.values():
                 task.finish()
+        self._conclude()
+        raise SystemExit(self._run.finish())
+
+    def _work(self) -> None:
+        if self._root.takes_assistants and isinstance(self._scheduler, RemoteScheduler):
+            with machine_faults("making ready for assistants"):
+                self._crew = Crew(self._run, self._scheduler, self._id, self._settle_elsewhere)
+        super().run()
+
+    def _conclude(self) -> None:
+        if self._crew:
+            self._crew.dismiss()
         if self._run.code == 0 and not self._root.complete():
             self._run.note(EXIT_FILESET_FAILED if self._run.site.tally.failed else EXIT_NOT_SCHEDULED)
-        raise SystemExit(self._run.finish())
 
     def handle_interrupt(self, signum: int, _: Any) -> None:
         """Stop after the filesets in hand; at once when asked a second time."""
@@ -193,7 +218,7 @@ class MirrorWorker(Worker):
 
     def _settle(self, tasks: Iterator[luigi.Task]) -> int:
         """Have the tasks run, and wait until all are settled; how many failed. Called by running tasks."""
-        feed = Feed(tasks)
+        feed = Feed(tasks, self._run.site.tally)
         self._feeds.append(feed)
         if self._run.stopping.is_set():
             # The request came before there was this feed to let go.
@@ -202,7 +227,29 @@ class MirrorWorker(Worker):
         feed.ended.wait()
         return feed.failed
 
+    def _settle_elsewhere(self, step: StepDone) -> None:
+        """Take note of a step that an assistant did."""
+        self._begun.pop(step.task, None)
+        for feed in self._feeds:
+            failed = feed.failed
+            feed.settle(step.task, step.status)
+            self._run.site.tally.count(failed=feed.failed - failed)
+
+    def _look_around(self) -> None:
+        """See what assistants did, and who came or went; whoever came gets what is open."""
+        if not self._crew:
+            return
+        if self._crew.look() and not self._stop_requesting_work:
+            self._remind()
+        self._task_result_queue.patience = LOOK_SECONDS if self._crew.workers else float("inf")
+
+    def _handle_next_task(self) -> None:
+        self._look_around()
+        self._hand_on()
+        super()._handle_next_task()
+
     def _get_work(self) -> GetWorkResponse:
+        self._look_around()
         if self._stop_requesting_work:
             return self._finish_begun()
         self._hand_on()
@@ -228,6 +275,9 @@ class MirrorWorker(Worker):
     def _add_task(self, *args: Any, **result: Any) -> None:
         super()._add_task(*args, **result)
         task_id, status = result["task_id"], result["status"]
+        if self._crew and status == PENDING and self._scheduled_tasks[task_id].for_assistants:
+            for worker in self._crew.workers:
+                self._scheduler.add_task(*args, **result | {"worker": worker})
         self._begun.pop(task_id, None)
         for feed in self._feeds:
             if (following := feed.settle(task_id, status)) is not None:
@@ -256,7 +306,11 @@ class MirrorWorker(Worker):
 
 class _MirrorWorkerFactory(luigi.interface._WorkerSchedulerFactory):
     def create_worker(self, scheduler: Any, worker_processes: int, assistant: bool = False) -> MirrorWorker:
-        return MirrorWorker(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
+        # Only here: an assistant is a worker of this kind.
+        from tasks.assistant import AssistantWorker
+
+        kind = AssistantWorker if assistant else MirrorWorker
+        return kind(scheduler=scheduler, worker_processes=worker_processes)
 
 
 def use_mirror_worker() -> None:

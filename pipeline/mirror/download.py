@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import time
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,14 +103,14 @@ class Download:
         total = sum(row.bytes for row in rows)
         here = total - sum(row.bytes for row in missing)
         progress = _Progress(self.report, len(rows), total, len(rows) - len(missing), here)
-        running = {self.site.connections.submit(self._fetch_one, row, progress): row for row in missing}
-        reasons = _reasons(running, progress)
+        transfers = _Transfers(self.site, lambda row: self._fetch_one(row, progress), progress)
+        reasons = transfers.run(missing)
         if reasons:
             raise FilesFailed({row.name: reasons[row.name] for row in missing if row.name in reasons})
 
     def _fetch_one(self, row: FileRow, progress: "_Progress") -> None:
         def received(count: int) -> None:
-            self.site.rate.take(count)
+            self.site.rate.take(count, self.site.shares.fraction)
             progress.bytes += count
             self.site.tally.count(received=count)
 
@@ -172,23 +173,50 @@ class _Progress:
         self.report(message, self.bytes / self.total if self.total else 1.0)
 
 
-def _reasons(running: dict[Future[None], FileRow], progress: _Progress) -> dict[str, MirrorError]:
-    """Wait for all transfers; the errors of those that failed, by file name."""
-    reasons: dict[str, MirrorError] = {}
-    pending = set(running)
-    while pending:
-        done, pending = wait(pending, timeout=_REPORT_SECONDS, return_when=FIRST_COMPLETED)
-        for future in done:
-            error = future.exception()
-            if error is None:
-                progress.files += 1
-            elif isinstance(error, MirrorError):
-                reasons[running[future].name] = error
-            else:
-                wait(pending)
-                raise error
-        progress.tell()
-    return reasons
+@dataclass(eq=False)
+class _Transfers:
+    """The transfers of one fileset, as many at once as it may have connections."""
+
+    site: Site
+    fetch_one: Callable[[FileRow], None]
+    progress: _Progress
+    reasons: dict[str, MirrorError] = field(default_factory=dict)
+    _running: dict[Future[None], FileRow] = field(default_factory=dict)
+
+    def run(self, rows: list[FileRow]) -> dict[str, MirrorError]:
+        """Fetch them all; the errors of those that failed, by file name."""
+        waiting = list(reversed(rows))
+        try:
+            while waiting or self._running:
+                self._balance(waiting)
+                done, _ = wait(self._running, timeout=_REPORT_SECONDS, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._end(future, self._running.pop(future))
+                self.progress.tell()
+        finally:
+            wait(self._running)
+            self.site.shares.done(self)
+        return self.reasons
+
+    def _balance(self, waiting: list[FileRow]) -> None:
+        """Begin what may be begun, and take back what is not begun and would be more than the share."""
+        surplus = self.site.shares.surplus(self, len(self._running) + len(waiting))
+        while waiting and len(waiting) > surplus:
+            row = waiting.pop()
+            self._running[self.site.connections.submit(self.fetch_one, row)] = row
+        for future in list(self._running)[::-1][: surplus - len(waiting)]:
+            if future.cancel():
+                waiting.append(self._running.pop(future))
+        self.site.shares.surplus(self, len(self._running))
+
+    def _end(self, future: Future[None], row: FileRow) -> None:
+        error = future.exception()
+        if error is None:
+            self.progress.files += 1
+        elif isinstance(error, MirrorError):
+            self.reasons[row.name] = error
+        else:
+            raise error
 
 
 def _holds(path: Path, row: FileRow) -> bool:
