@@ -98,12 +98,13 @@ class AssistantWorker(MirrorWorker):
             )
         return begin_run(lambda: AssistantRun(self._id))
 
-    def _work(self) -> None:
+    def _make_ready(self) -> bool:
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
-        if self._knows_the_update():
-            while not (self._admitted.is_set() or self._stop_requesting_work):
-                self._admitted.wait(_LOOK_SECONDS)
-            super()._work()
+        if not self._knows_the_update():
+            return False
+        while not (self._admitted.is_set() or self._stop_requesting_work):
+            self._admitted.wait(_LOOK_SECONDS)
+        return True
 
     def _conclude(self) -> None:
         self._left.set()

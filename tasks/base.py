@@ -71,6 +71,8 @@ class MirrorTask(luigi.Task):
     only_waits = False
     # Whether this process did it, as long as nobody knows better.
     did = True
+    # Whether no assistant is admitted until it is settled: its connections are not counted by the scheduler.
+    before_assistants = False
     # Whether assistants may do it.
     for_assistants = False
     # Whether others may take part in what it brings about.

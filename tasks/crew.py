@@ -36,8 +36,8 @@ class Crew:
         """The workers that assist, as the scheduler knows them."""
         return [assistant.worker for assistant in self._admitted]
 
-    def look(self) -> bool:
-        """See what is new, once in a while; whether somebody came or went."""
+    def look(self, admit: bool) -> bool:
+        """See what is new, once in a while, and ``admit`` whom there is; whether somebody came or went."""
         now = time.monotonic()
         if now < self._look_at:
             return False
@@ -46,7 +46,7 @@ class Crew:
             self._update.end(stopped=True)
         before = self._admitted
         news = self._news()
-        self._admit(news)
+        self._admit(news, admit)
         for assistant in news.gone:
             self._give_back(assistant)
         return before != self._admitted
@@ -71,11 +71,12 @@ class Crew:
             self._settle(step)
         return news
 
-    def _admit(self, news: News) -> None:
+    def _admit(self, news: News, newcomers: bool) -> None:
         """Let those who are there take part, as soon as every fileset here keeps to its connections."""
         shares = self._run.site.shares
         shares.share(bool(news.there or news.hanging))
-        admitted = news.there if shares.kept else [one for one in self._admitted if one in news.there]
+        known = [assistant for assistant in self._admitted if assistant in news.there]
+        admitted = news.there if newcomers and shares.kept else known
         if admitted == self._admitted:
             return
         for assistant in admitted:

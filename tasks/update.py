@@ -93,8 +93,7 @@ class UpdateProduct(MirrorTask):
 
     def _withdrawn_meanwhile(self, due: list[FilesetRow]) -> int:
         """How many of the filesets failed because upstream withdrew them, which only the whole list shows."""
-        with contextlib.suppress(ServerUnavailable):
-            discover_product(self.layout, self.site.store, self.product, self.started, whole=True)
+        current_run().settle(iter([AskAgain(product=self.product, started=self.started)]))
         gone = self.layout.marked(Step.WITHDRAWN, self.product)
         wanted = {row.name for row in due} - gone
         forget_failures_except(self.layout, self.product, wanted)
@@ -117,9 +116,7 @@ class DiscoverProduct(MirrorTask):
 
     product = luigi.Parameter()
     started = luigi.Parameter(default=STARTED)
-    # Before any fileset: what is new in one product does not wait until another is here.
-    priority = 1
-    resources = {"connections": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
+    before_assistants = True
 
     def output(self) -> RunMarker:
         """Says when the server was last asked, and how many rows were new."""
@@ -132,6 +129,28 @@ class DiscoverProduct(MirrorTask):
         whole = failed or self.site.settings.mirror.on_removed == "delete"
         new = discover_product(self.layout, self.site.store, self.product, self.started, whole=whole)
         self.site.tally.count(new=new)
+
+
+class AskAgain(MirrorTask):
+    """Ask for the whole list once more, which alone shows what was withdrawn while filesets failed.
+
+    A task, so that its connection counts as one while others take part.
+    """
+
+    product = luigi.Parameter()
+    started = luigi.Parameter(default=STARTED)
+    resources = {"connections": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
+    asked = False
+
+    def complete(self) -> bool:
+        """Whether it was asked for, with or without an answer."""
+        return self.asked
+
+    def run(self) -> None:
+        """Bring the product's listing up to date, if the server answers."""
+        self.asked = True
+        with contextlib.suppress(ServerUnavailable):
+            discover_product(self.layout, self.site.store, self.product, self.started, whole=True)
 
 
 class FilesetTask(MirrorTask):

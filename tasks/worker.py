@@ -146,6 +146,7 @@ class MirrorWorker(Worker):
         self._remind_at = 0.0
         self._asked_at: float | None = None
         self._crew: Crew | None = None
+        self._before_assistants: set[str] = set()
 
     def __enter__(self) -> "MirrorWorker":
         self._run = or_exit(self._begin)
@@ -179,7 +180,8 @@ class MirrorWorker(Worker):
     def run(self) -> bool:
         """Work until all is done, then leave with the exit code that is true of the mirror."""
         try:
-            self._work()
+            if self._make_ready():
+                super().run()
         except RPCError as error:
             self._run.lose_scheduler(error)
             self._let_waiting_go()
@@ -188,11 +190,12 @@ class MirrorWorker(Worker):
         self._conclude()
         raise SystemExit(self._run.finish())
 
-    def _work(self) -> None:
+    def _make_ready(self) -> bool:
+        """Before the first task runs; whether there is anything to do."""
         if self._root.takes_assistants and isinstance(self._scheduler, RemoteScheduler):
             with machine_faults("making ready for assistants"):
                 self._crew = Crew(self._run, self._scheduler, self._id, self._settle_elsewhere)
-        super().run()
+        return True
 
     def _conclude(self) -> None:
         if self._crew:
@@ -239,7 +242,7 @@ class MirrorWorker(Worker):
         """See what assistants did, and who came or went; whoever came gets what is open."""
         if not self._crew:
             return
-        if self._crew.look() and not self._stop_requesting_work:
+        if self._crew.look(admit=not self._before_assistants) and not self._stop_requesting_work:
             self._remind()
         self._task_result_queue.patience = LOOK_SECONDS if self._crew.workers else float("inf")
 
@@ -275,13 +278,21 @@ class MirrorWorker(Worker):
     def _add_task(self, *args: Any, **result: Any) -> None:
         super()._add_task(*args, **result)
         task_id, status = result["task_id"], result["status"]
-        if self._crew and status == PENDING and self._scheduled_tasks[task_id].for_assistants:
-            for worker in self._crew.workers:
-                self._scheduler.add_task(*args, **result | {"worker": worker})
+        self._think_of_assistants(args, result)
         self._begun.pop(task_id, None)
         for feed in self._feeds:
             if (following := feed.settle(task_id, status)) is not None:
                 self._begun[following.task_id] = following
+
+    def _think_of_assistants(self, args: tuple, result: dict[str, Any]) -> None:
+        """Hand the step of a fileset to them too; keep them out until the products' listings are here."""
+        task_id, pending = result["task_id"], result["status"] == PENDING
+        task = self._scheduled_tasks[task_id]
+        if task.before_assistants:
+            (self._before_assistants.add if pending else self._before_assistants.discard)(task_id)
+        if self._crew and task.for_assistants and pending:
+            for worker in self._crew.workers:
+                self._scheduler.add_task(*args, **result | {"worker": worker})
 
     def _finish_begun(self) -> GetWorkResponse:
         """While stopping: the next step of a fileset of which this run did a step; no other work."""
