@@ -30,6 +30,8 @@ class Crew:
         self._update = OpenUpdate(run.site.layout, STARTED, worker, run.site.settings)
         self._admitted: list[Registration] = []
         self._look_at = 0.0
+        for left in run.left_behind:
+            self._give_back(left)
 
     @property
     def workers(self) -> list[str]:
@@ -48,8 +50,12 @@ class Crew:
         news = self._news()
         self._admit(news, admit)
         for assistant in news.gone:
-            self._give_back(assistant)
+            self._give_back(assistant.worker)
         return before != self._admitted
+
+    def hear(self) -> None:
+        """Take note of what was done up to this moment."""
+        self._take_note(self._update.reported())
 
     def dismiss(self) -> None:
         """Let all finish what they have in hand, and wait until they are gone, but for those that hang."""
@@ -65,11 +71,14 @@ class Crew:
 
     def _news(self) -> News:
         news = self._update.look()
-        for step in news.steps:
+        self._take_note(news.steps)
+        return news
+
+    def _take_note(self, steps: list[StepDone]) -> None:
+        for step in steps:
             self._run.site.tally.count(received=step.received)
             self._run.note(step.code)
             self._settle(step)
-        return news
 
     def _admit(self, news: News, newcomers: bool) -> None:
         """Let those who are there take part, as soon as every fileset here keeps to its connections."""
@@ -90,11 +99,9 @@ class Crew:
         processors = sum(assistant.processors for assistant in admitted)
         self._scheduler.update_resources(**self._run.resources(processors))
 
-    def _give_back(self, assistant: Registration) -> None:
+    def _give_back(self, gone: str) -> None:
         """Let others do what somebody who is gone had in hand, at once: the scheduler would wait a while."""
         for worker in self._scheduler.worker_list():
-            if worker["name"] == assistant.worker:
+            if worker["name"] == gone:
                 for task_id in worker["running"]:
-                    self._scheduler.add_task(
-                        worker=assistant.worker, task_id=task_id, status=FAILED, runnable=False
-                    )
+                    self._scheduler.add_task(worker=gone, task_id=task_id, status=FAILED, runnable=False)

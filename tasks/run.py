@@ -57,6 +57,8 @@ class Run:
         self.code = 0
         self.stopping = threading.Event()
         self.hand_on: Callable[[Iterator[luigi.Task]], int] = _no_worker
+        # Workers of an update that was killed, as Luigi's scheduler knows them.
+        self.left_behind: list[str] = []
         self._began = time.monotonic()
         self._products: list[str] | None = None
         self._open = ExitStack()
@@ -73,7 +75,7 @@ class Run:
     def _take_hold(self) -> None:
         """Be the only one that works on the mirror."""
         self._open.enter_context(update_lock(self.site.layout))
-        await_farewell(self.site.layout)
+        self.left_behind = await_farewell(self.site.layout)
         remove_half_written(self.site.layout)
 
     @property

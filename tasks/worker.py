@@ -118,6 +118,10 @@ class Feed:
         """The tasks that are handed on and not settled."""
         return [self._last_of[task_id] for task_id in self._open]
 
+    def is_open(self, task: luigi.Task) -> bool:
+        """Whether the task is handed on and not settled."""
+        return task.task_id in self._open
+
     def settle(self, task_id: str, status: str) -> luigi.Task | None:
         """Take note of a result; the task that goes on from there, if one does."""
         last = self._last_of.get(task_id)
@@ -266,7 +270,12 @@ class MirrorWorker(Worker):
         """Add again what is open and not running here: the scheduler may have lost it, or it is done."""
         for feed in self._feeds:
             for task in feed.open:
-                if not any(step.task_id in self._running_tasks for step in (task, *task.deps())):
+                if self._crew and self._crew.workers:
+                    # What has failed elsewhere meanwhile would be tried again.
+                    self._crew.hear()
+                if feed.is_open(task) and not any(
+                    step.task_id in self._running_tasks for step in (task, *task.deps())
+                ):
                     self.add(task)
 
     def _hand_on(self) -> None:

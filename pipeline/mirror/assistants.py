@@ -16,7 +16,6 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -34,7 +33,7 @@ SILENT_SECONDS = 30.0
 # An assistant that notices that it hung for so long ends at once: somebody else may do its work by now.
 HUNG_SECONDS = 20.0
 # How long a new update waits for the assistants of one that died: they notice within seconds.
-FAREWELL_SECONDS = 20.0
+FAREWELL_SECONDS = 10.0
 _LOOK_AGAIN_SECONDS = 0.2
 _REGISTERED, _REPORT = ".json", ".report"
 _WRITING = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
@@ -129,12 +128,16 @@ class OpenUpdate:
         self._lock = _locked(_lock_file(self._folder))
         self._tell()
 
+    def reported(self) -> list[StepDone]:
+        """The steps that were done since this was last asked."""
+        return [step for present in self._present.values() for step in present.read_report()]
+
     def look(self) -> News:
         """What is new since the last look. What those who are gone have left behind is removed."""
         self._see()
         gone = [present for present in self._present.values() if not present.holder.lives()]
         # After the look at who is gone: they report no more.
-        steps = [step for present in self._present.values() for step in present.read_report()]
+        steps = self.reported()
         for present in gone:
             del self._present[present.registration.name]
             _forget(self._folder, present.registration.name)
@@ -259,14 +262,16 @@ class Assistance:
         os.close(self._file)
 
 
-def await_farewell(layout: Layout, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Wait until the assistants of an update that died are gone; then tidy up after them.
+def await_farewell(layout: Layout) -> list[str]:
+    """Wait until the assistants of an update that died are gone; then tidy up after all of them.
 
-    For the holder of the lock, before it touches anything. Raises AlreadyRunning, naming who stays.
+    For the holder of the lock, before it touches anything. Gives the workers that they were to Luigi's
+    scheduler, which may not know yet. Raises AlreadyRunning, naming who stays.
     """
     folder = layout.assistants
     if not folder.is_dir():
-        return
+        return []
+    notice = _notice(folder)
     _notice_file(folder).unlink(missing_ok=True)
     holders = {registration: _holder(folder, registration) for registration in _registrations(folder)}
     until = time.monotonic() + FAREWELL_SECONDS
@@ -276,10 +281,11 @@ def await_farewell(layout: Layout, sleep: Callable[[float], None] = time.sleep) 
                 f"{layout.root}: expected the assistants of the last update to have ended with it, but "
                 f"still there: {', '.join(living)}. End them; this run did nothing, the next one tries again."
             )
-        sleep(_LOOK_AGAIN_SECONDS)
+        time.sleep(_LOOK_AGAIN_SECONDS)
     for path in folder.iterdir():
         if path != _lock_file(folder):
             path.unlink(missing_ok=True)
+    return [registration.worker for registration in holders] + ([notice.worker] if notice else [])
 
 
 def _no_update(layout: Layout) -> str:
