@@ -16,7 +16,7 @@ import os
 import secrets
 import socket
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any
@@ -272,7 +272,9 @@ def await_farewell(layout: Layout) -> list[str]:
     if not folder.is_dir():
         return []
     notice = _notice(folder)
-    _notice_file(folder).unlink(missing_ok=True)
+    if notice:
+        # Not its assistants' any more; who it was is still to be known when this one is refused.
+        _write(_notice_file(folder), asdict(replace(notice, run="")))
     holders = {registration: _holder(folder, registration) for registration in _registrations(folder)}
     until = time.monotonic() + FAREWELL_SECONDS
     while living := [str(who) for who, holder in holders.items() if holder.lives()]:

@@ -126,10 +126,11 @@ class Site:
         self._folder = folder
         self._stack = stack
         self._count = 0
+        self.workers = 4
 
     def update(self) -> Running:
         """An update that is running, and takes assistants."""
-        running = self._start("--workers", "4")
+        running = self._start()
         until(lambda: running.ended or self.notice, "the update takes no assistants")
         return running
 
@@ -143,7 +144,7 @@ class Site:
 
     def applicant(self) -> Running:
         """An assistant that has just been started."""
-        return self._start("--assistant", "--workers", "4")
+        return self._start("--assistant")
 
     def all_have_filesets_in_hand(self, bundles: Turnstile, processes: list[Running]) -> None:
         """Let bundles through until each of the processes waits for some."""
@@ -177,7 +178,8 @@ class Site:
     def _start(self, *more: str) -> Running:
         self._count += 1
         log = self._folder / f"process.{self._count}.log"
-        return self._stack.enter_context(started(luigi_command(self.follower, self.port, *more), log))
+        command = luigi_command(self.follower, self.port, "--workers", str(self.workers), *more)
+        return self._stack.enter_context(started(command, log))
 
 
 @pytest.fixture
@@ -212,6 +214,8 @@ def complete(follower: Follower, release: Upstream) -> None:
 
 @pytest.mark.parametrize("assistants", [1, 2])
 def test_all_take_part_and_together_keep_to_the_connections(assistants, site, release, crowd, bundles):
+    # No more filesets in hand than the connections allow, so that each process gets some.
+    site.workers = 2 // assistants
     update = site.update()
     helpers = [site.assistant() for _ in range(assistants)]
     site.all_have_filesets_in_hand(bundles, [update, *helpers])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.bundle.unpack import UnpackedFile, put_in_place
+from pipeline.errors import MachineFault
 from pipeline.mirror.byte_locks import ByteLocks
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.markers import Fileset, mark_done
@@ -119,6 +120,11 @@ def test_another_process_waits_until_the_holder_is_killed(tmp_path):
     waiting = threading.Thread(target=settle, args=(ownership, fileset, ["x"]))
     try:
         settle(ownership, Fileset("p", "elsewhere", "2009-07-29T00:00:01Z"), ["y"])
+        with (
+            pytest.raises(MachineFault, match="fileset p/x: expected nobody else to have it in hand"),
+            ownership.locks.held(["data/x"], "fileset p/x", patience=0.1),
+        ):
+            pass
         waiting.start()
         waiting.join(0.3)
         assert waiting.is_alive()
