@@ -6,7 +6,7 @@ BIN := .venv/bin
 SETTINGS := $(if $(CONFIG),--mirror-config $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test update scheduler status skip unskip verify serve bench torture lint clean
+.PHONY: help setup demo test update assist scheduler status skip unskip verify serve bench torture lint clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ test: setup ## run every test
 
 update: setup ## one update of the mirror (CONFIG=FILE for other settings than mirror.yaml)
 	@$(BIN)/python -m tasks update $(SETTINGS)
+
+assist: setup ## take part in the update that is running, from another host too (HOST=... of its scheduler)
+	@$(BIN)/python -m tasks assist $(SETTINGS) $(if $(HOST),--scheduler-host $(HOST))
 
 scheduler: setup ## Luigi's central scheduler with its web page at http://127.0.0.1:8082
 	@mkdir -p var/luigi

@@ -33,6 +33,14 @@ def main(arguments: list[str]) -> None:
     update_parser = commands.add_parser("update", parents=[config, workers], help="one update of the mirror")
     update_parser.add_argument("--products", default="", help="only these products, as a,b")
     update_parser.set_defaults(command=update)
+    assist_parser = commands.add_parser(
+        "assist", parents=[config, workers], help="take part in the update that is running, from any host"
+    )
+    assist_parser.add_argument(
+        "--scheduler-host", help="where the update's scheduler is (default: luigi.cfg)"
+    )
+    assist_parser.add_argument("--scheduler-port", type=int)
+    assist_parser.set_defaults(command=assist)
     verify_parser = commands.add_parser(
         "verify", parents=[config, workers], help="check all that is here against listings and markers"
     )
@@ -64,6 +72,15 @@ def update(chosen: argparse.Namespace) -> None:
     _run(chosen, "UpdateMirror", *(["--products", chosen.products] if chosen.products else []))
 
 
+def assist(chosen: argparse.Namespace) -> None:
+    """Take part in the update that is running."""
+    arguments = ["--module", "tasks", "UpdateMirror", "--assistant", *_common(chosen)]
+    for option in ("scheduler_host", "scheduler_port"):
+        if (value := getattr(chosen, option)) is not None:
+            arguments += [f"--{option.replace('_', '-')}", str(value)]
+    luigi_run(arguments)
+
+
 def verify(chosen: argparse.Namespace) -> None:
     """One verification of the mirror."""
     repair = ["--repair"] if chosen.repair else []
@@ -72,11 +89,7 @@ def verify(chosen: argparse.Namespace) -> None:
 
 def _run(chosen: argparse.Namespace, task: str, *arguments: str) -> None:
     """Run a task, by the central scheduler when one answers, by a local one otherwise."""
-    asked = ["--module", "tasks", task, *arguments]
-    if chosen.mirror_config:
-        asked += ["--mirror-config", str(chosen.mirror_config)]
-    if chosen.workers:
-        asked += ["--workers", str(chosen.workers)]
+    asked = ["--module", "tasks", task, *arguments, *_common(chosen)]
     url = _scheduler_url()
     if _answers(url):
         print(f"scheduler: {url}", flush=True)
@@ -84,6 +97,12 @@ def _run(chosen: argparse.Namespace, task: str, *arguments: str) -> None:
         print(f"scheduler: local, as none answers at {url}", flush=True)
         asked.append("--local-scheduler")
     luigi_run(asked)
+
+
+def _common(chosen: argparse.Namespace) -> list[str]:
+    """The options that all of them have, as Luigi knows them."""
+    config = ["--mirror-config", str(chosen.mirror_config)] if chosen.mirror_config else []
+    return config + (["--workers", str(chosen.workers)] if chosen.workers else [])
 
 
 def status(chosen: argparse.Namespace) -> None:

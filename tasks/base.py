@@ -68,6 +68,14 @@ class MirrorTask(luigi.Task):
     retry_count = 1_000_000
     # Whether the task does nothing but wait for others, and so needs no worker of its own.
     only_waits = False
+    # Whether this process did it, as long as nobody knows better.
+    did = True
+    # Whether no assistant is admitted until it is settled: its connections are not counted by the scheduler.
+    before_assistants = False
+    # Whether assistants may do it.
+    for_assistants = False
+    # Whether others may take part in what it brings about.
+    takes_assistants = False
 
     @property
     def site(self) -> Site:

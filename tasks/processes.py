@@ -29,8 +29,9 @@ from tasks.errors import as_mirror_error
 Work = Callable[[Site, Any, Report], Any]
 
 CORES = os.cpu_count() or 1
-# Two for each core: while one waits for the disk another inflates.
-UNPACKED_AT_ONCE = 2 * CORES
+# While one waits for the disk another inflates.
+UNPACKED_PER_CORE = 2
+UNPACKED_AT_ONCE = UNPACKED_PER_CORE * CORES
 # More than a worker has use for; each is a thread that mostly waits.
 ASKED_AT_ONCE = 16
 TELL_SECONDS = 1.0
@@ -67,7 +68,7 @@ class _Process:
     lanes: list[Connection]
 
 
-class Crew:
+class Processes:
     """Processes that do the same kind of work. Safe for use by several threads."""
 
     def __init__(self, what: str, site: Site, processes: list[_Process], on_loss: Callable[[], None]) -> None:
@@ -119,18 +120,20 @@ class Crew:
 
 
 @contextmanager
-def crews(site: Site, stopping: threading.Event, on_loss: Callable[[], None]) -> Iterator[tuple[Crew, Crew]]:
-    """The crew that fetches and the one that unpacks. ``stopping`` is set in them by ``Crew.stop``."""
+def step_processes(
+    site: Site, stopping: threading.Event, on_loss: Callable[[], None]
+) -> Iterator[tuple[Processes, Processes]]:
+    """The one that fetches and those that unpack. ``stopping`` is set in them by ``Processes.stop``."""
     sys.stdout.flush()
     sys.stderr.flush()
     forked: list[_Process] = []
     # Until a process has its own idea of them.
     allowed = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
-    for lanes in [ASKED_AT_ONCE, *(UNPACKED_AT_ONCE // CORES for _ in range(CORES))]:
+    for lanes in [ASKED_AT_ONCE, *(UNPACKED_PER_CORE for _ in range(CORES))]:
         forked.append(_fork(site, stopping, lanes, forked))
     signal.pthread_sigmask(signal.SIG_SETMASK, allowed)
-    fetching = Crew("fetches", site, forked[:1], on_loss)
-    unpacking = Crew("unpacks", site, forked[1:], on_loss)
+    fetching = Processes("fetches", site, forked[:1], on_loss)
+    unpacking = Processes("unpacks", site, forked[1:], on_loss)
     try:
         yield fetching, unpacking
     finally:

@@ -21,6 +21,7 @@ from pipeline.errors import (
     machine_fault,
     machine_faults,
 )
+from pipeline.mirror.assistants import await_farewell
 from pipeline.mirror.layout import Step
 from pipeline.mirror.lock import heartbeat, update_lock
 from pipeline.mirror.site import Site, open_site
@@ -28,13 +29,11 @@ from pipeline.mirror.status import as_size, write_status
 from pipeline.mirror.update import remove_half_written
 from tasks.errors import Stopped
 from tasks.log import log_to
-from tasks.processes import UNPACKED_AT_ONCE, crews, get_listing
+from tasks.processes import UNPACKED_AT_ONCE, UNPACKED_PER_CORE, get_listing, step_processes
 from tasks.progress import progress_on_terminal
 
 # Tells this run from all others.
 STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-# Filesets fetched at once, at most: enough that no connection stands idle between two of them.
-FILESETS_IN_HAND = 8
 
 T = TypeVar("T")
 log = logging.getLogger("ipp-mirror")
@@ -53,39 +52,55 @@ class Run:
         self.code = 0
         self.stopping = threading.Event()
         self.hand_on: Callable[[Iterator[luigi.Task]], int] = _no_worker
+        # Workers of an update that was killed, as Luigi's scheduler knows them.
+        self.left_behind: list[str] = []
         self._began = time.monotonic()
         self._products: list[str] | None = None
         self._open = ExitStack()
         try:
             self.site: Site = self._open.enter_context(open_site(Path(mirror().config), self.stopping.wait))
             with machine_faults(f"taking the lock of the mirror at {self.site.layout.root}"):
-                # Host and process of a run that was killed before this one: what it had begun runs no more.
-                self.killed = self._open.enter_context(update_lock(self.site.layout))
-                remove_half_written(self.site.layout)
-                processes = self._open.enter_context(crews(self.site, self.stopping, self.lose_process))
-                self.fetching, self.unpacking = processes
-                self._open.enter_context(heartbeat(self.site.layout))
+                self._take_hold()
+                processes = step_processes(self.site, self.stopping, self.lose_process)
+                self.fetching, self.unpacking = self._open.enter_context(processes)
+                self._show_life()
             self.site.store.ask = lambda url: self.fetching.do(get_listing, url)
             self._open.enter_context(progress_on_terminal(self.site.tally))
-            self._open.enter_context(log_to(self.site.layout.log_file))
+            self._open.enter_context(log_to(self.log_file))
         except BaseException:
             self._open.close()
             raise
+
+    def _take_hold(self) -> None:
+        """Be the only one that works on the mirror."""
+        # Host and process of a run that was killed before this one: what it had begun runs no more.
+        self.killed = self._open.enter_context(update_lock(self.site.layout))
+        self.left_behind = await_farewell(self.site.layout)
+        remove_half_written(self.site.layout)
+
+    def _show_life(self) -> None:
+        """From now on, with processes forked and threads allowed."""
+        self._open.enter_context(heartbeat(self.site.layout))
+
+    @property
+    def log_file(self) -> Path:
+        """Where it logs."""
+        return self.site.layout.log_file
 
     @property
     def last_step(self) -> Step:
         """The step after which a fileset is complete."""
         return Step.EXTRACTED if self.site.settings.mirror.unpack else Step.DOWNLOADED
 
-    @property
-    def resources(self) -> dict[str, int]:
+    def resources(self, processors_elsewhere: int = 0) -> dict[str, int]:
         """What the scheduler shares out among the tasks of all workers."""
-        return {"connections": self.site.settings.source.connections, "unpackers": UNPACKED_AT_ONCE}
+        unpackers = UNPACKED_AT_ONCE + UNPACKED_PER_CORE * processors_elsewhere
+        return {"connections": self.site.settings.source.connections, "unpackers": unpackers}
 
     @property
     def connections_per_fileset(self) -> int:
         """How many of the connections count as one fileset's."""
-        return max(1, self.site.settings.source.connections // FILESETS_IN_HAND)
+        return self.site.shares.per_fileset
 
     def products(self, only: tuple[str, ...] = ()) -> list[str]:
         """The products to update. Raises SettingsError when ``only`` names another one."""
@@ -132,6 +147,11 @@ class Run:
         self.fetching.stop()
         self.unpacking.stop()
 
+    @property
+    def seconds(self) -> float:
+        """How long it has lasted."""
+        return time.monotonic() - self._began
+
     def finish(self) -> int:
         """Write the status files and the summary line; the exit code."""
         products = sorted({*self.site.layout.state_products(), *(self._products or [])})
@@ -146,7 +166,7 @@ class Run:
         log.info(
             "filesets: %d new, %d done, %d failed, %d skipped%s; %s fetched in %.1f s",
             *(tally.new, tally.done, tally.failed, skipped, verified),
-            *(as_size(tally.bytes), time.monotonic() - self._began),
+            *(as_size(tally.bytes), self.seconds),
         )
         return self.code
 
@@ -156,12 +176,14 @@ class Run:
 
 
 _runs: list[Run] = []
+R = TypeVar("R", bound=Run)
 
 
-def begin_run() -> Run:
+def begin_run(kind: Callable[[], R] = Run) -> R:
     """Open the run of this process. Raises SettingsError, MachineFault or AlreadyRunning."""
-    _runs[:] = [Run()]
-    return _runs[0]
+    run = kind()
+    _runs[:] = [run]
+    return run
 
 
 def current_run() -> Run:

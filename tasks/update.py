@@ -36,12 +36,16 @@ from tasks.errors import Bug, as_mirror_error
 from tasks.processes import do_step
 from tasks.run import STARTED, current_run
 
+# How long a step waits for a process that has the same fileset in hand and hangs.
+FILESET_PATIENCE_SECONDS = 60.0
+
 log = logging.getLogger("ipp-mirror")
 
 
 class UpdateMirror(MirrorTask, luigi.WrapperTask):
     """One update of every product: what cron runs. ``products`` limits it to some of them."""
 
+    takes_assistants = True
     products = ProductNames(default=(), description="only these products, as a,b")
     started = luigi.Parameter(default=STARTED, description="made by the program: tells updates apart")
 
@@ -88,8 +92,7 @@ class UpdateProduct(MirrorTask):
 
     def _withdrawn_meanwhile(self, due: list[FilesetRow]) -> int:
         """How many of the filesets failed because upstream withdrew them, which only the whole list shows."""
-        with contextlib.suppress(ServerUnavailable):
-            discover_product(self.layout, self.site.store, self.product, self.started, whole=True)
+        current_run().settle(iter([AskAgain(product=self.product, started=self.started)]))
         gone = self.layout.marked(Step.WITHDRAWN, self.product)
         wanted = {row.name for row in due} - gone
         forget_failures_except(self.layout, self.product, wanted)
@@ -112,6 +115,7 @@ class DiscoverProduct(MirrorTask):
 
     product = luigi.Parameter()
     started = luigi.Parameter(default=STARTED)
+    before_assistants = True
 
     def output(self) -> RunMarker:
         """Says when the server was last asked, and how many rows were new."""
@@ -125,6 +129,28 @@ class DiscoverProduct(MirrorTask):
         whole = left or self.site.settings.mirror.on_removed == "delete"
         new = discover_product(self.layout, self.site.store, self.product, self.started, whole=whole)
         self.site.tally.count(new=new)
+
+
+class AskAgain(MirrorTask):
+    """Ask for the whole list once more, which alone shows what was withdrawn while filesets failed.
+
+    A task, so that its connection counts as one while others take part.
+    """
+
+    product = luigi.Parameter()
+    started = luigi.Parameter(default=STARTED)
+    resources = {"connections": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
+    asked = False
+
+    def complete(self) -> bool:
+        """Whether it was asked for, with or without an answer."""
+        return self.asked
+
+    def run(self) -> None:
+        """Bring the product's listing up to date, if the server answers."""
+        self.asked = True
+        with contextlib.suppress(ServerUnavailable):
+            discover_product(self.layout, self.site.store, self.product, self.started, whole=True)
 
 
 class FilesetTask(MirrorTask):
@@ -164,14 +190,31 @@ class StepTask(FilesetTask):
     """A step that leaves a marker, and a record when it fails."""
 
     step: Step
+    for_assistants = True
+    # Whether this process did it.
+    did = False
 
     def output(self) -> StepMarker:
         """The marker of this step."""
         return StepMarker(self.layout, self.step, self.identity)
 
+    @property
+    def following(self) -> "StepTask | None":
+        """The step of the fileset that comes after this one."""
+        return None
+
     def run(self) -> None:
-        """Do the step; after the last one, what failed before is forgotten."""
-        self.do()
+        """Do the step; after the last one, what failed before is forgotten.
+
+        The scheduler gives a step to somebody else when a worker is silent, which may only be slow: whoever
+        comes second waits, and finds it done.
+        """
+        what = f"fileset {self.identity}"
+        with self.site.fileset_locks.held([str(self.identity)], what, FILESET_PATIENCE_SECONDS):
+            if self.complete():
+                return
+            self.did = True
+            self.do()
         if fresh_marker(self.layout, current_run().last_step, self.identity):
             clear_failure(self.layout, self.identity)
             self.site.tally.count(done=1)
@@ -208,6 +251,11 @@ class DownloadFileset(StepTask):
             return False
         extracted = fresh_marker(self.layout, Step.EXTRACTED, self.identity) is not None
         return extracted or is_stored(self.layout, self.identity)
+
+    @property
+    def following(self) -> StepTask | None:
+        """Its unpacking, where that is wanted."""
+        return ExtractFileset(**self.param_kwargs) if last_task() is ExtractFileset else None
 
     def do(self) -> None:
         """Fetch, verify, publish, mark."""

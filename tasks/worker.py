@@ -16,13 +16,16 @@ from typing import Any
 
 import luigi
 import luigi.interface
-from luigi.rpc import RPCError
-from luigi.scheduler import DONE, FAILED, RUNNING
+from luigi.rpc import RemoteScheduler, RPCError
+from luigi.scheduler import DONE, FAILED, PENDING, RUNNING
 from luigi.task_register import Register
 from luigi.worker import GetWorkResponse, TaskProcess, TaskStatusReporter, Worker
 
-from pipeline.errors import EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, EXIT_STOPPED
-from tasks.run import begin_run, or_exit
+from pipeline.errors import EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, EXIT_STOPPED, machine_faults
+from pipeline.mirror.assistants import StepDone
+from pipeline.mirror.site import Tally
+from tasks.crew import LOOK_SECONDS, Crew
+from tasks.run import Run, begin_run, or_exit
 from tasks.schedulers import CentralScheduler, LocalScheduler
 
 # Filesets known to the scheduler at once: each request for work looks at all that is pending.
@@ -67,6 +70,8 @@ class Results:
     """
 
     def __init__(self) -> None:
+        # Whoever waits looks around that often (seconds), whatever Luigi says.
+        self.patience = float("inf")
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def put(self, result: tuple) -> None:
@@ -79,7 +84,7 @@ class Results:
 
     def get(self, timeout: float) -> tuple:
         """The next result; raises queue.Empty after ``timeout`` seconds or when woken."""
-        result = self._queue.get(timeout=timeout)
+        result = self._queue.get(timeout=min(timeout, self.patience))
         if result is None:
             raise queue.Empty
         return result
@@ -91,11 +96,13 @@ class Results:
 class Feed:
     """Tasks that a running task hands on to the worker, ``WINDOW`` of them at a time.
 
-    A task is settled when it is done, or when it or what it requires has failed.
+    A task is settled when it is done, or when it or what it requires has failed. ``tally`` learns of
+    filesets that were done elsewhere.
     """
 
-    def __init__(self, tasks: Iterator[luigi.Task]) -> None:
+    def __init__(self, tasks: Iterator[luigi.Task], tally: Tally) -> None:
         self._tasks = tasks
+        self._tally = tally
         self._last_of: dict[str, luigi.Task] = {}
         self._open: set[str] = set()
         self.settled: list[str] = []
@@ -121,9 +128,13 @@ class Feed:
         """The tasks that are handed on and not settled."""
         return [self._last_of[task_id] for task_id in self._open]
 
-    def is_open(self, task_id: str) -> bool:
+    def has_step(self, task_id: str) -> bool:
         """Whether it is a step of a task that is handed on and not settled."""
         return task_id in self._last_of
+
+    def is_open(self, task: luigi.Task) -> bool:
+        """Whether the task is handed on and not settled."""
+        return task.task_id in self._open
 
     def settle(self, task_id: str, status: str) -> luigi.Task | None:
         """Take note of a result; the task that goes on from there, if one does."""
@@ -134,6 +145,7 @@ class Feed:
             return last
         if status in (DONE, FAILED):
             self.failed += status == FAILED
+            self._tally.count(done=status == DONE and not last.did)
             self._open.remove(last.task_id)
             for step in (last, *last.deps()):
                 self._last_of.pop(step.task_id, None)
@@ -159,9 +171,11 @@ class MirrorWorker(Worker):
         self._add_task_history = self._get_work_response_history = deque(maxlen=1)
         self._asked_at: float | None = None
         self._greeting = False
+        self._crew: Crew | None = None
+        self._before_assistants: set[str] = set()
 
     def __enter__(self) -> "MirrorWorker":
-        self._run = or_exit(begin_run)
+        self._run = or_exit(self._begin)
         self._run.hand_on = self._settle
         super().__enter__()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -172,7 +186,12 @@ class MirrorWorker(Worker):
         try:
             return super().__exit__(kind, value, trace)
         finally:
+            if self._crew:
+                self._crew.close()
             self._run.end()
+
+    def _begin(self) -> Run:
+        return begin_run()
 
     def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
         """Schedule the task. What a whole update asks first is asked here, for a clear answer."""
@@ -191,7 +210,7 @@ class MirrorWorker(Worker):
         """Tell the scheduler what there is to share out. Ends the run when it does not answer as one."""
         self._greeting = True
         try:
-            self._scheduler.update_resources(**self._run.resources)
+            self._scheduler.update_resources(**self._run.resources())
             if self._run.killed:
                 self._disown(self._run.killed)
         except (RPCError, ValueError, LookupError, TypeError) as error:
@@ -213,15 +232,28 @@ class MirrorWorker(Worker):
         """Work until all is done, then leave with the exit code that is true of the mirror."""
         self._greeting = False
         try:
-            super().run()
+            if self._make_ready():
+                super().run()
         except RPCError as error:
             self._run.lose_scheduler(error)
             self._let_waiting_go()
             for task in self._running_tasks.values():
                 task.finish()
+        self._conclude()
+        raise SystemExit(self._run.finish())
+
+    def _make_ready(self) -> bool:
+        """Before the first task runs; whether there is anything to do."""
+        if self._root.takes_assistants and isinstance(self._scheduler, RemoteScheduler):
+            with machine_faults("making ready for assistants"):
+                self._crew = Crew(self._run, self._scheduler, self._id, self._settle_elsewhere)
+        return True
+
+    def _conclude(self) -> None:
+        if self._crew:
+            self._crew.dismiss()
         if self._run.code == 0 and not self._root.complete():
             self._run.note(EXIT_FILESET_FAILED if self._run.site.tally.failed else EXIT_NOT_SCHEDULED)
-        raise SystemExit(self._run.finish())
 
     def handle_interrupt(self, signum: int, _: Any) -> None:
         """Stop after the filesets in hand; at once when asked a second time."""
@@ -244,7 +276,7 @@ class MirrorWorker(Worker):
 
     def _settle(self, tasks: Iterator[luigi.Task]) -> int:
         """Have the tasks run, and wait until all are settled; how many failed. Called by running tasks."""
-        feed = Feed(tasks)
+        feed = Feed(tasks, self._run.site.tally)
         self._feeds.append(feed)
         if self._run.stopping.is_set():
             # The request came before there was this feed to let go.
@@ -253,11 +285,33 @@ class MirrorWorker(Worker):
         feed.ended.wait()
         return feed.failed
 
+    def _settle_elsewhere(self, step: StepDone) -> None:
+        """Take note of a step that an assistant did."""
+        self._begun.pop(step.task, None)
+        for feed in self._feeds:
+            failed = feed.failed
+            feed.settle(step.task, step.status)
+            self._run.site.tally.count(failed=feed.failed - failed)
+
+    def _look_around(self) -> None:
+        """See what assistants did, and who came or went; whoever came gets what is open."""
+        if not self._crew:
+            return
+        if self._crew.look(admit=not self._before_assistants) and not self._stop_requesting_work:
+            self._remind()
+        self._task_result_queue.patience = LOOK_SECONDS if self._crew.workers else float("inf")
+
+    def _handle_next_task(self) -> None:
+        self._look_around()
+        self._hand_on()
+        super()._handle_next_task()
+
     def _get_work(self) -> GetWorkResponse:
-        if self._run.stopping.is_set():
-            if not self._stop_requesting_work:
-                self._start_phasing_out()
-                self._let_waiting_go()
+        self._look_around()
+        if self._run.stopping.is_set() and not self._stop_requesting_work:
+            self._start_phasing_out()
+            self._let_waiting_go()
+        if self._stop_requesting_work:
             return self._finish_begun()
         self._hand_on()
         now = time.monotonic()
@@ -279,8 +333,8 @@ class MirrorWorker(Worker):
         held: Counter[str] = Counter()
         for running in self._running_tasks.values():
             held.update(running.task.process_resources())
-        free = {name for name, limit in self._run.resources.items() if held[name] < limit}
-        in_hand = sum(feed.is_open(task_id) for feed in self._feeds for task_id in self._running_tasks)
+        free = {name for name, limit in self._run.resources().items() if held[name] < limit}
+        in_hand = sum(feed.has_step(task_id) for feed in self._feeds for task_id in self._running_tasks)
         to_fetch = sum(len(feed.open) for feed in self._feeds) - in_hand - len(self._begun)
         could = (to_fetch and "connections" in free) or (self._begun and "unpackers" in free)
         return in_hand > 0 and not could
@@ -289,7 +343,12 @@ class MirrorWorker(Worker):
         """Add again what is open and not running here: the scheduler may have lost it, or it is done."""
         for feed in self._feeds:
             for task in feed.open:
-                if not any(step.task_id in self._running_tasks for step in (task, *task.deps())):
+                if self._crew and self._crew.workers:
+                    # What has failed elsewhere meanwhile would be tried again.
+                    self._crew.hear()
+                if feed.is_open(task) and not any(
+                    step.task_id in self._running_tasks for step in (task, *task.deps())
+                ):
                     self.add(task)
 
     def _hand_on(self) -> None:
@@ -301,6 +360,7 @@ class MirrorWorker(Worker):
     def _add_task(self, *args: Any, **result: Any) -> None:
         super()._add_task(*args, **result)
         task_id, status = result["task_id"], result["status"]
+        self._think_of_assistants(args, result)
         self._begun.pop(task_id, None)
         if status in (DONE, FAILED):
             self._not_begun.discard(task_id)
@@ -320,6 +380,16 @@ class MirrorWorker(Worker):
         if self._forgotten > FORGET_AFTER:
             self._forgotten = 0
             Register.clear_instance_cache()
+
+    def _think_of_assistants(self, args: tuple, result: dict[str, Any]) -> None:
+        """Hand the step of a fileset to them too; keep them out until the products' listings are here."""
+        task_id, pending = result["task_id"], result["status"] == PENDING
+        task = self._scheduled_tasks[task_id]
+        if task.before_assistants:
+            (self._before_assistants.add if pending else self._before_assistants.discard)(task_id)
+        if self._crew and task.for_assistants and pending:
+            for worker in self._crew.workers:
+                self._scheduler.add_task(*args, **result | {"worker": worker})
 
     def _finish_begun(self) -> GetWorkResponse:
         """While stopping: the next step of a fileset of which this run did a step; no other work."""
@@ -351,7 +421,11 @@ class _MirrorWorkerFactory(luigi.interface._WorkerSchedulerFactory):
         return CentralScheduler(url)
 
     def create_worker(self, scheduler: Any, worker_processes: int, assistant: bool = False) -> MirrorWorker:
-        return MirrorWorker(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
+        # Only here: an assistant is a worker of this kind.
+        from tasks.assistant import AssistantWorker
+
+        kind = AssistantWorker if assistant else MirrorWorker
+        return kind(scheduler=scheduler, worker_processes=worker_processes)
 
 
 def use_mirror_worker() -> None:

@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import time
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +23,9 @@ from pipeline.mirror.space import Promise
 from pipeline.mirror.status import as_size
 from pipeline.names import checked_segment
 
-# Missing files that are smaller all together are fetched one after the other: other filesets use the
-# other connections meanwhile.
+# Fewer missing files, that are smaller all together, are fetched one after the other: other filesets use
+# the other connections meanwhile.
+WORTH_THREADS_FILES = 10
 WORTH_THREADS_BYTES = 1 << 20
 _REPORT_SECONDS = 1.0
 # The unit of ``st_blocks``.
@@ -120,25 +122,36 @@ class Download:
         total = sum(row.bytes for row in rows)
         here = total - sum(row.bytes for row in missing)
         progress = _Progress(self.report, len(rows), total, len(rows) - len(missing), here)
-        small = sum(row.bytes for row in missing) < WORTH_THREADS_BYTES
-        submit = done_here if small else self.site.connections.submit
-        running = {submit(self._fetch_one, row, progress, room): row for row in missing}
-        reasons = _reasons(running, progress)
+        transfers = _Transfers(self.site, lambda row: self._fetch_one(row, progress, room), progress)
+        few = len(missing) < WORTH_THREADS_FILES and total - here < WORTH_THREADS_BYTES
+        reasons = transfers.run_in_turn(missing) if few else transfers.run(missing)
         if reasons:
             raise FilesFailed({row.name: reasons[row.name] for row in missing if row.name in reasons})
 
     def _fetch_one(self, row: FileRow, progress: "_Progress", room: Promise) -> None:
         def received(count: int) -> None:
-            self.site.rate.take(count)
+            self.site.rate.take(count, self.site.shares.fraction)
             room.written(count)
             progress.bytes += count
             self.site.tally.count(received=count)
 
-        partial = self._partial(row)
+        part = self._partial(row)
         url = self.site.store.file_url(self.fileset.product, self.fileset.name, row.name)
         with machine_faults(f"fetching {url}", needed=row.bytes):
-            split.fetch(Transfer(self.site.store, url, row, partial, received), self.site.connections)
-            os.rename(partial, self._folder / "files" / row.name)
+            transfer = Transfer(self.site.store, url, row, part, received)
+            if row.bytes >= split.WORTH_SPLITTING_BYTES:
+                self._fetch_large(transfer)
+            else:
+                transfer.fetch()
+            os.rename(part, self._folder / "files" / row.name)
+
+    def _fetch_large(self, transfer: Transfer) -> None:
+        """In pieces, by all connections that are idle, unless other processes may want those."""
+        with self.site.shares.all_lent(transfer.partial) as alone:
+            if alone:
+                split.fetch(transfer, self.site.connections)
+                return
+        transfer.fetch()
 
     def _publish(self, index: bytes, rows: list[FileRow]) -> None:
         files = self._folder / "files"
@@ -193,23 +206,61 @@ class _Progress:
         self.report(message, self.bytes / self.total if self.total else 1.0)
 
 
-def _reasons(running: dict[Future[None], FileRow], progress: _Progress) -> dict[str, MirrorError]:
-    """Wait for all transfers; the errors of those that failed, by file name."""
-    reasons: dict[str, MirrorError] = {}
-    pending = set(running)
-    while pending:
-        done, pending = wait(pending, timeout=_REPORT_SECONDS, return_when=FIRST_COMPLETED)
-        for future in done:
-            error = future.exception()
-            if error is None:
-                progress.files += 1
-            elif isinstance(error, MirrorError):
-                reasons[running[future].name] = error
-            else:
-                wait(pending)
-                raise error
-        progress.tell()
-    return reasons
+@dataclass(eq=False)
+class _Transfers:
+    """The transfers of one fileset, as many at once as it may have connections."""
+
+    site: Site
+    fetch_one: Callable[[FileRow], None]
+    progress: _Progress
+    reasons: dict[str, MirrorError] = field(default_factory=dict)
+    _running: dict[Future[None], FileRow] = field(default_factory=dict)
+
+    def run(self, rows: list[FileRow]) -> dict[str, MirrorError]:
+        """Fetch them all; the errors of those that failed, by file name."""
+        waiting = list(reversed(rows))
+        try:
+            while waiting or self._running:
+                self._balance(waiting)
+                done, _ = wait(self._running, timeout=_REPORT_SECONDS, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._end(future, self._running.pop(future))
+                self.progress.tell()
+        finally:
+            wait(self._running)
+            self.site.shares.done(self)
+        return self.reasons
+
+    def run_in_turn(self, rows: list[FileRow]) -> dict[str, MirrorError]:
+        """Fetch them one after the other, over one connection at a time; the errors by file name."""
+        self.site.shares.surplus(self, 1)
+        try:
+            for row in rows:
+                self._end(done_here(self.fetch_one, row), row)
+                self.progress.tell()
+        finally:
+            self.site.shares.done(self)
+        return self.reasons
+
+    def _balance(self, waiting: list[FileRow]) -> None:
+        """Begin what may be begun, and take back what is not begun and would be more than the share."""
+        surplus = self.site.shares.surplus(self, len(self._running) + len(waiting))
+        while waiting and len(waiting) > surplus:
+            row = waiting.pop()
+            self._running[self.site.connections.submit(self.fetch_one, row)] = row
+        for future in list(self._running)[::-1][: surplus - len(waiting)]:
+            if future.cancel():
+                waiting.append(self._running.pop(future))
+        self.site.shares.surplus(self, len(self._running))
+
+    def _end(self, future: Future[None], row: FileRow) -> None:
+        error = future.exception()
+        if error is None:
+            self.progress.files += 1
+        elif isinstance(error, MirrorError):
+            self.reasons[row.name] = error
+        else:
+            raise error
 
 
 def _holds(path: Path, row: FileRow) -> bool:

@@ -43,6 +43,10 @@ class Layout:
         """The log, rotated."""
         return self.root / "log" / "update_mirror.log"
 
+    def assistant_log(self, host: str) -> Path:
+        """The log of the assistants on that host, rotated."""
+        return self.root / "log" / f"assistant.{host}.log"
+
     @property
     def product_status(self) -> Path:
         """One row for each product."""
@@ -57,6 +61,16 @@ class Layout:
     def lock_file(self) -> Path:
         """Held by the update that is running."""
         return self.root / "state" / "update.lock"
+
+    @property
+    def fileset_locks(self) -> Path:
+        """Locked in part, a byte for each fileset of which a step is being done."""
+        return self.root / "state" / "filesets.lock"
+
+    @property
+    def assistants(self) -> Path:
+        """What the processes of one update say to each other; there while an update takes assistants."""
+        return self.root / "assistants"
 
     @property
     def ownership_lock(self) -> Path:

@@ -17,6 +17,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 from pipeline.errors import AlreadyRunning
@@ -65,7 +66,8 @@ def _take(file: IO[str], layout: Layout) -> dict[str, object]:
     except BlockingIOError:
         raise AlreadyRunning(_refusal(layout, _holder(file))) from None
     holder = _holder(file)
-    if holder.get("host") not in {None, socket.gethostname()} and _age(file, layout) < DEAD_AFTER_SECONDS:
+    elsewhere = holder.get("host") not in {None, socket.gethostname()}
+    if elsewhere and seconds_since_touched(layout.lock_file) < DEAD_AFTER_SECONDS:
         raise AlreadyRunning(_refusal(layout, holder))
     # Only for people: a full disk is no reason not to hold the lock.
     with contextlib.suppress(OSError):
@@ -75,14 +77,37 @@ def _take(file: IO[str], layout: Layout) -> dict[str, object]:
     return holder
 
 
-def _age(file: IO[str], layout: Layout) -> float:
-    """Seconds since the lock file was touched, by the clock of its file system."""
-    touched = os.fstat(file.fileno()).st_mtime
-    probe = layout.lock_file.with_name(f"clock.{socket.gethostname()}.{os.getpid()}")
+def seconds_since_touched(path: Path) -> float:
+    """How long ago the file was touched, by the clock of its file system. Raises FileNotFoundError."""
+    probe = path.with_name(f"clock.{socket.gethostname()}.{os.getpid()}")
     probe.touch()
     now = probe.stat().st_mtime
     probe.unlink()
-    return now - touched
+    return now - path.stat().st_mtime
+
+
+class Holder:
+    """The process that holds the lock on a file, as others see it: on ``host``, touching ``heart``."""
+
+    def __init__(self, path: Path, host: str, heart: Path) -> None:
+        self._path = path
+        self._host = host
+        self._heart = heart
+        self._lock_was_seen = False
+
+    def lives(self) -> bool:
+        """Whether it does; where locks are not carried from host to host, a dead one does so for a while."""
+        try:
+            with open(self._path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if self._lock_was_seen or self._host == socket.gethostname():
+                return False
+            return seconds_since_touched(self._heart) < DEAD_AFTER_SECONDS
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            self._lock_was_seen = True
+            return True
 
 
 def _beat(file: IO[bytes], released: threading.Event) -> None:

@@ -3,31 +3,19 @@
 Filesets share folders, and a later one may bring a file that an earlier one brought before. The one
 that was registered later wins, in whatever order they are unpacked; both markers record it.
 
-Threads, processes and hosts decide one after the other where they touch the same folder. Between
-processes the kernel keeps them apart, with one byte of a lock file for each folder: over NFS too,
-and however a process dies, its bytes are free again.
+Threads, processes and hosts decide one after the other where they touch the same folder.
 """
 
-import errno
-import fcntl
-import os
-import threading
-import time
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pipeline.bundle.unpack import UnpackedFile, file_crc32
-from pipeline.mirror.layout import Layout, Step, short_digest
+from pipeline.mirror.byte_locks import ByteLocks
+from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.marker_file import read_marker
 from pipeline.mirror.markers import Fileset
-
-# Two folders that share a byte wait for each other without need: with so many, hardly ever.
-_BYTES = 1 << 20
-# Between two tries for a byte that another process holds. The kernel's own way to wait takes the threads of a
-# process for one, and refuses as a deadlock what is none.
-_PAUSE_SECONDS = 0.01
 
 # Size in bytes and CRC-32 of files, by their paths relative to the root.
 Contents = dict[str, tuple[int, str]]
@@ -42,17 +30,12 @@ class Verdict:
     yields_to: dict[str, str]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ownership:
-    """Decides for the filesets that are being unpacked. Safe for use by several threads and processes.
-
-    A process has one of them at most: closing a file gives back all that the process has locked of it.
-    """
+    """Decides for the filesets that are being unpacked. Safe for use by several threads and processes."""
 
     layout: Layout
-    _claimed: set[int] = field(default_factory=set)
-    _changed: threading.Condition = field(default_factory=threading.Condition)
-    _lock_file: int | None = None
+    locks: ByteLocks
 
     @contextmanager
     def claimed(
@@ -70,48 +53,9 @@ class Ownership:
     @contextmanager
     def held(self, paths: Set[str]) -> Iterator[None]:
         """Inside the ``with`` nobody else puts files in place, or removes any, in the paths' folders."""
-        places = sorted({_byte_of(path) for path in paths})
-        with self._claimed_here(places), self._locked(places):
+        folders = {str(PurePosixPath(path).parent) for path in paths}
+        with self.locks.held(folders, "folders of unpacked files"):
             yield
-
-    def close(self) -> None:
-        """Close the lock file."""
-        if self._lock_file is not None:
-            os.close(self._lock_file)
-            self._lock_file = None
-
-    @contextmanager
-    def _claimed_here(self, places: list[int]) -> Iterator[None]:
-        """Keep the other threads of this process out: the kernel's lock is one for all of them."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._claimed.isdisjoint(places))
-            self._claimed.update(places)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._claimed.difference_update(places)
-                self._changed.notify_all()
-
-    @contextmanager
-    def _locked(self, places: list[int]) -> Iterator[None]:
-        """Keep other processes out. In the order of the bytes, so that no two wait for each other."""
-        lock_file = self._opened()
-        try:
-            for place in places:
-                _lock_byte(lock_file, place)
-            yield
-        finally:
-            for place in places:
-                fcntl.lockf(lock_file, fcntl.LOCK_UN, 1, place)
-
-    def _opened(self) -> int:
-        with self._changed:
-            if self._lock_file is None:
-                path = self.layout.ownership_lock
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._lock_file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            return self._lock_file
 
     def _verdict(self, fileset: Fileset, paths: dict[str, UnpackedFile], own: Contents) -> Verdict:
         contested = {path for path, file in paths.items() if _is_contested(file, own.get(path))}
@@ -162,22 +106,6 @@ def is_intact(layout: Layout, owner: Fileset, path: str) -> bool:
 def is_later(one: Fileset, other: Fileset) -> bool:
     """Whether ``one`` was registered after ``other``; names decide within one second, the same way always."""
     return (one.registered, one.product, one.name) > (other.registered, other.product, other.name)
-
-
-def _byte_of(path: str) -> int:
-    """The byte of the lock file that stands for the folder of the path."""
-    return int(short_digest(str(PurePosixPath(path).parent)), 16) % _BYTES
-
-
-def _lock_byte(lock_file: int, place: int) -> None:
-    while True:
-        try:
-            fcntl.lockf(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-            return
-        except OSError as error:
-            if error.errno not in {errno.EACCES, errno.EAGAIN}:
-                raise
-        time.sleep(_PAUSE_SECONDS)
 
 
 def _is_contested(file: UnpackedFile, own: tuple[int, str] | None) -> bool:

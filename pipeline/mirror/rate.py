@@ -12,13 +12,13 @@ class RateLimit:
         self._free_at = 0.0
         self._lock = threading.Lock()
 
-    def take(self, count: int) -> None:
-        """Wait until ``count`` more bytes are within the limit."""
+    def take(self, count: int, fraction: float = 1.0) -> None:
+        """Wait until ``count`` more bytes are within that fraction of the limit."""
         if self._rate is None:
             return
         with self._lock:
             now = time.monotonic()
             wait = self._free_at - now
-            self._free_at = max(self._free_at, now) + count / self._rate
+            self._free_at = max(self._free_at, now) + count / (self._rate * fraction)
         if wait > 0:
             time.sleep(wait)

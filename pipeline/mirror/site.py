@@ -15,9 +15,11 @@ from pipeline.datastore.connections import Connections
 from pipeline.datastore.listing import write_products
 from pipeline.durable import write_whole
 from pipeline.errors import SettingsError, machine_faults
+from pipeline.mirror.byte_locks import ByteLocks
 from pipeline.mirror.layout import Layout
 from pipeline.mirror.ownership import Ownership
 from pipeline.mirror.rate import RateLimit
+from pipeline.mirror.shares import Shares
 from pipeline.mirror.space import DiskSpace
 
 T = TypeVar("T")
@@ -65,6 +67,8 @@ class Site:
     connections: Connections
     unpackers: ThreadPoolExecutor
     ownership: Ownership
+    fileset_locks: ByteLocks
+    shares: Shares
     tally: Tally = field(default_factory=Tally)
 
     def products(self) -> list[str]:
@@ -95,22 +99,26 @@ def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
     store = DataStore(source.url, connections=source.connections, timeout=source.timeout, patience=patience)
     connections = Connections(source.connections)
     unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
-    ownership = Ownership(Layout(mirror.root))
+    layout = Layout(mirror.root)
+    locks = [ByteLocks(path) for path in (layout.ownership_lock, layout.fileset_locks)]
     try:
         yield Site(
             settings=settings,
-            layout=Layout(mirror.root),
+            layout=layout,
             store=store,
             space=DiskSpace(mirror.root, mirror.min_free),
             rate=RateLimit(source.rate_limit),
             connections=connections,
             unpackers=unpackers,
-            ownership=ownership,
+            ownership=Ownership(layout, locks[0]),
+            fileset_locks=locks[1],
+            shares=Shares(source.connections),
         )
     finally:
         connections.close()
         unpackers.shutdown(cancel_futures=True)
-        ownership.close()
+        for lock in locks:
+            lock.close()
         store.close()
 
 

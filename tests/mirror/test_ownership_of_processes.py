@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.bundle.unpack import UnpackedFile, put_in_place
+from pipeline.errors import MachineFault
+from pipeline.mirror.byte_locks import ByteLocks
 from pipeline.mirror.layout import Layout, Step
 from pipeline.mirror.markers import Fileset, mark_done
 from pipeline.mirror.ownership import Ownership
@@ -18,6 +20,11 @@ from pipeline.mirror.ownership import Ownership
 FRESH = multiprocessing.get_context("spawn")
 PATIENCE_SECONDS = 60
 ROUNDS = 40
+
+
+def ownership_at(root: Path) -> Ownership:
+    layout = Layout(root)
+    return Ownership(layout, ByteLocks(layout.ownership_lock))
 
 
 def unpacked(layout: Layout, fileset: Fileset, folders: list[str]) -> list[UnpackedFile]:
@@ -57,7 +64,7 @@ def settle(ownership: Ownership, fileset: Fileset, folders: list[str]) -> None:
 
 def work(root: Path, number: int) -> None:
     """One process, ``ROUNDS`` filesets: two threads, an order of its own, folders from both ends."""
-    ownership = Ownership(Layout(root))
+    ownership = ownership_at(root)
     errors: list[BaseException] = []
 
     def half(which: int) -> None:
@@ -74,7 +81,7 @@ def work(root: Path, number: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    ownership.close()
+    ownership.locks.close()
     if errors:
         raise errors[0]
 
@@ -83,7 +90,7 @@ def hold(root: Path, held: Connection) -> None:
     """Claim a folder, say so, and keep it until killed."""
     layout = Layout(root)
     fileset = Fileset("p", "held", "2009-07-29T00:00:00Z")
-    with Ownership(layout).claimed(fileset, unpacked(layout, fileset, ["x"]), {}, set()):
+    with ownership_at(root).claimed(fileset, unpacked(layout, fileset, ["x"]), {}, set()):
         held.send("held")
         signal.pause()
 
@@ -108,11 +115,16 @@ def test_another_process_waits_until_the_holder_is_killed(tmp_path):
     holder = FRESH.Process(target=hold, args=(tmp_path, there))
     holder.start()
     assert here.poll(PATIENCE_SECONDS)
-    ownership = Ownership(Layout(tmp_path))
+    ownership = ownership_at(tmp_path)
     fileset = Fileset("p", "later", "2009-07-29T00:00:01Z")
     waiting = threading.Thread(target=settle, args=(ownership, fileset, ["x"]))
     try:
         settle(ownership, Fileset("p", "elsewhere", "2009-07-29T00:00:01Z"), ["y"])
+        with (
+            pytest.raises(MachineFault, match="fileset p/x: expected nobody else to have it in hand"),
+            ownership.locks.held(["data/x"], "fileset p/x", patience=0.1),
+        ):
+            pass
         waiting.start()
         waiting.join(0.3)
         assert waiting.is_alive()
@@ -122,4 +134,4 @@ def test_another_process_waits_until_the_holder_is_killed(tmp_path):
         holder.join()
     waiting.join(PATIENCE_SECONDS)
     assert (tmp_path / "data" / "x" / "a.cmf").read_bytes() == b"later"
-    ownership.close()
+    ownership.locks.close()
