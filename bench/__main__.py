@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.check import check
 from bench.contestants import (
     ARIA2C,
     OURS,
@@ -24,9 +25,9 @@ from bench.contestants import (
     race,
 )
 from bench.daemons import Daemon, data_store, nginx, relay
-from bench.measure import Run, Spread, disk_write_seconds
+from bench.measure import Run, Spread, disk_write_seconds, first_and_last_thousand
 from bench.memory import PeakMemory
-from bench.payload import LARGE, MEDIUM, ONE, SMALL, Payload, Workload, payload
+from bench.payload import LARGE, MANY, MEDIUM, ONE, SMALL, Payload, Workload, payload
 from bench.relay import HOST, Link
 from bench.state import OldMirror, old_mirror
 from bench.tables import measured_cells, print_table, race_table
@@ -38,10 +39,11 @@ ROOM_BYTES = {
     "disk": 3e9,
     "far": 3e9,
     "far-one": 6e9,
+    "many": 2e9,
     "state": 3e9,
     "state-million": 5e9,
 }
-ROOM_FILES = {"state": 600_000, "state-million": 2_200_000}
+ROOM_FILES = {"many": 500_000, "state": 600_000, "state-million": 2_200_000}
 FAR_PEERS = [WGET, ARIA2C]
 NEW_FILESETS = 10
 
@@ -92,6 +94,35 @@ class Bench:
             rate = min(link.rate, connections * link.connection_rate)
             print(f"  {connections} connections can carry {rate / 1e6:.0f} MB/s: {given.bytes / rate:.2f} s")
 
+    def many(self) -> None:
+        """A long first update: what the first thousand filesets cost and the last, in time and memory."""
+        given = payload(self.folder, MANY)
+        rows = [
+            ["", "seconds", "ms each, first 1000", "last 1000", "CPU ms each", "MB at a tenth", "at the end"]
+        ]
+        with self._serving(given) as server:
+            for contestant in (OURS, OURS_CENTRAL):
+                arena = self.folder / "arena"
+                arena.mkdir(parents=True)
+                with PeakMemory(os.getpid(), beside={server.pid}) as memory:
+                    run = contestant.run(_url(server.port), arena)
+                check(given, arena, thorough=True)
+                first, last = first_and_last_thousand(arena)
+                held = memory.course
+                rows.append(
+                    [
+                        contestant.name,
+                        f"{run.seconds:.1f}",
+                        f"{first:.2f}",
+                        f"{last:.2f}",
+                        f"{run.cpu_seconds / MANY.filesets * 1000:.1f}",
+                        f"{held[len(held) // 10] / 1e6:.0f}",
+                        f"{max(held[-len(held) // 10 :]) / 1e6:.0f}",
+                    ]
+                )
+                shutil.rmtree(arena)
+        print_table(f"A long first update, {MANY.title} (memory of all processes but luigid)", rows)
+
     def state(self, sizes: Sequence[int]) -> None:
         """Updates of mirrors that know many filesets: with nothing new, and with a few new ones."""
         rows = [["known", "new", "seconds", "min-max", "CPU s", "peak MB"]]
@@ -133,6 +164,7 @@ SUITES: dict[str, Callable[[Bench], None]] = {
     "disk": Bench.onto_disk,
     "far": lambda bench: bench.far(MEDIUM),
     "far-one": lambda bench: bench.far(ONE),
+    "many": Bench.many,
     "state": lambda bench: bench.state([1_000, 10_000, 100_000]),
     "state-million": lambda bench: bench.state([1_000_000]),
 }

@@ -41,7 +41,7 @@ class Ours(Contestant):
         return None
 
     def run(self, url: str, folder: Path) -> Run:
-        """One update. The CPU time that a central scheduler takes is counted as ours."""
+        """One update. What a central scheduler takes of CPU time and memory is counted as ours."""
         config = folder / "mirror.yaml"
         settings = {"source": {"url": url, "connections": self.connections}, "mirror": {"root": str(folder)}}
         config.write_text(json.dumps(settings))
@@ -53,7 +53,8 @@ class Ours(Contestant):
             command += ["--scheduler-host", HOST, "--scheduler-port", str(scheduler.port)]
             done = run(command, REPOSITORY, folder / "output.log")
             used = scheduler.cpu_seconds() - before
-        return Run(done.seconds, done.cpu_seconds + used, done.peak_bytes)
+            peak = max(done.peak_bytes, scheduler.peak_bytes())
+        return Run(done.seconds, done.cpu_seconds + used, peak)
 
 
 @dataclass(frozen=True)

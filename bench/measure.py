@@ -49,6 +49,13 @@ def run(command: Sequence[str], cwd: Path, log: Path) -> Run:
     return Run(seconds, cpu_seconds, int(peak_bytes))
 
 
+def first_and_last_thousand(root: Path) -> tuple[float, float]:
+    """Milliseconds for each of the first and of the last thousand filesets that a mirror completed."""
+    done = sorted(path.stat().st_ctime_ns for path in root.glob("state/*/extracted/[!.]*.json"))
+    first, last = done[999] - done[0], done[-1] - done[-1000]
+    return first / 999 / 1e6, last / 999 / 1e6
+
+
 def disk_write_seconds(folder: Path, size: int) -> float:
     """How long the disk takes to write ``size`` bytes one after another, flushed at the end."""
     path = folder / "written-by-dd"

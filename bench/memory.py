@@ -10,14 +10,14 @@ _PROC = Path("/proc")
 
 
 class PeakMemory:
-    """While it is open: the most bytes that a tree of processes had at once.
+    """While it is open: the bytes that a tree of processes had at once, in their course and at most.
 
     ``beside`` are the children of this process that do not count, and neither does the first process of the
     tree, which only starts the others. A page that several processes share is counted once (PSS).
     """
 
     def __init__(self, pid: int, beside: set[int]) -> None:
-        self.bytes = 0
+        self.course: list[int] = []
         self._pid = pid
         self._beside = beside
         self._ended = threading.Event()
@@ -35,7 +35,12 @@ class PeakMemory:
         while not self._ended.wait(_SECONDS):
             launchers = set(_children(self._pid)) - self._beside
             counted = [pid for launcher in launchers for pid in _below(launcher)]
-            self.bytes = max(self.bytes, sum(map(_share, counted)))
+            self.course.append(sum(map(_share, counted)))
+
+    @property
+    def bytes(self) -> int:
+        """The most."""
+        return max(self.course)
 
 
 def _below(pid: int) -> Iterator[int]:
