@@ -142,12 +142,12 @@ def test_never_more_at_once_than_there_are_connections(count):
             left -= 1
             if left == 0:
                 finished.set()
-            return left > 10
+            return left >= 10
 
     for _ in range(10):
         connections.when_idle(work)
     for _ in range(100):
         connections.submit(work)
-    finished.wait(PATIENCE_SECONDS)
+    assert finished.wait(PATIENCE_SECONDS)
     connections.close()
     assert most == count
