@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -177,16 +177,19 @@ def _serve(site: Site, stopping: threading.Event, lanes: list[Connection], paren
 
 
 def _attend(site: Site, lane: Connection) -> None:
-    while True:
-        try:
+    # An end that is closed means that the parent is gone, or lets this process go.
+    with suppress(EOFError, OSError):
+        while True:
             work, argument = lane.recv()
-        except (EOFError, OSError):
-            return
-        telling = _Telling(site, lane)
-        try:
-            telling.send("result", work(site, argument, telling.report))
-        except Exception as error:
-            telling.send("error", as_mirror_error(error))
+            telling = _Telling(site, lane)
+            telling.send(*_outcome(work, site, argument, telling))
+
+
+def _outcome(work: Work, site: Site, argument: Any, telling: "_Telling") -> tuple[str, Any]:
+    try:
+        return "result", work(site, argument, telling.report)
+    except Exception as error:
+        return "error", as_mirror_error(error)
 
 
 class _Telling:

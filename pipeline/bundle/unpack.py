@@ -205,7 +205,7 @@ def expected_bytes(bundle: Path, limits: UnpackLimits) -> int:
     return min(max(said + (wraps << 32), packed), limits.most_bytes(packed))
 
 
-def put_in_place(files: list[UnpackedFile]) -> None:
+def put_in_place(files: list[UnpackedFile], data: Path) -> None:
     """Give the files their names, durably. Raises BundleUnusable when a folder has such a name; then none."""
     for file in files:
         if file.path.is_dir():
@@ -215,7 +215,10 @@ def put_in_place(files: list[UnpackedFile]) -> None:
             )
     for file in files:
         os.replace(file.temporary, file.path)
-    for folder in {file.path.parent for file in files}:
+    folders = {file.path.parent for file in files}
+    # Also those above, up to DATA: another process may have made one and not flushed its name yet.
+    above = {parent for folder in folders for parent in folder.parents if parent.is_relative_to(data)}
+    for folder in folders | above:
         flush_folder(folder)
 
 

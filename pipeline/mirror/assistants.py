@@ -287,7 +287,7 @@ def await_farewell(layout: Layout) -> list[str]:
     for path in folder.iterdir():
         if path != _lock_file(folder):
             path.unlink(missing_ok=True)
-    return [registration.worker for registration in holders]
+    return [registration.worker for registration in holders] + ([notice.worker] if notice else [])
 
 
 def _no_update(layout: Layout) -> str:

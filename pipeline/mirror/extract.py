@@ -62,7 +62,7 @@ class Extraction:
             try:
                 with self.site.ownership.claimed(self.fileset, unpacked, marked_before, before) as verdict:
                     journal.note(before | {self.site.layout.relative(file.path) for file in verdict.placed})
-                    put_in_place(verdict.placed)
+                    put_in_place(verdict.placed, self.site.layout.data)
                     self._remove_superseded(before, unpacked)
                     self._mark(unpacked, verdict)
             finally:

@@ -37,7 +37,7 @@ def unpack(tmp_path: Path, content: bytes, **limits: int) -> int:
     path.write_bytes(content)
     data = tmp_path / "root" / "data"
     wrote: list[int] = []
-    put_in_place(Unpacking(path, data / "c", data, "tag", wrote.append, UnpackLimits(**limits)).run())
+    put_in_place(Unpacking(path, data / "c", data, "tag", wrote.append, UnpackLimits(**limits)).run(), data)
     return sum(wrote)
 
 

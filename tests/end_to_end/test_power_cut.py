@@ -133,3 +133,12 @@ def test_every_flush_that_matters_would_be_missed(release, follower, tmp_path):
 def is_needed(call: Call, root: Path) -> bool:
     path = call.paths[0].relative_to(root).as_posix()
     return any(fnmatchcase(path, pattern) for pattern in NEEDED)
+
+
+def test_a_folder_that_another_process_has_made_and_not_flushed_is_made_safe(release, follower, tmp_path):
+    """As whoever finds it there would see it: without the flush of whoever made it."""
+    calls = traced(follower, tmp_path / "log", "--workers", "1")
+    for folder in (follower.root / "data", follower.root / "data/gpc1", follower.root / "data/gpc1/MD01"):
+        first = next(place for place, call in enumerate(calls) if call.flushes and folder in call.paths)
+        del calls[first]
+    assert Disk(follower.root, promises(follower.root, release.products[PRODUCT])).run(calls) == []

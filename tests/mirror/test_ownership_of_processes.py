@@ -55,7 +55,7 @@ def settle(ownership: Ownership, fileset: Fileset, folders: list[str]) -> None:
     files = unpacked(layout, fileset, folders)
     with ownership.claimed(fileset, files, {}, set()) as verdict:
         alone_in(layout, folders)
-        put_in_place(verdict.placed)
+        put_in_place(verdict.placed, layout.data)
         mine = [
             {"path": layout.relative(file.path), "bytes": file.bytes, "crc32": file.crc32} for file in files
         ]
