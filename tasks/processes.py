@@ -166,14 +166,20 @@ def _serve(site: Site, stopping: threading.Event, lanes: list[Connection], paren
     # The parent decides what a signal to all of its group means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, lambda *_: stopping.set())
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # Waited for rather than handled: a handler that another signal interrupts would wait for itself.
+    signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGUSR1})
+    threading.Thread(target=_await_stop, args=(stopping,), daemon=True).start()
     ours = [threading.Thread(target=_attend, args=(site, lane), daemon=True) for lane in lanes]
     for thread in ours:
         thread.start()
     for thread in ours:
         thread.join()
     os._exit(0)
+
+
+def _await_stop(stopping: threading.Event) -> None:
+    signal.sigwait({signal.SIGUSR1})
+    stopping.set()
 
 
 def _attend(site: Site, lane: Connection) -> None:

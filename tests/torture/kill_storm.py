@@ -8,6 +8,7 @@ difference between what was published and what is here, now and then on the way 
 
 import argparse
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -37,6 +38,8 @@ BYTES_PER_SECOND = 4_000_000
 # When an update is killed, in seconds after its start. Much of the first is spent on starting.
 SOONEST, LATEST = 0.1, 2.2
 CONNECTIONS = 8
+# Whatever was in hand of a process that is killed counts as failed, here more often than anywhere.
+ALWAYS_AGAIN = {"retry_every_run": 1000}
 # What a kill may waste for each connection: a file too small to be resumed, or what was on its way.
 WASTE = 2 << 20
 CHECKED_EVERY = 25
@@ -219,9 +222,26 @@ class Storm:
             code = update.wait().code
             assert code in {25, -signal.SIGTERM}, f"{code}: {update.output}"
             return "SIGTERM"
-        update.send(signal.SIGKILL)
-        update.wait()
+        self._kill(update)
         return "kill -9"
+
+    def _kill(self, update: Running) -> None:
+        """The worker alone, or all processes at once, or one of those that do steps: then the worker ends."""
+        whom = self.random.choice(["worker", "all", "one"])
+        steps = [
+            int(pid) for pid in Path(f"/proc/{update.pid}/task/{update.pid}/children").read_text().split()
+        ]
+        if whom == "all":
+            update.send_group(signal.SIGKILL)
+        elif whom == "one" and steps:
+            os.kill(self.random.choice(steps), signal.SIGKILL)
+            code = update.wait().code
+            # What it had in hand had mostly failed; it may have had nothing.
+            assert code in {0, 30}, f"{code}: {update.output}"
+            return
+        else:
+            update.send(signal.SIGKILL)
+        update.wait()
 
     def _count_bytes(self) -> None:
         requests = [entry for entry in self.server.requests if "index.txt" not in entry.target]
@@ -247,7 +267,7 @@ def main() -> int:
         app = create_app(publisher.upstream.folder)
         app.habits += [habits.throttles(BYTES_PER_SECOND), habits.delays(DELAY)]
         with serve(app) as server:
-            storm = Storm(publisher, Follower(Path(folder), server.url), server, random)
+            storm = Storm(publisher, Follower(Path(folder), server.url, mirror=ALWAYS_AGAIN), server, random)
             return weather(storm, chosen.kills, chosen.seed)
 
 
