@@ -383,6 +383,8 @@ LARGE = BIG * 8
 def test_killed_while_all_connections_fetch_one_file_of_which_only_the_rest_is_fetched_again(
     release, server, follower, tmp_path
 ):
+    # Nothing else is on its way then: the file is split for all eight connections.
+    assert follower.update().code == 0
     release.add(PRODUCT, "large", [File("large.fits", LARGE)])
     large = f"{PRODUCT}/large/large.fits"
     server.habits.append(habits.stalls(after=3_000_000, target=large))
