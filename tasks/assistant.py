@@ -53,6 +53,11 @@ class AssistantRun(Run):
         """The worker's watch does, as soon as it is there."""
 
     @property
+    def update(self) -> str:
+        """That of the one which it assists."""
+        return self.assistance.notice.run
+
+    @property
     def log_file(self) -> Path:
         """Its own: two processes cannot rotate one file."""
         return self.site.layout.assistant_log(socket.gethostname())

@@ -13,6 +13,10 @@ class Stopped(MirrorError):
     exit_code = EXIT_STOPPED
 
 
+class FailedAlready(MirrorError):
+    """Another worker of the same update tried it a moment ago, and told."""
+
+
 class Bug(MirrorError):
     """Something that this program did not expect, with its traceback."""
 

@@ -15,6 +15,7 @@ import luigi
 from pipeline.errors import (
     EXIT_FILESET_FAILED,
     EXIT_NOT_SCHEDULED,
+    EXIT_SETTINGS_OR_BUG,
     EXIT_STOPPED,
     MirrorError,
     SettingsError,
@@ -27,7 +28,7 @@ from pipeline.mirror.lock import heartbeat, update_lock
 from pipeline.mirror.site import Site, open_site
 from pipeline.mirror.status import as_size, write_status
 from pipeline.mirror.update import remove_half_written
-from tasks.errors import Stopped
+from tasks.errors import Stopped, as_mirror_error
 from tasks.log import log_to
 from tasks.processes import UNPACKED_AT_ONCE, UNPACKED_PER_CORE, get_listing, step_processes
 from tasks.progress import progress_on_terminal
@@ -83,6 +84,11 @@ class Run:
         self._open.enter_context(heartbeat(self.site.layout))
 
     @property
+    def update(self) -> str:
+        """What tells the update, of which this is a part or all, from all others."""
+        return STARTED
+
+    @property
     def log_file(self) -> Path:
         """Where it logs."""
         return self.site.layout.log_file
@@ -135,6 +141,12 @@ class Run:
         """Let what is in hand finish, as no scheduler hands out more."""
         log.error("expected an answer of Luigi's scheduler, got: %s. The next run goes on from here.", error)
         self.note(EXIT_NOT_SCHEDULED)
+        self._wait_for_nothing()
+
+    def break_off(self, error: Exception) -> None:
+        """Let what is in hand finish, as this program is not what it should be."""
+        log.error("%s", as_mirror_error(error))
+        self.note(EXIT_SETTINGS_OR_BUG)
         self._wait_for_nothing()
 
     def lose_process(self) -> None:

@@ -22,6 +22,7 @@ from pipeline.mirror.extract import Extraction
 from pipeline.mirror.failures import (
     clear_failure,
     forget_failures_except,
+    has_failed,
     record_failure,
     waiting,
 )
@@ -32,7 +33,7 @@ from pipeline.mirror.pending import pending_rows
 from pipeline.mirror.removal import delete_withdrawn
 from pipeline.mirror.update import finish_product, in_hand, tidy_incoming
 from tasks.base import MirrorTask, ProductNames, RunMarker, StepMarker
-from tasks.errors import Bug, as_mirror_error
+from tasks.errors import Bug, FailedAlready, as_mirror_error
 from tasks.processes import do_step
 from tasks.run import STARTED, current_run
 
@@ -193,6 +194,7 @@ class StepTask(FilesetTask):
     for_assistants = True
     # Whether this process did it.
     did = False
+    _on_record = False
 
     def output(self) -> StepMarker:
         """The marker of this step."""
@@ -207,30 +209,47 @@ class StepTask(FilesetTask):
         """Do the step; after the last one, what failed before is forgotten.
 
         The scheduler gives a step to somebody else when a worker is silent, which may only be slow: whoever
-        comes second waits, and finds it done.
+        comes second waits, and finds it done, or failed.
         """
         what = f"fileset {self.identity}"
         with self.site.fileset_locks.held([str(self.identity)], what, FILESET_PATIENCE_SECONDS):
             if self.complete():
                 return
+            if has_failed(self.layout, self.identity, current_run().update):
+                raise FailedAlready(
+                    f"fileset {self.identity}: failed in this update. The next one tries again."
+                )
             self.did = True
-            self.do()
+            try:
+                self.do()
+            except Exception as error:
+                self._record(error)
+                raise
         if fresh_marker(self.layout, current_run().last_step, self.identity):
             clear_failure(self.layout, self.identity)
             self.site.tally.count(done=1)
+
+    def _record(self, exception: Exception) -> None:
+        """For the next run, for the status files, and for whoever gets the step a second time."""
+        self._on_record = True
+        every_run = self.site.settings.mirror.retry_every_run
+        error, run = as_mirror_error(exception), current_run().update
+        try:
+            record_failure(self.layout, self.identity, error, run, every_run)
+        except OSError as trouble:
+            log.warning("%s", machine_fault(f"recording the failure of {self.identity}", trouble))
 
     def do(self) -> None:
         """The step itself, as the library does it."""
         raise NotImplementedError
 
     def on_failure(self, exception: BaseException) -> str:
-        """Record what went wrong for the next run and for the status files."""
+        """Tell what went wrong, and see that it is on record."""
         error = as_mirror_error(exception)
-        every_run = self.site.settings.mirror.retry_every_run
-        try:
-            record_failure(self.layout, self.identity, error, every_run)
-        except OSError as trouble:
-            log.warning("%s", machine_fault(f"recording the failure of {self.identity}", trouble))
+        if isinstance(error, FailedAlready):
+            return str(error)
+        if not self._on_record:
+            self._record(error)
         self.site.tally.count(failed=1)
         return self.told(error, str(self.identity), EXIT_SETTINGS_OR_BUG if isinstance(error, Bug) else 0)
 

@@ -236,11 +236,17 @@ class MirrorWorker(Worker):
                 super().run()
         except RPCError as error:
             self._run.lose_scheduler(error)
-            self._let_waiting_go()
-            for task in self._running_tasks.values():
-                task.finish()
+            self._finish_running()
+        except Exception as error:
+            self._run.break_off(error)
+            self._finish_running()
         self._conclude()
         raise SystemExit(self._run.finish())
+
+    def _finish_running(self) -> None:
+        self._let_waiting_go()
+        for task in self._running_tasks.values():
+            task.finish()
 
     def _make_ready(self) -> bool:
         """Before the first task runs; whether there is anything to do."""
@@ -371,12 +377,15 @@ class MirrorWorker(Worker):
 
     def _forget(self, settled: list[str]) -> None:
         """Let go of tasks that nobody will ask about again: memory must not grow with their number."""
-        for task_id in settled:
+        # What was settled elsewhere may still run here, and its result comes yet.
+        running = [task_id for task_id in settled if task_id in self._running_tasks]
+        over = [task_id for task_id in settled if task_id not in self._running_tasks]
+        for task_id in over:
             self._scheduled_tasks.pop(task_id, None)
         if isinstance(self._scheduler, LocalScheduler):
-            self._scheduler.forget(settled)
-        self._forgotten += len(settled)
-        settled.clear()
+            self._scheduler.forget(over)
+        self._forgotten += len(over)
+        settled[:] = running
         if self._forgotten > FORGET_AFTER:
             self._forgotten = 0
             Register.clear_instance_cache()

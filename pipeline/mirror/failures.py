@@ -20,8 +20,8 @@ FIRST_PAUSE = timedelta(hours=1)
 LONGEST_PAUSE = timedelta(days=7)
 
 
-def record_failure(layout: Layout, fileset: Fileset, error: MirrorError, every_run: int) -> None:
-    """Add one failed attempt, now, to the fileset's record.
+def record_failure(layout: Layout, fileset: Fileset, error: MirrorError, run: str, every_run: int) -> None:
+    """Add one failed attempt, now, to the fileset's record. ``run`` tells the update from all others.
 
     After ``every_run`` attempts that were the fileset's own fault, the next one is due after a pause
     that doubles with each: ``next_try`` in the record, UTC.
@@ -37,6 +37,7 @@ def record_failure(layout: Layout, fileset: Fileset, error: MirrorError, every_r
             "product": fileset.product,
             "fileset": fileset.name,
             "registered": fileset.registered,
+            "run": run,
             "attempts": before.get("attempts", 0) + 1,
             "faults": faults,
             "first_failed": before.get("first_failed", now),
@@ -45,6 +46,12 @@ def record_failure(layout: Layout, fileset: Fileset, error: MirrorError, every_r
             "files": [{"file": name, "reason": str(reason)} for name, reason in reasons.items()],
         },
     )
+
+
+def has_failed(layout: Layout, fileset: Fileset, run: str) -> bool:
+    """Whether this registration of the fileset has failed in that update."""
+    record = read_marker(_path(layout, fileset)) or {}
+    return (record.get("run"), record.get("registered")) == (run, fileset.registered)
 
 
 def clear_failure(layout: Layout, fileset: Fileset) -> None:
