@@ -5,6 +5,7 @@ HTTP: which answers are tried again, after which pauses, and which redirects are
 """
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -33,6 +34,7 @@ USER_AGENT = f"ipp-mirror/{__version__}"
 MAX_LISTING_BYTES = 1 << 30
 MAX_REDIRECTS = 5
 CHUNK_BYTES = 1 << 18
+_SHORT_LENGTH = re.compile("[0-9]{1,4}")
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
@@ -219,7 +221,7 @@ class DataStore:
             )
             if response.status_code not in _REDIRECTS or "Location" not in response.headers:
                 return response
-            response.close()
+            _let_go(response)
             url = _redirected(url, response.headers["Location"])
         raise ServerUnavailable(
             f"{asked}: expected an answer, got more than {MAX_REDIRECTS} redirects, the last to {url}. "
@@ -270,6 +272,14 @@ def refuse_status(
     if status in _WORTH_ANOTHER_TRY:
         raise TryAgain(refusal, retry_after=_retry_after(response))
     raise refusal
+
+
+def _let_go(response: requests.Response) -> None:
+    """Be done with a redirect; its connection is kept where the body is said to be short."""
+    length = response.headers.get("Content-Length", "")
+    if _SHORT_LENGTH.fullmatch(length):
+        response.raw.read(int(length), decode_content=False)
+    response.close()
 
 
 def _whole_body(response: requests.Response, url: str) -> bytes:

@@ -396,6 +396,7 @@ def test_http_that_leads_to_https_of_the_same_host(secure, connect, certificate,
     assert secure.most_open <= 3
     assert secure.connections <= 3
     assert plain.most_open <= 3
+    assert plain.connections <= 3
 
 
 def test_https_that_leads_to_http_is_not_followed(secure, connect, certificate, monkeypatch):

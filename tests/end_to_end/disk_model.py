@@ -113,9 +113,18 @@ class Disk:
         return node
 
     def _put(self, path: Path, node: Node) -> None:
-        parent = self._node(path.parent)
+        # Of two calls at the same time either may be told first: the kernel had made the folder by then.
+        parent = self.top
+        for name in path.parent.parts:
+            parent = parent.names.setdefault(name, Node())
         parent.names[path.name] = node
         parent.safe.discard(path.name)
+
+    def _is_there(self, path: Path) -> bool:
+        node: Node | None = self.top
+        for name in path.parts:
+            node = node.names.get(name) if node else None
+        return node is not None
 
     def _take(self, path: Path) -> Node:
         parent = self._node(path.parent)
@@ -127,7 +136,7 @@ class Disk:
         return self._node(path).clean and all(step.name in self._node(step.parent).safe for step in parents)
 
     def _openat(self, call: Call, path: Path, *_: Path) -> None:
-        if "O_CREAT" in call.arguments and path.name not in self._node(path.parent).names:
+        if "O_CREAT" in call.arguments and not self._is_there(path):
             self._put(path, Node())
         if "O_TRUNC" in call.arguments:
             self._node(path).clean = False
@@ -145,7 +154,7 @@ class Disk:
     _fdatasync = _fsync
 
     def _mkdir(self, _call: Call, path: Path) -> None:
-        if path.name:
+        if path.name and not self._is_there(path):
             self._put(path, Node())
 
     def _unlink(self, _call: Call, path: Path) -> None:
