@@ -15,6 +15,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ from pipeline.mirror.markers import utc_now
 
 HEARTBEAT_SECONDS = 10.0
 DEAD_AFTER_SECONDS = 60.0
+# How long the processes of a holder that was killed are waited for: the kernel ends them within moments.
+ENDING_SECONDS = 5.0
+_LOOK_AGAIN_SECONDS = 0.05
 
 
 @contextmanager
@@ -61,10 +65,11 @@ def heartbeat(layout: Layout) -> Iterator[None]:
 
 def _take(file: IO[str], layout: Layout) -> dict[str, object]:
     """Take the lock; what its file said until now, which is nothing when the last holder ended by itself."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise AlreadyRunning(_refusal(layout, _holder(file))) from None
+    until = time.monotonic() + ENDING_SECONDS
+    while not _has_locked(file):
+        if not _is_ending(_holder(file)) or time.monotonic() > until:
+            raise AlreadyRunning(_refusal(layout, _holder(file)))
+        time.sleep(_LOOK_AGAIN_SECONDS)
     holder = _holder(file)
     elsewhere = holder.get("host") not in {None, socket.gethostname()}
     if elsewhere and seconds_since_touched(layout.lock_file) < DEAD_AFTER_SECONDS:
@@ -108,6 +113,28 @@ class Holder:
         except BlockingIOError:
             self._lock_was_seen = True
             return True
+
+
+def _has_locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_ending(holder: dict[str, object]) -> bool:
+    """Whether the holder was killed, so that its processes, who hold the lock with it, are about to end."""
+    pid = holder.get("pid")
+    if holder.get("host") != socket.gethostname() or not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _beat(file: IO[bytes], released: threading.Event) -> None:

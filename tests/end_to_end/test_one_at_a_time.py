@@ -1,15 +1,19 @@
 """Two updates of one mirror never run at once, whoever holds it and however the holder ended."""
 
+import fcntl
 import json
 import os
 import re
 import signal
 import socket
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, File, Follower, Upstream, served_filesets
+from running import until
 
 from pipeline.datastore import habits
 
@@ -79,6 +83,31 @@ def test_a_damaged_lock_file_is_no_obstacle(slow, server):
     lock.parent.mkdir(parents=True)
     lock.write_bytes(b"\xff\x00{")
     assert slow.update().code == 0
+
+
+def test_the_processes_of_a_holder_that_was_killed_are_waited_for(slow, server, tmp_path):
+    """They hold the lock together with it, and end a moment later."""
+    server.habits.clear()
+    lock = slow.root / "state" / "update.lock"
+    lock.parent.mkdir(parents=True)
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    lock.write_text(
+        json.dumps({"host": socket.gethostname(), "pid": dead.pid, "since": "2026-01-01T00:00:00Z"})
+    )
+    hold = f"import fcntl, time; file = open({str(lock)!r}); fcntl.flock(file, fcntl.LOCK_EX); time.sleep(3)"
+    with subprocess.Popen([sys.executable, "-c", hold]):
+        until(lambda: is_locked(lock), "flock does not lock")
+        assert slow.update().code == 0
+
+
+def is_locked(path: Path) -> bool:
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def test_the_heart_beats(slow, monkeypatch):
