@@ -129,12 +129,13 @@ def _is_ending(holder: dict[str, object]) -> bool:
     if holder.get("host") != socket.gethostname() or not isinstance(pid, int):
         return False
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
         return True
     except OSError:
         return False
-    return False
+    # A zombie has ended as well; in a container it may be one for long.
+    return "\nState:\tZ" in status
 
 
 def _beat(file: IO[bytes], released: threading.Event) -> None:

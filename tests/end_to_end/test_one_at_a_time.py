@@ -85,18 +85,18 @@ def test_a_damaged_lock_file_is_no_obstacle(slow, server):
     assert slow.update().code == 0
 
 
-def test_the_processes_of_a_holder_that_was_killed_are_waited_for(slow, server, tmp_path):
+@pytest.mark.parametrize("reaped", [True, False], ids=["gone", "a zombie"])
+def test_the_processes_of_a_holder_that_was_killed_are_waited_for(reaped, slow, server):
     """They hold the lock together with it, and end a moment later."""
     server.habits.clear()
     lock = slow.root / "state" / "update.lock"
     lock.parent.mkdir(parents=True)
-    with subprocess.Popen(["true"]) as dead:
-        dead.wait()
-    lock.write_text(
-        json.dumps({"host": socket.gethostname(), "pid": dead.pid, "since": "2026-01-01T00:00:00Z"})
-    )
     hold = f"import fcntl, time; file = open({str(lock)!r}); fcntl.flock(file, fcntl.LOCK_EX); time.sleep(3)"
-    with subprocess.Popen([sys.executable, "-c", hold]):
+    with subprocess.Popen(["true"]) as dead, subprocess.Popen([sys.executable, "-c", hold]):
+        os.waitid(os.P_PID, dead.pid, os.WEXITED | (0 if reaped else os.WNOWAIT))
+        lock.write_text(
+            json.dumps({"host": socket.gethostname(), "pid": dead.pid, "since": "2026-01-01T00:00:00Z"})
+        )
         until(lambda: is_locked(lock), "flock does not lock")
         assert slow.update().code == 0
 
