@@ -1,5 +1,6 @@
 """A Data Store that tests change and serve again, and the mirror that follows it."""
 
+import gc
 import gzip
 import hashlib
 import io
@@ -9,13 +10,17 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from pipeline.datastore.server import RunningServer, create_app, serve
 
+T = TypeVar("T")
 REPOSITORY = Path(__file__).resolve().parent.parent
 COLUMNS = ("filesetID", "time registered", "type", "target_id", "stage", "stage_id", "exp_name", "filter")
 
@@ -207,3 +212,37 @@ def server(upstream: Upstream):
 @pytest.fixture
 def follower(tmp_path: Path, server: RunningServer) -> Follower:
     return Follower(tmp_path, server.url)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory) -> Path:
+    """A certificate of 127.0.0.1 with its key, both in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command to make a certificate")
+    path = tmp_path_factory.mktemp("certificate") / "both.pem"
+    named = "-subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 {named} -keyout {path} -out {path}.crt"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
+    return path
+
+
+def takes_at_most(times: float, work: Callable[[T], object], less: T, more: T, slack: float = 0.05) -> bool:
+    """Whether ``more`` takes at most so many times the processor time of ``less``, and ``slack`` (seconds).
+
+    What else happens on the machine only ever adds to a measurement: the least of some counts, and
+    there are more of them while the answer is no.
+    """
+    least, most = float("inf"), float("inf")
+    for tried in range(1, 11):
+        least, most = min(least, _spent(work, less)), min(most, _spent(work, more))
+        if tried >= 3 and most < times * least + slack:
+            return True
+    return False
+
+
+def _spent(work: Callable[[T], object], what: T) -> float:
+    gc.collect()
+    begun = time.process_time()
+    work(what)
+    return time.process_time() - begun

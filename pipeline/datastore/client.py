@@ -12,14 +12,15 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
 from pipeline import __version__
+from pipeline.datastore.ahead import Ahead, AheadAdapter
 from pipeline.datastore.listing import (
     FileRow,
     FilesetRow,
@@ -34,6 +35,8 @@ USER_AGENT = f"ipp-mirror/{__version__}"
 MAX_LISTING_BYTES = 1 << 30
 MAX_REDIRECTS = 5
 CHUNK_BYTES = 1 << 18
+# A round trip (seconds) from which on it is worth it to have the next answer on its way.
+FAR_SECONDS = 0.005
 _SHORT_LENGTH = re.compile("[0-9]{1,4}")
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -90,11 +93,13 @@ class _Session(requests.Session):
     would read the body of one to its end, if it has any, and break on a Location that is no address.
 
     The proxies, certificates and passwords of the environment are looked up once for each origin, not
-    for each request. Neither depends on the path of a request.
+    for each request. Neither depends on the path of a request. Cookies are not kept: a request is to be
+    the same whenever it is made.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         self._surroundings: dict[_Origin, dict[str, Any]] = {}
         self._passwords: dict[_Origin, Callable | tuple[str, str]] = {}
 
@@ -122,6 +127,12 @@ def _without_password(request: requests.PreparedRequest) -> requests.PreparedReq
     return request
 
 
+class _OfThread(threading.local):
+    """What a thread has on its way: the connection on which it sent a request ahead."""
+
+    connection: Ahead | None = None
+
+
 class DataStore:
     """One Data Store at a base URL. Safe for use by several threads.
 
@@ -145,9 +156,13 @@ class DataStore:
         self._timeout = timeout
         # Not ``pool_block``: that is a limit for each pool, and http that leads to https needs two.
         self._free = threading.BoundedSemaphore(connections)
+        self._ahead = _OfThread()
+        self._goes_ahead = True
+        # The shortest time (seconds) from a request to its answer so far.
+        self._round_trip = float("inf")
         self._session = _Session()
         self._session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
-        adapter = HTTPAdapter(pool_connections=2, pool_maxsize=connections)
+        adapter = AheadAdapter(pool_connections=2, pool_maxsize=connections)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -193,6 +208,7 @@ class DataStore:
             try:
                 return attempt()
             except TryAgain as again:
+                self._let_ahead_go()
                 failures += 1
                 limited += again.at_most is not None
                 if failures >= self.patience.attempts or (again.at_most and limited >= again.at_most):
@@ -205,20 +221,27 @@ class DataStore:
 
         Raises TryAgain when the connection fails, here or while the body is read inside the ``with``.
         """
+        ahead = self._ahead.connection
+        self._ahead.connection = None
+        if ahead is None:
+            self._free.acquire()
         try:
-            with self._free, self._followed(url, headers or {}) as response:
+            with self._followed(url, headers or {}, ahead) as response:
                 yield response
         except _TRANSPORT_ERRORS as error:
             raise TryAgain(
                 ServerUnavailable(f"{url}: expected an answer, got {_said(error)}. The next run asks again.")
             ) from None
+        finally:
+            # A connection that is ahead stays in use.
+            if self._ahead.connection is None:
+                self._free.release()
 
-    def _followed(self, url: str, headers: dict[str, str]) -> requests.Response:
+    def _followed(self, url: str, headers: dict[str, str], ahead: Ahead | None) -> requests.Response:
         asked = url
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._session.get(
-                url, headers=headers, stream=True, timeout=self._timeout, allow_redirects=False
-            )
+            response = self._answer(url, headers, ahead)
+            ahead = None
             if response.status_code not in _REDIRECTS or "Location" not in response.headers:
                 return response
             _let_go(response)
@@ -227,6 +250,53 @@ class DataStore:
             f"{asked}: expected an answer, got more than {MAX_REDIRECTS} redirects, the last to {url}. "
             "The next run asks again."
         )
+
+    def _answer(self, url: str, headers: dict[str, str], ahead: Ahead | None) -> requests.Response:
+        came = False
+        try:
+            response = self._session.get(
+                url, headers=headers, stream=True, timeout=self._timeout, allow_redirects=False
+            )
+            came = True
+        finally:
+            if ahead and (ahead.was_refused or not came):
+                self._goes_ahead = False
+        if not ahead:
+            self._round_trip = min(self._round_trip, response.elapsed.total_seconds())
+        return response
+
+    @property
+    def ahead_seconds(self) -> float:
+        """How long before the end of a body the next request should go out; 0 when that is no gain."""
+        far = self._goes_ahead and FAR_SECONDS <= self._round_trip < float("inf")
+        return 1.5 * self._round_trip if far else 0.0
+
+    def ask_ahead(self, response: requests.Response, url: str) -> None:
+        """Send the request that this thread makes next, while it still reads the body of ``response``.
+
+        When that cannot be done, ``get`` sends it in its time.
+        """
+        connection = response.raw.connection
+        can = isinstance(connection, Ahead) and connection.may_go_ahead and response.raw.version == 11
+        if can and _origin(response.url) == _origin(url):
+            request = self._session.prepare_request(requests.Request("GET", url))
+            connection.send_ahead(request.path_url, request.headers)
+            self._ahead.connection = connection
+
+    @contextmanager
+    def letting_go(self) -> Iterator[None]:
+        """Do without an answer that was asked for ahead when what is done inside fails."""
+        try:
+            yield
+        except BaseException:
+            self._let_ahead_go()
+            raise
+
+    def _let_ahead_go(self) -> None:
+        connection, self._ahead.connection = self._ahead.connection, None
+        if connection is not None:
+            connection.close()
+            self._free.release()
 
     def body(self, url: str) -> bytes:
         """The body of a listing, valid or not. Raises TryAgain or ServerUnavailable."""

@@ -11,6 +11,7 @@ Rules (protocol notes, "Files" and "How the real server misbehaves"):
 
 import hashlib
 import re
+import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,8 @@ class Transfer:
     """One file on its way: ``url`` to ``partial``, which is whole and verified after ``fetch``.
 
     ``received`` is called with the number of bytes of each chunk, before it is written; it may wait,
-    to keep to a rate.
+    to keep to a rate. ``take_next`` is called before the end, where that is a gain: it gives the address of
+    what the same thread fetches next, or None when nothing more can be said.
     """
 
     store: DataStore
@@ -41,6 +43,7 @@ class Transfer:
     row: FileRow
     partial: Path
     received: Callable[[int], None]
+    take_next: Callable[[], str | None] = lambda: None
 
     def fetch(self) -> None:
         """Fetch the file. Raises ContentMismatch or ServerUnavailable when patience is at its end."""
@@ -111,11 +114,13 @@ class Transfer:
     def _receive(self, file: BinaryIO, response: requests.Response) -> None:
         digest = hashlib.md5(usedforsecurity=False)
         size = _digest_into(digest, file)
+        lookout = _Lookout(self, response, size)
         for chunk in chunks(response, self.row.bytes - size):
             size += len(chunk)
             if size > self.row.bytes:
                 raise self._mismatch(f"expected {self.row.bytes} bytes as listed, got more", response)
             self.received(len(chunk))
+            lookout.look(size)
             digest.update(chunk)
             file.write(chunk)
         if size < self.row.bytes:
@@ -142,6 +147,28 @@ class Transfer:
         """Remove all that is here of the file."""
         self.partial.unlink(missing_ok=True)
         self.note.forget()
+
+
+class _Lookout:
+    """Sees to it that the next request is with the server when it has sent the last byte of a body."""
+
+    def __init__(self, transfer: Transfer, response: requests.Response, held: int) -> None:
+        self._transfer = transfer
+        self._response = response
+        self._held = held
+        self._began = time.monotonic()
+        self._ahead_seconds = transfer.store.ahead_seconds
+        self._done = not (self._ahead_seconds and response.headers.get("Content-Length"))
+
+    def look(self, size: int) -> None:
+        """With so many bytes of the file here, send the next request if it is time."""
+        if self._done:
+            return
+        rate = (size - self._held) / (time.monotonic() - self._began + 1e-9)
+        if self._transfer.row.bytes - size <= rate * self._ahead_seconds:
+            self._done = True
+            if (url := self._transfer.take_next()) is not None:
+                self._transfer.store.ask_ahead(self._response, url)
 
 
 def chunks(response: requests.Response, expected: int) -> Iterator[bytes]:

@@ -122,11 +122,24 @@ class Download:
         total = sum(row.bytes for row in rows)
         here = total - sum(row.bytes for row in missing)
         progress = _Progress(self.report, len(rows), total, len(rows) - len(missing), here)
-        transfers = _Transfers(self.site, lambda row: self._fetch_one(row, progress, room), progress)
+        transfers = _Transfers(
+            self.site,
+            lambda row: self._fetch_one(row, progress, room),
+            self._asks,
+            progress,
+        )
         few = len(missing) < WORTH_THREADS_FILES and total - here < WORTH_THREADS_BYTES
         reasons = transfers.run_in_turn(missing) if few else transfers.run(missing)
         if reasons:
             raise FilesFailed({row.name: reasons[row.name] for row in missing if row.name in reasons})
+
+    def _url(self, row: FileRow) -> str:
+        return self.site.store.file_url(self.fileset.product, self.fileset.name, row.name)
+
+    def _asks(self, row: FileRow) -> str | None:
+        """The address that is asked for first to fetch the file; None when it is not asked for as a whole."""
+        whole = row.bytes < split.WORTH_SPLITTING_BYTES and not self._partial(row).exists()
+        return self._url(row) if whole else None
 
     def _fetch_one(self, row: FileRow, progress: "_Progress", room: Promise) -> None:
         def received(count: int) -> None:
@@ -135,10 +148,10 @@ class Download:
             progress.bytes += count
             self.site.tally.count(received=count)
 
-        part = self._partial(row)
-        url = self.site.store.file_url(self.fileset.product, self.fileset.name, row.name)
-        with machine_faults(f"fetching {url}", needed=row.bytes):
-            transfer = Transfer(self.site.store, url, row, part, received)
+        part, url = self._partial(row), self._url(row)
+        with self.site.store.letting_go(), machine_faults(f"fetching {url}", needed=row.bytes):
+            next_on = self.site.connections.take_next
+            transfer = Transfer(self.site.store, url, row, part, received, next_on)
             if row.bytes >= split.WORTH_SPLITTING_BYTES:
                 self._fetch_large(transfer)
             else:
@@ -212,6 +225,7 @@ class _Transfers:
 
     site: Site
     fetch_one: Callable[[FileRow], None]
+    asks: Callable[[FileRow], str | None]
     progress: _Progress
     reasons: dict[str, MirrorError] = field(default_factory=dict)
     _running: dict[Future[None], FileRow] = field(default_factory=dict)
@@ -247,7 +261,8 @@ class _Transfers:
         surplus = self.site.shares.surplus(self, len(self._running) + len(waiting))
         while waiting and len(waiting) > surplus:
             row = waiting.pop()
-            self._running[self.site.connections.submit(self.fetch_one, row)] = row
+            turn = self.site.connections.submit(self.fetch_one, row, asks=self.asks(row))
+            self._running[turn] = row
         for future in list(self._running)[::-1][: surplus - len(waiting)]:
             if future.cancel():
                 waiting.append(self._running.pop(future))

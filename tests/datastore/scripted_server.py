@@ -21,7 +21,15 @@ class Asked:
         return self.line.split(" ")[1]
 
 
-Answers = Callable[[Asked], bytes]
+@dataclass(frozen=True)
+class Withheld:
+    """An answer whose second part is sent when the next request of the same connection is here."""
+
+    first: bytes
+    rest: bytes
+
+
+Answers = Callable[[Asked], bytes | Withheld]
 
 
 @dataclass
@@ -53,7 +61,7 @@ def in_turn(*answers: bytes) -> Answers:
 
 @contextmanager
 def scripted(answers: Answers, *, tls: ssl.SSLContext | None = None) -> Iterator[Scripted]:
-    """Serve below ``/ds``. A connection is kept unless the answer says ``Connection: close``."""
+    """Serve below ``/ds``. A connection is kept unless the answer says ``Connection: close``, or is empty."""
     lock = threading.Lock()
 
     class Connection(socketserver.StreamRequestHandler):
@@ -74,12 +82,19 @@ def scripted(answers: Answers, *, tls: ssl.SSLContext | None = None) -> Iterator
         def talk(self, serial: int) -> None:
             connection = tls.wrap_socket(self.connection, server_side=True) if tls else self.connection
             with connection, connection.makefile("rb") as reading:
-                while (asked := _read(reading, serial)) is not None:
+                asked = _read(reading, serial)
+                while asked is not None:
                     state.asked.append(asked)
-                    said = answers(asked)
+                    said, rest = answers(asked), b""
+                    if isinstance(said, Withheld):
+                        said, rest = said.first, said.rest
+                    if not said:
+                        return
                     connection.sendall(said)
                     if b"connection: close" in said.split(b"\r\n\r\n")[0].lower():
                         return
+                    asked = _read(reading, serial)
+                    connection.sendall(rest)
 
     class Server(socketserver.ThreadingTCPServer):
         request_queue_size = 64

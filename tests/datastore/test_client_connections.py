@@ -4,9 +4,7 @@ import base64
 import contextlib
 import gc
 import http.client
-import shutil
 import ssl
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -354,19 +352,6 @@ def test_a_password_of_netrc_is_sent_to_its_host_only(connect, monkeypatch, tmp_
         with pytest.raises(ServerUnavailable, match="got 401 Unauthorized"):
             connect(server.url).products()
     assert "authorization" not in server.asked[1].fields
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory) -> Path:
-    """A certificate of 127.0.0.1 with its key, both in one file."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs the openssl command to make a certificate")
-    path = tmp_path_factory.mktemp("certificate") / "both.pem"
-    named = "-subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
-    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 {named} -keyout {path} -out {path}.crt"
-    subprocess.run(command.split(), check=True, capture_output=True)
-    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
-    return path
 
 
 @pytest.fixture

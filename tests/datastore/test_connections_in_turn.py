@@ -81,7 +81,7 @@ def test_results_and_errors_arrive(one):
     assert one.submit(divmod, 7, 2).result(PATIENCE_SECONDS) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         one.submit(divmod, 7, 0).result(PATIENCE_SECONDS)
-    assert one.submit(int, "ff", base=16).result(PATIENCE_SECONDS) == 255
+    assert one.submit(int, "ff", 16).result(PATIENCE_SECONDS) == 255
 
 
 def test_how_many_are_idle():
@@ -108,6 +108,56 @@ def test_nothing_is_idle_while_files_wait(one):
     assert one.idle == 0
     log.wait_for(3)
     assert [file.result(PATIENCE_SECONDS) for file in files] == [None] * 3
+
+
+def test_nothing_waits_that_was_cancelled(one):
+    log = Log(one)
+    files = [one.submit(log.note, "file") for _ in range(3)]
+    one.when_idle(log.spare("piece", 1))
+    assert all(file.cancel() for file in files)
+    assert log.wait_for(1) == ["piece"]
+    one.close()
+    assert one.idle == 1
+
+
+def test_a_file_that_was_taken_charge_of_is_next():
+    two = Connections(2)
+    log, other = Log(two), Log(two)
+    taken = two.submit(lambda: (two.take_next(), log.note("first"), two.take_next()))
+    files = [two.submit(log.note, name, asks=name) for name in ("a", "b")]
+    log.opened.set()
+    assert taken.result(PATIENCE_SECONDS) == ("a", None, "a")
+    assert log.wait_for(3) == ["first", "a", "b"]
+    assert not any(file.cancel() for file in files)
+    other.wait_for(0)
+    two.close()
+
+
+def test_what_is_cancelled_or_asks_for_nothing_known_is_not_taken_charge_of(one):
+    log = Log(one)
+    taken = one.submit(one.take_next)
+    assert one.submit(log.note, "cancelled", asks="cancelled").cancel()
+    first = one.submit(one.take_next, asks="first")
+    one.submit(log.note, "piece")
+    one.submit(log.note, "last", asks="last")
+    log.opened.set()
+    assert taken.result(PATIENCE_SECONDS) == "first"
+    assert first.result(PATIENCE_SECONDS) is None
+    assert log.wait_for(2) == ["piece", "last"]
+
+
+def test_only_a_connection_takes_charge_of_what_is_next(one):
+    log = Log(one)
+    file = one.submit(log.note, "file", asks="file")
+    assert one.take_next() is None
+    log.wait_for(1)
+    assert file.result(PATIENCE_SECONDS) is None
+
+
+def test_no_work_is_taken_after_closing(one):
+    one.close()
+    with pytest.raises(RuntimeError):
+        one.submit(int)
 
 
 def test_closing_forgets_what_waits():

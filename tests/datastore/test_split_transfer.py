@@ -1,5 +1,6 @@
 """A large file in pieces: what is asked for and by how many at once, what goes wrong, what comes again."""
 
+import asyncio
 import gc
 import hashlib
 import json
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_server import Asked, Scripted, answer, scripted
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.datastore import habits, split
 from pipeline.datastore.client import DataStore, Patience
@@ -182,11 +184,26 @@ def adjoin(pieces: list[tuple[int, int]], start: int, end: int) -> bool:
     return edges[::2] == edges[1::2]
 
 
+def ends_when_there_are(count: int, server: RunningServer) -> Habit:
+    """No answer ends before so many have been under way at once."""
+
+    async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
+        async def held(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                while server.peak_in_progress < count:
+                    await asyncio.sleep(0.005)
+            await send(message)
+
+        await app(scope, receive, held)
+
+    return Habit(act, habits.FILES)
+
+
 # Nothing is wrong.
 
 
 def test_all_connections_fetch_one_file(server, fetch, part, note):
-    server.habits.append(habits.delays(0.3))
+    server.habits.append(ends_when_there_are(COUNT, server))
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT
     assert fetched.received == sent(server) == SIZE

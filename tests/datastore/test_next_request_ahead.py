@@ -1,0 +1,231 @@
+"""The next request goes out before the answer to the one before has ended: what that may never lead to."""
+
+import hashlib
+import random
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from time import sleep
+from urllib.parse import unquote
+
+import pytest
+from scripted_server import Answers, Asked, Scripted, Withheld, answer, scripted
+
+from pipeline.datastore import client
+from pipeline.datastore.client import DataStore, Patience
+from pipeline.datastore.connections import Connections
+from pipeline.datastore.listing import FileRow
+from pipeline.datastore.transfer import Transfer
+from pipeline.errors import ContentMismatch
+
+PATIENCE_SECONDS = 60
+# From here on the client takes the server for a far one.
+FAR_SECONDS = 3 * client.FAR_SECONDS
+NAMES = [f"o5 +%7e;{number}.tgz" for number in range(3)]
+CONTENT = {name: random.Random(name).randbytes(700_000) for name in NAMES}
+
+
+def wants(asked: Asked, number: int) -> bool:
+    return unquote(asked.target).endswith(f"/{NAMES[number]}")
+
+
+def content_of(asked: Asked) -> bytes:
+    (content,) = (CONTENT[name] for number, name in enumerate(NAMES) if wants(asked, number))
+    return content
+
+
+def far(asked: Asked) -> bytes:
+    sleep(FAR_SECONDS)
+    return answer(body=content_of(asked))
+
+
+def withholding(asked: Asked) -> bytes | Withheld:
+    """All but the last file end when the next is asked for."""
+    whole = far(asked)
+    return whole if wants(asked, 2) else Withheld(whole[:-100_000], whole[-100_000:])
+
+
+class Site:
+    """A client of a scripted server, and the threads that fetch."""
+
+    def __init__(self, server: Scripted, folder: Path, connections: int, timeout: float) -> None:
+        self.server = server
+        self.pauses: list[float] = []
+        patience = Patience(attempts=3, sleep=self.pauses.append)
+        self.store = DataStore(server.url, connections=connections, timeout=timeout, patience=patience)
+        self.connections = Connections(connections)
+        self._folder = folder
+
+    def url(self, name: str) -> str:
+        return self.store.file_url("p", "f", name)
+
+    def fetch(self, name: str) -> bytes:
+        row = FileRow(name, len(CONTENT[name]), hashlib.md5(CONTENT[name]).hexdigest(), "tgz", {})
+        partial = self._folder / f"{NAMES.index(name)}.part"
+        with self.store.letting_go():
+            url, take_next = self.url(name), self.connections.take_next
+            Transfer(self.store, url, row, partial, lambda _: None, take_next).fetch()
+        return partial.read_bytes()
+
+    def fetch_all(self) -> list[bytes]:
+        """All files, handed in while none is begun."""
+        opened = threading.Event()
+        gates = [
+            self.connections.submit(opened.wait, PATIENCE_SECONDS) for _ in range(self.connections.count)
+        ]
+        files = [self.connections.submit(self.fetch, name, asks=self.url(name)) for name in NAMES]
+        opened.set()
+        assert all(gate.result(PATIENCE_SECONDS) for gate in gates)
+        return [file.result(PATIENCE_SECONDS) for file in files]
+
+    def get(self, name: str) -> bytes:
+        with self.store.get(self.url(name)) as response:
+            return response.raw.read()
+
+    def get_and_ask(self, name: str, following: str) -> bytes:
+        with self.store.get(self.url(name)) as response:
+            self.store.ask_ahead(response, self.url(following))
+            return response.raw.read()
+
+
+@pytest.fixture
+def site(tmp_path) -> Iterator[Callable[..., Site]]:
+    with ExitStack() as stack:
+
+        def started(
+            answers: Answers, connections: int = 1, timeout: float = 20, tls: ssl.SSLContext | None = None
+        ) -> Site:
+            made = Site(stack.enter_context(scripted(answers, tls=tls)), tmp_path, connections, timeout)
+            stack.callback(made.store.close)
+            stack.callback(made.connections.close)
+            return made
+
+        yield started
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_a_far_server_has_the_next_request_before_the_file_ends(secure, site, request, monkeypatch):
+    tls = None
+    if secure:
+        certificate = request.getfixturevalue("certificate")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+    there = site(withholding, tls=tls)
+    assert there.fetch_all() == list(CONTENT.values())
+    assert [asked.connection for asked in there.server.asked] == [1, 1, 1]
+    assert there.pauses == []
+
+
+def test_a_near_server_is_asked_when_the_file_has_ended(site, monkeypatch):
+    monkeypatch.setattr(client, "FAR_SECONDS", PATIENCE_SECONDS)
+    there = site(far)
+    assert there.fetch_all() == list(CONTENT.values())
+    assert there.store.ahead_seconds == 0
+    assert there.server.connections == 1
+
+
+def test_all_connections_are_used_and_no_more(site):
+    there = site(far, connections=2)
+    for _ in range(4):
+        assert there.fetch_all() == list(CONTENT.values())
+    assert there.server.most_open == there.server.connections == 2
+    assert len(there.server.asked) == 4 * len(NAMES)
+
+
+def test_a_server_that_hangs_up_on_what_it_was_asked_ahead(site):
+    """It is asked again on a new connection, which is no failure; from then on it is asked nothing ahead."""
+    there = site(lambda asked: b"" if asked.connection == 1 and wants(asked, 1) else far(asked))
+    assert there.get_and_ask(NAMES[0], NAMES[1]) == CONTENT[NAMES[0]]
+    assert there.get(NAMES[1]) == CONTENT[NAMES[1]]
+    assert there.pauses == []
+    assert [asked.connection for asked in there.server.asked] == [1, 1, 2]
+    assert there.store.ahead_seconds == 0
+
+
+def test_a_server_that_keeps_silent_about_what_it_was_asked_ahead(site):
+    """That request has failed, as any that gets no answer; from then on it is asked nothing ahead."""
+    ended = threading.Event()
+
+    def answers(asked: Asked) -> bytes:
+        if asked.connection == 1 and wants(asked, 1):
+            ended.wait(PATIENCE_SECONDS)
+        return far(asked)
+
+    there = site(answers, timeout=0.5)
+    assert there.fetch_all() == list(CONTENT.values())
+    ended.set()
+    assert len(there.pauses) == 1
+    assert there.store.ahead_seconds == 0
+    assert [asked.connection for asked in there.server.asked] == [1, 1, 2, 2]
+
+
+def test_what_was_asked_ahead_is_no_answer_to_anything_else(site):
+    there = site(far)
+    assert there.get_and_ask(NAMES[0], NAMES[1]) == CONTENT[NAMES[0]]
+    assert there.get(NAMES[2]) == CONTENT[NAMES[2]]
+    assert there.get(NAMES[1]) == CONTENT[NAMES[1]]
+    assert there.server.connections == 2
+    assert there.server.most_open <= 2  # the server may see the new one first
+
+
+def test_nobody_else_gets_a_connection_that_is_ahead(site):
+    there = site(far, connections=2)
+    assert there.get_and_ask(NAMES[0], NAMES[1]) == CONTENT[NAMES[0]]
+    found = []
+    other = threading.Thread(target=lambda: found.extend(there.get(name) for name in NAMES))
+    other.start()
+    other.join()
+    assert found == list(CONTENT.values())
+    assert there.get(NAMES[1]) == CONTENT[NAMES[1]]
+    assert [asked.connection for asked in there.server.asked] == [1, 1, 2, 2, 2]
+
+
+def test_a_file_that_comes_damaged_is_tried_again_and_the_next_is_asked_for_again(site):
+    damaged = threading.Semaphore(1)
+
+    def answers(asked: Asked) -> bytes:
+        whole = far(asked)
+        spoilt = wants(asked, 0) and damaged.acquire(blocking=False)
+        return whole[:-1] + bytes([whole[-1] ^ 1]) if spoilt else whole
+
+    there = site(answers)
+    assert there.fetch_all() == list(CONTENT.values())
+    assert len(there.pauses) == 1
+
+
+def test_a_connection_that_is_ahead_is_free_again_when_the_file_fails(site):
+    def answers(asked: Asked) -> bytes:
+        whole = far(asked)
+        return whole[:-1] + bytes([whole[-1] ^ 1]) if wants(asked, 0) else whole
+
+    there = site(answers)
+    with pytest.raises(ContentMismatch):
+        there.fetch_all()
+    found = []
+    other = threading.Thread(target=lambda: found.append(there.get(NAMES[2])), daemon=True)
+    other.start()
+    other.join(PATIENCE_SECONDS)
+    assert found == [CONTENT[NAMES[2]]]
+
+
+def test_no_connection_is_lost_when_what_was_asked_ahead_is_never_wanted(site):
+    there = site(far)
+    with pytest.raises(OSError, match="disk"), there.store.letting_go():
+        there.get_and_ask(NAMES[0], NAMES[1])
+        raise OSError("the disk is full")
+    found = []
+    other = threading.Thread(target=lambda: found.append(there.get(NAMES[2])), daemon=True)
+    other.start()
+    other.join(PATIENCE_SECONDS)
+    assert found == [CONTENT[NAMES[2]]]
+    assert there.server.connections == 2
+
+
+def test_a_server_that_ends_the_connection_is_asked_nothing_ahead(site):
+    there = site(lambda asked: answer(body=(sleep(FAR_SECONDS), content_of(asked))[1], Connection="close"))
+    assert there.fetch_all() == list(CONTENT.values())
+    assert there.server.connections == len(there.server.asked) == len(NAMES)
+    assert there.pauses == []
