@@ -21,6 +21,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+# How long the answer to a request that was sent ahead is waited for, from when the one before has ended: it
+# should be here by then, and a server or a box on the way that cannot take two at once may keep silent.
+ANSWER_SECONDS = 5.0
 _Request = tuple[str, str, dict[str, str]]
 # As requests has a body that is read bit by bit.
 _STREAMED = {"preload_content": False, "decode_content": False}
@@ -89,14 +92,22 @@ class Ahead:
     def getresponse(self) -> Any:
         """The answer; a request that was sent ahead for nothing is sent again on a new connection."""
         awaited, self._awaited = self._awaited, None
-        try:
+        if awaited is None:
             return super().getresponse()
-        except ConnectionError:
-            if awaited is None:
-                raise
+        timeout, sock = self.timeout, self.sock
+        self.timeout = min(timeout, ANSWER_SECONDS)
+        try:
+            response = super().getresponse()
+            sock.settimeout(timeout)
+        except (ConnectionError, TimeoutError):
+            response = None
+        finally:
+            self.timeout = timeout
+        return self._asked_again(*awaited) if response is None else response
+
+    def _asked_again(self, method: str, url: str, headers: dict[str, str]) -> Any:
         self.was_refused = True
         self.close()
-        method, url, headers = awaited
         super().request(method, url, headers=headers, **_STREAMED)
         return super().getresponse()
 

@@ -3,6 +3,7 @@
 import socketserver
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,7 +30,15 @@ class Withheld:
     rest: bytes
 
 
-Answers = Callable[[Asked], bytes | Withheld]
+@dataclass(frozen=True)
+class Stalled:
+    """An answer of which half comes, and the rest after some seconds."""
+
+    whole: bytes
+    seconds: float
+
+
+Answers = Callable[[Asked], bytes | Withheld | Stalled]
 
 
 @dataclass
@@ -88,6 +97,11 @@ def scripted(answers: Answers, *, tls: ssl.SSLContext | None = None) -> Iterator
                     said, rest = answers(asked), b""
                     if isinstance(said, Withheld):
                         said, rest = said.first, said.rest
+                    if isinstance(said, Stalled):
+                        half = len(said.whole) // 2
+                        connection.sendall(said.whole[:half])
+                        time.sleep(said.seconds)
+                        said = said.whole[half:]
                     if not said:
                         return
                     connection.sendall(said)

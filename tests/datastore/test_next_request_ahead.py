@@ -5,20 +5,23 @@ import random
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import wait
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import sleep
 from urllib.parse import unquote
 
 import pytest
-from scripted_server import Answers, Asked, Scripted, Withheld, answer, scripted
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scripted_server import Answers, Asked, Scripted, Stalled, Withheld, answer, scripted
 
-from pipeline.datastore import client
+from pipeline.datastore import ahead, client
 from pipeline.datastore.client import DataStore, Patience
 from pipeline.datastore.connections import Connections
 from pipeline.datastore.listing import FileRow
 from pipeline.datastore.transfer import Transfer
-from pipeline.errors import ContentMismatch
+from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
 
 PATIENCE_SECONDS = 60
 # From here on the client takes the server for a far one.
@@ -50,11 +53,11 @@ def withholding(asked: Asked) -> bytes | Withheld:
 class Site:
     """A client of a scripted server, and the threads that fetch."""
 
-    def __init__(self, server: Scripted, folder: Path, connections: int, timeout: float) -> None:
+    def __init__(self, server: Scripted, folder: Path, connections: int) -> None:
         self.server = server
         self.pauses: list[float] = []
         patience = Patience(attempts=3, sleep=self.pauses.append)
-        self.store = DataStore(server.url, connections=connections, timeout=timeout, patience=patience)
+        self.store = DataStore(server.url, connections=connections, timeout=20, patience=patience)
         self.connections = Connections(connections)
         self._folder = folder
 
@@ -69,8 +72,8 @@ class Site:
             Transfer(self.store, url, row, partial, lambda _: None, take_next).fetch()
         return partial.read_bytes()
 
-    def fetch_all(self) -> list[bytes]:
-        """All files, handed in while none is begun."""
+    def fetch_all(self, or_none: tuple[type[MirrorError], ...] = ()) -> list[bytes | None]:
+        """All files, handed in while none is begun; None for one that fails with such an error."""
         opened = threading.Event()
         gates = [
             self.connections.submit(opened.wait, PATIENCE_SECONDS) for _ in range(self.connections.count)
@@ -78,7 +81,8 @@ class Site:
         files = [self.connections.submit(self.fetch, name, asks=self.url(name)) for name in NAMES]
         opened.set()
         assert all(gate.result(PATIENCE_SECONDS) for gate in gates)
-        return [file.result(PATIENCE_SECONDS) for file in files]
+        wait(files)
+        return [None if isinstance(file.exception(), or_none) else file.result() for file in files]
 
     def get(self, name: str) -> bytes:
         with self.store.get(self.url(name)) as response:
@@ -90,19 +94,23 @@ class Site:
             return response.raw.read()
 
 
+@contextmanager
+def started(
+    answers: Answers, folder: Path, connections: int = 1, tls: ssl.SSLContext | None = None
+) -> Iterator[Site]:
+    with scripted(answers, tls=tls) as server:
+        site = Site(server, folder, connections)
+        try:
+            yield site
+        finally:
+            site.connections.close()
+            site.store.close()
+
+
 @pytest.fixture
 def site(tmp_path) -> Iterator[Callable[..., Site]]:
     with ExitStack() as stack:
-
-        def started(
-            answers: Answers, connections: int = 1, timeout: float = 20, tls: ssl.SSLContext | None = None
-        ) -> Site:
-            made = Site(stack.enter_context(scripted(answers, tls=tls)), tmp_path, connections, timeout)
-            stack.callback(made.store.close)
-            stack.callback(made.connections.close)
-            return made
-
-        yield started
+        yield lambda answers, **more: stack.enter_context(started(answers, tmp_path, **more))
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
@@ -145,8 +153,9 @@ def test_a_server_that_hangs_up_on_what_it_was_asked_ahead(site):
     assert there.store.ahead_seconds == 0
 
 
-def test_a_server_that_keeps_silent_about_what_it_was_asked_ahead(site):
-    """That request has failed, as any that gets no answer; from then on it is asked nothing ahead."""
+def test_a_server_that_keeps_silent_about_what_it_was_asked_ahead(site, monkeypatch):
+    """It is not waited for as long as usual: the same, as if it had hung up."""
+    monkeypatch.setattr(ahead, "ANSWER_SECONDS", 0.5)
     ended = threading.Event()
 
     def answers(asked: Asked) -> bytes:
@@ -154,12 +163,20 @@ def test_a_server_that_keeps_silent_about_what_it_was_asked_ahead(site):
             ended.wait(PATIENCE_SECONDS)
         return far(asked)
 
-    there = site(answers, timeout=0.5)
+    there = site(answers)
     assert there.fetch_all() == list(CONTENT.values())
     ended.set()
-    assert len(there.pauses) == 1
+    assert there.pauses == []
     assert there.store.ahead_seconds == 0
     assert [asked.connection for asked in there.server.asked] == [1, 1, 2, 2]
+
+
+def test_an_answer_to_what_was_asked_ahead_may_stall_as_long_as_any(site, monkeypatch):
+    monkeypatch.setattr(ahead, "ANSWER_SECONDS", 0.2)
+    there = site(lambda asked: Stalled(far(asked), 0.5) if wants(asked, 1) else far(asked))
+    assert there.fetch_all() == list(CONTENT.values())
+    assert there.pauses == []
+    assert there.server.connections == 1
 
 
 def test_what_was_asked_ahead_is_no_answer_to_anything_else(site):
@@ -229,3 +246,41 @@ def test_a_server_that_ends_the_connection_is_asked_nothing_ahead(site):
     assert there.fetch_all() == list(CONTENT.values())
     assert there.server.connections == len(there.server.asked) == len(NAMES)
     assert there.pauses == []
+
+
+BAD: dict[str, Callable[[bytes], bytes]] = {
+    "flipped": lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]),
+    "none": lambda whole: b"",
+    "rubbish": lambda whole: b"HTTP/1.1 ???\r\n\r\n",
+    "503": lambda whole: answer("503 Service Unavailable"),
+    "ends": lambda whole: whole.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1),
+    "too long": lambda whole: whole + answer(body=b"an answer to nothing"),
+    "another's": lambda whole: answer(body=random.Random(1).randbytes(700_000)),
+}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(script=st.lists(st.sampled_from([None, None, *BAD]), max_size=9), connections=st.integers(1, 3))
+def test_whatever_comes_each_file_is_the_listed_one_or_fails(script, connections, tmp_path, monkeypatch):
+    monkeypatch.setattr(DataStore, "ahead_seconds", 10.0)
+    lock = threading.Lock()
+    together = threading.Barrier(connections)
+
+    def answers(asked: Asked) -> bytes:
+        with lock:
+            bad = script.pop() if script else None
+        whole = answer(body=content_of(asked))
+        return BAD[bad](whole) if bad else whole
+
+    def use_one() -> bytes:
+        with there.store.get(there.url(NAMES[0])) as response:
+            together.wait(PATIENCE_SECONDS)
+            return response.raw.read()
+
+    with started(answers, tmp_path, connections) as there:
+        there.store.patience = Patience(attempts=2, sleep=lambda _: None)
+        found = there.fetch_all(or_none=(ContentMismatch, ServerUnavailable))
+        assert all(content in {None, CONTENT[name]} for name, content in zip(NAMES, found, strict=True))
+        script.clear()
+        turns = [there.connections.submit(use_one) for _ in range(connections)]
+        assert [turn.result(PATIENCE_SECONDS) for turn in turns] == [CONTENT[NAMES[0]]] * connections
