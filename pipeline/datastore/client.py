@@ -208,7 +208,7 @@ class DataStore:
             try:
                 return attempt()
             except TryAgain as again:
-                self._let_ahead_go()
+                self.let_ahead_go()
                 failures += 1
                 limited += again.at_most is not None
                 if failures >= self.patience.attempts or (again.at_most and limited >= again.at_most):
@@ -271,7 +271,7 @@ class DataStore:
         far = self._goes_ahead and FAR_SECONDS <= self._round_trip < float("inf")
         return 1.5 * self._round_trip if far else 0.0
 
-    def ask_ahead(self, response: requests.Response, url: str) -> None:
+    def ask_ahead(self, response: requests.Response, url: str, headers: dict[str, str] | None = None) -> None:
         """Send the request that this thread makes next, while it still reads the body of ``response``.
 
         When that cannot be done, ``get`` sends it in its time.
@@ -279,24 +279,25 @@ class DataStore:
         connection = response.raw.connection
         can = isinstance(connection, Ahead) and connection.may_go_ahead and response.raw.version == 11
         if can and _origin(response.url) == _origin(url):
-            request = self._session.prepare_request(requests.Request("GET", url))
+            request = self._session.prepare_request(requests.Request("GET", url, headers))
             connection.send_ahead(request.path_url, request.headers)
             self._ahead.connection = connection
 
-    @contextmanager
-    def letting_go(self) -> Iterator[None]:
-        """Do without an answer that was asked for ahead when what is done inside fails."""
-        try:
-            yield
-        except BaseException:
-            self._let_ahead_go()
-            raise
-
-    def _let_ahead_go(self) -> None:
+    def let_ahead_go(self) -> None:
+        """Do without an answer that this thread asked for ahead, if it did."""
         connection, self._ahead.connection = self._ahead.connection, None
         if connection is not None:
             connection.close()
             self._free.release()
+
+    @contextmanager
+    def letting_go(self) -> Iterator[None]:
+        """Do so when what is done inside fails."""
+        try:
+            yield
+        except BaseException:
+            self.let_ahead_go()
+            raise
 
     def body(self, url: str) -> bytes:
         """The body of a listing, valid or not. Raises TryAgain or ServerUnavailable."""

@@ -57,8 +57,15 @@ class Connections:
     def idle(self) -> int:
         """How many have nothing to do, and nothing that waits for them."""
         with self._changed:
-            waiting = sum(not turn.future.cancelled() for turn in self._waiting)
-            return max(0, self.count - self._busy - waiting)
+            self._skip_cancelled()
+            return max(0, self.count - self._busy - len(self._waiting))
+
+    @property
+    def files_wait(self) -> bool:
+        """Whether there is work that goes before what can wait."""
+        with self._changed:
+            self._skip_cancelled()
+            return bool(self._waiting)
 
     def submit(self, work: Callable[..., T], *args: Any, asks: str | None = None) -> Future[T]:
         """Have the work done in its turn; its result to come.

@@ -12,6 +12,7 @@ Rules (protocol notes, "Files"):
 
 import hashlib
 import threading
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import requests
 from pipeline.datastore.client import CHUNK_BYTES
 from pipeline.datastore.connections import Connections
 from pipeline.datastore.part import STRONG_ETAG, Piece, Pieces
-from pipeline.datastore.transfer import Transfer, chunks
+from pipeline.datastore.transfer import Lookout, Transfer, chunks
 
 WORTH_SPLITTING_BYTES = 16 << 20
 SMALL_PIECE_BYTES = 8 << 20
@@ -96,19 +97,26 @@ class SplitTransfer:
             self._transfer.check(self._md5.end())
 
     def _fetch_next(self) -> bool:
-        """Fetch one piece; whether there may be another. What goes wrong is left to ``_in_pieces``."""
+        """Fetch one piece, and those that it led to; whether there may be another."""
         piece = self._take()
         if piece is None:
             return False
+        while piece is not None:
+            piece = self._fetch(_Errand(piece))
+        return True
+
+    def _fetch(self, errand: "_Errand") -> Piece | None:
+        """Fetch a piece; the one that was asked for meanwhile. What goes wrong is left to ``_in_pieces``."""
         try:
-            self._transfer.store.patiently(partial(self._ask_for, piece))
+            with self._transfer.store.letting_go():
+                self._transfer.store.patiently(partial(self._ask_for, errand))
         except BaseException as error:
             self._error = self._error or error
         finally:
             with self._changed:
                 self._busy -= 1
                 self._changed.notify_all()
-        return True
+        return errand.following
 
     def _take(self) -> Piece | None:
         with self._changed:
@@ -117,28 +125,40 @@ class SplitTransfer:
                 return None
             self._busy += 1
             if not self._of_that_size:
-                hands = self._busy + self._connections.idle
+                # Pieces that are asked for ahead are in nobody's hands yet.
+                hands = min(self._busy + self._connections.idle, self._connections.count)
                 self._piece_bytes, self._of_that_size = piece_bytes(missing, hands), hands
             self._of_that_size -= 1
             return self._pieces.take(self._piece_bytes)
 
-    def _ask_for(self, piece: Piece) -> None:
+    def _ask_for(self, errand: "_Errand") -> None:
+        piece = errand.piece
         if self._error or piece.at == piece.end:
+            self._transfer.store.let_ahead_go()
             return
         if self._came_whole:
             self._transfer.attempt()
             return
-        asked = {"Range": f"bytes={piece.at}-{piece.end - 1}"}
-        with self._transfer.store.get(
-            self._transfer.url, asked | ({"If-Range": self._etag} if self._etag else {})
-        ) as response:
+        with self._transfer.store.get(self._transfer.url, self._headers(piece)) as response:
             if response.status_code == 200 and not self._begun:
                 self._came_whole = True
                 self._transfer.take_whole(response)
                 return
             self._transfer.refuse(response, good=(200, 206, 416))
             self._begin_under(self._etag_of(piece, response))
-            self._receive(piece, response)
+            self._receive(errand, response)
+
+    def _headers(self, piece: Piece) -> dict[str, str]:
+        asked = {"Range": f"bytes={piece.at}-{piece.end - 1}"}
+        return asked | ({"If-Range": self._etag} if self._etag else {})
+
+    def _ask_next(self, errand: "_Errand", response: requests.Response) -> None:
+        """Ask for another piece before this one has ended, unless a whole file waits."""
+        if errand.following is None and not self._connections.files_wait:
+            errand.following = self._take()
+            if errand.following is not None:
+                headers = self._headers(errand.following)
+                self._transfer.store.ask_ahead(response, self._transfer.url, headers)
 
     def _etag_of(self, piece: Piece, response: requests.Response) -> str:
         """The ETag of a piece as it was asked for. Raises OneConnectionOnly for anything else."""
@@ -166,7 +186,10 @@ class SplitTransfer:
         for _ in range(self._connections.count - 1):
             self._connections.when_idle(self._fetch_next)
 
-    def _receive(self, piece: Piece, response: requests.Response) -> None:
+    def _receive(self, errand: "_Errand", response: requests.Response) -> None:
+        piece = errand.piece
+        ask_next = partial(self._ask_next, errand)
+        lookout = Lookout(self._transfer.store, response, piece.end - piece.at, ask_next)
         with open(self._transfer.partial, "r+b") as part:
             part.seek(piece.at)
             for chunk in chunks(response, piece.end - piece.at):
@@ -175,6 +198,7 @@ class SplitTransfer:
                 if len(chunk) > piece.end - piece.at:
                     raise OneConnectionOnly
                 self._transfer.received(len(chunk))
+                lookout.came(len(chunk))
                 part.write(chunk)
                 part.flush()
                 piece.at += len(chunk)
@@ -192,6 +216,14 @@ class SplitTransfer:
     def _write_note(self) -> None:
         self._not_noted = 0
         self._transfer.note.write(self._etag, self._pieces.held())
+
+
+@dataclass
+class _Errand:
+    """A piece to be fetched, and the one that is asked for before it has ended."""
+
+    piece: Piece
+    following: Piece | None = None
 
 
 class _Following:

@@ -114,18 +114,22 @@ class Transfer:
     def _receive(self, file: BinaryIO, response: requests.Response) -> None:
         digest = hashlib.md5(usedforsecurity=False)
         size = _digest_into(digest, file)
-        lookout = _Lookout(self, response, size)
+        lookout = Lookout(self.store, response, self.row.bytes - size, self._ask_next)
         for chunk in chunks(response, self.row.bytes - size):
             size += len(chunk)
             if size > self.row.bytes:
                 raise self._mismatch(f"expected {self.row.bytes} bytes as listed, got more", response)
             self.received(len(chunk))
-            lookout.look(size)
+            lookout.came(len(chunk))
             digest.update(chunk)
             file.write(chunk)
         if size < self.row.bytes:
             raise self.try_again(f"expected {self.row.bytes} bytes as listed, got {size}")
         self.check(digest, response)
+
+    def _ask_next(self, response: requests.Response) -> None:
+        if (url := self.take_next()) is not None:
+            self.store.ask_ahead(response, url)
 
     def check(self, digest: "hashlib._Hash", response: requests.Response | None = None) -> None:
         """Raise TryAgain when that is not the listed md5."""
@@ -149,26 +153,35 @@ class Transfer:
         self.note.forget()
 
 
-class _Lookout:
-    """Sees to it that the next request is with the server when it has sent the last byte of a body."""
+class Lookout:
+    """Sees to it that the next request is with the server when the last of ``expected`` bytes has left it.
 
-    def __init__(self, transfer: Transfer, response: requests.Response, held: int) -> None:
-        self._transfer = transfer
+    ``ask`` is called once, with the answer that is being read, when it is time; never where it is no gain.
+    """
+
+    def __init__(
+        self,
+        store: DataStore,
+        response: requests.Response,
+        expected: int,
+        ask: Callable[[requests.Response], None],
+    ) -> None:
         self._response = response
-        self._held = held
+        self._left = self._expected = expected
+        self._ask = ask
         self._began = time.monotonic()
-        self._ahead_seconds = transfer.store.ahead_seconds
+        self._ahead_seconds = store.ahead_seconds
         self._done = not (self._ahead_seconds and response.headers.get("Content-Length"))
 
-    def look(self, size: int) -> None:
-        """With so many bytes of the file here, send the next request if it is time."""
+    def came(self, count: int) -> None:
+        """So many more bytes are here."""
+        self._left -= count
         if self._done:
             return
-        rate = (size - self._held) / (time.monotonic() - self._began + 1e-9)
-        if self._transfer.row.bytes - size <= rate * self._ahead_seconds:
+        rate = (self._expected - self._left) / (time.monotonic() - self._began + 1e-9)
+        if self._left <= rate * self._ahead_seconds:
             self._done = True
-            if (url := self._transfer.take_next()) is not None:
-                self._transfer.store.ask_ahead(self._response, url)
+            self._ask(self._response)
 
 
 def chunks(response: requests.Response, expected: int) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_server import Asked, Scripted, answer, scripted
+from scripted_server import Asked, Scripted, Withheld, answer, scripted
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.datastore import habits, split
@@ -130,6 +130,16 @@ def server(running: RunningServer, served):
     running.habits.clear()
 
 
+@pytest.fixture(autouse=True)
+def ahead_seconds(request, monkeypatch):
+    """How long before its end another piece is asked for; never, unless a test says otherwise."""
+    monkeypatch.setattr(DataStore, "ahead_seconds", getattr(request, "param", 0.0))
+
+
+# As soon as the first bytes of a piece are here, another is asked for.
+NEAR_AND_FAR = pytest.mark.parametrize("ahead_seconds", [0.0, 60.0], ids=["near", "far"], indirect=True)
+
+
 @pytest.fixture
 def part(tmp_path: Path) -> Path:
     return tmp_path / "x.part"
@@ -214,6 +224,7 @@ def test_all_connections_fetch_one_file(server, fetch, part, note):
     assert [path.name for path in part.parent.iterdir()] == ["x.part"]
 
 
+@NEAR_AND_FAR
 @pytest.mark.parametrize("count", [2, 3, 16])
 def test_any_number_of_connections(count, server, fetch, part):
     fetched = fetch(server, count=count)
@@ -250,6 +261,7 @@ def test_without_an_md5_nothing_is_split(server, fetch, part):
     assert part.read_bytes() == CONTENT
 
 
+@NEAR_AND_FAR
 def test_while_others_wait_a_file_keeps_to_its_connection(server, part):
     fetching = Fetch(server.url, part)
     release = threading.Event()
@@ -269,6 +281,7 @@ def test_while_others_wait_a_file_keeps_to_its_connection(server, part):
     fetching._store.close()
 
 
+@NEAR_AND_FAR
 def test_alone_among_busy_connections_a_file_comes_in_few_pieces(server, part):
     fetching = Fetch(server.url, part)
     release = threading.Event()
@@ -283,6 +296,7 @@ def test_alone_among_busy_connections_a_file_comes_in_few_pieces(server, part):
     assert server.peak_connections == 1
 
 
+@NEAR_AND_FAR
 def test_several_large_files_and_many_small_ones(server, served, tmp_path):
     names = ["f.tgz", *(f"large{number}" for number in range(2)), *(f"small{number}" for number in range(40))]
     contents = {}
@@ -353,6 +367,23 @@ def test_without_a_strong_etag_a_file_comes_over_one_connection(etag, fetch, par
     assert part.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("ahead_seconds", [60.0], indirect=True)
+def test_another_piece_is_asked_for_before_the_first_has_ended(fetch, part):
+    def answers(asked: Asked) -> bytes | Withheld:
+        whole = with_etag(ETAG)(asked)
+        return Withheld(whole[:-1000], whole[-1000:]) if bounds(asked.fields["range"])[0] == 0 else whole
+
+    with scripted(answers) as server:
+        fetched = fetch(server, count=3)
+    assert part.read_bytes() == CONTENT
+    assert fetched.received == SIZE
+    assert adjoin(sorted(bounds(request.fields["range"]) for request in server.asked), 0, SIZE)
+    assert [request.fields.get("if-range") for request in server.asked if request.connection == 1] == [
+        None,
+        ETAG,
+    ]
+
+
 ODD: dict[str, Callable[[], Habit]] = {
     "range ignored": lambda: habits.ignores_range(),
     "etag changes": lambda: habits.changes_etag(),
@@ -362,6 +393,7 @@ ODD: dict[str, Callable[[], Habit]] = {
 }
 
 
+@NEAR_AND_FAR
 @pytest.mark.parametrize("skip", [0, 1, COUNT - 1])
 @pytest.mark.parametrize("name", ODD)
 def test_anything_but_the_piece_means_one_connection(name, skip, server, fetch, part, note):
@@ -724,6 +756,7 @@ LIES: list[Callable[[Asked], bytes]] = [
 ]
 
 
+@NEAR_AND_FAR
 @settings(max_examples=120, deadline=None)
 @given(st.lists(st.sampled_from(LIES), max_size=12), st.integers(2, 5))
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
