@@ -266,10 +266,10 @@ class DataStore:
         return response
 
     @property
-    def ahead_seconds(self) -> float:
-        """How long before the end of a body the next request should go out; 0 when that is no gain."""
+    def far_seconds(self) -> float:
+        """The round trip to the server where it is a gain to ask ahead; else 0."""
         far = self._goes_ahead and FAR_SECONDS <= self._round_trip < float("inf")
-        return 1.5 * self._round_trip if far else 0.0
+        return self._round_trip if far else 0.0
 
     def ask_ahead(self, response: requests.Response, url: str, headers: dict[str, str] | None = None) -> None:
         """Send the request that this thread makes next, while it still reads the body of ``response``.

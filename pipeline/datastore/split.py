@@ -24,7 +24,7 @@ from pipeline.datastore.part import STRONG_ETAG, Piece, Pieces
 from pipeline.datastore.transfer import Lookout, Transfer, chunks
 
 WORTH_SPLITTING_BYTES = 16 << 20
-SMALL_PIECE_BYTES = 8 << 20
+SMALL_PIECE_BYTES = 2 << 20
 _LEAST_PIECE_BYTES = 1 << 20
 _MOST_PIECE_BYTES = 64 << 20
 # How much may come between two notes: after a kill so much comes again, beside what was on its way.

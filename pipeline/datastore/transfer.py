@@ -26,6 +26,8 @@ from pipeline.errors import ContentMismatch
 
 WORTH_RESUMING_BYTES = 1 << 20
 MISMATCHES_PER_RUN = 2
+# How many round trips before the end of a body the next request goes out: speeds vary.
+_EARLY = 1.5
 _LENGTH = re.compile(r"[0-9]{1,19}")
 
 
@@ -170,16 +172,17 @@ class Lookout:
         self._left = self._expected = expected
         self._ask = ask
         self._began = time.monotonic()
-        self._ahead_seconds = store.ahead_seconds
-        self._done = not (self._ahead_seconds and response.headers.get("Content-Length"))
+        self._round_trip = store.far_seconds
+        self._done = not (self._round_trip and response.headers.get("Content-Length"))
 
     def came(self, count: int) -> None:
         """So many more bytes are here."""
         self._left -= count
         if self._done:
             return
-        rate = (self._expected - self._left) / (time.monotonic() - self._began + 1e-9)
-        if self._left <= rate * self._ahead_seconds:
+        # What the windows hold comes at once, and the same again after each round trip.
+        rate = (self._expected - self._left) / (time.monotonic() - self._began + self._round_trip)
+        if self._left <= rate * _EARLY * self._round_trip:
             self._done = True
             self._ask(self._response)
 

@@ -131,7 +131,7 @@ def test_a_near_server_is_asked_when_the_file_has_ended(site, monkeypatch):
     monkeypatch.setattr(client, "FAR_SECONDS", PATIENCE_SECONDS)
     there = site(far)
     assert there.fetch_all() == list(CONTENT.values())
-    assert there.store.ahead_seconds == 0
+    assert there.store.far_seconds == 0
     assert there.server.connections == 1
 
 
@@ -150,7 +150,7 @@ def test_a_server_that_hangs_up_on_what_it_was_asked_ahead(site):
     assert there.get(NAMES[1]) == CONTENT[NAMES[1]]
     assert there.pauses == []
     assert [asked.connection for asked in there.server.asked] == [1, 1, 2]
-    assert there.store.ahead_seconds == 0
+    assert there.store.far_seconds == 0
 
 
 def test_a_server_that_keeps_silent_about_what_it_was_asked_ahead(site, monkeypatch):
@@ -167,7 +167,7 @@ def test_a_server_that_keeps_silent_about_what_it_was_asked_ahead(site, monkeypa
     assert there.fetch_all() == list(CONTENT.values())
     ended.set()
     assert there.pauses == []
-    assert there.store.ahead_seconds == 0
+    assert there.store.far_seconds == 0
     assert [asked.connection for asked in there.server.asked] == [1, 1, 2, 2]
 
 
@@ -262,7 +262,7 @@ BAD: dict[str, Callable[[bytes], bytes]] = {
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=st.lists(st.sampled_from([None, None, *BAD]), max_size=9), connections=st.integers(1, 3))
 def test_whatever_comes_each_file_is_the_listed_one_or_fails(script, connections, tmp_path, monkeypatch):
-    monkeypatch.setattr(DataStore, "ahead_seconds", 10.0)
+    monkeypatch.setattr(DataStore, "far_seconds", 10.0)
     lock = threading.Lock()
     together = threading.Barrier(connections)
 

@@ -123,4 +123,4 @@ def test_pieces_are_large_but_not_for_one_connection_alone(missing, hands):
     size = piece_bytes(missing, hands)
     assert 1 << 20 <= size <= 64 << 20
     assert size * hands <= max(missing + hands, hands << 20)
-    assert size >= min(64 << 20, missing // hands, 8 << 20)
+    assert size >= min(64 << 20, missing // hands, 2 << 20)

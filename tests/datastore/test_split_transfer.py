@@ -131,13 +131,19 @@ def server(running: RunningServer, served):
 
 
 @pytest.fixture(autouse=True)
-def ahead_seconds(request, monkeypatch):
+def far_seconds(request, monkeypatch):
     """How long before its end another piece is asked for; never, unless a test says otherwise."""
-    monkeypatch.setattr(DataStore, "ahead_seconds", getattr(request, "param", 0.0))
+    monkeypatch.setattr(DataStore, "far_seconds", getattr(request, "param", 0.0))
+
+
+@pytest.fixture(autouse=True)
+def equal_pieces(monkeypatch):
+    """A file of this size comes in as many equal pieces as there are connections."""
+    monkeypatch.setattr(split, "SMALL_PIECE_BYTES", 8 * MB)
 
 
 # As soon as the first bytes of a piece are here, another is asked for.
-NEAR_AND_FAR = pytest.mark.parametrize("ahead_seconds", [0.0, 60.0], ids=["near", "far"], indirect=True)
+NEAR_AND_FAR = pytest.mark.parametrize("far_seconds", [0.0, 60.0], ids=["near", "far"], indirect=True)
 
 
 @pytest.fixture
@@ -367,16 +373,19 @@ def test_without_a_strong_etag_a_file_comes_over_one_connection(etag, fetch, par
     assert part.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("ahead_seconds", [60.0], indirect=True)
-def test_another_piece_is_asked_for_before_the_first_has_ended(fetch, part):
+@pytest.mark.parametrize("far_seconds", [60.0], indirect=True)
+def test_another_piece_is_asked_for_before_the_first_has_ended(fetch, part, monkeypatch):
+    monkeypatch.setattr(split, "SMALL_PIECE_BYTES", MB)  # so that there are more pieces than connections
+
     def answers(asked: Asked) -> bytes | Withheld:
         whole = with_etag(ETAG)(asked)
         return Withheld(whole[:-1000], whole[-1000:]) if bounds(asked.fields["range"])[0] == 0 else whole
 
     with scripted(answers) as server:
-        fetched = fetch(server, count=3)
+        fetched = fetch(server, count=2)
     assert part.read_bytes() == CONTENT
     assert fetched.received == SIZE
+    assert fetched.pauses == []
     assert adjoin(sorted(bounds(request.fields["range"]) for request in server.asked), 0, SIZE)
     assert [request.fields.get("if-range") for request in server.asked if request.connection == 1] == [
         None,
