@@ -18,6 +18,8 @@ class PeakMemory:
 
     def __init__(self, pid: int, beside: set[int]) -> None:
         self.course: list[int] = []
+        # The same of Luigi's central scheduler, which this process started too; 0 without one.
+        self.scheduler: list[int] = []
         self._pid = pid
         self._beside = beside
         self._ended = threading.Event()
@@ -36,11 +38,17 @@ class PeakMemory:
             launchers = set(_children(self._pid)) - self._beside
             counted = [pid for launcher in launchers for pid in _below(launcher)]
             self.course.append(sum(map(_share, counted)))
+            self.scheduler.append(sum(_share(pid) for pid in launchers if _command(pid) == "luigid"))
 
     @property
     def bytes(self) -> int:
         """The most."""
         return max(self.course)
+
+
+def at_a_tenth_and_at_the_end(course: list[int]) -> tuple[int, int]:
+    """The memory after a tenth of the time, and the most in the last tenth."""
+    return course[len(course) // 10], max(course[-len(course) // 10 :])
 
 
 def _below(pid: int) -> Iterator[int]:
@@ -58,6 +66,14 @@ def _children(pid: int) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def _command(pid: int) -> str:
+    """The name of the process; empty when it has ended."""
+    try:
+        return (_PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _share(pid: int) -> int:

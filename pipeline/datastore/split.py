@@ -264,7 +264,7 @@ def piece_bytes(missing: int, hands: int) -> int:
     """How large the next pieces are, one for each of so many connections.
 
     They take two thirds of what is missing, so that pieces become smaller and all connections end at about
-    the same time, however fast each is. As each costs a round trip, the last ones are not split further.
+    the same time, however fast each is. The last ones are not split further: each is one more request.
     """
     share = -(-missing // hands)
     if share > 2 * SMALL_PIECE_BYTES:
