@@ -54,7 +54,7 @@ class Ahead:
 
     # The thread that sent a request ahead and has not come for the answer.
     asked_by: int | None = None
-    # Whether an answer to a request that was sent ahead ever failed to come.
+    # Whether a request was ever sent ahead in vain.
     was_refused = False
     _asked: _Request | None = None
     _awaited: _Request | None = None
@@ -86,6 +86,7 @@ class Ahead:
             self._awaited = request
             return
         if asked is not None:
+            self.was_refused = True
             self.close()
         super().request(method, url, **more)
 
@@ -117,6 +118,11 @@ class Ahead:
             self._reader = _Reader(sock.makefile("rb", buffering=0))
         self._reader.kept = False
         return HTTPResponse(_Opened(self._reader), *args, **more)
+
+    def forget(self, by: int) -> None:
+        """Hang up if that thread still awaits an answer: after a failure others may have the connection."""
+        if self.asked_by == by:
+            self.close()
 
     def close(self) -> None:
         """Hang up."""

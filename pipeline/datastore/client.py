@@ -40,6 +40,7 @@ FAR_SECONDS = 0.005
 _SHORT_LENGTH = re.compile("[0-9]{1,4}")
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301, 302, 303, 307, 308}
+_MAYBE_TOO_EARLY = set(range(400, 600)) - {416}
 _WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
 # Not OSError: what is done with the bytes inside ``get`` may fail on this machine's disk.
 _TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError)
@@ -229,6 +230,9 @@ class DataStore:
             with self._followed(url, headers or {}, ahead) as response:
                 yield response
         except _TRANSPORT_ERRORS as error:
+            if self._ahead.connection is not None:
+                # It may have failed for being asked too early: a server that closes then cuts what it sends.
+                self._goes_ahead = False
             raise TryAgain(
                 ServerUnavailable(f"{url}: expected an answer, got {_said(error)}. The next run asks again.")
             ) from None
@@ -252,17 +256,28 @@ class DataStore:
         )
 
     def _answer(self, url: str, headers: dict[str, str], ahead: Ahead | None) -> requests.Response:
-        came = False
+        response = None
         try:
             response = self._session.get(
                 url, headers=headers, stream=True, timeout=self._timeout, allow_redirects=False
             )
-            came = True
         finally:
-            if ahead and (ahead.was_refused or not came):
+            if ahead and (ahead.was_refused or response is None):
                 self._goes_ahead = False
         if not ahead:
             self._round_trip = min(self._round_trip, response.elapsed.total_seconds())
+        elif response.status_code in _MAYBE_TOO_EARLY:
+            return self._answer_in_time(response, url, headers)
+        return response
+
+    def _answer_in_time(
+        self, early: requests.Response, url: str, headers: dict[str, str]
+    ) -> requests.Response:
+        """The answer to a request that was refused when it was sent ahead, perhaps for that."""
+        early.close()
+        response = self._answer(url, headers, None)
+        if response.status_code != early.status_code:
+            self._goes_ahead = False
         return response
 
     @property
@@ -287,7 +302,7 @@ class DataStore:
         """Do without an answer that this thread asked for ahead, if it did."""
         connection, self._ahead.connection = self._ahead.connection, None
         if connection is not None:
-            connection.close()
+            connection.forget(by=threading.get_ident())
             self._free.release()
 
     @contextmanager

@@ -22,6 +22,10 @@ class _Turn:
     asks: str | None
     future: Future = field(default_factory=Future)
 
+    def begins(self) -> bool:
+        """Whether it is to be done; it cannot be cancelled any more then."""
+        return self.future.running() or self.future.set_running_or_notify_cancel()
+
     def __call__(self) -> None:
         try:
             self.future.set_result(self.work(*self.args))
@@ -97,8 +101,16 @@ class Connections:
             known = self._waiting and self._waiting[0].asks is not None
             if self._own.serves and self._own.turn is None and known:
                 turn = self._waiting.popleft()
-                self._own.turn = turn if turn.future.set_running_or_notify_cancel() else None
+                self._own.turn = turn if turn.begins() else None
             return self._own.turn.asks if self._own.turn else None
+
+    def give_back(self) -> None:
+        """Called by work that will take longer: what it took charge of is for any thread again."""
+        with self._changed:
+            if self._own.turn is not None:
+                self._waiting.appendleft(self._own.turn)
+                self._own.turn = None
+                self._changed.notify()
 
     def close(self) -> None:
         """Forget what waits, and wait for what is being done."""
@@ -138,7 +150,7 @@ class Connections:
                 self._skip_cancelled()
                 if self._waiting:
                     turn = self._waiting.popleft()
-                    own = turn if turn.future.set_running_or_notify_cancel() else None
+                    own = turn if turn.begins() else None
                 elif self._spare:
                     order, work = heapq.heappop(self._spare)
                     own = partial(self._do_spare, order, work)

@@ -20,6 +20,7 @@ from typing import BinaryIO
 import requests
 
 from pipeline.datastore.client import CHUNK_BYTES, DataStore, TryAgain, refuse_status
+from pipeline.datastore.connections import Connections
 from pipeline.datastore.listing import FileRow
 from pipeline.datastore.part import STRONG_ETAG, Note
 from pipeline.errors import ContentMismatch
@@ -36,8 +37,8 @@ class Transfer:
     """One file on its way: ``url`` to ``partial``, which is whole and verified after ``fetch``.
 
     ``received`` is called with the number of bytes of each chunk, before it is written; it may wait,
-    to keep to a rate. ``take_next`` is called before the end, where that is a gain: it gives the address of
-    what the same thread fetches next, or None when nothing more can be said.
+    to keep to a rate. ``connections`` are those of which one fetches it, if any: from a server far away what
+    waits there is asked for before this file has ended.
     """
 
     store: DataStore
@@ -45,7 +46,7 @@ class Transfer:
     row: FileRow
     partial: Path
     received: Callable[[int], None]
-    take_next: Callable[[], str | None] = lambda: None
+    connections: Connections | None = None
 
     def fetch(self) -> None:
         """Fetch the file. Raises ContentMismatch or ServerUnavailable when patience is at its end."""
@@ -59,6 +60,14 @@ class Transfer:
 
     def attempt(self) -> None:
         """One try, over one connection. Raises TryAgain, ContentMismatch or ServerUnavailable."""
+        try:
+            self._attempt()
+        except TryAgain:
+            if self.connections:
+                self.connections.give_back()
+            raise
+
+    def _attempt(self) -> None:
         with open(self.partial, "ab+") as file:
             etag = self._resumable_under(file)
             headers = {"Range": f"bytes={file.tell()}-", "If-Range": etag} if etag else {}
@@ -130,7 +139,8 @@ class Transfer:
         self.check(digest, response)
 
     def _ask_next(self, response: requests.Response) -> None:
-        if (url := self.take_next()) is not None:
+        # An answer that is too short would end with the start of the next one, which only the md5 tells.
+        if self.connections and self.row.md5 and (url := self.connections.take_next()) is not None:
             self.store.ask_ahead(response, url)
 
     def check(self, digest: "hashlib._Hash", response: requests.Response | None = None) -> None:

@@ -150,8 +150,7 @@ class Download:
 
         part, url = self._partial(row), self._url(row)
         with self.site.store.letting_go(), machine_faults(f"fetching {url}", needed=row.bytes):
-            next_on = self.site.connections.take_next
-            transfer = Transfer(self.site.store, url, row, part, received, next_on)
+            transfer = Transfer(self.site.store, url, row, part, received, self.site.connections)
             if row.bytes >= split.WORTH_SPLITTING_BYTES:
                 self._fetch_large(transfer)
             else:

@@ -146,6 +146,28 @@ def test_what_is_cancelled_or_asks_for_nothing_known_is_not_taken_charge_of(one)
     assert log.wait_for(2) == ["piece", "last"]
 
 
+def test_what_is_given_back_is_for_any_thread():
+    two = Connections(2)
+    log, other = Log(two), Log(two)
+    begun, done = threading.Event(), threading.Event()
+
+    def slow() -> bool:
+        two.take_next()
+        two.give_back()
+        begun.set()
+        return done.wait(PATIENCE_SECONDS)
+
+    taken = two.submit(slow)
+    file = two.submit(log.note, "file", asks="file")
+    log.opened.set()
+    assert begun.wait(PATIENCE_SECONDS)
+    other.wait_for(0)
+    file.result(PATIENCE_SECONDS)
+    done.set()
+    assert taken.result(PATIENCE_SECONDS)
+    two.close()
+
+
 def test_only_a_connection_takes_charge_of_what_is_next(one):
     log = Log(one)
     file = one.submit(log.note, "file", asks="file")
