@@ -387,10 +387,9 @@ def test_another_piece_is_asked_for_before_the_first_has_ended(fetch, part, monk
     assert fetched.received == SIZE
     assert fetched.pauses == []
     assert adjoin(sorted(bounds(request.fields["range"]) for request in server.asked), 0, SIZE)
-    assert [request.fields.get("if-range") for request in server.asked if request.connection == 1] == [
-        None,
-        ETAG,
-    ]
+    first, *others = (request.fields.get("if-range") for request in server.asked)
+    assert first is None
+    assert set(others) == {ETAG}
 
 
 ODD: dict[str, Callable[[], Habit]] = {
