@@ -1,11 +1,14 @@
 """How much memory a command and all that it starts take together, looked at while they run."""
 
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 _SECONDS = 0.05
+# A central scheduler grows slowly, and to look at many pages takes time from it.
+_SCHEDULER_EVERY = 40
 _PROC = Path("/proc")
 
 
@@ -18,7 +21,7 @@ class PeakMemory:
 
     def __init__(self, pid: int, beside: set[int]) -> None:
         self.course: list[int] = []
-        # The same of Luigi's central scheduler, which this process started too; 0 without one.
+        # The same of Luigi's central scheduler, which this process started too, now and then; 0 without one.
         self.scheduler: list[int] = []
         self._pid = pid
         self._beside = beside
@@ -34,11 +37,15 @@ class PeakMemory:
         self._thread.join()
 
     def _follow(self) -> None:
-        while not self._ended.wait(_SECONDS):
+        for look in itertools.count():
+            if self._ended.wait(_SECONDS):
+                return
             launchers = set(_children(self._pid)) - self._beside
             counted = [pid for launcher in launchers for pid in _below(launcher)]
             self.course.append(sum(map(_share, counted)))
-            self.scheduler.append(sum(_share(pid) for pid in launchers if _command(pid) == "luigid"))
+            if look % _SCHEDULER_EVERY == 0:
+                schedulers = [pid for pid in launchers if _command(pid) == "luigid"]
+                self.scheduler.append(sum(map(_share, schedulers)))
 
     @property
     def bytes(self) -> int:
