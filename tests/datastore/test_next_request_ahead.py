@@ -50,6 +50,18 @@ def withholding(asked: Asked) -> bytes | Withheld:
     return whole if wants(asked, 2) else Withheld(whole[:-100_000], whole[-100_000:])
 
 
+def damaging_first(times: int) -> Answers:
+    """The first file comes with another last byte, so many times."""
+    left = threading.Semaphore(times)
+
+    def answers(asked: Asked) -> bytes:
+        whole = far(asked)
+        damaged = wants(asked, 0) and left.acquire(blocking=False)
+        return whole[:-1] + bytes([whole[-1] ^ 1]) if damaged else whole
+
+    return answers
+
+
 class Site:
     """A client of a scripted server, and the threads that fetch."""
 
@@ -205,27 +217,14 @@ def test_nobody_else_gets_a_connection_that_is_ahead(site):
 
 
 def test_a_file_that_comes_damaged_is_tried_again_and_the_next_is_asked_for_again(site):
-    damaged = threading.Semaphore(1)
-
-    def answers(asked: Asked) -> bytes:
-        whole = far(asked)
-        spoilt = wants(asked, 0) and damaged.acquire(blocking=False)
-        return whole[:-1] + bytes([whole[-1] ^ 1]) if spoilt else whole
-
-    there = site(answers)
+    there = site(damaging_first(times=1))
     assert there.fetch_all() == list(CONTENT.values())
     assert len(there.pauses) == 1
+    assert there.store.far_seconds > 0  # which says nothing about asking ahead
 
 
 def test_while_a_file_waits_to_be_tried_again_another_connection_has_the_next(site):
-    damaged = threading.Semaphore(1)
-
-    def answers(asked: Asked) -> bytes:
-        whole = far(asked)
-        spoilt = wants(asked, 0) and damaged.acquire(blocking=False)
-        return whole[:-1] + bytes([whole[-1] ^ 1]) if spoilt else whole
-
-    there = site(answers, connections=2)
+    there = site(damaging_first(times=1), connections=2)
     opened, fetched = threading.Event(), []
 
     def pause(_: float) -> None:
@@ -241,11 +240,7 @@ def test_while_a_file_waits_to_be_tried_again_another_connection_has_the_next(si
 
 
 def test_a_connection_that_is_ahead_is_free_again_when_the_file_fails(site):
-    def answers(asked: Asked) -> bytes:
-        whole = far(asked)
-        return whole[:-1] + bytes([whole[-1] ^ 1]) if wants(asked, 0) else whole
-
-    there = site(answers)
+    there = site(damaging_first(times=9))
     with pytest.raises(ContentMismatch):
         there.fetch_all()
     found = []
