@@ -25,6 +25,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 COLUMNS = ("filesetID", "time registered", "type", "target_id", "stage", "stage_id", "exp_name", "filter")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names a case of bytes that are no text by its place: compressed bytes hold the second of their making.
+
+    Each process of a run collects the tests by itself, and all must find the same names.
+    """
+    return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
 def bundle(members: dict[str, bytes]) -> bytes:
     """A gzipped tar archive as a distribution bundle is written."""
     packed = io.BytesIO()
