@@ -7,6 +7,7 @@ that nothing of this run is left.
 """
 
 import ctypes
+import gc
 import os
 import queue
 import signal
@@ -126,6 +127,9 @@ def step_processes(
     """The one that fetches and those that unpack. ``stopping`` is set in them by ``Processes.stop``."""
     sys.stdout.flush()
     sys.stderr.flush()
+    # All that is there by now stays: a collection would look at it in vain, and thereby copy the pages
+    # that the processes share.
+    gc.freeze()
     forked: list[_Process] = []
     # Until a process has its own idea of them.
     allowed = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
