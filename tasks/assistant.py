@@ -15,12 +15,14 @@ from typing import Any, NoReturn
 import luigi
 from luigi.rpc import RemoteScheduler
 from luigi.scheduler import DONE, FAILED
+from luigi.task_register import Register
 
 from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, MirrorError
 from pipeline.mirror.assistants import HUNG_SECONDS, Assistance, Standing, StepDone
 from pipeline.mirror.status import as_size
+from tasks.feed import WINDOW
 from tasks.run import Run, begin_run
-from tasks.worker import WINDOW, MirrorWorker
+from tasks.worker import MirrorWorker
 
 _LOOK_SECONDS = 0.3
 # So many failures one after the other are this machine's, more likely than the filesets'.
@@ -161,6 +163,13 @@ class AssistantWorker(MirrorWorker):
             self._start_phasing_out()
             self._task_result_queue.wake()
 
+    @property
+    def _sharers(self) -> int:
+        return 1 + len(self._run.assistance.notice.admitted)
+
+    def _has_its_fill(self) -> bool:
+        return self._has_its_share(self._held()) and not self._begun
+
     def _keep_alive(self, _: Any) -> bool:
         return not self._stop_requesting_work
 
@@ -178,8 +187,15 @@ class AssistantWorker(MirrorWorker):
         following = self._scheduled_tasks[result["task_id"]].following
         if result["status"] == DONE and following is not None:
             self._scheduled_tasks[following.task_id] = self._begun[following.task_id] = following
-            if len(self._begun) > WINDOW:
-                self._begun = {key: task for key, task in self._begun.items() if not task.complete()}
+        if len(self._scheduled_tasks) > 4 * WINDOW:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Forget what others did, or what was done here: memory must not grow with the number of filesets."""
+        self._begun = {key: task for key, task in self._begun.items() if not task.complete()}
+        in_hand = self._begun.keys() | self._running_tasks.keys()
+        self._scheduled_tasks = {key: self._scheduled_tasks[key] for key in in_hand}
+        Register.clear_instance_cache()
 
     def _look_at_oneself(self, status: str) -> None:
         """Take no more work when everything fails here."""

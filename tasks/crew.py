@@ -38,6 +38,11 @@ class Crew:
         """The workers that assist, as the scheduler knows them."""
         return [assistant.worker for assistant in self._admitted]
 
+    @property
+    def processors(self) -> int:
+        """How many processors they have, all together."""
+        return sum(assistant.processors for assistant in self._admitted)
+
     def look(self, admit: bool) -> bool:
         """See what is new, once in a while, and ``admit`` whom there is; whether somebody came or went."""
         now = time.monotonic()
@@ -96,8 +101,7 @@ class Crew:
                 log.info("%s does not assist any more", assistant)
         self._admitted = admitted
         self._update.admit(admitted)
-        processors = sum(assistant.processors for assistant in admitted)
-        self._scheduler.update_resources(**self._run.resources(processors))
+        self._scheduler.update_resources(**self._run.resources(self.processors))
 
     def _give_back(self, gone: str) -> None:
         """Let others do what somebody who is gone had in hand, at once: the scheduler would wait a while."""

@@ -10,6 +10,7 @@ The output of each step is one marker file, written last; what is on disk is the
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import luigi
 from luigi.rpc import RPCError
@@ -289,6 +290,11 @@ class ExtractFileset(StepTask):
 
     def requires(self) -> DownloadFileset:
         """The fileset in the store."""
+        return self._download
+
+    @cached_property
+    def _download(self) -> DownloadFileset:
+        # Luigi asks for it several times, and takes long to make a task.
         return DownloadFileset(
             product=self.product,
             fileset=self.fileset,

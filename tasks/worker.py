@@ -6,9 +6,7 @@ gives the interpreter lock free. ``docs/luigi.md`` has the measurements behind t
 """
 
 import os
-import queue
 import signal
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -19,17 +17,22 @@ import luigi.interface
 from luigi.rpc import RemoteScheduler, RPCError
 from luigi.scheduler import DONE, FAILED, PENDING, RUNNING
 from luigi.task_register import Register
-from luigi.worker import GetWorkResponse, TaskProcess, TaskStatusReporter, Worker
+from luigi.worker import (
+    WORKER_STATE_DISABLED,
+    GetWorkResponse,
+    TaskStatusReporter,
+    Worker,
+    rpc_message_callback,
+)
 
 from pipeline.errors import EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, EXIT_STOPPED, machine_faults
 from pipeline.mirror.assistants import StepDone
-from pipeline.mirror.site import Tally
 from tasks.crew import LOOK_SECONDS, Crew
+from tasks.feed import Feed
 from tasks.run import Run, begin_run, or_exit
 from tasks.schedulers import CentralScheduler, LocalScheduler
+from tasks.threads import Results, TaskThread, Threads
 
-# Filesets known to the scheduler at once: each request for work looks at all that is pending.
-WINDOW = 32
 # After so many tasks that are done for good, what Luigi remembers of them is let go.
 FORGET_AFTER = 1000
 # How often a scheduler without work is reminded of what is open.
@@ -42,128 +45,20 @@ ONE_REQUEST_SECONDS = 0.5
 _NO_WORK = GetWorkResponse(None, [], 0, 0, 0, "active")
 
 
-class TaskThread(TaskProcess):
-    """Luigi's task process, run in a thread."""
-
-    def start(self) -> None:
-        """Run the task beside the worker."""
-        self._thread = threading.Thread(target=self.run, name=self.task.task_id, daemon=True)
-        self._thread.start()
-
-    def is_alive(self) -> bool:
-        """Whether the task still runs."""
-        return self._thread.is_alive()
-
-    def finish(self) -> None:
-        """Wait until the task has ended."""
-        self._thread.join()
-
-    @property
-    def exitcode(self) -> None:
-        """A thread has none: what went wrong comes through the result queue."""
-
-
-class Results:
-    """The worker's result queue; ``wake`` makes its reader look around at once.
-
-    ``put`` and ``wake`` are safe inside a signal handler.
-    """
-
-    def __init__(self) -> None:
-        # Whoever waits looks around that often (seconds), whatever Luigi says.
-        self.patience = float("inf")
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def put(self, result: tuple) -> None:
-        """Hand in the result of a task."""
-        self._queue.put(result)
-
-    def wake(self) -> None:
-        """Let the reader go on as if nothing had come."""
-        self._queue.put(None)
-
-    def get(self, timeout: float) -> tuple:
-        """The next result; raises queue.Empty after ``timeout`` seconds or when woken."""
-        result = self._queue.get(timeout=min(timeout, self.patience))
-        if result is None:
-            raise queue.Empty
-        return result
-
-    def close(self) -> None:
-        """Nothing is left open."""
-
-
-class Feed:
-    """Tasks that a running task hands on to the worker, ``WINDOW`` of them at a time.
-
-    A task is settled when it is done, or when it or what it requires has failed. ``tally`` learns of
-    filesets that were done elsewhere.
-    """
-
-    def __init__(self, tasks: Iterator[luigi.Task], tally: Tally) -> None:
-        self._tasks = tasks
-        self._tally = tally
-        self._last_of: dict[str, luigi.Task] = {}
-        self._open: set[str] = set()
-        self.settled: list[str] = []
-        self.failed = 0
-        self.ended = threading.Event()
-
-    def next_task(self) -> luigi.Task | None:
-        """The next task to hand on; None while enough are open, or when there are no more."""
-        if self.ended.is_set() or len(self._open) >= WINDOW:
-            return None
-        task = next(self._tasks, None)
-        if task is None:
-            if not self._open:
-                self.ended.set()
-            return None
-        self._open.add(task.task_id)
-        for step in (task, *task.deps()):
-            self._last_of[step.task_id] = task
-        return task
-
-    @property
-    def open(self) -> list[luigi.Task]:
-        """The tasks that are handed on and not settled."""
-        return [self._last_of[task_id] for task_id in self._open]
-
-    def has_step(self, task_id: str) -> bool:
-        """Whether it is a step of a task that is handed on and not settled."""
-        return task_id in self._last_of
-
-    def is_open(self, task: luigi.Task) -> bool:
-        """Whether the task is handed on and not settled."""
-        return task.task_id in self._open
-
-    def settle(self, task_id: str, status: str) -> luigi.Task | None:
-        """Take note of a result; the task that goes on from there, if one does."""
-        last = self._last_of.get(task_id)
-        if last is None or last.task_id not in self._open:
-            return None
-        if status == DONE and task_id != last.task_id:
-            return last
-        if status in (DONE, FAILED):
-            self.failed += status == FAILED
-            self._tally.count(done=status == DONE and not last.did)
-            self._open.remove(last.task_id)
-            for step in (last, *last.deps()):
-                self._last_of.pop(step.task_id, None)
-                self.settled.append(step.task_id)
-        return None
-
-
 class MirrorWorker(Worker):
     """Luigi's worker for one update of the mirror."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._task_result_queue = Results()
+        self._threads = Threads()
         self._feeds: list[Feed] = []
         self._begun: dict[str, luigi.Task] = {}
         # Of what the run itself requires: products.
         self._not_begun: set[str] = set()
         self._root: luigi.Task | None = None
+        # How many of the tasks that it requires only wait.
+        self._waiting = 0
         self._remind_at = 0.0
         self._prune_at = 0.0
         self._forgotten = 0
@@ -200,11 +95,17 @@ class MirrorWorker(Worker):
         self._root = task
         required = or_exit(task.deps)
         or_exit(task.complete)
-        self.worker_processes += sum(step.only_waits for step in required)
+        self._waiting = sum(step.only_waits for step in required)
+        self.worker_processes += self._waiting
         self._greet_scheduler()
         added = super().add(task, multiprocess, processes)
         self._not_begun = self._scheduled_tasks.keys() - {task.task_id}
         return added
+
+    @rpc_message_callback
+    def set_worker_processes(self, n: int) -> None:
+        """As many tasks at once as Luigi's page asks for, beside those that only wait."""
+        super().set_worker_processes(max(1, n) + self._waiting)
 
     def _greet_scheduler(self) -> None:
         """Tell the scheduler what there is to share out. Ends the run when it does not answer as one."""
@@ -234,6 +135,8 @@ class MirrorWorker(Worker):
         try:
             if self._make_ready():
                 super().run()
+            self._scheduler.hand_back(self._id)
+            self._scheduler.catch_up()
         except RPCError as error:
             self._run.lose_scheduler(error)
             self._finish_running()
@@ -310,6 +213,9 @@ class MirrorWorker(Worker):
     def _handle_next_task(self) -> None:
         self._look_around()
         self._hand_on()
+        if self._task_result_queue.empty:
+            # It waits now, perhaps for long, and others may be waiting for what it has to say.
+            self._scheduler.catch_up()
         super()._handle_next_task()
 
     def _get_work(self) -> GetWorkResponse:
@@ -318,43 +224,79 @@ class MirrorWorker(Worker):
             self._start_phasing_out()
             self._let_waiting_go()
         if self._stop_requesting_work:
+            self._scheduler.hand_back(self._id)
             return self._finish_begun()
         self._hand_on()
         now = time.monotonic()
         if now > self._prune_at:
             self._prune_at = now + PRUNE_SECONDS
             self._scheduler.prune()
-        if self._has_its_fill():
+        if not self._scheduler.has_handed_out and (self._has_its_fill() or self._has_results()):
             return _NO_WORK
+        if isinstance(self._scheduler, CentralScheduler):
+            self._scheduler.hands = self.worker_processes - len(self._running_tasks) if self._alone else 1
         work = super()._get_work()
+        if work.worker_state == WORKER_STATE_DISABLED and not self._stop_requesting_work:
+            # By somebody on Luigi's page; Luigi's worker says so too once it asks for no more work.
+            self._run.stop()
+            self._let_waiting_go()
         if work.task_id is None and now > self._remind_at:
             self._remind_at = now + REMIND_SECONDS
             self._remind()
         return work
 
+    def _has_results(self) -> bool:
+        """Whether tasks have ended meanwhile: one call tells of them all, and asks for what can be begun."""
+        return bool(self._running_tasks) and not self._task_result_queue.empty
+
     def _has_its_fill(self) -> bool:
         """Whether filesets are in hand and nothing else can be begun now: asking would be for nothing."""
         if self._not_begun:
             return False
-        held: Counter[str] = Counter()
-        for running in self._running_tasks.values():
-            held.update(running.task.process_resources())
+        held = self._held()
         free = {name for name, limit in self._run.resources().items() if held[name] < limit}
         in_hand = sum(feed.has_step(task_id) for feed in self._feeds for task_id in self._running_tasks)
         to_fetch = sum(len(feed.open) for feed in self._feeds) - in_hand - len(self._begun)
-        could = (to_fetch and "connections" in free) or (self._begun and "unpackers" in free)
-        return in_hand > 0 and not could
+        could_fetch = to_fetch and "connections" in free and not self._has_its_share(held)
+        return in_hand > 0 and not could_fetch and not (self._begun and "unpackers" in free)
+
+    def _held(self) -> Counter[str]:
+        """What the tasks that run here hold of all that the scheduler shares out."""
+        held: Counter[str] = Counter()
+        for running in self._running_tasks.values():
+            held.update(running.task.process_resources())
+        return held
+
+    @property
+    def _sharers(self) -> int:
+        """How many processes take part in the update."""
+        return 1 + (len(self._crew.workers) if self._crew else 0)
+
+    @property
+    def _alone(self) -> bool:
+        return self._sharers == 1
+
+    def _has_its_share(self, held: Counter[str]) -> bool:
+        """Whether it fetches its part beside others: whoever asks first would otherwise have all for good."""
+        connections = self._run.resources()["connections"]
+        return not self._alone and held["connections"] * self._sharers >= connections
 
     def _remind(self) -> None:
-        """Add again what is open and not running here: the scheduler may have lost it, or it is done."""
+        """Add again what is open and not running here: the scheduler may have lost it, or it is done.
+
+        One that was restarted has always lost what there is to share out.
+        """
+        if self._feeds:
+            self._scheduler.update_resources(
+                **self._run.resources(self._crew.processors if self._crew else 0)
+            )
         for feed in self._feeds:
             for task in feed.open:
                 if self._crew and self._crew.workers:
                     # What has failed elsewhere meanwhile would be tried again.
                     self._crew.hear()
-                if feed.is_open(task) and not any(
-                    step.task_id in self._running_tasks for step in (task, *task.deps())
-                ):
+                steps = feed.steps(task)
+                if steps and not any(step.task_id in self._running_tasks for step in steps):
                     self.add(task)
 
     def _hand_on(self) -> None:
@@ -382,8 +324,7 @@ class MirrorWorker(Worker):
         over = [task_id for task_id in settled if task_id not in self._running_tasks]
         for task_id in over:
             self._scheduled_tasks.pop(task_id, None)
-        if isinstance(self._scheduler, LocalScheduler):
-            self._scheduler.forget(over)
+        self._scheduler.settle(over)
         self._forgotten += len(over)
         settled[:] = running
         if self._forgotten > FORGET_AFTER:
@@ -412,6 +353,7 @@ class MirrorWorker(Worker):
         self._begun.pop(task.task_id, None)
         self._not_begun.discard(task.task_id)
         return TaskThread(
+            self._threads,
             task,
             self._id,
             self._task_result_queue,

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -27,6 +29,8 @@ from pipeline.datastore.server import RunningServer
 PATIENCE_SECONDS = 90
 # Time for a signal to be seen by whoever it is sent to: nothing outside tells that it was.
 SEEN_SECONDS = 0.7
+_PORTS_EACH = 200
+_ports = itertools.count(random.randrange(_PORTS_EACH))
 
 
 def gate(opened: Event, target: str, after: int | None = None) -> Habit:
@@ -42,6 +46,32 @@ def gate(opened: Event, target: str, after: int | None = None) -> Habit:
         await app(scope, receive, send)
 
     return Habit(act, target)
+
+
+class Turnstile:
+    """Lets so many of the requests that match through as it is told to: ``free`` from the start on."""
+
+    def __init__(self) -> None:
+        self.free = 0
+        self.came = 0
+        self.passed = 0
+
+    @property
+    def waiting(self) -> int:
+        return self.came - self.passed
+
+    def open(self) -> None:
+        self.free = 10**9
+
+    def habit(self, target: str) -> Habit:
+        async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
+            self.came += 1
+            while self.passed >= self.free:
+                await asyncio.sleep(0.01)
+            self.passed += 1
+            await app(scope, receive, send)
+
+        return Habit(act, target)
 
 
 class Running:
@@ -131,16 +161,21 @@ def started(command: list[str], log: Path, environment: dict[str, str] | None = 
 
 @dataclass
 class Scheduler:
-    """Luigi's central scheduler, with the settings of the repository."""
+    """The central scheduler, as ``make scheduler`` starts it; or as Luigi does, which cannot do all of it.
+
+    Both with the settings of the repository.
+    """
 
     folder: Path
     port: int
+    plain: bool = False
 
     @property
     def command(self) -> list[str]:
-        luigid = str(Path(sys.executable).with_name("luigid"))
+        plain = [str(Path(sys.executable).with_name("luigid"))]
+        luigid = plain if self.plain else [sys.executable, "-m", "tasks.luigid"]
         state = str(self.folder / "state.pickle")
-        return [luigid, "--address", "127.0.0.1", "--port", str(self.port), "--state-path", state]
+        return [*luigid, "--address", "127.0.0.1", "--port", str(self.port), "--state-path", state]
 
     def start(self, settings: str = "") -> Running:
         """Start it, with further settings, and wait until it answers."""
@@ -153,9 +188,13 @@ class Scheduler:
 
 
 def free_port() -> int:
-    """A port that nobody listened at a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """A port at which nobody listens, and that nobody else of these tests is given meanwhile."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        # Below those that a system hands out itself.
+        port = 11_000 + worker * _PORTS_EACH + next(_ports) % _PORTS_EACH
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def answers(port: int) -> bool:

@@ -18,6 +18,7 @@ from running import (
     SEEN_SECONDS,
     Running,
     Scheduler,
+    Turnstile,
     free_port,
     gate,
     leftovers,
@@ -35,6 +36,7 @@ PRODUCT = "md-all-rel-200907"
 FILESETS = 40
 CONNECTIONS = 8
 SECONDS_PER_FILE = 0.05
+BUNDLES = f"{PRODUCT}/*/*.tgz"
 
 
 class Crowd:
@@ -79,31 +81,11 @@ def crowd(server) -> Crowd:
     return crowd
 
 
-class Turnstile:
-    """Lets so many requests for bundles through as it is told to."""
-
-    def __init__(self) -> None:
-        self.free = 0
-        self.passed = 0
-
-    def open(self) -> None:
-        self.free = 10**9
-
-    def habit(self) -> Habit:
-        async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
-            while self.passed >= self.free:
-                await asyncio.sleep(0.01)
-            self.passed += 1
-            await app(scope, receive, send)
-
-        return Habit(act, f"{PRODUCT}/*/*.tgz")
-
-
 @pytest.fixture
 def bundles(server) -> Iterator[Turnstile]:
     """A turnstile before all bundles."""
     turnstile = Turnstile()
-    server.habits.insert(0, turnstile.habit())
+    server.habits.insert(0, turnstile.habit(BUNDLES))
     yield turnstile
     turnstile.open()
 
@@ -149,15 +131,8 @@ class Site:
     def all_have_filesets_in_hand(self, bundles: Turnstile, processes: list[Running]) -> None:
         """Let bundles through until each of the processes waits for some."""
 
-        def busy() -> set[int]:
-            answer = requests.get(f"http://127.0.0.1:{self.port}/api/worker_list", timeout=10)
-            return {worker["pid"] for worker in answer.json()["response"] if in_hand(worker)}
-
-        def in_hand(worker: dict) -> list[str]:
-            return [task for task in worker["running"] if task.startswith("DownloadFileset")]
-
         def all_wait() -> bool:
-            if not {process.pid for process in processes} <= busy():
+            if not all(self.fetching(process) for process in processes):
                 bundles.free += bundles.passed == bundles.free
                 return False
             return bundles.passed == bundles.free
@@ -166,6 +141,13 @@ class Site:
             return all_wait() and not sleep(SEEN_SECONDS) and all_wait()
 
         until(all_wait_still, "some process gets no filesets")
+
+    def fetching(self, process: Running) -> int:
+        """How many filesets the process fetches, as the scheduler knows."""
+        answer = requests.get(f"http://127.0.0.1:{self.port}/api/worker_list", timeout=10)
+        workers = answer.json()["response"]
+        running = [worker["running"] for worker in workers if worker.get("pid") == process.pid]
+        return sum(task.startswith("DownloadFileset") for tasks in running for task in tasks)
 
     @property
     def notice(self) -> dict:
@@ -230,6 +212,66 @@ def test_all_take_part_and_together_keep_to_the_connections(assistants, site, re
     complete(site.follower, release)
     again = ended(luigi_command(site.follower, site.port))
     assert (again.code, summary(again.output)) == (0, "filesets: 0 new, 0 done, 0 failed")
+
+
+def test_nobody_keeps_more_than_its_share(site, release, crowd, bundles):
+    # More than there are connections: whoever asks could have them all.
+    site.workers = 2 * CONNECTIONS
+    update = site.update()
+    until(lambda: site.fetching(update) == CONNECTIONS, "the update does not use its connections")
+    processes = [update, site.assistant(), site.assistant()]
+
+    def shared() -> bool:
+        bundles.free += bundles.passed == bundles.free
+        fetching = [site.fetching(process) for process in processes]
+        return sum(fetching) == CONNECTIONS and max(fetching) == 3
+
+    until(shared, "somebody has more than its share")
+    bundles.open()
+    endings = [process.wait() for process in processes]
+    assert [ending.code for ending in endings] == [0, 0, 0], [ending.output for ending in endings]
+    complete(site.follower, release)
+
+
+# An assistant that keeps next to nothing in mind.
+FORGETFUL = """
+assistant.WINDOW = 0
+"""
+# One that learns of the end of the update just when it is about to ask for work: it was not stopped.
+ABOUT_TO_ASK = """
+import time
+
+whole = assistant.AssistantWorker._has_its_fill
+
+def when_it_ends(self):
+    while self._run.site.tally.done and not self._running_tasks and not self._stop_requesting_work:
+        time.sleep(0.01)
+    return whole(self)
+
+assistant.AssistantWorker._has_its_fill = when_it_ends
+"""
+ODD = """
+import tasks.assistant as assistant
+from luigi.cmdline import luigi_run
+{}
+luigi_run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("odd", "workers"), [(FORGETFUL, 4), (ABOUT_TO_ASK, 1)], ids=["forgets what is over", "about to ask"]
+)
+def test_an_odd_assistant_does_its_part(odd, workers, site, release, crowd, bundles, tmp_path):
+    update = site.update()
+    command = luigi_command(site.follower, site.port, "--workers", str(workers), "--assistant")
+    with started([sys.executable, "-c", ODD.format(odd), *command[1:]], tmp_path / "odd.log") as helper:
+        until(lambda: helper.ended or site.notice["admitted"], "the assistant is not admitted")
+        site.all_have_filesets_in_hand(bundles, [update, helper])
+        bundles.open()
+        ending = helper.wait()
+    assert (ending.code, update.wait().code) == (0, 0), ending.output
+    assert done_in(ending.output) > 0
+    complete(site.follower, release)
 
 
 def test_an_assistant_waits_until_a_fileset_uses_no_more_than_its_share(site, upstream, server):

@@ -444,9 +444,10 @@ def many(release: Upstream) -> dict[str, bytes]:
     return DATA | {f"gpc1/MD02/{name}/d.fits": name.encode() * 1000 for name in MANY}
 
 
+@pytest.mark.parametrize("plain", [False, True], ids=["central", "luigid"])
 @pytest.mark.parametrize("killed", ["scheduler", "update", "both"])
-def test_killed_beside_the_central_scheduler(killed, many, release, server, follower, tmp_path):
-    scheduler = Scheduler(tmp_path, free_port())
+def test_killed_beside_the_central_scheduler(killed, plain, many, release, server, follower, tmp_path):
+    scheduler = Scheduler(tmp_path, free_port(), plain)
     luigid = scheduler.start()
     opened = Event()
     server.habits.append(gate(opened, f"{PRODUCT}/*/*.tgz", after=4))

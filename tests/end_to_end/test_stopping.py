@@ -51,13 +51,13 @@ def data() -> dict[str, bytes]:
     return {f"gpc1/MD01/o{number}.XY01/{number}.fits": bytes([number]) * 30_000 for number in range(FILESETS)}
 
 
-@pytest.fixture(params=["local", "luigid"])
+@pytest.fixture(params=["local", "central", "luigid"])
 def port(request, tmp_path: Path):
     """The port of a central scheduler, or None for a local one."""
     if request.param == "local":
         yield None
         return
-    scheduler = Scheduler(tmp_path, free_port())
+    scheduler = Scheduler(tmp_path, free_port(), plain=request.param == "luigid")
     running = scheduler.start()
     yield scheduler.port
     running.kill()

@@ -1,0 +1,116 @@
+"""What may happen to a scheduler in the middle of an update: a restart, and the buttons of Luigi's page."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import requests
+from conftest import Follower, Upstream, served_filesets
+from running import Running, Scheduler, Turnstile, free_port, leftovers, luigi_command, started, until
+
+PRODUCTS = ("md", "sas")
+FILESETS = 12
+
+
+@pytest.fixture
+def release(upstream: Upstream) -> Upstream:
+    for number in range(FILESETS):
+        for product in PRODUCTS:
+            content = {"XY01": {f"{product}{number}.fits": bytes([number]) * 3000}}
+            upstream.add_bundles(product, f"{product}{number}", content, destdir=f"gpc1/{product}")
+    return upstream
+
+
+@pytest.fixture
+def bundles(server) -> Turnstile:
+    """A turnstile before all bundles."""
+    turnstile = Turnstile()
+    server.habits.append(turnstile.habit("*/*/*.tgz"))
+    return turnstile
+
+
+class Site:
+    """A scheduler, and an update beside it."""
+
+    def __init__(self, follower: Follower, folder: Path, plain: bool) -> None:
+        self.follower = follower
+        self.scheduler = Scheduler(folder, free_port(), plain)
+        self.luigid = self.scheduler.start()
+        self._log = folder / "update.log"
+
+    def update(self, stack: ExitStack) -> Running:
+        return stack.enter_context(started(luigi_command(self.follower, self.scheduler.port), self._log))
+
+    def press(self, button: str, **more: object) -> None:
+        """Do what a button of the page does, for every worker."""
+        for worker in self.ask("worker_list"):
+            self.ask(button, worker=worker["name"], **more)
+
+    def ask(self, method: str, **data: object) -> list[dict]:
+        url = f"http://127.0.0.1:{self.scheduler.port}/api/{method}"
+        return requests.get(url, params={"data": json.dumps(data)}, timeout=10).json()["response"]
+
+    def is_whole(self, release: Upstream) -> bool:
+        assert leftovers(self.follower.root) == []
+        return self.follower.content("store") == served_filesets(release)
+
+
+@pytest.fixture(params=[False, True], ids=["central", "luigid"])
+def site(request, follower: Follower, tmp_path: Path) -> Iterator[Site]:
+    site = Site(follower, tmp_path, request.param)
+    yield site
+    site.luigid.kill()
+
+
+@pytest.mark.parametrize("connections", [8, 16])
+def test_a_scheduler_that_was_restarted_knows_again_what_there_is_to_share_out(
+    connections, site, follower, release, bundles
+):
+    """With 16 connections a fileset takes two of them, and a scheduler that was not told has one."""
+    follower.source = {"connections": connections}
+    with ExitStack() as stack:
+        update = site.update(stack)
+        until(lambda: bundles.waiting == 8 or update.ended, "the update does not begin")
+        site.luigid.kill()
+        site.luigid = site.scheduler.start()
+        bundles.free = 8
+        # As many as before at once.
+        until(lambda: bundles.passed == bundles.waiting == 8 or update.ended, "the update does not go on")
+        bundles.open()
+        assert update.wait().code == 0, update.output
+    assert site.is_whole(release)
+
+
+def test_a_worker_that_is_disabled_finishes_what_it_has_in_hand(site, follower, release, bundles):
+    with ExitStack() as stack:
+        update = site.update(stack)
+        until(lambda: bundles.waiting == 8 or update.ended, "the update does not begin")
+        site.press("disable_worker")
+        bundles.open()
+        ended = update.wait()
+    assert ended.code == 25, ended.output
+    done = [follower.marked("extracted", product) for product in PRODUCTS]
+    assert 0 < sum(map(len, done)) < FILESETS * len(PRODUCTS)
+    with ExitStack() as stack:
+        assert site.update(stack).wait().code == 0
+    assert site.is_whole(release)
+
+
+def test_fewer_tasks_at_once(site, follower, release, bundles):
+    """The two products' own tasks only wait, and take nobody's place."""
+    with ExitStack() as stack:
+        update = site.update(stack)
+        until(lambda: bundles.waiting == 8 or update.ended, "the update does not begin")
+        site.press("set_worker_processes", n=2)
+        until(lambda: workers(site) == {2 + len(PRODUCTS)}, "the worker does not hear of it")
+        bundles.free = 8
+        until(lambda: bundles.passed == 8 and bundles.waiting == 2, "it is not two at once")
+        bundles.open()
+        assert update.wait().code == 0, update.output
+    assert site.is_whole(release)
+
+
+def workers(site: Site) -> set[int]:
+    return {worker["workers"] for worker in site.ask("worker_list")}
