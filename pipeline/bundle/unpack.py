@@ -12,11 +12,11 @@ import hashlib
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, BinaryIO, NoReturn
 
 from isal import igzip, isal_zlib
 
@@ -67,7 +67,7 @@ class Unpacking:
 
     ``tag`` tells the temporary files of this fileset from those of others; ``data`` is the DATA folder,
     to which the paths in config dumps are relocated. ``wrote`` is called with the number of bytes of each
-    piece that was written.
+    piece that was written. A bundle that is not at its path yet is read from ``coming``, which has ``bytes``.
     """
 
     bundle: Path
@@ -76,6 +76,8 @@ class Unpacking:
     tag: str
     wrote: Callable[[int], None]
     limits: UnpackLimits = UnpackLimits()
+    coming: BinaryIO | None = None
+    bytes: int | None = None
 
     def run(self) -> list[UnpackedFile]:
         """Unpack the bundle into temporary files, which are on the disk then.
@@ -105,10 +107,11 @@ class Unpacking:
 
     def _members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
         """The regular files of the archive, each with its content; folders are made on the way."""
-        budget = self.limits.most_bytes(self.bundle.stat().st_size)
+        packed_bytes = self.bundle.stat().st_size if self.bytes is None else self.bytes
+        budget = self.limits.most_bytes(packed_bytes)
         count = 0
         with (
-            igzip.open(self.bundle, "rb") as packed,
+            igzip.open(self.coming or self.bundle, "rb") as packed,
             tarfile.open(fileobj=packed, mode="r:", tarinfo=_Header) as archive,
         ):
             for member in archive:
@@ -206,8 +209,13 @@ def expected_bytes(bundle: Path, limits: UnpackLimits) -> int:
 
 
 def put_in_place(files: list[UnpackedFile], data: Path) -> None:
-    """Give the files their names, durably. Raises BundleUnusable when a folder has such a name; then none."""
+    """Give the files their names, durably. Raises BundleUnusable when a folder has such a name; then none.
+
+    A folder without files gives way: bytes that turned out not to be the listed ones may have led to it.
+    """
     for file in files:
+        if file.path.is_dir() and not file.path.is_symlink():
+            _remove_empty_folders(file.path)
         if file.path.is_dir():
             raise BundleUnusable(
                 f"{file.path}: expected nothing where a bundle has a file, or a file; there is a folder. "
@@ -220,6 +228,12 @@ def put_in_place(files: list[UnpackedFile], data: Path) -> None:
     above = {parent for folder in folders for parent in folder.parents if parent.is_relative_to(data)}
     for folder in folders | above:
         flush_folder(folder)
+
+
+def _remove_empty_folders(top: Path) -> None:
+    for folder, _, _ in os.walk(top, topdown=False):
+        with suppress(OSError):
+            Path(folder).rmdir()
 
 
 def discard(files: list[UnpackedFile]) -> None:
@@ -243,10 +257,11 @@ def temporary_name(name: str, tag: str) -> str:
     return f".{digest}.{tag}{TEMPORARY_SUFFIX}"
 
 
-def remove_temporaries(folder: Path, tag: str) -> None:
-    """Remove what an unpacking with that tag left below ``folder`` when it was killed."""
+def remove_temporaries(folder: Path, tag: str, but: Collection[Path] = ()) -> None:
+    """Remove what an unpacking with that tag left below ``folder``, other than the files in ``but``."""
     for path in folder.rglob(f".*.{tag}{TEMPORARY_SUFFIX}"):
-        path.unlink(missing_ok=True)
+        if path not in but:
+            path.unlink(missing_ok=True)
 
 
 class _Header(tarfile.TarInfo):

@@ -1,6 +1,5 @@
 """Extracting a fileset: its bundles unpacked where dirinfo says, its descriptions with local paths."""
 
-import json
 import shutil
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
@@ -16,12 +15,12 @@ from pipeline.bundle.unpack import (
     discard,
     expected_bytes,
     put_in_place,
-    remove_temporaries,
 )
 from pipeline.datastore.listing import FileRow, read_files
 from pipeline.durable import WRITING_SUFFIX, remove_files, write_whole
 from pipeline.errors import BundleUnusable, machine_faults
-from pipeline.mirror.layout import INDEX, Layout, Step, short_digest
+from pipeline.mirror.journal import AsUnpacked, Journal, journal_of
+from pipeline.mirror.layout import INDEX, Layout, Step
 from pipeline.mirror.markers import Fileset, mark_done, utc_now
 from pipeline.mirror.ownership import (
     Contents,
@@ -80,23 +79,51 @@ class Extraction:
         index = self._store / INDEX
         return read_files(index.read_bytes(), str(index))
 
-    def _unpack(self, bundles: list[FileRow], journal: "Journal") -> list[UnpackedFile]:
-        """Everything that the bundles hold, in temporary files beside where it belongs."""
+    def _unpack(self, bundles: list[FileRow], journal: Journal) -> list[UnpackedFile]:
+        """Everything that the bundles hold, in temporary files beside where it belongs.
+
+        What was unpacked while the fileset was fetched is taken over.
+        """
         dirinfo = self._dirinfo()
+        folders = {row.name: self.site.layout.data / dirinfo.folder(row.component or "") for row in bundles}
+        ahead = self._unpacked_ahead(bundles, folders, journal)
+        unpacked = [file for files in ahead.values() for file in files]
+        try:
+            journal.begin(set(folders.values()), unpacked)
+            self._localize(dirinfo)
+            missing = {self._store / name: folder for name, folder in folders.items() if name not in ahead}
+            if missing:
+                unpacked = unpacked + self._unpack_now(missing, journal.tag)
+        except BaseException:
+            discard(unpacked)
+            raise
+        return _each_path_once(unpacked)
+
+    def _unpacked_ahead(
+        self, bundles: list[FileRow], folders: dict[str, Path], journal: Journal
+    ) -> dict[str, list[UnpackedFile]]:
+        """What is on record of the very bundles that are to be unpacked now, by their names."""
+        ratio = self.site.settings.mirror.unpack_ratio
+        ahead = {}
+        for row in bundles:
+            bundle = AsUnpacked(row.name, row.bytes, row.md5, str(folders[row.name]), ratio)
+            if (files := journal.recorded(bundle)) is not None:
+                ahead[row.name] = files
+        return ahead
+
+    def _unpack_now(self, folders: dict[Path, Path], tag: str) -> list[UnpackedFile]:
+        """What the bundles hold, each unpacked into its folder."""
         data, limits = self.site.layout.data, UnpackLimits(ratio=self.site.settings.mirror.unpack_ratio)
-        folders = {self._store / row.name: data / dirinfo.folder(row.component or "") for row in bundles}
-        journal.begin(set(folders.values()))
-        self._localize(dirinfo)
         needed = sum(expected_bytes(bundle, limits) for bundle in folders)
         what = f"unpacking fileset {self.fileset}"
-        small = sum(row.bytes for row in bundles) < WORTH_THREADS_BYTES
+        small = sum(bundle.stat().st_size for bundle in folders) < WORTH_THREADS_BYTES
         submit = done_here if small else self.site.unpackers.submit
         with self.site.space.reserved(needed, what) as room, machine_faults(what, needed):
             running = [
-                submit(Unpacking(bundle, folder, data, journal.tag, room.written, limits).run)
+                submit(Unpacking(bundle, folder, data, tag, room.written, limits).run)
                 for bundle, folder in folders.items()
             ]
-            return _each_path_once(self._results(running))
+            return self._results(running)
 
     def _dirinfo(self) -> DirInfo:
         described = self._document("dirinfo")
@@ -167,59 +194,6 @@ class Extraction:
         ]
         content = {"files": files, "replaces": verdict.replaces, "yields_to": verdict.yields_to}
         mark_done(layout, Step.EXTRACTED, self.fileset, self.started, content)
-
-
-@dataclass(frozen=True)
-class Journal:
-    """Remembers where temporary files of one fileset may lie, so that a kill leaves none for long."""
-
-    folder: Path
-    tag: str
-
-    @property
-    def _file(self) -> Path:
-        return self.folder / "unpacking.json"
-
-    def begin(self, folders: set[Path]) -> None:
-        """Clean up after an unpacking that was killed, and note the folders of this one."""
-        files = self.files()
-        self.clean_up()
-        self._write(sorted(str(folder) for folder in folders), files)
-
-    def note(self, files: set[str]) -> None:
-        """Note the files (relative to the root) that are about to get their names."""
-        if self._file.exists():
-            self._write(self._read()["folders"], files)
-
-    def files(self) -> set[str]:
-        """The files that an unpacking which was killed may have put in place, unmarked."""
-        return set(self._read()["files"])
-
-    def clean_up(self) -> None:
-        """Remove the temporary files that a killed unpacking left."""
-        for folder in self._read()["folders"]:
-            remove_temporaries(Path(folder), self.tag)
-
-    def _read(self) -> dict[str, list[str]]:
-        nothing: dict[str, list[str]] = {"folders": [], "files": []}
-        try:
-            noted = json.loads(self._file.read_bytes())
-            return {kind: [str(path) for path in noted[kind]] for kind in nothing}
-        except (OSError, ValueError, LookupError, TypeError):
-            return nothing
-
-    def _write(self, folders: list[str], files: set[str]) -> None:
-        write_whole(self._file, json.dumps({"folders": folders, "files": sorted(files)}).encode())
-
-    def end(self) -> None:
-        """Forget the folders: nothing temporary is left in them, nor anything to be fetched on with."""
-        self._file.unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def journal_of(layout: Layout, fileset: Fileset) -> Journal:
-    """The journal of the fileset's unpacking."""
-    return Journal(layout.incoming(fileset.product, fileset.name), short_digest(str(fileset)))
 
 
 def undo_unpacking(layout: Layout, ownership: Ownership, fileset: Fileset) -> None:

@@ -121,10 +121,18 @@ def test_a_name_that_is_a_file_and_a_folder(order, tmp_path):
 
 def test_nothing_is_put_in_place_where_a_folder_has_one_of_the_names(tmp_path):
     folder = tmp_path / "root" / "data" / "c" / "deep" / "b.fits"
-    folder.mkdir(parents=True)
+    (folder / "further").mkdir(parents=True)
+    (folder / "further" / "x").write_bytes(b"in the way")
     with pytest.raises(BundleUnusable, match=r"b\.fits: expected nothing"):
         unpack(tmp_path, bundle(GOOD))
+    assert (folder / "further" / "x").read_bytes() == b"in the way"
     assert not (tmp_path / "root" / "data" / "c" / "a.fits").exists()
+
+
+def test_a_folder_without_files_gives_way(tmp_path):
+    (tmp_path / "root" / "data" / "c" / "deep" / "b.fits" / "further").mkdir(parents=True)
+    unpack(tmp_path, bundle(GOOD))
+    assert tree(tmp_path / "root" / "data" / "c") == GOOD
 
 
 @pytest.mark.parametrize("taken", ["c", "c/deep"])
