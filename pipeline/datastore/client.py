@@ -8,7 +8,8 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -20,7 +21,7 @@ import requests
 import urllib3
 
 from pipeline import __version__
-from pipeline.datastore.ahead import Ahead, AheadAdapter
+from pipeline.datastore.ahead import MOST_AHEAD, Ahead, AheadAdapter
 from pipeline.datastore.listing import (
     FileRow,
     FilesetRow,
@@ -37,6 +38,10 @@ MAX_REDIRECTS = 5
 CHUNK_BYTES = 1 << 18
 # A round trip (seconds) from which on it is worth it to have the next answer on its way.
 FAR_SECONDS = 0.005
+# How long nothing is asked ahead after that was in vain: the server may not bear it, or the line was cut.
+NOTHING_AHEAD_SECONDS = 300.0
+# How long a thread may go on with what it asked ahead while others wait for a connection.
+KEPT_SECONDS = 1.0
 _SHORT_LENGTH = re.compile("[0-9]{1,4}")
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -94,15 +99,15 @@ class _Session(requests.Session):
     would read the body of one to its end, if it has any, and break on a Location that is no address.
 
     The proxies, certificates and passwords of the environment are looked up once for each origin, not
-    for each request. Neither depends on the path of a request. Cookies are not kept: a request is to be
-    the same whenever it is made.
+    for each request, and of a request only method, address and headers are its own: all else is that of the
+    first one there. Cookies are not kept: a request is to be the same whenever it is made.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         self._surroundings: dict[_Origin, dict[str, Any]] = {}
-        self._passwords: dict[_Origin, Callable | tuple[str, str]] = {}
+        self._first: dict[_Origin, requests.PreparedRequest] = {}
 
     def get_redirect_target(self, _response: requests.Response) -> None:
         return None
@@ -117,21 +122,63 @@ class _Session(requests.Session):
         if "@" in request.url:
             return super().prepare_request(request)  # a redirect that brings a password of its own
         origin = _origin(request.url)
-        if origin not in self._passwords:
-            # Whatever is given here keeps requests from reading netrc.
-            self._passwords[origin] = requests.utils.get_netrc_auth(request.url) or _without_password
-        request.auth = self._passwords[origin]
-        return super().prepare_request(request)
+        if origin not in self._first:
+            # Whatever is given as a password here keeps requests from reading netrc.
+            password = requests.utils.get_netrc_auth(request.url) or _without_password
+            self._first[origin] = super().prepare_request(
+                requests.Request(request.method, request.url, auth=password)
+            )
+        prepared = self._first[origin].copy()
+        prepared.prepare_method(request.method)
+        prepared.prepare_url(request.url, None)
+        prepared.headers.update(request.headers or {})
+        return prepared
 
 
 def _without_password(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
+class _Permits:
+    """Leave to use a connection, for so many at once, as they come. Safe for use by several threads."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether somebody waits for one."""
+        return bool(self._waiting)
+
+    def take(self) -> None:
+        """Take one, when one is free and nobody came before."""
+        place = object()
+        with self._changed:
+            self._waiting.append(place)
+            self._changed.wait_for(lambda: self._free and self._waiting[0] is place)
+            self._waiting.popleft()
+            self._free -= 1
+            self._changed.notify_all()
+
+    def give_back(self) -> None:
+        """Let others have it."""
+        with self._changed:
+            self._free += 1
+            self._changed.notify_all()
+
+
 class _OfThread(threading.local):
-    """What a thread has on its way: the connection on which it sent a request ahead."""
+    """What a thread has on its way: the connection on which it sent requests ahead.
+
+    ``since`` is when it began to use connections without letting others have one in between; ``lost`` is whom
+    to tell when nothing is on its way any more.
+    """
 
     connection: Ahead | None = None
+    since = 0.0
+    lost: Callable[[], None] = staticmethod(lambda: None)
 
 
 class DataStore:
@@ -154,11 +201,11 @@ class DataStore:
         # How the body of a listing is had: by a request from here, unless another process makes it.
         self.ask: Callable[[str], bytes] = self.body
         self.patience = patience or Patience()
-        self._timeout = timeout
+        self.timeout = timeout
         # Not ``pool_block``: that is a limit for each pool, and http that leads to https needs two.
-        self._free = threading.BoundedSemaphore(connections)
+        self._permits = _Permits(connections)
         self._ahead = _OfThread()
-        self._goes_ahead = True
+        self._nothing_ahead_until = 0.0
         # The shortest time (seconds) from a request to its answer so far.
         self._round_trip = float("inf")
         self._session = _Session()
@@ -190,13 +237,16 @@ class DataStore:
 
         return self._listing(url, read)
 
-    def files(self, product: str, fileset: str) -> tuple[bytes, list[FileRow]]:
+    def files(
+        self, product: str, fileset: str, ask: Callable[[str], bytes] | None = None
+    ) -> tuple[bytes, list[FileRow]]:
         """The fileset's ``index.txt`` as served, and the files that it lists.
 
-        Raises ServerUnavailable, or ContentMismatch for rows that make no sense.
+        ``ask`` gives the body, if it is not had as that of other listings. Raises ServerUnavailable, or
+        ContentMismatch for rows that make no sense.
         """
         url = f"{self.url}/{_segment(product)}/{_segment(fileset)}/index.txt"
-        return self._listing(url, lambda body: (body, read_files(body, url)))
+        return self._listing(url, lambda body: (body, read_files(body, url)), ask)
 
     def file_url(self, product: str, fileset: str, name: str) -> str:
         """Where a file is served."""
@@ -225,21 +275,22 @@ class DataStore:
         ahead = self._ahead.connection
         self._ahead.connection = None
         if ahead is None:
-            self._free.acquire()
+            self._permits.take()
+            self._ahead.since = time.monotonic()
         try:
             with self._followed(url, headers or {}, ahead) as response:
                 yield response
         except _TRANSPORT_ERRORS as error:
             if self._ahead.connection is not None:
                 # It may have failed for being asked too early: a server that closes then cuts what it sends.
-                self._goes_ahead = False
+                self._ask_nothing_ahead()
             raise TryAgain(
                 ServerUnavailable(f"{url}: expected an answer, got {_said(error)}. The next run asks again.")
             ) from None
         finally:
             # A connection that is ahead stays in use.
             if self._ahead.connection is None:
-                self._free.release()
+                self._permits.give_back()
 
     def _followed(self, url: str, headers: dict[str, str], ahead: Ahead | None) -> requests.Response:
         asked = url
@@ -249,6 +300,9 @@ class DataStore:
             if response.status_code not in _REDIRECTS or "Location" not in response.headers:
                 return response
             _let_go(response)
+            if self._drop_ahead():
+                # What was asked for behind it is asked for again: with every redirect, if there are more.
+                self._ask_nothing_ahead()
             url = _redirected(url, response.headers["Location"])
         raise ServerUnavailable(
             f"{asked}: expected an answer, got more than {MAX_REDIRECTS} redirects, the last to {url}. "
@@ -256,54 +310,85 @@ class DataStore:
         )
 
     def _answer(self, url: str, headers: dict[str, str], ahead: Ahead | None) -> requests.Response:
-        response = None
+        """The answer to one request, which was sent before if there is a connection that is ``ahead``."""
         try:
             response = self._session.get(
-                url, headers=headers, stream=True, timeout=self._timeout, allow_redirects=False
+                url, headers=headers, stream=True, timeout=self.timeout, allow_redirects=False
             )
-        finally:
-            if ahead and (ahead.was_refused or response is None):
-                self._goes_ahead = False
-        if not ahead:
+        except _TRANSPORT_ERRORS:
+            if ahead is None:
+                raise
+            self._ask_nothing_ahead()
+            return self._answer_in_time(url, headers)
+        if ahead is None:
             self._round_trip = min(self._round_trip, response.elapsed.total_seconds())
         elif response.status_code in _MAYBE_TOO_EARLY:
-            return self._answer_in_time(response, url, headers)
+            response.close()
+            in_time = self._answer_in_time(url, headers)
+            if in_time.status_code != response.status_code:
+                self._ask_nothing_ahead()
+            return in_time
+        elif ahead.asked_by == threading.get_ident():
+            self._ahead.connection = ahead
+        else:
+            self._ahead.lost()
+            if ahead.was_in_vain:
+                self._ask_nothing_ahead()
         return response
 
-    def _answer_in_time(
-        self, early: requests.Response, url: str, headers: dict[str, str]
-    ) -> requests.Response:
-        """The answer to a request that was refused when it was sent ahead, perhaps for that."""
-        early.close()
-        response = self._answer(url, headers, None)
-        if response.status_code != early.status_code:
-            self._goes_ahead = False
-        return response
+    def _answer_in_time(self, url: str, headers: dict[str, str]) -> requests.Response:
+        """The answer to a request that had none, or was refused, when it was sent ahead, perhaps for that."""
+        self._ahead.lost()
+        return self._answer(url, headers, None)
+
+    def _ask_nothing_ahead(self) -> None:
+        self._nothing_ahead_until = time.monotonic() + NOTHING_AHEAD_SECONDS
 
     @property
     def far_seconds(self) -> float:
         """The round trip to the server where it is a gain to ask ahead; else 0."""
-        far = self._goes_ahead and FAR_SECONDS <= self._round_trip < float("inf")
-        return self._round_trip if far else 0.0
+        far = FAR_SECONDS <= self._round_trip < float("inf")
+        return self._round_trip if far and time.monotonic() >= self._nothing_ahead_until else 0.0
 
-    def ask_ahead(self, response: requests.Response, url: str, headers: dict[str, str] | None = None) -> None:
-        """Send the request that this thread makes next, while it still reads the body of ``response``.
+    def can_ask_ahead(self, response: requests.Response) -> bool:
+        """Whether other requests can go out on the connection of ``response`` while its body is read."""
+        connection = response.raw.connection
+        can = isinstance(connection, Ahead) and not connection.is_closed and response.raw.version == 11
+        # A connection that is ahead stays in use: whoever waits for one is not to wait for ever.
+        kept = time.monotonic() - self._ahead.since > KEPT_SECONDS and self._permits.are_wanted
+        return can and not kept and _origin(response.url) == _origin(self.url)
 
-        When that cannot be done, ``get`` sends it in its time.
+    def ask_ahead(
+        self,
+        response: requests.Response,
+        urls: Sequence[str],
+        headers: dict[str, str] | None = None,
+        lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Have the server know which requests this thread makes next, while it still reads ``response``.
+
+        Only where ``can_ask_ahead`` says so. ``urls`` are all of them, those that the server knows already
+        first; ``MOST_AHEAD`` at most are sent, with those ``headers``. ``lost`` is called by this thread when
+        no answers to them are on their way any more, got or not.
         """
         connection = response.raw.connection
-        can = isinstance(connection, Ahead) and connection.may_go_ahead and response.raw.version == 11
-        if can and _origin(response.url) == _origin(url):
+        for url in urls[connection.requests_ahead : MOST_AHEAD]:
             request = self._session.prepare_request(requests.Request("GET", url, headers))
             connection.send_ahead(request.path_url, request.headers)
-            self._ahead.connection = connection
+            self._ahead.connection, self._ahead.lost = connection, lost
 
     def let_ahead_go(self) -> None:
-        """Do without an answer that this thread asked for ahead, if it did."""
+        """Do without the answers that this thread asked for ahead, if it did."""
+        if self._drop_ahead():
+            self._permits.give_back()
+
+    def _drop_ahead(self) -> bool:
+        """Hang up on what this thread asked for ahead; whether there was anything."""
         connection, self._ahead.connection = self._ahead.connection, None
         if connection is not None:
             connection.forget(by=threading.get_ident())
-            self._free.release()
+            self._ahead.lost()
+        return connection is not None
 
     @contextmanager
     def letting_go(self) -> Iterator[None]:
@@ -320,11 +405,11 @@ class DataStore:
             refuse_status(response, url, ServerUnavailable, "a listing")
             return _whole_body(response, url)
 
-    def _listing(self, url: str, read: Callable[[bytes], T]) -> T:
+    def _listing(self, url: str, read: Callable[[bytes], T], ask: Callable[[str], bytes] | None = None) -> T:
         """What ``read`` makes of the listing; an invalid one may be a passing trouble and is tried again."""
 
         def attempt() -> T:
-            body = self.ask(url)
+            body = (ask or self.ask)(url)
             try:
                 return read(body)
             except UnknownFileset:
@@ -364,7 +449,8 @@ def _let_go(response: requests.Response) -> None:
     """Be done with a redirect; its connection is kept where the body is said to be short."""
     length = response.headers.get("Content-Length", "")
     if _SHORT_LENGTH.fullmatch(length):
-        response.raw.read(int(length), decode_content=False)
+        # One more than that: where there is nothing, only asking for something shows the end.
+        response.raw.read(int(length) + 1, decode_content=False)
     response.close()
 
 

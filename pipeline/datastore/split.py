@@ -7,7 +7,8 @@ Rules (protocol notes, "Files"):
 * A server that answers with the piece and a strong ETag is asked for the others under that ETag, by
   whoever has nothing else to do. Anything but such a piece as the answer, another ETag for
   example, means that the file cannot be had in pieces: it starts afresh over one connection.
-* The md5 follows the bytes that are whole from the start, while others come in.
+* The md5 follows the bytes that are whole from the start, while others come in; whoever reads the part
+  meanwhile follows the md5.
 """
 
 import hashlib
@@ -59,7 +60,7 @@ class SplitTransfer:
         held = known.held if known else []
         self._etag = known.etag if known and held else None
         self._pieces = Pieces(transfer.row.bytes, held)
-        self._md5 = _Following(self._pieces, transfer.partial)
+        self._md5 = _Following(self._pieces, transfer)
         self._tried = self._begun = self._came_whole = False
         self._changed = threading.Condition()
         self._busy = 0
@@ -152,13 +153,13 @@ class SplitTransfer:
         asked = {"Range": f"bytes={piece.at}-{piece.end - 1}"}
         return asked | ({"If-Range": self._etag} if self._etag else {})
 
-    def _ask_next(self, errand: "_Errand", response: requests.Response) -> None:
+    def _ask_next(self, errand: "_Errand", response: requests.Response, _: float) -> None:
         """Ask for another piece before this one has ended, unless a whole file waits."""
-        if errand.following is None and not self._connections.files_wait:
+        store = self._transfer.store
+        if errand.following is None and not self._connections.files_wait and store.can_ask_ahead(response):
             errand.following = self._take()
             if errand.following is not None:
-                headers = self._headers(errand.following)
-                self._transfer.store.ask_ahead(response, self._transfer.url, headers)
+                store.ask_ahead(response, [self._transfer.url], self._headers(errand.following))
 
     def _etag_of(self, piece: Piece, response: requests.Response) -> str:
         """The ETag of a piece as it was asked for. Raises OneConnectionOnly for anything else."""
@@ -229,9 +230,10 @@ class _Errand:
 class _Following:
     """The md5 of what is whole from the start of a part."""
 
-    def __init__(self, pieces: Pieces, part: Path) -> None:
+    def __init__(self, pieces: Pieces, transfer: Transfer) -> None:
         self._pieces = pieces
-        self._part = part
+        self._part = transfer.partial
+        self._growing = transfer.growing
         self._digest = hashlib.md5(usedforsecurity=False)
         self._taken_in = 0
         self._lock = threading.Lock()
@@ -258,6 +260,8 @@ class _Following:
             while chunk := part.read(min(CHUNK_BYTES, end - self._taken_in)):
                 self._digest.update(chunk)
                 self._taken_in += len(chunk)
+                if self._growing is not None:
+                    self._growing.whole_to(self._taken_in)
 
 
 def piece_bytes(missing: int, hands: int) -> int:

@@ -16,11 +16,12 @@ from conftest import File, Upstream
 from scripted_server import Asked, answer, scripted
 
 from pipeline.datastore import habits
-from pipeline.datastore.client import DataStore, Patience
+from pipeline.datastore.client import DataStore, Patience, _Permits
 from pipeline.datastore.server import RunningServer, create_app, serve
 from pipeline.datastore.transfer import Transfer
 from pipeline.errors import MirrorError, ServerUnavailable
 
+PATIENCE_SECONDS = 60
 LISTING = b"# productID|Most recent|Time registered|type|Description|\np|none|null|t|d|\n"
 BIG = bytes(range(256)) * 8000
 
@@ -395,3 +396,33 @@ def test_https_that_leads_to_http_is_not_followed(secure, connect, certificate, 
     ):
         connect(leading.url).products()
     assert plain.asked == []
+
+
+def test_permits_go_to_those_who_wait_in_the_order_they_came():
+    permits, served = _Permits(2), []
+
+    def user(name: int) -> None:
+        permits.take()
+        served.append(name)
+
+    for _ in range(50):
+        permits.take()
+        permits.take()
+        served.clear()
+        users = []
+        for name in range(2):
+            users.append(threading.Thread(target=user, args=(name,), daemon=True))
+            users[-1].start()
+            until = time.monotonic() + PATIENCE_SECONDS
+            while len(permits._waiting) < len(users) and time.monotonic() < until:
+                time.sleep(0.0001)
+        # Both at once: whoever wakes up first finds that it is not its turn, or leaves one for the other.
+        with permits._changed:
+            permits.give_back()
+            permits.give_back()
+        for each in users:
+            each.join(PATIENCE_SECONDS)
+        assert served == [0, 1]
+        assert not permits.are_wanted
+        permits.give_back()
+        permits.give_back()

@@ -1,9 +1,10 @@
 """A server that answers byte for byte as a test says, for what a true server never says."""
 
+import socket
 import socketserver
 import ssl
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,18 +25,19 @@ class Asked:
 
 @dataclass(frozen=True)
 class Withheld:
-    """An answer whose second part is sent when the next request of the same connection is here."""
+    """An answer whose second part is sent when so many further requests of the same connection are here."""
 
     first: bytes
     rest: bytes
+    requests: int = 1
 
 
 @dataclass(frozen=True)
 class Stalled:
-    """An answer of which half comes, and the rest after some seconds."""
+    """An answer of which half comes, and the rest after what is done ``meanwhile``."""
 
     whole: bytes
-    seconds: float
+    meanwhile: Callable[[], object]
 
 
 Answers = Callable[[Asked], bytes | Withheld | Stalled]
@@ -91,24 +93,22 @@ def scripted(answers: Answers, *, tls: ssl.SSLContext | None = None) -> Iterator
         def talk(self, serial: int) -> None:
             connection = tls.wrap_socket(self.connection, server_side=True) if tls else self.connection
             with connection, connection.makefile("rb") as reading:
-                asked = _read(reading, serial)
-                while asked is not None:
-                    state.asked.append(asked)
-                    said, rest = answers(asked), b""
+                early: deque[Asked | None] = deque()
+
+                def hear() -> Asked | None:
+                    if asked := _read(reading, serial):
+                        state.asked.append(asked)
+                    return asked
+
+                while asked := early.popleft() if early else hear():
+                    said = answers(asked)
                     if isinstance(said, Withheld):
-                        said, rest = said.first, said.rest
-                    if isinstance(said, Stalled):
-                        half = len(said.whole) // 2
-                        connection.sendall(said.whole[:half])
-                        time.sleep(said.seconds)
-                        said = said.whole[half:]
-                    if not said:
+                        connection.sendall(said.first)
+                        while len(early) < said.requests:
+                            early.append(hear())
+                        said = said.rest
+                    if not _sent(connection, said):
                         return
-                    connection.sendall(said)
-                    if b"connection: close" in said.split(b"\r\n\r\n")[0].lower():
-                        return
-                    asked = _read(reading, serial)
-                    connection.sendall(rest)
 
     class Server(socketserver.ThreadingTCPServer):
         request_queue_size = 64
@@ -123,6 +123,17 @@ def scripted(answers: Answers, *, tls: ssl.SSLContext | None = None) -> Iterator
         finally:
             server.shutdown()
             thread.join()
+
+
+def _sent(connection: socket.socket, said: bytes | Stalled) -> bool:
+    """Send what is said; whether the connection is kept then."""
+    if isinstance(said, Stalled):
+        half = len(said.whole) // 2
+        connection.sendall(said.whole[:half])
+        said.meanwhile()
+        said = said.whole[half:]
+    connection.sendall(said)
+    return bool(said) and b"connection: close" not in said.split(b"\r\n\r\n")[0].lower()
 
 
 def _read(reading, serial: int) -> Asked | None:
