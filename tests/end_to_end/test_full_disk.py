@@ -128,10 +128,11 @@ def test_the_disk_fills_up_in_the_middle_of_unpacking(disk, release, server, fol
     release.add_bundles(PRODUCT, "zeros", {"XY01": {"y.fits": bytes(5 * MB), "z.fits": bytes(10 * MB)}})
     folder = disk.root / "data/gpc1/MD01/zeros.XY01"
     second = folder / temporary_name("z.fits", short_digest(f"{PRODUCT}/zeros"))
-    slow = ["-P", str(second), "-e", "trace=openat", "-e", "inject=openat:delay_enter=3000000"]
+    slow = ["-P", str(second), "-e", "trace=openat", "-e", "inject=openat:delay_enter=6000000"]
     command = ["strace", "-f", "-qqq", "-o", "/dev/null", *slow, *follower.command()]
     with started(command, tmp_path / "output") as update:
         until(lambda: 5 * MB in {path.stat().st_size for path in folder.glob(".*")}, "nothing is unpacked")
+        until(lambda: len(follower.marked("extracted", PRODUCT)) == 2, "the others do not get done")
         disk.fill(but=2 * MB)
         result = update.wait()
     assert result.code == 30, result.output
