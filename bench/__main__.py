@@ -27,8 +27,21 @@ from bench.contestants import (
 from bench.daemons import Daemon, data_store, nginx, relay
 from bench.measure import Run, Spread, disk_write_seconds, first_and_last_thousand
 from bench.memory import PeakMemory, at_a_tenth_and_at_the_end
-from bench.payload import LARGE, MANY, MEDIUM, ONE, SMALL, Payload, Workload, payload
+from bench.payload import (
+    FEW_SMALL,
+    GIGABYTE,
+    LARGE,
+    LONG,
+    MANY,
+    MEDIUM,
+    ONE,
+    SMALL,
+    Payload,
+    Workload,
+    payload,
+)
 from bench.relay import HOST, Link
+from bench.slow_disk import missing, slow_disk
 from bench.state import OldMirror, old_mirror
 from bench.tables import measured_cells, print_table, race_table
 
@@ -37,15 +50,21 @@ ROOM_BYTES = {
     "small": 2e9,
     "large": 11e9,
     "disk": 3e9,
+    "slow-disk": 7e9,
     "far": 3e9,
+    "far-small": 1e9,
     "far-one": 6e9,
+    "far-gigabyte": 6e9,
+    "far-long": 8e9,
     "many": 2e9,
     "state": 3e9,
     "state-million": 5e9,
 }
 ROOM_FILES = {"many": 500_000, "state": 600_000, "state-million": 2_200_000}
-FAR_PEERS = [WGET, ARIA2C]
+FAR_PEERS = (WGET, ARIA2C)
 NEW_FILESETS = 10
+SLOW_RATES = (150_000_000, 450_000_000)
+SLOW_DISK_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -66,14 +85,26 @@ class Bench:
 
     def onto_disk(self) -> None:
         """The whole job onto a disk, next to the time that the disk takes for as many bytes in one file."""
+        self.disk.mkdir(parents=True, exist_ok=True)
+        self._beside_dd(self.disk, f"the disk of {self.disk}")
+
+    def onto_slow_disks(self) -> None:
+        """The same onto disks that the processors can keep up with."""
+        if lack := missing():
+            print(f"slow-disk is left out: it needs {lack}")
+            return
+        for rate in SLOW_RATES:
+            with slow_disk(self.folder, SLOW_DISK_BYTES, rate) as folder:
+                self._beside_dd(folder, f"a disk of {rate / 1e6:.0f} MB/s")
+
+    def _beside_dd(self, disk: Path, title: str) -> None:
         given = payload(self.folder, MEDIUM)
         size = given.bytes + given.unpacked_bytes
-        self.disk.mkdir(parents=True, exist_ok=True)
         written, ours = [], []
         with self._serving(given) as server:
             for _ in range(self.rounds):
-                written.append(disk_write_seconds(self.disk, size))
-                runs = race([OURS], given, _url(server.port), self.disk / "arena", rounds=1)
+                written.append(disk_write_seconds(disk, size))
+                runs = race([OURS], given, _url(server.port), disk / "arena", rounds=1)
                 ours.append(runs[OURS.name][0].seconds)
         rows = [["", "seconds", "min-max", "ratio to dd"]]
         for name, spread in (("dd, flushed", Spread.of(written)), (OURS.name, Spread.of(ours))):
@@ -81,14 +112,14 @@ class Bench:
             rows.append(
                 [name, f"{spread.median:.2f}", f"{spread.least:.2f}-{spread.most:.2f}", f"{ratio:.2f}"]
             )
-        print_table(f"Onto the disk of {self.disk}, {MEDIUM.title}: {size / 1e6:.0f} MB written", rows)
+        print_table(f"Onto {title}, {MEDIUM.title}: {size / 1e6:.0f} MB written", rows)
 
-    def far(self, workload: Workload) -> None:
+    def far(self, workload: Workload, peers: Sequence[Peer] = FAR_PEERS) -> None:
         """The whole job through the relay, against what its connections can carry."""
         given = payload(self.folder, workload)
         link = Link()
         with self._serving(given) as server, relay(server.port, link, self.folder) as relayed:
-            contestants = present([OURS, OURS_16, *FAR_PEERS])
+            contestants = present([OURS, OURS_16, *peers])
             self._race(f"Far, {workload.title}", contestants, given, relayed.port)
         for connections in (8, 16):
             rate = min(link.rate, connections * link.connection_rate)
@@ -167,8 +198,13 @@ SUITES: dict[str, Callable[[Bench], None]] = {
     "small": lambda bench: bench.near(SMALL),
     "large": lambda bench: bench.near(LARGE),
     "disk": Bench.onto_disk,
+    "slow-disk": Bench.onto_slow_disks,
     "far": lambda bench: bench.far(MEDIUM),
+    "far-small": lambda bench: bench.far(FEW_SMALL),
     "far-one": lambda bench: bench.far(ONE),
+    # Large enough for what a run takes besides to be little; wget would take minutes.
+    "far-gigabyte": lambda bench: bench.far(GIGABYTE, [ARIA2C]),
+    "far-long": lambda bench: bench.far(LONG, [ARIA2C]),
     "many": Bench.many,
     "state": lambda bench: bench.state([1_000, 10_000, 100_000]),
     "state-million": lambda bench: bench.state([1_000_000]),

@@ -60,10 +60,11 @@ def nginx(store: Path, home: Path) -> Iterator[Daemon]:
 
 @contextlib.contextmanager
 def luigid(home: Path) -> Iterator[Daemon]:
-    """Luigi's central scheduler, with nothing remembered."""
+    """Luigi's central scheduler as ``make scheduler`` starts it, with nothing remembered."""
     port = _free_port()
     state = home / f"luigid-{port}.pickle"
-    command = [str(BIN / "luigid"), "--address", HOST, "--port", str(port), "--state-path", str(state)]
+    command = [sys.executable, "-m", "tasks.luigid"]
+    command += ["--address", HOST, "--port", str(port), "--state-path", str(state)]
     with _running(command, home / "luigid.log") as process:
         _wait_for(port, process)
         yield Daemon(process.pid, port)

@@ -44,7 +44,7 @@ class PeakMemory:
             counted = [pid for launcher in launchers for pid in _below(launcher)]
             self.course.append(sum(map(_share, counted)))
             if look % _SCHEDULER_EVERY == 0:
-                schedulers = [pid for pid in launchers if _command(pid) == "luigid"]
+                schedulers = [pid for pid in launchers if "tasks.luigid" in _command(pid)]
                 self.scheduler.append(sum(map(_share, schedulers)))
 
     @property
@@ -75,12 +75,12 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _command(pid: int) -> str:
-    """The name of the process; empty when it has ended."""
+def _command(pid: int) -> list[str]:
+    """The words of the process's command; none when it has ended."""
     try:
-        return (_PROC / str(pid) / "comm").read_text().strip()
+        return (_PROC / str(pid) / "cmdline").read_text().split("\0")
     except OSError:
-        return ""
+        return []
 
 
 def _share(pid: int) -> int:

@@ -52,8 +52,11 @@ MEDIUM = Workload("medium", filesets=8, bundles=12, members=3, member_bytes=3_00
 SMALL = Workload("small", filesets=2000, bundles=4, members=3, member_bytes=17_000)
 LARGE = Workload("large", filesets=2, bundles=1, members=40, member_bytes=64_250_000)
 ONE = Workload("one", filesets=1, bundles=1, members=13, member_bytes=64_250_000)
+GIGABYTE = Workload("gigabyte", filesets=1, bundles=1, members=40, member_bytes=64_250_000)
+LONG = Workload("long", filesets=32, bundles=12, members=3, member_bytes=3_000_000)
+FEW_SMALL = Workload("few-small", filesets=250, bundles=4, members=3, member_bytes=17_000)
 MANY = Workload("many", filesets=20_000, bundles=1, members=1, member_bytes=5_000)
-WORKLOADS = {each.name: each for each in (MEDIUM, SMALL, LARGE, ONE, MANY)}
+WORKLOADS = {each.name: each for each in (MEDIUM, SMALL, LARGE, ONE, GIGABYTE, LONG, FEW_SMALL, MANY)}
 
 
 @dataclass(frozen=True)
