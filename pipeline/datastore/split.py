@@ -28,6 +28,9 @@ WORTH_SPLITTING_BYTES = 16 << 20
 SMALL_PIECE_BYTES = 2 << 20
 _LEAST_PIECE_BYTES = 1 << 20
 _MOST_PIECE_BYTES = 64 << 20
+# Where a piece is asked for before the one in front of it has ended, small ones cost no round trip; with them
+# little is missing between what is here, and the md5 and the unpacking do not fall behind.
+_MOST_AHEAD_BYTES = 8 << 20
 # How much may come between two notes: after a kill so much comes again, beside what was on its way.
 _NOTED_BYTES = 8 << 20
 # Chunks that the md5 goes on at most for each that comes in: a connection is not kept waiting for long.
@@ -62,6 +65,8 @@ class SplitTransfer:
         self._pieces = Pieces(transfer.row.bytes, held)
         self._md5 = _Following(self._pieces, transfer)
         self._tried = self._begun = self._came_whole = False
+        # Until an answer tells.
+        self._can_ask_ahead = True
         self._changed = threading.Condition()
         self._busy = 0
         self._error: BaseException | None = None
@@ -128,9 +133,15 @@ class SplitTransfer:
             if not self._of_that_size:
                 # Pieces that are asked for ahead are in nobody's hands yet.
                 hands = min(self._busy + self._connections.idle, self._connections.count)
-                self._piece_bytes, self._of_that_size = piece_bytes(missing, hands), hands
+                self._piece_bytes = piece_bytes(missing, hands, self._most_bytes)
+                self._of_that_size = hands
             self._of_that_size -= 1
             return self._pieces.take(self._piece_bytes)
+
+    @property
+    def _most_bytes(self) -> int:
+        ahead = self._can_ask_ahead and self._transfer.store.far_seconds
+        return _MOST_AHEAD_BYTES if ahead else _MOST_PIECE_BYTES
 
     def _ask_for(self, errand: "_Errand") -> None:
         piece = errand.piece
@@ -146,7 +157,7 @@ class SplitTransfer:
                 self._transfer.take_whole(response)
                 return
             self._transfer.refuse(response, good=(200, 206, 416))
-            self._begin_under(self._etag_of(piece, response))
+            self._begin_under(self._etag_of(piece, response), response)
             self._receive(errand, response)
 
     def _headers(self, piece: Piece) -> dict[str, str]:
@@ -174,11 +185,12 @@ class SplitTransfer:
             return etag
         raise OneConnectionOnly
 
-    def _begin_under(self, etag: str) -> None:
+    def _begin_under(self, etag: str, response: requests.Response) -> None:
         """Make ready for pieces of any place, and call for the other connections."""
         if self._begun:
             return
         self._etag = etag
+        self._can_ask_ahead = self._transfer.store.can_ask_ahead(response)
         # The note comes before the size, which would otherwise be taken for what has come.
         self._write_note()
         with open(self._transfer.partial, "ab") as part:
@@ -264,8 +276,8 @@ class _Following:
                     self._growing.whole_to(self._taken_in)
 
 
-def piece_bytes(missing: int, hands: int) -> int:
-    """How large the next pieces are, one for each of so many connections.
+def piece_bytes(missing: int, hands: int, most: int) -> int:
+    """How large the next pieces are, one for each of so many connections, but not larger than ``most``.
 
     They take two thirds of what is missing, so that pieces become smaller and all connections end at about
     the same time, however fast each is. The last ones are not split further: each is one more request.
@@ -273,7 +285,7 @@ def piece_bytes(missing: int, hands: int) -> int:
     share = -(-missing // hands)
     if share > 2 * SMALL_PIECE_BYTES:
         share = share * 2 // 3
-    return max(_LEAST_PIECE_BYTES, min(share, _MOST_PIECE_BYTES))
+    return max(_LEAST_PIECE_BYTES, min(share, most))
 
 
 def _length(path: Path) -> int:

@@ -397,7 +397,7 @@ def test_who_waits_for_a_connection_gets_it_before_all_files_are_here(site, monk
 def test_who_waits_for_a_connection_gets_it_before_a_large_file_is_here(site, monkeypatch):
     """Each piece of which is asked for during the one before."""
     monkeypatch.setattr(client, "KEPT_SECONDS", 0)
-    monkeypatch.setattr(split, "_MOST_PIECE_BYTES", 1 << 20)
+    monkeypatch.setattr(split, "_MOST_AHEAD_BYTES", 1 << 20)
     monkeypatch.setattr(DataStore, "far_seconds", 10.0)
     large = random.Random(3).randbytes(24 << 20)
     once = threading.Lock()

@@ -118,9 +118,9 @@ def test_pieces_are_what_is_missing_and_nothing_twice(held, sizes):
     assert pieces.whole_to() == SIZE
 
 
-@given(st.integers(1, 1 << 40), st.integers(1, 256))
-def test_pieces_are_large_but_not_for_one_connection_alone(missing, hands):
-    size = piece_bytes(missing, hands)
-    assert 1 << 20 <= size <= 64 << 20
+@given(st.integers(1, 1 << 40), st.integers(1, 256), st.integers(4 << 20, 64 << 20))
+def test_pieces_are_large_but_not_for_one_connection_alone(missing, hands, most):
+    size = piece_bytes(missing, hands, most)
+    assert 1 << 20 <= size <= most
     assert size * hands <= max(missing + hands, hands << 20)
-    assert size >= min(64 << 20, missing // hands, 2 << 20)
+    assert size >= min(most, missing // hands, 2 << 20)

@@ -353,13 +353,13 @@ def test_a_file_without_ranges_that_stops_halfway_is_gone_on_with(server, fetch,
     assert part.read_bytes() == CONTENT
 
 
-def with_etag(etag: str) -> Callable[[Asked], bytes]:
+def with_etag(etag: str, **fields: str) -> Callable[[Asked], bytes]:
     def answers(asked: Asked) -> bytes:
         if "range" not in asked.fields:
             return answer(body=CONTENT, ETag=etag)
         first, end = bounds(asked.fields["range"])
-        content_range = f"bytes {first}-{end - 1}/{SIZE}"
-        return answer("206 Partial Content", CONTENT[first:end], ETag=etag, Content_Range=content_range)
+        told = {"ETag": etag, "Content_Range": f"bytes {first}-{end - 1}/{SIZE}"} | fields
+        return answer("206 Partial Content", CONTENT[first:end], **told)
 
     return answers
 
@@ -390,6 +390,26 @@ def test_another_piece_is_asked_for_before_the_first_has_ended(fetch, part, monk
     first, *others = (request.fields.get("if-range") for request in server.asked)
     assert first is None
     assert set(others) == {ETAG}
+
+
+@pytest.mark.parametrize(
+    ("far_seconds", "fields", "sizes"),
+    [
+        (0.0, {}, [PIECE] * (COUNT - 1)),
+        (60.0, {}, [MB] * (SIZE // MB)),
+        (60.0, {"Connection": "close"}, [MB] * COUNT + [-(-(SIZE - COUNT * MB) // COUNT)] * (COUNT - 1)),
+    ],
+    ids=["near", "far", "asked nothing ahead"],
+    indirect=["far_seconds"],
+)
+def test_pieces_are_small_where_one_costs_no_round_trip(fields, sizes, fetch, part, monkeypatch):
+    monkeypatch.setattr(split, "_MOST_AHEAD_BYTES", MB)
+    with scripted(with_etag(ETAG, **fields)) as server:
+        fetch(server)
+    assert part.read_bytes() == CONTENT
+    pieces = sorted(bounds(request.fields["range"]) for request in server.asked)
+    assert adjoin(pieces, 0, SIZE)
+    assert [end - start for start, end in pieces[:-1]] == sizes
 
 
 ODD: dict[str, Callable[[], Habit]] = {
