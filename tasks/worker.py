@@ -1,8 +1,8 @@
 """How the tasks run: Luigi's worker with threads instead of forked processes.
 
-One process does a whole update, so that all filesets share one pool of connections, one rate limit
-and one account of disk space, and a kill leaves no orphans. The work (sockets, md5, inflate, disk)
-gives the interpreter lock free. ``docs/luigi.md`` has the measurements behind this.
+A thread only waits for the step that it hands to one of the run's own processes (``tasks.processes``): one
+fetches for all filesets, with one pool of connections, one rate limit and one account of disk space, the others
+unpack. ``docs/luigi.md`` has the measurements behind this.
 """
 
 import os
