@@ -1,8 +1,8 @@
 """How the tasks run: Luigi's worker with threads instead of forked processes.
 
-A thread only waits for the step that it hands to one of the run's own processes (``tasks.processes``): one
-fetches for all filesets, with one pool of connections, one rate limit and one account of disk space, the others
-unpack. ``docs/luigi.md`` has the measurements behind this.
+A thread only waits for the step that it hands to one of the run's own processes (``tasks.processes``):
+one fetches for all filesets, with one pool of connections, one rate limit and one account of disk
+space; the others unpack. ``docs/luigi.md`` has the measurements behind this.
 """
 
 import os
