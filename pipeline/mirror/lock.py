@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -30,6 +31,8 @@ DEAD_AFTER_SECONDS = 60.0
 # How long the processes of a holder that was killed are waited for: the kernel ends them within moments.
 ENDING_SECONDS = 5.0
 _LOOK_AGAIN_SECONDS = 0.05
+# Among the flags of a process in ``/proc/PID/stat``: it gives back its memory, and after that its locks.
+_PF_EXITING = 0x4
 
 
 @contextmanager
@@ -129,13 +132,22 @@ def _is_ending(holder: dict[str, object]) -> bool:
     if holder.get("host") != socket.gethostname() or not isinstance(pid, int):
         return False
     try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+        process = Path(f"/proc/{pid}")
+        stat = (process / "stat").read_bytes().rpartition(b")")[2].split()
+        status = (process / "status").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return True
     except OSError:
         return False
     # A zombie has ended as well; in a container it may be one for long.
-    return "\nState:\tZ" in status
+    state, flags = stat[0], int(stat[6])
+    return state in b"ZX" or bool(flags & _PF_EXITING) or _is_to_be_killed(status)
+
+
+def _is_to_be_killed(status: bytes) -> bool:
+    """Whether SIGKILL is on its way to the process of that ``/proc/PID/status``, which still seems to run."""
+    pending = [int(line.split()[1], 16) for line in status.splitlines() if b"Pnd:" in line]
+    return any(mask >> (signal.SIGKILL - 1) & 1 for mask in pending)
 
 
 def _beat(file: IO[bytes], released: threading.Event) -> None:
