@@ -28,10 +28,10 @@ from pipeline.mirror.lock import heartbeat, update_lock
 from pipeline.mirror.site import Site, open_site
 from pipeline.mirror.status import as_size, write_status
 from pipeline.mirror.update import remove_half_written
-from tasks.errors import Stopped, as_mirror_error
-from tasks.log import log_to
-from tasks.processes import UNPACKED_AT_ONCE, UNPACKED_PER_CORE, get_listing, step_processes
-from tasks.progress import progress_on_terminal
+from tasks.runtime.errors import Stopped, as_mirror_error
+from tasks.runtime.log import log_to
+from tasks.runtime.processes import UNPACKED_AT_ONCE, UNPACKED_PER_CORE, get_listing, step_processes
+from tasks.runtime.progress import progress_on_terminal
 
 # Tells this run from all others.
 STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -213,4 +213,4 @@ def or_exit(begin: Callable[[], T]) -> T:
 
 
 def _no_worker(_: Iterator[luigi.Task]) -> int:
-    raise RuntimeError("an update runs under tasks.worker.MirrorWorker only")
+    raise RuntimeError("an update runs under tasks.runtime.worker.MirrorWorker only")
