@@ -8,7 +8,7 @@ from pipeline.datastore.server import create_app, serve
 from pipeline.mirror.status import as_size
 from pipeline.sample.plan import ReleasePlan
 from pipeline.sample.release import PARTNER, write_release
-from tasks.runtime.signals import leave_signals
+from tasks.runtime.signals import restore_signals
 
 DEMO = Path("var/demo")
 SETTINGS = """\
@@ -24,7 +24,7 @@ mirror:
 
 def main() -> int:
     """Write the sample store once, serve it, run one update; the update's exit code."""
-    leave_signals()
+    restore_signals()
     store, settings, requests = DEMO / "store", DEMO / "mirror.yaml", DEMO / "requests.log"
     if not store.exists():
         print(f"writing a small survey release into {store}", flush=True)

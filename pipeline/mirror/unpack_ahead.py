@@ -32,7 +32,7 @@ from pipeline.mirror.space import Promise
 # What a file takes on a disk at least.
 _BLOCK_BYTES = 4096
 
-log = logging.getLogger("ipp-mirror")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

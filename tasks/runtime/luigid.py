@@ -1,4 +1,4 @@
-"""``python -m tasks.runtime.luigid``: luigid as Luigi has it, with a ``MirrorScheduler`` in it."""
+"""``python -m tasks.runtime.luigid``: luigid and its page, with a ``MirrorScheduler``."""
 
 import luigi.server
 from luigi.cmdline import luigid
@@ -8,7 +8,7 @@ from tasks.runtime.schedulers import MirrorScheduler
 
 def main() -> None:
     """Serve until stopped."""
-    luigi.server.Scheduler = MirrorScheduler
+    luigi.server.Scheduler = MirrorScheduler  # type: ignore[attr-defined]
     luigid()
 
 
