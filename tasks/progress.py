@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.mirror.site import Tally
-from pipeline.mirror.status import as_size
+from pipeline.units import as_size
 
 _SECONDS = 0.25
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import luigi
 
-from pipeline.config import bytes_per_second
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, SettingsError, machine_faults
 from pipeline.mirror.kept_listing import known_rows
@@ -30,6 +29,7 @@ from pipeline.mirror.verify import (
     unexpected_data,
     unexpected_filesets,
 )
+from pipeline.units import parse_rate
 from tasks.base import MirrorTask, RunMarker
 from tasks.run import STARTED, current_run
 from tasks.update import FilesetTask, missing_steps
@@ -163,7 +163,7 @@ class VerifyFileset(FilesetTask):
 def rate_limit(text: str) -> RateLimit:
     """The one limit that all readers share. Raises SettingsError."""
     try:
-        return RateLimit(bytes_per_second(text) if text else None)
+        return RateLimit(parse_rate(text) if text else None)
     except ValueError as error:
         raise SettingsError(f"--rate: {error}, got {text!r}. Nothing was started.") from None
 

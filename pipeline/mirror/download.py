@@ -23,9 +23,9 @@ from pipeline.mirror.layout import INDEX, Layout, Step, short_digest
 from pipeline.mirror.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.mirror.site import Report, Site, done_here
 from pipeline.mirror.space import Promise
-from pipeline.mirror.status import as_size
 from pipeline.mirror.unpack_ahead import UnpackingAhead, unpacking_ahead
 from pipeline.names import checked_segment
+from pipeline.units import as_size
 
 # Fewer missing files, that are smaller all together, are fetched one after the other: other filesets use
 # the other connections meanwhile.
