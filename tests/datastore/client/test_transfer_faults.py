@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.datastore import habits
-from pipeline.datastore.client import DataStore, Patience
+from pipeline.datastore.client.http import DataStore, Patience
+from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.listing import FileRow
 from pipeline.datastore.server import RunningServer, create_app, serve
-from pipeline.datastore.transfer import Transfer
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
 
 CONTENT = random.Random(1).randbytes(3_000_000)

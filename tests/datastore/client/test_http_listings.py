@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scripted_server import answer, in_turn, scripted
 
 from pipeline import __version__
-from pipeline.datastore import client, habits
-from pipeline.datastore.client import DataStore, Patience, UnknownFileset
+from pipeline.datastore import habits
+from pipeline.datastore.client import http
+from pipeline.datastore.client.http import DataStore, Patience, UnknownFileset
 from pipeline.datastore.server import RunningServer, create_app, serve
 from pipeline.errors import ContentMismatch, ServerUnavailable
 
@@ -332,7 +333,7 @@ def test_rows_that_make_no_sense_are_not_asked_for_again(store, server, pauses):
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_listing_without_end(compressed, store, server, monkeypatch):
-    monkeypatch.setattr(client, "MAX_LISTING_BYTES", 5_000_000)
+    monkeypatch.setattr(http, "MAX_LISTING_BYTES", 5_000_000)
     server.habits.append(
         habits.edits(lambda body: body + bytes(50_000_000))
         if compressed

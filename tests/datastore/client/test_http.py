@@ -16,9 +16,9 @@ from conftest import File, Upstream
 from scripted_server import Asked, answer, scripted
 
 from pipeline.datastore import habits
-from pipeline.datastore.client import DataStore, Patience, _Permits
+from pipeline.datastore.client.http import DataStore, Patience, _Permits
+from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.server import RunningServer, create_app, serve
-from pipeline.datastore.transfer import Transfer
 from pipeline.errors import MirrorError, ServerUnavailable
 
 PATIENCE_SECONDS = 60

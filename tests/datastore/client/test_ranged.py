@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from scripted_server import Asked, Scripted, answer, scripted
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.datastore import habits, split
-from pipeline.datastore.client import DataStore, Patience
-from pipeline.datastore.connections import Connections
+from pipeline.datastore import habits
+from pipeline.datastore.client import ranged
+from pipeline.datastore.client.fetch_pool import Connections
+from pipeline.datastore.client.http import DataStore, Patience
+from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.habits import Habit
 from pipeline.datastore.listing import FileRow
 from pipeline.datastore.server import RunningServer, create_app, serve
-from pipeline.datastore.transfer import Transfer
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
 
 MB = 1 << 20
@@ -92,7 +93,7 @@ class Fetch:
 
     def run(self) -> "Fetch":
         try:
-            self.connections.submit(split.fetch, self._transfer, self.connections).result()
+            self.connections.submit(ranged.fetch, self._transfer, self.connections).result()
         finally:
             self.connections.close()
             self._store.close()
@@ -133,7 +134,7 @@ def server(running: RunningServer, served):
 @pytest.fixture(autouse=True)
 def equal_pieces(monkeypatch):
     """A file of this size comes in as many equal pieces as there are connections."""
-    monkeypatch.setattr(split, "SMALL_PIECE_BYTES", 8 * MB)
+    monkeypatch.setattr(ranged, "SMALL_PIECE_BYTES", 8 * MB)
 
 
 @pytest.fixture
@@ -229,7 +230,7 @@ def test_any_number_of_connections(count, server, fetch, part):
     assert server.peak_connections <= count
 
 
-@pytest.mark.parametrize("size", [split.WORTH_SPLITTING_BYTES - 1, 5, 0])
+@pytest.mark.parametrize("size", [ranged.WORTH_SPLITTING_BYTES - 1, 5, 0])
 def test_a_file_that_is_not_large_is_asked_for_as_a_whole(size, server, served, fetch, part):
     served.write_bytes(CONTENT[:size])
     fetch(server, row_of(CONTENT[:size]))
@@ -238,10 +239,10 @@ def test_a_file_that_is_not_large_is_asked_for_as_a_whole(size, server, served, 
 
 
 def test_the_least_size_that_is_split(server, served, fetch, part):
-    served.write_bytes(CONTENT[: split.WORTH_SPLITTING_BYTES])
-    fetch(server, row_of(CONTENT[: split.WORTH_SPLITTING_BYTES]))
+    served.write_bytes(CONTENT[: ranged.WORTH_SPLITTING_BYTES])
+    fetch(server, row_of(CONTENT[: ranged.WORTH_SPLITTING_BYTES]))
     assert len(server.requests) == COUNT
-    assert part.read_bytes() == CONTENT[: split.WORTH_SPLITTING_BYTES]
+    assert part.read_bytes() == CONTENT[: ranged.WORTH_SPLITTING_BYTES]
 
 
 def test_one_connection_needs_no_pieces(server, fetch, part):
@@ -263,7 +264,7 @@ def test_while_others_wait_a_file_keeps_to_its_connection(server, part):
         fetching.connections.submit(release.wait, PATIENCE_SECONDS)
     for _ in range(COUNT - 1):
         fetching.connections.submit(int)
-    done = fetching.connections.submit(split.fetch, fetching._transfer, fetching.connections)
+    done = fetching.connections.submit(ranged.fetch, fetching._transfer, fetching.connections)
     blocked = fetching.connections.submit(release.wait, PATIENCE_SECONDS)
     assert fetching.connections.idle == 0
     release.set()
@@ -279,7 +280,7 @@ def test_alone_among_busy_connections_a_file_comes_in_few_pieces(server, part):
     fetching = Fetch(server.url, part)
     release = threading.Event()
     busy = [fetching.connections.submit(release.wait, PATIENCE_SECONDS) for _ in range(COUNT - 1)]
-    fetching.connections.submit(split.fetch, fetching._transfer, fetching.connections).result()
+    fetching.connections.submit(ranged.fetch, fetching._transfer, fetching.connections).result()
     release.set()
     assert all(each.result() for each in busy)
     fetching.connections.close()
@@ -303,7 +304,7 @@ def test_several_large_files_and_many_small_ones(server, served, tmp_path):
     for name, content in contents.items():
         url = store.file_url("p", "f", name)
         transfer = Transfer(store, url, row_of(content, name), tmp_path / f"{name}.part", lambda _: None)
-        futures.append(connections.submit(split.fetch, transfer, connections))
+        futures.append(connections.submit(ranged.fetch, transfer, connections))
     for future in futures:
         future.result(PATIENCE_SECONDS)
     connections.close()
@@ -742,10 +743,10 @@ def test_whatever_the_server_says_the_file_is_the_listed_one_or_fails(tmp_path_f
         return left.pop(0)(asked) if left else truly(asked)
 
     with pytest.MonkeyPatch.context() as patch, scripted(answers) as server:
-        patch.setattr(split, "WORTH_SPLITTING_BYTES", 1000)
-        patch.setattr(split, "_LEAST_PIECE_BYTES", 100)
-        patch.setattr(split, "SMALL_PIECE_BYTES", 200)
-        patch.setattr(split, "_NOTED_BYTES", 150)
+        patch.setattr(ranged, "WORTH_SPLITTING_BYTES", 1000)
+        patch.setattr(ranged, "_LEAST_PIECE_BYTES", 100)
+        patch.setattr(ranged, "SMALL_PIECE_BYTES", 200)
+        patch.setattr(ranged, "_NOTED_BYTES", 150)
         for _ in range(3):
             fetching = Fetch(server.url, part, row, count=count, attempts=3, timeout=5)
             try:
