@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import File, Upstream
-from scripted_server import Asked, answer, scripted
+from support.scripted_server import Asked, answer, scripted
 
-from pipeline.datastore import habits
 from pipeline.datastore.client import DataStore, Patience, _Permits
-from pipeline.datastore.server import RunningServer, create_app, serve
+from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.datastore.transfer import Transfer
 from pipeline.errors import MirrorError, ServerUnavailable
+from pipeline.sample import faults as habits
 
 PATIENCE_SECONDS = 60
 LISTING = b"# productID|Most recent|Time registered|type|Description|\np|none|null|t|d|\n"

@@ -7,16 +7,17 @@ from urllib.parse import unquote
 
 import pytest
 from conftest import File, Upstream
-from datastore_wire import recorded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_server import answer, in_turn, scripted
+from support.scripted_server import answer, in_turn, scripted
+from support.wire import recorded
 
 from pipeline import __version__
-from pipeline.datastore import client, habits
+from pipeline.datastore import client
 from pipeline.datastore.client import DataStore, Patience, UnknownFileset
-from pipeline.datastore.server import RunningServer, create_app, serve
+from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.errors import ContentMismatch, ServerUnavailable
+from pipeline.sample import faults as habits
 
 ROOT = recorded("01_root_index.txt").body
 PRODUCT = "md-all-rel-200907"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datastore import habits
 from pipeline.datastore.client import DataStore, Patience
 from pipeline.datastore.listing import FileRow
-from pipeline.datastore.server import RunningServer, create_app, serve
+from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.datastore.transfer import Transfer
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
+from pipeline.sample import faults as habits
 
 CONTENT = random.Random(1).randbytes(3_000_000)
 ROW = FileRow("f.tgz", len(CONTENT), hashlib.md5(CONTENT).hexdigest(), "tgz", {})

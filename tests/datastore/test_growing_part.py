@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scripted_server import Answers, Asked, answer, scripted
+from support.scripted_server import Answers, Asked, answer, scripted
 
 from pipeline.datastore import split
 from pipeline.datastore.client import DataStore, Patience

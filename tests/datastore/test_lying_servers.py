@@ -8,8 +8,8 @@ import random
 import pytest
 from conftest import File, Follower, Upstream, served_filesets
 
-from pipeline.datastore import habits
-from pipeline.datastore.habits import Habit
+from pipeline.sample import faults as habits
+from pipeline.sample.faults import Habit
 
 PRODUCT = "md-all-rel-200907"
 BIG = random.Random(3).randbytes(2_500_000)

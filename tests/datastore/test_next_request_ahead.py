@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted_server import Answers, Asked, Scripted, Stalled, Withheld, answer, scripted
+from support.scripted_server import Answers, Asked, Scripted, Stalled, Withheld, answer, scripted
 
 from pipeline.datastore import ahead, client, split, transfer
 from pipeline.datastore.client import DataStore, Patience

@@ -15,17 +15,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_server import Asked, Scripted, Withheld, answer, scripted
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from support.scripted_server import Asked, Scripted, Withheld, answer, scripted
 
-from pipeline.datastore import habits, split
+from pipeline.datastore import split
 from pipeline.datastore.client import DataStore, Patience
 from pipeline.datastore.connections import Connections
-from pipeline.datastore.habits import Habit
 from pipeline.datastore.listing import FileRow
-from pipeline.datastore.server import RunningServer, create_app, serve
+from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.datastore.transfer import Transfer
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
+from pipeline.sample import faults as habits
+from pipeline.sample.faults import Habit
 
 MB = 1 << 20
 COUNT = 4

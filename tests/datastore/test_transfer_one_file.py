@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_server import Asked, Scripted, answer, in_turn, scripted
+from support.scripted_server import Asked, Scripted, answer, in_turn, scripted
 
-from pipeline.datastore import habits
 from pipeline.datastore.client import DataStore, Patience
 from pipeline.datastore.listing import FileRow
-from pipeline.datastore.server import RunningServer, create_app, serve
+from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.datastore.transfer import WORTH_RESUMING_BYTES, Transfer, file_md5
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
+from pipeline.sample import faults as habits
 
 CONTENT = random.Random(7).randbytes(WORTH_RESUMING_BYTES + 500_000)
 SMALL = b"0123456789"

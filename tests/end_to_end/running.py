@@ -22,8 +22,8 @@ from urllib.parse import unquote
 from conftest import REPOSITORY, Ended, Follower, Upstream, tree
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.datastore.habits import Habit
-from pipeline.datastore.server import RunningServer
+from pipeline.datastore.server.app import RunningServer
+from pipeline.sample.faults import Habit
 
 # Longer than anything takes on a busy machine; only a failing test waits for it.
 PATIENCE_SECONDS = 90

@@ -29,8 +29,8 @@ from running import (
 )
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.datastore import habits
-from pipeline.datastore.habits import Habit
+from pipeline.sample import faults as habits
+from pipeline.sample.faults import Habit
 
 PRODUCT = "md-all-rel-200907"
 FILESETS = 40

@@ -15,8 +15,8 @@ from conftest import File, Follower, Upstream, ended, served_filesets
 from running import gate, leftovers, started, tree_is_true, until
 
 from pipeline.bundle.unpack import temporary_name
-from pipeline.datastore import habits
 from pipeline.mirror.layout import short_digest
+from pipeline.sample import faults as habits
 
 PRODUCT = "md-all-rel-200907"
 MB = 1_000_000

@@ -125,7 +125,7 @@ def test_never_more_than_the_set_share_is_deleted(dozen, follower):
     "body", [b"\n", b"# filesetID|time registered|type|\n\n", b"Cannot connect to server\n"]
 )
 def test_a_listing_that_lost_its_rows_deletes_nothing(body, dozen, server, follower):
-    from pipeline.datastore import habits
+    from pipeline.sample import faults as habits
 
     follower.mirror["on_removed"] = "delete"
     assert follower.update().code == 0

@@ -30,8 +30,8 @@ from running import (
 )
 
 from pipeline.bundle.unpack import temporary_name
-from pipeline.datastore import habits
 from pipeline.mirror.layout import short_digest
+from pipeline.sample import faults as habits
 
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"

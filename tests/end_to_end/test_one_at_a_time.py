@@ -15,7 +15,7 @@ import pytest
 from conftest import REPOSITORY, File, Follower, Upstream, served_filesets
 from running import until
 
-from pipeline.datastore import habits
+from pipeline.sample import faults as habits
 
 PRODUCT = "md-all-rel-200907"
 

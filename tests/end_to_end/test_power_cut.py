@@ -13,8 +13,9 @@ from conftest import File, Follower, Upstream, tree
 from disk_model import TRACED, Call, Disk, Node, read_calls
 from running import started
 
-from pipeline.datastore import habits, split
+from pipeline.datastore import split
 from pipeline.datastore.client import FAR_SECONDS
+from pipeline.sample import faults as habits
 
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"

@@ -26,8 +26,8 @@ from running import (
     until,
 )
 
-from pipeline.datastore import habits
-from pipeline.datastore.server import create_app, serve
+from pipeline.datastore.server.app import create_app, serve
+from pipeline.sample import faults as habits
 
 PRODUCT = "md-all-rel-200907"
 FILESETS = 14

@@ -20,10 +20,10 @@ from running import Running, leftovers, started, tree_is_true, until
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.bundle.unpack import temporary_name
-from pipeline.datastore import habits
 from pipeline.datastore.client import FAR_SECONDS
-from pipeline.datastore.habits import Habit
 from pipeline.mirror.layout import short_digest
+from pipeline.sample import faults as habits
+from pipeline.sample.faults import Habit
 
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"

@@ -5,8 +5,8 @@ import csv
 import pytest
 from conftest import File, Follower, Upstream, ended, served_filesets
 
-from pipeline.datastore import habits
-from pipeline.datastore.server import RunningServer, create_app, serve
+from pipeline.datastore.server.app import RunningServer, create_app, serve
+from pipeline.sample import faults as habits
 
 PRODUCT = "md-all-rel-200907"
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import pytest
 from conftest import Follower, tree
-from scripted_server import Answers, Asked, Scripted, Withheld, answer, scripted
+from support.scripted_server import Answers, Asked, Scripted, Withheld, answer, scripted
 
 from pipeline.datastore import transfer
 from pipeline.datastore.client import DataStore

@@ -20,9 +20,8 @@ from conftest import File, Follower, Upstream, bundle, dirinfo, tree
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.bundle import unpack
-from pipeline.datastore import habits, split
+from pipeline.datastore import split
 from pipeline.datastore.client import DataStore
-from pipeline.datastore.habits import Habit
 from pipeline.datastore.listing import read_files
 from pipeline.datastore.transfer import Transfer
 from pipeline.errors import FilesFailed, MachineFault
@@ -34,6 +33,8 @@ from pipeline.mirror.markers import Fileset
 from pipeline.mirror.site import Site, done_here, open_site
 from pipeline.mirror.space import Promise
 from pipeline.mirror.unpack_ahead import UnpackingAhead
+from pipeline.sample import faults as habits
+from pipeline.sample.faults import Habit
 
 FILESET = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:01Z")
 NAMES = [f"{FILESET.name}.{component}.tgz" for component in ("XY01", "XY02")]

@@ -25,8 +25,8 @@ sys.path[:0] = [str(TESTS), str(TESTS / "end_to_end")]
 from conftest import File, Follower, Upstream, bundle, dirinfo, tree  # noqa: E402
 from running import Running, checked_markers, leftovers, marker_files, started  # noqa: E402
 
-from pipeline.datastore import habits  # noqa: E402
-from pipeline.datastore.server import RunningServer, create_app, serve  # noqa: E402
+from pipeline.datastore.server.app import RunningServer, create_app, serve  # noqa: E402
+from pipeline.sample import faults as habits  # noqa: E402
 
 PRODUCTS = ("md-all-rel-200907", "threepi-all-200908")
 FILESETS = 400

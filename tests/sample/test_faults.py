@@ -6,11 +6,11 @@ import time
 
 import pytest
 import requests
-from datastore_wire import PATIENCE, ask, open_request, recorded, write_tree
+from support.wire import PATIENCE, ask, open_request, recorded, write_tree
 
-from pipeline.datastore import habits
-from pipeline.datastore.server import create_app, serve
+from pipeline.datastore.server.app import create_app, serve
 from pipeline.errors import SettingsError
+from pipeline.sample import faults as habits
 
 ROOT = b"# productID|Most recent|Time registered|type|Description|\nmd|o2|2009-08-11T00:00:00Z|ipp-dist|MD|\n"
 PRODUCT = b"# filesetID|time registered|type|\no1|2009-08-11T00:00:00Z|X|\no2|2009-08-11T00:00:00Z|X|\n"

@@ -22,8 +22,8 @@ from http import HTTPStatus
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.datastore.answers import TRANSPORT, ClientGone, answer, answer_error, disconnected
-from pipeline.datastore.store import BROKEN_INCLUDE
+from pipeline.datastore.server.responses import TRANSPORT, ClientGone, answer, answer_error, disconnected
+from pipeline.datastore.server.tree import BROKEN_INCLUDE
 from pipeline.errors import SettingsError
 
 LISTINGS = "listings"

@@ -1,7 +1,7 @@
 """A Data Store: the ASGI application that serves a folder tree, and the server that runs it.
 
 ``create_app`` serves a publisher's tree or a mirror; ``serve`` runs an application in a thread, which is what
-tests do; ``run`` serves until SIGTERM or SIGINT, which is what ``python -m pipeline.datastore`` does.
+tests do; ``run`` serves until SIGTERM or SIGINT, which is what ``python -m pipeline.sample.simulator`` does.
 
 How a request is answered, from the outside in: ``Traffic`` writes it down, the habits that match it
 misbehave, the listing, page or file is sent.
@@ -25,7 +25,8 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pipeline.datastore.answers import (
+from pipeline.datastore.server.pages import Place, page
+from pipeline.datastore.server.responses import (
     TRANSPORT,
     ClientGone,
     answer_error,
@@ -34,9 +35,8 @@ from pipeline.datastore.answers import (
     answer_page,
     disconnected,
 )
-from pipeline.datastore.habits import Habit
-from pipeline.datastore.pages import Place, page
-from pipeline.datastore.store import MirrorStore, Store
+from pipeline.datastore.server.tree import MirrorStore, Store
+from pipeline.sample.faults import Habit
 
 _KEEP_ALIVE_SECONDS = 15
 _DRAIN_SECONDS = 1

@@ -12,10 +12,10 @@ from contextlib import ExitStack
 
 import pytest
 import requests
-from datastore_wire import PATIENCE, ask, connect, open_request, write_tree
+from support.wire import PATIENCE, ask, connect, open_request, write_tree
 
-from pipeline.datastore import habits
-from pipeline.datastore.server import create_app, serve
+from pipeline.datastore.server.app import create_app, serve
+from pipeline.sample import faults as habits
 
 TREE = {
     "md/o1/index.txt": b"# fileID|bytes|md5sum|type|\na.tgz|10||tgz|\n",
@@ -149,7 +149,7 @@ def test_what_is_broken_on_purpose_is_no_fault_of_the_server(store, caplog, habi
 
 
 def start(*arguments):
-    command = [sys.executable, "-m", "pipeline.datastore", *map(str, arguments)]
+    command = [sys.executable, "-m", "pipeline.sample.simulator", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
