@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asked.store,
             mirror=asked.mirror,
             hidden=asked.hidden,
-            habits=[named(habit) for habit in asked.habit],
+            faults=[named(fault) for fault in asked.fault],
             request_log=asked.request_log,
         )
         run(app, host=asked.host, port=asked.port)
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--request-log", type=Path, metavar="FILE", help="append a line for each request")
     parser.add_argument(
-        "--habit",
+        "--fault",
         action="append",
         default=[],
         metavar="NAME[=TARGET]",

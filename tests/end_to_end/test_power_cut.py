@@ -15,7 +15,7 @@ from running import started
 
 from pipeline.datastore import split
 from pipeline.datastore.client import FAR_SECONDS
-from pipeline.sample import faults as habits
+from pipeline.sample import faults
 
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"
@@ -106,7 +106,7 @@ def test_so_it_does_while_rows_are_added_to_the_listing(release, follower, tmp_p
 def test_so_it_does_when_a_bundle_was_unpacked_while_it_came(release, server, follower, tmp_path):
     large = {"a.fits": b"A" * 5000, "noise.fits": Random(1).randbytes(split.WORTH_SPLITTING_BYTES)}
     release.add_bundles(PRODUCT, "large", {"XY01": large})
-    server.habits.append(habits.delays(4 * FAR_SECONDS))
+    server.faults.append(faults.delays(4 * FAR_SECONDS))
     calls = traced(follower, tmp_path / "log")
     files = follower.root / "incoming" / PRODUCT / "large" / "files"
     renames = (place for place, call in enumerate(calls) if call.name == "rename" and files in call.paths)

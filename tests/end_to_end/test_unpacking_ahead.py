@@ -22,8 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.bundle.unpack import temporary_name
 from pipeline.datastore.client import FAR_SECONDS
 from pipeline.mirror.layout import short_digest
-from pipeline.sample import faults as habits
-from pipeline.sample.faults import Habit
+from pipeline.sample import faults
+from pipeline.sample.faults import Fault
 
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"
@@ -86,7 +86,7 @@ def add(upstream: Upstream, content: bytes, **listed: str) -> None:
 def release(upstream: Upstream, server, follower: Follower) -> Upstream:
     """A release on a server that is far away."""
     add(upstream, packed())
-    server.habits.append(habits.delays(4 * FAR_SECONDS))
+    server.faults.append(faults.delays(4 * FAR_SECONDS))
     return upstream
 
 
@@ -126,13 +126,13 @@ def first_byte(scope: Scope) -> int:
     return int(asked.removeprefix("bytes=").split("-")[0])
 
 
-def holds(opened: Event, at: int = HELD_AT, target: str = LARGE) -> Habit:
+def holds(opened: Event, at: int = HELD_AT, target: str = LARGE) -> Fault:
     """What comes after the first ``at`` bytes of the file is not sent until ``opened`` is set."""
 
     async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
         await app(scope, receive, held(send, at, first_byte(scope), opened))
 
-    return Habit(act, target)
+    return Fault(act, target)
 
 
 def temporary(follower: Follower, path: str = FIRST) -> Path:
@@ -155,9 +155,9 @@ def unpacks_ahead(follower: Follower, update: Running) -> None:
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_bundle_is_unpacked_while_it_comes(ranges, release, server, follower, tmp_path):
     opened = Event()
-    server.habits.append(holds(opened))
+    server.faults.append(holds(opened))
     if not ranges:
-        server.habits.append(habits.ignores_range(target=LARGE))
+        server.faults.append(faults.ignores_range(target=LARGE))
     with started(follower.command(), tmp_path / "output") as update:
         unpacks_ahead(follower, update)
         opened.set()
@@ -167,7 +167,7 @@ def test_a_bundle_is_unpacked_while_it_comes(ranges, release, server, follower, 
     assert "0 new, 0 done" in follower.update().output
 
 
-def sends_another(content: bytes) -> Habit:
+def sends_another(content: bytes) -> Fault:
     """Who asks for the bundle in pieces gets those of another archive of that size."""
 
     async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
@@ -183,17 +183,17 @@ def sends_another(content: bytes) -> Habit:
         in_pieces = any(name == b"range" for name, _ in scope["headers"])
         await app(scope, receive, replaced if in_pieces else send)
 
-    return Habit(act, LARGE)
+    return Fault(act, LARGE)
 
 
-TROUBLES: dict[str, Callable[[], Habit]] = {
+TROUBLES: dict[str, Callable[[], Fault]] = {
     "another archive comes in pieces": lambda: sends_another(packed(2)),
-    "a byte is flipped": lambda: habits.flips_byte(target=LARGE, times=1),
-    "another ETag with each piece": lambda: habits.changes_etag(target=LARGE),
-    "a piece of another place": lambda: habits.shifts_content_range(target=LARGE),
-    "each answer is cut": lambda: habits.hangs_up(after=2 << 20, target=LARGE, times=3),
-    "each connection is reset": lambda: habits.resets(target=LARGE, times=3),
-    "the server is away for a while": lambda: habits.fails(503, target=LARGE, times=3),
+    "a byte is flipped": lambda: faults.flips_byte(target=LARGE, times=1),
+    "another ETag with each piece": lambda: faults.changes_etag(target=LARGE),
+    "a piece of another place": lambda: faults.shifts_content_range(target=LARGE),
+    "each answer is cut": lambda: faults.hangs_up(after=2 << 20, target=LARGE, times=3),
+    "each connection is reset": lambda: faults.resets(target=LARGE, times=3),
+    "the server is away for a while": lambda: faults.fails(503, target=LARGE, times=3),
 }
 
 
@@ -203,8 +203,8 @@ def test_what_was_unpacked_from_bytes_that_were_not_the_listed_ones_is_never_see
 ):
     assert len(packed(2)) == len(packed())
     opened = Event()
-    # The habit named first has the last word on what is sent.
-    server.habits.extend([holds(opened, at=2 << 20), TROUBLES[trouble]()])
+    # The fault named first has the last word on what is sent.
+    server.faults.extend([holds(opened, at=2 << 20), TROUBLES[trouble]()])
     with started(follower.command(), tmp_path / "output") as update:
         unpacks_ahead(follower, update)
         opened.set()
@@ -228,7 +228,7 @@ def test_a_bundle_that_never_has_the_listed_md5_leaves_nothing_of_it(upstream, r
 def test_the_bundle_is_replaced_upstream_while_it_is_unpacked(release, server, follower, tmp_path):
     """Its pieces are of the old registration and of the new one: that fails. Then only the new one counts."""
     opened = Event()
-    server.habits.append(holds(opened, at=2 << 20))
+    server.faults.append(holds(opened, at=2 << 20))
     with started(follower.command(), tmp_path / "output") as update:
         unpacks_ahead(follower, update)
         add(release, packed(2))
@@ -244,7 +244,7 @@ def test_the_bundle_is_replaced_upstream_while_it_is_unpacked(release, server, f
 def test_killed_while_a_bundle_is_unpacked_that_comes(far, release, server, follower, tmp_path):
     killed_ahead(server, follower, tmp_path)
     if not far:
-        server.habits.clear()
+        server.faults.clear()
     result = follower.update()
     assert result.code == 0, result.output
     complete(follower, release)
@@ -253,21 +253,21 @@ def test_killed_while_a_bundle_is_unpacked_that_comes(far, release, server, foll
 def killed_ahead(server, follower: Follower, folder: Path) -> None:
     """An update that is killed while it unpacks what is not here yet."""
     opened = Event()
-    server.habits.append(holds(opened))
+    server.faults.append(holds(opened))
     with started(follower.command(), folder / "output") as update:
         unpacks_ahead(follower, update)
         update.kill()
     opened.set()
-    server.habits.pop()
+    server.faults.pop()
     assert temporaries(follower)
 
 
 def test_killed_and_then_the_server_does_not_answer(release, server, follower, tmp_path):
     killed_ahead(server, follower, tmp_path)
-    server.habits.append(habits.fails(404, target=f"{PRODUCT}/{CHIP}/index.txt"))
+    server.faults.append(faults.fails(404, target=f"{PRODUCT}/{CHIP}/index.txt"))
     assert follower.update().code == 30
     assert temporaries(follower) == []
-    server.habits.pop()
+    server.faults.pop()
     assert follower.update().code == 0
     complete(follower, release)
 
@@ -310,7 +310,7 @@ def test_killed_and_then_skipped(release, server, follower, tmp_path):
 
 def test_stopped_while_a_bundle_is_unpacked_that_comes(release, server, follower, tmp_path):
     opened = Event()
-    server.habits.append(holds(opened))
+    server.faults.append(holds(opened))
     with started(follower.command(), tmp_path / "output") as update:
         unpacks_ahead(follower, update)
         update.send(signal.SIGTERM)
@@ -381,7 +381,7 @@ def test_an_unusable_bundle_fails_as_it_does_when_nobody_is_ahead(
 ):
     add(upstream, HOSTILE[hostile]())
     opened = Event()
-    server.habits.append(holds(opened))
+    server.faults.append(holds(opened))
     with started(follower.command(), tmp_path / "output") as update:
         unpacks_ahead(follower, update)
         opened.set()

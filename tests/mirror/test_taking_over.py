@@ -33,8 +33,8 @@ from pipeline.mirror.markers import Fileset
 from pipeline.mirror.site import Site, done_here, open_site
 from pipeline.mirror.space import Promise
 from pipeline.mirror.unpack_ahead import UnpackingAhead
-from pipeline.sample import faults as habits
-from pipeline.sample.faults import Habit
+from pipeline.sample import faults
+from pipeline.sample.faults import Fault
 
 FILESET = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:01Z")
 NAMES = [f"{FILESET.name}.{component}.tgz" for component in ("XY01", "XY02")]
@@ -337,7 +337,7 @@ def test_a_bundle_that_comes_before_dirinfo_is_unpacked_when_that_is_here(
             await asyncio.sleep(0.01)
         await app(scope, receive, send)
 
-    server.habits.append(Habit(waits, f"p/{FILESET.name}/dirinfo*"))
+    server.faults.append(Fault(waits, f"p/{FILESET.name}/dirinfo*"))
     with opened(follower) as site:
         # What has not begun when the last file is here would be left.
         site.unpackers.submit = lambda work, *args: done_here(work, *args)
@@ -366,7 +366,7 @@ def another_first(upstream, server, follower, monkeypatch) -> Callable[[dict[str
         described = File("dirinfo.mdc", dirinfo("gpc1/MD01", {"XY01": "o1.XY01"}), "text", "dirinfo")
         upstream.add("p", FILESET.name, [described, File(NAMES[0], stored(RIGHT), "tgz", "XY01")])
         target = f"p/{FILESET.name}/*.tgz"
-        server.habits.append(habits.edits(lambda _: stored(wrong), target=target, times=1))
+        server.faults.append(faults.edits(lambda _: stored(wrong), target=target, times=1))
 
     follower.source["connections"] = 1
     unpacked = threading.Event()
