@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted_server import Answers, Asked, answer, scripted
+from support.scripted_server import Answers, Asked, answer, scripted
 
 from pipeline.datastore.client.fetch_pool import Connections
 from pipeline.datastore.client.http import DataStore, Patience
