@@ -19,7 +19,7 @@ from typing import TypeVar
 import hypothesis
 import pytest
 
-from pipeline.datastore.server import RunningServer, create_app, serve
+from pipeline.datastore.server.app import RunningServer, create_app, serve
 
 T = TypeVar("T")
 

@@ -1,0 +1,108 @@
+"""What really comes over the wire: one request over a plain socket, every byte until the connection ends."""
+
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.datastore.server.app import RunningServer
+
+RECORDINGS = Path(__file__).parent.parent / "datastore" / "recordings"
+PATIENCE = 20
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``end`` is how the connection ended: ``closed``, ``reset`` or ``silent``; ``rest`` is the raw body."""
+
+    status: int
+    fields: dict[str, str]
+    rest: bytes
+    end: str
+
+    @classmethod
+    def parsed(cls, raw: bytes, end: str = "closed") -> "Answer":
+        head, _, rest = raw.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        fields = dict(line.split(": ", 1) for line in lines)
+        return cls(int(first.split()[1]), {name.lower(): value for name, value in fields.items()}, rest, end)
+
+    @property
+    def is_chunked(self) -> bool:
+        return self.fields.get("transfer-encoding") == "chunked"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the body ends as its head promises."""
+        if self.is_chunked:
+            return self.rest.endswith(b"0\r\n\r\n")
+        return len(self.rest) == int(self.fields.get("content-length", "0"))
+
+    @property
+    def body(self) -> bytes:
+        """The body, chunks joined, as far as it came."""
+        if not self.is_chunked:
+            return self.rest
+        body, left = b"", self.rest
+        while b"\r\n" in left:
+            size, _, left = left.partition(b"\r\n")
+            body, left = body + left[: int(size, 16)], left[int(size, 16) + 2 :]
+        return body
+
+
+def recorded(name: str) -> Answer:
+    """What the original answered; its body is recorded in one piece, whether it came in chunks or not."""
+    answer = Answer.parsed((RECORDINGS / name).read_bytes())
+    chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(answer.rest), answer.rest)
+    return replace(answer, rest=chunk) if answer.is_chunked else answer
+
+
+def ask(
+    server: RunningServer,
+    path: str,
+    *,
+    method: str = "GET",
+    fields: dict[str, str] | None = None,
+    patience: float = PATIENCE,
+    at_most: int | None = None,
+) -> Answer:
+    """The answer for a path below the prefix, read to its end, or to ``at_most`` bytes."""
+    raw, end = b"", "closed"
+    with open_request(server, path, method=method, fields=fields) as client:
+        client.settimeout(patience)
+        try:
+            while at_most is None or len(raw) < at_most:
+                piece = client.recv(1 << 20)
+                if not piece:
+                    break
+                raw += piece
+        except ConnectionResetError:
+            end = "reset"
+        except TimeoutError:
+            end = "silent"
+    return Answer.parsed(raw, end)
+
+
+def open_request(
+    server: RunningServer, path: str, *, method: str = "GET", fields: dict[str, str] | None = None
+) -> socket.socket:
+    """A connection on which the request has been sent and nothing read."""
+    lines = {"Host": "store", "Connection": "close"} | (fields or {})
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    client = connect(server)
+    client.sendall(f"{method} {server.app.prefix}{path} HTTP/1.1\r\n{head}\r\n".encode())
+    return client
+
+
+def connect(server: RunningServer) -> socket.socket:
+    """A connection on which nothing has been sent."""
+    address, port = server.url.removeprefix("http://").removesuffix(server.app.prefix).split(":")
+    return socket.create_connection((address, int(port)), timeout=PATIENCE)
+
+
+def write_tree(folder: Path, tree: dict[str, bytes]) -> Path:
+    """The folder with files by their paths below it."""
+    for name, content in tree.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
