@@ -8,8 +8,8 @@
 >>> print(localized_dirinfo(document, "dirinfo.chip.1.mdc", Path("/mirror/data")).decode().splitlines()[1])
 destdir STR /mirror/data/gpc1/2009
 
-``pipeline.bundle.mdc`` reads and writes documents, ``pipeline.bundle.unpack`` unpacks archives. The package
-uses no network and knows no mirror.
+``pipeline.bundle.mdc`` reads and writes documents, ``pipeline.bundle.unpack`` unpacks archives. Nothing here
+uses the network or depends on the mirror.
 """
 
 from pipeline.bundle.config_dump import relocated_config_dump

@@ -291,7 +291,8 @@ class _Header(tarfile.TarInfo):
 
 # Raised by the readers for invalid bytes; the last three for numbers that are invalid or out of range, and
 # for an endless chain of headers.
-_UNUSABLE: tuple[type[Exception], ...] = (
+# (The stubs of isal declare its exception class as an instance.)
+_UNUSABLE: tuple[type[Exception], ...] = (  # type: ignore[assignment]
     tarfile.TarError,
     EOFError,
     zlib.error,
