@@ -1,10 +1,8 @@
 """A server that answers byte for byte as a test says, for what a true server never says."""
 
-import socket
 import socketserver
 import ssl
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,24 +21,7 @@ class Asked:
         return self.line.split(" ")[1]
 
 
-@dataclass(frozen=True)
-class Withheld:
-    """An answer whose second part is sent when so many further requests of the same connection are here."""
-
-    first: bytes
-    rest: bytes
-    requests: int = 1
-
-
-@dataclass(frozen=True)
-class Stalled:
-    """An answer of which half comes, and the rest after what is done ``meanwhile``."""
-
-    whole: bytes
-    meanwhile: Callable[[], object]
-
-
-Answers = Callable[[Asked], bytes | Withheld | Stalled]
+Answers = Callable[[Asked], bytes]
 
 
 @dataclass
@@ -93,21 +74,11 @@ def scripted(answers: Answers, *, tls: ssl.SSLContext | None = None) -> Iterator
         def talk(self, serial: int) -> None:
             connection = tls.wrap_socket(self.connection, server_side=True) if tls else self.connection
             with connection, connection.makefile("rb") as reading:
-                early: deque[Asked | None] = deque()
-
-                def hear() -> Asked | None:
-                    if asked := _read(reading, serial):
-                        state.asked.append(asked)
-                    return asked
-
-                while asked := early.popleft() if early else hear():
+                while asked := _read(reading, serial):
+                    state.asked.append(asked)
                     said = answers(asked)
-                    if isinstance(said, Withheld):
-                        connection.sendall(said.first)
-                        while len(early) < said.requests:
-                            early.append(hear())
-                        said = said.rest
-                    if not _sent(connection, said):
+                    connection.sendall(said)
+                    if not said or b"connection: close" in said.split(b"\r\n\r\n")[0].lower():
                         return
 
     class Server(socketserver.ThreadingTCPServer):
@@ -123,17 +94,6 @@ def scripted(answers: Answers, *, tls: ssl.SSLContext | None = None) -> Iterator
         finally:
             server.shutdown()
             thread.join()
-
-
-def _sent(connection: socket.socket, said: bytes | Stalled) -> bool:
-    """Send what is said; whether the connection is kept then."""
-    if isinstance(said, Stalled):
-        half = len(said.whole) // 2
-        connection.sendall(said.whole[:half])
-        said.meanwhile()
-        said = said.whole[half:]
-    connection.sendall(said)
-    return bool(said) and b"connection: close" not in said.split(b"\r\n\r\n")[0].lower()
 
 
 def _read(reading, serial: int) -> Asked | None:

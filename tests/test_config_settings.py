@@ -103,7 +103,7 @@ def test_what_holds_when_only_the_needed_is_set(file):
     assert settings.source.model_dump() == {
         "url": "http://h/ds",
         "hidden_products": [],
-        "connections": 8,
+        "connections": 16,
         "timeout": 60.0,
         "attempts": 4,
         "retry_pause": 1.0,

@@ -12,11 +12,11 @@ import hashlib
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, NoReturn
+from typing import IO, NoReturn
 
 from isal import igzip, isal_zlib
 
@@ -67,7 +67,7 @@ class Unpacking:
 
     ``tag`` tells the temporary files of this fileset from those of others; ``data`` is the DATA folder,
     to which the paths in config dumps are relocated. ``wrote`` is called with the number of bytes of each
-    piece that was written. A bundle that is not at its path yet is read from ``coming``, which has ``bytes``.
+    piece that was written.
     """
 
     bundle: Path
@@ -76,8 +76,6 @@ class Unpacking:
     tag: str
     wrote: Callable[[int], None]
     limits: UnpackLimits = UnpackLimits()
-    coming: BinaryIO | None = None
-    bytes: int | None = None
 
     def run(self) -> list[UnpackedFile]:
         """Unpack the bundle into temporary files, which are on the disk then.
@@ -107,11 +105,10 @@ class Unpacking:
 
     def _members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
         """The regular files of the archive, each with its content; folders are made on the way."""
-        packed_bytes = self.bundle.stat().st_size if self.bytes is None else self.bytes
-        budget = self.limits.most_bytes(packed_bytes)
+        budget = self.limits.most_bytes(self.bundle.stat().st_size)
         count = 0
         with (
-            igzip.open(self.coming or self.bundle, "rb") as packed,
+            igzip.open(self.bundle, "rb") as packed,
             tarfile.open(fileobj=packed, mode="r:", tarinfo=_Header) as archive,
         ):
             for member in archive:
@@ -257,11 +254,10 @@ def temporary_name(name: str, tag: str) -> str:
     return f".{digest}.{tag}{TEMPORARY_SUFFIX}"
 
 
-def remove_temporaries(folder: Path, tag: str, but: Collection[Path] = ()) -> None:
-    """Remove what an unpacking with that tag left below ``folder``, other than the files in ``but``."""
+def remove_temporaries(folder: Path, tag: str) -> None:
+    """Remove what an unpacking with that tag left below ``folder``."""
     for path in folder.rglob(f".*.{tag}{TEMPORARY_SUFFIX}"):
-        if path not in but:
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 class _Header(tarfile.TarInfo):

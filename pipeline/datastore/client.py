@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -19,9 +19,9 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 
 from pipeline import __version__
-from pipeline.datastore.ahead import MOST_AHEAD, Ahead, AheadAdapter
 from pipeline.datastore.listing import (
     FileRow,
     FilesetRow,
@@ -36,16 +36,9 @@ USER_AGENT = f"ipp-mirror/{__version__}"
 MAX_LISTING_BYTES = 1 << 30
 MAX_REDIRECTS = 5
 CHUNK_BYTES = 1 << 18
-# A round trip (seconds) from which on it is worth it to have the next answer on its way.
-FAR_SECONDS = 0.005
-# How long nothing is asked ahead after that was in vain: the server may not bear it, or the line was cut.
-NOTHING_AHEAD_SECONDS = 300.0
-# How long a thread may go on with what it asked ahead while others wait for a connection.
-KEPT_SECONDS = 1.0
 _SHORT_LENGTH = re.compile("[0-9]{1,4}")
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301, 302, 303, 307, 308}
-_MAYBE_TOO_EARLY = set(range(400, 600)) - {416}
 _WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
 # Not OSError: what is done with the bytes inside ``get`` may fail on this machine's disk.
 _TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError)
@@ -147,11 +140,6 @@ class _Permits:
         self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
-    @property
-    def are_wanted(self) -> bool:
-        """Whether somebody waits for one."""
-        return bool(self._waiting)
-
     def take(self) -> None:
         """Take one, when one is free and nobody came before."""
         place = object()
@@ -167,18 +155,6 @@ class _Permits:
         with self._changed:
             self._free += 1
             self._changed.notify_all()
-
-
-class _OfThread(threading.local):
-    """What a thread has on its way: the connection on which it sent requests ahead.
-
-    ``since`` is when it began to use connections without letting others have one in between; ``lost`` is whom
-    to tell when nothing is on its way any more.
-    """
-
-    connection: Ahead | None = None
-    since = 0.0
-    lost: Callable[[], None] = staticmethod(lambda: None)
 
 
 class DataStore:
@@ -204,13 +180,9 @@ class DataStore:
         self.timeout = timeout
         # Not ``pool_block``: that is a limit for each pool, and http that leads to https needs two.
         self._permits = _Permits(connections)
-        self._ahead = _OfThread()
-        self._nothing_ahead_until = 0.0
-        # The shortest time (seconds) from a request to its answer so far.
-        self._round_trip = float("inf")
         self._session = _Session()
         self._session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
-        adapter = AheadAdapter(pool_connections=2, pool_maxsize=connections)
+        adapter = HTTPAdapter(pool_connections=2, pool_maxsize=connections)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -237,16 +209,13 @@ class DataStore:
 
         return self._listing(url, read)
 
-    def files(
-        self, product: str, fileset: str, ask: Callable[[str], bytes] | None = None
-    ) -> tuple[bytes, list[FileRow]]:
+    def files(self, product: str, fileset: str) -> tuple[bytes, list[FileRow]]:
         """The fileset's ``index.txt`` as served, and the files that it lists.
 
-        ``ask`` gives the body, if it is not had as that of other listings. Raises ServerUnavailable, or
-        ContentMismatch for rows that make no sense.
+        Raises ServerUnavailable, or ContentMismatch for rows that make no sense.
         """
         url = f"{self.url}/{_segment(product)}/{_segment(fileset)}/index.txt"
-        return self._listing(url, lambda body: (body, read_files(body, url)), ask)
+        return self._listing(url, lambda body: (body, read_files(body, url)))
 
     def file_url(self, product: str, fileset: str, name: str) -> str:
         """Where a file is served."""
@@ -259,7 +228,6 @@ class DataStore:
             try:
                 return attempt()
             except TryAgain as again:
-                self.let_ahead_go()
                 failures += 1
                 limited += again.at_most is not None
                 if failures >= self.patience.attempts or (again.at_most and limited >= again.at_most):
@@ -272,132 +240,31 @@ class DataStore:
 
         Raises TryAgain when the connection fails, here or while the body is read inside the ``with``.
         """
-        ahead = self._ahead.connection
-        self._ahead.connection = None
-        if ahead is None:
-            self._permits.take()
-            self._ahead.since = time.monotonic()
+        self._permits.take()
         try:
-            with self._followed(url, headers or {}, ahead) as response:
+            with self._followed(url, headers or {}) as response:
                 yield response
         except _TRANSPORT_ERRORS as error:
-            if self._ahead.connection is not None:
-                # It may have failed for being asked too early: a server that closes then cuts what it sends.
-                self._ask_nothing_ahead()
             raise TryAgain(
                 ServerUnavailable(f"{url}: expected an answer, got {_said(error)}. The next run asks again.")
             ) from None
         finally:
-            # A connection that is ahead stays in use.
-            if self._ahead.connection is None:
-                self._permits.give_back()
+            self._permits.give_back()
 
-    def _followed(self, url: str, headers: dict[str, str], ahead: Ahead | None) -> requests.Response:
+    def _followed(self, url: str, headers: dict[str, str]) -> requests.Response:
         asked = url
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._answer(url, headers, ahead)
-            ahead = None
+            response = self._session.get(
+                url, headers=headers, stream=True, timeout=self.timeout, allow_redirects=False
+            )
             if response.status_code not in _REDIRECTS or "Location" not in response.headers:
                 return response
             _let_go(response)
-            if self._drop_ahead():
-                # What was asked for behind it is asked for again: with every redirect, if there are more.
-                self._ask_nothing_ahead()
             url = _redirected(url, response.headers["Location"])
         raise ServerUnavailable(
             f"{asked}: expected an answer, got more than {MAX_REDIRECTS} redirects, the last to {url}. "
             "The next run asks again."
         )
-
-    def _answer(self, url: str, headers: dict[str, str], ahead: Ahead | None) -> requests.Response:
-        """The answer to one request, which was sent before if there is a connection that is ``ahead``."""
-        try:
-            response = self._session.get(
-                url, headers=headers, stream=True, timeout=self.timeout, allow_redirects=False
-            )
-        except _TRANSPORT_ERRORS:
-            if ahead is None:
-                raise
-            self._ask_nothing_ahead()
-            return self._answer_in_time(url, headers)
-        if ahead is None:
-            self._round_trip = min(self._round_trip, response.elapsed.total_seconds())
-        elif response.status_code in _MAYBE_TOO_EARLY:
-            response.close()
-            in_time = self._answer_in_time(url, headers)
-            if in_time.status_code != response.status_code:
-                self._ask_nothing_ahead()
-            return in_time
-        elif ahead.asked_by == threading.get_ident():
-            self._ahead.connection = ahead
-        else:
-            self._ahead.lost()
-            if ahead.was_in_vain:
-                self._ask_nothing_ahead()
-        return response
-
-    def _answer_in_time(self, url: str, headers: dict[str, str]) -> requests.Response:
-        """The answer to a request that had none, or was refused, when it was sent ahead, perhaps for that."""
-        self._ahead.lost()
-        return self._answer(url, headers, None)
-
-    def _ask_nothing_ahead(self) -> None:
-        self._nothing_ahead_until = time.monotonic() + NOTHING_AHEAD_SECONDS
-
-    @property
-    def far_seconds(self) -> float:
-        """The round trip to the server where it is a gain to ask ahead; else 0."""
-        far = FAR_SECONDS <= self._round_trip < float("inf")
-        return self._round_trip if far and time.monotonic() >= self._nothing_ahead_until else 0.0
-
-    def can_ask_ahead(self, response: requests.Response) -> bool:
-        """Whether other requests can go out on the connection of ``response`` while its body is read."""
-        connection = response.raw.connection
-        can = isinstance(connection, Ahead) and not connection.is_closed and response.raw.version == 11
-        # A connection that is ahead stays in use: whoever waits for one is not to wait for ever.
-        kept = time.monotonic() - self._ahead.since > KEPT_SECONDS and self._permits.are_wanted
-        return can and not kept and _origin(response.url) == _origin(self.url)
-
-    def ask_ahead(
-        self,
-        response: requests.Response,
-        urls: Sequence[str],
-        headers: dict[str, str] | None = None,
-        lost: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Have the server know which requests this thread makes next, while it still reads ``response``.
-
-        Only where ``can_ask_ahead`` says so. ``urls`` are all of them, those that the server knows already
-        first; ``MOST_AHEAD`` at most are sent, with those ``headers``. ``lost`` is called by this thread when
-        no answers to them are on their way any more, got or not.
-        """
-        connection = response.raw.connection
-        for url in urls[connection.requests_ahead : MOST_AHEAD]:
-            request = self._session.prepare_request(requests.Request("GET", url, headers))
-            connection.send_ahead(request.path_url, request.headers)
-            self._ahead.connection, self._ahead.lost = connection, lost
-
-    def let_ahead_go(self) -> None:
-        """Do without the answers that this thread asked for ahead, if it did."""
-        if self._drop_ahead():
-            self._permits.give_back()
-
-    def _drop_ahead(self) -> bool:
-        """Hang up on what this thread asked for ahead; whether there was anything."""
-        connection, self._ahead.connection = self._ahead.connection, None
-        if connection is not None:
-            connection.forget(by=threading.get_ident())
-            self._ahead.lost()
-        return connection is not None
-
-    @contextmanager
-    def letting_go(self) -> Iterator[None]:
-        """Do so when what is done inside fails."""
-        try:
-            yield
-        except BaseException:
-            self.let_ahead_go()
-            raise
 
     def body(self, url: str) -> bytes:
         """The body of a listing, valid or not. Raises TryAgain or ServerUnavailable."""
@@ -405,11 +272,11 @@ class DataStore:
             refuse_status(response, url, ServerUnavailable, "a listing")
             return _whole_body(response, url)
 
-    def _listing(self, url: str, read: Callable[[bytes], T], ask: Callable[[str], bytes] | None = None) -> T:
+    def _listing(self, url: str, read: Callable[[bytes], T]) -> T:
         """What ``read`` makes of the listing; an invalid one may be a passing trouble and is tried again."""
 
         def attempt() -> T:
-            body = (ask or self.ask)(url)
+            body = self.ask(url)
             try:
                 return read(body)
             except UnknownFileset:

@@ -7,13 +7,11 @@ Rules (protocol notes, "Files"):
 * A server that answers with the piece and a strong ETag is asked for the others under that ETag, by
   whoever has nothing else to do. Anything but such a piece as the answer, another ETag for
   example, means that the file cannot be had in pieces: it starts afresh over one connection.
-* The md5 follows the bytes that are whole from the start, while others come in; whoever reads the part
-  meanwhile follows the md5.
+* The md5 follows the bytes that are whole from the start, while others come in.
 """
 
 import hashlib
 import threading
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,15 +20,12 @@ import requests
 from pipeline.datastore.client import CHUNK_BYTES
 from pipeline.datastore.connections import Connections
 from pipeline.datastore.part import STRONG_ETAG, Piece, Pieces
-from pipeline.datastore.transfer import Lookout, Transfer, chunks
+from pipeline.datastore.transfer import Transfer, chunks
 
 WORTH_SPLITTING_BYTES = 16 << 20
 SMALL_PIECE_BYTES = 2 << 20
 _LEAST_PIECE_BYTES = 1 << 20
 _MOST_PIECE_BYTES = 64 << 20
-# Where a piece is asked for before the one in front of it has ended, small ones cost no round trip; with them
-# little is missing between what is here, and the md5 and the unpacking do not fall behind.
-_MOST_AHEAD_BYTES = 8 << 20
 # How much may come between two notes: after a kill so much comes again, beside what was on its way.
 _NOTED_BYTES = 8 << 20
 # Chunks that the md5 goes on at most for each that comes in: a connection is not kept waiting for long.
@@ -63,10 +58,8 @@ class SplitTransfer:
         held = known.held if known else []
         self._etag = known.etag if known and held else None
         self._pieces = Pieces(transfer.row.bytes, held)
-        self._md5 = _Following(self._pieces, transfer)
+        self._md5 = _Following(self._pieces, transfer.partial)
         self._tried = self._begun = self._came_whole = False
-        # Until an answer tells.
-        self._can_ask_ahead = True
         self._changed = threading.Condition()
         self._busy = 0
         self._error: BaseException | None = None
@@ -103,26 +96,19 @@ class SplitTransfer:
             self._transfer.check(self._md5.end())
 
     def _fetch_next(self) -> bool:
-        """Fetch one piece, and those that it led to; whether there may be another."""
+        """Fetch one piece; whether there may be another. What goes wrong is left to ``_in_pieces``."""
         piece = self._take()
         if piece is None:
             return False
-        while piece is not None:
-            piece = self._fetch(_Errand(piece))
-        return True
-
-    def _fetch(self, errand: "_Errand") -> Piece | None:
-        """Fetch a piece; the one that was asked for meanwhile. What goes wrong is left to ``_in_pieces``."""
         try:
-            with self._transfer.store.letting_go():
-                self._transfer.store.patiently(partial(self._ask_for, errand))
+            self._transfer.store.patiently(partial(self._ask_for, piece))
         except BaseException as error:
             self._error = self._error or error
         finally:
             with self._changed:
                 self._busy -= 1
                 self._changed.notify_all()
-        return errand.following
+        return True
 
     def _take(self) -> Piece | None:
         with self._changed:
@@ -131,22 +117,14 @@ class SplitTransfer:
                 return None
             self._busy += 1
             if not self._of_that_size:
-                # Pieces that are asked for ahead are in nobody's hands yet.
-                hands = min(self._busy + self._connections.idle, self._connections.count)
-                self._piece_bytes = piece_bytes(missing, hands, self._most_bytes)
+                hands = self._busy + self._connections.idle
+                self._piece_bytes = piece_bytes(missing, hands, _MOST_PIECE_BYTES)
                 self._of_that_size = hands
             self._of_that_size -= 1
             return self._pieces.take(self._piece_bytes)
 
-    @property
-    def _most_bytes(self) -> int:
-        ahead = self._can_ask_ahead and self._transfer.store.far_seconds
-        return _MOST_AHEAD_BYTES if ahead else _MOST_PIECE_BYTES
-
-    def _ask_for(self, errand: "_Errand") -> None:
-        piece = errand.piece
+    def _ask_for(self, piece: Piece) -> None:
         if self._error or piece.at == piece.end:
-            self._transfer.store.let_ahead_go()
             return
         if self._came_whole:
             self._transfer.attempt()
@@ -157,20 +135,12 @@ class SplitTransfer:
                 self._transfer.take_whole(response)
                 return
             self._transfer.refuse(response, good=(200, 206, 416))
-            self._begin_under(self._etag_of(piece, response), response)
-            self._receive(errand, response)
+            self._begin_under(self._etag_of(piece, response))
+            self._receive(piece, response)
 
     def _headers(self, piece: Piece) -> dict[str, str]:
         asked = {"Range": f"bytes={piece.at}-{piece.end - 1}"}
         return asked | ({"If-Range": self._etag} if self._etag else {})
-
-    def _ask_next(self, errand: "_Errand", response: requests.Response, _: float) -> None:
-        """Ask for another piece before this one has ended, unless a whole file waits."""
-        store = self._transfer.store
-        if errand.following is None and not self._connections.files_wait and store.can_ask_ahead(response):
-            errand.following = self._take()
-            if errand.following is not None:
-                store.ask_ahead(response, [self._transfer.url], self._headers(errand.following))
 
     def _etag_of(self, piece: Piece, response: requests.Response) -> str:
         """The ETag of a piece as it was asked for. Raises OneConnectionOnly for anything else."""
@@ -185,12 +155,11 @@ class SplitTransfer:
             return etag
         raise OneConnectionOnly
 
-    def _begin_under(self, etag: str, response: requests.Response) -> None:
+    def _begin_under(self, etag: str) -> None:
         """Make ready for pieces of any place, and call for the other connections."""
         if self._begun:
             return
         self._etag = etag
-        self._can_ask_ahead = self._transfer.store.can_ask_ahead(response)
         # The note comes before the size, which would otherwise be taken for what has come.
         self._write_note()
         with open(self._transfer.partial, "ab") as part:
@@ -199,10 +168,7 @@ class SplitTransfer:
         for _ in range(self._connections.count - 1):
             self._connections.when_idle(self._fetch_next)
 
-    def _receive(self, errand: "_Errand", response: requests.Response) -> None:
-        piece = errand.piece
-        ask_next = partial(self._ask_next, errand)
-        lookout = Lookout(self._transfer.store, response, piece.end - piece.at, ask_next)
+    def _receive(self, piece: Piece, response: requests.Response) -> None:
         with open(self._transfer.partial, "r+b") as part:
             part.seek(piece.at)
             for chunk in chunks(response, piece.end - piece.at):
@@ -211,7 +177,6 @@ class SplitTransfer:
                 if len(chunk) > piece.end - piece.at:
                     raise OneConnectionOnly
                 self._transfer.received(len(chunk))
-                lookout.came(len(chunk))
                 part.write(chunk)
                 part.flush()
                 piece.at += len(chunk)
@@ -231,21 +196,12 @@ class SplitTransfer:
         self._transfer.note.write(self._etag, self._pieces.held())
 
 
-@dataclass
-class _Errand:
-    """A piece to be fetched, and the one that is asked for before it has ended."""
-
-    piece: Piece
-    following: Piece | None = None
-
-
 class _Following:
     """The md5 of what is whole from the start of a part."""
 
-    def __init__(self, pieces: Pieces, transfer: Transfer) -> None:
+    def __init__(self, pieces: Pieces, part: Path) -> None:
         self._pieces = pieces
-        self._part = transfer.partial
-        self._growing = transfer.growing
+        self._part = part
         self._digest = hashlib.md5(usedforsecurity=False)
         self._taken_in = 0
         self._lock = threading.Lock()
@@ -272,8 +228,6 @@ class _Following:
             while chunk := part.read(min(CHUNK_BYTES, end - self._taken_in)):
                 self._digest.update(chunk)
                 self._taken_in += len(chunk)
-                if self._growing is not None:
-                    self._growing.whole_to(self._taken_in)
 
 
 def piece_bytes(missing: int, hands: int, most: int) -> int:

@@ -11,7 +11,6 @@ Rules (protocol notes, "Files" and "How the real server misbehaves"):
 
 import hashlib
 import re
-import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +18,13 @@ from typing import BinaryIO
 
 import requests
 
-from pipeline.datastore.ahead import MOST_AHEAD
 from pipeline.datastore.client import CHUNK_BYTES, DataStore, TryAgain, refuse_status
-from pipeline.datastore.connections import Upcoming
-from pipeline.datastore.growing import Growing
 from pipeline.datastore.listing import FileRow
 from pipeline.datastore.part import STRONG_ETAG, Note
 from pipeline.errors import ContentMismatch
 
 WORTH_RESUMING_BYTES = 1 << 20
 MISMATCHES_PER_RUN = 2
-# For how many round trips a far server has what it is to send: speeds vary.
-EARLY_ROUND_TRIPS = 1.5
 _LENGTH = re.compile(r"[0-9]{1,19}")
 
 
@@ -39,9 +33,7 @@ class Transfer:
     """One file on its way: ``url`` to ``partial``, which is whole and verified after ``fetch``.
 
     ``received`` is called with the number of bytes of each chunk, before it is written; it may wait,
-    to keep to a rate. ``upcoming`` is what the thread that fetches it does next, if that is known: a server
-    far away is asked for it before this file has ended. ``growing`` is told what of ``partial`` can be read
-    while it comes, if anybody does.
+    to keep to a rate.
     """
 
     store: DataStore
@@ -49,8 +41,6 @@ class Transfer:
     row: FileRow
     partial: Path
     received: Callable[[int], None]
-    upcoming: Upcoming | None = None
-    growing: Growing | None = None
 
     def fetch(self) -> None:
         """Fetch the file. Raises ContentMismatch or ServerUnavailable when patience is at its end."""
@@ -93,7 +83,7 @@ class Transfer:
         known = self.note.read(held)
         if known and known.held == [(0, held)] and held < self.row.bytes:
             return known.etag
-        self._empty(file)
+        file.truncate(0)
         return None
 
     def _continues(self, response: requests.Response, held: int) -> bool:
@@ -112,53 +102,25 @@ class Transfer:
             raise self._mismatch(
                 f"expected {self.row.bytes} bytes as listed, the server offers {offered}", response
             )
-        self._empty(file)
+        file.truncate(0)
         etag = response.headers.get("ETag", "")
         self.note.forget()
         if STRONG_ETAG.fullmatch(etag) and self.row.md5 and self.row.bytes >= WORTH_RESUMING_BYTES:
             self.note.write(etag)
 
-    def _empty(self, file: BinaryIO) -> None:
-        self._take_back()
-        file.truncate(0)
-
-    def _take_back(self) -> None:
-        """Before what is here of the file goes: whoever reads it is told."""
-        if self.growing is not None:
-            self.growing.start_afresh()
-
     def _receive(self, file: BinaryIO, response: requests.Response) -> None:
         digest = hashlib.md5(usedforsecurity=False)
         size = _digest_into(digest, file)
-        lookout = Lookout(self.store, response, self.row.bytes - size, self._ask_next)
         for chunk in chunks(response, self.row.bytes - size):
             size += len(chunk)
             if size > self.row.bytes:
                 raise self._mismatch(f"expected {self.row.bytes} bytes as listed, got more", response)
             self.received(len(chunk))
-            lookout.came(len(chunk))
             digest.update(chunk)
             file.write(chunk)
-            if self.growing is not None:
-                file.flush()
-                self.growing.whole_to(size)
         if size < self.row.bytes:
             raise self.try_again(f"expected {self.row.bytes} bytes as listed, got {size}")
         self.check(digest, response)
-
-    def _ask_next(self, response: requests.Response, bytes_ahead: float) -> None:
-        """Ask for files that wait, until the server has so much to send when this one has ended."""
-        # An answer that is too short would end with the start of the next one, which only the md5 tells.
-        if not (self.upcoming and self.row.md5 and self.store.can_ask_ahead(response)):
-            return
-        while self._bytes_taken() < bytes_ahead and len(self.upcoming.taken) < MOST_AHEAD:
-            if not self.upcoming.take_next():
-                break
-        urls = [ask.url for ask in self.upcoming.taken]
-        self.store.ask_ahead(response, urls, lost=self.upcoming.give_back)
-
-    def _bytes_taken(self) -> float:
-        return sum(ask.bytes for ask in self.upcoming.taken)
 
     def check(self, digest: "hashlib._Hash", response: requests.Response | None = None) -> None:
         """Raise TryAgain when that is not the listed md5."""
@@ -178,46 +140,8 @@ class Transfer:
 
     def forget(self) -> None:
         """Remove all that is here of the file."""
-        self._take_back()
         self.partial.unlink(missing_ok=True)
         self.note.forget()
-
-
-class Lookout:
-    """Sees to it that the next request is with the server when the last of ``expected`` bytes has left it.
-
-    ``ask`` is called once, when it is time, with the answer that is being read and the bytes that the server
-    should have to send beyond it; never where it is no gain.
-    """
-
-    def __init__(
-        self,
-        store: DataStore,
-        response: requests.Response,
-        expected: int,
-        ask: Callable[[requests.Response, float], None],
-    ) -> None:
-        self._response = response
-        self._left = self._expected = expected
-        self._ask = ask
-        self._began = time.monotonic()
-        self._round_trip = store.far_seconds
-        self._done = not (self._round_trip and response.headers.get("Content-Length"))
-        # The end of a small file comes with its beginning.
-        self.came(0)
-
-    def came(self, count: int) -> None:
-        """So many more bytes are here."""
-        self._left -= count
-        if self._done:
-            return
-        # What the windows hold comes at once, and the same again after each round trip.
-        rate = (self._expected - self._left) / (time.monotonic() - self._began + self._round_trip)
-        ahead = max(CHUNK_BYTES, rate * EARLY_ROUND_TRIPS * self._round_trip)
-        # With the last chunk the answer has ended, and nothing can be asked for while it is read.
-        if self._left <= ahead:
-            self._done = True
-            self._ask(self._response, max(1, ahead - self._left))
 
 
 def chunks(response: requests.Response, expected: int) -> Iterator[bytes]:

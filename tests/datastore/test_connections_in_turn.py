@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.datastore.connections import Ask, Connections, InTurn
+from pipeline.datastore.connections import Connections
 
 PATIENCE_SECONDS = 60
 
@@ -118,120 +118,6 @@ def test_nothing_waits_that_was_cancelled(one):
     assert log.wait_for(1) == ["piece"]
     one.close()
     assert one.idle == 1
-
-
-def test_the_files_that_were_taken_charge_of_are_next():
-    two = Connections(2)
-    log, other = Log(two), Log(two)
-
-    def takes_two() -> list[Ask]:
-        assert two.take_next()
-        log.note("first")
-        assert two.take_next()
-        return two.taken
-
-    taken = two.submit(takes_two)
-    files = [two.submit(log.note, name, asks=Ask(name, 1)) for name in ("a", "b", "c")]
-    log.opened.set()
-    assert taken.result(PATIENCE_SECONDS) == [Ask("a", 1), Ask("b", 1)]
-    assert log.wait_for(4) == ["first", "a", "b", "c"]
-    assert not any(file.cancel() for file in files)
-    other.wait_for(0)
-    two.close()
-
-
-def test_what_is_cancelled_or_asks_for_nothing_known_is_not_taken_charge_of(one):
-    log = Log(one)
-    taken = one.submit(lambda: (one.take_next(), one.taken))
-    assert one.submit(log.note, "cancelled", asks=Ask("cancelled", 1)).cancel()
-    first = one.submit(lambda: (one.take_next(), one.taken), asks=Ask("first", 1))
-    one.submit(log.note, "piece")
-    one.submit(log.note, "last", asks=Ask("last", 1))
-    log.opened.set()
-    assert taken.result(PATIENCE_SECONDS) == (True, [Ask("first", 1)])
-    assert first.result(PATIENCE_SECONDS) == (False, [])
-    assert log.wait_for(2) == ["piece", "last"]
-
-
-def test_what_is_given_back_is_for_any_thread_in_its_order():
-    two = Connections(2)
-    log, other = Log(two), Log(two)
-    begun, done = threading.Event(), threading.Event()
-
-    def slow() -> bool:
-        assert two.take_next()
-        assert two.take_next()
-        two.give_back()
-        assert two.taken == []
-        begun.set()
-        return done.wait(PATIENCE_SECONDS)
-
-    taken = two.submit(slow)
-    for name in ("a", "b", "c"):
-        two.submit(log.note, name, asks=Ask(name, 1))
-    log.opened.set()
-    assert begun.wait(PATIENCE_SECONDS)
-    other.wait_for(0)
-    assert log.wait_for(3) == ["a", "b", "c"]
-    done.set()
-    assert taken.result(PATIENCE_SECONDS)
-    two.close()
-
-
-def test_what_an_idle_connection_can_begin_is_not_taken_charge_of():
-    two = Connections(2)
-    both = threading.Barrier(2)
-    for started in [two.submit(both.wait) for _ in range(2)]:
-        started.result(PATIENCE_SECONDS)
-
-    def takes() -> bool:
-        files.append(two.submit(int, asks=Ask("file", 1)))
-        return two.take_next()
-
-    files = []
-    # Often: whether the idle one is awake yet is a matter of moments.
-    assert not any(two.submit(takes).result(PATIENCE_SECONDS) for _ in range(50))
-    assert [file.result(PATIENCE_SECONDS) for file in files] == [0] * 50
-    two.close()
-
-
-def test_what_is_to_be_first_goes_before_all_that_waits(one):
-    log = Log(one)
-    for name in ("a", "b"):
-        one.submit(log.note, name)
-    for name in ("listing 1", "listing 2"):
-        one.submit(log.note, name, first=True)
-    assert log.wait_for(4) == ["listing 1", "listing 2", "a", "b"]
-
-
-def test_one_that_does_all_by_itself():
-    asks = [Ask(name, 1) for name in ("a", "b", "c")]
-    upcoming = InTurn([*asks, None, Ask("e", 1)])
-    upcoming.go_on()
-    assert upcoming.taken == []
-    assert upcoming.take_next()
-    assert upcoming.take_next()
-    assert not upcoming.take_next()  # nobody knows what is asked for then
-    assert upcoming.taken == asks[1:]
-    upcoming.go_on()
-    assert upcoming.taken == asks[2:]
-    upcoming.give_back()
-    assert upcoming.taken == []
-    upcoming.go_on()
-    assert not upcoming.take_next()
-    upcoming.go_on()
-    assert upcoming.take_next()
-    upcoming.go_on()
-    assert not upcoming.take_next()
-    assert upcoming.taken == []
-
-
-def test_only_a_connection_takes_charge_of_what_is_next(one):
-    log = Log(one)
-    file = one.submit(log.note, "file", asks=Ask("file", 1))
-    assert not one.take_next()
-    log.wait_for(1)
-    assert file.result(PATIENCE_SECONDS) is None
 
 
 def test_no_work_is_taken_after_closing(one):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_server import Asked, Scripted, Withheld, answer, scripted
+from scripted_server import Asked, Scripted, answer, scripted
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.datastore import habits, split
@@ -131,19 +131,9 @@ def server(running: RunningServer, served):
 
 
 @pytest.fixture(autouse=True)
-def far_seconds(request, monkeypatch):
-    """How long before its end another piece is asked for; never, unless a test says otherwise."""
-    monkeypatch.setattr(DataStore, "far_seconds", getattr(request, "param", 0.0))
-
-
-@pytest.fixture(autouse=True)
 def equal_pieces(monkeypatch):
     """A file of this size comes in as many equal pieces as there are connections."""
     monkeypatch.setattr(split, "SMALL_PIECE_BYTES", 8 * MB)
-
-
-# As soon as the first bytes of a piece are here, another is asked for.
-NEAR_AND_FAR = pytest.mark.parametrize("far_seconds", [0.0, 60.0], ids=["near", "far"], indirect=True)
 
 
 @pytest.fixture
@@ -230,7 +220,6 @@ def test_all_connections_fetch_one_file(server, fetch, part, note):
     assert [path.name for path in part.parent.iterdir()] == ["x.part"]
 
 
-@NEAR_AND_FAR
 @pytest.mark.parametrize("count", [2, 3, 16])
 def test_any_number_of_connections(count, server, fetch, part):
     fetched = fetch(server, count=count)
@@ -267,7 +256,6 @@ def test_without_an_md5_nothing_is_split(server, fetch, part):
     assert part.read_bytes() == CONTENT
 
 
-@NEAR_AND_FAR
 def test_while_others_wait_a_file_keeps_to_its_connection(server, part):
     fetching = Fetch(server.url, part)
     release = threading.Event()
@@ -287,7 +275,6 @@ def test_while_others_wait_a_file_keeps_to_its_connection(server, part):
     fetching._store.close()
 
 
-@NEAR_AND_FAR
 def test_alone_among_busy_connections_a_file_comes_in_few_pieces(server, part):
     fetching = Fetch(server.url, part)
     release = threading.Event()
@@ -302,7 +289,6 @@ def test_alone_among_busy_connections_a_file_comes_in_few_pieces(server, part):
     assert server.peak_connections == 1
 
 
-@NEAR_AND_FAR
 def test_several_large_files_and_many_small_ones(server, served, tmp_path):
     names = ["f.tgz", *(f"large{number}" for number in range(2)), *(f"small{number}" for number in range(40))]
     contents = {}
@@ -373,45 +359,6 @@ def test_without_a_strong_etag_a_file_comes_over_one_connection(etag, fetch, par
     assert part.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("far_seconds", [60.0], indirect=True)
-def test_another_piece_is_asked_for_before_the_first_has_ended(fetch, part, monkeypatch):
-    monkeypatch.setattr(split, "SMALL_PIECE_BYTES", MB)  # so that there are more pieces than connections
-
-    def answers(asked: Asked) -> bytes | Withheld:
-        whole = with_etag(ETAG)(asked)
-        return Withheld(whole[:-1000], whole[-1000:]) if bounds(asked.fields["range"])[0] == 0 else whole
-
-    with scripted(answers) as server:
-        fetched = fetch(server, count=2)
-    assert part.read_bytes() == CONTENT
-    assert fetched.received == SIZE
-    assert fetched.pauses == []
-    assert adjoin(sorted(bounds(request.fields["range"]) for request in server.asked), 0, SIZE)
-    first, *others = (request.fields.get("if-range") for request in server.asked)
-    assert first is None
-    assert set(others) == {ETAG}
-
-
-@pytest.mark.parametrize(
-    ("far_seconds", "fields", "sizes"),
-    [
-        (0.0, {}, [PIECE] * (COUNT - 1)),
-        (60.0, {}, [MB] * (SIZE // MB)),
-        (60.0, {"Connection": "close"}, [MB] * COUNT + [-(-(SIZE - COUNT * MB) // COUNT)] * (COUNT - 1)),
-    ],
-    ids=["near", "far", "asked nothing ahead"],
-    indirect=["far_seconds"],
-)
-def test_pieces_are_small_where_one_costs_no_round_trip(fields, sizes, fetch, part, monkeypatch):
-    monkeypatch.setattr(split, "_MOST_AHEAD_BYTES", MB)
-    with scripted(with_etag(ETAG, **fields)) as server:
-        fetch(server)
-    assert part.read_bytes() == CONTENT
-    pieces = sorted(bounds(request.fields["range"]) for request in server.asked)
-    assert adjoin(pieces, 0, SIZE)
-    assert [end - start for start, end in pieces[:-1]] == sizes
-
-
 ODD: dict[str, Callable[[], Habit]] = {
     "range ignored": lambda: habits.ignores_range(),
     "etag changes": lambda: habits.changes_etag(),
@@ -421,7 +368,6 @@ ODD: dict[str, Callable[[], Habit]] = {
 }
 
 
-@NEAR_AND_FAR
 @pytest.mark.parametrize("skip", [0, 1, COUNT - 1])
 @pytest.mark.parametrize("name", ODD)
 def test_anything_but_the_piece_means_one_connection(name, skip, server, fetch, part, note):
@@ -784,7 +730,6 @@ LIES: list[Callable[[Asked], bytes]] = [
 ]
 
 
-@NEAR_AND_FAR
 @settings(max_examples=120, deadline=None)
 @given(st.lists(st.sampled_from(LIES), max_size=12), st.integers(2, 5))
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")

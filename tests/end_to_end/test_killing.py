@@ -384,6 +384,7 @@ def test_killed_while_all_connections_fetch_one_file_of_which_only_the_rest_is_f
     release, server, follower, tmp_path
 ):
     # Nothing else is on its way then: the file is split for all eight connections.
+    follower.source["connections"] = 8
     assert follower.update().code == 0
     release.add(PRODUCT, "large", [File("large.fits", LARGE)])
     large = f"{PRODUCT}/large/large.fits"

@@ -1,7 +1,7 @@
 """Who may use how many of the connections, so that all processes of an update together keep to the limit.
 
 A process that works alone lends all of them to whatever fileset has use for them. When others take part,
-each fileset keeps to its share, which Luigi counts for the filesets in hand everywhere: the sum
+each fileset keeps to one connection, which Luigi counts for the filesets in progress everywhere: the sum
 is then within the limit without a word between the processes.
 """
 
@@ -10,8 +10,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Filesets fetched at once, at most: enough that no connection stands idle between two of them.
-FILESETS_IN_HAND = 8
 _SHARED, _OVER = 0, slice(1, 5)
 
 
@@ -23,18 +21,17 @@ class Shares:
 
     def __init__(self, connections: int) -> None:
         self._connections = connections
-        self.per_fileset = max(1, connections // FILESETS_IN_HAND)
         self._used: dict[object, int] = {}
         self._lock = threading.Lock()
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
 
     def share(self, shared: bool) -> None:
-        """Let filesets keep to their shares from now on, or not any more."""
+        """Let each fileset keep to one connection from now on, or not any more."""
         self._memory[_SHARED] = shared
 
     @property
     def kept(self) -> bool:
-        """Whether no fileset uses more than its share."""
+        """Whether no fileset uses more than one connection."""
         return not any(self._memory[_OVER])
 
     @property
@@ -42,13 +39,13 @@ class Shares:
         """The part of all connections that the filesets being fetched here may use."""
         if not self._memory[_SHARED]:
             return 1.0
-        return min(1.0, max(1, len(self._used)) * self.per_fileset / self._connections)
+        return min(1.0, max(1, len(self._used)) / self._connections)
 
     def surplus(self, fileset: object, using: int) -> int:
-        """How many of the connections that a fileset uses, or is about to use, are beyond its share."""
+        """How many of the connections that a fileset uses, or is about to use, are beyond its one."""
         # First said, then looked: either this process sees that it is to share, or whoever shares sees this.
         self._note(fileset, using)
-        return max(0, using - self.per_fileset) if self._memory[_SHARED] else 0
+        return max(0, using - 1) if self._memory[_SHARED] else 0
 
     @contextmanager
     def all_lent(self, file: object) -> Iterator[bool]:
@@ -72,5 +69,5 @@ class Shares:
                 self._used.pop(fileset, None)
             else:
                 self._used[fileset] = using
-            over = sum(max(0, count - self.per_fileset) for count in self._used.values())
+            over = sum(max(0, count - 1) for count in self._used.values())
             self._memory[_OVER] = over.to_bytes(4, "little")

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import math
 import os
 import shutil
 import time
@@ -13,7 +12,6 @@ from pathlib import Path
 
 from pipeline.bundle.unpack import USUAL_RATIO
 from pipeline.datastore import split
-from pipeline.datastore.connections import Ask, InTurn, Upcoming
 from pipeline.datastore.listing import FileRow
 from pipeline.datastore.transfer import Transfer, file_md5
 from pipeline.durable import flush_file, flush_folder, publish_folder
@@ -22,8 +20,6 @@ from pipeline.mirror.context import Report, Site, done_here
 from pipeline.mirror.resources.disk_space import Promise
 from pipeline.mirror.state.layout import INDEX, Layout, Step, short_digest
 from pipeline.mirror.state.markers import Fileset, fresh_marker, mark_done, utc_now
-from pipeline.mirror.steps.journal import Journal, journal_of
-from pipeline.mirror.steps.unpack_ahead import UnpackingAhead, unpacking_ahead
 from pipeline.names import checked_segment
 from pipeline.reporting.status import as_size
 
@@ -31,8 +27,6 @@ from pipeline.reporting.status import as_size
 # the other connections meanwhile.
 WORTH_THREADS_FILES = 10
 WORTH_THREADS_BYTES = 1 << 20
-# How long the listing of a fileset waits for its turn at most.
-TURN_SECONDS = 1.0
 _REPORT_SECONDS = 1.0
 # The unit of ``st_blocks``.
 _BLOCK_BYTES = 512
@@ -57,10 +51,7 @@ class Download:
         checked_segment(self.fileset.name, f"fileset of product {self.fileset.product}")
         with machine_faults(f"making room for fileset {self.fileset}"):
             _check_marker_name(self.site.layout, self.fileset)
-        if not (self.site.settings.mirror.unpack and self._journal.has_record):
-            # What a run that was killed had unpacked ahead and not put on record takes room for nothing.
-            self._journal.give_up()
-        index, rows = self.site.store.files(self.fileset.product, self.fileset.name, self._ask_for_listing)
+        index, rows = self.site.store.files(self.fileset.product, self.fileset.name)
         for row in rows:
             _check_name(row, self.fileset)
         if not self._is_published(index, rows):
@@ -68,39 +59,16 @@ class Download:
             self._publish(index, rows)
         self._mark(rows)
 
-    def _ask_for_listing(self, url: str) -> bytes:
-        """The body of the listing; of a far server over a connection that has something to do meanwhile."""
-        if not self.site.store.far_seconds:
-            return self.site.store.ask(url)
-        turn = self.site.connections.submit(self._ask_over_one, url, asks=Ask(url, 0), first=True)
-        wait([turn], timeout=TURN_SECONDS)
-        # All of them may be waiting for a server to be asked again.
-        return self.site.store.ask(url) if turn.cancel() else turn.result()
-
-    def _ask_over_one(self, url: str) -> bytes:
-        with self.site.store.letting_go():
-            return self.site.store.body(url)
-
     def _get(self, missing: list[FileRow], rows: list[FileRow]) -> None:
         """Have the missing ones among the rows in ``incoming/``, each verified."""
-        if missing:
-            # What is on record was unpacked from other files than those that the fileset has now.
-            self._journal.give_up()
         # With room for what it unpacks to: nothing is to be fetched in vain. Extraction reserves its own.
         needed, what = self._bytes_to_write(missing), f"fileset {self.fileset}"
-        with (
-            self.site.space.reserved(needed, what) as room,
-            unpacking_ahead(self.site, self.fileset, rows, self._folder / "files", room) as ahead,
-        ):
-            self._fetch(missing, rows, room, ahead)
+        with self.site.space.reserved(needed, what) as room:
+            self._fetch(missing, rows, room)
 
     @property
     def _folder(self) -> Path:
         return self.site.layout.incoming(self.fileset.product, self.fileset.name)
-
-    @property
-    def _journal(self) -> Journal:
-        return journal_of(self.site.layout, self.fileset)
 
     @property
     def _final(self) -> Path:
@@ -154,54 +122,27 @@ class Download:
     def _partial(self, row: FileRow) -> Path:
         return self._folder / "partial" / f"{short_digest(row.name)}.part"
 
-    def _fetch(
-        self, missing: list[FileRow], rows: list[FileRow], room: Promise, ahead: UnpackingAhead
-    ) -> None:
+    def _fetch(self, missing: list[FileRow], rows: list[FileRow], room: Promise) -> None:
         total = sum(row.bytes for row in rows)
         here = total - sum(row.bytes for row in missing)
         progress = _Progress(self.report, len(rows), total, len(rows) - len(missing), here)
-        transfers = _Transfers(
-            self.site,
-            lambda row, upcoming: self._fetch_one(row, upcoming, progress, room, ahead),
-            self._asks,
-            progress,
-        )
+        transfers = _Transfers(self.site, lambda row: self._fetch_one(row, progress, room), progress)
         few = len(missing) < WORTH_THREADS_FILES and total - here < WORTH_THREADS_BYTES
-        ordered = ahead.in_order(missing)
-        reasons = transfers.run_in_turn(ordered) if few else transfers.run(ordered)
+        reasons = transfers.run_in_turn(missing) if few else transfers.run(missing)
         if reasons:
             raise FilesFailed({row.name: reasons[row.name] for row in missing if row.name in reasons})
 
-    def _url(self, row: FileRow) -> str:
-        return self.site.store.file_url(self.fileset.product, self.fileset.name, row.name)
-
-    def _asks(self, row: FileRow) -> Ask | None:
-        """What is asked for first to fetch the file; None when it is not asked for as a whole."""
-        whole = row.bytes < split.WORTH_SPLITTING_BYTES and not self._partial(row).exists()
-        # What comes behind an answer that is too short would be taken for its end, but for the md5.
-        return Ask(self._url(row), row.bytes if row.md5 else math.inf) if whole else None
-
-    def _fetch_one(
-        self,
-        row: FileRow,
-        upcoming: Upcoming,
-        progress: "_Progress",
-        room: Promise,
-        ahead: UnpackingAhead,
-    ) -> None:
+    def _fetch_one(self, row: FileRow, progress: "_Progress", room: Promise) -> None:
         def received(count: int) -> None:
             self.site.rate.take(count, self.site.shares.fraction)
             room.written(count)
             progress.bytes += count
             self.site.tally.count(received=count)
 
-        part, url = self._partial(row), self._url(row)
-        with (
-            self.site.store.letting_go(),
-            machine_faults(f"fetching {url}", needed=row.bytes),
-            ahead.fetching(row, part) as growing,
-        ):
-            transfer = Transfer(self.site.store, url, row, part, received, upcoming, growing)
+        part = self._partial(row)
+        url = self.site.store.file_url(self.fileset.product, self.fileset.name, row.name)
+        with machine_faults(f"fetching {url}", needed=row.bytes):
+            transfer = Transfer(self.site.store, url, row, part, received)
             if row.bytes >= split.WORTH_SPLITTING_BYTES:
                 self._fetch_large(transfer)
             else:
@@ -274,8 +215,7 @@ class _Transfers:
     """The transfers of one fileset, as many at once as it may have connections."""
 
     site: Site
-    fetch_one: Callable[[FileRow, Upcoming], None]
-    asks: Callable[[FileRow], Ask | None]
+    fetch_one: Callable[[FileRow], None]
     progress: _Progress
     reasons: dict[str, MirrorError] = field(default_factory=dict)
     _running: dict[Future[None], FileRow] = field(default_factory=dict)
@@ -296,16 +236,11 @@ class _Transfers:
         return self.reasons
 
     def run_in_turn(self, rows: list[FileRow]) -> dict[str, MirrorError]:
-        """Fetch them one after the other, over one connection; the errors by file name.
-
-        A far server is asked for several of them at once.
-        """
+        """Fetch them one after the other, over one connection; the errors by file name."""
         self.site.shares.surplus(self, 1)
-        upcoming = InTurn(map(self.asks, rows))
         try:
             for row in rows:
-                upcoming.go_on()
-                self._end(done_here(self.fetch_one, row, upcoming), row)
+                self._end(done_here(self.fetch_one, row), row)
                 self.progress.tell()
         finally:
             self.site.shares.done(self)
@@ -316,10 +251,7 @@ class _Transfers:
         surplus = self.site.shares.surplus(self, len(self._running) + len(waiting))
         while waiting and len(waiting) > surplus:
             row = waiting.pop()
-            turn = self.site.connections.submit(
-                self.fetch_one, row, self.site.connections, asks=self.asks(row)
-            )
-            self._running[turn] = row
+            self._running[self.site.connections.submit(self.fetch_one, row)] = row
         for future in list(self._running)[::-1][: surplus - len(waiting)]:
             if future.cancel():
                 waiting.append(self._running.pop(future))

@@ -30,7 +30,7 @@ from pipeline.mirror.resources.ownership import (
 )
 from pipeline.mirror.state.layout import INDEX, Layout, Step
 from pipeline.mirror.state.markers import Fileset, mark_done, utc_now
-from pipeline.mirror.steps.journal import AsUnpacked, Journal, journal_of
+from pipeline.mirror.steps.journal import Journal, journal_of
 
 # Bundles that are smaller all together are unpacked one after the other.
 WORTH_THREADS_BYTES = 4 << 20
@@ -80,38 +80,15 @@ class Extraction:
         return read_files(index.read_bytes(), str(index))
 
     def _unpack(self, bundles: list[FileRow], journal: Journal) -> list[UnpackedFile]:
-        """Everything that the bundles hold, in temporary files beside where it belongs.
-
-        What was unpacked while the fileset was fetched is taken over.
-        """
+        """Everything that the bundles hold, in temporary files beside where it belongs."""
         dirinfo = self._dirinfo()
-        folders = {row.name: self.site.layout.data / dirinfo.folder(row.component or "") for row in bundles}
-        ahead = self._unpacked_ahead(bundles, folders, journal)
-        unpacked = [file for files in ahead.values() for file in files]
-        try:
-            journal.begin(set(folders.values()), unpacked)
-            self._localize(dirinfo)
-            missing = {self._store / name: folder for name, folder in folders.items() if name not in ahead}
-            if missing:
-                unpacked = unpacked + self._unpack_now(missing, journal.tag)
-        except BaseException:
-            discard(unpacked)
-            raise
-        return _each_path_once(unpacked)
+        data = self.site.layout.data
+        folders = {self._store / row.name: data / dirinfo.folder(row.component or "") for row in bundles}
+        journal.begin(set(folders.values()))
+        self._localize(dirinfo)
+        return _each_path_once(self._unpack_into(folders, journal.tag))
 
-    def _unpacked_ahead(
-        self, bundles: list[FileRow], folders: dict[str, Path], journal: Journal
-    ) -> dict[str, list[UnpackedFile]]:
-        """What is on record of the very bundles that are to be unpacked now, by their names."""
-        ratio = self.site.settings.mirror.unpack_ratio
-        ahead = {}
-        for row in bundles:
-            bundle = AsUnpacked(row.name, row.bytes, row.md5, str(folders[row.name]), ratio)
-            if (files := journal.recorded(bundle)) is not None:
-                ahead[row.name] = files
-        return ahead
-
-    def _unpack_now(self, folders: dict[Path, Path], tag: str) -> list[UnpackedFile]:
+    def _unpack_into(self, folders: dict[Path, Path], tag: str) -> list[UnpackedFile]:
         """What the bundles hold, each unpacked into its folder."""
         data, limits = self.site.layout.data, UnpackLimits(ratio=self.site.settings.mirror.unpack_ratio)
         needed = sum(expected_bytes(bundle, limits) for bundle in folders)
