@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from pipeline.datastore.server import create_app, serve
-from pipeline.mirror.status import as_size
+from pipeline.reporting.status import as_size
 from pipeline.sample.plan import ReleasePlan
 from pipeline.sample.release import PARTNER, write_release
 from tasks.runtime.signals import leave_signals

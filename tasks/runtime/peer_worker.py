@@ -18,8 +18,8 @@ from luigi.scheduler import DONE, FAILED
 from luigi.task_register import Register
 
 from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, MirrorError
-from pipeline.mirror.assistants import HUNG_SECONDS, Assistance, Standing, StepDone
-from pipeline.mirror.status import as_size
+from pipeline.mirror.resources.peers import HUNG_SECONDS, Assistance, Standing, StepDone
+from pipeline.reporting.status import as_size
 from tasks.runtime.run import Run, begin_run
 from tasks.runtime.window import WINDOW
 from tasks.runtime.worker import MirrorWorker
