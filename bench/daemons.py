@@ -63,7 +63,7 @@ def luigid(home: Path) -> Iterator[Daemon]:
     """Luigi's central scheduler as ``make scheduler`` starts it, with nothing remembered."""
     port = _free_port()
     state = home / f"luigid-{port}.pickle"
-    command = [sys.executable, "-m", "tasks.luigid"]
+    command = [sys.executable, "-m", "tasks.runtime.luigid"]
     command += ["--address", HOST, "--port", str(port), "--state-path", str(state)]
     with _running(command, home / "luigid.log") as process:
         _wait_for(port, process)

@@ -17,7 +17,7 @@ from pipeline.config import read_settings
 from pipeline.errors import EXIT_SETTINGS_OR_BUG
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.skip import skip_fileset, skipped, unskip_fileset
-from tasks.run import mirror, or_exit
+from tasks.runtime.run import mirror, or_exit
 
 
 def main(arguments: list[str]) -> None:

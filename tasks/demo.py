@@ -8,7 +8,7 @@ from pipeline.datastore.server import create_app, serve
 from pipeline.reporting.status import as_size
 from pipeline.sample.plan import ReleasePlan
 from pipeline.sample.release import PARTNER, write_release
-from tasks.early import leave_signals
+from tasks.runtime.signals import leave_signals
 
 DEMO = Path("var/demo")
 SETTINGS = """\

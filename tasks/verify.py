@@ -30,9 +30,10 @@ from pipeline.mirror.steps.verify import (
     unexpected_data,
     unexpected_filesets,
 )
-from tasks.base import MirrorTask, RunMarker
-from tasks.run import STARTED, current_run
-from tasks.update import FilesetTask, missing_steps
+from tasks.fileset import FilesetTask, missing_steps
+from tasks.runtime.run import STARTED, current_run
+from tasks.runtime.task import MirrorTask
+from tasks.targets import RunMarker
 
 log = logging.getLogger("ipp-mirror")
 

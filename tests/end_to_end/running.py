@@ -173,7 +173,7 @@ class Scheduler:
     @property
     def command(self) -> list[str]:
         plain = [str(Path(sys.executable).with_name("luigid"))]
-        luigid = plain if self.plain else [sys.executable, "-m", "tasks.luigid"]
+        luigid = plain if self.plain else [sys.executable, "-m", "tasks.runtime.luigid"]
         state = str(self.folder / "state.pickle")
         return [*luigid, "--address", "127.0.0.1", "--port", str(self.port), "--state-path", state]
 

@@ -1,6 +1,6 @@
 """How the tasks run: Luigi's worker with threads instead of forked processes.
 
-A thread only waits for the step that it hands to one of the run's own processes (``tasks.processes``):
+A thread only waits for the step that it hands to one of the run's own processes (``processes.py``):
 one fetches for all filesets, with one pool of connections, one rate limit and one account of disk
 space; the others unpack. ``docs/luigi.md`` has the measurements behind this.
 """
@@ -27,11 +27,11 @@ from luigi.worker import (
 
 from pipeline.errors import EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, EXIT_STOPPED, machine_faults
 from pipeline.mirror.resources.peers import StepDone
-from tasks.crew import LOOK_SECONDS, Crew
-from tasks.feed import Feed
-from tasks.run import Run, begin_run, or_exit
-from tasks.schedulers import CentralScheduler, LocalScheduler
-from tasks.threads import Results, TaskThread, Threads
+from tasks.runtime.coordinator import LOOK_SECONDS, Crew
+from tasks.runtime.run import Run, begin_run, or_exit
+from tasks.runtime.schedulers import CentralScheduler, LocalScheduler
+from tasks.runtime.threads import Results, TaskThread, Threads
+from tasks.runtime.window import Feed
 
 # After so many tasks that are done for good, what Luigi remembers of them is let go.
 FORGET_AFTER = 1000
@@ -373,7 +373,7 @@ class _MirrorWorkerFactory(luigi.interface._WorkerSchedulerFactory):
 
     def create_worker(self, scheduler: Any, worker_processes: int, assistant: bool = False) -> MirrorWorker:
         # Only here: an assistant is a worker of this kind.
-        from tasks.assistant import AssistantWorker
+        from tasks.runtime.peer_worker import AssistantWorker
 
         kind = AssistantWorker if assistant else MirrorWorker
         return kind(scheduler=scheduler, worker_processes=worker_processes)

@@ -7,10 +7,10 @@ import sys
 from conftest import REPOSITORY, File, Follower, Upstream
 
 TWICE = """
-import tasks.update as update
+import tasks.fileset as fileset
 from luigi.cmdline import luigi_run
 
-once = update.StepTask.run
+once = fileset.StepTask.run
 
 def twice(self):
     try:
@@ -22,7 +22,7 @@ def twice(self):
             print("the second:", type(second).__name__, second)
         raise
 
-update.StepTask.run = twice
+fileset.StepTask.run = twice
 luigi_run()
 """
 

@@ -251,7 +251,7 @@ def when_it_ends(self):
 assistant.AssistantWorker._has_its_fill = when_it_ends
 """
 ODD = """
-import tasks.assistant as assistant
+import tasks.runtime.peer_worker as assistant
 from luigi.cmdline import luigi_run
 {}
 luigi_run()

@@ -7,7 +7,7 @@ from conftest import REPOSITORY, File, Follower, Upstream
 
 BROKEN = """
 import sys
-import tasks.worker as worker
+import tasks.runtime.worker as worker
 from luigi.cmdline import luigi_run
 
 whole = worker.MirrorWorker._hand_on
@@ -35,7 +35,7 @@ def test_a_bug_in_the_worker(upstream: Upstream, follower: Follower):
 
 NO_MORE_THREADS = """
 import threading
-import tasks.threads as threads
+import tasks.runtime.threads as threads
 from luigi.cmdline import luigi_run
 
 started = 0

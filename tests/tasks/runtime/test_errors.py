@@ -6,8 +6,8 @@ import pytest
 
 from pipeline import errors
 from pipeline.datastore.client import UnknownFileset
-from tasks.errors import Bug, Stopped
-from tasks.processes import ProcessLost
+from tasks.runtime.errors import Bug, Stopped
+from tasks.runtime.processes import ProcessLost
 
 OURS = [
     kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.MirrorError)

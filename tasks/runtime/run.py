@@ -28,10 +28,10 @@ from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import Step
 from pipeline.mirror.steps.housekeeping import remove_half_written
 from pipeline.reporting.status import as_size, write_status
-from tasks.errors import Stopped, as_mirror_error
-from tasks.log import log_to
-from tasks.processes import UNPACKED_AT_ONCE, UNPACKED_PER_CORE, get_listing, step_processes
-from tasks.progress import progress_on_terminal
+from tasks.runtime.errors import Stopped, as_mirror_error
+from tasks.runtime.log import log_to
+from tasks.runtime.processes import UNPACKED_AT_ONCE, UNPACKED_PER_CORE, get_listing, step_processes
+from tasks.runtime.progress import progress_on_terminal
 
 # Tells this run from all others.
 STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -102,6 +102,11 @@ class Run:
         """What the scheduler shares out among the tasks of all workers."""
         unpackers = UNPACKED_AT_ONCE + UNPACKED_PER_CORE * processors_elsewhere
         return {"connections": self.site.settings.source.connections, "unpackers": unpackers}
+
+    @property
+    def connections_per_fileset(self) -> int:
+        """How many of the connections count as one fileset's."""
+        return self.site.shares.per_fileset
 
     def products(self, only: tuple[str, ...] = ()) -> list[str]:
         """The products to update. Raises SettingsError when ``only`` names another one."""
@@ -208,4 +213,4 @@ def or_exit(begin: Callable[[], T]) -> T:
 
 
 def _no_worker(_: Iterator[luigi.Task]) -> int:
-    raise RuntimeError("an update runs under tasks.worker.MirrorWorker only")
+    raise RuntimeError("an update runs under tasks.runtime.worker.MirrorWorker only")

@@ -8,7 +8,7 @@ from luigi.rpc import RemoteScheduler
 from luigi.scheduler import FAILED
 
 from pipeline.mirror.resources.peers import News, OpenUpdate, Registration, StepDone
-from tasks.run import STARTED, Run
+from tasks.runtime.run import STARTED, Run
 
 LOOK_SECONDS = 0.25
 

@@ -20,9 +20,9 @@ from luigi.task_register import Register
 from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, MirrorError
 from pipeline.mirror.resources.peers import HUNG_SECONDS, Assistance, Standing, StepDone
 from pipeline.reporting.status import as_size
-from tasks.feed import WINDOW
-from tasks.run import Run, begin_run
-from tasks.worker import MirrorWorker
+from tasks.runtime.run import Run, begin_run
+from tasks.runtime.window import WINDOW
+from tasks.runtime.worker import MirrorWorker
 
 _LOOK_SECONDS = 0.3
 # So many failures one after the other are this machine's, more likely than the filesets'.

@@ -1,4 +1,4 @@
-"""Luigi's two schedulers, made fit for many small filesets: here, and over there (``tasks.luigid``)."""
+"""Luigi's two schedulers, made fit for many small filesets: here, and in ``tasks.runtime.luigid``."""
 
 import threading
 from collections import deque

@@ -24,7 +24,7 @@ from typing import Any, NoReturn, Protocol
 from pipeline.errors import MirrorError
 from pipeline.mirror.context import Report, Site
 from pipeline.mirror.state.markers import Fileset
-from tasks.errors import as_mirror_error
+from tasks.runtime.errors import as_mirror_error
 
 # What is asked of a process: a function of the module level, which gets the site and the argument.
 Work = Callable[[Site, Any, Report], Any]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tasks
 from pipeline.mirror.context import open_site
-from tasks.processes import step_processes
+from tasks.runtime.processes import step_processes
 
 def own_kb():
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()

@@ -1,9 +1,9 @@
-"""``python -m tasks.luigid``: luigid, with its options and its web page, and a ``MirrorScheduler`` in it."""
+"""``python -m tasks.runtime.luigid``: luigid as Luigi has it, with a ``MirrorScheduler`` in it."""
 
 import luigi.server
 from luigi.cmdline import luigid
 
-from tasks.schedulers import MirrorScheduler
+from tasks.runtime.schedulers import MirrorScheduler
 
 
 def main() -> None:
