@@ -15,8 +15,8 @@ from luigi.cmdline import luigi_run
 
 from pipeline.config import read_settings
 from pipeline.errors import EXIT_SETTINGS_OR_BUG
-from pipeline.mirror.layout import Layout
-from pipeline.mirror.skip import skip_fileset, skipped, unskip_fileset
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.skip import skip_fileset, skipped, unskip_fileset
 from tasks.run import mirror, or_exit
 
 

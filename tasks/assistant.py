@@ -18,7 +18,7 @@ from luigi.scheduler import DONE, FAILED
 from luigi.task_register import Register
 
 from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, MirrorError
-from pipeline.mirror.assistants import HUNG_SECONDS, Assistance, Standing, StepDone
+from pipeline.mirror.resources.peers import HUNG_SECONDS, Assistance, Standing, StepDone
 from pipeline.units import as_size
 from tasks.feed import WINDOW
 from tasks.run import Run, begin_run

@@ -6,10 +6,10 @@ from pathlib import Path
 import luigi
 
 from pipeline.errors import HostileName, MirrorError
-from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.marker_file import read_marker
-from pipeline.mirror.markers import Fileset, fresh_marker
-from pipeline.mirror.site import Site
+from pipeline.mirror.context import Site
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.marker_file import read_marker
+from pipeline.mirror.state.markers import Fileset, fresh_marker
 from tasks.errors import Stopped, as_mirror_error
 from tasks.run import current_run
 

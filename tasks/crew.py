@@ -1,4 +1,4 @@
-"""The assistants of the running update, as its worker sees them (pipeline/mirror/assistants.py)."""
+"""The assistants of the running update, as its worker sees them (pipeline/mirror/resources/peers.py)."""
 
 import logging
 import time
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from luigi.rpc import RemoteScheduler
 from luigi.scheduler import FAILED
 
-from pipeline.mirror.assistants import News, OpenUpdate, Registration, StepDone
+from pipeline.mirror.resources.peers import News, OpenUpdate, Registration, StepDone
 from tasks.run import STARTED, Run
 
 LOOK_SECONDS = 0.25

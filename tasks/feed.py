@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import luigi
 from luigi.scheduler import DONE, FAILED
 
-from pipeline.mirror.site import Tally
+from pipeline.mirror.context import Tally
 
 # Filesets known to the scheduler at once: each request for work looks at all that is pending.
 WINDOW = 32

@@ -22,8 +22,8 @@ from multiprocessing.connection import Connection
 from typing import Any, NoReturn, Protocol
 
 from pipeline.errors import MirrorError
-from pipeline.mirror.markers import Fileset
-from pipeline.mirror.site import Report, Site
+from pipeline.mirror.context import Report, Site
+from pipeline.mirror.state.markers import Fileset
 from tasks.errors import as_mirror_error
 
 # What is asked of a process: a function of the module level, which gets the site and the argument.

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.mirror.site import Tally
+from pipeline.mirror.context import Tally
 from pipeline.units import as_size
 
 _SECONDS = 0.25

@@ -22,12 +22,12 @@ from pipeline.errors import (
     machine_fault,
     machine_faults,
 )
-from pipeline.mirror.assistants import await_farewell
-from pipeline.mirror.layout import Step
-from pipeline.mirror.lock import heartbeat, update_lock
-from pipeline.mirror.site import Site, open_site
-from pipeline.mirror.status import write_status
-from pipeline.mirror.update import remove_half_written
+from pipeline.mirror.context import Site, open_site
+from pipeline.mirror.resources.peers import await_farewell
+from pipeline.mirror.resources.update_lock import heartbeat, update_lock
+from pipeline.mirror.state.layout import Step
+from pipeline.mirror.steps.housekeeping import remove_half_written
+from pipeline.reporting.status import write_status
 from pipeline.units import as_size
 from tasks.errors import Stopped, as_mirror_error
 from tasks.log import log_to

@@ -17,22 +17,22 @@ from luigi.rpc import RPCError
 
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, ServerUnavailable, SettingsError, machine_fault
-from pipeline.mirror.discover import discover_product
-from pipeline.mirror.download import Download, is_stored
-from pipeline.mirror.extract import Extraction
-from pipeline.mirror.failures import (
+from pipeline.mirror.state.failures import (
     clear_failure,
     forget_failures_except,
     has_failed,
     record_failure,
     waiting,
 )
-from pipeline.mirror.kept_listing import KeptListing
-from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.markers import Fileset, fresh_marker
-from pipeline.mirror.pending import pending_rows
-from pipeline.mirror.removal import delete_withdrawn
-from pipeline.mirror.update import finish_product, in_hand, tidy_incoming
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.local_listing import KeptListing
+from pipeline.mirror.state.markers import Fileset, fresh_marker
+from pipeline.mirror.state.pending import pending_rows
+from pipeline.mirror.steps.discover import discover_product
+from pipeline.mirror.steps.download import Download, is_stored
+from pipeline.mirror.steps.extract import Extraction
+from pipeline.mirror.steps.housekeeping import finish_product, in_hand, tidy_incoming
+from pipeline.mirror.steps.removal import delete_withdrawn
 from tasks.base import MirrorTask, ProductNames, RunMarker, StepMarker
 from tasks.errors import Bug, FailedAlready, as_mirror_error
 from tasks.processes import do_step

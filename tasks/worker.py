@@ -26,7 +26,7 @@ from luigi.worker import (
 )
 
 from pipeline.errors import EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, EXIT_STOPPED, machine_faults
-from pipeline.mirror.assistants import StepDone
+from pipeline.mirror.resources.peers import StepDone
 from tasks.crew import LOOK_SECONDS, Crew
 from tasks.feed import Feed
 from tasks.run import Run, begin_run, or_exit

@@ -16,7 +16,7 @@ from running import gate, leftovers, started, tree_is_true, until
 
 from pipeline.bundle.unpack import temporary_name
 from pipeline.datastore import habits
-from pipeline.mirror.layout import short_digest
+from pipeline.mirror.state.layout import short_digest
 
 PRODUCT = "md-all-rel-200907"
 MB = 1_000_000

@@ -31,7 +31,7 @@ from running import (
 
 from pipeline.bundle.unpack import temporary_name
 from pipeline.datastore import habits
-from pipeline.mirror.layout import short_digest
+from pipeline.mirror.state.layout import short_digest
 
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"

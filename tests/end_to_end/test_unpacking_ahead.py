@@ -23,7 +23,7 @@ from pipeline.bundle.unpack import temporary_name
 from pipeline.datastore import habits
 from pipeline.datastore.client import FAR_SECONDS
 from pipeline.datastore.habits import Habit
-from pipeline.mirror.layout import short_digest
+from pipeline.mirror.state.layout import short_digest
 
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from pipeline.errors import ContentMismatch
-from pipeline.mirror.failures import clear_failure, has_failed, record_failure
-from pipeline.mirror.layout import Layout
-from pipeline.mirror.markers import Fileset
+from pipeline.mirror.state.failures import clear_failure, has_failed, record_failure
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.markers import Fileset
 
 FILESET = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:01Z")
 AGAIN = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:02Z")

@@ -19,10 +19,10 @@ from scripted_server import Answers, Asked, Scripted, Withheld, answer, scripted
 from pipeline.datastore import transfer
 from pipeline.datastore.client import DataStore
 from pipeline.errors import FilesFailed, ServerUnavailable
-from pipeline.mirror import download
-from pipeline.mirror.download import Download
-from pipeline.mirror.markers import Fileset
-from pipeline.mirror.site import Site, open_site
+from pipeline.mirror.context import Site, open_site
+from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.steps import download
+from pipeline.mirror.steps.download import Download
 
 PATIENCE_SECONDS = 60
 LARGE = random.Random(1).randbytes(1_500_000)

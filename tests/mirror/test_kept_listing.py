@@ -10,10 +10,10 @@ import pytest
 
 from pipeline.datastore.listing import FilesetRow, write_filesets
 from pipeline.errors import ServerUnavailable
-from pipeline.mirror import kept_listing
-from pipeline.mirror.kept_listing import KeptListing, Registration, known_rows
-from pipeline.mirror.layout import Layout
-from pipeline.mirror.marker_file import is_sealed
+from pipeline.mirror.state import local_listing as kept_listing
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.local_listing import KeptListing, Registration, known_rows
+from pipeline.mirror.state.marker_file import is_sealed
 
 PRODUCT = "md"
 PLAIN = ("filesetID", "time registered", "type")
@@ -116,8 +116,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pipeline.datastore.listing import FilesetRow
-from pipeline.mirror.kept_listing import KeptListing
-from pipeline.mirror.layout import Layout
+from pipeline.mirror.state.local_listing import KeptListing
+from pipeline.mirror.state.layout import Layout
 
 flushes = 0
 flush = os.fsync

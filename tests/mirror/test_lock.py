@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import AlreadyRunning
-from pipeline.mirror.layout import Layout
-from pipeline.mirror.lock import update_lock
+from pipeline.mirror.resources.update_lock import update_lock
+from pipeline.mirror.state.layout import Layout
 
 HOLDS = """
 import sys, time
 from pathlib import Path
-from pipeline.mirror.layout import Layout
-from pipeline.mirror.lock import update_lock
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.resources.update_lock import update_lock
 
 with update_lock(Layout(Path(sys.argv[1]))):
     kept = b"1" * (1 << 30)

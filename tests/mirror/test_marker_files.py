@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.mirror import marker_file
-from pipeline.mirror.marker_file import good_markers, read_marker, write_marker
+from pipeline.mirror.state import marker_file
+from pipeline.mirror.state.marker_file import good_markers, read_marker, write_marker
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 
 from pipeline.bundle.unpack import UnpackedFile, put_in_place
 from pipeline.errors import MachineFault
-from pipeline.mirror.byte_locks import ByteLocks
-from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.markers import Fileset, mark_done
-from pipeline.mirror.ownership import Ownership
+from pipeline.mirror.resources.byte_locks import ByteLocks
+from pipeline.mirror.resources.ownership import Ownership
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.markers import Fileset, mark_done
 
 FRESH = multiprocessing.get_context("spawn")
 PATIENCE_SECONDS = 60

@@ -12,13 +12,13 @@ from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror import layout as layout_module
 from pipeline.mirror import marker_file, update
-from pipeline.mirror.discover import discover_product
-from pipeline.mirror.kept_listing import KeptListing
-from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.marker_file import read_marker, write_marker
-from pipeline.mirror.markers import Fileset, mark_done
-from pipeline.mirror.pending import pending_rows
-from pipeline.mirror.update import finish_product
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.local_listing import KeptListing
+from pipeline.mirror.state.marker_file import read_marker, write_marker
+from pipeline.mirror.state.markers import Fileset, mark_done
+from pipeline.mirror.state.pending import pending_rows
+from pipeline.mirror.steps.discover import discover_product
+from pipeline.mirror.steps.housekeeping import finish_product
 
 PRODUCT = "md"
 COLUMNS = ("filesetID", "time registered", "type")

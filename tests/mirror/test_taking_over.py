@@ -27,13 +27,13 @@ from pipeline.datastore.listing import read_files
 from pipeline.datastore.transfer import Transfer
 from pipeline.errors import FilesFailed, MachineFault
 from pipeline.mirror import download as download_module
-from pipeline.mirror import unpack_ahead
-from pipeline.mirror.download import Download
-from pipeline.mirror.extract import Extraction
-from pipeline.mirror.markers import Fileset
-from pipeline.mirror.site import Site, done_here, open_site
-from pipeline.mirror.space import Promise
-from pipeline.mirror.unpack_ahead import UnpackingAhead
+from pipeline.mirror.context import Site, done_here, open_site
+from pipeline.mirror.resources.disk_space import Promise
+from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.steps import unpack_ahead
+from pipeline.mirror.steps.download import Download
+from pipeline.mirror.steps.extract import Extraction
+from pipeline.mirror.steps.unpack_ahead import UnpackingAhead
 
 FILESET = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:01Z")
 NAMES = [f"{FILESET.name}.{component}.tgz" for component in ("XY01", "XY02")]

@@ -8,10 +8,10 @@ import shutil
 
 from pipeline.durable import remove_files
 from pipeline.errors import MirrorError, machine_faults
-from pipeline.mirror.kept_listing import KeptListing
-from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.markers import Fileset
-from pipeline.mirror.ownership import Ownership, marked_contents, owners_of
+from pipeline.mirror.resources.ownership import Ownership, marked_contents, owners_of
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.local_listing import KeptListing
+from pipeline.mirror.state.markers import Fileset
 
 
 class TooMuchWithdrawn(MirrorError):

@@ -18,8 +18,8 @@ from typing import NamedTuple
 from pipeline.datastore.listing import FilesetRow, fileset_columns, scan_filesets, write_filesets
 from pipeline.durable import write_whole
 from pipeline.errors import ServerUnavailable
-from pipeline.mirror.layout import Layout
-from pipeline.mirror.marker_file import is_sealed, sealed_time
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.marker_file import is_sealed, sealed_time
 
 _BLOCK_BYTES = 1 << 16
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from pipeline.durable import remove_files
 from pipeline.errors import FilesFailed, MachineFault, MirrorError, ServerUnavailable
-from pipeline.mirror.layout import Layout, Step, short_digest
-from pipeline.mirror.marker_file import SUFFIX, read_marker, write_marker
-from pipeline.mirror.markers import Fileset, utc_now
+from pipeline.mirror.state.layout import Layout, Step, short_digest
+from pipeline.mirror.state.marker_file import SUFFIX, read_marker, write_marker
+from pipeline.mirror.state.markers import Fileset, utc_now
 from pipeline.names import is_usable
 
 FIRST_PAUSE = timedelta(hours=1)

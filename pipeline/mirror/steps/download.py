@@ -18,12 +18,12 @@ from pipeline.datastore.listing import FileRow
 from pipeline.datastore.transfer import Transfer, file_md5
 from pipeline.durable import flush_file, flush_folder, publish_folder
 from pipeline.errors import FilesFailed, HostileName, MirrorError, machine_faults
-from pipeline.mirror.journal import Journal, journal_of
-from pipeline.mirror.layout import INDEX, Layout, Step, short_digest
-from pipeline.mirror.markers import Fileset, fresh_marker, mark_done, utc_now
-from pipeline.mirror.site import Report, Site, done_here
-from pipeline.mirror.space import Promise
-from pipeline.mirror.unpack_ahead import UnpackingAhead, unpacking_ahead
+from pipeline.mirror.context import Report, Site, done_here
+from pipeline.mirror.resources.disk_space import Promise
+from pipeline.mirror.state.layout import INDEX, Layout, Step, short_digest
+from pipeline.mirror.state.markers import Fileset, fresh_marker, mark_done, utc_now
+from pipeline.mirror.steps.journal import Journal, journal_of
+from pipeline.mirror.steps.unpack_ahead import UnpackingAhead, unpacking_ahead
 from pipeline.names import checked_segment
 from pipeline.units import as_size
 

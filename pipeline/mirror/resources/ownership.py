@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pipeline.bundle.unpack import UnpackedFile, file_crc32
-from pipeline.mirror.byte_locks import ByteLocks
-from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.marker_file import read_marker
-from pipeline.mirror.markers import Fileset
+from pipeline.mirror.resources.byte_locks import ByteLocks
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.marker_file import read_marker
+from pipeline.mirror.state.markers import Fileset
 
 # Size in bytes and CRC-32 of files, by their paths relative to the root.
 Contents = dict[str, tuple[int, str]]

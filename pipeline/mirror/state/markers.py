@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.datastore.listing import FilesetRow
-from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.marker_file import read_marker, write_marker
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.marker_file import read_marker, write_marker
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,8 @@ from pipeline.bundle.unpack import (
 from pipeline.datastore.listing import FileRow, read_files
 from pipeline.durable import WRITING_SUFFIX, remove_files, write_whole
 from pipeline.errors import BundleUnusable, machine_faults
-from pipeline.mirror.journal import AsUnpacked, Journal, journal_of
-from pipeline.mirror.layout import INDEX, Layout, Step
-from pipeline.mirror.markers import Fileset, mark_done, utc_now
-from pipeline.mirror.ownership import (
+from pipeline.mirror.context import Report, Site, done_here
+from pipeline.mirror.resources.ownership import (
     Contents,
     Ownership,
     Verdict,
@@ -30,7 +28,9 @@ from pipeline.mirror.ownership import (
     marked_contents,
     owners_of,
 )
-from pipeline.mirror.site import Report, Site, done_here
+from pipeline.mirror.state.layout import INDEX, Layout, Step
+from pipeline.mirror.state.markers import Fileset, mark_done, utc_now
+from pipeline.mirror.steps.journal import AsUnpacked, Journal, journal_of
 
 # Bundles that are smaller all together are unpacked one after the other.
 WORTH_THREADS_BYTES = 4 << 20

@@ -4,11 +4,11 @@ from typing import Any
 
 from pipeline.durable import remove_files
 from pipeline.errors import SettingsError
-from pipeline.mirror.failures import clear_failure
-from pipeline.mirror.kept_listing import KeptListing
-from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.marker_file import read_marker, write_marker
-from pipeline.mirror.markers import Fileset, utc_now
+from pipeline.mirror.state.failures import clear_failure
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.local_listing import KeptListing
+from pipeline.mirror.state.marker_file import read_marker, write_marker
+from pipeline.mirror.state.markers import Fileset, utc_now
 
 
 def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: str) -> None:

@@ -24,9 +24,9 @@ from typing import Any
 from pipeline import __version__
 from pipeline.config import Settings
 from pipeline.errors import AlreadyRunning, SettingsError
-from pipeline.mirror.layout import Layout
-from pipeline.mirror.lock import Holder
-from pipeline.mirror.markers import utc_now
+from pipeline.mirror.resources.update_lock import Holder
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.markers import utc_now
 
 # An assistant that did not touch its registration for so long hangs, and is not counted on any more.
 SILENT_SECONDS = 30.0

@@ -8,10 +8,10 @@ one was withdrawn or registered again, and the whole list is asked for.
 from pipeline.datastore.client import DataStore, UnknownFileset
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files, write_whole
-from pipeline.mirror.kept_listing import KeptListing, Registration, known_rows
-from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.marker_file import SUFFIX, write_marker
-from pipeline.mirror.markers import Fileset, fresh_marker, utc_now
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.local_listing import KeptListing, Registration, known_rows
+from pipeline.mirror.state.marker_file import SUFFIX, write_marker
+from pipeline.mirror.state.markers import Fileset, fresh_marker, utc_now
 from pipeline.names import is_usable
 
 # The markers that are of one registration, in the order in which they are set aside when there is another.

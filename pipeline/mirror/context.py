@@ -15,12 +15,12 @@ from pipeline.datastore.connections import Connections
 from pipeline.datastore.listing import write_products
 from pipeline.durable import write_whole
 from pipeline.errors import SettingsError, machine_faults
-from pipeline.mirror.byte_locks import ByteLocks
-from pipeline.mirror.layout import Layout
-from pipeline.mirror.ownership import Ownership
-from pipeline.mirror.rate import RateLimit
-from pipeline.mirror.shares import Shares
-from pipeline.mirror.space import DiskSpace
+from pipeline.mirror.resources.byte_locks import ByteLocks
+from pipeline.mirror.resources.connection_quota import Shares
+from pipeline.mirror.resources.disk_space import DiskSpace
+from pipeline.mirror.resources.ownership import Ownership
+from pipeline.mirror.resources.rate_limit import RateLimit
+from pipeline.mirror.state.layout import Layout
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.durable import WRITING_SUFFIX, remove_files, write_whole
-from pipeline.mirror.extract import undo_unpacking
-from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.marker_file import SUFFIX, look_at_markers, read_marker, write_marker
-from pipeline.mirror.markers import Fileset, utc_now
-from pipeline.mirror.site import Site
+from pipeline.mirror.context import Site
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.marker_file import SUFFIX, look_at_markers, read_marker, write_marker
+from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.steps.extract import undo_unpacking
 from pipeline.names import is_usable
 
 _MINUTE = 60 * 10**9

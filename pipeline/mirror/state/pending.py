@@ -3,8 +3,8 @@
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import SettingsError
-from pipeline.mirror.kept_listing import KeptListing
-from pipeline.mirror.layout import Layout, Step
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.local_listing import KeptListing
 from pipeline.mirror.state.selection import is_selected
 
 

@@ -15,11 +15,11 @@ from pipeline.datastore.listing import FileRow, FilesetRow, read_files
 from pipeline.datastore.transfer import file_md5
 from pipeline.durable import remove_files
 from pipeline.errors import MirrorError
-from pipeline.mirror.layout import INDEX, Layout, Step
-from pipeline.mirror.marker_file import read_marker, write_marker
-from pipeline.mirror.markers import Fileset, fresh_marker
-from pipeline.mirror.ownership import is_later, owners_of
-from pipeline.mirror.rate import RateLimit
+from pipeline.mirror.resources.ownership import is_later, owners_of
+from pipeline.mirror.resources.rate_limit import RateLimit
+from pipeline.mirror.state.layout import INDEX, Layout, Step
+from pipeline.mirror.state.marker_file import read_marker, write_marker
+from pipeline.mirror.state.markers import Fileset, fresh_marker
 
 RESUMED_WITHIN = timedelta(days=7)
 

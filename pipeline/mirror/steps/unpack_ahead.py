@@ -23,11 +23,11 @@ from pipeline.datastore.growing import GivenUp, Growing, GrowingFile
 from pipeline.datastore.listing import FileRow
 from pipeline.datastore.split import WORTH_SPLITTING_BYTES
 from pipeline.durable import flush_folder
-from pipeline.mirror.journal import AsUnpacked, Journal, journal_of
-from pipeline.mirror.layout import Step
-from pipeline.mirror.markers import Fileset, fresh_marker
-from pipeline.mirror.site import Site
-from pipeline.mirror.space import Promise
+from pipeline.mirror.context import Site
+from pipeline.mirror.resources.disk_space import Promise
+from pipeline.mirror.state.layout import Step
+from pipeline.mirror.state.markers import Fileset, fresh_marker
+from pipeline.mirror.steps.journal import AsUnpacked, Journal, journal_of
 
 # What a file takes on a disk at least.
 _BLOCK_BYTES = 4096

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import AlreadyRunning
-from pipeline.mirror.layout import Layout
-from pipeline.mirror.markers import utc_now
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.markers import utc_now
 
 HEARTBEAT_SECONDS = 10.0
 DEAD_AFTER_SECONDS = 60.0

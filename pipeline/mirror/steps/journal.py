@@ -16,8 +16,8 @@ from typing import Any
 
 from pipeline.bundle.unpack import UnpackedFile, remove_temporaries, temporary_name
 from pipeline.durable import write_whole
-from pipeline.mirror.layout import Layout, short_digest
-from pipeline.mirror.markers import Fileset
+from pipeline.mirror.state.layout import Layout, short_digest
+from pipeline.mirror.state.markers import Fileset
 
 # What reading a file that is no journal, or a damaged one, leads to.
 _NO_JOURNAL = (OSError, ValueError, LookupError, TypeError)

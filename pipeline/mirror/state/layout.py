@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pipeline.mirror.marker_file import SUFFIX, count_good_markers, good_markers, is_good_marker
+from pipeline.mirror.state.marker_file import SUFFIX, count_good_markers, good_markers, is_good_marker
 from pipeline.names import checked_segment, is_usable
 
 # The listing of a fileset, kept beside its files as it was served.

@@ -10,10 +10,10 @@ from typing import Any
 
 from pipeline.config import Settings
 from pipeline.durable import write_whole
-from pipeline.mirror.failures import failures
-from pipeline.mirror.kept_listing import KeptListing, Registration
-from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.marker_file import read_marker
+from pipeline.mirror.state.failures import failures
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.local_listing import KeptListing, Registration
+from pipeline.mirror.state.marker_file import read_marker
 
 PRODUCT_COLUMNS = (
     "product",

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import MachineFault
-from pipeline.mirror.layout import short_digest
+from pipeline.mirror.state.layout import short_digest
 
 # Two names that share a byte wait for each other without need: with so many, hardly ever.
 _BYTES = 1 << 20
