@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from pipeline.datastore.server import create_app, serve
-from pipeline.reporting.status import as_size
 from pipeline.sample.plan import ReleasePlan
 from pipeline.sample.release import PARTNER, write_release
+from pipeline.units import as_size
 from tasks.runtime.signals import leave_signals
 
 DEMO = Path("var/demo")

@@ -12,7 +12,6 @@ from typing import Any
 
 import luigi
 
-from pipeline.config import bytes_per_second
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, SettingsError, machine_faults
 from pipeline.mirror.resources.rate_limit import RateLimit
@@ -30,6 +29,7 @@ from pipeline.mirror.steps.verify import (
     unexpected_data,
     unexpected_filesets,
 )
+from pipeline.units import parse_rate
 from tasks.fileset import FilesetTask, missing_steps
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import MirrorTask
@@ -164,7 +164,7 @@ class VerifyFileset(FilesetTask):
 def rate_limit(text: str) -> RateLimit:
     """The one limit that all readers share. Raises SettingsError."""
     try:
-        return RateLimit(bytes_per_second(text) if text else None)
+        return RateLimit(parse_rate(text) if text else None)
     except ValueError as error:
         raise SettingsError(f"--rate: {error}, got {text!r}. Nothing was started.") from None
 

@@ -20,7 +20,7 @@ from typing import IO, NoReturn
 
 from isal import igzip, isal_zlib
 
-from pipeline.bundle.relocate import relocated_config_dump
+from pipeline.bundle.config_dump import relocated_config_dump
 from pipeline.durable import flush_file, flush_folder, make_folder
 from pipeline.errors import BundleUnusable
 from pipeline.names import checked_member_path

@@ -66,15 +66,6 @@ def failure_rows(layout: Layout, product: str) -> list[dict[str, Any]]:
     ]
 
 
-def as_size(count: float) -> str:
-    """A number of bytes as a person reads it: ``41.2 MB``."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if abs(count) < 1000 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError("the loop always returns")
-
-
 def _csv(columns: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")

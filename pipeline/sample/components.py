@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.sample import rows
-from pipeline.sample.configdump import ConfigDump, File, sender_path
+from pipeline.sample.config_dump import ConfigDump, File, sender_path
 from pipeline.sample.contents import (
     Maker,
     camera_contents,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.sample.archive import Member
-from pipeline.sample.configdump import ConfigDump
+from pipeline.sample.config_dump import ConfigDump
 from pipeline.sample.images import (
     Card,
     Observation,

@@ -3,7 +3,7 @@
 Angles are degrees, times UTC, counts those of the images. Paths are the sender's own.
 """
 
-from pipeline.sample.configdump import sender_path
+from pipeline.sample.config_dump import sender_path
 from pipeline.sample.contents import Picture
 from pipeline.sample.images import detected
 from pipeline.sample.records import Row

@@ -19,7 +19,7 @@ from luigi.task_register import Register
 
 from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, MirrorError
 from pipeline.mirror.resources.peers import HUNG_SECONDS, Assistance, Standing, StepDone
-from pipeline.reporting.status import as_size
+from pipeline.units import as_size
 from tasks.runtime.run import Run, begin_run
 from tasks.runtime.window import WINDOW
 from tasks.runtime.worker import MirrorWorker

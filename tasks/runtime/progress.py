@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.mirror.context import Tally
-from pipeline.reporting.status import as_size
+from pipeline.units import as_size
 
 _SECONDS = 0.25
 

@@ -27,7 +27,8 @@ from pipeline.mirror.resources.peers import await_farewell
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import Step
 from pipeline.mirror.steps.housekeeping import remove_half_written
-from pipeline.reporting.status import as_size, write_status
+from pipeline.reporting.status import write_status
+from pipeline.units import as_size
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.log import log_to
 from tasks.runtime.processes import UNPACKED_AT_ONCE, UNPACKED_PER_CORE, get_listing, step_processes

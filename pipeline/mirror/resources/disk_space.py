@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import MachineFault
-from pipeline.reporting.status import as_size
+from pipeline.units import as_size
 
 
 class Promise:

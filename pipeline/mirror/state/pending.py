@@ -5,6 +5,7 @@ from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import SettingsError
 from pipeline.mirror.state.layout import Layout, Step
 from pipeline.mirror.state.local_listing import KeptListing
+from pipeline.mirror.state.selection import is_selected
 
 
 def pending_rows(layout: Layout, product: Product, last_step: Step) -> list[FilesetRow]:
@@ -20,14 +21,14 @@ def pending_rows(layout: Layout, product: Product, last_step: Step) -> list[File
     if last_step is not Step.DOWNLOADED:
         settled &= layout.marked(Step.DOWNLOADED, product.name)
     settled |= layout.marked(Step.SKIPPED, product.name) | layout.marked(Step.WITHDRAWN, product.name)
-    return [row for row in listing.rows(but=settled) if product.wants(row)]
+    return [row for row in listing.rows(but=settled) if is_selected(row, product)]
 
 
 def _refuse_unknown_columns(product: Product, listing: KeptListing) -> None:
     if product.select is None:
         return
     columns = listing.columns()
-    unknown = product.select.columns() - columns
+    unknown = product.select.patterns.keys() - columns
     if columns and unknown:
         raise SettingsError(
             f"select of product {product.name}: expected columns of its listing "

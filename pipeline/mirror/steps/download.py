@@ -21,7 +21,7 @@ from pipeline.mirror.resources.disk_space import Promise
 from pipeline.mirror.state.layout import INDEX, Layout, Step, short_digest
 from pipeline.mirror.state.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.names import checked_segment
-from pipeline.reporting.status import as_size
+from pipeline.units import as_size
 
 # Fewer missing files, that are smaller all together, are fetched one after the other: other filesets use
 # the other connections meanwhile.

@@ -18,7 +18,7 @@ from pipeline.datastore.listing import (
     registered_time,
 )
 from pipeline.errors import SettingsError
-from pipeline.sample.configdump import VOLUMES
+from pipeline.sample.config_dump import VOLUMES
 from pipeline.sample.plan import ReleasePlan
 from pipeline.sample.release import PARTNER, RELEASE, STAMPS, append_release, write_release
 

@@ -6,8 +6,8 @@ import re
 import zlib
 from typing import NoReturn
 
-from pipeline.bundle.mdc_scope import NAME, RESERVED, Entry, Scope, is_name, row_scope
-from pipeline.bundle.mdc_values import BLANKS, ROW_WORD, VALUE_TYPES, ValueType, read_scalar, read_vector
+from pipeline.bundle.mdc.scope import NAME, RESERVED, Entry, Scope, is_name, row_scope
+from pipeline.bundle.mdc.values import BLANKS, ROW_WORD, VALUE_TYPES, ValueType, read_scalar, read_vector
 from pipeline.errors import BundleUnusable
 
 MAX_DOCUMENT_BYTES = 64 * 1024**2

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pipeline.bundle.mdc_values import (
+from pipeline.bundle.mdc.values import (
     NULL,
     ROW_WORD,
     VALUE_TYPES,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.bundle.relocate import relocated_config_dump
+from pipeline.bundle.config_dump import relocated_config_dump
 from pipeline.errors import BundleUnusable
 
 DATA = Path("/mirror/data")

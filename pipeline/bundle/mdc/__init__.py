@@ -23,7 +23,7 @@ import gzip
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from pipeline.bundle.mdc_reader import (
+from pipeline.bundle.mdc.reader import (
     GZIP_MAGIC,
     LINE,
     MAX_DOCUMENT_BYTES,
@@ -31,8 +31,8 @@ from pipeline.bundle.mdc_reader import (
     Reader,
     decoded,
 )
-from pipeline.bundle.mdc_scope import Entry, Scope
-from pipeline.bundle.mdc_values import (
+from pipeline.bundle.mdc.scope import Entry, Scope
+from pipeline.bundle.mdc.values import (
     BLANKS,
     NULL,
     ROW_WORD,

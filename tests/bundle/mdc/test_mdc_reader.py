@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline.bundle import mdc, mdc_reader
+from pipeline.bundle import mdc
+from pipeline.bundle.mdc import reader as mdc_reader
 from pipeline.errors import BundleUnusable
 
 

@@ -1,4 +1,4 @@
-"""The settings file: every key, what is refused and how it is told, and which filesets are selected."""
+"""The settings file: every key, every kind of mistake, and the sentence that a mistake is answered with."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,8 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Mirror, Settings, Source, bytes_per_second, read_settings
-from pipeline.datastore.listing import FilesetRow, read_filesets
+from pipeline.config import Mirror, Settings, Source, read_settings
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, SettingsError
 
 COMPLETE = """\
@@ -93,7 +92,11 @@ def test_every_setting(file):
     plain, selected = settings.mirror.products
     assert (plain.name, plain.select) == ("md-all-rel-200907", None)
     assert selected.name == "threepi-all-200908"
-    assert selected.select.columns() == {"stage", "filter", "target_id"}
+    assert selected.select.patterns == {
+        "stage": ["camera", "stack"],
+        "filter": ["r.*"],
+        "target_id": ["12"],
+    }
     assert selected.select.registered_after == datetime(2009, 8, 1, tzinfo=UTC)
     assert selected.select.registered_before == datetime(2009, 9, 1, 22, tzinfo=UTC)
 
@@ -152,47 +155,14 @@ def test_a_root_that_is_no_folder(root, file):
         read(file, f"source:\n  url: http://h\nmirror:\n  root: {root}\n")
 
 
-SIZES = {
-    "0": 0,
-    "1234567": 1_234_567,
-    "20 GB": 20 * 10**9,
-    "20GB": 20 * 10**9,
-    "20 G": 20 * 10**9,
-    "1 kB": 1000,
-    "1 KB": 1000,
-    "1 KiB": 1024,
-    "1.5 GiB": 3 * 2**29,
-    "0.1 TB": 10**11,
-    "2 TiB": 2**41,
-    "7 B": 7,
-    "'  7 MB  '": 7 * 10**6,
-    "900000 TB": 9 * 10**17,
-}
-
-
-@pytest.mark.parametrize("text", SIZES)
-def test_sizes(text, file):
-    assert settings_with(file, mirror=f"min_free: {text}").mirror.min_free == SIZES[text]
-
-
 @pytest.mark.parametrize(
-    "text",
-    [
-        "true",
-        "null",
-        "''",
-        "20.5",
-        "20 gb",
-        "GB",
-        "-1 GB",
-        "1e9",
-        "1,5 GB",
-        "20 GB free",
-        "[1]",
-        ".inf",
-        "½ GB",
-    ],
+    ("text", "size"), {"1234567": 1_234_567, "20 GB": 20 * 10**9, "1.5 GiB": 3 * 2**29}.items()
 )
+def test_sizes(text, size, file):
+    assert settings_with(file, mirror=f"min_free: {text}").mirror.min_free == size
+
+
+@pytest.mark.parametrize("text", ["true", "null", "20.5", "20 gb", "[1]", ".inf"])
 def test_what_is_no_size(text, file):
     said = refusal(file, mirror=f"min_free: {text}")
     assert said.startswith(", line 6: mirror.min_free: expected a size such as 20 GB, got ")
@@ -203,13 +173,9 @@ def test_sizes_beyond_reason(text, file):
     assert ", line 6: mirror.min_free: expected " in refusal(file, mirror=f"min_free: {text}")
 
 
-RATES = {"50 MB/s": 50_000_000, "1 KiB/s": 1024, "7": 7, "2 MB": 2_000_000, "'1.5 MB /s'": 1_500_000}
-
-
-@pytest.mark.parametrize("text", RATES)
-def test_rates(text, file):
-    assert settings_with(file, source=f"rate_limit: {text}").source.rate_limit == RATES[text]
-    assert bytes_per_second(text.strip("'")) == RATES[text] or text.isdigit()
+@pytest.mark.parametrize(("text", "rate"), {"50 MB/s": 50_000_000, "1 KiB/s": 1024, "7": 7}.items())
+def test_rates(text, rate, file):
+    assert settings_with(file, source=f"rate_limit: {text}").source.rate_limit == rate
 
 
 @pytest.mark.parametrize("text", ["fast", "true", "50 MB/min", "[1]", "1.5"])
@@ -370,62 +336,6 @@ def test_what_is_no_address(url, file):
         read(file, f"source: {{url: '{url}'}}\nmirror: {{root: r}}")
 
 
-LISTING = b"""# filesetID|time registered|type|stage|filter|target_id|
-a|2009-07-31T23:59:59Z|IPP-DIST|camera|r.00000|1|
-b|2009-08-01T00:00:00Z|IPP-DIST|Camera|g.00000|12|
-c|2009-08-02T00:00:00Z|table|null|null|null|
-d|not a time|IPP-DIST|stack|r.00000|2|
-e|2009-08-03T00:00:00Z|IPP-DIST|
-# filesetID|time registered|type|filter|
-f|2009-08-04T00:00:00Z|IPP-DIST|r.00000|
-"""
-
-
-def wanted(file: Path, select: str) -> str:
-    """The names of the rows that are selected, one letter each."""
-    product = settings_with(file, mirror=f"products: [{{name: p, select: {select}}}]").product("p")
-    return "".join(row.name for row in read_filesets(LISTING, "x") if product.wants(row))
-
-
-SELECTED = {
-    "null": "abcdef",
-    "{}": "abcdef",
-    "{stage: camera}": "a",
-    "{stage: [camera, Camera]}": "ab",
-    "{stage: '[cC]amera'}": "ab",
-    "{stage: 's*'}": "d",
-    "{stage: '*'}": "abd",
-    "{stage: 'null'}": "",
-    "{filter: 'r.?????'}": "adf",
-    "{filter: 'r'}": "",
-    "{filter: 'r.*', stage: [camera, warp]}": "a",
-    "{filter: 'g*', type: table}": "",
-    "{type: table}": "c",
-    "{target_id: 1}": "a",
-    "{target_id: [1, 2]}": "ad",
-    "{target_id: '1*'}": "ab",
-    "{filesetID: '[a-c]'}": "abc",
-    "{nonsense: '*'}": "",
-    "{registered_after: 2009-08-01}": "bcef",
-    "{registered_before: 2009-08-01}": "a",
-    "{registered_after: 2009-08-01, registered_before: 2009-08-03}": "bc",
-    "{registered_after: 2009-08-02T00:00:01Z}": "ef",
-    "{registered_after: '2009-08-03T02:00:00+02:00'}": "ef",
-    "{registered_before: 2009-08-02 00:00:00}": "ab",
-    "{registered_after: 1970-01-01}": "abcef",
-    "{registered_after: 2009-08-01, filter: 'r.*'}": "f",
-}
-
-
-@pytest.mark.parametrize("select", SELECTED)
-def test_which_filesets_are_selected(select, file):
-    assert wanted(file, select) == SELECTED[select]
-
-
-def test_the_time_of_registration_is_no_column_of_its_own(file):
-    assert wanted(file, "{'time registered': '2009-08-0[12]*'}") == "bc"
-
-
 @given(st.text(max_size=60) | st.binary(max_size=60))
 def test_no_file_raises_anything_but_a_settings_error(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / "any.yaml"
@@ -467,11 +377,6 @@ def test_no_value_raises_anything_but_a_settings_error(tmp_path_factory, key, va
         read_settings(file)
     except SettingsError as error:
         assert f"{section}.{name}" in str(error) or "expected YAML" in str(error)
-
-
-def test_a_row_needs_no_columns_when_nothing_is_selected(file):
-    row = FilesetRow("a", "null", "T", ("filesetID", "time registered", "type"), ("a", "null", "T"))
-    assert settings_with(file).product("p").wants(row)
 
 
 def test_a_name_that_stands_twice(file):
