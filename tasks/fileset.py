@@ -133,10 +133,7 @@ class DownloadFileset(StepTask):
 
     step = Step.DOWNLOADED
 
-    @property
-    def resources(self) -> dict[str, int]:
-        """Its share of the connections: a few filesets are in hand at once, on all workers together."""
-        return {"connections": current_run().connections_per_fileset}
+    resources = {"connections": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
 
     def complete(self) -> bool:
         """Whether the marker says so, and what is still to be unpacked is there."""

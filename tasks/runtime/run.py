@@ -104,11 +104,6 @@ class Run:
         unpackers = UNPACKED_AT_ONCE + UNPACKED_PER_CORE * processors_elsewhere
         return {"connections": self.site.settings.source.connections, "unpackers": unpackers}
 
-    @property
-    def connections_per_fileset(self) -> int:
-        """How many of the connections count as one fileset's."""
-        return self.site.shares.per_fileset
-
     def products(self, only: tuple[str, ...] = ()) -> list[str]:
         """The products to update. Raises SettingsError when ``only`` names another one."""
         if self._products is None:
