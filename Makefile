@@ -21,7 +21,7 @@ setup: .venv/ready ## make .venv/ from the lock file; nothing to do when it is c
 	@touch $@
 
 demo: setup ## start the sample Data Store, mirror it into var/demo/, print what arrived
-	@$(BIN)/python -m tasks.demo
+	@$(BIN)/python -m pipeline.sample.demo
 
 test: setup ## run every test
 	$(BIN)/python -m pytest

@@ -122,7 +122,7 @@ def status(chosen: argparse.Namespace) -> None:
 def serve(chosen: argparse.Namespace) -> None:
     """Serve what the mirror holds, by the protocol of its own source, until SIGTERM or SIGINT."""
     # Only here: nothing else needs the server.
-    from pipeline.datastore.server import create_app, run
+    from pipeline.datastore.server.app import create_app, run
 
     layout = _layout(chosen)
     if not layout.root.is_dir():

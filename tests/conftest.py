@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import pytest
 
-from pipeline.datastore.server import RunningServer, create_app, serve
+from pipeline.datastore.server.app import RunningServer, create_app, serve
 
 T = TypeVar("T")
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from pipeline.config import Settings, read_settings
-from pipeline.datastore.client import DataStore, Patience
-from pipeline.datastore.connections import Connections
+from pipeline.datastore.client.fetch_pool import Connections
+from pipeline.datastore.client.http import DataStore, Patience
 from pipeline.datastore.listing import write_products
 from pipeline.durable import write_whole
 from pipeline.errors import SettingsError, machine_faults

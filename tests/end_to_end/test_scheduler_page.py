@@ -27,7 +27,7 @@ def release(upstream: Upstream) -> Upstream:
 def bundles(server) -> Turnstile:
     """A turnstile before all bundles."""
     turnstile = Turnstile()
-    server.habits.append(turnstile.habit("*/*/*.tgz"))
+    server.faults.append(turnstile.fault("*/*/*.tgz"))
     return turnstile
 
 
@@ -59,6 +59,7 @@ class Site:
 
 @pytest.fixture(params=[False, True], ids=["central", "luigid"])
 def site(request, follower: Follower, tmp_path: Path) -> Iterator[Site]:
+    follower.source["connections"] = 8
     site = Site(follower, tmp_path, request.param)
     yield site
     site.luigid.kill()
@@ -68,7 +69,6 @@ def test_a_scheduler_that_was_restarted_knows_again_what_there_is_to_share_out(
     site, follower, release, bundles
 ):
     """A scheduler that was not told has one connection."""
-    follower.source = {"connections": 8}
     with ExitStack() as stack:
         update = site.update(stack)
         until(lambda: bundles.waiting == 8 or update.ended, "the update does not begin")

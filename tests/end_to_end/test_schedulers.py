@@ -169,7 +169,7 @@ def test_what_is_done_is_told_while_the_update_waits(
     client, upstream: Upstream, follower: Follower, server, tmp_path
 ):
     opened = Event()
-    server.habits.append(gate(opened, "p/last/*.tgz"))
+    server.faults.append(gate(opened, "p/last/*.tgz"))
     for number, name in enumerate(["first", "second", "last"]):
         upstream.add_bundles("p", name, {"XY01": {f"{number}.fits": b"a" * 1000}})
     command = luigi_command(follower, int(client._url.rpartition(":")[2]))

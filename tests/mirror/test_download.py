@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 from conftest import Follower, tree
-from scripted_server import Asked, answer, scripted
+from support.scripted_server import Asked, answer, scripted
 
 from pipeline.mirror.context import open_site
 from pipeline.mirror.state.markers import Fileset

@@ -5,7 +5,7 @@ after the last fileset but one, so that its answer begins with the last one: whe
 one was withdrawn or registered again, and the whole list is asked for.
 """
 
-from pipeline.datastore.client import DataStore, UnknownFileset
+from pipeline.datastore.client.http import DataStore, UnknownFileset
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files, write_whole
 from pipeline.mirror.state.layout import Layout, Step

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.bundle.unpack import USUAL_RATIO
-from pipeline.datastore import split
+from pipeline.datastore.client import ranged
+from pipeline.datastore.client.transfer import Transfer, file_md5
 from pipeline.datastore.listing import FileRow
-from pipeline.datastore.transfer import Transfer, file_md5
 from pipeline.durable import flush_file, flush_folder, publish_folder
 from pipeline.errors import FilesFailed, HostileName, MirrorError, machine_faults
 from pipeline.mirror.context import Report, Site, done_here
@@ -143,7 +143,7 @@ class Download:
         url = self.site.store.file_url(self.fileset.product, self.fileset.name, row.name)
         with machine_faults(f"fetching {url}", needed=row.bytes):
             transfer = Transfer(self.site.store, url, row, part, received)
-            if row.bytes >= split.WORTH_SPLITTING_BYTES:
+            if row.bytes >= ranged.WORTH_SPLITTING_BYTES:
                 self._fetch_large(transfer)
             else:
                 transfer.fetch()
@@ -153,7 +153,7 @@ class Download:
         """In pieces, by all connections that are idle, unless other processes may want those."""
         with self.site.shares.all_lent(transfer.partial) as alone:
             if alone:
-                split.fetch(transfer, self.site.connections)
+                ranged.fetch(transfer, self.site.connections)
                 return
         transfer.fetch()
 

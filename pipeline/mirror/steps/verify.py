@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bundle.unpack import TEMPORARY_SUFFIX, file_crc32
+from pipeline.datastore.client.transfer import file_md5
 from pipeline.datastore.listing import FileRow, FilesetRow, read_files
-from pipeline.datastore.transfer import file_md5
 from pipeline.durable import remove_files
 from pipeline.errors import MirrorError
 from pipeline.mirror.resources.ownership import is_later, owners_of

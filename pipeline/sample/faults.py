@@ -1,10 +1,10 @@
-"""Bad habits of servers, on request, for the tests of whoever must bear them (protocol notes, "Answers").
+"""Bad faults of servers, on request, for the tests of whoever must bear them (protocol notes, "Answers").
 
-A habit is a small ASGI middleware for the requests that it matches, and stops after as many of them as it
+A fault is a small ASGI middleware for the requests that it matches, and stops after as many of them as it
 was told to. What HTTP has no words for (a reset, a body that is cut off or runs over its length) is done to
 the connection itself, so it happens on the wire as it does in life; ``server.serve`` provides for that.
 
-The target of a habit is ``listings`` (every ``index.txt``), ``files``, ``everything``, or a shell pattern for
+The target of a fault is ``listings`` (every ``index.txt``), ``files``, ``everything``, or a shell pattern for
 the path below the prefix, name by name: ``*/index.txt`` is the listing of every product and of nothing else.
 """
 
@@ -22,8 +22,8 @@ from http import HTTPStatus
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.datastore.answers import TRANSPORT, ClientGone, answer, answer_error, disconnected
-from pipeline.datastore.store import BROKEN_INCLUDE
+from pipeline.datastore.server.responses import TRANSPORT, ClientGone, answer, answer_error, disconnected
+from pipeline.datastore.server.tree import BROKEN_INCLUDE
 from pipeline.errors import SettingsError
 
 LISTINGS = "listings"
@@ -43,7 +43,7 @@ Act = Callable[[Scope, Receive, Send, ASGIApp], Awaitable[None]]
 
 
 @dataclass
-class Habit:
+class Fault:
     """One way to misbehave, for the first ``times`` requests that match (None: all of them).
 
     ``used`` counts the requests it was applied to.
@@ -54,14 +54,14 @@ class Habit:
     times: int | None = None
     used: int = 0
 
-    def claims(self, path: str) -> bool:
+    def matches(self, path: str) -> bool:
         """Whether this request, with its path below the prefix, is one to misbehave on; counts it if so."""
-        claimed = (self.times is None or self.used < self.times) and _matches(path, self.target)
-        self.used += claimed
-        return claimed
+        matching = (self.times is None or self.used < self.times) and _matches(path, self.target)
+        self.used += matching
+        return matching
 
     def around(self, app: ASGIApp) -> ASGIApp:
-        """The application with this habit."""
+        """The application with this fault."""
 
         async def misbehave(scope: Scope, receive: Receive, send: Send) -> None:
             await self.act(scope, receive, send, app)
@@ -69,11 +69,11 @@ class Habit:
         return misbehave
 
 
-def named(text: str) -> Habit:
-    """The habit of the form ``NAME`` or ``NAME=TARGET``. Raises SettingsError when no habit has that name."""
+def named(text: str) -> Fault:
+    """The fault of the form ``NAME`` or ``NAME=TARGET``. Raises SettingsError when no fault has that name."""
     name, _, target = text.partition("=")
     if name not in NAMED:
-        raise SettingsError(f"expected a habit out of {', '.join(sorted(NAMED))}, got {name!r}")
+        raise SettingsError(f"expected a fault out of {', '.join(sorted(NAMED))}, got {name!r}")
     return NAMED[name](target=target) if target else NAMED[name]()
 
 
@@ -82,55 +82,55 @@ def named(text: str) -> Habit:
 
 def says(
     body: bytes, *, media_type: str = "text/plain", target: str = LISTINGS, times: int | None = None
-) -> Habit:
+) -> Fault:
     """Answers 200, chunked, with this body."""
 
     async def act(_scope: Scope, _receive: Receive, send: Send, _app: ASGIApp) -> None:
         await answer(send, HTTPStatus.OK, [("Content-Type", media_type)], body)
 
-    return Habit(act, target, times)
+    return Fault(act, target, times)
 
 
-def database_down(*, target: str = LISTINGS, times: int | None = None) -> Habit:
+def database_down(*, target: str = LISTINGS, times: int | None = None) -> Fault:
     """Listings are an error message with status 200; files are still served."""
     return says(_DATABASE_DOWN, target=target, times=times)
 
 
-def broken_include(*, target: str = LISTINGS, times: int | None = None) -> Habit:
+def broken_include(*, target: str = LISTINGS, times: int | None = None) -> Fault:
     """Listings are the include filter's error text with status 200."""
     return says(BROKEN_INCLUDE, target=target, times=times)
 
 
-def empty_body(*, target: str = LISTINGS, times: int | None = None) -> Habit:
+def empty_body(*, target: str = LISTINGS, times: int | None = None) -> Fault:
     """Answers 200 with nothing."""
     return says(b"", target=target, times=times)
 
 
-def login_page(*, target: str = LISTINGS, times: int | None = None) -> Habit:
+def login_page(*, target: str = LISTINGS, times: int | None = None) -> Fault:
     """Answers 200 with the page of a proxy that wants a password."""
     return says(_LOGIN_PAGE, media_type="text/html", target=target, times=times)
 
 
 def fails(
     status: int, *, retry_after: str | None = None, target: str = LISTINGS, times: int | None = None
-) -> Habit:
+) -> Fault:
     """Answers with an error; ``retry_after`` is in seconds or an HTTP date."""
     fields = [("Retry-After", retry_after)] if retry_after is not None else []
 
     async def act(scope: Scope, _receive: Receive, send: Send, _app: ASGIApp) -> None:
         await answer_error(scope, send, HTTPStatus(status), fields)
 
-    return Habit(act, target, times)
+    return Fault(act, target, times)
 
 
-def redirects(to: str | None = None, *, target: str = LISTINGS, times: int | None = None) -> Habit:
+def redirects(to: str | None = None, *, target: str = LISTINGS, times: int | None = None) -> Fault:
     """Answers 302; ``to`` is a URL (of another host or scheme, say), None the request's own: a loop."""
 
     async def act(scope: Scope, _receive: Receive, send: Send, _app: ASGIApp) -> None:
         location = to if to is not None else scope["raw_path"].decode("latin-1")
         await answer_error(scope, send, HTTPStatus.FOUND, [("Location", location)])
 
-    return Habit(act, target, times)
+    return Fault(act, target, times)
 
 
 # The true answer, changed as a whole.
@@ -142,7 +142,7 @@ def edits(
     fields: dict[str, str] | None = None,
     target: str = LISTINGS,
     times: int | None = None,
-) -> Habit:
+) -> Fault:
     """The whole body goes through ``edit``, and ``fields`` are set; a Content-Length is made to agree."""
 
     async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
@@ -164,25 +164,25 @@ def edits(
         await send(start[0])
         await send({"type": "http.response.body", "body": edited})
 
-    return Habit(act, target, times)
+    return Fault(act, target, times)
 
 
-def hides_newest(*, target: str = _PRODUCT_LISTINGS, times: int | None = None) -> Habit:
+def hides_newest(*, target: str = _PRODUCT_LISTINGS, times: int | None = None) -> Fault:
     """The last row is missing from the product's listing; the root still names it."""
     return edits(_without_last_row, target=target, times=times)
 
 
-def cuts_row(*, target: str = LISTINGS, times: int | None = None) -> Habit:
+def cuts_row(*, target: str = LISTINGS, times: int | None = None) -> Fault:
     """The listing ends properly as HTTP has it, but in the middle of its last row."""
     return edits(_within_last_row, target=target, times=times)
 
 
-def flips_byte(*, target: str = FILES, times: int | None = None) -> Habit:
+def flips_byte(*, target: str = FILES, times: int | None = None) -> Fault:
     """One byte, in the middle of what is sent, has all its bits turned over."""
     return edits(_with_flipped_byte, target=target, times=times)
 
 
-def compresses(*, target: str = FILES, times: int | None = None) -> Habit:
+def compresses(*, target: str = FILES, times: int | None = None) -> Fault:
     """Sends the body gzip-compressed, and says so in Content-Encoding."""
     return edits(gzip.compress, fields={"Content-Encoding": "gzip"}, target=target, times=times)
 
@@ -190,13 +190,13 @@ def compresses(*, target: str = FILES, times: int | None = None) -> Habit:
 # The true answer, with another head.
 
 
-def changes_etag(*, target: str = FILES, times: int | None = None) -> Habit:
+def changes_etag(*, target: str = FILES, times: int | None = None) -> Fault:
     """The ETag is another one at each request."""
     serial = itertools.count(1)
     return _heads(lambda headers: headers.update({"etag": f'"{next(serial):x}"'}), target, times)
 
 
-def shifts_content_range(by: int = 1, *, target: str = FILES, times: int | None = None) -> Habit:
+def shifts_content_range(by: int = 1, *, target: str = FILES, times: int | None = None) -> Fault:
     """A 206 says that its bytes begin ``by`` later than they do."""
 
     def shift(headers: MutableHeaders) -> None:
@@ -208,30 +208,30 @@ def shifts_content_range(by: int = 1, *, target: str = FILES, times: int | None 
     return _heads(shift, target, times)
 
 
-def ignores_range(*, target: str = FILES, times: int | None = None) -> Habit:
+def ignores_range(*, target: str = FILES, times: int | None = None) -> Fault:
     """Answers 200 with the whole file where a part of it was asked for."""
 
     async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
         headers = [field for field in scope["headers"] if field[0] != b"range"]
         await app({**scope, "headers": headers}, receive, send)
 
-    return Habit(act, target, times)
+    return Fault(act, target, times)
 
 
 # Time.
 
 
-def delays(seconds: float = 1, *, target: str = EVERYTHING, times: int | None = None) -> Habit:
+def delays(seconds: float = 1, *, target: str = EVERYTHING, times: int | None = None) -> Fault:
     """Waits before it answers."""
 
     async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
         await _pause(seconds, receive)
         await app(scope, receive, send)
 
-    return Habit(act, target, times)
+    return Fault(act, target, times)
 
 
-def throttles(bytes_per_second: int = 100_000, *, target: str = FILES, times: int | None = None) -> Habit:
+def throttles(bytes_per_second: int = 100_000, *, target: str = FILES, times: int | None = None) -> Fault:
     """Sends the body no faster than this over each connection, in twenty pieces a second."""
     piece = max(bytes_per_second // 20, 1)
 
@@ -257,7 +257,7 @@ def stalls(
     after: int | None = None,
     target: str = FILES,
     times: int | None = None,
-) -> Habit:
+) -> Fault:
     """Sends ``after`` bytes of the body, then nothing for some seconds (None: for ever), then the rest.
 
     ``after`` None is half of what is sent first, here and in ``hangs_up`` and ``resets``.
@@ -272,7 +272,7 @@ def stalls(
 # The connection, broken.
 
 
-def hangs_up(*, after: int | None = None, target: str = FILES, times: int | None = None) -> Habit:
+def hangs_up(*, after: int | None = None, target: str = FILES, times: int | None = None) -> Fault:
     """Closes the connection after that much of the body: a short file, a chunked listing without its end."""
 
     async def close(scope: Scope, _receive: Receive) -> None:
@@ -282,7 +282,7 @@ def hangs_up(*, after: int | None = None, target: str = FILES, times: int | None
     return _interrupts(close, after, target, times)
 
 
-def resets(*, after: int | None = None, target: str = FILES, times: int | None = None) -> Habit:
+def resets(*, after: int | None = None, target: str = FILES, times: int | None = None) -> Fault:
     """Resets the connection after that much of the body."""
 
     async def reset(scope: Scope, _receive: Receive) -> None:
@@ -295,7 +295,7 @@ def resets(*, after: int | None = None, target: str = FILES, times: int | None =
     return _interrupts(reset, after, target, times)
 
 
-def misstates_length(by: int = -1, *, target: str = FILES, times: int | None = None) -> Habit:
+def misstates_length(by: int = -1, *, target: str = FILES, times: int | None = None) -> Fault:
     """Content-Length is the true one plus ``by``; all of the body is sent, then the connection closes.
 
     An answer without a Content-Length is left alone, here and in ``runs_over``.
@@ -307,7 +307,7 @@ def misstates_length(by: int = -1, *, target: str = FILES, times: int | None = N
     return _sends(wrap, target, times)
 
 
-def runs_over(extra: bytes = _FILLER, *, target: str = FILES, times: int | None = None) -> Habit:
+def runs_over(extra: bytes = _FILLER, *, target: str = FILES, times: int | None = None) -> Fault:
     """Sends ``extra`` after as many bytes as Content-Length says, then closes."""
 
     def wrap(scope: Scope, _receive: Receive, send: Send) -> Send:
@@ -316,7 +316,7 @@ def runs_over(extra: bytes = _FILLER, *, target: str = FILES, times: int | None 
     return _sends(wrap, target, times)
 
 
-def never_ends(*, target: str = FILES, times: int | None = None) -> Habit:
+def never_ends(*, target: str = FILES, times: int | None = None) -> Fault:
     """Sends the body without a Content-Length, and zeros after it until the client hangs up."""
 
     def wrap(_scope: Scope, _receive: Receive, send: Send) -> Send:
@@ -333,7 +333,7 @@ def never_ends(*, target: str = FILES, times: int | None = None) -> Habit:
     return _sends(wrap, target, times)
 
 
-NAMED: dict[str, Callable[..., Habit]] = {
+NAMED: dict[str, Callable[..., Fault]] = {
     "broken-include": broken_include,
     "changes-etag": changes_etag,
     "compresses": compresses,
@@ -361,7 +361,7 @@ NAMED: dict[str, Callable[..., Habit]] = {
     "too-many-requests": lambda target=EVERYTHING: fails(429, retry_after="1", target=target),
     "unavailable": lambda target=EVERYTHING: fails(503, retry_after="1", target=target),
 }
-"""The habits that can be asked for by name, with their usual target and measure."""
+"""The faults that can be asked for by name, with their usual target and measure."""
 
 
 class _Overrunning:
@@ -425,14 +425,14 @@ class _Interrupted:
         await self._send({**message, "body": body[first:]})
 
 
-def _sends(wrap: Callable[[Scope, Receive, Send], Send], target: str, times: int | None) -> Habit:
+def _sends(wrap: Callable[[Scope, Receive, Send], Send], target: str, times: int | None) -> Fault:
     async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
         await app(scope, receive, wrap(scope, receive, send))
 
-    return Habit(act, target, times)
+    return Fault(act, target, times)
 
 
-def _heads(change: Callable[[MutableHeaders], None], target: str, times: int | None) -> Habit:
+def _heads(change: Callable[[MutableHeaders], None], target: str, times: int | None) -> Fault:
     def wrap(_scope: Scope, _receive: Receive, send: Send) -> Send:
         async def with_change(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -446,7 +446,7 @@ def _heads(change: Callable[[MutableHeaders], None], target: str, times: int | N
 
 def _interrupts(
     then: Callable[[Scope, Receive], Awaitable[None]], after: int | None, target: str, times: int | None
-) -> Habit:
+) -> Fault:
     def wrap(scope: Scope, receive: Receive, send: Send) -> Send:
         return _Interrupted(after, functools.partial(then, scope, receive), send)
 

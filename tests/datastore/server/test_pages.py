@@ -9,10 +9,10 @@ from urllib.parse import quote, urljoin
 
 import pytest
 import requests
-from datastore_wire import recorded, write_tree
+from support.wire import recorded, write_tree
 
-from pipeline.datastore.pages import ROWS_PER_PAGE
-from pipeline.datastore.server import create_app, serve
+from pipeline.datastore.server.app import create_app, serve
+from pipeline.datastore.server.pages import ROWS_PER_PAGE
 
 CHROMIUM = shutil.which("chromium")
 CHROMIUM_FLAGS = (

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.datastore.client.partial import Known, Note, Pieces
+from pipeline.datastore.client.ranged import piece_bytes
 from pipeline.datastore.listing import FileRow
-from pipeline.datastore.part import Known, Note, Pieces
-from pipeline.datastore.split import piece_bytes
 
 ETAG = '"e"'
 ROW = FileRow("f", 100, "0" * 32, "tgz", {})

@@ -18,9 +18,9 @@ from typing import BinaryIO
 
 import requests
 
-from pipeline.datastore.client import CHUNK_BYTES, DataStore, TryAgain, refuse_status
+from pipeline.datastore.client.http import CHUNK_BYTES, DataStore, TryAgain, refuse_status
+from pipeline.datastore.client.partial import STRONG_ETAG, Note
 from pipeline.datastore.listing import FileRow
-from pipeline.datastore.part import STRONG_ETAG, Note
 from pipeline.errors import ContentMismatch
 
 WORTH_RESUMING_BYTES = 1 << 20

@@ -11,12 +11,12 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted_server import Answers, Asked, answer, scripted
+from support.scripted_server import Answers, Asked, answer, scripted
 
-from pipeline.datastore.client import DataStore, Patience
-from pipeline.datastore.connections import Connections
+from pipeline.datastore.client.fetch_pool import Connections
+from pipeline.datastore.client.http import DataStore, Patience
+from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.listing import FileRow
-from pipeline.datastore.transfer import Transfer
 from pipeline.errors import ContentMismatch, ServerUnavailable
 
 TIMEOUT_SECONDS = 60

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_server import Asked, Scripted, answer, in_turn, scripted
+from support.scripted_server import Asked, Scripted, answer, in_turn, scripted
 
-from pipeline.datastore import habits
-from pipeline.datastore.client import DataStore, Patience
+from pipeline.datastore.client.http import DataStore, Patience
+from pipeline.datastore.client.transfer import WORTH_RESUMING_BYTES, Transfer, file_md5
 from pipeline.datastore.listing import FileRow
-from pipeline.datastore.server import RunningServer, create_app, serve
-from pipeline.datastore.transfer import WORTH_RESUMING_BYTES, Transfer, file_md5
+from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
+from pipeline.sample import faults
 
 CONTENT = random.Random(7).randbytes(WORTH_RESUMING_BYTES + 500_000)
 SMALL = b"0123456789"
@@ -85,7 +85,7 @@ def served(store_folder) -> Path:
 def server(running: RunningServer, served):
     running.clear()
     yield running
-    running.habits.clear()
+    running.faults.clear()
 
 
 @pytest.fixture
@@ -141,9 +141,9 @@ def asked(server: RunningServer) -> list[tuple[str | None, int | None]]:
 @pytest.fixture
 def interrupted(server, fails, partial) -> int:
     """A partial file of an earlier run, with its note; how many bytes it has."""
-    server.habits.append(habits.hangs_up(after=1_200_000))
+    server.faults.append(faults.hangs_up(after=1_200_000))
     fails(server, attempts=1, error=ServerUnavailable)
-    server.habits.clear()
+    server.faults.clear()
     server.clear()
     held = partial.stat().st_size
     assert 0 < held <= 1_200_000
@@ -170,7 +170,7 @@ def test_a_text_file_comes_in_chunks_and_without_validators(server, served, fetc
     fetch(server, row)
     assert partial.read_bytes() == CONTENT
     server.clear()
-    server.habits.append(habits.hangs_up(after=1_200_000, times=3))
+    server.faults.append(faults.hangs_up(after=1_200_000, times=3))
     fails(server, row, attempts=2, error=ServerUnavailable)
     assert not note.exists()
     fetch(server, row)
@@ -192,7 +192,7 @@ def test_without_an_md5_the_size_decides(server, served, fetch, fails, partial):
 
 
 def test_each_try_goes_on_where_the_last_one_stopped(server, fetch, partial, note):
-    server.habits.append(habits.hangs_up(after=400_000, times=3))
+    server.faults.append(faults.hangs_up(after=400_000, times=3))
     fetched = fetch(server, attempts=5)
     assert partial.read_bytes() == CONTENT
     assert fetched.received == len(CONTENT)
@@ -203,14 +203,14 @@ def test_each_try_goes_on_where_the_last_one_stopped(server, fetch, partial, not
 
 
 @pytest.mark.parametrize(
-    "habit", [habits.resets, habits.stalls, habits.hangs_up], ids=lambda habit: habit.__name__
+    "fault", [faults.resets, faults.stalls, faults.hangs_up], ids=lambda fault: fault.__name__
 )
-def test_a_later_run_fetches_the_rest_and_no_more(habit, server, fetch, fails, partial, note):
-    server.habits.append(habit(after=1_200_000))
+def test_a_later_run_fetches_the_rest_and_no_more(fault, server, fetch, fails, partial, note):
+    server.faults.append(fault(after=1_200_000))
     failed, _ = fails(server, attempts=1, timeout=1, error=ServerUnavailable)
     held = partial.stat().st_size
     assert note.exists()
-    server.habits.clear()
+    server.faults.clear()
     server.clear()
     fetched = fetch(server)
     assert partial.read_bytes() == CONTENT
@@ -256,7 +256,7 @@ def test_a_damaged_partial_file_is_found_out_by_the_md5(interrupted, server, ser
     damaged = bytearray(partial.read_bytes())
     damaged[0] ^= 1
     partial.write_bytes(damaged)
-    server.habits.append(habits.changes_etag())
+    server.faults.append(faults.changes_etag())
     fetch(server)
     assert partial.read_bytes() == CONTENT
 
@@ -322,7 +322,7 @@ def test_a_damaged_note_means_to_start_afresh(damage, interrupted, server, fetch
 
 
 def test_without_an_md5_nothing_is_taken_up_again(server, fetch, fails, partial, note):
-    server.habits.append(habits.hangs_up(after=1_200_000, times=3))
+    server.faults.append(faults.hangs_up(after=1_200_000, times=3))
     fails(server, WITHOUT_MD5, attempts=2, error=ServerUnavailable)
     assert not note.exists()
     note.write_text(json.dumps(GOOD_NOTE | {"md5": None}))
@@ -334,7 +334,7 @@ def test_without_an_md5_nothing_is_taken_up_again(server, fetch, fails, partial,
 def test_a_small_file_is_not_worth_a_note(server, served, fetch, fails, partial, note):
     content = CONTENT[: WORTH_RESUMING_BYTES - 1]
     served.write_bytes(content)
-    server.habits.append(habits.hangs_up(after=500_000, times=1))
+    server.faults.append(faults.hangs_up(after=500_000, times=1))
     fails(server, row_of(content), attempts=1, error=ServerUnavailable)
     assert not note.exists()
     fetch(server, row_of(content))
@@ -457,10 +457,10 @@ def test_a_part_that_was_not_asked_for(fetch, fails, partial):
 
 
 @pytest.mark.parametrize(
-    "habit", [habits.never_ends, habits.runs_over, habits.misstates_length], ids=lambda habit: habit.__name__
+    "fault", [faults.never_ends, faults.runs_over, faults.misstates_length], ids=lambda fault: fault.__name__
 )
-def test_never_more_than_the_listed_bytes_lie_on_the_disk(habit, server, partial):
-    server.habits.append(habit())
+def test_never_more_than_the_listed_bytes_lie_on_the_disk(fault, server, partial):
+    server.faults.append(fault())
     fetched = Fetch(server.url, partial, ROW, attempts=4, timeout=20)
     try:
         fetched.run()
@@ -522,7 +522,7 @@ def test_one_wrong_byte_anywhere(position, server, served, fails, partial, note)
 
 
 def test_a_file_that_is_sent_compressed(server, fails, partial):
-    server.habits.append(habits.compresses())
+    server.faults.append(faults.compresses())
     failed, said = fails(server)
     assert "(sent with Content-Encoding gzip)" in said
     assert failed.received == 0
@@ -540,7 +540,7 @@ def test_a_bundle_that_is_only_said_to_be_compressed_is_taken_as_it_is(fetch, pa
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
 def test_a_storm_of_errors_passes(status, server, fetch, partial):
-    server.habits.append(habits.fails(status, target="files", times=3))
+    server.faults.append(faults.fails(status, target="files", times=3))
     fetched = fetch(server)
     assert partial.read_bytes() == CONTENT
     assert [code for _, code in asked(server)] == [status] * 3 + [200]
@@ -557,7 +557,7 @@ def test_a_server_that_is_busy_says_for_how_long(fetch, partial):
 
 
 def test_errors_in_the_middle_do_not_cost_what_is_here(interrupted, server, fetch, partial):
-    server.habits.append(habits.fails(503, target="files", times=2))
+    server.faults.append(faults.fails(503, target="files", times=2))
     fetched = fetch(server)
     assert [code for _, code in asked(server)] == [503, 503, 206]
     assert fetched.received == len(CONTENT) - interrupted
@@ -566,7 +566,7 @@ def test_errors_in_the_middle_do_not_cost_what_is_here(interrupted, server, fetc
 
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_a_refused_file_is_not_asked_for_again(status, interrupted, server, fails, partial):
-    server.habits.append(habits.fails(status, target="files"))
+    server.faults.append(faults.fails(status, target="files"))
     failed, said = fails(server)
     assert f"expected the file 'f.tgz', got {status} " in said
     assert len(server.requests) == 1

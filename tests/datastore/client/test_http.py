@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import File, Upstream
-from scripted_server import Asked, answer, scripted
+from support.scripted_server import Asked, answer, scripted
 
-from pipeline.datastore import habits
-from pipeline.datastore.client import DataStore, Patience, _Permits
-from pipeline.datastore.server import RunningServer, create_app, serve
-from pipeline.datastore.transfer import Transfer
+from pipeline.datastore.client.http import DataStore, Patience, _Permits
+from pipeline.datastore.client.transfer import Transfer
+from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.errors import MirrorError, ServerUnavailable
+from pipeline.sample import faults
 
 PATIENCE_SECONDS = 60
 LISTING = b"# productID|Most recent|Time registered|type|Description|\np|none|null|t|d|\n"
@@ -37,13 +37,13 @@ def running(tmp_path_factory):
 
 @pytest.fixture
 def server(running: RunningServer):
-    """The one server of all tests, without habits, nobody connected, and with nothing asked so far."""
+    """The one server of all tests, without faults, nobody connected, and with nothing asked so far."""
     gc.collect()  # an error that a test has seen may hold the connection it came from
     while running.app.traffic.transports:
         time.sleep(0.001)
     running.clear()
     yield running
-    running.habits.clear()
+    running.faults.clear()
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_one_connection_serves_listings_and_files_one_after_another(server, made
 
 @pytest.mark.parametrize("connections", [1, 3])
 def test_no_more_connections_than_allowed_and_no_fewer(connections, server, made, connect, tmp_path):
-    server.habits.append(habits.delays(0.01))
+    server.faults.append(faults.delays(0.01))
     store = connect(server.url, connections)
 
     def work(number: int) -> None:
@@ -111,31 +111,31 @@ def test_no_more_connections_than_allowed_and_no_fewer(connections, server, made
 
 
 @pytest.mark.parametrize(
-    "habit",
+    "fault",
     [
-        habits.fails(404, target="files"),
-        habits.fails(503, target="files"),
-        habits.hangs_up(after=10),
-        habits.resets(after=10),
-        habits.flips_byte(),
-        habits.never_ends(),
-        habits.runs_over(),
-        habits.redirects(target="files"),
-        habits.redirects("http://127.0.0.2:9/", target="files"),
-        habits.stalls(after=10),
+        faults.fails(404, target="files"),
+        faults.fails(503, target="files"),
+        faults.hangs_up(after=10),
+        faults.resets(after=10),
+        faults.flips_byte(),
+        faults.never_ends(),
+        faults.runs_over(),
+        faults.redirects(target="files"),
+        faults.redirects("http://127.0.0.2:9/", target="files"),
+        faults.stalls(after=10),
     ],
     ids=[
         *("404", "503", "hangs up", "resets", "flips a byte", "never ends", "runs over"),
         *("redirect loop", "redirect elsewhere", "stalls"),
     ],
 )
-def test_a_failed_request_does_not_keep_its_connection(habit, server, connect, tmp_path):
+def test_a_failed_request_does_not_keep_its_connection(fault, server, connect, tmp_path):
     store = connect(server.url, connections=1, timeout=0.5)
-    server.habits.append(habit)
+    server.faults.append(fault)
     for _ in range(2):
         with contextlib.suppress(MirrorError):
             fetch(store, "f0.fits", tmp_path)
-    server.habits.clear()
+    server.faults.clear()
     server.clear()
     assert fetch(connect(server.url, connections=1), "f2.fits", tmp_path) == BIG + b"\x02"
     assert fetch(store, "f2.fits", tmp_path) == BIG + b"\x02"
@@ -143,7 +143,7 @@ def test_a_failed_request_does_not_keep_its_connection(habit, server, connect, t
 
 def test_what_came_after_a_files_end_is_not_taken_for_the_next_answer(server, connect, tmp_path):
     store = connect(server.url, connections=1, attempts=3)
-    server.habits.append(habits.runs_over(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad" * 5))
+    server.faults.append(faults.runs_over(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad" * 5))
     for name, content in {"f0.fits": BIG + b"\x00", "f1.fits": BIG + b"\x01", "small.fits": b"s"}.items():
         assert fetch(store, name, tmp_path) == content
 
@@ -189,7 +189,7 @@ def test_each_kind_of_redirect_keeps_the_range_that_was_asked_for(status, connec
 
 
 def test_redirects_in_a_circle_end(server, connect):
-    server.habits.append(habits.redirects())
+    server.faults.append(faults.redirects())
     with pytest.raises(ServerUnavailable, match="expected an answer, got more than 5 redirects, the last to"):
         connect(server.url, attempts=4).products()
     assert len(server.requests) == 6
@@ -241,7 +241,7 @@ def test_a_redirect_that_leads_nowhere_is_a_refusal(connect):
 
 
 def test_the_body_of_a_redirect_is_not_read(server, connect):
-    server.habits.extend([habits.redirects("http://127.0.0.2:9/"), habits.never_ends(target="listings")])
+    server.faults.extend([faults.redirects("http://127.0.0.2:9/"), faults.never_ends(target="listings")])
     with pytest.raises(ServerUnavailable, match="which is not followed"):
         connect(server.url).products()
 

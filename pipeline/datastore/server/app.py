@@ -1,9 +1,9 @@
 """A Data Store: the ASGI application that serves a folder tree, and the server that runs it.
 
 ``create_app`` serves a publisher's tree or a mirror; ``serve`` runs an application in a thread, which is what
-tests do; ``run`` serves until SIGTERM or SIGINT, which is what ``python -m pipeline.datastore`` does.
+tests do; ``run`` serves until SIGTERM or SIGINT, which is what ``python -m pipeline.sample.simulator`` does.
 
-How a request is answered, from the outside in: ``Traffic`` writes it down, the habits that match it
+How a request is answered, from the outside in: ``Traffic`` writes it down, the faults that match it
 misbehave, the listing, page or file is sent.
 """
 
@@ -25,7 +25,8 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pipeline.datastore.answers import (
+from pipeline.datastore.server.pages import Place, page
+from pipeline.datastore.server.responses import (
     TRANSPORT,
     ClientGone,
     answer_error,
@@ -34,16 +35,15 @@ from pipeline.datastore.answers import (
     answer_page,
     disconnected,
 )
-from pipeline.datastore.habits import Habit
-from pipeline.datastore.pages import Place, page
-from pipeline.datastore.store import MirrorStore, Store
+from pipeline.datastore.server.tree import MirrorStore, Store
+from pipeline.sample.faults import Fault
 
 _KEEP_ALIVE_SECONDS = 15
 _DRAIN_SECONDS = 1
 
 
 @dataclass
-class LoggedRequest:
+class RecordedRequest:
     """One request: ``target`` is the path with its query as sent, ``status`` None until the answer begins.
 
     ``bytes_sent`` counts the body handed to the connection.
@@ -70,7 +70,7 @@ class Traffic:
 
     def clear(self) -> None:
         """Forget the requests; the peaks start again from what is open now."""
-        self.requests: list[LoggedRequest] = []
+        self.requests: list[RecordedRequest] = []
         self.peak_connections = len(self.transports)
         self.peak_in_progress = self.in_progress
 
@@ -84,11 +84,11 @@ class Traffic:
         self.transports.discard(transport)
 
     @contextlib.contextmanager
-    def request(self, scope: Scope) -> Iterator[LoggedRequest]:
+    def request(self, scope: Scope) -> Iterator[RecordedRequest]:
         """The entry of a request that lasts as long as the block; written to the log file at its end."""
         query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
         target = scope["raw_path"].decode("latin-1") + query
-        entry = LoggedRequest(scope["method"], target, Headers(scope=scope).get("range"))
+        entry = RecordedRequest(scope["method"], target, Headers(scope=scope).get("range"))
         self.requests.append(entry)
         self.in_progress += 1
         self.peak_in_progress = max(self.peak_in_progress, self.in_progress)
@@ -102,11 +102,11 @@ class Traffic:
 
 
 class DataStore:
-    """The ASGI application. ``traffic`` tells what was asked of it; ``habits`` may be changed at any time."""
+    """The ASGI application. ``traffic`` tells what was asked of it; ``faults`` may be changed at any time."""
 
-    def __init__(self, store: Store, prefix: str, habits: Iterable[Habit], traffic: Traffic) -> None:
+    def __init__(self, store: Store, prefix: str, faults: Iterable[Fault], traffic: Traffic) -> None:
         self.prefix = prefix
-        self.habits = list(habits)
+        self.faults = list(faults)
         self.traffic = traffic
         self._store = store
 
@@ -114,14 +114,14 @@ class DataStore:
         """Answer one request."""
         with self.traffic.request(scope) as entry:
             try:
-                await self._with_habits(scope)(scope, receive, _recording(entry, scope, send))
+                await self._with_faults(scope)(scope, receive, _recording(entry, scope, send))
             except ClientGone:
                 await disconnected(receive)
 
-    def _with_habits(self, scope: Scope) -> ASGIApp:
+    def _with_faults(self, scope: Scope) -> ASGIApp:
         path = "/".join(_segments(scope["raw_path"], self.prefix) or [])
-        claimed = [habit for habit in self.habits if habit.claims(path)]
-        return functools.reduce(lambda app, habit: habit.around(app), claimed, self._answer)
+        matching = [fault for fault in self.faults if fault.matches(path)]
+        return functools.reduce(lambda app, fault: fault.around(app), matching, self._answer)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         segments = _segments(scope["raw_path"], self.prefix)
@@ -187,18 +187,18 @@ def create_app(
     mirror: Path | None = None,
     hidden: Iterable[str] = (),
     prefix: str = "/ds",
-    habits: Iterable[Habit] = (),
+    faults: Iterable[Fault] = (),
     request_log: Path | None = None,
 ) -> DataStore:
     """The application that serves a publisher's tree, or a mirror by its root folder, below ``prefix``.
 
-    ``hidden`` products are absent from the root listing. ``habits`` are applied in their order, the first one
+    ``hidden`` products are absent from the root listing. ``faults`` are applied in their order, the first one
     nearest to the true answer. ``request_log`` gets one line for each request.
     """
     if (store is None) == (mirror is None):
         raise ValueError("expected a store or a mirror to serve, and only one of them")
     tree = Store(store, hidden) if store is not None else MirrorStore(mirror, hidden)
-    return DataStore(tree, prefix.rstrip("/"), habits, Traffic(request_log))
+    return DataStore(tree, prefix.rstrip("/"), faults, Traffic(request_log))
 
 
 class RunningServer:
@@ -221,12 +221,12 @@ class RunningServer:
         return _url(self._address, self.app)
 
     @property
-    def habits(self) -> list[Habit]:
-        """The habits in force; append to the list, or clear it."""
-        return self.app.habits
+    def faults(self) -> list[Fault]:
+        """The faults in force; append to the list, or clear it."""
+        return self.app.faults
 
     @property
-    def requests(self) -> list[LoggedRequest]:
+    def requests(self) -> list[RecordedRequest]:
         """What was asked since the last ``clear``, oldest first."""
         return self.app.traffic.requests
 
@@ -346,7 +346,7 @@ def _url(address: tuple[str, int], app: DataStore) -> str:
     return f"http://{address[0]}:{address[1]}{app.prefix}"
 
 
-def _recording(entry: LoggedRequest, scope: Scope, send: Send) -> Send:
+def _recording(entry: RecordedRequest, scope: Scope, send: Send) -> Send:
     """``send`` that keeps the entry up to date, and raises ClientGone once the connection is closed."""
     transport = scope.get("extensions", {}).get(TRANSPORT)
 

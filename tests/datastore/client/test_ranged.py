@@ -15,17 +15,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_server import Asked, Scripted, answer, scripted
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from support.scripted_server import Asked, Scripted, answer, scripted
 
-from pipeline.datastore import habits, split
-from pipeline.datastore.client import DataStore, Patience
-from pipeline.datastore.connections import Connections
-from pipeline.datastore.habits import Habit
+from pipeline.datastore.client import ranged
+from pipeline.datastore.client.fetch_pool import Connections
+from pipeline.datastore.client.http import DataStore, Patience
+from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.listing import FileRow
-from pipeline.datastore.server import RunningServer, create_app, serve
-from pipeline.datastore.transfer import Transfer
+from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
+from pipeline.sample import faults
+from pipeline.sample.faults import Fault
 
 MB = 1 << 20
 COUNT = 4
@@ -44,20 +45,20 @@ ROW = row_of(CONTENT)
 
 
 @dataclass
-class Later(Habit):
-    """A habit that begins after so many requests that match."""
+class Later(Fault):
+    """A fault that begins after so many requests that match."""
 
     skip: int = 1
 
     @classmethod
-    def of(cls, habit: Habit, skip: int = 1) -> "Later":
-        return cls(habit.act, habit.target, habit.times, skip=skip)
+    def of(cls, fault: Fault, skip: int = 1) -> "Later":
+        return cls(fault.act, fault.target, fault.times, skip=skip)
 
-    def claims(self, path: str) -> bool:
+    def matches(self, path: str) -> bool:
         if path.endswith("index.txt"):
             return False
         self.skip -= 1
-        return self.skip < 0 and super().claims(path)
+        return self.skip < 0 and super().matches(path)
 
 
 class Fetch:
@@ -92,7 +93,7 @@ class Fetch:
 
     def run(self) -> "Fetch":
         try:
-            self.connections.submit(split.fetch, self._transfer, self.connections).result()
+            self.connections.submit(ranged.fetch, self._transfer, self.connections).result()
         finally:
             self.connections.close()
             self._store.close()
@@ -127,13 +128,13 @@ def server(running: RunningServer, served):
         threading.Event().wait(0.001)
     running.clear()
     yield running
-    running.habits.clear()
+    running.faults.clear()
 
 
 @pytest.fixture(autouse=True)
 def equal_pieces(monkeypatch):
     """A file of this size comes in as many equal pieces as there are connections."""
-    monkeypatch.setattr(split, "SMALL_PIECE_BYTES", 8 * MB)
+    monkeypatch.setattr(ranged, "SMALL_PIECE_BYTES", 8 * MB)
 
 
 @pytest.fixture
@@ -190,7 +191,7 @@ def adjoin(pieces: list[tuple[int, int]], start: int, end: int) -> bool:
     return edges[::2] == edges[1::2]
 
 
-def ends_when_there_are(count: int, server: RunningServer) -> Habit:
+def ends_when_there_are(count: int, server: RunningServer) -> Fault:
     """No answer ends before so many have been under way at once."""
 
     async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
@@ -202,14 +203,14 @@ def ends_when_there_are(count: int, server: RunningServer) -> Habit:
 
         await app(scope, receive, held)
 
-    return Habit(act, habits.FILES)
+    return Fault(act, faults.FILES)
 
 
 # Nothing is wrong.
 
 
 def test_all_connections_fetch_one_file(server, fetch, part, note):
-    server.habits.append(ends_when_there_are(COUNT, server))
+    server.faults.append(ends_when_there_are(COUNT, server))
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT
     assert fetched.received == sent(server) == SIZE
@@ -229,7 +230,7 @@ def test_any_number_of_connections(count, server, fetch, part):
     assert server.peak_connections <= count
 
 
-@pytest.mark.parametrize("size", [split.WORTH_SPLITTING_BYTES - 1, 5, 0])
+@pytest.mark.parametrize("size", [ranged.WORTH_SPLITTING_BYTES - 1, 5, 0])
 def test_a_file_that_is_not_large_is_asked_for_as_a_whole(size, server, served, fetch, part):
     served.write_bytes(CONTENT[:size])
     fetch(server, row_of(CONTENT[:size]))
@@ -238,10 +239,10 @@ def test_a_file_that_is_not_large_is_asked_for_as_a_whole(size, server, served, 
 
 
 def test_the_least_size_that_is_split(server, served, fetch, part):
-    served.write_bytes(CONTENT[: split.WORTH_SPLITTING_BYTES])
-    fetch(server, row_of(CONTENT[: split.WORTH_SPLITTING_BYTES]))
+    served.write_bytes(CONTENT[: ranged.WORTH_SPLITTING_BYTES])
+    fetch(server, row_of(CONTENT[: ranged.WORTH_SPLITTING_BYTES]))
     assert len(server.requests) == COUNT
-    assert part.read_bytes() == CONTENT[: split.WORTH_SPLITTING_BYTES]
+    assert part.read_bytes() == CONTENT[: ranged.WORTH_SPLITTING_BYTES]
 
 
 def test_one_connection_needs_no_pieces(server, fetch, part):
@@ -263,7 +264,7 @@ def test_while_others_wait_a_file_keeps_to_its_connection(server, part):
         fetching.connections.submit(release.wait, PATIENCE_SECONDS)
     for _ in range(COUNT - 1):
         fetching.connections.submit(int)
-    done = fetching.connections.submit(split.fetch, fetching._transfer, fetching.connections)
+    done = fetching.connections.submit(ranged.fetch, fetching._transfer, fetching.connections)
     blocked = fetching.connections.submit(release.wait, PATIENCE_SECONDS)
     assert fetching.connections.idle == 0
     release.set()
@@ -279,7 +280,7 @@ def test_alone_among_busy_connections_a_file_comes_in_few_pieces(server, part):
     fetching = Fetch(server.url, part)
     release = threading.Event()
     busy = [fetching.connections.submit(release.wait, PATIENCE_SECONDS) for _ in range(COUNT - 1)]
-    fetching.connections.submit(split.fetch, fetching._transfer, fetching.connections).result()
+    fetching.connections.submit(ranged.fetch, fetching._transfer, fetching.connections).result()
     release.set()
     assert all(each.result() for each in busy)
     fetching.connections.close()
@@ -303,7 +304,7 @@ def test_several_large_files_and_many_small_ones(server, served, tmp_path):
     for name, content in contents.items():
         url = store.file_url("p", "f", name)
         transfer = Transfer(store, url, row_of(content, name), tmp_path / f"{name}.part", lambda _: None)
-        futures.append(connections.submit(split.fetch, transfer, connections))
+        futures.append(connections.submit(ranged.fetch, transfer, connections))
     for future in futures:
         future.result(PATIENCE_SECONDS)
     connections.close()
@@ -320,7 +321,7 @@ def test_several_large_files_and_many_small_ones(server, served, tmp_path):
 
 
 def test_a_server_without_ranges_is_asked_once(server, fetch, part):
-    server.habits.append(habits.ignores_range())
+    server.faults.append(faults.ignores_range())
     fetched = fetch(server)
     assert asked(server) == [(f"bytes=0-{PIECE - 1}", 200)]
     assert fetched.received == sent(server) == SIZE
@@ -328,8 +329,8 @@ def test_a_server_without_ranges_is_asked_once(server, fetch, part):
 
 
 def test_a_file_without_ranges_that_stops_halfway_is_gone_on_with(server, fetch, part):
-    server.habits.append(habits.ignores_range(times=1))
-    server.habits.append(habits.hangs_up(after=10 * MB, times=1))
+    server.faults.append(faults.ignores_range(times=1))
+    server.faults.append(faults.hangs_up(after=10 * MB, times=1))
     fetched = fetch(server)
     assert fetched.received == SIZE
     first, second = asked(server)
@@ -359,22 +360,22 @@ def test_without_a_strong_etag_a_file_comes_over_one_connection(etag, fetch, par
     assert part.read_bytes() == CONTENT
 
 
-ODD: dict[str, Callable[[], Habit]] = {
-    "range ignored": lambda: habits.ignores_range(),
-    "etag changes": lambda: habits.changes_etag(),
-    "range shifted": lambda: habits.shifts_content_range(),
-    "length misstated": lambda: habits.misstates_length(-1),
-    "length overstated": lambda: habits.misstates_length(+1),
+ODD: dict[str, Callable[[], Fault]] = {
+    "range ignored": lambda: faults.ignores_range(),
+    "etag changes": lambda: faults.changes_etag(),
+    "range shifted": lambda: faults.shifts_content_range(),
+    "length misstated": lambda: faults.misstates_length(-1),
+    "length overstated": lambda: faults.misstates_length(+1),
 }
 
 
 @pytest.mark.parametrize("skip", [0, 1, COUNT - 1])
 @pytest.mark.parametrize("name", ODD)
 def test_anything_but_the_piece_means_one_connection(name, skip, server, fetch, part, note):
-    server.habits.append(habits.delays(0.05))
+    server.faults.append(faults.delays(0.05))
     odd = Later.of(ODD[name](), skip)
     odd.times = 1
-    server.habits.append(odd)
+    server.faults.append(odd)
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT
     assert fetched.received <= 2 * SIZE
@@ -407,8 +408,8 @@ def test_a_file_that_is_replaced_meanwhile_comes_as_the_new_one(fetch, part):
 
 
 def test_a_piece_that_brings_more_than_it_should(server, fetch, part):
-    runs_over = Later.of(habits.runs_over(b"more", times=1), 1)
-    server.habits.append(runs_over)
+    runs_over = Later.of(faults.runs_over(b"more", times=1), 1)
+    server.faults.append(runs_over)
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT
     assert fetched.received == SIZE
@@ -443,15 +444,15 @@ def test_pieces_without_a_length(fetch, part):
 
 
 @pytest.mark.parametrize("skip", [0, 1])
-@pytest.mark.parametrize("habit", [habits.hangs_up, habits.resets, habits.stalls], ids=lambda h: h.__name__)
-def test_a_piece_that_is_cut_short_is_gone_on_with(habit, skip, server, fetch, part, note):
-    server.habits.append(Later.of(habit(after=2 * MB, times=2), skip))
+@pytest.mark.parametrize("fault", [faults.hangs_up, faults.resets, faults.stalls], ids=lambda h: h.__name__)
+def test_a_piece_that_is_cut_short_is_gone_on_with(fault, skip, server, fetch, part, note):
+    server.faults.append(Later.of(fault(after=2 * MB, times=2), skip))
     fetched = fetch(server, timeout=1)
     assert part.read_bytes() == CONTENT
     assert fetched.received == SIZE
     assert len(fetched.pauses) == 2
     assert len(server.requests) == COUNT + 2
-    if habit is not habits.resets:
+    if fault is not faults.resets:
         assert all(end - start < PIECE for start, end in ranges(server) if start % PIECE)
     assert {status for _, status in asked(server)} == {206}
     assert not note.exists()
@@ -482,7 +483,7 @@ def test_a_piece_that_ends_early_without_a_word(fetch, fails, part):
 
 @pytest.mark.parametrize("skip", [0, 2])
 def test_a_storm_of_errors_passes(skip, server, fetch, part):
-    server.habits.append(Later.of(habits.fails(503, target="files", times=3), skip))
+    server.faults.append(Later.of(faults.fails(503, target="files", times=3), skip))
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT
     assert fetched.received == SIZE
@@ -490,7 +491,7 @@ def test_a_storm_of_errors_passes(skip, server, fetch, part):
 
 
 def test_a_flipped_byte_in_one_piece_is_found_out(server, fetch, part, note):
-    server.habits.append(Later.of(habits.flips_byte(times=1), 2))
+    server.faults.append(Later.of(faults.flips_byte(times=1), 2))
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT
     assert fetched.received == 2 * SIZE
@@ -525,20 +526,20 @@ def test_another_size_than_listed_is_refused_before_any_byte(by, server, served,
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_refused_file_is_not_asked_for_again(status, server, fails, part):
-    server.habits.append(habits.fails(status, target="files"))
+    server.faults.append(faults.fails(status, target="files"))
     failed, said = fails(server)
     assert f"expected the file 'f.tgz', got {status} " in said
     assert (len(server.requests), failed.pauses, part.exists()) == (1, [], False)
 
 
 def test_a_server_that_is_never_well_is_asked_as_often_as_for_any_file(server, fails):
-    server.habits.append(habits.fails(503, target="files"))
+    server.faults.append(faults.fails(503, target="files"))
     fails(server)
     assert len(server.requests) == 4
 
 
 def test_a_piece_that_is_refused_ends_the_file_and_nothing_is_lost(server, fails, fetch, part, note):
-    server.habits.append(Later.of(habits.fails(404, target="files", times=1), COUNT - 1))
+    server.faults.append(Later.of(faults.fails(404, target="files", times=1), COUNT - 1))
     failed, said = fails(server)
     assert "expected the file 'f.tgz', got 404 " in said
     held = [tuple(piece) for piece in json.loads(note.read_bytes())["pieces"]]
@@ -567,11 +568,11 @@ def test_what_goes_wrong_on_this_machine_is_told_as_it_is(server, part):
 @pytest.fixture
 def interrupted(server, fails, note) -> list[tuple[int, int]]:
     """A part of an earlier run, in which no piece came whole, with its note; what it holds."""
-    server.habits.append(habits.hangs_up(after=3 * MB, times=COUNT))
-    server.habits.append(Later.of(habits.fails(404, target="files"), COUNT))
+    server.faults.append(faults.hangs_up(after=3 * MB, times=COUNT))
+    server.faults.append(Later.of(faults.fails(404, target="files"), COUNT))
     every_piece_stopped = threading.Barrier(COUNT, timeout=PATIENCE_SECONDS)
     failed, _ = fails(server, sleep=lambda _: every_piece_stopped.wait())
-    server.habits.clear()
+    server.faults.clear()
     server.clear()
     held = [tuple(piece) for piece in json.loads(note.read_bytes())["pieces"]]
     assert failed.received == sum(end - start for start, end in held)
@@ -675,11 +676,11 @@ def test_a_part_that_is_whole_is_only_checked(server, fetch, part, note, served)
 
 
 def test_a_part_from_the_start_of_one_connection_is_gone_on_with_by_all(server, fails, fetch, part, note):
-    server.habits.append(habits.hangs_up(after=9 * MB))
+    server.faults.append(faults.hangs_up(after=9 * MB))
     fails(server, count=1, attempts=1, error=ServerUnavailable)
     assert "pieces" not in json.loads(note.read_bytes())
     held = part.stat().st_size
-    server.habits.clear()
+    server.faults.clear()
     server.clear()
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT
@@ -742,10 +743,10 @@ def test_whatever_the_server_says_the_file_is_the_listed_one_or_fails(tmp_path_f
         return left.pop(0)(asked) if left else truly(asked)
 
     with pytest.MonkeyPatch.context() as patch, scripted(answers) as server:
-        patch.setattr(split, "WORTH_SPLITTING_BYTES", 1000)
-        patch.setattr(split, "_LEAST_PIECE_BYTES", 100)
-        patch.setattr(split, "SMALL_PIECE_BYTES", 200)
-        patch.setattr(split, "_NOTED_BYTES", 150)
+        patch.setattr(ranged, "WORTH_SPLITTING_BYTES", 1000)
+        patch.setattr(ranged, "_LEAST_PIECE_BYTES", 100)
+        patch.setattr(ranged, "SMALL_PIECE_BYTES", 200)
+        patch.setattr(ranged, "_NOTED_BYTES", 150)
         for _ in range(3):
             fetching = Fetch(server.url, part, row, count=count, attempts=3, timeout=5)
             try:

@@ -7,16 +7,17 @@ from urllib.parse import unquote
 
 import pytest
 from conftest import File, Upstream
-from datastore_wire import recorded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_server import answer, in_turn, scripted
+from support.scripted_server import answer, in_turn, scripted
+from support.wire import recorded
 
 from pipeline import __version__
-from pipeline.datastore import client, habits
-from pipeline.datastore.client import DataStore, Patience, UnknownFileset
-from pipeline.datastore.server import RunningServer, create_app, serve
+from pipeline.datastore.client import http
+from pipeline.datastore.client.http import DataStore, Patience, UnknownFileset
+from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.errors import ContentMismatch, ServerUnavailable
+from pipeline.sample import faults
 
 ROOT = recorded("01_root_index.txt").body
 PRODUCT = "md-all-rel-200907"
@@ -42,10 +43,10 @@ def running(release):
 
 @pytest.fixture
 def server(running: RunningServer):
-    """The one server of all tests, without habits and with nothing asked so far."""
+    """The one server of all tests, without faults and with nothing asked so far."""
     running.clear()
     yield running
-    running.habits.clear()
+    running.faults.clear()
 
 
 @pytest.fixture
@@ -110,12 +111,12 @@ def test_a_fileset_that_the_server_no_longer_knows(store, server, pauses):
 
 
 @pytest.mark.parametrize(
-    "habit",
-    [habits.database_down, habits.broken_include, habits.login_page],
-    ids=lambda habit: habit.__name__,
+    "fault",
+    [faults.database_down, faults.broken_include, faults.login_page],
+    ids=lambda fault: fault.__name__,
 )
-def test_an_error_page_does_not_mean_that_a_fileset_is_unknown(habit, store, server, pauses):
-    server.habits.append(habit())
+def test_an_error_page_does_not_mean_that_a_fileset_is_unknown(fault, store, server, pauses):
+    server.faults.append(fault())
     with pytest.raises(ServerUnavailable) as raised:
         store.filesets(PRODUCT, since="o1.chip.1.1.1")
     assert not isinstance(raised.value, UnknownFileset)
@@ -123,7 +124,7 @@ def test_an_error_page_does_not_mean_that_a_fileset_is_unknown(habit, store, ser
 
 
 def test_an_empty_body_is_no_listing_when_nothing_was_asked_after(store, server):
-    server.habits.append(habits.empty_body())
+    server.faults.append(faults.empty_body())
     with pytest.raises(ServerUnavailable, match="got an empty body") as raised:
         store.filesets(PRODUCT)
     assert not isinstance(raised.value, UnknownFileset)
@@ -170,7 +171,7 @@ def test_the_program_gives_its_name_and_takes_no_compression(connect):
 
 
 def test_a_listing_that_comes_compressed_all_the_same(store, server):
-    server.habits.append(habits.compresses(target="listings"))
+    server.faults.append(faults.compresses(target="listings"))
     assert [row.name for row in store.products()] == [PRODUCT, "a b", "odd"]
 
 
@@ -186,7 +187,7 @@ def test_a_compressed_listing_that_is_damaged(connect):
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 501])
 def test_statuses_that_are_final(status, store, server, pauses):
-    server.habits.append(habits.fails(status))
+    server.faults.append(faults.fails(status))
     with pytest.raises(ServerUnavailable, match=f"{PRODUCT}/index.txt: expected a listing, got {status} "):
         store.filesets(PRODUCT)
     assert (len(server.requests), pauses) == (1, [])
@@ -194,10 +195,10 @@ def test_statuses_that_are_final(status, store, server, pauses):
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
 def test_statuses_that_are_worth_another_try(status, store, server, pauses):
-    server.habits.append(habits.fails(status, times=2))
+    server.faults.append(faults.fails(status, times=2))
     assert len(store.products()) == 3
     assert (len(server.requests), len(pauses)) == (3, 2)
-    server.habits.append(habits.fails(status))
+    server.faults.append(faults.fails(status))
     with pytest.raises(ServerUnavailable, match=f"expected a listing, got {status} "):
         store.products()
     assert (len(server.requests), len(pauses)) == (3 + 4, 2 + 3)
@@ -217,7 +218,7 @@ def test_only_200_is_a_listing(status, connect):
 
 @pytest.mark.parametrize("attempts", [1, 2, 7])
 def test_pauses_double(attempts, release, server, connect, pauses):
-    server.habits.append(habits.fails(500))
+    server.faults.append(faults.fails(500))
     with pytest.raises(ServerUnavailable):
         connect(server.url, attempts=attempts).products()
     assert len(server.requests) == attempts
@@ -227,7 +228,7 @@ def test_pauses_double(attempts, release, server, connect, pauses):
 
 
 def test_no_pause_is_longer_than_the_longest(server):
-    server.habits.append(habits.fails(500))
+    server.faults.append(faults.fails(500))
     pauses: list[float] = []
     patience = Patience(attempts=12, first_pause=3, longest_pause=20, sleep=pauses.append)
     store = DataStore(server.url, patience=patience)
@@ -295,22 +296,22 @@ def test_no_retry_after_breaks_the_client(retry_after):
 
 
 @pytest.mark.parametrize(
-    "habit",
+    "fault",
     [
-        lambda times: habits.hangs_up(after=0, target="listings", times=times),
-        lambda times: habits.hangs_up(after=40, target="listings", times=times),
-        lambda times: habits.resets(after=40, target="listings", times=times),
-        lambda times: habits.cuts_row(times=times),
-        lambda times: habits.empty_body(times=times),
-        lambda times: habits.edits(lambda body: body + b"\xff\n", times=times),
+        lambda times: faults.hangs_up(after=0, target="listings", times=times),
+        lambda times: faults.hangs_up(after=40, target="listings", times=times),
+        lambda times: faults.resets(after=40, target="listings", times=times),
+        lambda times: faults.cuts_row(times=times),
+        lambda times: faults.empty_body(times=times),
+        lambda times: faults.edits(lambda body: body + b"\xff\n", times=times),
     ],
     ids=["no body", "truncated", "reset", "row cut", "empty", "rubbish"],
 )
-def test_a_damaged_listing_is_asked_for_again(habit, store, server, pauses):
-    server.habits.append(habit(2))
+def test_a_damaged_listing_is_asked_for_again(fault, store, server, pauses):
+    server.faults.append(fault(2))
     assert [row.name for row in store.filesets(PRODUCT)] == ["o1.chip.1.1.1", "o1.chip.2.2.1"]
     assert (len(server.requests), len(pauses)) == (3, 2)
-    server.habits.append(habit(None))
+    server.faults.append(fault(None))
     with pytest.raises(ServerUnavailable, match=f"{PRODUCT}/index.txt"):
         store.filesets(PRODUCT)
     assert (len(server.requests), len(pauses)) == (3 + 4, 2 + 3)
@@ -319,7 +320,7 @@ def test_a_damaged_listing_is_asked_for_again(habit, store, server, pauses):
 def test_a_chunked_listing_that_ends_at_a_row_but_without_its_last_chunk(store, server):
     body = store.files(PRODUCT, "o1.chip.1.1.1")[0]
     at_a_row = body.index(b"\n", body.index(b"a.fits")) + 1
-    server.habits.append(habits.hangs_up(after=at_a_row, target="*/*/index.txt"))
+    server.faults.append(faults.hangs_up(after=at_a_row, target="*/*/index.txt"))
     with pytest.raises(ServerUnavailable, match="expected an answer, got IncompleteRead"):
         store.files(PRODUCT, "o1.chip.1.1.1")
 
@@ -332,31 +333,31 @@ def test_rows_that_make_no_sense_are_not_asked_for_again(store, server, pauses):
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_listing_without_end(compressed, store, server, monkeypatch):
-    monkeypatch.setattr(client, "MAX_LISTING_BYTES", 5_000_000)
-    server.habits.append(
-        habits.edits(lambda body: body + bytes(50_000_000))
+    monkeypatch.setattr(http, "MAX_LISTING_BYTES", 5_000_000)
+    server.faults.append(
+        faults.edits(lambda body: body + bytes(50_000_000))
         if compressed
-        else habits.never_ends(target="listings")
+        else faults.never_ends(target="listings")
     )
     if compressed:
-        server.habits.append(habits.compresses(target="listings"))
+        server.faults.append(faults.compresses(target="listings"))
     with pytest.raises(ServerUnavailable, match="expected a listing, got more than 5000000 bytes"):
         store.products()
     assert len(server.requests) == 1
 
 
 def test_a_listing_that_stops_coming(server, connect, pauses):
-    server.habits.append(habits.stalls(after=30, target="listings", times=1))
+    server.faults.append(faults.stalls(after=30, target="listings", times=1))
     assert len(connect(server.url, timeout=1).products()) == 3
     assert (len(server.requests), len(pauses)) == (2, 1)
-    server.habits.append(habits.stalls(after=0, target="listings"))
+    server.faults.append(faults.stalls(after=0, target="listings"))
     with pytest.raises(ServerUnavailable, match="expected an answer, got TimeoutError: timed out"):
         connect(server.url, timeout=0.2, attempts=2).products()
     assert len(server.requests) == 4
 
 
 def test_an_answer_that_does_not_begin(server, connect):
-    server.habits.append(habits.delays(30))
+    server.faults.append(faults.delays(30))
     with pytest.raises(ServerUnavailable, match="expected an answer, got TimeoutError: timed out"):
         connect(server.url, timeout=0.2, attempts=2).products()
     assert len(server.requests) == 2
@@ -364,7 +365,7 @@ def test_an_answer_that_does_not_begin(server, connect):
 
 def test_slow_is_not_silent(server, connect):
     """The bytes take twice as long as the timeout, but never is there none for so long."""
-    server.habits.append(habits.throttles(500))
+    server.faults.append(faults.throttles(500))
     store = connect(server.url, timeout=1, attempts=1)
     with store.get(store.file_url(PRODUCT, "o1.chip.1.1.1", "a.fits")) as response:
         assert response.content == b"A" * 1000

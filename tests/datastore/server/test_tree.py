@@ -4,9 +4,9 @@ import os
 
 import pytest
 import requests
-from datastore_wire import ask, recorded, write_tree
+from support.wire import ask, recorded, write_tree
 
-from pipeline.datastore.server import create_app, serve
+from pipeline.datastore.server.app import create_app, serve
 
 MD = "md-all-rel-200907"
 NEWEST = "o4741g0237o.warp.7001.35.1"

@@ -4,11 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.datastore.server import create_app, serve
+from pipeline.datastore.server.app import create_app, serve
 from pipeline.sample.plan import ReleasePlan
 from pipeline.sample.release import PARTNER, write_release
 from pipeline.units import as_size
-from tasks.runtime.signals import leave_signals
 
 DEMO = Path("var/demo")
 SETTINGS = """\
@@ -24,7 +23,6 @@ mirror:
 
 def main() -> int:
     """Write the sample store once, serve it, run one update; the update's exit code."""
-    leave_signals()
     store, settings, requests = DEMO / "store", DEMO / "mirror.yaml", DEMO / "requests.log"
     if not store.exists():
         print(f"writing a small survey release into {store}", flush=True)

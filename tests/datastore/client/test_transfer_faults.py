@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datastore import habits
-from pipeline.datastore.client import DataStore, Patience
+from pipeline.datastore.client.http import DataStore, Patience
+from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.listing import FileRow
-from pipeline.datastore.server import RunningServer, create_app, serve
-from pipeline.datastore.transfer import Transfer
+from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
+from pipeline.sample import faults
 
 CONTENT = random.Random(1).randbytes(3_000_000)
 ROW = FileRow("f.tgz", len(CONTENT), hashlib.md5(CONTENT).hexdigest(), "tgz", {})
@@ -54,44 +54,44 @@ def partial(tmp_path: Path) -> Path:
 
 
 RECOVERABLE = {
-    "5xx storm": lambda: habits.fails(503, target="files", times=3),
-    "short body": lambda: habits.hangs_up(after=1_500_000, times=1),
-    "reset": lambda: habits.resets(after=1_500_000, times=1),
-    "stall": lambda: habits.stalls(after=1_500_000, times=1),
-    "flipped byte": lambda: habits.flips_byte(times=1),
-    "endless body": lambda: habits.never_ends(times=1),
-    "wrong Content-Length": lambda: habits.misstates_length(-1, times=1),
-    "Content-Encoding": lambda: habits.compresses(times=1),
+    "5xx storm": lambda: faults.fails(503, target="files", times=3),
+    "short body": lambda: faults.hangs_up(after=1_500_000, times=1),
+    "reset": lambda: faults.resets(after=1_500_000, times=1),
+    "stall": lambda: faults.stalls(after=1_500_000, times=1),
+    "flipped byte": lambda: faults.flips_byte(times=1),
+    "endless body": lambda: faults.never_ends(times=1),
+    "wrong Content-Length": lambda: faults.misstates_length(-1, times=1),
+    "Content-Encoding": lambda: faults.compresses(times=1),
 }
 
 
 @pytest.mark.parametrize("name", RECOVERABLE)
 def test_a_passing_trouble_is_overcome(name, server, partial):
-    server.habits.append(RECOVERABLE[name]())
+    server.faults.append(RECOVERABLE[name]())
     Fetch(server, partial)()
     assert partial.read_bytes() == CONTENT
     assert not partial.with_suffix(".json").exists()
 
 
 LASTING = {
-    "5xx storm": (lambda: habits.fails(503, target="files"), ContentMismatch, 4),
-    "404": (lambda: habits.fails(404, target="files"), ContentMismatch, 1),
-    "403": (lambda: habits.fails(403, target="files"), ContentMismatch, 1),
-    "reset": (lambda: habits.resets(after=100), ServerUnavailable, 4),
-    "flipped byte": (lambda: habits.flips_byte(), ContentMismatch, 2),
-    "endless body": (lambda: habits.never_ends(), ContentMismatch, 2),
-    "wrong Content-Length": (lambda: habits.misstates_length(-1), ContentMismatch, 2),
-    "Content-Encoding": (lambda: habits.compresses(), ContentMismatch, 2),
-    "redirect loop": (lambda: habits.redirects(target="files"), ServerUnavailable, 6),
-    "another host": (lambda: habits.redirects("http://127.0.0.2:9/x", target="files"), ServerUnavailable, 1),
-    "another scheme": (lambda: habits.redirects("ftp://127.0.0.1/x", target="files"), ServerUnavailable, 1),
+    "5xx storm": (lambda: faults.fails(503, target="files"), ContentMismatch, 4),
+    "404": (lambda: faults.fails(404, target="files"), ContentMismatch, 1),
+    "403": (lambda: faults.fails(403, target="files"), ContentMismatch, 1),
+    "reset": (lambda: faults.resets(after=100), ServerUnavailable, 4),
+    "flipped byte": (lambda: faults.flips_byte(), ContentMismatch, 2),
+    "endless body": (lambda: faults.never_ends(), ContentMismatch, 2),
+    "wrong Content-Length": (lambda: faults.misstates_length(-1), ContentMismatch, 2),
+    "Content-Encoding": (lambda: faults.compresses(), ContentMismatch, 2),
+    "redirect loop": (lambda: faults.redirects(target="files"), ServerUnavailable, 6),
+    "another host": (lambda: faults.redirects("http://127.0.0.2:9/x", target="files"), ServerUnavailable, 1),
+    "another scheme": (lambda: faults.redirects("ftp://127.0.0.1/x", target="files"), ServerUnavailable, 1),
 }
 
 
 @pytest.mark.parametrize("name", LASTING)
 def test_a_lasting_trouble_fails_with_its_reason(name, server, partial):
-    habit, error, requests = LASTING[name]
-    server.habits.append(habit())
+    fault, error, requests = LASTING[name]
+    server.faults.append(fault())
     fetch = Fetch(server, partial)
     with pytest.raises(error) as raised:
         fetch()
@@ -101,7 +101,7 @@ def test_a_lasting_trouble_fails_with_its_reason(name, server, partial):
 
 
 def test_never_more_than_the_listed_bytes_are_written(server, partial):
-    server.habits.append(habits.never_ends())
+    server.faults.append(faults.never_ends())
     fetch = Fetch(server, partial)
     with pytest.raises(MirrorError):
         fetch()
@@ -109,7 +109,7 @@ def test_never_more_than_the_listed_bytes_are_written(server, partial):
 
 
 def test_what_was_received_is_not_fetched_again(server, partial):
-    server.habits.append(habits.hangs_up(after=2_000_000, times=1))
+    server.faults.append(faults.hangs_up(after=2_000_000, times=1))
     fetch = Fetch(server, partial)
     fetch()
     first, second = server.requests
@@ -122,10 +122,10 @@ def test_what_was_received_is_not_fetched_again(server, partial):
 
 def interrupted(server: RunningServer, partial: Path) -> None:
     """Leave a partial file as a run that ended early does."""
-    server.habits.append(habits.hangs_up(after=2_000_000))
+    server.faults.append(faults.hangs_up(after=2_000_000))
     with pytest.raises(ServerUnavailable):
         Fetch(server, partial, attempts=1)()
-    server.habits.clear()
+    server.faults.clear()
     server.clear()
     assert 0 < partial.stat().st_size < ROW.bytes
 
@@ -149,7 +149,7 @@ def test_a_file_that_changed_in_between_starts_afresh(server, partial, tmp_path)
 
 def test_a_server_that_sends_the_whole_file_is_taken_at_its_word(server, partial):
     interrupted(server, partial)
-    server.habits.append(habits.ignores_range())
+    server.faults.append(faults.ignores_range())
     Fetch(server, partial)()
     assert [request.status for request in server.requests] == [200]
     assert partial.read_bytes() == CONTENT
@@ -157,7 +157,7 @@ def test_a_server_that_sends_the_whole_file_is_taken_at_its_word(server, partial
 
 def test_a_wrong_content_range_starts_afresh(server, partial):
     interrupted(server, partial)
-    server.habits.append(habits.shifts_content_range(times=1))
+    server.faults.append(faults.shifts_content_range(times=1))
     Fetch(server, partial)()
     assert [request.status for request in server.requests] == [206, 200]
     assert partial.read_bytes() == CONTENT
@@ -182,14 +182,14 @@ def test_without_md5_a_partial_file_of_an_earlier_run_is_not_trusted(server, par
 
 @pytest.mark.parametrize(("asked", "waited"), [("17", 17), ("99999", 300)])
 def test_retry_after_replaces_the_growing_pause(asked, waited, server, partial):
-    server.habits.append(habits.fails(429, retry_after=asked, target="files", times=1))
+    server.faults.append(faults.fails(429, retry_after=asked, target="files", times=1))
     fetch = Fetch(server, partial)
     fetch()
     assert fetch.pauses == [waited]
 
 
 def test_pauses_grow(server, partial):
-    server.habits.append(habits.fails(503, target="files"))
+    server.faults.append(faults.fails(503, target="files"))
     fetch = Fetch(server, partial)
     with pytest.raises(ContentMismatch):
         fetch()

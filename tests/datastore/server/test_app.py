@@ -12,10 +12,10 @@ from contextlib import ExitStack
 
 import pytest
 import requests
-from datastore_wire import PATIENCE, ask, connect, open_request, write_tree
+from support.wire import PATIENCE, ask, connect, open_request, write_tree
 
-from pipeline.datastore import habits
-from pipeline.datastore.server import create_app, serve
+from pipeline.datastore.server.app import create_app, serve
+from pipeline.sample import faults
 
 TREE = {
     "md/o1/index.txt": b"# fileID|bytes|md5sum|type|\na.tgz|10||tgz|\n",
@@ -66,8 +66,8 @@ def test_the_log_file_has_a_line_for_each_request(store, tmp_path):
 
 
 def test_connections_and_requests_at_once_are_counted(store):
-    stalled = habits.stalls(after=1, target="md/o1/a.tgz")
-    with serve(create_app(store, habits=[stalled])) as server, ExitStack() as clients:
+    stalled = faults.stalls(after=1, target="md/o1/a.tgz")
+    with serve(create_app(store, faults=[stalled])) as server, ExitStack() as clients:
         for _ in range(3):
             clients.enter_context(open_request(server, "/md/o1/a.tgz"))
         idle = clients.enter_context(connect(server))
@@ -120,9 +120,9 @@ def test_stopping_in_the_middle_of_transfers_is_silent(store, caplog):
 
 
 def test_a_file_that_shrinks_while_it_is_sent_ends_early(store):
-    waits = habits.stalls(1, after=1000)
+    waits = faults.stalls(1, after=1000)
     with (
-        serve(create_app(store, habits=[waits])) as server,
+        serve(create_app(store, faults=[waits])) as server,
         open_request(server, "/md/o1/large.tgz") as client,
     ):
         raw = client.recv(1 << 16)
@@ -139,24 +139,24 @@ def test_small_answers_do_not_wait_for_acknowledgements(store):
         assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
-@pytest.mark.parametrize("habit", [habits.hangs_up(), habits.resets(), habits.misstates_length()])
-def test_what_is_broken_on_purpose_is_no_fault_of_the_server(store, caplog, habit):
-    with caplog.at_level(logging.WARNING), serve(create_app(store, habits=[habit])) as server:
+@pytest.mark.parametrize("fault", [faults.hangs_up(), faults.resets(), faults.misstates_length()])
+def test_what_is_broken_on_purpose_is_no_fault_of_the_server(store, caplog, fault):
+    with caplog.at_level(logging.WARNING), serve(create_app(store, faults=[fault])) as server:
         ask(server, "/md/o1/a.tgz")
         ask(server, "/md/o1/large.tgz")
-    assert habit.used == 2
+    assert fault.used == 2
     assert caplog.records == []
 
 
 def start(*arguments):
-    command = [sys.executable, "-m", "pipeline.datastore", *map(str, arguments)]
+    command = [sys.executable, "-m", "pipeline.sample.simulator", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_until_it_is_told_to_stop(store, tmp_path, signal_number):
     log = tmp_path / "requests.log"
-    arguments = ("--port", 0, "--hidden", "md", "--request-log", log, "--habit", "flips-byte=md/*/a.tgz")
+    arguments = ("--port", 0, "--hidden", "md", "--request-log", log, "--fault", "flips-byte=md/*/a.tgz")
     with start("--store", store, *arguments) as process:
         url = re.fullmatch(r"Serving at (http://127\.0\.0\.1:\d+/ds)\n", process.stdout.readline())[1]
         assert requests.get(f"{url}/md/o1/a.tgz").content == b"01234\xca6789"
@@ -185,7 +185,7 @@ def test_the_command_serves_a_mirror(tmp_path):
     ("arguments", "code", "complaint"),
     [
         (("--store", "{tmp}/absent"), 40, "expected a folder at"),
-        (("--store", "{tmp}", "--habit", "politeness"), 40, "got 'politeness'"),
+        (("--store", "{tmp}", "--fault", "politeness"), 40, "got 'politeness'"),
         (("--store", "{tmp}", "--port", "{taken}"), 40, "Cannot listen on 127.0.0.1 port"),
         ((), 2, "one of the arguments --store --mirror is required"),
     ],
@@ -204,5 +204,5 @@ def test_the_command_explains_itself():
     with start("--help") as process:
         assert process.wait(PATIENCE) == 0
         text = process.stdout.read()
-    options = ["--help", "--host", "--port", "--store", "--mirror", "--hidden", "--request-log", "--habit"]
+    options = ["--help", "--host", "--port", "--store", "--mirror", "--hidden", "--request-log", "--fault"]
     assert all(option in text for option in options)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.datastore.connections import Connections
+from pipeline.datastore.client.fetch_pool import Connections
 
 PATIENCE_SECONDS = 60
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import requests
 
-from pipeline.datastore.client import CHUNK_BYTES
-from pipeline.datastore.connections import Connections
-from pipeline.datastore.part import STRONG_ETAG, Piece, Pieces
-from pipeline.datastore.transfer import Transfer, chunks
+from pipeline.datastore.client.fetch_pool import Connections
+from pipeline.datastore.client.http import CHUNK_BYTES
+from pipeline.datastore.client.partial import STRONG_ETAG, Piece, Pieces
+from pipeline.datastore.client.transfer import Transfer, chunks
 
 WORTH_SPLITTING_BYTES = 16 << 20
 SMALL_PIECE_BYTES = 2 << 20

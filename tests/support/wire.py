@@ -4,9 +4,9 @@ import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.datastore.server import RunningServer
+from pipeline.datastore.server.app import RunningServer
 
-RECORDINGS = Path(__file__).parent / "recordings"
+RECORDINGS = Path(__file__).parent.parent / "datastore" / "recordings"
 PATIENCE = 20
 
 

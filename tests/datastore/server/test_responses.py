@@ -5,10 +5,10 @@ import re
 
 import pytest
 import requests
-from datastore_wire import ask, recorded, write_tree
+from support.wire import ask, recorded, write_tree
 
-from pipeline.datastore.answers import CHUNK_BYTES
-from pipeline.datastore.server import create_app, serve
+from pipeline.datastore.server.app import create_app, serve
+from pipeline.datastore.server.responses import CHUNK_BYTES
 
 TGZ = bytes(range(256)) * 40
 LARGE = os.urandom(1000) * 3000

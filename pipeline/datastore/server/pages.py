@@ -10,7 +10,7 @@ from html import escape
 from itertools import groupby, zip_longest
 from urllib.parse import quote
 
-from pipeline.datastore.store import Cells, tables_of
+from pipeline.datastore.server.tree import Cells, tables_of
 
 ROWS_PER_PAGE = 200
 

@@ -1,13 +1,13 @@
-"""``python -m pipeline.datastore``: serve a folder tree, or a mirror, as a Data Store."""
+"""``python -m pipeline.sample.simulator``: serve a folder tree, or a mirror, as a Data Store."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.datastore.habits import NAMED, named
-from pipeline.datastore.server import create_app, run
+from pipeline.datastore.server.app import create_app, run
 from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, SettingsError
+from pipeline.sample.faults import NAMED, named
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asked.store,
             mirror=asked.mirror,
             hidden=asked.hidden,
-            habits=[named(habit) for habit in asked.habit],
+            faults=[named(fault) for fault in asked.fault],
             request_log=asked.request_log,
         )
         run(app, host=asked.host, port=asked.port)
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.datastore", description=__doc__.split(": ", 1)[1]
+        prog="python -m pipeline.sample.simulator", description=__doc__.split(": ", 1)[1]
     )
     tree = parser.add_mutually_exclusive_group(required=True)
     tree.add_argument("--store", type=Path, metavar="FOLDER", help="tree PRODUCT/FILESET/{index.txt,files}")
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--request-log", type=Path, metavar="FILE", help="append a line for each request")
     parser.add_argument(
-        "--habit",
+        "--fault",
         action="append",
         default=[],
         metavar="NAME[=TARGET]",
