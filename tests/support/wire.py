@@ -1,10 +1,13 @@
 """What really comes over the wire: one request over a plain socket, every byte until the connection ends."""
 
 import socket
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pipeline.datastore.server.app import RunningServer
+from pipeline.datastore.server import DataStoreApp, PublishedTree, RunningServer, serve
 
 RECORDINGS = Path(__file__).parent.parent / "datastore" / "recordings"
 PATIENCE = 20
@@ -49,6 +52,14 @@ class Answer:
         return body
 
 
+def until(condition: Callable[[], object]) -> None:
+    """Wait for the condition."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def recorded(name: str) -> Answer:
     """What the original answered; its body is recorded in one piece, whether it came in chunks or not."""
     answer = Answer.parsed((RECORDINGS / name).read_bytes())
@@ -89,14 +100,20 @@ def open_request(
     lines = {"Host": "store", "Connection": "close"} | (fields or {})
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     client = connect(server)
-    client.sendall(f"{method} {server.app.prefix}{path} HTTP/1.1\r\n{head}\r\n".encode())
+    prefix = urlsplit(server.url).path
+    client.sendall(f"{method} {prefix}{path} HTTP/1.1\r\n{head}\r\n".encode())
     return client
 
 
 def connect(server: RunningServer) -> socket.socket:
     """A connection on which nothing has been sent."""
-    address, port = server.url.removeprefix("http://").removesuffix(server.app.prefix).split(":")
-    return socket.create_connection((address, int(port)), timeout=PATIENCE)
+    url = urlsplit(server.url)
+    return socket.create_connection((url.hostname, url.port), timeout=PATIENCE)
+
+
+def serve_folder(folder: Path, *, hidden: Iterable[str] = (), prefix: str = "/ds") -> RunningServer:
+    """The server proper, with a publisher's folder."""
+    return serve(DataStoreApp(PublishedTree(folder, hidden), prefix=prefix))
 
 
 def write_tree(folder: Path, tree: dict[str, bytes]) -> Path:

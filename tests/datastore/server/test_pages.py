@@ -9,11 +9,11 @@ from urllib.parse import quote, urljoin
 
 import pytest
 import requests
-from support.wire import recorded, write_tree
+from support.wire import recorded, serve_folder, write_tree
 
-from pipeline.datastore.server.app import create_app, serve
-from pipeline.datastore.server.pages import ROWS_PER_PAGE
+from pipeline.datastore.server import ServerLimits
 
+ROWS_PER_PAGE = ServerLimits().rows_per_page
 CHROMIUM = shutil.which("chromium")
 CHROMIUM_FLAGS = (
     "headless",
@@ -90,7 +90,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["/ds", ""])
 def server(request, store):
-    with serve(create_app(store, prefix=request.param)) as running:
+    with serve_folder(store, prefix=request.param) as running:
         yield running
 
 
