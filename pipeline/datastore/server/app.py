@@ -177,8 +177,8 @@ def serve(app: DataStoreApp, *, host: str = "127.0.0.1", port: int = 0) -> Runni
 def run(
     app: DataStoreApp,
     *,
-    host: str = "127.0.0.1",
-    port: int = 0,
+    host: str,
+    port: int,
     protocol: type[HttpToolsProtocol] = HttpToolsProtocol,
 ) -> None:
     """Serve in this thread until SIGTERM or SIGINT; prints the URL first.

@@ -84,7 +84,7 @@ class Table:
     rows: list[list[Text]]
 
 
-def render_page(place: Place, listing: bytes, number: int = 1, *, rows_per_page: int = 200) -> str:
+def render_page(place: Place, listing: bytes, number: int, *, rows_per_page: int) -> str:
     """Return the page of a listing as HTML.
 
     The filesets of a product are shown newest first, ``rows_per_page`` on a page, of which this is the

@@ -13,6 +13,7 @@ import pytest
 import requests
 from support.wire import PATIENCE, ask, open_request, serve_folder, write_tree
 
+from pipeline.datastore.server import DataStoreApp, ServerLimits, serve
 from pipeline.datastore.server.app import listen
 
 ROOT = b"# productID|Most recent|Time registered|type|Description|\nmd|o1|2009-08-11T00:00:00Z|ipp-dist|MD|\n"
@@ -74,6 +75,43 @@ def test_a_client_that_leaves_is_no_fault_of_the_server(store, caplog):
             client.recv(1000)
         assert ask(server, "/md/o1/a.tgz").rest == b"0123456789"
     assert caplog.records == []
+
+
+def test_an_idle_connection_is_closed(store):
+    with (
+        serve_folder(store, limits=ServerLimits(keep_alive_seconds=1)) as server,
+        open_request(server, "/md/o1/a.tgz", fields={"Connection": "keep-alive"}) as client,
+    ):
+        received = b""
+        while chunk := client.recv(1 << 16):
+            received += chunk
+    assert received.endswith(b"\r\n\r\n0123456789")
+
+
+class Memory:
+    """A tree that is no folder."""
+
+    def root_listing(self):
+        return ROOT
+
+    def product_listing(self, product, after=None):
+        return f"{product} after {after}".encode()
+
+    def fileset_listing(self, product, fileset):
+        return None
+
+    def file(self, product, fileset, name):
+        raise PermissionError
+
+
+def test_any_tree_can_be_served():
+    with serve(DataStoreApp(Memory())) as server:
+        assert ask(server, "/index.txt").body == ROOT
+        assert ask(server, "/p/index.txt").body == b"p after None"
+        assert ask(server, "/p/index.txt?f%20g").body == b"p after f g"
+        assert ask(server, "/p/f/index.txt").status == ask(server, "/p/f").status == 404
+        assert ask(server, "/p/f/x").status == 403
+        assert "md" in ask(server, "/").body.decode()
 
 
 def test_small_responses_do_not_wait_for_acknowledgements():
