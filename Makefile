@@ -34,7 +34,7 @@ assist: setup ## take part in the update that is running, from another host too 
 
 scheduler: setup ## Luigi's central scheduler with its web page at http://127.0.0.1:8082
 	@mkdir -p var/luigi
-	@$(BIN)/python -m tasks.luigid --address 127.0.0.1 --port 8082 --state-path var/luigi/state.pickle
+	@$(BIN)/python -m tasks.runtime.luigid --address 127.0.0.1 --port 8082 --state-path var/luigi/state.pickle
 
 status: setup ## how the mirror is
 	@$(BIN)/python -m tasks status $(SETTINGS)

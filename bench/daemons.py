@@ -41,7 +41,7 @@ class Daemon:
 @contextlib.contextmanager
 def data_store(store: Path, home: Path) -> Iterator[Daemon]:
     """The project's own server."""
-    command = [sys.executable, "-m", "pipeline.sample.simulator", "--store", str(store), "--port", "0"]
+    command = [sys.executable, "-m", "pipeline.datastore.server", "--store", str(store), "--port", "0"]
     with _running(command, home / "server.log") as process:
         yield Daemon(process.pid, _told_port(home / "server.log", process))
 
@@ -63,7 +63,7 @@ def luigid(home: Path) -> Iterator[Daemon]:
     """Luigi's central scheduler as ``make scheduler`` starts it, with nothing remembered."""
     port = _free_port()
     state = home / f"luigid-{port}.pickle"
-    command = [sys.executable, "-m", "tasks.luigid"]
+    command = [sys.executable, "-m", "tasks.runtime.luigid"]
     command += ["--address", HOST, "--port", str(port), "--state-path", str(state)]
     with _running(command, home / "luigid.log") as process:
         _wait_for(port, process)

@@ -44,7 +44,7 @@ class PeakMemory:
             counted = [pid for launcher in launchers for pid in _below(launcher)]
             self.course.append(sum(map(_share, counted)))
             if look % _SCHEDULER_EVERY == 0:
-                schedulers = [pid for pid in launchers if "tasks.luigid" in _command(pid)]
+                schedulers = [pid for pid in launchers if "tasks.runtime.luigid" in _command(pid)]
                 self.scheduler.append(sum(map(_share, schedulers)))
 
     @property

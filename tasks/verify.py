@@ -14,12 +14,12 @@ import luigi
 
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, SettingsError, machine_faults
-from pipeline.mirror.kept_listing import known_rows
-from pipeline.mirror.layout import Step
-from pipeline.mirror.marker_file import read_marker, write_marker
-from pipeline.mirror.markers import Fileset, utc_now
-from pipeline.mirror.rate import RateLimit
-from pipeline.mirror.verify import (
+from pipeline.mirror.resources.rate_limit import RateLimit
+from pipeline.mirror.state.layout import Step
+from pipeline.mirror.state.local_listing import known_rows
+from pipeline.mirror.state.marker_file import read_marker, write_marker
+from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.steps.verify import (
     Problem,
     Verification,
     begin_verification,
@@ -30,9 +30,10 @@ from pipeline.mirror.verify import (
     unexpected_filesets,
 )
 from pipeline.units import parse_rate
-from tasks.base import MirrorTask, RunMarker
-from tasks.run import STARTED, current_run
-from tasks.update import FilesetTask, missing_steps
+from tasks.fileset import FilesetTask, missing_steps
+from tasks.runtime.run import STARTED, current_run
+from tasks.runtime.task import MirrorTask
+from tasks.targets import RunMarker
 
 log = logging.getLogger("ipp-mirror")
 

@@ -19,7 +19,7 @@ from typing import TypeVar
 import hypothesis
 import pytest
 
-from pipeline.datastore.server.app import RunningServer, create_app, serve
+from pipeline.sample.simulator import Simulator, simulate
 
 T = TypeVar("T")
 
@@ -219,12 +219,12 @@ def upstream(tmp_path: Path) -> Upstream:
 
 @pytest.fixture
 def server(upstream: Upstream):
-    with serve(create_app(upstream.folder)) as running:
+    with simulate(upstream.folder) as running:
         yield running
 
 
 @pytest.fixture
-def follower(tmp_path: Path, server: RunningServer) -> Follower:
+def follower(tmp_path: Path, server: Simulator) -> Follower:
     return Follower(tmp_path, server.url)
 
 

@@ -22,8 +22,8 @@ from urllib.parse import unquote
 from conftest import REPOSITORY, Ended, Follower, Upstream, tree
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.datastore.server.app import RunningServer
 from pipeline.sample.faults import Fault
+from pipeline.sample.simulator import Simulator
 
 # Longer than anything takes on a busy machine; only a failing test waits for it.
 PATIENCE_SECONDS = 90
@@ -173,7 +173,7 @@ class Scheduler:
     @property
     def command(self) -> list[str]:
         plain = [str(Path(sys.executable).with_name("luigid"))]
-        luigid = plain if self.plain else [sys.executable, "-m", "tasks.luigid"]
+        luigid = plain if self.plain else [sys.executable, "-m", "tasks.runtime.luigid"]
         state = str(self.folder / "state.pickle")
         return [*luigid, "--address", "127.0.0.1", "--port", str(self.port), "--state-path", state]
 
@@ -228,7 +228,7 @@ def scheduler_settings(folder: Path, port: int | None) -> dict[str, str]:
     return {"LUIGI_CONFIG_PATH": str(path)}
 
 
-def requested_filesets(server: RunningServer) -> set[str]:
+def requested_filesets(server: Simulator) -> set[str]:
     """The filesets whose listing was asked for."""
     paths = [unquote(request.target).split("/") for request in server.requests]
     return {path[3] for path in paths if len(path) == 5 and path[4] == "index.txt"}

@@ -15,7 +15,7 @@ from conftest import File, Follower, Upstream, ended, served_filesets
 from running import gate, leftovers, started, tree_is_true, until
 
 from pipeline.bundle.unpack import temporary_name
-from pipeline.mirror.layout import short_digest
+from pipeline.mirror.state.layout import short_digest
 from pipeline.sample import faults
 
 PRODUCT = "md-all-rel-200907"

@@ -30,7 +30,7 @@ from running import (
 )
 
 from pipeline.bundle.unpack import temporary_name
-from pipeline.mirror.layout import short_digest
+from pipeline.mirror.state.layout import short_digest
 from pipeline.sample import faults
 
 PRODUCT = "md-all-rel-200907"

@@ -111,8 +111,8 @@ def is_locked(path: Path) -> bool:
 
 
 def test_the_heart_beats(slow, monkeypatch):
-    from pipeline.mirror import lock
-    from pipeline.mirror.layout import Layout
+    from pipeline.mirror.resources import update_lock as lock
+    from pipeline.mirror.state.layout import Layout
 
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
     layout = Layout(slow.root)

@@ -12,14 +12,14 @@ from luigi.rpc import RPCError
 from luigi.scheduler import DONE
 from running import Scheduler, free_port, gate, luigi_command, started, until
 
-import tasks.schedulers
-from tasks.schedulers import CentralScheduler
+import tasks.runtime.schedulers
+from tasks.runtime.schedulers import CentralScheduler
 
 SHOWN = 5
 
 # An update that calls the scheduler for nothing but filesets.
 SILENT = """
-import tasks.worker as worker
+import tasks.runtime.worker as worker
 from luigi.cmdline import luigi_run
 
 worker.PRUNE_SECONDS = worker.REMIND_SECONDS = 1e9
@@ -30,7 +30,7 @@ luigi_run()
 @pytest.fixture
 def client(request, tmp_path: Path, monkeypatch) -> Iterator[CentralScheduler]:
     """A client of a scheduler of its own: the project's; with the parameter "luigid" Luigi's."""
-    monkeypatch.setattr(tasks.schedulers, "SHOWN", SHOWN)
+    monkeypatch.setattr(tasks.runtime.schedulers, "SHOWN", SHOWN)
     scheduler = Scheduler(tmp_path, free_port(), plain=getattr(request, "param", None) == "luigid")
     running = scheduler.start()
     client = CentralScheduler(f"http://127.0.0.1:{scheduler.port}")
@@ -190,6 +190,8 @@ def test_a_password_of_netrc_is_for_the_scheduler_too(monkeypatch, tmp_path):
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login ipp password secret\n")
     netrc.chmod(0o600)
-    assert isinstance(CentralScheduler("http://127.0.0.1:1")._fetcher, tasks.schedulers._PlainFetcher)
+    assert isinstance(CentralScheduler("http://127.0.0.1:1")._fetcher, tasks.runtime.schedulers._PlainFetcher)
     monkeypatch.setenv("NETRC", str(netrc))
-    assert not isinstance(CentralScheduler("http://127.0.0.1:1")._fetcher, tasks.schedulers._PlainFetcher)
+    assert not isinstance(
+        CentralScheduler("http://127.0.0.1:1")._fetcher, tasks.runtime.schedulers._PlainFetcher
+    )

@@ -10,9 +10,9 @@ import pytest
 from conftest import Follower, tree
 from support.scripted_server import Asked, answer, scripted
 
-from pipeline.mirror.download import Download
-from pipeline.mirror.markers import Fileset
-from pipeline.mirror.site import open_site
+from pipeline.mirror.context import open_site
+from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.steps.download import Download
 
 TIMEOUT_SECONDS = 60
 FILES = {

@@ -11,11 +11,11 @@ from conftest import File, Follower, Upstream, bundle, dirinfo
 
 from pipeline.bundle.unpack import temporary_name
 from pipeline.errors import BundleUnusable
-from pipeline.mirror.download import Download
-from pipeline.mirror.extract import Extraction
-from pipeline.mirror.journal import journal_of
-from pipeline.mirror.markers import Fileset
-from pipeline.mirror.site import Site, open_site
+from pipeline.mirror.context import Site, open_site
+from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.steps.download import Download
+from pipeline.mirror.steps.extract import Extraction
+from pipeline.mirror.steps.journal import journal_of
 
 FILESET = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:01Z")
 NOISE = random.Random(5).randbytes(300_000)

@@ -1,1 +1,1 @@
-"""State of a mirror on disk: what is known, done, failed and skipped."""
+"""The knowledge of one mirror on disk: paths, markers, listings, failures, and what follows from them."""

@@ -15,9 +15,9 @@ from support.wire import recorded
 from pipeline import __version__
 from pipeline.datastore.client import http
 from pipeline.datastore.client.http import DataStore, Patience, UnknownFileset
-from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.errors import ContentMismatch, ServerUnavailable
 from pipeline.sample import faults
+from pipeline.sample.simulator import Simulator, simulate
 
 ROOT = recorded("01_root_index.txt").body
 PRODUCT = "md-all-rel-200907"
@@ -37,12 +37,12 @@ def release(tmp_path_factory) -> Upstream:
 
 @pytest.fixture(scope="module")
 def running(release):
-    with serve(create_app(release.folder)) as running:
+    with simulate(release.folder) as running:
         yield running
 
 
 @pytest.fixture
-def server(running: RunningServer):
+def server(running: Simulator):
     """The one server of all tests, without faults and with nothing asked so far."""
     running.clear()
     yield running
@@ -156,7 +156,7 @@ def test_the_query_reaches_the_server_as_it_was_and_with_nothing_a_shell_would_r
 
 
 def test_a_hidden_product_is_served_to_whoever_knows_its_name(release, connect):
-    with serve(create_app(release.folder, hidden=[PRODUCT])) as server:
+    with simulate(release.folder, hidden=[PRODUCT]) as server:
         store = connect(server.url)
         assert [row.name for row in store.products()] == ["a b", "odd"]
         assert len(store.filesets(PRODUCT)) == 2

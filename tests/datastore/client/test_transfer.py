@@ -19,9 +19,9 @@ from support.scripted_server import Asked, Scripted, answer, in_turn, scripted
 from pipeline.datastore.client.http import DataStore, Patience
 from pipeline.datastore.client.transfer import WORTH_RESUMING_BYTES, Transfer, file_md5
 from pipeline.datastore.listing import FileRow
-from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
 from pipeline.sample import faults
+from pipeline.sample.simulator import Simulator, simulate
 
 CONTENT = random.Random(7).randbytes(WORTH_RESUMING_BYTES + 500_000)
 SMALL = b"0123456789"
@@ -69,7 +69,7 @@ def store_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(store_folder):
-    with serve(create_app(store_folder)) as running:
+    with simulate(store_folder) as running:
         yield running
 
 
@@ -82,7 +82,7 @@ def served(store_folder) -> Path:
 
 
 @pytest.fixture
-def server(running: RunningServer, served):
+def server(running: Simulator, served):
     running.clear()
     yield running
     running.faults.clear()
@@ -103,7 +103,7 @@ def fetch(partial):
     """Fetches the file, from a server of ours or a scripted one."""
 
     def fetch(
-        server: RunningServer | Scripted, row: FileRow = ROW, attempts: int = 4, timeout: float = 20
+        server: Simulator | Scripted, row: FileRow = ROW, attempts: int = 4, timeout: float = 20
     ) -> Fetch:
         fetching = Fetch(server.url, partial, row, attempts, timeout)
         fetching.run()
@@ -117,7 +117,7 @@ def fails(partial):
     """Fetches the file in vain; the transfer and its error."""
 
     def fails(
-        server: RunningServer | Scripted,
+        server: Simulator | Scripted,
         row: FileRow = ROW,
         attempts: int = 4,
         timeout: float = 20,
@@ -133,7 +133,7 @@ def fails(partial):
     return fails
 
 
-def asked(server: RunningServer) -> list[tuple[str | None, int | None]]:
+def asked(server: Simulator) -> list[tuple[str | None, int | None]]:
     """Range and status of each request."""
     return [(request.range, request.status) for request in server.requests]
 

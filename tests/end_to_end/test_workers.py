@@ -1,0 +1,453 @@
+"""Several processes do one update: all take part, and whatever happens to one, the mirror is whole."""
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event
+from time import sleep
+
+import pytest
+import requests
+from conftest import File, Follower, Upstream, ended, served_filesets
+from running import (
+    SEEN_SECONDS,
+    Running,
+    Scheduler,
+    Turnstile,
+    free_port,
+    gate,
+    leftovers,
+    luigi_command,
+    started,
+    tree_is_true,
+    until,
+)
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipeline.sample import faults
+from pipeline.sample.faults import Fault
+
+PRODUCT = "md-all-rel-200907"
+FILESETS = 40
+CONNECTIONS = 8
+SECONDS_PER_FILE = 0.05
+BUNDLES = f"{PRODUCT}/*/*.tgz"
+
+
+class Crowd:
+    """Takes a moment for each request, and counts how many there are at once."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.most = 0
+
+    def fault(self) -> Fault:
+        async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(SECONDS_PER_FILE)
+            try:
+                await app(scope, receive, send)
+            finally:
+                self.now -= 1
+
+        return Fault(act, faults.EVERYTHING)
+
+
+def name_of(number: int) -> str:
+    return f"o{number:02}.chip.{number}.1.1"
+
+
+@pytest.fixture
+def release(upstream: Upstream) -> Upstream:
+    """Filesets of a dirinfo and two bundles each."""
+    for number in range(FILESETS):
+        content = bytes([number]) * 30_000
+        upstream.add_bundles(
+            PRODUCT, name_of(number), {"XY01": {f"{number}.fits": content}, "XY02": {"b.fits": content[:9]}}
+        )
+    return upstream
+
+
+@pytest.fixture
+def crowd(server) -> Crowd:
+    crowd = Crowd()
+    server.faults.append(crowd.fault())
+    return crowd
+
+
+@pytest.fixture
+def bundles(server) -> Iterator[Turnstile]:
+    """A turnstile before all bundles."""
+    turnstile = Turnstile()
+    server.faults.insert(0, turnstile.fault(BUNDLES))
+    yield turnstile
+    turnstile.open()
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[int]:
+    """The port of a central scheduler."""
+    scheduler = Scheduler(tmp_path, free_port())
+    running = scheduler.start()
+    yield scheduler.port
+    running.kill()
+
+
+class Site:
+    """Starts the processes of one mirror, and ends those that are left."""
+
+    def __init__(self, follower: Follower, port: int, folder: Path, stack: ExitStack) -> None:
+        self.follower = follower
+        self.port = port
+        self._folder = folder
+        self._stack = stack
+        self._count = 0
+        self.workers = 4
+
+    def update(self) -> Running:
+        """An update that is running, and takes assistants."""
+        running = self._start()
+        until(lambda: running.ended or self.notice, "the update takes no assistants")
+        return running
+
+    def assistant(self) -> Running:
+        """An assistant that has been admitted."""
+        before = len(self.notice["admitted"])
+        running = self.applicant()
+        until(lambda: running.ended or len(self.notice["admitted"]) > before, "the assistant is not admitted")
+        assert not running.ended, running.output
+        return running
+
+    def applicant(self) -> Running:
+        """An assistant that has just been started."""
+        return self._start("--assistant")
+
+    def all_have_filesets_in_hand(self, bundles: Turnstile, processes: list[Running]) -> None:
+        """Let bundles through until each of the processes waits for some."""
+
+        def all_wait() -> bool:
+            if not all(self.fetching(process) for process in processes):
+                bundles.free += bundles.passed == bundles.free
+                return False
+            return bundles.passed == bundles.free
+
+        def all_wait_still() -> bool:
+            return all_wait() and not sleep(SEEN_SECONDS) and all_wait()
+
+        until(all_wait_still, "some process gets no filesets")
+
+    def fetching(self, process: Running) -> int:
+        """How many filesets the process fetches, as the scheduler knows."""
+        answer = requests.get(f"http://127.0.0.1:{self.port}/api/worker_list", timeout=10)
+        workers = answer.json()["response"]
+        running = [worker["running"] for worker in workers if worker.get("pid") == process.pid]
+        return sum(task.startswith("DownloadFileset") for tasks in running for task in tasks)
+
+    @property
+    def notice(self) -> dict:
+        """What the update tells; nothing when there is none."""
+        try:
+            return json.loads((self.follower.root / "assistants" / "update.json").read_text())
+        except FileNotFoundError:
+            return {}
+
+    def _start(self, *more: str) -> Running:
+        self._count += 1
+        log = self._folder / f"process.{self._count}.log"
+        command = luigi_command(self.follower, self.port, "--workers", str(self.workers), *more)
+        return self._stack.enter_context(started(command, log))
+
+
+@pytest.fixture
+def site(follower: Follower, port: int, tmp_path: Path) -> Iterator[Site]:
+    follower.source = {"connections": CONNECTIONS}
+    with ExitStack() as stack:
+        yield Site(follower, port, tmp_path, stack)
+
+
+def done_in(output: str) -> int:
+    """How many filesets an assistant says that it completed."""
+    return int(re.search(r"assisted: (\d+) filesets completed here", output)[1])
+
+
+def summary(output: str) -> str:
+    return re.search(r"filesets: \d+ new, \d+ done, \d+ failed", output)[0]
+
+
+def complete(follower: Follower, release: Upstream) -> None:
+    """Exactly what is served is here, every marker is true, and nothing is left over."""
+    assert follower.content("store") == served_filesets(release)
+    data = {}
+    for number in range(FILESETS):
+        content = bytes([number]) * 30_000
+        data[f"gpc1/MD01/o{number:02}.XY01/{number}.fits"] = content
+        data[f"gpc1/MD01/o{number:02}.XY02/b.fits"] = content[:9]
+    assert {path: content for path, content in follower.content("data").items() if path in data} == data
+    tree_is_true(follower.root, PRODUCT, set(release.products[PRODUCT]))
+    assert leftovers(follower.root) == []
+    assert not (follower.root / "assistants").exists()
+
+
+@pytest.mark.parametrize("assistants", [1, 2])
+def test_all_take_part_and_together_keep_to_the_connections(assistants, site, release, crowd, bundles):
+    # No more filesets in hand than the connections allow, so that each process gets some.
+    site.workers = 2 // assistants
+    update = site.update()
+    helpers = [site.assistant() for _ in range(assistants)]
+    site.all_have_filesets_in_hand(bundles, [update, *helpers])
+    bundles.open()
+    endings = [helper.wait() for helper in helpers]
+    end = update.wait()
+    assert [end.code, *(ending.code for ending in endings)] == [0] * (assistants + 1), end.output
+    assert sum(done_in(ending.output) for ending in endings) < FILESETS
+    assert not any("; 0 bytes fetched" in ending.output for ending in endings)
+    assert summary(end.output) == f"filesets: {FILESETS} new, {FILESETS} done, 0 failed"
+    assert crowd.most <= CONNECTIONS
+    complete(site.follower, release)
+    again = ended(luigi_command(site.follower, site.port))
+    assert (again.code, summary(again.output)) == (0, "filesets: 0 new, 0 done, 0 failed")
+
+
+def test_nobody_keeps_more_than_its_share(site, release, crowd, bundles):
+    # More than there are connections: whoever asks could have them all.
+    site.workers = 2 * CONNECTIONS
+    update = site.update()
+    until(lambda: site.fetching(update) == CONNECTIONS, "the update does not use its connections")
+    processes = [update, site.assistant(), site.assistant()]
+
+    def shared() -> bool:
+        bundles.free += bundles.passed == bundles.free
+        fetching = [site.fetching(process) for process in processes]
+        return sum(fetching) == CONNECTIONS and max(fetching) == 3
+
+    until(shared, "somebody has more than its share")
+    bundles.open()
+    endings = [process.wait() for process in processes]
+    assert [ending.code for ending in endings] == [0, 0, 0], [ending.output for ending in endings]
+    complete(site.follower, release)
+
+
+# An assistant that keeps next to nothing in mind.
+FORGETFUL = """
+assistant.WINDOW = 0
+"""
+# One that learns of the end of the update just when it is about to ask for work: it was not stopped.
+ABOUT_TO_ASK = """
+import time
+
+whole = assistant.AssistantWorker._has_its_fill
+
+def when_it_ends(self):
+    while self._run.site.tally.done and not self._running_tasks and not self._stop_requesting_work:
+        time.sleep(0.01)
+    return whole(self)
+
+assistant.AssistantWorker._has_its_fill = when_it_ends
+"""
+ODD = """
+import tasks.runtime.peer_worker as assistant
+from luigi.cmdline import luigi_run
+{}
+luigi_run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("odd", "workers"), [(FORGETFUL, 4), (ABOUT_TO_ASK, 1)], ids=["forgets what is over", "about to ask"]
+)
+def test_an_odd_assistant_does_its_part(odd, workers, site, release, crowd, bundles, tmp_path):
+    update = site.update()
+    command = luigi_command(site.follower, site.port, "--workers", str(workers), "--assistant")
+    with started([sys.executable, "-c", ODD.format(odd), *command[1:]], tmp_path / "odd.log") as helper:
+        until(lambda: helper.ended or site.notice["admitted"], "the assistant is not admitted")
+        site.all_have_filesets_in_hand(bundles, [update, helper])
+        bundles.open()
+        ending = helper.wait()
+    assert (ending.code, update.wait().code) == (0, 0), ending.output
+    assert done_in(ending.output) > 0
+    complete(site.follower, release)
+
+
+def test_an_assistant_waits_until_a_fileset_uses_no_more_than_its_share(site, upstream, server):
+    upstream.add(PRODUCT, "many", [File(f"{number}.fits", b"x" * number) for number in range(30)])
+    event = Event()
+    server.faults.append(gate(event, f"{PRODUCT}/many/*.fits"))
+    crowd = Crowd()
+    server.faults.append(crowd.fault())
+    update = site.update()
+    until(lambda: crowd.now == CONNECTIONS, "the update does not use its connections")
+    assistant = site.applicant()
+    assert not assistant.ends_within(4 * SEEN_SECONDS)
+    assert site.notice["admitted"] == []
+    event.set()
+    until(lambda: site.notice == {} or site.notice["admitted"], "the assistant is not admitted")
+    assert (update.wait().code, assistant.wait().code) == (0, 0)
+    assert site.follower.content("store") == served_filesets(upstream)
+    assert crowd.most == CONNECTIONS
+
+
+def test_a_fileset_that_fails_in_an_assistant_fails_once(site, release, crowd, bundles):
+    path = release.path(PRODUCT, name_of(30), f"{name_of(30)}.XY01.tgz")
+    path.write_bytes(b"?" * path.stat().st_size)
+    update = site.update()
+    helpers = [site.assistant(), site.assistant()]
+    bundles.open()
+    endings = [helper.wait() for helper in helpers]
+    end = update.wait()
+    assert end.code == 30, end.output
+    failed = [ending.code for ending in endings]
+    assert set(failed) <= {0, 30}
+    assert summary(end.output) == f"filesets: {FILESETS} new, {FILESETS - 1} done, 1 failed"
+    told = "".join([end.output, *(ending.output for ending in endings)])
+    assert len(re.findall(rf"^{PRODUCT}/{name_of(30)} failed: ", told, re.MULTILINE)) == 1
+    record = site.follower.root / "state" / PRODUCT / "failed" / f"{name_of(30)}.json"
+    assert json.loads(record.read_text())["attempts"] == 1
+    assert site.follower.marked("extracted", PRODUCT) == set(release.products[PRODUCT]) - {name_of(30)}
+
+
+def test_an_assistant_that_is_killed_is_taken_over(site, release, crowd, bundles):
+    update = site.update()
+    assistant = site.assistant()
+    site.all_have_filesets_in_hand(bundles, [update, assistant])
+    assistant.send(signal.SIGKILL)
+    bundles.open()
+    end = update.wait()
+    assert end.code == 0, end.output
+    assert summary(end.output) == f"filesets: {FILESETS} new, {FILESETS} done, 0 failed"
+    complete(site.follower, release)
+
+
+def test_when_the_update_is_killed_its_assistants_end_and_publish_nothing_more(site, release, crowd, bundles):
+    update = site.update()
+    assistant = site.assistant()
+    site.all_have_filesets_in_hand(bundles, [update, assistant])
+    update.send(signal.SIGKILL)
+    update.wait()
+    ending = assistant.wait()
+    assert ending.code == 35, ending.output
+    assert "the update that it assisted is gone" in ending.output
+    before = site.follower.marked("downloaded", PRODUCT)
+    bundles.open()
+    assert site.follower.marked("downloaded", PRODUCT) == before
+    end = ended(luigi_command(site.follower, site.port))
+    assert end.code == 0, end.output
+    complete(site.follower, release)
+
+
+def test_the_next_update_names_an_assistant_that_does_not_end(site, release, crowd, bundles):
+    """One that hangs may go on any moment: nobody else may begin before it is gone."""
+    update = site.update()
+    assistant = site.assistant()
+    site.all_have_filesets_in_hand(bundles, [update, assistant])
+    assistant.send(signal.SIGSTOP)
+    update.send(signal.SIGKILL)
+    update.wait()
+    refused = ended(luigi_command(site.follower, site.port))
+    assert refused.code == 10, refused.output
+    assert f"process {assistant.pid} on " in refused.output
+    assistant.send(signal.SIGCONT)
+    assert assistant.wait().code == 35
+    bundles.open()
+    assert ended(luigi_command(site.follower, site.port)).code == 0
+    complete(site.follower, release)
+
+
+def test_an_update_that_is_stopped_lets_its_assistants_finish(site, release, crowd, bundles):
+    update = site.update()
+    assistant = site.assistant()
+    site.all_have_filesets_in_hand(bundles, [update, assistant])
+    update.send(signal.SIGTERM)
+    until(lambda: site.notice["ending"], "the assistants are not told")
+    assert not update.ends_within(SEEN_SECONDS)
+    bundles.open()
+    assert (update.wait().code, assistant.wait().code) == (25, 25)
+    done = site.follower.marked("extracted", PRODUCT)
+    assert done == site.follower.marked("downloaded", PRODUCT)
+    assert 4 <= len(done) < FILESETS
+    assert leftovers(site.follower.root) == []
+    assert ended(luigi_command(site.follower, site.port)).code == 0
+    complete(site.follower, release)
+
+
+def test_an_assistant_that_is_stopped_finishes_and_the_update_goes_on(site, release, crowd, bundles):
+    update = site.update()
+    assistant = site.assistant()
+    site.all_have_filesets_in_hand(bundles, [update, assistant])
+    assistant.send(signal.SIGTERM)
+    assert not assistant.ends_within(SEEN_SECONDS)
+    bundles.open()
+    ending = assistant.wait()
+    assert ending.code == 25, ending.output
+    end = update.wait()
+    assert (end.code, summary(end.output)) == (0, f"filesets: {FILESETS} new, {FILESETS} done, 0 failed")
+    complete(site.follower, release)
+
+
+def test_without_an_update_there_is_nothing_to_assist(site, release):
+    alone = site.applicant().wait()
+    assert alone.code == 10
+    assert "expected an update of this mirror that runs with a central scheduler" in alone.output
+    assert "Traceback" not in alone.output
+
+
+def test_an_update_with_a_local_scheduler_takes_no_assistants(site, release, bundles, server, tmp_path):
+    with started(site.follower.command(), tmp_path / "local.log") as update:
+        until(lambda: len(server.requests) > 3, "the update does not begin")
+        assert site.applicant().wait().code == 10
+        bundles.open()
+        assert update.wait().code == 0
+
+
+def test_an_assistant_without_the_scheduler_of_the_update(site, release, bundles, tmp_path):
+    update = site.update()
+    local = ended([*site.follower.command(), "--assistant"])
+    assert (local.code, "expected the central scheduler of the update, got a local one" in local.output) == (
+        35,
+        True,
+    )
+    nobody = ended(luigi_command(site.follower, free_port(), "--assistant"))
+    assert (nobody.code, "expected an answer of Luigi's scheduler" in nobody.output) == (35, True)
+    (tmp_path / "other").mkdir()
+    other = Scheduler(tmp_path / "other", free_port())
+    running = other.start()
+    try:
+        wrong = ended(luigi_command(site.follower, other.port, "--assistant"))
+    finally:
+        running.kill()
+    assert (wrong.code, "expected the scheduler of the update" in wrong.output) == (35, True)
+    bundles.open()
+    assert update.wait().code == 0
+
+
+def test_an_assistant_with_other_settings_is_refused(site, release, bundles, tmp_path):
+    update = site.update()
+    other = Follower(
+        tmp_path / "elsewhere", site.follower.url, {"connections": 3}, {"root": str(site.follower.root)}
+    )
+    other.folder.mkdir()
+    refused = ended(luigi_command(other, site.port, "--assistant"))
+    assert refused.code == 40
+    assert "expected the settings and the program of the update" in refused.output
+    bundles.open()
+    assert update.wait().code == 0
+
+
+def test_the_assist_command(site, release, bundles):
+    update = site.update()
+    command = [sys.executable, "-m", "tasks", "assist", "--mirror-config", str(site.follower.config)]
+    log = site.follower.folder / "assist.log"
+    with started(
+        [*command, "--scheduler-host", "127.0.0.1", "--scheduler-port", str(site.port)], log
+    ) as helper:
+        until(lambda: helper.ended or site.notice["admitted"], "the assistant is not admitted")
+        bundles.open()
+        ending = helper.wait()
+    assert (ending.code, done_in(ending.output) >= 0) == (0, True)
+    assert update.wait().code == 0
+    complete(site.follower, release)

@@ -1,0 +1,41 @@
+"""The processes of a run share the memory of all that was loaded before they were forked."""
+
+import subprocess
+import sys
+
+from conftest import REPOSITORY, Follower
+
+COPIED_KB = """
+import gc
+import sys
+import threading
+from pathlib import Path
+
+import tasks
+from pipeline.mirror.context import open_site
+from tasks.runtime.processes import step_processes
+
+def own_kb():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:"))
+
+def copied_by_a_collection(_site, _argument, _report):
+    before = own_kb()
+    gc.collect()
+    return own_kb() - before
+
+with open_site(Path(sys.argv[1]), lambda _: None) as site:
+    with step_processes(site, threading.Event(), lambda: None) as (fetching, unpacking):
+        for processes in (fetching, unpacking):
+            print(processes.do(copied_by_a_collection, None))
+"""
+
+
+def test_the_garbage_collector_leaves_it_shared(follower: Follower):
+    """Whatever it looks at it writes to, and each process has pages of its own from then on."""
+    command = [sys.executable, "-c", COPIED_KB, str(follower.config)]
+    said = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True)
+    copied = [int(line) for line in said.stdout.split()]
+    assert len(copied) == 2
+    # All of it is more than 10 MB.
+    assert max(copied) < 2000
