@@ -235,20 +235,22 @@ _EXPECTED = {
 
 def _explanation(error: ValidationError, path: Path, node: yaml.Node) -> str:
     """Return one sentence on the first mistake, with the number of further ones."""
-    problems = error.errors(include_url=False)
-    first = problems[0]
+    mistakes = error.errors(include_url=False)
+    first = mistakes[0]
     keys = [key for key in first["loc"] if key != "constrained-list"]
     place = ".".join(str(key) for key in keys)
     if first["type"] == "extra_forbidden":
-        said = f"unknown setting {place!r}"
+        problem = f"unknown setting {place!r}"
     elif first["type"] == "missing":
-        said = f"missing setting {place!r}"
+        problem = f"missing setting {place!r}"
     else:
         message = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Value error, ")
         message = message.replace("Input should be", "expected")
-        said = f"{place}: {message}" if ", got " in message else f"{place}: {message}, got {first['input']!r}"
-    more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
-    return f"{path}, line {_line(node, keys)}: {said}{more}. Nothing was started."
+        problem = (
+            f"{place}: {message}" if ", got " in message else f"{place}: {message}, got {first['input']!r}"
+        )
+    more = f" ({len(mistakes) - 1} more after this one)" if len(mistakes) > 1 else ""
+    return f"{path}, line {_line(node, keys)}: {problem}{more}. Nothing was started."
 
 
 def _line(node: yaml.Node, keys: list[str | int]) -> int:

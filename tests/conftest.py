@@ -16,11 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 
 from pipeline.sample.simulator import Simulator, simulate
 
 T = TypeVar("T")
+
+# The time of one example says more about the load of the machine than about the code.
+hypothesis.settings.register_profile("any speed", deadline=None)
+hypothesis.settings.load_profile("any speed")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 COLUMNS = ("filesetID", "time registered", "type", "target_id", "stage", "stage_id", "exp_name", "filter")
 

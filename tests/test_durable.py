@@ -1,5 +1,6 @@
 """What lands on the disk whole, and what a reader sees meanwhile."""
 
+import ctypes
 import errno
 import os
 import subprocess
@@ -17,11 +18,24 @@ from pipeline.durable import make_folder, publish_folder, remove_files, write_wh
 EXCHANGES = 200
 
 
+def refuse_exchange(monkeypatch, code: int) -> None:
+    """Put in a C library whose renameat2 fails, as it does on file systems that cannot exchange names."""
+
+    class Library:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def renameat2(self, *_: object) -> int:
+            ctypes.set_errno(code)
+            return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", Library)
+
+
 @pytest.fixture(params=[True, False], ids=["exchanged", "renamed twice"])
 def can_exchange(request, monkeypatch):
     """Both kinds of file systems: those that swap two names in one step, and those that cannot."""
     if not request.param:
-        monkeypatch.setattr(durable, "_exchange", lambda one, other: False)
+        refuse_exchange(monkeypatch, errno.EINVAL)
     return request.param
 
 
@@ -178,7 +192,7 @@ def _content(at: int, name: str) -> bytes:
 
 
 def test_a_replacement_that_fails_half_way_is_taken_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(durable, "_exchange", lambda one, other: False)
+    refuse_exchange(monkeypatch, errno.EINVAL)
     final = folder(tmp_path / "store" / "f", a=b"old")
     new = folder(tmp_path / "incoming" / "files", a=b"new")
     rename = os.rename
@@ -196,33 +210,20 @@ def test_a_replacement_that_fails_half_way_is_taken_back(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.EINVAL, errno.ENOTSUP])
 def test_where_names_cannot_be_exchanged_they_are_renamed(tmp_path, monkeypatch, code):
-    _refuse_exchange(monkeypatch, code)
+    refuse_exchange(monkeypatch, code)
     final = folder(tmp_path / "store" / "f", a=b"old")
     publish_folder(folder(tmp_path / "incoming" / "files", a=b"new"), final)
     assert tree(tmp_path) == {"store/f/a": b"new"}
 
 
 def test_another_fault_of_the_exchange_is_told(tmp_path, monkeypatch):
-    _refuse_exchange(monkeypatch, errno.EACCES)
+    refuse_exchange(monkeypatch, errno.EACCES)
     final = folder(tmp_path / "store" / "f", a=b"old")
     new = folder(tmp_path / "incoming" / "files", a=b"new")
     with pytest.raises(PermissionError) as raised:
         publish_folder(new, final)
     assert raised.value.filename == str(final)
     assert tree(tmp_path) == {"store/f/a": b"old", "incoming/files/a": b"new"}
-
-
-def _refuse_exchange(monkeypatch, code: int) -> None:
-    """A C library whose renameat2 fails as on file systems without it."""
-
-    class Library:
-        def __init__(self, *_: object, **__: object) -> None: ...
-
-        def renameat2(self, *_: object) -> int:
-            durable.ctypes.set_errno(code)
-            return -1
-
-    monkeypatch.setattr(durable.ctypes, "CDLL", Library)
 
 
 def test_files_are_removed_whether_they_are_there_or_not(tmp_path):

@@ -1,4 +1,4 @@
-"""Config dumps: how the files of a bundle were made, with the paths that the sender had for them."""
+"""Config dumps: settings and files of the programs that made a bundle, with the paths of the sender."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from isal import igzip
 from pipeline.bundle import mdc
 
 VOLUMES = ("neb://ipp021.0/", "path://GPC1.WORK/", "/data/ipp021.0/", "file:///data/ipp021.0/")
-"""The four ways in which the sender names a volume."""
+"""Four notations of the sender for a volume."""
 
 _ZERO_POINTS = {"g.00000": 24.58, "r.00000": 24.69, "i.00000": 24.6, "z.00000": 24.24, "y.00000": 23.32}
 
@@ -16,16 +16,16 @@ File = tuple[str, str]
 
 
 def sender_path(relative: str, turn: int = 0) -> str:
-    """A path of the sender's; ``turn`` chooses the volume, round and round."""
+    """Return a path of the sender; ``turn`` selects the volume, in rotation."""
     return VOLUMES[turn % len(VOLUMES)] + relative
 
 
 @dataclass(frozen=True)
 class ConfigDump:
-    """The settings and files of one program's run.
+    """Settings and files of one run of a program.
 
-    ``inputs`` and ``outputs`` are pairs of the file's role and its path below the volume.
-    ``gzipped``: written compressed, although its name does not say so.
+    ``inputs`` and ``outputs`` are pairs of the role of a file and its path below the volume. With ``gzipped``
+    the document is compressed, although its name does not tell.
     """
 
     program: str
@@ -34,7 +34,7 @@ class ConfigDump:
     gzipped: bool = False
 
     def content(self) -> bytes:
-        """The document."""
+        """Return the document."""
         scope = mdc.Scope()
         self._add_settings(scope)
         _add_recipe(scope.add_scope("PSPHOT"))

@@ -1,13 +1,22 @@
-"""Reading Metadata Config documents: from bytes to text, from lines to scopes, without recursion."""
+"""Reader of Metadata Config documents: from bytes to text, from lines to scopes, without recursion."""
 
 import gzip
 import io
 import re
 import zlib
+from collections.abc import Callable
 from typing import NoReturn
 
 from pipeline.bundle.mdc.scope import NAME, RESERVED, Entry, Scope, is_name, row_scope
-from pipeline.bundle.mdc.values import BLANKS, ROW_WORD, VALUE_TYPES, ValueType, read_scalar, read_vector
+from pipeline.bundle.mdc.values import (
+    BLANKS,
+    ROW_WORD,
+    VALUE_TYPES,
+    Scalar,
+    ValueType,
+    parse_scalar,
+    parse_vector,
+)
 from pipeline.errors import BundleUnusable
 
 MAX_DOCUMENT_BYTES = 64 * 1024**2
@@ -16,16 +25,29 @@ MAX_WARNINGS = 100
 
 GZIP_MAGIC = b"\x1f\x8b"
 LINE = re.compile(r"^[ \t\r]*([^ \t\r\n#]*)[ \t\r]*([^ \t\r\n#]*)[ \t\r]*([^\n#]*)(?:#([^\n]*))?", re.M)
-"""Name, type, the rest with the blanks behind it, comment: all may be empty, so every line matches."""
+"""Name, type, remaining text with trailing blanks, comment: all may be empty, so every line matches."""
 
 _READ_BYTES = 1024**2
 _SHOWN = 60
 
 
-def decoded(document: bytes, source: str) -> tuple[str, str]:
-    """The text of a document and its encoding. Raises BundleUnusable when it is too much, or no gzip."""
+def read(document: bytes, source: str, *, overwrite: bool = False) -> Scope:
+    """Return the outermost scope of a document, with the warnings about the document.
+
+    ``source`` names the document in messages. With ``overwrite`` the last entry of a repeated name stands,
+    otherwise the first. Raises BundleUnusable for an invalid document.
+    """
+    text, _ = decode(document, source)
+    return Reader(source, overwrite).read(text)
+
+
+def decode(document: bytes, source: str) -> tuple[str, str]:
+    """Return the text of a document, and its encoding.
+
+    Raises BundleUnusable for a document beyond the limits, or cut off in its compressed form.
+    """
     if document.startswith(GZIP_MAGIC):
-        document = _inflated(document, source)
+        document = _inflate(document, source)
     if len(document) > MAX_DOCUMENT_BYTES or document.count(b"\n") > MAX_LINES:
         raise BundleUnusable(
             f"{source}: expected a document of at most {MAX_DOCUMENT_BYTES} bytes and {MAX_LINES} lines, "
@@ -37,7 +59,7 @@ def decoded(document: bytes, source: str) -> tuple[str, str]:
         return document.decode("latin-1"), "latin-1"
 
 
-def _inflated(document: bytes, source: str) -> bytes:
+def _inflate(document: bytes, source: str) -> bytes:
     chunks, size = [], 0
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(document)) as file:
@@ -52,11 +74,12 @@ def _inflated(document: bytes, source: str) -> bytes:
 
 
 class Reader:
-    """Reads one document, line by line.
+    """Reader of one document, line by line.
 
-    ``overwrite``: the last of a repeated name stands, not the first. ``hidden`` are the entries that stand in
-    the document but not in the scope, because another of their name or a RESET took their place: by the
-    ``id`` of the scope that they would be in, which lives as long as what was read or ``hidden``.
+    With ``overwrite`` the last entry of a repeated name stands, otherwise the first. ``hidden`` holds the
+    entries of the document that its scopes lack, replaced by another entry of that name or dropped by RESET.
+    The key is the ``id`` of the scope, which exists as long as the scope that ``read`` returned and
+    ``hidden``.
     """
 
     def __init__(self, source: str, overwrite: bool = False) -> None:
@@ -70,7 +93,7 @@ class Reader:
         self.repeated = 0
 
     def read(self, text: str) -> Scope:
-        """The document. Raises BundleUnusable with the line."""
+        """Return the outermost scope. Raises BundleUnusable, with the line."""
         for self.line, match in enumerate(LINE.finditer(text), start=1):
             name, word, rest, comment = match.groups("")
             if not name:
@@ -84,13 +107,13 @@ class Reader:
         return self.root
 
     def _value(self, name: str, kind: ValueType, text: str, comment: str) -> None:
-        read = read_scalar
+        parse: Callable[[ValueType, str], Scalar | tuple[Scalar, ...]] = parse_scalar
         if name[0] == "@":
-            name, read = name[1:], read_vector
+            name, parse = name[1:], parse_vector
         if not NAME.fullmatch(name) or name in RESERVED:
             self._fail("a name of letters, digits and '_ . -'", name)
         try:
-            value = read(kind, text)
+            value = parse(kind, text)
         except (ValueError, OverflowError):
             self._fail(f"{kind.expected} as {kind.name} of {name}", text)
         self._place(Entry(name, kind.name, value, comment, self.line))
@@ -113,23 +136,24 @@ class Reader:
 
     def _place(self, entry: Entry) -> None:
         scope = self.scope
-        if entry.name not in scope or entry.name in scope.multi:
+        kept = scope.first(entry.name)
+        if kept is None or entry.name in scope.multi:
             scope.append(entry)
         elif self.overwrite:
             self._hide([scope.replace(entry)])
         else:
             self._hide([entry])
-            self._warn(entry, scope)
+            self._warn(kept)
 
     def _hide(self, entries: list[Entry]) -> None:
         self.hidden.setdefault(id(self.scope), []).extend(entries)
 
-    def _warn(self, entry: Entry, scope: Scope) -> None:
+    def _warn(self, kept: Entry) -> None:
         self.repeated += 1
         if self.repeated <= MAX_WARNINGS:
             self.root.warnings.append(
-                f"{self.source}, line {self.line}: expected {entry.name[:_SHOWN]} once, as it is not MULTI; "
-                f"it stays as on line {scope.first(entry.name).line}"
+                f"{self.source}, line {self.line}: expected {kept.name[:_SHOWN]} once, as it is not MULTI; "
+                f"it stays as on line {kept.line}"
             )
 
     def _open(self, name: str, option: str, comment: str) -> None:
@@ -141,7 +165,7 @@ class Reader:
         there = self.scope.first(name) if option == "UPDATE" else None
         if there is None:
             self._place(Entry(name, "METADATA", scope, comment, self.line))
-        elif there.type == "METADATA":
+        elif there.type == "METADATA" and isinstance(there.value, Scope):
             scope = there.value
         else:
             self._fail(f"{name} to be a METADATA scope to merge into", there.type)

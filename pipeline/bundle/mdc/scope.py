@@ -1,4 +1,4 @@
-"""What a Metadata Config document holds: scopes of named values."""
+"""Scopes of named values: the content of a Metadata Config document."""
 
 import re
 from collections.abc import Sequence
@@ -11,24 +11,24 @@ from pipeline.bundle.mdc.values import (
     Scalar,
     is_one_line,
     is_one_value,
-    reads_back,
+    round_trips,
     same_value,
 )
 from pipeline.errors import BundleUnusable
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 RESERVED = frozenset({"END", "TYPE"})
-"""Words at the beginning of a line that are no names."""
+"""Words at the beginning of a line that are not names."""
 
 _TYPE_WORDS = frozenset({*VALUE_TYPES, "METADATA", "MULTI"})
 
 
 class Entry(NamedTuple):
-    """One name of a scope with its value.
+    """Name of a scope, with its value.
 
-    ``type`` is the word of the document (STR for STRING too), METADATA for a nested scope, or the row type
+    ``type`` is the word in the document (STR also for STRING), METADATA for a nested scope, or the row type
     of a TYPE line. ``value`` is None for NULL, a tuple for a vector, a Scope for the latter two types.
-    ``line`` is where it stood, 0 when it was not read.
+    ``line`` is counted from 1; 0 for an entry that does not come from a document.
     """
 
     name: str
@@ -38,18 +38,21 @@ class Entry(NamedTuple):
     line: int = 0
 
 
-class Scope:
-    """Entries in document order, to be looked up by name.
+_GAP = Entry("", "", None)
+"""Place of an entry that ``Scope.forget`` has dropped."""
 
-    ``entries`` is the list of them (change it with the methods only), ``multi`` the names that may repeat,
-    ``types`` the row types with the names of their fields. ``warnings`` are those of the whole document, on
-    its outermost scope. Two scopes are equal when entries, ``multi`` and ``types`` are; a nan equals a
-    nan, and lines and warnings do not count.
+
+class Scope:
+    """Entries in the order of the document, with access by name.
+
+    ``entries`` is their list (changed by the methods only), ``multi`` the names that may repeat, ``types``
+    the row types with the names of their fields. ``warnings`` concern the whole document, and are kept by its
+    outermost scope. Two scopes are equal if entries, ``multi`` and ``types`` are; nan equals nan, and lines
+    and warnings do not count.
     """
 
     __slots__ = ("_first", "_later", "entries", "multi", "types", "warnings")
     __iter__ = None
-    __hash__ = None
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -69,23 +72,24 @@ class Scope:
         return self.entries[self._first[name]].value
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The first value under the name; ``default`` when there is no such name."""
+        """Return the first value of that name; ``default`` if there is no such name."""
         entry = self.first(name)
         return default if entry is None else entry.value
 
     def first(self, name: str) -> Entry | None:
-        """The first entry of that name."""
+        """Return the first entry of that name, None if there is none."""
         at = self._first.get(name)
         return None if at is None else self.entries[at]
 
     def all(self, name: str) -> list[Any]:
-        """All values under the name in document order; none when there is no such name."""
+        """Return all values of that name in the order of the document."""
         return [self.entries[at].value for at in self._places(name)]
 
     def add(self, name: str, type: str, value: Any, comment: str = "", multi: bool = False) -> None:
-        """Append a value: a list or tuple makes a vector, or a row of words when ``type`` is a row type.
+        """Append a value: a list or tuple becomes a vector, or a row of words if ``type`` is a row type.
 
-        Raises BundleUnusable for what no document can say, and for a repeated name without ``multi``.
+        Raises BundleUnusable for a value that no document can hold, and for a repeated name without
+        ``multi``.
         """
         if isinstance(value, list):
             value = tuple(value)
@@ -95,13 +99,13 @@ class Scope:
             raise BundleUnusable(
                 f"{name}: expected a type of value or a row type of this scope, got {type!r}"
             )
-        elif not reads_back(VALUE_TYPES[type], value):
+        elif not round_trips(VALUE_TYPES[type], value):
             raise BundleUnusable(f"{name}: expected {VALUE_TYPES[type].expected} for {type}, got {value!r}")
         type = VALUE_TYPES[type].name if type in VALUE_TYPES else type
         self._add(Entry(name, type, value, comment), multi)
 
     def add_scope(self, name: str, multi: bool = False) -> "Scope":
-        """Append a nested scope and give it. Raises BundleUnusable as ``add``."""
+        """Append a nested scope and return it. Raises BundleUnusable as ``add``."""
         scope = Scope()
         self._add(Entry(name, "METADATA", scope), multi)
         return scope
@@ -109,7 +113,8 @@ class Scope:
     def add_type(self, name: str, fields: Sequence[str]) -> None:
         """Declare a row type with the names of its fields.
 
-        Raises BundleUnusable for names that are none, a field named twice, a type declared otherwise before.
+        Raises BundleUnusable for invalid names, a repeated field, or a type declared before with other
+        fields.
         """
         fields = tuple(fields)
         if name in _TYPE_WORDS or not NAME.fullmatch(name):
@@ -120,34 +125,34 @@ class Scope:
             raise BundleUnusable(f"row type {name}: expected the fields as before, got {fields[:9]!r}")
 
     def append(self, entry: Entry) -> None:
-        """Append what a reader has checked."""
+        """Append an entry that a reader has checked."""
         at = len(self.entries)
         if self._first.setdefault(entry.name, at) != at:
             self._later.setdefault(entry.name, []).append(at)
         self.entries.append(entry)
 
     def replace(self, entry: Entry) -> Entry:
-        """Put the entry in the place of the first of its name, and give that one."""
+        """Put the entry in the place of the first of its name, and return the replaced one."""
         at = self._first[entry.name]
         replaced, self.entries[at] = self.entries[at], entry
         return replaced
 
     def forget(self, name: str) -> list[Entry]:
-        """Drop all of that name and give them.
+        """Drop all entries of that name, and return them.
 
-        ``entries`` has gaps until ``close_gaps``: closing them every time would take quadratic time.
+        ``entries`` has gaps until ``close_gaps``: to close them every time would take quadratic time.
         """
         places = self._places(name)
         dropped = [self.entries[at] for at in places]
         for at in places:
-            self.entries[at] = None
+            self.entries[at] = _GAP
         self._first.pop(name, None)
         self._later.pop(name, None)
         return dropped
 
     def close_gaps(self) -> None:
-        """Make ``entries`` whole again after ``forget``."""
-        entries = [entry for entry in self.entries if entry is not None]
+        """Remove the gaps that ``forget`` has left in ``entries``."""
+        entries = [entry for entry in self.entries if entry is not _GAP]
         self.entries, self._first, self._later = [], {}, {}
         for entry in entries:
             self.append(entry)
@@ -160,12 +165,12 @@ class Scope:
             one, two = pending.pop()
             if (one.multi, one.types, len(one.entries)) != (two.multi, two.types, len(two.entries)):
                 return False
-            for mine, its in zip(one.entries, two.entries, strict=True):
-                if (mine.name, mine.type, mine.comment) != (its.name, its.type, its.comment):
+            for left, right in zip(one.entries, two.entries, strict=True):
+                if (left.name, left.type, left.comment) != (right.name, right.type, right.comment):
                     return False
-                if isinstance(mine.value, Scope):
-                    pending.append((mine.value, its.value))
-                elif not same_value(mine.value, its.value):
+                if isinstance(left.value, Scope) and isinstance(right.value, Scope):
+                    pending.append((left.value, right.value))
+                elif not same_value(left.value, right.value):
                     return False
         return True
 
@@ -185,12 +190,12 @@ class Scope:
 
 
 def is_name(text: str) -> bool:
-    """Whether ``text`` may name an entry."""
+    """Return True if ``text`` is valid as the name of an entry."""
     return NAME.fullmatch(text) is not None and text not in RESERVED
 
 
 def row_scope(fields: Sequence[str], words: Sequence[str], line: int = 0) -> Scope:
-    """The scope that a row stands for: a STR entry for each field, the words in their order."""
+    """Return a row as a scope with a STR entry for each field."""
     row = Scope()
     for field, word in zip(fields, words, strict=True):
         row.append(Entry(field, "STR", None if word == NULL else word, "", line))

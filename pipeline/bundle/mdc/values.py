@@ -1,9 +1,9 @@
-"""The types of Metadata Config values: what Python value a text stands for, and its text again.
+"""Types of Metadata Config values: conversion from text to Python values, and back.
 
 Decisions where the format leaves room:
 
-* ``NULL`` is None for every type, so a string that says NULL cannot be written.
-* Integers are decimal and inside the range of their type. ``F32`` is kept as the double that the text says.
+* ``NULL`` is None for every type, so the string ``"NULL"`` cannot be written.
+* Integers are decimal and inside the range of their type. ``F32`` is kept as the double in the text.
 * Complex numbers are one word, ``1.5-2i`` (``j`` is read too).
 * UTC is an aware datetime; an offset is converted, and a text without one is UTC. UT1, TAI and TT are
   scales that no time zone describes: they are naive datetimes. A leap second, which a datetime cannot
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 NULL = "NULL"
 BLANKS = " \t\r"
-"""What separates and pads; the carriage return is one, so that CRLF documents read alike."""
+"""Separators and padding; the carriage return is among them for documents with CRLF line ends."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
 VECTOR_WORD = re.compile(r"[^ \t\r,]+")
@@ -30,44 +30,47 @@ Scalar = str | bool | int | float | complex | datetime | None
 
 
 class ValueType(NamedTuple):
-    """One type: how its values are read (else ValueError, OverflowError), written, and put in words."""
+    """Type of values: parser (raises ValueError or OverflowError), formatter, and words for messages."""
 
     name: str
-    read: Callable[[str], Scalar]
-    write: Callable[[Any], str]
+    parse: Callable[[str], Scalar]
+    format: Callable[[Any], str]
     expected: str
 
 
-def read_scalar(kind: ValueType, text: str) -> Scalar:
-    """The value that ``text`` stands for. Raises ValueError or OverflowError."""
-    return None if text == NULL else kind.read(text)
+def parse_scalar(kind: ValueType, text: str) -> Scalar:
+    """Return the value in ``text``. Raises ValueError or OverflowError."""
+    return None if text == NULL else kind.parse(text)
 
 
-def read_vector(kind: ValueType, text: str) -> tuple[Scalar, ...] | None:
-    """The values of a vector; None when it says NULL and nothing else. Raises as ``read_scalar``."""
-    values = tuple(read_scalar(kind, word[0]) for word in VECTOR_WORD.finditer(text))
+def parse_vector(kind: ValueType, text: str) -> tuple[Scalar, ...] | None:
+    """Return the values of a vector; None for a lone NULL. Raises as ``parse_scalar``."""
+    values = tuple(parse_scalar(kind, word[0]) for word in VECTOR_WORD.finditer(text))
     return None if values == (None,) else values
 
 
-def written_value(kind: ValueType, value: Scalar | tuple[Scalar, ...]) -> str:
-    """The text of a value, or of a vector when it is a tuple. Raises when it is not of the type."""
+def format_value(kind: ValueType, value: Scalar | tuple[Scalar, ...]) -> str:
+    """Return the text of a value, or of a vector if it is a tuple.
+
+    Raises TypeError, ValueError, AttributeError or OverflowError for a value of another type.
+    """
     if isinstance(value, tuple):
-        return ",".join(NULL if each is None else kind.write(each) for each in value)
-    return NULL if value is None else kind.write(value)
+        return ",".join(NULL if each is None else kind.format(each) for each in value)
+    return NULL if value is None else kind.format(value)
 
 
-def reads_back(kind: ValueType, value: Scalar | tuple[Scalar, ...]) -> bool:
-    """Whether the text of ``value`` is read as that value again."""
+def round_trips(kind: ValueType, value: Scalar | tuple[Scalar, ...]) -> bool:
+    """Return True if the text of ``value`` is parsed as that value again."""
     try:
-        text = written_value(kind, value)
-        back = (read_vector if isinstance(value, tuple) else read_scalar)(kind, text)
+        text = format_value(kind, value)
+        back = (parse_vector if isinstance(value, tuple) else parse_scalar)(kind, text)
     except (TypeError, ValueError, AttributeError, OverflowError):
         return False
     return is_one_value(text) and same_value(back, value)
 
 
 def is_one_line(text: str) -> bool:
-    """Whether a document can hold ``text`` on a line: no line end, no blanks around it, encodable."""
+    """Return True if a line can hold ``text``: no line end, no blanks around it, valid in UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -76,12 +79,12 @@ def is_one_line(text: str) -> bool:
 
 
 def is_one_value(text: str) -> bool:
-    """Whether a line can hold ``text`` as a value: a ``#`` would begin a comment."""
+    """Return True if a line can hold ``text`` as a value: a ``#`` would begin a comment."""
     return "#" not in text and is_one_line(text)
 
 
 def same_value(one: Any, other: Any) -> bool:
-    """Equality for which nan is nan, in complex numbers and vectors too."""
+    """Return True if the values are equal, where nan equals nan, also in complex numbers and vectors."""
     return one == other or repr(one) == repr(other)
 
 
@@ -99,39 +102,39 @@ def _truth(text: str) -> bool:
 
 
 def _number(text: str) -> str:
-    """``text`` unless it is one of the numbers of Python that are none here (``1_000``, other alphabets)."""
+    """Return ``text``. Raises ValueError for ``1_000`` and other numbers that only Python accepts."""
     if not text.isascii() or "_" in text:
         raise ValueError(text)
     return text
 
 
-def _read_complex(text: str) -> complex:
+def _parse_complex(text: str) -> complex:
     return complex(_number(text[:-1] + "j" if text[-1:] in {"i", "I", "J"} else text))
 
 
-def _write_complex(value: complex) -> str:
+def _format_complex(value: complex) -> str:
     number = complex(value)
     imaginary = repr(number.imag)
     return f"{number.real!r}{'' if imaginary.startswith('-') else '+'}{imaginary}i"
 
 
-def _read_utc(text: str) -> datetime:
+def _parse_utc(text: str) -> datetime:
     leap = text[16:19] == ":60"
     moment = datetime.fromisoformat(f"{text[:17]}59{text[19:]}" if leap else text)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return moment.replace(microsecond=0) + timedelta(seconds=1) if leap else moment
 
 
-def _write_utc(value: datetime) -> str:
+def _format_utc(value: datetime) -> str:
     return value.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
-def _read_scale(text: str) -> datetime:
-    return _read_utc(text).replace(tzinfo=None)
+def _parse_scale(text: str) -> datetime:
+    return _parse_utc(text).replace(tzinfo=None)
 
 
 def _integer(name: str, low: int, high: int) -> ValueType:
-    def read(text: str) -> int:
+    def parse(text: str) -> int:
         if not _INTEGER.fullmatch(text):
             raise ValueError(text)
         number = int(text)
@@ -139,7 +142,7 @@ def _integer(name: str, low: int, high: int) -> ValueType:
             raise OverflowError(text)
         return number
 
-    return ValueType(name, read, lambda value: str(index(value)), f"an integer from {low} to {high}")
+    return ValueType(name, parse, lambda value: str(index(value)), f"an integer from {low} to {high}")
 
 
 def _types() -> list[ValueType]:
@@ -156,17 +159,17 @@ def _types() -> list[ValueType]:
         for name in ("F32", "F64")
     ]
     complexes = [
-        ValueType(name, _read_complex, _write_complex, "a complex number such as 1.5-2i")
+        ValueType(name, _parse_complex, _format_complex, "a complex number such as 1.5-2i")
         for name in ("C32", "C64")
     ]
     scales = [
-        ValueType(name, _read_scale, lambda value: value.isoformat(), "a time such as 2009-07-29T03:02:13")
+        ValueType(name, _parse_scale, lambda value: value.isoformat(), "a time such as 2009-07-29T03:02:13")
         for name in ("UT1", "TAI", "TT")
     ]
     return [
         ValueType("STR", str, _string, "a text of one line without '#', not NULL and not in blanks"),
         ValueType("BOOL", _truth, lambda value: "T" if value else "F", "t, f, true, false, 1 or 0"),
-        ValueType("UTC", _read_utc, _write_utc, "a time such as 2009-07-29T03:02:13Z"),
+        ValueType("UTC", _parse_utc, _format_utc, "a time such as 2009-07-29T03:02:13Z"),
         *integers,
         *floats,
         *complexes,
@@ -176,4 +179,4 @@ def _types() -> list[ValueType]:
 
 VALUE_TYPES = {kind.name: kind for kind in _types()}
 VALUE_TYPES["STRING"] = VALUE_TYPES["STR"]
-"""The types by the word in a document; STRING is read as STR."""
+"""Types by the word in a document; STRING is a synonym of STR."""

@@ -105,7 +105,7 @@ def readable(document: bytes) -> None:
         except BundleUnusable:
             return
         assert mdc.read(mdc.write(scope), "again.mdc") == scope
-    assert mdc.rewrite(document, "any.mdc", lambda path, entry, scopes: entry.value) == document
+    assert mdc.rewrite(document, "any.mdc", lambda string: string.value) == document
     try:
         changed = mdc.rewrite(document, "any.mdc", lambda *_: "/new")
     except BundleUnusable:

@@ -22,8 +22,8 @@ DOCUMENT = (
 )
 
 
-def shouted(path, entry, scopes):
-    return entry.value.upper() if entry.value else None
+def shouted(string):
+    return string.value.upper() if string.value else None
 
 
 def test_only_the_values_of_strings_change():
@@ -47,33 +47,34 @@ def test_only_the_values_of_strings_change():
 def test_the_callback_learns_where_a_value_is():
     seen = {}
 
-    def look(path, entry, scopes):
-        seen[entry.line, entry.value] = (
-            path,
-            entry.name,
-            len(scopes),
-            scopes[-1].get("n"),
-            scopes[0].get("last"),
+    def look(string):
+        seen[string.line, string.value] = (
+            string.path,
+            string.name,
+            len(string.scopes),
+            string.scopes[-1].get("n"),
+            string.scopes[0].get("last"),
+            string.word,
         )
 
     assert mdc.rewrite(DOCUMENT, "test.mdc", look) is DOCUMENT
     assert seen == {
-        (2, "old value"): ((), "a", 1, None, "end"),
-        (5, "x"): (("s",), "a", 2, 5, "end"),
-        (7, None): (("s",), "none", 2, 5, "end"),
-        (9, "again"): ((), "a", 1, None, "end"),
-        (10, "p"): ((), "v", 1, None, "end"),
-        (10, "q"): ((), "v", 1, None, "end"),
-        (10, "r"): ((), "v", 1, None, "end"),
-        (12, "one"): (("amp",), "chip", 2, None, "end"),
-        (12, "two"): (("amp",), "type", 2, None, "end"),
-        (13, "end"): ((), "last", 1, None, "end"),
+        (2, "old value"): ((), "a", 1, None, "end", None),
+        (5, "x"): (("s",), "a", 2, 5, "end", None),
+        (7, None): (("s",), "none", 2, 5, "end", None),
+        (9, "again"): ((), "a", 1, None, "end", None),
+        (10, "p"): ((), "v", 1, None, "end", 0),
+        (10, "q"): ((), "v", 1, None, "end", 1),
+        (10, "r"): ((), "v", 1, None, "end", 2),
+        (12, "one"): (("amp",), "chip", 2, None, "end", 0),
+        (12, "two"): (("amp",), "type", 2, None, "end", 1),
+        (13, "end"): ((), "last", 1, None, "end", None),
     }
 
 
 def test_one_word_of_a_row_and_of_a_vector():
-    def second(path, entry, scopes):
-        return {"q": "longer", "two": "NULL"}.get(entry.value)
+    def second(string):
+        return {"q": "longer", "two": "NULL"}.get(string.value)
 
     changed = mdc.rewrite(DOCUMENT, "test.mdc", second)
     assert b"@v STR  p, longer ,r # words\n" in changed
@@ -112,9 +113,7 @@ def test_a_word_that_would_be_none_or_two_is_refused(line, new):
 
 def test_bytes_that_are_no_utf8_stay():
     document = b"# \xff\xfe\na STR x\xe9 # \x80\nb STR \xe9\n"
-    changed = mdc.rewrite(
-        document, "test.mdc", lambda path, entry, scopes: "new" if entry.name == "b" else None
-    )
+    changed = mdc.rewrite(document, "test.mdc", lambda string: "new" if string.name == "b" else None)
     assert changed == b"# \xff\xfe\na STR x\xe9 # \x80\nb STR new\n"
     with pytest.raises(BundleUnusable, match="no UTF-8"):
         mdc.rewrite(document, "test.mdc", lambda *_: "ā")
@@ -131,7 +130,7 @@ def test_a_gzip_document_comes_back_gzipped_and_the_same_every_time():
 
 def test_what_update_and_reset_would_hide_is_rewritten_too():
     document = b"s METADATA\na STR 1\nEND\ns METADATA UPDATE\na STR 2\nEND\ns METADATA RESET\na STR 3\nEND\n"
-    changed = mdc.rewrite(document, "test.mdc", lambda path, entry, scopes: "x")
+    changed = mdc.rewrite(document, "test.mdc", lambda _: "x")
     assert changed.count(b"a STR x\n") == 3
 
 
@@ -147,13 +146,11 @@ def test_a_document_that_reads_is_rewritten_whatever_reset_took_away():
         b"a METADATA RESET\nTYPE C f g\nEND\na METADATA UPDATE\nr C x y\nEND\n"
     )
     mdc.read(document, "test.mdc")
-    assert b"r C N y" in mdc.rewrite(
-        document, "test.mdc", lambda path, entry, scopes: "N" if entry.name == "f" else None
-    )
+    assert b"r C N y" in mdc.rewrite(document, "test.mdc", lambda string: "N" if string.name == "f" else None)
 
 
 def test_strings_in_scopes_that_a_reader_passes_over():
     document = b"s S8 1\ns METADATA\n t METADATA\n  a STR 1\n END\n t METADATA\n  a STR 2\n END\nEND\n"
     paths = []
-    mdc.rewrite(document, "test.mdc", lambda path, entry, scopes: paths.append((path, entry.value)))
+    mdc.rewrite(document, "test.mdc", lambda string: paths.append((string.path, string.value)))
     assert sorted(paths) == [(("s", "t"), "1"), (("s", "t"), "2")]
