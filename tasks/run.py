@@ -30,6 +30,7 @@ from pipeline.mirror.status import as_size, write_status
 from pipeline.mirror.update import remove_half_written
 from tasks.errors import Stopped, as_mirror_error
 from tasks.log import log_to
+from tasks.mirror_config import mirror
 from tasks.processes import UNPACKED_AT_ONCE, UNPACKED_PER_CORE, get_listing, step_processes
 from tasks.progress import progress_on_terminal
 
@@ -38,12 +39,6 @@ STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 T = TypeVar("T")
 log = logging.getLogger("ipp-mirror")
-
-
-class mirror(luigi.Config):  # noqa: N801  (the section of luigi.cfg, and the prefix of --mirror-config)
-    """Where the settings of the mirror are."""
-
-    config = luigi.Parameter(default="mirror.yaml", description="path of the settings file, mirror.yaml")
 
 
 class Run:
