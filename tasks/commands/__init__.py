@@ -65,9 +65,11 @@ def _run(arguments: Sequence[str]) -> int:
         # The name also of `python -m tasks`, so that messages and completion are the same.
         code = ipp_mirror.main(arguments, prog_name="ipp-mirror", standalone_mode=False)
     except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "ipp-mirror"
+        # Click leaves out the context where an option lacks its value.
+        named = [name for name in arguments[:1] if name in ipp_mirror.commands]
+        command = error.ctx.command_path if error.ctx else " ".join(["ipp-mirror", *named])
         message = error.format_message()
-        sentence = f"{message[:1].lower()}{message[1:]}"
+        sentence = f"{message[:1].lower()}{message[1:]}{'' if message.endswith(('.', '?')) else '.'}"
         click.echo(f"{command}: {sentence} Nothing was done; see `{command} --help`.", err=True)
         return EXIT_SETTINGS_OR_BUG
     except MirrorError as error:

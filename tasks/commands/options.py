@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pipeline.errors import HostileName
+from pipeline.names import checked_segment
+
 if TYPE_CHECKING:
     from pipeline.mirror.layout import Layout
 
@@ -50,6 +53,14 @@ def port_option(default: int, explanation: str, least: int = 0) -> Callable[[Fun
         show_default=True,
         help=explanation,
     )
+
+
+def checked_name(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
+    """Return the name of a product or fileset. Raises click.BadParameter for one that no mirror can hold."""
+    try:
+        return checked_segment(name, "name")
+    except HostileName as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def read_layout(config: Path | None) -> "Layout":

@@ -1,5 +1,6 @@
 """``ipp-mirror scheduler``."""
 
+import socket
 from pathlib import Path
 
 import click
@@ -47,11 +48,11 @@ def scheduler(address: str, port: int, state_path: Path) -> None:
 
 def _check_free(address: str, port: int) -> None:
     """Raise SettingsError if nothing can listen there: luigid itself ends with a traceback."""
-    from tornado.netutil import bind_sockets
-
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        for listener in bind_sockets(port, address):
-            listener.close()
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((address, port))
     except OSError as error:
         raise SettingsError(
             f"cannot listen on {address} port {port}: {error.strerror}. "

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import SettingsError, machine_faults
-from tasks.commands.options import config_option, read_layout
+from tasks.commands.options import checked_name, config_option, read_layout
 
 _EXAMPLES = """\b
 Example:
@@ -17,8 +17,8 @@ Example:
 @click.command(epilog=_EXAMPLES)
 @config_option
 @click.option("--reason", required=True, metavar="TEXT", help="Why, as `ipp-mirror status` shows it.")
-@click.argument("product")
-@click.argument("fileset")
+@click.argument("product", callback=checked_name)
+@click.argument("fileset", callback=checked_name)
 def skip(config: Path | None, reason: str, product: str, fileset: str) -> None:
     """Skip a fileset.
 

@@ -31,10 +31,12 @@ def status(config: Path | None) -> None:
     """
     layout = read_layout(config)
     with machine_faults(f"reading the status of the mirror at {layout.root}"):
-        for path in (layout.product_status, layout.download_failures):
-            _print_table(str(path), _rows(path))
-        if skips := _skips(layout):
-            _print_table("skipped", [_SKIP_COLUMNS, *skips])
+        tables = {str(path): _rows(path) for path in (layout.product_status, layout.download_failures)}
+        skips = _skips(layout)
+    for title, rows in tables.items():
+        _print_table(title, rows)
+    if skips:
+        _print_table("skipped", [_SKIP_COLUMNS, *skips])
 
 
 def _rows(path: Path) -> list[list[str]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import machine_faults
-from tasks.commands.options import config_option, read_layout
+from tasks.commands.options import checked_name, config_option, read_layout
 
 _EXAMPLES = """\b
 Example:
@@ -15,8 +15,8 @@ Example:
 
 @click.command(epilog=_EXAMPLES)
 @config_option
-@click.argument("product")
-@click.argument("fileset")
+@click.argument("product", callback=checked_name)
+@click.argument("fileset", callback=checked_name)
 def unskip(config: Path | None, product: str, fileset: str) -> None:
     """Unskip a fileset, for the next update to try it."""
     from pipeline.mirror.skip import unskip_fileset

@@ -49,4 +49,6 @@ def _assist(context: click.Context, /, **options: object) -> None:
     context.invoke(worker, **options)
 
 
-assist = click.Command("assist", params=worker.params, callback=_assist, hidden=True, help=worker.help)
+assist = click.Command(
+    "assist", params=worker.params, callback=_assist, help=worker.help, epilog=worker.epilog, hidden=True
+)
