@@ -1,4 +1,4 @@
-"""``ipp-mirror worker``, and its former name ``ipp-mirror assist``."""
+"""``ipp-mirror worker``, and its alias ``ipp-mirror assist``."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def worker(
 
 @click.pass_context
 def _assist(context: click.Context, /, **options: object) -> None:
-    click.echo("ipp-mirror: `assist` is the former name of this command: use `ipp-mirror worker`.", err=True)
+    click.echo("ipp-mirror: the name of this command is `ipp-mirror worker`; `assist` is an alias.", err=True)
     context.invoke(worker, **options)
 
 

@@ -1,9 +1,9 @@
-"""``ipp-mirror worker``, and its former name."""
+"""``ipp-mirror worker``, and its alias."""
 
 from conftest import Follower
 from support.command import ipp_mirror
 
-FORMER_NAME = "ipp-mirror: `assist` is the former name of this command: use `ipp-mirror worker`.\n"
+NAME = "ipp-mirror: the name of this command is `ipp-mirror worker`; `assist` is an alias.\n"
 
 
 def test_a_worker_without_an_update_to_join_ends_with_10(follower: Follower):
@@ -16,4 +16,4 @@ def test_assist_is_worker_and_says_so(follower: Follower):
     worker = ipp_mirror("worker", "--config", follower.config)
     assist = ipp_mirror("assist", "--mirror-config", follower.config)
     assert (assist.returncode, assist.stdout) == (worker.returncode, worker.stdout)
-    assert assist.stderr == FORMER_NAME + worker.stderr
+    assert assist.stderr == NAME + worker.stderr
