@@ -24,7 +24,6 @@ from tasks.commands.worker import assist, worker
 
 __all__ = ["ipp_mirror", "main"]
 
-_COMMANDS = (update, worker, verify, status, serve, skip, unskip, scheduler, assist, completion)
 _EXAMPLES = """\b
 Examples:
   ipp-mirror update                         one update, as cron runs it
@@ -44,7 +43,6 @@ Exit codes:
 
 
 @click.group(
-    commands={command.name: command for command in _COMMANDS if command.name},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=False,
     epilog=_EXAMPLES,
@@ -52,6 +50,10 @@ Exit codes:
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def ipp_mirror() -> None:
     """Keep a local mirror of a Pan-STARRS IPP Data Store."""
+
+
+for _command in (update, worker, assist, verify, status, serve, skip, unskip, scheduler, completion):
+    ipp_mirror.add_command(_command)
 
 
 def main() -> NoReturn:
@@ -65,14 +67,18 @@ def _run(arguments: Sequence[str]) -> int:
         # The name also of `python -m tasks`, so that messages and completion are the same.
         code = ipp_mirror.main(arguments, prog_name="ipp-mirror", standalone_mode=False)
     except click.UsageError as error:
-        # Click leaves out the context where an option lacks its value.
-        named = [name for name in arguments[:1] if name in ipp_mirror.commands]
-        command = error.ctx.command_path if error.ctx else " ".join(["ipp-mirror", *named])
-        message = error.format_message()
-        sentence = f"{message[:1].lower()}{message[1:]}{'' if message.endswith(('.', '?')) else '.'}"
-        click.echo(f"{command}: {sentence} Nothing was done; see `{command} --help`.", err=True)
+        click.echo(_usage_message(error, arguments), err=True)
         return EXIT_SETTINGS_OR_BUG
     except MirrorError as error:
         click.echo(f"ipp-mirror: {error}", err=True)
         return error.exit_code
     return code or EXIT_DONE
+
+
+def _usage_message(error: click.UsageError, arguments: Sequence[str]) -> str:
+    # Click leaves out the context where an option lacks its value.
+    named = [name for name in arguments[:1] if name in ipp_mirror.commands]
+    command = error.ctx.command_path if error.ctx else " ".join(["ipp-mirror", *named])
+    message = error.format_message()
+    sentence = f"{message[:1].lower()}{message[1:]}{'' if message.endswith(('.', '?')) else '.'}"
+    return f"{command}: {sentence} Nothing was done; see `{command} --help`."

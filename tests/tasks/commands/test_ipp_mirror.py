@@ -34,6 +34,13 @@ def test_the_help_of_each_command_has_its_options_and_examples(name):
     assert ("--config, --mirror-config FILE" in long.stdout) == takes_settings
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_guide_names_each_command(name):
+    guide = (REPOSITORY / "docs" / "guide.md").read_text()
+    table = guide.partition("\n## Commands\n")[2].partition("\n## ")[0]
+    assert any(line.startswith((f"| `{name} ", f"| `{name}`")) for line in table.splitlines())
+
+
 def test_the_version():
     shown = ipp_mirror("--version")
     assert (shown.returncode, shown.stdout) == (0, f"ipp-mirror {__version__}\n")
