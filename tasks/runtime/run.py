@@ -29,6 +29,7 @@ from pipeline.mirror.state.layout import Step
 from pipeline.mirror.steps.housekeeping import remove_half_written
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
+from tasks.mirror_config import mirror
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.log import log_to
 from tasks.runtime.processes import UNPACKED_AT_ONCE, UNPACKED_PER_CORE, get_listing, step_processes
@@ -39,12 +40,6 @@ STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 T = TypeVar("T")
 log = logging.getLogger("ipp-mirror")
-
-
-class mirror(luigi.Config):  # noqa: N801  (the section of luigi.cfg, and the prefix of --mirror-config)
-    """Where the settings of the mirror are."""
-
-    config = luigi.Parameter(default="mirror.yaml", description="path of the settings file, mirror.yaml")
 
 
 class Run:

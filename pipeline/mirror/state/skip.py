@@ -1,4 +1,4 @@
-"""Giving a fileset up on purpose, and taking that back."""
+"""Skip and unskip a fileset."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from pipeline.mirror.state.markers import Fileset, utc_now
 
 
 def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: str) -> None:
-    """Try the fileset no more, until it is registered again. Raises SettingsError for an unknown one."""
+    """Skip the fileset until it is registered again. Raises SettingsError for an unknown one."""
     known = (each for each in KeptListing(layout, product).registrations() if each.name == name)
     row = next(known, None)
     if row is None:
@@ -36,7 +36,7 @@ def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: st
 
 
 def unskip_fileset(layout: Layout, product: str, name: str) -> None:
-    """Let the next run try the fileset again. Raises SettingsError when it is not skipped."""
+    """Unskip the fileset, for the next run to try it again. Raises SettingsError when it is not skipped."""
     path = layout.marker(Step.SKIPPED, product, name)
     if not path.exists():
         raise SettingsError(
@@ -46,7 +46,7 @@ def unskip_fileset(layout: Layout, product: str, name: str) -> None:
 
 
 def skipped(layout: Layout, product: str) -> list[dict[str, Any]]:
-    """The markers of all skipped filesets of a product, by name."""
+    """Return the markers of all skipped filesets of a product, by name."""
     names = sorted(layout.marked(Step.SKIPPED, product))
     markers = (read_marker(layout.marker(Step.SKIPPED, product, name)) for name in names)
     return [marker for marker in markers if marker]
