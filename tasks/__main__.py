@@ -17,6 +17,7 @@ from pipeline.config import read_settings
 from pipeline.errors import EXIT_SETTINGS_OR_BUG
 from pipeline.mirror.layout import Layout
 from pipeline.mirror.skip import skip_fileset, skipped, unskip_fileset
+from pipeline.mirror.state.root_format import check_root_format
 from tasks.run import mirror, or_exit
 
 
@@ -157,7 +158,9 @@ def _refuse(sentence: str) -> NoReturn:
 
 def _layout(chosen: argparse.Namespace) -> Layout:
     settings = or_exit(lambda: read_settings(chosen.mirror_config or Path(mirror().config)))
-    return Layout(settings.mirror.root)
+    layout = Layout(settings.mirror.root)
+    or_exit(lambda: check_root_format(layout))
+    return layout
 
 
 def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:

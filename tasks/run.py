@@ -26,6 +26,7 @@ from pipeline.mirror.assistants import await_farewell
 from pipeline.mirror.layout import Step
 from pipeline.mirror.lock import heartbeat, update_lock
 from pipeline.mirror.site import Site, open_site
+from pipeline.mirror.state.root_format import record_root_format
 from pipeline.mirror.status import as_size, write_status
 from pipeline.mirror.update import remove_half_written
 from tasks.errors import Stopped, as_mirror_error
@@ -78,6 +79,7 @@ class Run:
         self.killed = self._open.enter_context(update_lock(self.site.layout))
         self.left_behind = await_farewell(self.site.layout)
         remove_half_written(self.site.layout)
+        record_root_format(self.site.layout)
 
     def _show_life(self) -> None:
         """From now on, with processes forked and threads allowed."""
