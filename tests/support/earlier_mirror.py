@@ -6,6 +6,7 @@
 import json
 import os
 import tarfile
+import time
 import zlib
 from hashlib import sha256
 from pathlib import Path
@@ -52,10 +53,12 @@ def restore(folder: Path, *, keep_times: bool) -> None:
             seconds, _, fraction = member.pax_headers["mtime"].partition(".")
             times[target] = int(seconds) * _SECOND + int(fraction)
     _set_root(root, times)
-    for path, time in times.items():
-        # A lock that a process of another host touched lately counts as held, whatever it was copied with.
-        if keep_times or not path.is_relative_to(root) or path.name == "update.lock":
-            os.utime(path, ns=(time, time))
+    for path, modified in times.items():
+        if keep_times or not path.is_relative_to(root):
+            os.utime(path, ns=(modified, modified))
+    # The lock of another host counts as held while that host touches it.
+    killed = time.time() - 3600
+    os.utime(root / "state" / "update.lock", (killed, killed))
 
 
 def publish_correction(folder: Path) -> None:
