@@ -43,13 +43,14 @@ def restore(folder: Path, *, keep_times: bool) -> None:
     times: dict[Path, int] = {}
     with tarfile.open(ARCHIVE) as tar:
         for member in tar:
-            top, _, path = member.name.partition("/")
-            target = (root if top == "root" else folder / top) / path
-            if member.isdir():
+            top, _, name = member.name.partition("/")
+            target = (root if top == "root" else folder / top) / name
+            content = tar.extractfile(member)
+            if content is None:
                 target.mkdir(parents=True, exist_ok=True)
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(tar.extractfile(member).read())
+            target.write_bytes(content.read())
             seconds, _, fraction = member.pax_headers["mtime"].partition(".")
             times[target] = int(seconds) * _SECOND + int(fraction)
     _set_root(root, times)
