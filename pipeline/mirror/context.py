@@ -21,6 +21,7 @@ from pipeline.mirror.resources.disk_space import DiskSpace
 from pipeline.mirror.resources.ownership import Ownership
 from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.root_format import check_root_format
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -90,16 +91,17 @@ class Site:
 def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
     """The site of a settings file; ``sleep`` is how it waits between tries.
 
-    Raises SettingsError, also when the root cannot be written.
+    Raises SettingsError, also when the root cannot be written or is of a format not known to this program.
     """
     settings = read_settings(config)
     source, mirror = settings.source, settings.mirror
+    layout = Layout(mirror.root)
+    check_root_format(layout)
     _make_root(mirror.root, config)
     patience = Patience(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
     store = DataStore(source.url, connections=source.connections, timeout=source.timeout, patience=patience)
     connections = Connections(source.connections)
     unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
-    layout = Layout(mirror.root)
     locks = [ByteLocks(path) for path in (layout.ownership_lock, layout.fileset_locks)]
     try:
         yield Site(

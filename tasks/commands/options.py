@@ -64,11 +64,17 @@ def checked_name(_context: click.Context, _parameter: click.Parameter, name: str
 
 
 def read_layout(config: Path | None) -> "Layout":
-    """Return the layout of the mirror in the settings file. Raises SettingsError."""
+    """Return the layout of the mirror in the settings file.
+
+    Raises SettingsError, also when the mirror has a format that this program does not know.
+    """
     from pipeline.config import read_settings
     from pipeline.mirror.state.layout import Layout
+    from pipeline.mirror.state.root_format import check_root_format
 
-    return Layout(read_settings(config or _default_config()).mirror.root)
+    layout = Layout(read_settings(config or _default_config()).mirror.root)
+    check_root_format(layout)
+    return layout
 
 
 def _default_config() -> Path:

@@ -26,6 +26,7 @@ from pipeline.mirror.context import Site, open_site
 from pipeline.mirror.resources.peers import await_farewell
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import Step
+from pipeline.mirror.state.root_format import record_root_format
 from pipeline.mirror.steps.housekeeping import remove_half_written
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
@@ -74,6 +75,7 @@ class Run:
         self.killed = self._open.enter_context(update_lock(self.site.layout))
         self.left_behind = await_farewell(self.site.layout)
         remove_half_written(self.site.layout)
+        record_root_format(self.site.layout)
 
     def _show_life(self) -> None:
         """From now on, with processes forked and threads allowed."""

@@ -106,6 +106,7 @@ def unpacked(path: str, *kept: str) -> Instant:
 STATE = f"state/{PRODUCT}"
 INCOMING = f"incoming/{PRODUCT}/{CHIP}"
 INSTANTS = {
+    "the format of the root is written": written("mirror.json"),
     "the first folder is made": Instant("mkdir", f"state/{PRODUCT}"),
     "the listing gets its name": written(f"{STATE}/listing.txt"),
     "the listing is there": written(f"{STATE}/discovered.json"),

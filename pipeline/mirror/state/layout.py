@@ -58,6 +58,11 @@ class Layout:
         return self.root / "status" / "download_failures.csv"
 
     @property
+    def root_format(self) -> Path:
+        """The format number of the root folder."""
+        return self.root / "mirror.json"
+
+    @property
     def lock_file(self) -> Path:
         """Held by the update that is running."""
         return self.root / "state" / "update.lock"

@@ -48,8 +48,8 @@ def tidy_incoming(site: Site, product: str, pending: set[str]) -> None:
 
 
 def remove_half_written(layout: Layout) -> None:
-    """Remove the temporary files of markers and listings that a kill left in ``state/`` and ``status/``."""
-    folders = [layout.root / "status", layout.root / "state"]
+    """Remove the temporary files that a kill left in the root folder, in ``state/`` and in ``status/``."""
+    folders = [layout.root, layout.root / "status", layout.root / "state"]
     for product in layout.state_products():
         folders += [layout.state(product), *(layout.state(product) / step for step in Step)]
     for folder in folders:
