@@ -3,10 +3,11 @@
 PYTHON ?= python3
 CONFIG ?=
 BIN := .venv/bin
-SETTINGS := $(if $(CONFIG),--mirror-config $(CONFIG))
+SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test update assist scheduler status skip unskip verify serve bench torture lint clean
+.PHONY: help setup demo test update worker assist scheduler status skip unskip verify serve bench torture
+.PHONY: lint lint-types clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -14,42 +15,44 @@ help: ## this list
 setup: .venv/ready ## make .venv/ from the lock file; nothing to do when it is current
 
 .venv/ready: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=...")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "expected Python 3.11, 3.12 or 3.13, got %d.%d from PYTHON=$(PYTHON); name another one, such as PYTHON=python3.13" % sys.version_info[:2])'
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
 demo: setup ## start the sample Data Store, mirror it into var/demo/, print what arrived
-	@$(BIN)/python -m tasks.demo
+	@$(BIN)/python -m pipeline.sample.demo
 
 test: setup ## run every test
 	$(BIN)/python -m pytest
 
 update: setup ## one update of the mirror (CONFIG=FILE for other settings than mirror.yaml)
-	@$(BIN)/python -m tasks update $(SETTINGS)
+	@$(BIN)/ipp-mirror update $(SETTINGS)
 
-assist: setup ## take part in the update that is running, from another host too (HOST=... of its scheduler)
-	@$(BIN)/python -m tasks assist $(SETTINGS) $(if $(HOST),--scheduler-host $(HOST))
+worker: setup ## take part in the update that is running, from another host too (HOST=... of its scheduler)
+	@$(BIN)/ipp-mirror worker $(SETTINGS) $(if $(HOST),--scheduler-host $(HOST))
+
+assist: setup
+	@$(BIN)/ipp-mirror assist $(SETTINGS) $(if $(HOST),--scheduler-host $(HOST))
 
 scheduler: setup ## Luigi's central scheduler with its web page at http://127.0.0.1:8082
-	@mkdir -p var/luigi
-	@$(BIN)/python -m tasks.runtime.luigid --address 127.0.0.1 --port 8082 --state-path var/luigi/state.pickle
+	@$(BIN)/ipp-mirror scheduler
 
-status: setup ## how the mirror is
-	@$(BIN)/python -m tasks status $(SETTINGS)
+status: setup ## print the state of the mirror
+	@$(BIN)/ipp-mirror status $(SETTINGS)
 
-skip: setup ## give a fileset up: PRODUCT=... FILESET=... REASON=...
-	@$(BIN)/python -m tasks skip $(SETTINGS) "$(PRODUCT)" "$(FILESET)" --reason "$(REASON)"
+skip: setup ## skip a fileset: PRODUCT=... FILESET=... REASON=...
+	@$(BIN)/ipp-mirror skip $(SETTINGS) "$(PRODUCT)" "$(FILESET)" --reason "$(REASON)"
 
-unskip: setup ## take a skip back: PRODUCT=... FILESET=...
-	@$(BIN)/python -m tasks unskip $(SETTINGS) "$(PRODUCT)" "$(FILESET)"
+unskip: setup ## unskip a fileset: PRODUCT=... FILESET=...
+	@$(BIN)/ipp-mirror unskip $(SETTINGS) "$(PRODUCT)" "$(FILESET)"
 
-verify: setup ## check all that is here against listings and markers (REPAIR=1 mends it)
-	@$(BIN)/python -m tasks verify $(SETTINGS) $(if $(REPAIR),--repair)
+verify: setup ## compare every file with listings and markers (REPAIR=1 repairs what is wrong)
+	@$(BIN)/ipp-mirror verify $(SETTINGS) $(if $(REPAIR),--repair)
 
 serve: setup ## serve the mirror to the next site at http://127.0.0.1:8080/ds
-	@$(BIN)/python -m tasks serve $(SETTINGS)
+	@$(BIN)/ipp-mirror serve $(SETTINGS)
 
 bench: setup ## the whole job measured side by side with wget, aria2c and rclone
 	@$(BIN)/python -m bench
@@ -61,6 +64,10 @@ lint: setup ## ruff, formatting included
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+lint-types: setup
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
 clean: ## remove what make made: .venv/, the demo, caches; never a mirror
-	rm -rf .venv var/demo .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv var/demo build .mypy_cache .import_linter_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

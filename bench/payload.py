@@ -19,7 +19,7 @@ from isal import isal_zlib
 
 from pipeline.sample.archive import Member, Written, write_archive
 from pipeline.sample.plan import ReleaseSummary
-from pipeline.sample.publisher import Product, Publication, PublishedFile, plain_file
+from pipeline.sample.publisher import Product, Publication, PublishedFile, writer_of
 from pipeline.sample.records import dirinfo
 
 PRODUCT = "bench"
@@ -127,7 +127,11 @@ class _Maker:
         """The files of a fileset: every component goes to ``DATA/bench/FILESET/COMPONENT``."""
         components = [f"XY{bundle:02d}" for bundle in range(self._workload.bundles)]
         document = dirinfo(f"{PRODUCT}/{fileset}", {component: component for component in components})
-        files = [plain_file(f"dirinfo.chip.{_FIRST_RUN + number}.mdc", "text", document, extra=("dirinfo",))]
+        files = [
+            PublishedFile(
+                f"dirinfo.chip.{_FIRST_RUN + number}.mdc", "text", writer_of(document), extra=("dirinfo",)
+            )
+        ]
         for bundle, component in enumerate(components):
             folder = f"{PRODUCT}/{fileset}/{component}"
             write = partial(self._write, folder, number * self._workload.bundles + bundle)

@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import md5
 from pathlib import Path
 
-from pipeline.mirror.layout import INDEX, Layout, Step
-from pipeline.mirror.marker_file import marker_text, sealed_time
+from pipeline.mirror.state.layout import INDEX, Layout, Step
+from pipeline.mirror.state.marker_file import marker_text, sealed_time
 
 PRODUCT = "bench"
 # Filesets with markers of their own; those beyond have further names of these, and then store/ is left empty:

@@ -1,3 +1,3 @@
-"""The library of ipp-mirror: protocol, bundles, what is on disk. It knows nothing of Luigi."""
+"""Library of ipp-mirror: Data Store protocol, bundles, state on disk. Independent of Luigi."""
 
 __version__ = "0.1.0"

@@ -1,14 +1,12 @@
-"""``mirror.yaml`` as typed, validated settings.
+"""``mirror.yaml`` as typed, validated settings, and the only place of their defaults.
 
-Whatever is wrong is refused at once, naming the file, the line, what was expected and what came.
-Sizes are bytes (``20 GB`` is 20·10⁹, ``20 GiB`` is 20·2³⁰), rates bytes per second, times seconds.
+Every mistake is refused at once, with the file, the line, what was expected and what came.
+Sizes are bytes, rates bytes per second, times seconds; ``pipeline.units`` reads ``20 GB`` and ``50 MB/s``.
 """
 
-import fnmatch
 import os
 import re
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -24,34 +22,12 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.datastore.listing import FilesetRow, registered_time
 from pipeline.errors import HostileName, SettingsError
 from pipeline.names import checked_segment
+from pipeline.units import parse_rate, parse_size
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?", re.ASCII)
 _ADDRESS = re.compile(r"https?://[^/\s?#]+[^\s?#]*")
 _MOST_BYTES = 10**18
-_POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
-
-
-def _bytes(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("expected a size such as 20 GB")
-    number, power, binary = match.groups()
-    return int(Decimal(number) * (1024 if binary else 1000) ** _POWERS[power])
-
-
-def bytes_per_second(value: Any) -> int:
-    """The rate in a text such as ``50 MB/s``. Raises ValueError saying what was expected."""
-    if isinstance(value, str):
-        value = value.strip().removesuffix("/s")
-    try:
-        return _bytes(value)
-    except ValueError:
-        raise ValueError("expected a rate such as 50 MB/s") from None
 
 
 def _utc(value: Any) -> datetime:
@@ -105,8 +81,8 @@ def _folder(value: Any) -> Path:
         raise ValueError("expected the path of a folder, and after '~' a user of this machine") from None
 
 
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0, le=_MOST_BYTES)]
-BytesPerSecond = Annotated[int, BeforeValidator(bytes_per_second), Field(ge=1, le=_MOST_BYTES)]
+Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=_MOST_BYTES)]
+BytesPerSecond = Annotated[int, BeforeValidator(parse_rate), Field(ge=1, le=_MOST_BYTES)]
 Utc = Annotated[datetime, BeforeValidator(_utc)]
 Patterns = Annotated[list[str], BeforeValidator(_patterns)]
 ProductName = Annotated[str, BeforeValidator(_product_name)]
@@ -117,11 +93,11 @@ class _Section(BaseModel):
 
 
 class Source(_Section):
-    """Where the data comes from, and how gently it is asked."""
+    """Section ``source``: the Data Store, and the load that requests may put on it."""
 
     url: str
     hidden_products: list[ProductName] = []
-    connections: Annotated[int, Field(ge=1, le=256)] = 8
+    connections: Annotated[int, Field(ge=1, le=256)] = 16
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     attempts: Annotated[int, Field(ge=1, le=100)] = 4
     retry_pause: Annotated[float, Field(ge=0)] = 1.0
@@ -133,13 +109,13 @@ class Source(_Section):
         if not _is_address(url):
             raise ValueError("expected the http or https address of a Data Store, without '?' or '#'")
         if "@" in urlsplit(url).netloc:
-            # The address is told in messages and markers.
+            # Messages and markers repeat the address.
             raise ValueError("expected no user name and password, which belong in ~/.netrc, got some")
         return url.rstrip("/")
 
 
 class Select(_Section):
-    """Which filesets of a product are wanted: every key must match."""
+    """Conditions on the filesets of a product, all of which must hold."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -147,30 +123,14 @@ class Select(_Section):
     registered_after: Utc | None = None
     registered_before: Utc | None = None
 
-    def columns(self) -> set[str]:
-        """The columns of the listing that are looked at."""
-        return set(self.__pydantic_extra__ or {})
-
-    def wants(self, row: FilesetRow) -> bool:
-        """Whether the row is selected; a row that lacks a selected column, or its time, is not."""
-        return self._in_time(row) and all(
-            (value := row.column(column)) is not None
-            and any(fnmatch.fnmatchcase(value, pattern) for pattern in patterns)
-            for column, patterns in (self.__pydantic_extra__ or {}).items()
-        )
-
-    def _in_time(self, row: FilesetRow) -> bool:
-        if self.registered_after is None and self.registered_before is None:
-            return True
-        registered = registered_time(row.registered)
-        if registered is None:
-            return False
-        after, before = self.registered_after, self.registered_before
-        return (after is None or registered >= after) and (before is None or registered < before)
+    @property
+    def patterns(self) -> dict[str, list[str]]:
+        """Shell patterns by the column of the listing that one of them has to match."""
+        return self.__pydantic_extra__ or {}
 
 
 class Product(_Section):
-    """One product that is mirrored."""
+    """Product to mirror, whole or the filesets that ``select`` describes."""
 
     name: ProductName
     select: Select | None = None
@@ -180,13 +140,12 @@ class Product(_Section):
     def _plain_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
-    def wants(self, row: FilesetRow) -> bool:
-        """Whether the settings ask for this fileset."""
-        return self.select is None or self.select.wants(row)
-
 
 class Mirror(_Section):
-    """What is kept here, and where. ``products`` None: all that the root lists, and the hidden ones."""
+    """Section ``mirror``: the folder and the content of the mirror.
+
+    ``products`` None stands for all that the root of the Data Store lists, and the hidden ones.
+    """
 
     root: Annotated[Path, BeforeValidator(_folder)]
     products: Annotated[list[Product], Field(min_length=1)] | None = None
@@ -209,13 +168,13 @@ class Mirror(_Section):
 
 
 class Settings(_Section):
-    """All of ``mirror.yaml``."""
+    """Content of ``mirror.yaml``."""
 
     source: Source
     mirror: Mirror
 
     def product(self, name: str) -> Product:
-        """The settings of one product; those of a plain mention when it has none of its own."""
+        """Return the settings of a product: without ``select`` where ``mirror.products`` does not name it."""
         for product in self.mirror.products or []:
             if product.name == name:
                 return product
@@ -223,9 +182,9 @@ class Settings(_Section):
 
 
 def read_settings(path: Path) -> Settings:
-    """The settings in the YAML file at ``path``; a relative root is taken from the file's folder.
+    """Read the YAML file at ``path``; a relative root is taken from the folder of the file.
 
-    Raises SettingsError with the line and what was expected there.
+    Raises SettingsError, with the line and what was expected there.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -239,18 +198,18 @@ def read_settings(path: Path) -> Settings:
         document = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: expected YAML, got: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict):
+    if node is None or not isinstance(document, dict):
         raise SettingsError(f"{path}: expected the sections 'source' and 'mirror', got {document!r}")
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
-        raise SettingsError(_explained(error, path, node)) from None
+        raise SettingsError(_explanation(error, path, node)) from None
     root = Path(os.path.realpath(path.resolve().parent / settings.mirror.root))
     return settings.model_copy(update={"mirror": settings.mirror.model_copy(update={"root": root})})
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a name that stands twice, and names the place of what only looks like a date or a number."""
+    """YAML loader that refuses repeated names, and names the line of an impossible date or number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -268,32 +227,34 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
 
 
-_SAID = {
+_EXPECTED = {
     "model_type": "expected settings of its own, as 'name: value' below it",
     "too_short": "expected at least one product; leave it out to mirror all of them",
 }
 
 
-def _explained(error: ValidationError, path: Path, node: yaml.Node) -> str:
-    """One sentence for the first thing that is wrong, and how many more there are."""
-    problems = error.errors(include_url=False)
-    first = problems[0]
+def _explanation(error: ValidationError, path: Path, node: yaml.Node) -> str:
+    """Return one sentence on the first mistake, with the number of further ones."""
+    mistakes = error.errors(include_url=False)
+    first = mistakes[0]
     keys = [key for key in first["loc"] if key != "constrained-list"]
     place = ".".join(str(key) for key in keys)
     if first["type"] == "extra_forbidden":
-        said = f"unknown setting {place!r}"
+        problem = f"unknown setting {place!r}"
     elif first["type"] == "missing":
-        said = f"missing setting {place!r}"
+        problem = f"missing setting {place!r}"
     else:
-        message = _SAID.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+        message = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Value error, ")
         message = message.replace("Input should be", "expected")
-        said = f"{place}: {message}" if ", got " in message else f"{place}: {message}, got {first['input']!r}"
-    more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
-    return f"{path}, line {_line(node, keys)}: {said}{more}. Nothing was started."
+        problem = (
+            f"{place}: {message}" if ", got " in message else f"{place}: {message}, got {first['input']!r}"
+        )
+    more = f" ({len(mistakes) - 1} more after this one)" if len(mistakes) > 1 else ""
+    return f"{path}, line {_line(node, keys)}: {problem}{more}. Nothing was started."
 
 
 def _line(node: yaml.Node, keys: list[str | int]) -> int:
-    """The line on which the innermost of the keys that the document has stands, from 1."""
+    """Return the line, counted from 1, of the innermost of the keys that the document has."""
     line: int = node.start_mark.line
     for key in keys:
         if isinstance(node, yaml.MappingNode):

@@ -1,6 +1,6 @@
-"""Writing so that a reader sees whole files only and a power cut forgets nothing that was marked.
+"""Durable writes: readers see whole files only, and a power cut loses nothing that a marker promises.
 
-The order is always the same: data flushed to the disk, then renamed, then the folder flushed.
+The order is always the same: flush the data to the disk, rename, flush the folder.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ def flush_folder(path: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """Make the folder and its missing parents, each name flushed to the disk."""
-    # Nobody may build on a folder that another thread has made and not yet flushed.
+    # No thread may rely on a folder that another thread has made and not yet flushed.
     with _making_folders:
         if path.is_dir():
             return
@@ -39,9 +39,9 @@ def make_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -> None:
-    """Put ``content`` at ``path``: a reader sees the old content or the new one, never a part.
+    """Write a file atomically: a reader sees the old content or the new one, never a part.
 
-    ``modified_ns`` is the modification time that the file gets (nanoseconds since 1970), if not now.
+    ``modified_ns`` is the modification time of the file (nanoseconds since 1970); None for now.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{md5(path.name.encode()).hexdigest()}{WRITING_SUFFIX}")
@@ -61,10 +61,10 @@ def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -
 
 
 def publish_folder(new: Path, final: Path) -> None:
-    """Give the flushed folder ``new`` its final name in one step; the flushed name is then on the disk.
+    """Rename the flushed folder ``new`` to ``final`` in one step, durably.
 
-    A folder that has the name already is exchanged for the new one, then removed. Only where the file
-    system cannot exchange (some network ones) is there a moment with neither.
+    A folder that has the name already is exchanged for the new one, then removed. On a file system that
+    cannot exchange names (some network ones) neither of them has the name for a moment.
     """
     make_folder(final.parent)
     if not final.exists():
@@ -76,7 +76,7 @@ def publish_folder(new: Path, final: Path) -> None:
 
 
 def remove_files(paths: Iterable[Path]) -> None:
-    """Remove the files that are there and flush their folders once each."""
+    """Remove those of the files that exist, and flush each of their folders once."""
     folders = set()
     for path in paths:
         path.unlink(missing_ok=True)
@@ -95,7 +95,7 @@ def _flush(path: Path, flags: int) -> None:
 
 
 def _replace(new: Path, final: Path) -> Path:
-    """Put ``new`` in the place of ``final``, in two steps; where the old folder is now."""
+    """Rename ``final`` aside and ``new`` to ``final``. Return the path of the old folder."""
     aside = new.with_name(f"{new.name}.replaced")
     shutil.rmtree(aside, ignore_errors=True)
     os.rename(final, aside)
@@ -112,7 +112,7 @@ _RENAME_EXCHANGE = 2
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names atomically (Linux renameat2); False where that cannot be done."""
+    """Swap two names atomically (Linux renameat2). Return False where the system cannot."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:

@@ -1,4 +1,4 @@
-"""Which names from outside may become paths here (protocol notes, "Names").
+"""Checks of names from outside, before they become paths (protocol notes, "Names").
 
 Product, fileset, file and component names are single path segments of the protocol's characters:
 letters, digits and ``- + _ . : space``. ``destdir`` and component folders are relative paths of
@@ -14,10 +14,10 @@ _SEGMENT = re.compile(r"[A-Za-z0-9\-+_.: ]+", re.ASCII)
 
 
 def checked_segment(name: str, what: str) -> str:
-    """``name`` itself when it may be one path segment.
+    """Return ``name`` unchanged if it is valid as one path segment.
 
-    ``what`` says in words what the name is of, for the message (``"file of fileset X"``).
-    Raises HostileName, showing the name escaped.
+    ``what`` describes the name in the message (``"file of fileset X"``).
+    Raises HostileName, with the name escaped.
     """
     if len(name) > MAX_SEGMENT_BYTES:
         raise HostileName(
@@ -31,7 +31,7 @@ def checked_segment(name: str, what: str) -> str:
 
 
 def is_usable(name: str) -> bool:
-    """Whether the name may be one path segment."""
+    """Return True if the name is valid as one path segment."""
     try:
         checked_segment(name, "name")
     except HostileName:
@@ -40,7 +40,7 @@ def is_usable(name: str) -> bool:
 
 
 def checked_relative_path(path: str, what: str) -> str:
-    """``path`` without ``./`` and trailing slashes, when it stays below where it is put.
+    """Return ``path`` without ``./`` and trailing slashes: a path that leads out of no folder.
 
     Raises HostileName for an absolute path, an empty one, ``..`` or a segment that is not allowed.
     """
@@ -51,7 +51,7 @@ def checked_relative_path(path: str, what: str) -> str:
 
 
 def checked_member_path(path: str, what: str) -> str:
-    """The name of an archive member without ``./``: any printable text that stays below its folder.
+    """Return the name of an archive member without ``./``: printable text that leads out of no folder.
 
     Raises HostileName for an absolute path, ``..``, control characters, undecodable bytes or a segment
     of more than 255 bytes.

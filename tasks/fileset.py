@@ -10,12 +10,12 @@ from luigi.rpc import RPCError
 
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, SettingsError, machine_fault
-from pipeline.mirror.download import Download, is_stored
-from pipeline.mirror.extract import Extraction
-from pipeline.mirror.failures import clear_failure, has_failed, record_failure
-from pipeline.mirror.kept_listing import KeptListing
-from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.markers import Fileset, fresh_marker
+from pipeline.mirror.state.failures import clear_failure, has_failed, record_failure
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.local_listing import KeptListing
+from pipeline.mirror.state.markers import Fileset, fresh_marker
+from pipeline.mirror.steps.download import Download, is_stored
+from pipeline.mirror.steps.extract import Extraction
 from tasks.runtime.errors import Bug, FailedAlready, as_mirror_error
 from tasks.runtime.processes import do_step
 from tasks.runtime.run import current_run

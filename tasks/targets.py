@@ -5,9 +5,9 @@ from pathlib import Path
 import luigi
 
 from pipeline.errors import HostileName
-from pipeline.mirror.layout import Layout, Step
-from pipeline.mirror.marker_file import read_marker
-from pipeline.mirror.markers import Fileset, fresh_marker
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.marker_file import read_marker
+from pipeline.mirror.state.markers import Fileset, fresh_marker
 
 
 class StepMarker(luigi.Target):

@@ -14,12 +14,12 @@ import luigi
 
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, ServerUnavailable
-from pipeline.mirror.discover import discover_product
-from pipeline.mirror.failures import forget_failures_except, waiting
-from pipeline.mirror.layout import Step
-from pipeline.mirror.pending import pending_rows
-from pipeline.mirror.removal import delete_withdrawn
-from pipeline.mirror.update import finish_product, in_hand, tidy_incoming
+from pipeline.mirror.state.failures import forget_failures_except, waiting
+from pipeline.mirror.state.layout import Step
+from pipeline.mirror.state.pending import pending_rows
+from pipeline.mirror.steps.discover import discover_product
+from pipeline.mirror.steps.housekeeping import finish_product, in_hand, tidy_incoming
+from pipeline.mirror.steps.removal import delete_withdrawn
 from tasks.fileset import missing_steps
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import MirrorTask

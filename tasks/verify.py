@@ -12,15 +12,14 @@ from typing import Any
 
 import luigi
 
-from pipeline.config import bytes_per_second
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, SettingsError, machine_faults
-from pipeline.mirror.kept_listing import known_rows
-from pipeline.mirror.layout import Step
-from pipeline.mirror.marker_file import read_marker, write_marker
-from pipeline.mirror.markers import Fileset, utc_now
-from pipeline.mirror.rate import RateLimit
-from pipeline.mirror.verify import (
+from pipeline.mirror.resources.rate_limit import RateLimit
+from pipeline.mirror.state.layout import Step
+from pipeline.mirror.state.local_listing import known_rows
+from pipeline.mirror.state.marker_file import read_marker, write_marker
+from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.steps.verify import (
     Problem,
     Verification,
     begin_verification,
@@ -30,6 +29,7 @@ from pipeline.mirror.verify import (
     unexpected_data,
     unexpected_filesets,
 )
+from pipeline.units import parse_rate
 from tasks.fileset import FilesetTask, missing_steps
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import MirrorTask
@@ -169,7 +169,7 @@ class VerifyFileset(FilesetTask):
 def rate_limit(text: str) -> RateLimit:
     """Return the limit that all readers share. Raises SettingsError."""
     try:
-        return RateLimit(bytes_per_second(text) if text else None)
+        return RateLimit(parse_rate(text) if text else None)
     except ValueError as error:
         raise SettingsError(f"--rate: {error}, got {text!r}. Nothing was started.") from None
 

@@ -16,11 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 
-from pipeline.datastore.server import RunningServer, create_app, serve
+from pipeline.sample.simulator import Simulator, simulate
 
 T = TypeVar("T")
+
+# The time of one example says more about the load of the machine than about the code.
+hypothesis.settings.register_profile("any speed", deadline=None)
+hypothesis.settings.load_profile("any speed")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 COLUMNS = ("filesetID", "time registered", "type", "target_id", "stage", "stage_id", "exp_name", "filter")
 
@@ -213,12 +219,12 @@ def upstream(tmp_path: Path) -> Upstream:
 
 @pytest.fixture
 def server(upstream: Upstream):
-    with serve(create_app(upstream.folder)) as running:
+    with simulate(upstream.folder) as running:
         yield running
 
 
 @pytest.fixture
-def follower(tmp_path: Path, server: RunningServer) -> Follower:
+def follower(tmp_path: Path, server: Simulator) -> Follower:
     return Follower(tmp_path, server.url)
 
 

@@ -9,14 +9,14 @@ from pipeline.bundle.dirinfo import DirInfo
 from pipeline.errors import HostileName
 
 EXPOSURE = "exposure"
-"""The component of the camera stage, which has one for the whole exposure."""
+"""Component of the camera stage, which has only this one."""
 
 
 @dataclass(frozen=True)
 class RunTables:
-    """The tables of one stage: that of runs, those of rows, and the column of a row that names its component.
+    """Tables of one stage: that of runs, those of rows, and the column of a row that names its component.
 
-    ``component_key`` None: the stage has one component only.
+    ``component_key`` is None for a stage with a single component.
     """
 
     run: str
@@ -43,74 +43,78 @@ _TABLES = {name: tables for tables in RUN_TABLES for name in (tables.run, *table
 
 
 def localized_dbinfo(document: bytes, source: str, dirinfo: DirInfo, data: Path) -> bytes:
-    """The document with the sender's paths as absolute paths below ``data``; the rest stays byte for byte.
+    """Return the document with absolute paths below ``data`` for those of the sender; all other bytes stay.
 
     In every row, ``workdir`` becomes DATA/DESTDIR; ``uri`` and ``path_base``, unless NULL or empty, become
     DATA/DESTDIR/COMPONENT_DIR and the last part of the old value; ``tess_id`` keeps its last part. The
-    component of a row is, the first of these that there is:
+    component of a row is the first of these that exists:
 
     * ``exposure`` in a table of the camera stage;
-    * what the row says in the key column of its table (``class_id`` or ``skycell_id``; either in a table
-      that is not in ``RUN_TABLES``);
-    * what the one row of the run table says there: a stackSumSkyfile names no sky cell, its stackRun does;
+    * the value of the key column of its table (``class_id`` or ``skycell_id``; either in a table that is not
+      in ``RUN_TABLES``);
+    * the value of that column in the only row of the run table: a stackSumSkyfile names no sky cell, its
+      stackRun does;
     * the only component of dirinfo.
 
-    A row whose component dirinfo does not have (left out because it was empty; an input that belongs to
-    another fileset) has no file here: its ``uri`` and ``path_base`` become NULL, which means absent,
-    rather than a path that is not true on this machine. It is no reason to fail the fileset: what must be
-    placed are archives, not rows.
+    A row whose component dirinfo lacks (omitted because it was empty; an input that belongs to another
+    fileset) has no file here: its ``uri`` and ``path_base`` become NULL, which means absent, rather than a
+    path that does not exist on this machine. It is no reason to fail the fileset: archives must have a
+    place, rows need none.
 
-    Raises BundleUnusable for a document that is none, HostileName for a path that ends in ``..``.
+    Raises BundleUnusable for an invalid document, HostileName for a path that ends in ``..``.
     """
     return mdc.rewrite(document, source, _Localizer(source, dirinfo, data).new_value)
 
 
 class _Localizer:
-    """Gives the local value for the columns that hold paths."""
+    """Local values for the columns that hold paths."""
 
     def __init__(self, source: str, dirinfo: DirInfo, data: Path) -> None:
         root = data.absolute()
         self.source = source
         self.workdir = dirinfo.local_base(data)
         self.folders = {name: str(root / dirinfo.folder(name)) for name in dirinfo.components}
-        self.of_run: dict[str, str | None] = {}
+        self.component_of_run: dict[str, str | None] = {}
         self.only = next(iter(self.folders)) if len(self.folders) == 1 else None
-        self.columns: dict[str, Callable[[str, mdc.Entry, tuple[mdc.Scope, ...]], str | None]] = {
+        self.columns: dict[str, Callable[[mdc.StringValue], str | None]] = {
             "workdir": self._workdir,
             "uri": self._local_path,
             "path_base": self._local_path,
             "tess_id": self._last_part,
         }
 
-    def new_value(self, path: tuple[str, ...], entry: mdc.Entry, scopes: tuple[mdc.Scope, ...]) -> str | None:
-        """The new value of a column of a row, None where it stays."""
-        if len(path) != 1 or entry.name not in self.columns:
+    def new_value(self, string: mdc.StringValue) -> str | None:
+        """Return the new value of a column of a row; None to leave it as it is."""
+        if len(string.path) != 1 or string.name not in self.columns:
             return None
-        return self.columns[entry.name](path[0], entry, scopes)
+        return self.columns[string.name](string)
 
-    def _workdir(self, table: str, entry: mdc.Entry, scopes: tuple[mdc.Scope, ...]) -> str:
+    def _workdir(self, string: mdc.StringValue) -> str:
         return self.workdir
 
-    def _local_path(self, table: str, entry: mdc.Entry, scopes: tuple[mdc.Scope, ...]) -> str | None:
-        name = self._last_part(table, entry, scopes)
+    def _local_path(self, string: mdc.StringValue) -> str | None:
+        name = self._last_part(string)
         if name is None:
             return None
-        folder = self.folders.get(self._component(table, scopes))
+        component = self._component(string)
+        folder = None if component is None else self.folders.get(component)
         return mdc.NULL if folder is None else f"{folder}/{name}"
 
-    def _last_part(self, table: str, entry: mdc.Entry, scopes: tuple[mdc.Scope, ...]) -> str | None:
-        if not entry.value:
+    def _last_part(self, string: mdc.StringValue) -> str | None:
+        if not string.value:
             return None
-        name = entry.value.rstrip("/").rpartition("/")[2]
+        name = string.value.rstrip("/").rpartition("/")[2]
         if name in {"", ".", ".."}:
+            [table] = string.path
             raise HostileName(
-                f"{self.source}, line {entry.line}: expected the {entry.name} of {table} to end in a name, "
-                f"got {entry.value[:255]!r}; the fileset is not unpacked"
+                f"{self.source}, line {string.line}: expected the {string.name} of {table} to end in a name, "
+                f"got {string.value[:255]!r}; the fileset is not unpacked"
             )
         return name
 
-    def _component(self, table: str, scopes: tuple[mdc.Scope, ...]) -> str | None:
-        document, row = scopes
+    def _component(self, string: mdc.StringValue) -> str | None:
+        document, row = string.scopes
+        [table] = string.path
         tables = _TABLES.get(table)
         if tables is None:
             return _text(row, "class_id") or _text(row, "skycell_id") or self.only
@@ -118,15 +122,15 @@ class _Localizer:
             return EXPOSURE
         if tables.component_key is None:
             return self.only
-        if tables.run not in self.of_run:
-            self.of_run[tables.run] = _of_run(document, tables)
-        return _text(row, tables.component_key) or self.of_run[tables.run] or self.only
+        if tables.run not in self.component_of_run:
+            self.component_of_run[tables.run] = _component_of_run(document, tables.run, tables.component_key)
+        return _text(row, tables.component_key) or self.component_of_run[tables.run] or self.only
 
 
-def _of_run(document: mdc.Scope, tables: RunTables) -> str | None:
-    runs = document.all(tables.run)
+def _component_of_run(document: mdc.Scope, run_table: str, component_key: str) -> str | None:
+    runs = document.all(run_table)
     alone = len(runs) == 1 and isinstance(runs[0], mdc.Scope)
-    return _text(runs[0], tables.component_key) if alone else None
+    return _text(runs[0], component_key) if alone else None
 
 
 def _text(row: mdc.Scope, column: str) -> str | None:

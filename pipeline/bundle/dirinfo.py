@@ -1,4 +1,4 @@
-"""dirinfo: where the components of a fileset unpack (protocol notes, "dirinfo")."""
+"""dirinfo: the folders into which the components of a fileset unpack (protocol notes, "dirinfo")."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,10 @@ from pipeline.names import checked_relative_path
 
 @dataclass(frozen=True)
 class DirInfo:
-    """The folders of a fileset, relative to DATA; all paths checked, also of one made by hand.
+    """Folders of a fileset, relative to DATA; the paths are checked on construction.
 
-    ``destdir`` is None where the document says ``none``. ``components`` are folders below it by component.
-    Raises HostileName for a path that would leave DATA.
+    ``destdir`` is None for ``none`` in the document. ``components`` are folders below ``destdir``, by
+    component. Raises HostileName for a path that would leave DATA.
     """
 
     destdir: str | None
@@ -25,11 +25,11 @@ class DirInfo:
         self.base()
 
     def base(self) -> str:
-        """The folder below DATA that holds those of the components; empty for DATA itself."""
+        """Return ``destdir`` as a path below DATA; empty for DATA itself."""
         return "" if self.destdir is None else checked_relative_path(self.destdir, "destdir")
 
     def folder(self, component: str) -> str:
-        """The folder below DATA into which the archive of that component unpacks.
+        """Return the folder below DATA into which the archive of the component unpacks.
 
         Raises BundleUnusable for a component that dirinfo does not name.
         """
@@ -42,14 +42,14 @@ class DirInfo:
         return f"{self.base()}/{folder}".lstrip("/")
 
     def local_base(self, data: Path) -> str:
-        """DATA/DESTDIR as an absolute path of this machine, DATA where destdir is none."""
+        """Return DATA/DESTDIR as an absolute path of this machine; DATA if ``destdir`` is None."""
         return str(data.absolute() / self.base())
 
 
 def read_dirinfo(document: bytes, source: str) -> DirInfo:
-    """The folders that a dirinfo document names.
+    """Return the folders in a dirinfo document.
 
-    Raises BundleUnusable for a document that is no dirinfo, HostileName for a path that would leave DATA.
+    Raises BundleUnusable for a document that is not a dirinfo, HostileName for a path that would leave DATA.
     """
     root = mdc.read(document, source)
     destdir = _text(_scope(root, "destdir", source), "destdir", source)
@@ -62,14 +62,14 @@ def read_dirinfo(document: bytes, source: str) -> DirInfo:
 
 
 def localized_dirinfo(document: bytes, source: str, data: Path) -> bytes:
-    """The document with destdir as the absolute path below ``data`` on this machine; the rest stays.
+    """Return the document with ``destdir`` as an absolute path below ``data``; the rest stays byte for byte.
 
     Raises as ``read_dirinfo``.
     """
     base = read_dirinfo(document, source).local_base(data)
 
-    def local(path: tuple[str, ...], entry: mdc.Entry, scopes: tuple[mdc.Scope, ...]) -> str | None:
-        return base if path == ("destdir",) and entry.name == "destdir" else None
+    def local(string: mdc.StringValue) -> str | None:
+        return base if string.path == ("destdir",) and string.name == "destdir" else None
 
     return mdc.rewrite(document, source, local)
 

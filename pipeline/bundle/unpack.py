@@ -1,58 +1,60 @@
-"""Unpacking one bundle, straight to its destination, so that only whole files are ever seen there.
+"""Unpack bundles straight to their destination, where only whole files ever appear.
 
-Every member is written beside its destination under a hidden temporary name and made durable; when
-all archives of the fileset were good, ``put_in_place`` renames them.
+Every member is written beside its destination under a hidden temporary name and made durable; when all
+bundles of a fileset are unpacked, ``put_in_place`` renames the files.
 
-A bundle holds folders and regular files and nothing else: its writer follows links (protocol notes,
-"Distribution filesets"), so a link, device or pipe in it is no honest member. What remains passes
-the standard library's ``data`` filter.
+A bundle holds folders and regular files only: its writer follows links (protocol notes, "Distribution
+filesets"), so a bundle with a link, device or pipe is refused. All other members pass the ``data`` filter
+of the standard library.
 """
 
 import hashlib
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, NoReturn
+from typing import IO, NoReturn
 
-from isal import igzip, isal_zlib
+from isal import igzip, igzip_lib, isal_zlib
 
-from pipeline.bundle.relocate import relocated_config_dump
+from pipeline.bundle.config_dump import relocated_config_dump
 from pipeline.durable import flush_file, flush_folder, make_folder
 from pipeline.errors import BundleUnusable
 from pipeline.names import checked_member_path
 
 CHUNK_BYTES = 1 << 18
 MAX_DOCUMENT_BYTES = 256 << 20
-# A long name or other attributes that stand before a member; tarfile reads them into memory.
+# For long names and other attributes before a member, which tarfile reads into memory.
 MAX_HEADER_BYTES = 1 << 20
 TEMPORARY_SUFFIX = ".unpacking"
-# Bytes unpacked for each byte of a bundle, as an estimate: FITS images compress to a third or so.
+# Estimate of the bytes unpacked for each byte packed: FITS images compress to about a third.
 USUAL_RATIO = 3
 
 
 @dataclass(frozen=True)
 class UnpackLimits:
-    """What no honest bundle exceeds: its members, and bytes unpacked for each byte packed."""
+    """Limits for one bundle: bytes unpacked for each byte packed, and number of members.
 
+    A bundle may always unpack to ``always_allowed_bytes``: a few kB may hold a FITS image of zeros.
+    """
+
+    ratio: int
     members: int = 100_000
-    ratio: int = 200
-    # A bundle of a few kB may hold a FITS image of zeros: the ratio counts from here on.
     always_allowed_bytes: int = 256 << 20
 
-    def most_bytes(self, packed: int) -> int:
-        """What a bundle of ``packed`` bytes may unpack to."""
+    def max_bytes(self, packed: int) -> int:
+        """Return the bytes that a bundle of ``packed`` bytes may unpack to."""
         return max(self.always_allowed_bytes, packed * self.ratio)
 
 
 @dataclass(frozen=True)
 class UnpackedFile:
-    """One file of a bundle, written to ``temporary`` and meant for ``path``.
+    """File of a bundle, written to ``temporary``, with the destination ``path``.
 
-    ``bytes`` is its size, ``crc32`` its CRC-32 as 8 hex digits.
+    ``bytes`` is the size, ``crc32`` the CRC-32 as 8 hex digits.
     """
 
     path: Path
@@ -63,11 +65,11 @@ class UnpackedFile:
 
 @dataclass(frozen=True)
 class Unpacking:
-    """One bundle on its way to ``folder``.
+    """Extraction of one bundle to ``folder``.
 
-    ``tag`` tells the temporary files of this fileset from those of others; ``data`` is the DATA folder,
-    to which the paths in config dumps are relocated. ``wrote`` is called with the number of bytes of each
-    piece that was written. A bundle that is not at its path yet is read from ``coming``, which has ``bytes``.
+    ``data`` is the DATA folder, to which the paths in config dumps are relocated. ``tag`` distinguishes the
+    temporary files of a fileset from those of others. ``wrote`` is called after each write, with the number
+    of bytes.
     """
 
     bundle: Path
@@ -75,14 +77,12 @@ class Unpacking:
     data: Path
     tag: str
     wrote: Callable[[int], None]
-    limits: UnpackLimits = UnpackLimits()
-    coming: BinaryIO | None = None
-    bytes: int | None = None
+    limits: UnpackLimits
 
     def run(self) -> list[UnpackedFile]:
-        """Unpack the bundle into temporary files, which are on the disk then.
+        """Unpack the bundle into temporary files, and flush them to the disk.
 
-        Raises BundleUnusable or HostileName, or OSError from the disk; then no temporary file is left.
+        Raises BundleUnusable or HostileName, or OSError from the disk, and leaves no temporary file then.
         """
         self._make_folder(self.folder)
         paths: set[Path] = set()
@@ -106,12 +106,11 @@ class Unpacking:
         return unpacked
 
     def _members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-        """The regular files of the archive, each with its content; folders are made on the way."""
-        packed_bytes = self.bundle.stat().st_size if self.bytes is None else self.bytes
-        budget = self.limits.most_bytes(packed_bytes)
+        """Yield the regular files of the archive, each with its content."""
+        budget = self.limits.max_bytes(self.bundle.stat().st_size)
         count = 0
         with (
-            igzip.open(self.coming or self.bundle, "rb") as packed,
+            igzip.open(self.bundle, "rb") as packed,  # type: ignore[no-untyped-call]
             tarfile.open(fileobj=packed, mode="r:", tarinfo=_Header) as archive,
         ):
             for member in archive:
@@ -129,7 +128,7 @@ class Unpacking:
             _refuse_more_than_padding(packed, self.bundle)
 
     def _checked(self, member: tarfile.TarInfo, archive: tarfile.TarFile) -> IO[bytes] | None:
-        """The content of a member that may be unpacked; None for a folder."""
+        """Return the content of a regular file; None for a folder. Raises BundleUnusable for others."""
         if member.isdir():
             if member.name.strip("./"):
                 checked_member_path(member.name, f"{self.bundle}, folder")
@@ -140,9 +139,9 @@ class Unpacking:
                 f"of tar type {member.type!r}. The bundle is not unpacked; the next run tries again."
             )
         member.name = checked_member_path(member.name, f"{self.bundle}, member")
-        # Python 3.11.0 to 3.11.3 have no filters; what was checked above leaves it little to find.
+        # Python 3.11.0 to 3.11.3 have no filters; the checks above leave them little to find.
         if hasattr(tarfile, "data_filter"):
-            # Where the destination's folders lead is looked at once for each, not for each member.
+            # _make_inside resolves each folder once, so the filter need not resolve it for every member.
             tarfile.data_filter(member, "/")
         return archive.extractfile(member)
 
@@ -156,7 +155,7 @@ class Unpacking:
         return path
 
     def _make_inside(self, folder: Path, member: tarfile.TarInfo) -> None:
-        """Make a folder for members, unless a link that somebody put into ``data/`` leads out of it."""
+        """Make a folder for members. Raises BundleUnusable if a link in DATA leads elsewhere."""
         if not folder.resolve().is_relative_to(self.folder.resolve()):
             raise BundleUnusable(
                 f"{self.bundle}: expected member {member.name!r} to lie below {self.folder}, "
@@ -195,23 +194,25 @@ class Unpacking:
 
 
 def expected_bytes(bundle: Path, limits: UnpackLimits) -> int:
-    """Bytes that the bundle unpacks to by its own word: the size at its end, which gzip keeps modulo 2**32.
+    """Return the bytes that the bundle unpacks to, according to the size at its end (modulo 2**32 in gzip).
 
-    Of the sizes which that may be, the likeliest; never more than ``limits`` allow. Only an estimate: what
-    is no gzip, or several one behind the other, says something else there. Raises OSError.
+    Of the possible sizes, this is the likeliest one; never more than ``limits`` allow. It is an estimate
+    only: the last bytes of another format, or of concatenated gzip members, are something else. Raises
+    OSError.
     """
     packed = bundle.stat().st_size
     with open(bundle, "rb") as file:
         file.seek(max(0, packed - 4))
-        said = int.from_bytes(file.read(4), "little")
-    wraps = max(0, round((packed * USUAL_RATIO - said) / (1 << 32)))
-    return min(max(said + (wraps << 32), packed), limits.most_bytes(packed))
+        size = int.from_bytes(file.read(4), "little")
+    wraps = max(0, round((packed * USUAL_RATIO - size) / (1 << 32)))
+    return min(max(size + (wraps << 32), packed), limits.max_bytes(packed))
 
 
 def put_in_place(files: list[UnpackedFile], data: Path) -> None:
-    """Give the files their names, durably. Raises BundleUnusable when a folder has such a name; then none.
+    """Rename the files to their destinations, durably.
 
-    A folder without files gives way: bytes that turned out not to be the listed ones may have led to it.
+    An empty folder at a destination is removed: an earlier version of the bundle may have made it. Raises
+    BundleUnusable if a destination is a folder with content; no file is renamed then.
     """
     for file in files:
         if file.path.is_dir() and not file.path.is_symlink():
@@ -224,7 +225,7 @@ def put_in_place(files: list[UnpackedFile], data: Path) -> None:
     for file in files:
         os.replace(file.temporary, file.path)
     folders = {file.path.parent for file in files}
-    # Also those above, up to DATA: another process may have made one and not flushed its name yet.
+    # Parents up to DATA too: another process may have made one and not flushed its name yet.
     above = {parent for folder in folders for parent in folder.parents if parent.is_relative_to(data)}
     for folder in folders | above:
         flush_folder(folder)
@@ -243,7 +244,7 @@ def discard(files: list[UnpackedFile]) -> None:
 
 
 def file_crc32(path: Path) -> str:
-    """The CRC-32 of a file here, as 8 hex digits."""
+    """Return the CRC-32 of a file, as 8 hex digits."""
     crc = 0
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -252,20 +253,19 @@ def file_crc32(path: Path) -> str:
 
 
 def temporary_name(name: str, tag: str) -> str:
-    """The hidden name under which a file is written; never longer than a name may be."""
+    """Return the hidden name under which a file is written; its length does not depend on ``name``."""
     digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
     return f".{digest}.{tag}{TEMPORARY_SUFFIX}"
 
 
-def remove_temporaries(folder: Path, tag: str, but: Collection[Path] = ()) -> None:
-    """Remove what an unpacking with that tag left below ``folder``, other than the files in ``but``."""
+def remove_temporaries(folder: Path, tag: str) -> None:
+    """Remove the temporary files with that tag below ``folder``."""
     for path in folder.rglob(f".*.{tag}{TEMPORARY_SUFFIX}"):
-        if path not in but:
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 class _Header(tarfile.TarInfo):
-    """Refuses what tarfile would read into memory whole, whatever its size."""
+    """Header of a member; refuses members that tarfile would read into memory whatever their size."""
 
     _EXTENDED = frozenset(
         {
@@ -280,22 +280,23 @@ class _Header(tarfile.TarInfo):
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in self._EXTENDED and not 0 <= self.size <= MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {self.size} bytes, more than {MAX_HEADER_BYTES}")
-        return super()._proc_member(archive)
+        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
 
     def _refuse_sparse(self, *_: object) -> NoReturn:
-        # No writer of bundles makes them, and the maps of their holes can be of any size.
+        # No writer of bundles makes sparse files, and the maps of their holes can be of any size.
         raise tarfile.ReadError("a sparse file")
 
     _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
 
 
-# What the readers raise for bytes that are not what they should be; the last three come from numbers that are
-# none or out of range, and from headers before headers without end.
-_UNUSABLE = (
+# Raised by the readers for invalid bytes; the last three for numbers that are invalid or out of range, and
+# for an endless chain of headers.
+# (The stubs of isal declare its exception class as an instance.)
+_UNUSABLE: tuple[type[Exception], ...] = (  # type: ignore[assignment]
     tarfile.TarError,
     EOFError,
     zlib.error,
-    isal_zlib.error,
+    igzip_lib.IsalError,
     igzip.BadGzipFile,
     ValueError,
     OverflowError,
@@ -304,7 +305,7 @@ _UNUSABLE = (
 
 
 def _refuse_more_than_padding(packed: IO[bytes], bundle: Path) -> None:
-    """Read to the end: the checksum of the gzip stream is only looked at there."""
+    """Read to the end, where the gzip stream has its checksum."""
     while chunk := packed.read(CHUNK_BYTES):
         if chunk.strip(b"\0"):
             raise BundleUnusable(

@@ -1,4 +1,4 @@
-"""``python -m pipeline.sample OUT``: write a sample survey release as a store, or add to one."""
+"""``python -m pipeline.sample OUT``: write a sample survey release as a store, or extend one."""
 
 import argparse
 import sys
@@ -21,7 +21,7 @@ _HELP = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write or extend the store that the command line describes; the exit code."""
+    """Write or extend the store that the command line describes. Return the exit code."""
     chosen = vars(_parser().parse_args(arguments))
     out, append = chosen.pop("out"), chosen.pop("append")
     started = time.monotonic()
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipeline.sample", description=__doc__.partition(": ")[2])
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the store")
-    parser.add_argument("--append", action="store_true", help="add to the store at OUT what arrives later")
+    parser.add_argument("--append", action="store_true", help="extend the store at OUT with later exposures")
     for size in fields(ReleasePlan):
         option = f"--{size.name.replace('_', '-')}"
         parser.add_argument(

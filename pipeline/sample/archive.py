@@ -1,4 +1,4 @@
-"""Archives as ``tar -C DIR --owner=ipp --group=users -czhf FILE .`` writes them, and the same every time."""
+"""Reproducible archives in the form of ``tar -C DIR --owner=ipp --group=users -czhf FILE .``."""
 
 import hashlib
 import io
@@ -6,8 +6,12 @@ import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isal import igzip
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 COMPRESSION = 1
 _OWNER, _GROUP = "ipp", "users"
@@ -16,7 +20,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Member:
-    """One file of an archive."""
+    """File of an archive."""
 
     name: str
     content: bytes
@@ -24,41 +28,41 @@ class Member:
 
 @dataclass(frozen=True)
 class Written:
-    """Size and md5 of a file, taken while it was written."""
+    """Size and md5 of a file, computed while it was written."""
 
     bytes: int
     md5: str
 
 
 class DigestingFile(io.BufferedWriter):
-    """A new file that knows the size and md5 of what went through it."""
+    """New file with the size and md5 of the bytes written to it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path, "w"), _CHUNK)
         self._digest = hashlib.md5(usedforsecurity=False)
         self._bytes = 0
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: "Buffer", /) -> int:
         """Append the bytes."""
         self._digest.update(data)
-        self._bytes += len(data)
+        self._bytes += memoryview(data).nbytes
         return super().write(data)
 
     @property
     def written(self) -> Written:
-        """What went through so far."""
+        """Size and md5 of the bytes written so far."""
         return Written(self._bytes, self._digest.hexdigest())
 
 
 def write_archive(path: Path, members: Iterable[Member], mtime: int) -> Written:
-    """Write the members as a gzipped archive, one in memory at a time.
+    """Write the members as a gzipped archive, with one of them in memory at a time.
 
-    ``mtime`` is seconds since 1970, for every member. The packed bytes are the same wherever isal
-    picks the same code; the unpacked ones always.
+    ``mtime`` is seconds since 1970, for every member. The unpacked bytes are always the same; the packed ones
+    where isal chooses the same code for the processor.
     """
     with DigestingFile(path) as file:
         with (
-            igzip.IGzipFile(
+            igzip.IGzipFile(  # type: ignore[no-untyped-call]
                 filename="", mode="wb", compresslevel=COMPRESSION, fileobj=file, mtime=0
             ) as packed,
             tarfile.TarFile(
@@ -74,14 +78,14 @@ def write_archive(path: Path, members: Iterable[Member], mtime: int) -> Written:
 
 
 def folder_entry(mtime: int) -> tarfile.TarInfo:
-    """The ``./`` that every archive begins with."""
+    """Return the header of the ``./`` at the beginning of every archive."""
     entry = _entry("./", mtime)
     entry.type, entry.mode = tarfile.DIRTYPE, 0o775
     return entry
 
 
 def file_entry(name: str, size: int, mtime: int) -> tarfile.TarInfo:
-    """The header of a member of ``size`` bytes."""
+    """Return the header of a member of ``size`` bytes."""
     entry = _entry(f"./{name}", mtime)
     entry.size, entry.mode = size, 0o664
     return entry

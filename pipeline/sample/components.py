@@ -1,10 +1,10 @@
-"""The parts of a run, stage by stage: where each is unpacked, what it holds, its row of the database."""
+"""Components of a run, stage by stage: folder, content, and row of the database."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.sample import rows
-from pipeline.sample.configdump import ConfigDump, File, sender_path
+from pipeline.sample.config_dump import ConfigDump, File, sender_path
 from pipeline.sample.contents import (
     Maker,
     camera_contents,
@@ -27,9 +27,9 @@ SKYCELL_SUFFIXES = (".fits", ".wt.fits", ".mask.fits")
 
 @dataclass(frozen=True)
 class Component:
-    """One part of a run: its folder below destdir, the stem of its archive, its members, its row.
+    """Component of a run: folder below destdir, stem of the archive, members, row of the database.
 
-    ``contents`` is None when the archive was of zero bytes, and so is not distributed.
+    ``contents`` is None for an archive of zero bytes, which is not distributed.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Stack:
-    """The average of exposures of one filter in one sky cell; ``destdir`` is where it goes."""
+    """Average of exposures of one filter in one sky cell, unpacked to ``destdir``."""
 
     stack_id: int
     cell: int
@@ -50,41 +50,41 @@ class Stack:
 
     @property
     def first(self) -> Exposure:
-        """The exposure that gives it its filter and date."""
+        """Exposure that determines filter and date."""
         return self.exposures[0]
 
     @property
     def skycell(self) -> str:
-        """Name of its sky cell."""
+        """Name of the sky cell."""
         return self.first.field.skycell(self.cell)
 
     @property
     def folder(self) -> str:
-        """The folder of its sky cell, below destdir."""
+        """Folder of the sky cell, below destdir."""
         return f"{self.first.field.tessellation}/{self.skycell}"
 
     def stem(self, code: str, run_id: int) -> str:
-        """What the names of the files begin with that a run on its sky cell made."""
+        """Return the stem of the names of all files that a run on the sky cell produced."""
         return f"{self.first.field.tessellation}.{self.skycell}.{code}.{run_id}"
 
     @property
     def path(self) -> str:
-        """Where its files are below the volume, without their suffix."""
+        """Path of the files below the volume, without suffix."""
         return f"{self.destdir}/{self.folder}/{self.stem('stk', self.stack_id)}"
 
 
 def reaches(exposure: Exposure, cell: int, skycells: int) -> bool:
-    """Whether the exposure covers the sky cell: every fourth one misses the last of several."""
+    """Return True if the exposure covers the sky cell: every fourth one misses the last of several."""
     return skycells == 1 or cell != skycells - 1 or exposure.index % 4 != 1
 
 
 def raw_folder(exposure: Exposure) -> str:
-    """The folder of an exposure as the camera wrote it."""
+    """Return the folder of an exposure as the camera wrote it."""
     return f"gpc1/{exposure.start:%Y%m%d}/{exposure.name}"
 
 
 def raw_chip(exposure: Exposure, chip: int, size: int) -> Component:
-    """A chip as the camera wrote it."""
+    """Return a chip as the camera wrote it."""
     class_id, folder = CHIP_NAMES[chip], raw_folder(exposure)
     stem = _raw_stem(exposure, class_id)
     path = f"{folder}/{stem}"
@@ -99,7 +99,7 @@ def raw_chip(exposure: Exposure, chip: int, size: int) -> Component:
 
 
 def processed_chip(exposure: Exposure, chip: int, size: int, destdir: str) -> Component:
-    """A chip without the camera's signature: image, variance, mask and stars."""
+    """Return a chip without the camera's signature: image, variance, mask and stars."""
     class_id, picture = CHIP_NAMES[chip], chip_picture(exposure, chip, size)
     stem = f"{_stem(exposure, 'chip', 'ch')}.{class_id}"
     path = f"{destdir}/{exposure.base}/{stem}"
@@ -117,7 +117,7 @@ def processed_chip(exposure: Exposure, chip: int, size: int, destdir: str) -> Co
 
 
 def camera_exposure(exposure: Exposure, chips: int, size: int, destdir: str) -> Component:
-    """The stars of all chips, calibrated."""
+    """Return the stars of all chips, calibrated."""
     stem = _stem(exposure, "camera", "cm")
     path = f"{destdir}/{exposure.base}/{stem}"
     pictures = [chip_picture(exposure, chip, size) for chip in range(chips)]
@@ -132,7 +132,7 @@ def camera_exposure(exposure: Exposure, chips: int, size: int, destdir: str) -> 
 
 
 def fake_chip(exposure: Exposure, chip: int, size: int, destdir: str) -> Component:
-    """The stars found on a chip after artificial ones were added."""
+    """Return the stars found on a chip after artificial ones were added."""
     class_id, picture = CHIP_NAMES[chip], chip_picture(exposure, chip, size)
     stem = f"{_stem(exposure, 'fake', 'fk')}.{class_id}"
     path = f"{destdir}/{exposure.base}/{stem}"
@@ -143,7 +143,7 @@ def fake_chip(exposure: Exposure, chip: int, size: int, destdir: str) -> Compone
 
 
 def warp_skycell(exposure: Exposure, cell: int, skycells: int, size: int, destdir: str) -> Component:
-    """An exposure resampled to a sky cell."""
+    """Return an exposure resampled to a sky cell."""
     skycell, picture = exposure.field.skycell(cell), warp_picture(exposure, cell, size)
     stem = f"{_stem(exposure, 'warp', 'wrp')}.{skycell}"
     path = f"{destdir}/{exposure.base}/{stem}"
@@ -161,7 +161,7 @@ def warp_skycell(exposure: Exposure, cell: int, skycells: int, size: int, destdi
 
 
 def diff_skycell(exposure: Exposure, stack: Stack, size: int, destdir: str) -> Component:
-    """A sky cell of an exposure with the stack subtracted."""
+    """Return a sky cell of an exposure with the stack subtracted."""
     picture = diff_picture(exposure, stack.cell, size)
     stem = f"{_stem(exposure, 'diff', 'dif')}.{stack.skycell}"
     path = f"{destdir}/{exposure.base}/{stem}"
@@ -177,7 +177,7 @@ def diff_skycell(exposure: Exposure, stack: Stack, size: int, destdir: str) -> C
 
 
 def stack_skycell(stack: Stack, size: int, warps: Sequence[str]) -> Component:
-    """The average of the exposures; ``warps`` are the paths of their images below the volume."""
+    """Return the average of the exposures; ``warps`` are the paths of their images below the volume."""
     picture = stack_picture(stack.exposures, stack.cell, size)
     stem = stack.stem("stk", stack.stack_id)
     dump = ConfigDump(
@@ -192,7 +192,7 @@ def stack_skycell(stack: Stack, size: int, warps: Sequence[str]) -> Component:
 
 
 def sky_catalogue(stack: Stack, sky_id: int, size: int) -> Component:
-    """The sources found on the stacks of a sky cell."""
+    """Return the sources found on the stacks of a sky cell."""
     stem = stack.stem("sky", sky_id)
     path = f"{stack.destdir}/{stack.folder}/{stem}"
     picture = stack_picture(stack.exposures, stack.cell, size)
@@ -204,7 +204,7 @@ def sky_catalogue(stack: Stack, sky_id: int, size: int) -> Component:
 
 
 def skycal_catalogue(stack: Stack, sky_id: int, skycal_id: int, size: int) -> Component:
-    """The sources of a sky cell, calibrated."""
+    """Return the sources of a sky cell, calibrated."""
     stem = stack.stem("cal", skycal_id)
     folder = f"{stack.destdir}/{stack.folder}"
     picture = stack_picture(stack.exposures, stack.cell, size)

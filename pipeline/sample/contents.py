@@ -1,12 +1,14 @@
-"""What the archives hold: images, catalogues and a record of how they were made, stage by stage."""
+"""Contents of the archives, stage by stage: images, catalogues and config dumps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.sample.archive import Member
-from pipeline.sample.configdump import ConfigDump
+from pipeline.sample.config_dump import ConfigDump
 from pipeline.sample.images import (
     Card,
     Observation,
@@ -24,12 +26,12 @@ from pipeline.sample.survey import EXPOSURE_TIME, Exposure, Quality, quality_of
 TRANSIENTS_PER_TILE = 3
 
 Maker = Callable[[], Iterator[Member]]
-"""Makes the members of an archive, one at a time, when it is written."""
+"""Function that yields the members of an archive, one at a time, while the archive is written."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One square of sky as it was taken: everything that its pixels and its header depend on."""
+    """Square of sky as it was taken: all that determines pixels and header."""
 
     frame: Frame
     quality: Quality
@@ -39,11 +41,11 @@ class Picture:
     name: str
 
     def planes(self) -> Planes:
-        """Its images."""
+        """Return image, variance and mask."""
         return render(self.frame, self.quality, self.stars, generator(self.seed, "pixels", self.name))
 
     def cards(self) -> list[Card]:
-        """Its header cards, without the WCS."""
+        """Return the header cards, without the WCS."""
         return [
             *self.observation.cards(),
             ("BUNIT", "count", ""),
@@ -53,13 +55,13 @@ class Picture:
         ]
 
     def catalogue(self) -> bytes:
-        """Its catalogue of stars, a FITS file."""
+        """Return the catalogue of stars, a FITS file."""
         table = star_table(self.frame, self.quality, self.stars, generator(self.seed, "catalogue", self.name))
         return catalogue_bytes([("SkyChip", self.frame, table)], self.cards())
 
 
 def chip_picture(exposure: Exposure, chip: int, size: int) -> Picture:
-    """What a chip saw."""
+    """Return the image that a chip took."""
     return Picture(
         exposure.chip_frame(chip, size),
         exposure.quality,
@@ -71,12 +73,12 @@ def chip_picture(exposure: Exposure, chip: int, size: int) -> Picture:
 
 
 def warp_picture(exposure: Exposure, cell: int, size: int) -> Picture:
-    """An exposure as a sky cell shows it."""
+    """Return an exposure resampled to a sky cell."""
     return stack_picture([exposure], cell, size)
 
 
 def stack_picture(exposures: Sequence[Exposure], cell: int, size: int) -> Picture:
-    """The average of the exposures in a sky cell."""
+    """Return the average of the exposures in a sky cell."""
     first = exposures[0]
     names = "+".join(exposure.name for exposure in exposures)
     return Picture(
@@ -90,7 +92,7 @@ def stack_picture(exposures: Sequence[Exposure], cell: int, size: int) -> Pictur
 
 
 def diff_picture(exposure: Exposure, cell: int, size: int) -> Picture:
-    """What is in an exposure's sky cell and not in the stack: a few transients."""
+    """Return the sources of an exposure that the stack of the sky cell lacks: a few transients."""
     warp = warp_picture(exposure, cell, size)
     random = generator(exposure.seed, "transients", warp.name)
     margin = size / 8
@@ -100,7 +102,7 @@ def diff_picture(exposure: Exposure, cell: int, size: int) -> Picture:
 
 
 def observation_of(exposures: Sequence[Exposure]) -> Observation:
-    """What the headers say of the exposures."""
+    """Return the values for the headers of images of the exposures."""
     first = exposures[0]
     return Observation(
         target=first.field.name,
@@ -112,7 +114,7 @@ def observation_of(exposures: Sequence[Exposure]) -> Observation:
 
 
 def raw_contents(picture: Picture, extension: str, stem: str, dump: ConfigDump) -> Maker:
-    """The counts of a chip as the camera wrote them."""
+    """Return the maker of the counts of a chip as the camera wrote them."""
 
     def members() -> Iterator[Member]:
         counts = raw_counts(picture.planes())
@@ -126,15 +128,16 @@ def raw_contents(picture: Picture, extension: str, stem: str, dump: ConfigDump) 
 def image_contents(
     picture: Picture, stem: str, suffixes: Sequence[str], dump: ConfigDump, level: float = 0.0
 ) -> Maker:
-    """Image, variance and mask (named by the ``suffixes``), catalogue and record.
+    """Return the maker of image, variance and mask (named by the ``suffixes``), catalogue and config dump.
 
-    ``level`` counts are taken off the image: the sky, where a template was subtracted.
+    ``level`` counts are subtracted from the image: the sky, where a template was subtracted.
     """
 
     def members() -> Iterator[Member]:
         planes = picture.planes()
         np.subtract(planes.image, round(level * 8) / 8, out=planes.image)
-        for suffix, pixels in zip(suffixes, planes, strict=True):
+        images: list[NDArray[Any]] = [planes.image, planes.variance, planes.mask]
+        for suffix, pixels in zip(suffixes, images, strict=True):
             yield Member(stem + suffix, image_bytes(pixels, picture.cards(), picture.frame))
         yield Member(f"{stem}.cmf", picture.catalogue())
         yield Member(f"{stem}.mdc", dump.content())
@@ -143,7 +146,7 @@ def image_contents(
 
 
 def catalogue_contents(picture: Picture, stem: str, dump: ConfigDump) -> Maker:
-    """A catalogue without its image, and its record."""
+    """Return the maker of a catalogue without an image, and of its config dump."""
 
     def members() -> Iterator[Member]:
         yield Member(f"{stem}.cmf", picture.catalogue())
@@ -153,7 +156,7 @@ def catalogue_contents(picture: Picture, stem: str, dump: ConfigDump) -> Maker:
 
 
 def camera_contents(pictures: Sequence[Picture], stem: str, dump: ConfigDump) -> Maker:
-    """The stars of all chips of an exposure in one file, and its record."""
+    """Return the maker of one file with the stars of all chips of an exposure, and of its config dump."""
 
     def members() -> Iterator[Member]:
         tables = [

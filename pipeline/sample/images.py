@@ -1,13 +1,13 @@
-"""FITS images and catalogues with a sky, noise, stars and a true WCS, as bytes that never vary.
+"""FITS images and catalogues with a sky, noise, stars and a true WCS, as reproducible bytes.
 
-Headers are written card by card: nothing in them comes from the clock or a library's version.
+Headers are written card by card: nothing in them depends on the clock or the version of a library.
 """
 
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -26,7 +26,7 @@ Card = tuple[str, str | float | int | bool, str]
 
 
 class Planes(NamedTuple):
-    """The three images of one piece of sky: counts, their variance, and bits of what is wrong."""
+    """Three images of one piece of sky: counts, variance, and mask bits of bad pixels."""
 
     image: Pixels
     variance: Pixels
@@ -35,7 +35,7 @@ class Planes(NamedTuple):
 
 @dataclass(frozen=True)
 class Observation:
-    """What the header of an image says of how it was taken: times UTC, exposure in seconds."""
+    """Circumstances of an image, for its header: times in UTC, exposure in seconds."""
 
     target: str
     filter: str
@@ -44,7 +44,7 @@ class Observation:
     airmass: float
 
     def cards(self) -> list[Card]:
-        """The header cards, without the WCS."""
+        """Return the header cards, without the WCS."""
         start = self.start.astimezone(UTC)
         return [
             ("TELESCOP", "PS1", "Pan-STARRS 1, Haleakala"),
@@ -62,7 +62,7 @@ class Observation:
 
 
 def render(frame: Frame, quality: Quality, stars: Stars, random: np.random.Generator) -> Planes:
-    """The image of the stars through the frame, ``size`` by ``size`` pixels.
+    """Return the image of the stars through the frame, ``size`` by ``size`` pixels.
 
     Counts are rounded to an eighth, far below the noise, as scaled integers of a real camera are. The
     variance is estimated from the counts themselves.
@@ -79,18 +79,18 @@ def render(frame: Frame, quality: Quality, stars: Stars, random: np.random.Gener
 
 
 def raw_counts(planes: Planes) -> NDArray[np.uint16]:
-    """The image as the camera reads it out: whole counts above a bias."""
+    """Return the image as the camera reads it out: whole counts above a bias."""
     return np.clip(planes.image + BIAS, 0, 65_535).astype(np.uint16)
 
 
-def image_bytes(pixels: NDArray, cards: Iterable[Card], frame: Frame) -> bytes:
-    """A FITS file of one image in its primary unit."""
+def image_bytes(pixels: NDArray[Any], cards: Iterable[Card], frame: Frame) -> bytes:
+    """Return a FITS file of one image in its primary unit."""
     header = fits.Header([*cards, *wcs_cards(frame)])
     return written([fits.PrimaryHDU(pixels, header)])
 
 
-def mosaic_bytes(images: Iterable[tuple[str, NDArray, Frame]], cards: Iterable[Card]) -> bytes:
-    """A FITS file with a primary unit of cards only and one named extension per image."""
+def mosaic_bytes(images: Iterable[tuple[str, NDArray[Any], Frame]], cards: Iterable[Card]) -> bytes:
+    """Return a FITS file with a primary unit of cards only and one named extension per image."""
     units = [
         fits.ImageHDU(pixels, fits.Header(wcs_cards(frame)), name=name) for name, pixels, frame in images
     ]
@@ -98,7 +98,7 @@ def mosaic_bytes(images: Iterable[tuple[str, NDArray, Frame]], cards: Iterable[C
 
 
 def catalogue_bytes(tables: Iterable[tuple[str, Frame, fits.BinTableHDU]], cards: Iterable[Card]) -> bytes:
-    """A FITS file with, for each image, an empty extension that has its WCS and the table of its stars."""
+    """Return a FITS file with two extensions per image: an empty one with the WCS, and the table of stars."""
     units: list[fits.ImageHDU | fits.BinTableHDU] = []
     for name, frame, table in tables:
         header = fits.Header([("IMAGEW", frame.size, "[pixel]"), ("IMAGEH", frame.size, "[pixel]")])
@@ -109,7 +109,7 @@ def catalogue_bytes(tables: Iterable[tuple[str, Frame, fits.BinTableHDU]], cards
 
 
 def detected(frame: Frame, quality: Quality, stars: Stars) -> Stars:
-    """The stars that are bright enough and in the image."""
+    """Return the stars that are bright enough and in the image."""
     x, y = frame.pixels(stars.ra, stars.decl)
     inside = (x > -0.5) & (x < frame.size - 0.5) & (y > -0.5) & (y < frame.size - 0.5)
     bright = quality.fluxes(stars) > DETECTION_LIMIT * quality.flux_errors(stars)
@@ -117,7 +117,7 @@ def detected(frame: Frame, quality: Quality, stars: Stars) -> Stars:
 
 
 def star_table(frame: Frame, quality: Quality, stars: Stars, random: np.random.Generator) -> fits.BinTableHDU:
-    """The table of what is detected: places in pixels (from 0) and degrees, magnitudes, their errors."""
+    """Return the table of detected stars: positions in pixels (from 0) and degrees, magnitudes, errors."""
     found = detected(frame, quality, stars)
     number = len(found.mag)
     error = quality.flux_errors(found) / quality.fluxes(found)
@@ -147,7 +147,7 @@ def star_table(frame: Frame, quality: Quality, stars: Stars, random: np.random.G
 
 
 def wcs_cards(frame: Frame) -> list[Card]:
-    """The cards that say which pixel shows which place."""
+    """Return the header cards of the WCS."""
     x, y = frame.reference_pixel
     degrees = frame.scale / 3600.0
     return [
@@ -184,11 +184,13 @@ def _add_stars(
 
 
 def _gaussian(offset: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    return np.exp(-0.5 * (offset / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+    profile: NDArray[np.float64] = np.exp(-0.5 * (offset / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+    return profile
 
 
 def _variance(counts: Pixels, quality: Quality) -> Pixels:
-    variance = np.maximum(counts, 0.0) / np.float32(GAIN * quality.images)
+    variance: Pixels = np.maximum(counts, np.float32(0.0))
+    variance /= np.float32(GAIN * quality.images)
     variance += np.float32((READ_NOISE / GAIN) ** 2 / quality.images)
     return variance
 
@@ -205,8 +207,8 @@ def _rounded(pixels: Pixels) -> Pixels:
 
 
 def written(units: list[fits.PrimaryHDU | fits.ImageHDU | fits.BinTableHDU]) -> bytes:
-    """The units as the bytes of a FITS file."""
+    """Return the units as the bytes of a FITS file."""
     file = io.BytesIO()
-    # Not verified here: that takes as long as all the rest, and the tests open and verify every file.
+    # Verification takes as long as all the rest; the tests open and verify every file.
     fits.HDUList(units).writeto(file, output_verify="ignore")
     return file.getvalue()

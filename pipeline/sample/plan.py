@@ -1,4 +1,4 @@
-"""The sizes of what is generated, and the sum of what came out."""
+"""Size of a sample release: as planned, and as written."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from pipeline.sample.sky import CHIP_NAMES
 
 @dataclass(frozen=True)
 class ReleasePlan:
-    """How large a survey release is. The same plan gives the same bytes on one machine.
+    """Size of a survey release. The same plan gives the same bytes on one machine.
 
     ``exposures``: new exposures, each through raw, chip, camera, fake, warp and diff.
     ``chips``: detector chips of an exposure, at most 60. ``skycells``: sky cells that each exposure is
@@ -34,7 +34,7 @@ class ReleasePlan:
 
 @dataclass(frozen=True)
 class ReleaseSummary:
-    """What one run has written: numbers of filesets and files, bytes on disk without the listings."""
+    """Numbers of filesets and files written, and their bytes on disk without the listings."""
 
     filesets: int = 0
     files: int = 0

@@ -1,7 +1,7 @@
-"""The publisher's side of a Data Store: a tree of products and filesets with their listings.
+"""Publication in a Data Store: a tree of products and filesets with their listings.
 
-A fileset is whole before a listing names it, and listings are replaced in one step, so a store may be
-added to while it is served.
+A fileset is complete before a listing names it, and listings are replaced in one step, so a store may be
+extended while it is served.
 """
 
 import os
@@ -26,7 +26,7 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 @dataclass(frozen=True)
 class Product:
-    """A product as the root describes it; ``columns`` of its filesets beyond the required three."""
+    """Product in the root listing, with the ``columns`` of its listing beyond the required three."""
 
     name: str
     type: str
@@ -37,10 +37,10 @@ class Product:
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One file of a fileset and how it is listed.
+    """File of a fileset, and its row in the listing.
 
-    ``write`` puts it at the path it is given. ``extra`` are the values of ``columns``, beyond the
-    required four; there may be fewer values than columns. ``md5_known`` False leaves the md5 blank.
+    ``write`` writes the file to a path. ``extra`` are the values of ``columns``, beyond the required four;
+    there may be fewer values than columns. The md5 is left blank unless ``md5_known``.
     """
 
     name: str
@@ -51,19 +51,19 @@ class PublishedFile:
     md5_known: bool = True
 
 
-def plain_file(name: str, type: str, content: bytes, **listed: object) -> PublishedFile:
-    """A file of the bytes given."""
+def writer_of(content: bytes) -> Callable[[Path], Written]:
+    """Return the ``write`` of a file with this content."""
 
     def write(path: Path) -> Written:
         with DigestingFile(path) as file:
             file.write(content)
             return file.written
 
-    return PublishedFile(name, type, write, **listed)
+    return write
 
 
 class Publication:
-    """One product being added to; what was added is listed once ``announce`` is called."""
+    """Extension of a product; new filesets are listed by ``announce``."""
 
     def __init__(self, out: Path, product: Product) -> None:
         self.product = product
@@ -75,12 +75,12 @@ class Publication:
 
     @property
     def names(self) -> list[str]:
-        """The filesets so far, oldest first."""
+        """Names of all filesets, oldest first."""
         return [fields[0] for fields in self._rows]
 
     @property
     def last_registered(self) -> datetime | None:
-        """When the newest fileset was registered."""
+        """Time of registration of the newest fileset."""
         return registered_time(self._rows[-1][1]) if self._rows else None
 
     def add(
@@ -91,9 +91,9 @@ class Publication:
         files: Sequence[PublishedFile],
         further: Sequence[str] = (),
     ) -> ReleaseSummary:
-        """Write a fileset; ``further`` are the values of the product's own columns.
+        """Write a fileset; ``further`` are the values of the columns that only this product has.
 
-        Raises SettingsError when the product has a fileset of that name.
+        Raises SettingsError if the product has a fileset of that name.
         """
         folder = self._folder / fileset
         try:
@@ -108,7 +108,7 @@ class Publication:
         return ReleaseSummary(1, len(files), sum(each.bytes for each in written))
 
     def announce(self) -> None:
-        """List what was added, in the product and at the root."""
+        """List the new filesets, in the product and at the root."""
         table = [self._columns, *self._rows]
         widths = [max(map(len, column)) for column in zip(*_marked(table), strict=True)]
         _replace(self._folder / "index.txt", _laid_out(table, widths))
@@ -133,7 +133,7 @@ def _product_fields(row: ProductRow) -> tuple[str, ...]:
 
 
 def _files_listing(files: Sequence[PublishedFile], written: Sequence[Written]) -> str:
-    """The listing of a fileset, with a ``#`` line wherever the columns change."""
+    """Return the listing of a fileset, with a ``#`` line wherever the columns change."""
     table: list[tuple[str, ...]] = []
     columns: tuple[str, ...] | None = None
     for file, facts in zip(files, written, strict=True):
@@ -150,7 +150,7 @@ def _laid_out(table: Sequence[tuple[str, ...]], widths: Sequence[int]) -> str:
 
 
 def _marked(table: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """The table with its first line marked as the one that names the columns."""
+    """Return the table with the ``#`` that marks the line of column names."""
     yield (f"# {table[0][0]}", *table[0][1:])
     yield from table[1:]
 

@@ -1,4 +1,4 @@
-"""The two documents of a distribution fileset: dirinfo and dbinfo (protocol notes, "dirinfo", "dbinfo")."""
+"""Documents of a distribution fileset: dirinfo and dbinfo (protocol notes, "dirinfo", "dbinfo")."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ SCHEMA_UPDATED = datetime(2009, 7, 20, 21, 5, 11, tzinfo=UTC)
 
 Value = str | int | float | bool | datetime | None
 Row = list[tuple[str, str, Value]]
-"""Columns of one row of the sender's database: name, type and value, None for NULL."""
+"""Columns of one row in the database of the sender: name, type and value, None for NULL."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one table of the sender's database."""
+    """Rows of one table in the database of the sender."""
 
     name: str
     rows: Sequence[Row]
 
 
 def dirinfo(destdir: str, folders: Mapping[str, str]) -> bytes:
-    """Where the components of a fileset go: ``destdir`` and the folder of each below it."""
+    """Return the dirinfo of a fileset: ``destdir``, and the folders of the components below it."""
     scope = mdc.Scope()
     scope.add_scope("destdir").add("destdir", "STR", destdir)
     components = scope.add_scope("components")
@@ -33,7 +33,7 @@ def dirinfo(destdir: str, folders: Mapping[str, str]) -> bytes:
 
 
 def dbinfo(tables: Sequence[Table]) -> bytes:
-    """The rows of a run, after the version of their schema."""
+    """Return the dbinfo of a run: the version of the schema, then the rows."""
     scope = mdc.Scope()
     version: Row = [("schema_version", "STR", SCHEMA_VERSION), ("updated", "UTC", SCHEMA_UPDATED)]
     for table in [Table("dbversion", [version]), *tables]:

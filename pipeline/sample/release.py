@@ -1,4 +1,4 @@
-"""A survey release as a store: all its products, and what arrives later."""
+"""Survey release as a store: all products, and later exposures."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pipeline.errors import SettingsError
 from pipeline.sample.archive import Written, write_archive
-from pipeline.sample.components import Component
+from pipeline.sample.contents import Maker
 from pipeline.sample.plan import ReleasePlan, ReleaseSummary
-from pipeline.sample.publisher import Product, Publication, PublishedFile, plain_file
+from pipeline.sample.publisher import Product, Publication, PublishedFile, writer_of
 from pipeline.sample.records import dbinfo, dirinfo
 from pipeline.sample.sky import MD01, MD09, Field
 from pipeline.sample.stages import Distribution, Processing
@@ -49,9 +49,9 @@ _FILESET = re.compile(
 
 
 def write_release(out: Path, plan: ReleasePlan) -> ReleaseSummary:
-    """Write a new store to ``out``: the release, a partner's product, postage stamps, an empty product.
+    """Write a new store to ``out``: the release, the product of a partner, postage stamps, an empty product.
 
-    Raises SettingsError when ``out`` has something in it.
+    Raises SettingsError if ``out`` is not empty.
     """
     if out.exists() and any(out.iterdir()):
         raise SettingsError(
@@ -67,8 +67,8 @@ def write_release(out: Path, plan: ReleasePlan) -> ReleaseSummary:
 def append_release(out: Path, plan: ReleasePlan) -> ReleaseSummary:
     """Add ``plan.exposures`` new exposures and ``plan.stamps`` new requests to the store at ``out``.
 
-    They are registered after everything that is there; nothing that is there is changed. Raises
-    SettingsError when ``out`` is no store.
+    New filesets are registered after all existing ones, which stay unchanged. Raises SettingsError if ``out``
+    is no store.
     """
     if not (out / RELEASE.name / "index.txt").is_file():
         raise SettingsError(f"{out}: expected a store with the product {RELEASE.name}; nothing was written")
@@ -83,7 +83,7 @@ def append_release(out: Path, plan: ReleasePlan) -> ReleaseSummary:
 
 
 class _Numbers:
-    """The numbers of a field's runs and exposures: each follows on the highest that was published."""
+    """Numbers of the runs and exposures of a field: each follows the highest published one."""
 
     def __init__(self, field: Field, published: Iterable[str]) -> None:
         self._next = {kind: number + field.first_run for kind, number in _FIRST_IDS.items()}
@@ -95,7 +95,7 @@ class _Numbers:
                 self.exposures = max(self.exposures, exposure_index(match["exposure"], field) + 1)
 
     def take(self, kind: str) -> int:
-        """A new number."""
+        """Return the next number."""
         self._next[kind] += 1
         return self._next[kind] - 1
 
@@ -104,7 +104,7 @@ class _Numbers:
 
 
 class _Distributor:
-    """Adds the runs of new exposures of one field to one product."""
+    """Distribution of the runs of new exposures of one field in one product."""
 
     def __init__(self, out: Path, product: Product, field: Field, plan: ReleasePlan) -> None:
         release = product.name.rpartition("-")[2]
@@ -117,9 +117,9 @@ class _Distributor:
         self.summary = ReleaseSummary()
 
     def add_visit(self, exposures: int) -> None:
-        """New exposures of one night, their stacks and differences, listed at the end.
+        """Add new exposures of one night, with stacks and differences, and list all of them at the end.
 
-        All runs of an exposure are registered in the same second, as the sender does it.
+        All runs of an exposure are registered in the same second, as in real releases.
         """
         visit = [self._new_exposure() for _ in range(exposures)]
         processing = self._processing
@@ -134,7 +134,7 @@ class _Distributor:
         self._publication.announce()
 
     def add_cameras(self, exposures: int) -> None:
-        """New exposures of which only the camera stage is published."""
+        """Add new exposures of which only the camera stage is published."""
         self._add(self._processing.camera(self._new_exposure()) for _ in range(exposures))
         self._publication.announce()
 
@@ -158,28 +158,30 @@ class _Distributor:
 
 
 def fileset_files(run: Distribution) -> list[PublishedFile]:
-    """The files of a run's fileset, in the order in which they are listed."""
+    """Return the files in the fileset of a run, in the order of the listing."""
     suffix = f"{run.stage}.{run.stage_id}.mdc"
     folders = {component.name: component.folder for component in run.components}
     documents = [
-        plain_file(f"dbinfo.{suffix}", "text", dbinfo(run.tables), extra=("dbinfo",)),
-        plain_file(f"dirinfo.{suffix}", "text", dirinfo(run.destdir, folders), extra=("dirinfo",)),
+        PublishedFile(f"dbinfo.{suffix}", "text", writer_of(dbinfo(run.tables)), extra=("dbinfo",)),
+        PublishedFile(
+            f"dirinfo.{suffix}", "text", writer_of(dirinfo(run.destdir, folders)), extra=("dirinfo",)
+        ),
     ]
     mtime = int(run.made.timestamp())
     archives = [
-        PublishedFile(f"{each.stem}.tgz", "tgz", partial(_pack, each, mtime), extra=(each.name,))
+        PublishedFile(f"{each.stem}.tgz", "tgz", partial(_pack, each.contents, mtime), extra=(each.name,))
         for each in run.components
         if each.contents
     ]
     return documents + archives
 
 
-def _pack(component: Component, mtime: int, path: Path) -> Written:
-    return write_archive(path, component.contents(), mtime)
+def _pack(contents: Maker, mtime: int, path: Path) -> Written:
+    return write_archive(path, contents(), mtime)
 
 
 def _listed_columns(run: Distribution) -> Sequence[str]:
-    """The values of the product's own columns; a run that the sender lost track of has none."""
+    """Return the values of the columns that only this product has; some runs of the sender have none."""
     if run.stage == "fake" and run.stage_id % 4 == 0:
         return ("null",) * len(DISTRIBUTION_COLUMNS)
     name = run.exp_name or f"{run.stage}.{run.stage_id}"

@@ -1,9 +1,9 @@
-"""Rows of the sender's processing database, one function per table (protocol notes, "dbinfo").
+"""Rows of the processing database of the sender, one function per table (protocol notes, "dbinfo").
 
-Angles are degrees, times UTC, counts those of the images. Paths are the sender's own.
+Angles are degrees, times UTC, counts those of the images. Paths are those of the sender.
 """
 
-from pipeline.sample.configdump import sender_path
+from pipeline.sample.config_dump import sender_path
 from pipeline.sample.contents import Picture
 from pipeline.sample.images import detected
 from pipeline.sample.records import Row
@@ -11,7 +11,7 @@ from pipeline.sample.sky import generator
 from pipeline.sample.survey import EXPOSURE_TIME, Exposure, mjd
 
 NO_OVERLAP = 8007
-"""Quality of a sky cell that the exposure does not reach: its archive is of zero bytes."""
+"""Quality of a sky cell that the exposure does not reach: the archive has zero bytes."""
 
 
 KEYS = {
@@ -22,13 +22,13 @@ KEYS = {
     "warp": "warp_id",
     "diff": "diff_id",
 }
-"""The key of each stage's run."""
+"""Key of the run of each stage."""
 
 _UNMEASURED: Row = [("bg", "F64", None), ("bg_stdev", "F64", None)]
 
 
 def raw_exp(exposure: Exposure) -> Row:
-    """The exposure: where, when and how it was taken."""
+    """Return the row of an exposure: pointing, time and conditions."""
     conditions = exposure.conditions
     altitude, azimuth = exposure.altitude_azimuth
     noise = exposure.quality.noise
@@ -61,7 +61,7 @@ def raw_exp(exposure: Exposure) -> Row:
 
 
 def raw_imfile(exposure: Exposure, class_id: str, path: str, turn: int) -> Row:
-    """A chip of the exposure as the camera wrote it; ``path`` is of its file below the volume."""
+    """Return the row of a chip as the camera wrote it; ``path`` is that of the file below the volume."""
     return [
         *_identity(exposure),
         ("class_id", "STR", class_id),
@@ -80,24 +80,24 @@ def raw_imfile(exposure: Exposure, class_id: str, path: str, turn: int) -> Row:
 
 
 def exposure_run(stage: str, parent: str | None, exposure: Exposure, destdir: str) -> Row:
-    """The run of a stage on one exposure: its own key, then that of the stage it was made from."""
+    """Return the row of a run on one exposure: its key, then that of the run of the preceding stage."""
     keys: Row = [(KEYS[each], "S64", exposure.ids[each]) for each in (stage, parent) if each]
     return [*keys, *_order(exposure, destdir), ("end_stage", "STR", "warp")]
 
 
 def stack_run(stack_id: int, skycell: str, exposure: Exposure, destdir: str) -> Row:
-    """The run of a stack; ``exposure`` is the first that went into it."""
+    """Return the row of the run of a stack; ``exposure`` is the first of its exposures."""
     own: Row = [("stack_id", "S64", stack_id), ("skycell_id", "STR", skycell)]
     return [*own, *_order(exposure, destdir), ("filter", "STR", exposure.filter)]
 
 
 def sky_run(own: Row, exposure: Exposure, destdir: str) -> Row:
-    """A run on the stacks of a sky cell; ``own`` are its keys."""
+    """Return the row of a run on the stacks of a sky cell; ``own`` are its keys."""
     return [*own, *_order(exposure, destdir)]
 
 
 def measured(picture: Picture) -> Row:
-    """What was measured on an image: sky, width of stars (pixels), number of stars."""
+    """Return the columns measured on an image: sky, width of stars (pixels), number of stars."""
     quality = picture.quality
     stars = len(detected(picture.frame, quality, picture.stars).mag)
     return [
@@ -110,7 +110,7 @@ def measured(picture: Picture) -> Row:
 
 
 def chip_imfile(exposure: Exposure, class_id: str, picture: Picture, uri: str, path_base: str) -> Row:
-    """A processed chip; the paths are the sender's."""
+    """Return the row of a processed chip; the paths are those of the sender."""
     return [
         ("chip_id", "S64", exposure.ids["chip"]),
         ("exp_id", "S64", exposure.ids["raw"]),
@@ -124,7 +124,7 @@ def chip_imfile(exposure: Exposure, class_id: str, picture: Picture, uri: str, p
 
 
 def cam_exp(exposure: Exposure, picture: Picture, stars: int, path_base: str) -> Row:
-    """The astrometry and photometry of a whole exposure."""
+    """Return the row of the astrometry and photometry of a whole exposure."""
     random = generator(exposure.seed, "calibration", exposure.name)
     scatter = [round(float(value), 5) for value in random.uniform(0.02, 0.06, 3)]
     return [
@@ -144,7 +144,7 @@ def cam_exp(exposure: Exposure, picture: Picture, stars: int, path_base: str) ->
 
 
 def fake_imfile(exposure: Exposure, class_id: str, path_base: str) -> Row:
-    """A chip with artificial stars added, to see how many are found."""
+    """Return the row of a chip with artificial stars, which measure how many stars are detected."""
     return [
         ("fake_id", "S64", exposure.ids["fake"]),
         ("class_id", "STR", class_id),
@@ -156,7 +156,7 @@ def fake_imfile(exposure: Exposure, class_id: str, path_base: str) -> Row:
 
 
 def warp_skyfile(exposure: Exposure, skycell: str, picture: Picture, path_base: str, reached: bool) -> Row:
-    """A sky cell of an exposure."""
+    """Return the row of a sky cell of an exposure."""
     return [
         ("warp_id", "S64", exposure.ids["warp"]),
         ("skycell_id", "STR", skycell),
@@ -170,7 +170,7 @@ def warp_skyfile(exposure: Exposure, skycell: str, picture: Picture, path_base: 
 
 
 def warp_skycell_map(exposure: Exposure, skycell: str, class_id: str) -> Row:
-    """Which chip falls on which sky cell."""
+    """Return the row that maps a chip to a sky cell."""
     return [
         ("warp_id", "S64", exposure.ids["warp"]),
         ("skycell_id", "STR", skycell),
@@ -181,7 +181,7 @@ def warp_skycell_map(exposure: Exposure, skycell: str, class_id: str) -> Row:
 
 
 def stack_skyfile(stack_id: int, picture: Picture, path_base: str) -> Row:
-    """The average of several exposures in a sky cell."""
+    """Return the row of the average of several exposures in a sky cell."""
     return [
         ("stack_id", "S64", stack_id),
         ("uri", "STR", None),
@@ -194,12 +194,12 @@ def stack_skyfile(stack_id: int, picture: Picture, path_base: str) -> Row:
 
 
 def stack_input(stack_id: int, exposure: Exposure) -> Row:
-    """An exposure that went into a stack."""
+    """Return the row of an exposure that is part of a stack."""
     return [("stack_id", "S64", stack_id), ("warp_id", "S64", exposure.ids["warp"])]
 
 
 def diff_skyfile(exposure: Exposure, skycell: str, picture: Picture, path_base: str) -> Row:
-    """The difference between an exposure and a stack in a sky cell."""
+    """Return the row of the difference between an exposure and a stack in a sky cell."""
     return [
         ("diff_id", "S64", exposure.ids["diff"]),
         ("skycell_id", "STR", skycell),
@@ -214,7 +214,7 @@ def diff_skyfile(exposure: Exposure, skycell: str, picture: Picture, path_base: 
 
 
 def diff_input(exposure: Exposure, skycell: str, stack_id: int) -> Row:
-    """What was subtracted from what: a stack from a warp."""
+    """Return the row that names the stack and the warp of a difference."""
     return [
         ("diff_id", "S64", exposure.ids["diff"]),
         ("skycell_id", "STR", skycell),
@@ -227,7 +227,7 @@ def diff_input(exposure: Exposure, skycell: str, stack_id: int) -> Row:
 
 
 def sky_result(sky_id: int, picture: Picture, path_base: str) -> Row:
-    """Sources found on the stacks of a sky cell."""
+    """Return the row of the sources found on the stacks of a sky cell."""
     return [
         ("sky_id", "S64", sky_id),
         ("path_base", "STR", path_base),
@@ -238,7 +238,7 @@ def sky_result(sky_id: int, picture: Picture, path_base: str) -> Row:
 
 
 def skycal_result(skycal_id: int, picture: Picture, path_base: str) -> Row:
-    """The calibration of the sources of a sky cell."""
+    """Return the row of the calibration of the sources of a sky cell."""
     return [
         ("skycal_id", "S64", skycal_id),
         ("path_base", "STR", path_base),

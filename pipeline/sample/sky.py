@@ -1,4 +1,4 @@
-"""The sky over the sample survey: fields, the layout of chips on it, stars, and where images point.
+"""Sky of the sample survey: fields, layout of the chips, stars, and geometry of images.
 
 All angles on the sky are degrees (ICRS), offsets in a tangent plane are arcseconds, east and north.
 """
@@ -22,13 +22,13 @@ _ARCSEC = 180.0 * 3600.0 / np.pi
 
 _GRID = [(x, y) for x in range(8) for y in range(8) if not (x in {0, 7} and y in {0, 7})]
 CHIP_NAMES = tuple(f"XY{x}{y}" for x, y in _GRID)
-"""The 60 chips of the camera: an 8 by 8 grid without its corners."""
+"""Names of the 60 chips of the camera: an 8 by 8 grid without corners."""
 
 Floats = NDArray[np.float64]
 
 
 class Stars(NamedTuple):
-    """Stars with their places (degrees) and magnitudes, arrays of one length."""
+    """Positions (degrees) and magnitudes of stars, arrays of one length."""
 
     ra: Floats
     decl: Floats
@@ -37,10 +37,10 @@ class Stars(NamedTuple):
 
 @dataclass(frozen=True)
 class Field:
-    """A field of the survey: its name, its centre and the projection cell of its sky cells.
+    """Field of the survey: name, centre and projection cell of the sky cells.
 
-    ``opens`` is when its first exposure of a night is taken (UTC), ``first_exposure`` the number of that
-    exposure, ``first_run`` what the numbers of its runs are ahead of those of other fields.
+    ``opens`` is the time of the first exposure of a night (UTC), ``first_exposure`` the number of that
+    exposure, ``first_run`` the offset of the numbers of runs from those of other fields.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Field:
         return f"{self.name}.V2"
 
     def skycell(self, index: int) -> str:
-        """Name of a sky cell, ``skycell.1566.004``."""
+        """Return the name of a sky cell, ``skycell.1566.004``."""
         return f"skycell.{self.projection}.{index + 4:03d}"
 
 
@@ -67,10 +67,10 @@ MD09 = Field("MD09", 334.188, 0.283, 1315, time(8, 20), first_exposure=134, firs
 
 @dataclass(frozen=True)
 class Frame:
-    """Which part of the sky a square image shows: a TAN projection, north up, east to the left.
+    """Part of the sky in a square image: a TAN projection, north up, east to the left.
 
-    ``ra``, ``decl`` is the tangent point, ``east``, ``north`` the offset of the image's centre from
-    it, ``scale`` arcseconds per pixel, ``size`` pixels on a side.
+    ``ra``, ``decl`` is the tangent point, ``east``, ``north`` the offset of the centre of the image from that
+    point, ``scale`` arcseconds per pixel, ``size`` pixels on a side.
     """
 
     ra: float
@@ -82,41 +82,41 @@ class Frame:
 
     @property
     def reference_pixel(self) -> tuple[float, float]:
-        """Where the tangent point falls, counted from 1 as FITS does."""
+        """Position of the tangent point in pixels, counted from 1 as in FITS."""
         middle = self.size / 2 + 0.5
         return middle + self.east / self.scale, middle - self.north / self.scale
 
     def pixels(self, ra: Floats, decl: Floats) -> tuple[Floats, Floats]:
-        """Places on the sky as x and y, counted from 0."""
+        """Return positions on the sky as x and y, counted from 0."""
         east, north = project(ra, decl, self.ra, self.decl)
         x, y = self.reference_pixel
         return x - 1 - east / self.scale, y - 1 + north / self.scale
 
     def places(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        """Pixels, counted from 0, as ra and decl."""
+        """Return pixels, counted from 0, as ra and decl."""
         x0, y0 = self.reference_pixel
         return deproject((x0 - 1 - x) * self.scale, (y + 1 - y0) * self.scale, self.ra, self.decl)
 
 
 def chip_frame(ra: float, decl: float, chip: int, size: int) -> Frame:
-    """What a chip shows in an exposure pointed at ``ra``, ``decl``."""
+    """Return the frame of a chip in an exposure pointed at ``ra``, ``decl``."""
     return Frame(ra, decl, *tile_offset(chip, size), CHIP_SCALE, size)
 
 
 def skycell_frame(field: Field, index: int, size: int) -> Frame:
-    """What a sky cell shows: the sky under the chip of the same index."""
+    """Return the frame of a sky cell: the sky under the chip of the same index."""
     return Frame(field.ra, field.decl, *tile_offset(index, size), SKYCELL_SCALE, size)
 
 
 def tile_offset(tile: int, size: int) -> tuple[float, float]:
-    """Offset of the middle of a chip's tile from the middle of the camera, arcseconds east and north."""
+    """Return the offset of the centre of a tile from that of the camera, arcseconds east and north."""
     x, y = _GRID[tile]
     pitch = size * CHIP_SCALE
     return (3.5 - x) * pitch, (y - 3.5) * pitch
 
 
 def tile_stars(field: Field, tile: int, size: int, seed: int) -> Stars:
-    """The stars of one tile of the field: the same in every image that shows it."""
+    """Return the stars of one tile of the field: the same in every image that shows it."""
     random = generator(seed, "stars", field.name, tile)
     half = size * CHIP_SCALE / 2
     middle_east, middle_north = tile_offset(tile, size)
@@ -128,7 +128,7 @@ def tile_stars(field: Field, tile: int, size: int, seed: int) -> Stars:
 
 
 def project(ra: Floats, decl: Floats, ra0: float, decl0: float) -> tuple[Floats, Floats]:
-    """Places on the sky as offsets in the plane that touches it at ``ra0``, ``decl0``."""
+    """Return positions on the sky as offsets in the plane that is tangent at ``ra0``, ``decl0``."""
     turn = np.radians(ra - ra0)
     sin, cos = np.sin(np.radians(decl)), np.cos(np.radians(decl))
     sin0, cos0 = np.sin(np.radians(decl0)), np.cos(np.radians(decl0))
@@ -139,7 +139,7 @@ def project(ra: Floats, decl: Floats, ra0: float, decl0: float) -> tuple[Floats,
 
 
 def deproject(east: Floats, north: Floats, ra0: float, decl0: float) -> tuple[Floats, Floats]:
-    """Offsets in the plane that touches the sky at ``ra0``, ``decl0`` as places on the sky."""
+    """Return offsets in the plane that is tangent at ``ra0``, ``decl0`` as positions on the sky."""
     x, y = np.asarray(east) / _ARCSEC, np.asarray(north) / _ARCSEC
     sin0, cos0 = np.sin(np.radians(decl0)), np.cos(np.radians(decl0))
     ra = ra0 + np.degrees(np.arctan2(x, cos0 - y * sin0))
@@ -148,6 +148,6 @@ def deproject(east: Floats, north: Floats, ra0: float, decl0: float) -> tuple[Fl
 
 
 def generator(seed: int, *keys: int | str) -> np.random.Generator:
-    """A source of random numbers of its own for whatever the keys name."""
+    """Return the source of random numbers that belongs to the keys."""
     words = [key if isinstance(key, int) else zlib.crc32(key.encode()) for key in keys]
     return np.random.default_rng([seed, *words])

@@ -1,6 +1,6 @@
-"""The processing stages: each as the distribution fileset of one run.
+"""Processing stages: each run as a distribution fileset.
 
-A run's rows carry the keys of the runs that it was made from: rawExp.exp_id, chipRun.chip_id,
+The rows of a run have the keys of all preceding runs: rawExp.exp_id, chipRun.chip_id,
 camRun.cam_id, fakeRun.fake_id and warpRun.warp_id down to stacks and differences.
 """
 
@@ -22,12 +22,12 @@ _RUNS = {
     "warp": ("warpRun", "fake"),
     "diff": ("diffRun", None),
 }
-"""For each stage: its run table, and the stage whose run its own names."""
+"""Run table of each stage, and the stage whose run that table refers to."""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """One run as it is distributed. ``made`` is the time of all its files, UTC."""
+    """Run as it is distributed. ``made`` is the time of all its files, UTC."""
 
     stage: str
     stage_id: int
@@ -42,7 +42,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Processing:
-    """How exposures are processed: for which release, on how many chips and sky cells.
+    """Processing of exposures for a release, on a number of chips and sky cells.
 
     ``size`` is pixels on a side of every image.
     """
@@ -53,30 +53,30 @@ class Processing:
     size: int
 
     def raw(self, exposure: Exposure) -> Distribution:
-        """The exposure as the camera wrote it: destdir ``none``, a folder per exposure."""
+        """Return the exposure as the camera wrote it: destdir ``none``, a folder per exposure."""
         chips = [parts.raw_chip(exposure, chip, self.size) for chip in range(self.chips)]
         tables = [Table("rawExp", [rows.raw_exp(exposure)]), _row_table("rawImfile", chips)]
         return _of_exposure("raw", exposure, "none", tables, chips)
 
     def chip(self, exposure: Exposure) -> Distribution:
-        """The chips without the camera's signature: image, variance, mask and stars."""
+        """Return the chips without the camera's signature: image, variance, mask and stars."""
         destdir = self.destdir(exposure)
         chips = [parts.processed_chip(exposure, chip, self.size, destdir) for chip in range(self.chips)]
         return self._run("chip", exposure, [_row_table("chipProcessedImfile", chips)], chips)
 
     def camera(self, exposure: Exposure) -> Distribution:
-        """The stars of the whole exposure, calibrated."""
+        """Return the stars of the whole exposure, calibrated."""
         whole = [parts.camera_exposure(exposure, self.chips, self.size, self.destdir(exposure))]
         return self._run("camera", exposure, [_row_table("camProcessedExp", whole)], whole)
 
     def fake(self, exposure: Exposure) -> Distribution:
-        """Artificial stars added to the chips."""
+        """Return the chips with artificial stars."""
         destdir = self.destdir(exposure)
         chips = [parts.fake_chip(exposure, chip, self.size, destdir) for chip in range(self.chips)]
         return self._run("fake", exposure, [_row_table("fakeProcessedImfile", chips)], chips)
 
     def warp(self, exposure: Exposure) -> Distribution:
-        """The exposure resampled to the sky cells."""
+        """Return the exposure resampled to the sky cells."""
         destdir = self.destdir(exposure)
         cells = [
             parts.warp_skycell(exposure, cell, self.skycells, self.size, destdir)
@@ -91,7 +91,7 @@ class Processing:
         return self._run("warp", exposure, tables, cells)
 
     def diff(self, exposure: Exposure, stacks: Sequence[Stack]) -> Distribution:
-        """The exposure with the stacks of its filter subtracted, in the sky cells that it reaches."""
+        """Return the exposure minus the stacks of its filter, in the sky cells that the exposure reaches."""
         destdir = self.destdir(exposure)
         used = [stack for stack in stacks if exposure in stack.exposures]
         cells = [parts.diff_skycell(exposure, stack, self.size, destdir) for stack in used]
@@ -100,7 +100,7 @@ class Processing:
         return self._run("diff", exposure, tables, cells)
 
     def stack(self, stack: Stack) -> Distribution:
-        """The average of the exposures in a sky cell."""
+        """Return the average of the exposures in a sky cell."""
         cell = parts.stack_skycell(stack, self.size, self._warps(stack))
         run = rows.stack_run(stack.stack_id, stack.skycell, stack.first, stack.destdir)
         inputs = [rows.stack_input(stack.stack_id, exposure) for exposure in stack.exposures]
@@ -112,7 +112,7 @@ class Processing:
         return _of_stack("stack", stack.stack_id, stack, tables, cell)
 
     def sky(self, stack: Stack, sky_id: int) -> Distribution:
-        """The sources found on the stack."""
+        """Return the sources found on the stack."""
         cell = parts.sky_catalogue(stack, sky_id, self.size)
         key: Row = [("sky_id", "S64", sky_id)]
         tables = [
@@ -123,7 +123,7 @@ class Processing:
         return _of_stack("sky", sky_id, stack, tables, cell)
 
     def skycal(self, stack: Stack, sky_id: int, skycal_id: int) -> Distribution:
-        """The sources found on the stack, calibrated."""
+        """Return the sources found on the stack, calibrated."""
         cell = parts.skycal_catalogue(stack, sky_id, skycal_id, self.size)
         keys: Row = [
             ("skycal_id", "S64", skycal_id),
@@ -135,11 +135,11 @@ class Processing:
         return _of_stack("skycal", skycal_id, stack, tables, cell)
 
     def destdir(self, exposure: Exposure) -> str:
-        """Where everything made from the exposures of a night goes."""
+        """Return the folder of all products of the exposures of a night."""
         return f"gpc1/{self.release}/{exposure.start:%Y/%m/%d}"
 
     def stacks(self, exposures: Sequence[Exposure], new_id: Callable[[str], int]) -> list[Stack]:
-        """The stacks of the exposures: one for each filter and sky cell that any of them reaches."""
+        """Return the stacks of the exposures: one for each filter and sky cell that any exposure reaches."""
         sets = [
             (cell, [each for each in exposures if each.filter == name and self._reaches(each, cell)])
             for name in sorted({exposure.filter for exposure in exposures})

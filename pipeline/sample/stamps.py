@@ -9,7 +9,7 @@ from pipeline.bundle import mdc
 from pipeline.sample.contents import Picture, chip_picture
 from pipeline.sample.images import image_bytes, written
 from pipeline.sample.plan import ReleasePlan, ReleaseSummary
-from pipeline.sample.publisher import Publication, PublishedFile, plain_file
+from pipeline.sample.publisher import Publication, PublishedFile, writer_of
 from pipeline.sample.sky import CHIP_NAMES, MD01
 from pipeline.sample.survey import Exposure, mjd
 
@@ -19,7 +19,7 @@ _PAUSE = timedelta(minutes=5)
 
 
 def add_stamps(stamps: Publication, plan: ReleasePlan, time: datetime) -> ReleaseSummary:
-    """Add ``plan.stamps`` answered requests; every second one found nothing and has no files."""
+    """Add ``plan.stamps`` requests with results; every second request found nothing and has no files."""
     summary = ReleaseSummary()
     first = FIRST_REQUEST + len(stamps.names)
     for request in range(first, first + plan.stamps):
@@ -30,19 +30,22 @@ def add_stamps(stamps: Publication, plan: ReleasePlan, time: datetime) -> Releas
 
 
 def _answer(request: int, plan: ReleasePlan) -> list[PublishedFile]:
-    """The files of a request. The sender has no md5 of the document it writes last."""
+    """Return the files of a request. The document of results is listed without md5, as in real products."""
     exposure = Exposure(request - FIRST_REQUEST, MD01, plan.seed, {"raw": 0})
     chips = range(min(_STAMPS, plan.chips))
     pictures = [chip_picture(exposure, chip, plan.image_size) for chip in chips]
     names = [f"{request}_{chip + 1}_ota{CHIP_NAMES[chip][2:]}_{CHIP_NAMES[chip]}.fits" for chip in chips]
     stamps = [
-        plain_file(
-            name, "chip", image_bytes(each.planes().image, each.cards(), each.frame), columns=("chipname",)
+        PublishedFile(
+            name,
+            "chip",
+            writer_of(image_bytes(each.planes().image, each.cards(), each.frame)),
+            columns=("chipname",),
         )
         for name, each in zip(names, pictures, strict=True)
     ]
-    table = plain_file("results.fits", "table", _table(names, pictures), columns=())
-    document = plain_file("results.mdc", "text", _document(request, names), md5_known=False)
+    table = PublishedFile("results.fits", "table", writer_of(_table(names, pictures)), columns=())
+    document = PublishedFile("results.mdc", "text", writer_of(_document(request, names)), md5_known=False)
     return [table, document, *stamps]
 
 

@@ -1,4 +1,4 @@
-"""Exposures and what they are known by: names, numbers, when and how they were taken."""
+"""Exposures: names, numbers, times and observing conditions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
 
 
 class Conditions(NamedTuple):
-    """Where the telescope pointed (degrees) and what the night was like.
+    """Pointing (degrees) and observing conditions.
 
     ``sky`` is counts per pixel, ``fwhm`` the width of stars in pixels, ``zero_point`` the magnitude of
     a star that gives one count per second.
@@ -48,7 +48,7 @@ class Conditions(NamedTuple):
 
 @dataclass(frozen=True)
 class Exposure:
-    """One exposure of a field; ``ids`` are the numbers of its runs, by stage."""
+    """Exposure of a field; ``ids`` are the numbers of its runs, by stage."""
 
     index: int
     field: Field
@@ -57,25 +57,25 @@ class Exposure:
 
     @property
     def name(self) -> str:
-        """As the telescope names it: ``o4741g0234o``, the night and the number in it."""
+        """Name given by the telescope: ``o4741g0234o``, the night and the number in that night."""
         night, number = divmod(self.index, EXPOSURES_PER_NIGHT)
         return f"o{FIRST_NIGHT_NUMBER + night}g{self.field.first_exposure + number:04d}o"
 
     @property
     def base(self) -> str:
-        """Name and exp_id: ``o4741g0234o.44433``, the folder and the stem of everything made from it."""
+        """Name and exp_id: ``o4741g0234o.44433``, folder and stem of all products of the exposure."""
         return f"{self.name}.{self.ids['raw']}"
 
     @property
     def start(self) -> datetime:
-        """When the shutter opened, UTC."""
+        """Time at which the shutter opened, UTC."""
         night, number = divmod(self.index, EXPOSURES_PER_NIGHT)
         first = datetime.combine(FIRST_NIGHT, self.field.opens, UTC)
         return first + timedelta(days=night) + number * CADENCE
 
     @property
     def filter(self) -> str:
-        """The filter with its serial number."""
+        """Filter with its serial number."""
         return FILTERS[self.index % len(FILTERS)]
 
     @property
@@ -99,7 +99,7 @@ class Exposure:
 
     @property
     def altitude_azimuth(self) -> tuple[float, float]:
-        """Where the telescope pointed at the start, degrees above the horizon and from north to east."""
+        """Pointing at the start: degrees above the horizon, and from north to east."""
         sidereal = 280.46061837 + 360.98564736629 * (mjd(self.start) - 51544.5) + LONGITUDE
         hour = np.radians(sidereal - self.conditions.ra)
         decl, latitude = np.radians(self.conditions.decl), np.radians(LATITUDE)
@@ -110,29 +110,29 @@ class Exposure:
 
     @property
     def airmass(self) -> float:
-        """Of a flat atmosphere at the start."""
+        """Airmass of a flat atmosphere at the start."""
         return round(1.0 / float(np.sin(np.radians(self.altitude_azimuth[0]))), 5)
 
     @property
     def quality(self) -> "Quality":
-        """How its images were taken."""
+        """Quality of the images."""
         return quality_of([self])
 
     def chip_frame(self, chip: int, size: int) -> Frame:
-        """What the chip shows, ``size`` pixels on a side."""
+        """Return the frame of a chip, ``size`` pixels on a side."""
         return chip_frame(self.conditions.ra, self.conditions.decl, chip, size)
 
     def stars(self, tile: int, size: int) -> Stars:
-        """The stars under a chip or sky cell."""
+        """Return the stars under a chip or sky cell."""
         return tile_stars(self.field, tile, size, self.seed)
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How an image was taken, as far as its pixels depend on it.
+    """Quality of an image, as far as the pixels depend on it.
 
     ``sky`` counts per pixel, ``fwhm`` pixels, ``zero_point`` the magnitude of one count,
-    ``images`` how many were averaged.
+    ``images`` the number of averaged images.
     """
 
     sky: float
@@ -146,17 +146,17 @@ class Quality:
         return float(np.sqrt((self.sky / GAIN + (READ_NOISE / GAIN) ** 2) / self.images))
 
     def fluxes(self, stars: Stars) -> np.ndarray:
-        """Counts of each star."""
+        """Return the counts of each star."""
         return 10 ** (0.4 * (self.zero_point - stars.mag))
 
     def flux_errors(self, stars: Stars) -> np.ndarray:
-        """Standard deviation of the counts of each star."""
+        """Return the standard deviation of the counts of each star."""
         area = 4 * np.pi * (self.fwhm / 2.3548) ** 2
         return np.sqrt(self.fluxes(stars) / GAIN / self.images + area * self.noise**2)
 
 
 def quality_of(exposures: Sequence[Exposure]) -> Quality:
-    """The quality of one exposure's images, or of the average of several."""
+    """Return the quality of one exposure's images, or of the average of several."""
     conditions = [exposure.conditions for exposure in exposures]
     zero_point = float(np.mean([each.zero_point for each in conditions]))
     return Quality(
@@ -168,11 +168,11 @@ def quality_of(exposures: Sequence[Exposure]) -> Quality:
 
 
 def exposure_index(name: str, field: Field) -> int:
-    """Which exposure of the field has the name, counted from 0."""
+    """Return the index of the exposure of that name in its field, counted from 0."""
     night, number = name.strip("o").split("g")
     return (int(night) - FIRST_NIGHT_NUMBER) * EXPOSURES_PER_NIGHT + int(number) - field.first_exposure
 
 
 def mjd(time: datetime) -> float:
-    """Modified Julian date, days."""
+    """Return the modified Julian date, days."""
     return (time - _MJD_ZERO) / timedelta(days=1)

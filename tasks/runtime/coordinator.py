@@ -1,4 +1,4 @@
-"""Coordination of the running update with the workers on other hosts (pipeline/mirror/assistants.py)."""
+"""Coordination of the running update with the workers on other hosts (pipeline/mirror/resources/peers.py)."""
 
 import logging
 import time
@@ -7,7 +7,7 @@ from typing import Any
 
 from luigi.task_status import PENDING
 
-from pipeline.mirror.assistants import PeerChanges, PeerRegistry, Registration, StepDone
+from pipeline.mirror.resources.peers import PeerChanges, PeerRegistry, Registration, StepDone
 from tasks.runtime.run import STARTED, Run
 from tasks.runtime.schedulers import fail_tasks_of
 from tasks.runtime.task import MirrorTask

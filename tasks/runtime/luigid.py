@@ -1,16 +1,18 @@
 """``python -m tasks.runtime.luigid``: luigid and its page, with a ``MirrorScheduler``."""
 
+import sys
+
 import luigi.server
 from luigi.cmdline import luigid
 
 from tasks.runtime.schedulers import MirrorScheduler
 
 
-def main() -> None:
-    """Serve until stopped."""
+def main(arguments: list[str]) -> None:
+    """Serve until stopped, with the options of luigid."""
     luigi.server.Scheduler = MirrorScheduler  # type: ignore[attr-defined]
-    luigid()
+    luigid(arguments)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -17,8 +17,8 @@ from luigi.rpc import RemoteScheduler
 from luigi.task_status import DONE, FAILED
 
 from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, MirrorError
-from pipeline.mirror.assistants import HUNG_SECONDS, Membership, PeerState, StepDone
-from pipeline.mirror.status import as_size
+from pipeline.mirror.resources.peers import HUNG_SECONDS, Membership, PeerState, StepDone
+from pipeline.units import as_size
 from tasks.runtime.run import Run, begin_run
 from tasks.runtime.task import MirrorTask
 from tasks.runtime.worker import MirrorWorker

@@ -22,8 +22,8 @@ from multiprocessing.connection import Connection
 from typing import Any, NoReturn, Protocol
 
 from pipeline.errors import MirrorError
-from pipeline.mirror.markers import Fileset
-from pipeline.mirror.site import Report, Site
+from pipeline.mirror.context import Report, Site
+from pipeline.mirror.state.markers import Fileset
 from tasks.runtime.errors import as_mirror_error
 
 # A function of module level that a process calls with the context of the run and the argument.

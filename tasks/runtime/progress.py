@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pipeline.mirror.site import Tally
-from pipeline.mirror.status import as_size
+from pipeline.mirror.context import Tally
+from pipeline.units import as_size
 
 _SECONDS = 0.25
 

@@ -23,12 +23,15 @@ from pipeline.errors import (
     machine_fault,
     machine_faults,
 )
-from pipeline.mirror.assistants import wait_for_exit
-from pipeline.mirror.layout import Step
-from pipeline.mirror.lock import heartbeat, update_lock
-from pipeline.mirror.site import Site, open_site
-from pipeline.mirror.status import as_size, write_status
-from pipeline.mirror.update import remove_half_written
+from pipeline.mirror.context import Site, open_site
+from pipeline.mirror.resources.peers import wait_for_exit
+from pipeline.mirror.resources.update_lock import heartbeat, update_lock
+from pipeline.mirror.state.layout import Step
+from pipeline.mirror.state.root_format import record_root_format
+from pipeline.mirror.steps.housekeeping import remove_half_written
+from pipeline.reporting.status import write_status
+from pipeline.units import as_size
+from tasks.mirror_config import mirror
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.log import log_to
 from tasks.runtime.processes import UNPACKED_AT_ONCE, UNPACKED_PER_CORE, get_listing, step_processes
@@ -40,12 +43,6 @@ STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-
-class mirror(luigi.Config):  # noqa: N801  (the section of luigi.cfg, and the prefix of --mirror-config)
-    """Path of the settings of the mirror."""
-
-    config = luigi.Parameter(default="mirror.yaml", description="path of the settings file, mirror.yaml")
 
 
 class Run:
@@ -90,6 +87,7 @@ class Run:
         self.killed = self._open.enter_context(update_lock(self.site.layout))
         self.left_behind = wait_for_exit(self.site.layout)
         remove_half_written(self.site.layout)
+        record_root_format(self.site.layout)
 
     def _start_heartbeat(self) -> None:
         """Start the thread that keeps the lock fresh, once all processes are forked."""

@@ -5,8 +5,8 @@ import logging
 import luigi
 
 from pipeline.errors import MirrorError
-from pipeline.mirror.layout import Layout
-from pipeline.mirror.site import Site
+from pipeline.mirror.context import Site
+from pipeline.mirror.state.layout import Layout
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.run import current_run
 

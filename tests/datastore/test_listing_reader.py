@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 from conftest import takes_at_most
-from datastore_wire import recorded
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.wire import recorded
 
 from pipeline.datastore.listing import (
     FileRow,

@@ -8,8 +8,8 @@ import random
 import pytest
 from conftest import File, Follower, Upstream, served_filesets
 
-from pipeline.datastore import habits
-from pipeline.datastore.habits import Habit
+from pipeline.sample import faults
+from pipeline.sample.faults import Fault
 
 PRODUCT = "md-all-rel-200907"
 BIG = random.Random(3).randbytes(2_500_000)
@@ -32,14 +32,14 @@ def release(upstream: Upstream, follower: Follower) -> Upstream:
 LARGE = f"{PRODUCT}/large/big.fits"
 ITS_LISTING = f"{PRODUCT}/large/index.txt"
 LASTING = {
-    "stalls": (habits.stalls, {"after": 10}, LARGE, "timed out"),
-    "resets": (habits.resets, {"after": 10}, LARGE, "expected an answer, got Connection"),
-    "is never well": (habits.fails, {"status": 503}, LARGE, "got 503 Service Unavailable"),
-    "never ends": (habits.never_ends, {}, LARGE, "bytes as listed, got more"),
-    "compresses": (habits.compresses, {}, LARGE, "(sent with Content-Encoding gzip)"),
-    "leads elsewhere": (habits.redirects, {"to": "http://127.0.0.2:9/x"}, LARGE, "which is not followed"),
+    "stalls": (faults.stalls, {"after": 10}, LARGE, "timed out"),
+    "resets": (faults.resets, {"after": 10}, LARGE, "expected an answer, got Connection"),
+    "is never well": (faults.fails, {"status": 503}, LARGE, "got 503 Service Unavailable"),
+    "never ends": (faults.never_ends, {}, LARGE, "bytes as listed, got more"),
+    "compresses": (faults.compresses, {}, LARGE, "(sent with Content-Encoding gzip)"),
+    "leads elsewhere": (faults.redirects, {"to": "http://127.0.0.2:9/x"}, LARGE, "which is not followed"),
     "lost the listing": (
-        habits.database_down,
+        faults.database_down,
         {},
         ITS_LISTING,
         "expected a listing with a '# fileID |…' line",
@@ -49,8 +49,8 @@ LASTING = {
 
 @pytest.mark.parametrize("name", LASTING)
 def test_a_lie_about_one_file_costs_its_fileset_until_it_ends(name, release, server, follower):
-    habit, how, target, said = LASTING[name]
-    server.habits.append(habit(**how, target=target))
+    fault, how, target, said = LASTING[name]
+    server.faults.append(fault(**how, target=target))
     result = follower.update()
     assert result.code == 30, result.output
     assert said in result.output
@@ -62,7 +62,7 @@ def test_a_lie_about_one_file_costs_its_fileset_until_it_ends(name, release, ser
     assert follower.content("data") == DATA
     assert all(len(content) <= len(BIG) for content in follower.content("incoming").values())
 
-    server.habits.clear()
+    server.faults.clear()
     server.clear()
     assert follower.update().code == 0
     assert follower.content("store") == served_filesets(release)
@@ -71,25 +71,25 @@ def test_a_lie_about_one_file_costs_its_fileset_until_it_ends(name, release, ser
     assert not any("/small/" in request.target for request in server.requests)
 
 
-def passing() -> list[Habit]:
+def passing() -> list[Fault]:
     """Troubles of which each strikes once or twice, all over the place."""
     return [
-        habits.hangs_up(after=600_000, times=2),
-        habits.resets(after=900_000, target=LARGE, times=1),
-        habits.flips_byte(target="*/*/note.txt", times=1),
-        habits.fails(503, target="*/small/s.fits", times=2),
-        habits.fails(429, retry_after="0", target="*/*/index.txt", times=2),
-        habits.database_down(times=1),
-        habits.cuts_row(target="*/index.txt", times=1),
+        faults.hangs_up(after=600_000, times=2),
+        faults.resets(after=900_000, target=LARGE, times=1),
+        faults.flips_byte(target="*/*/note.txt", times=1),
+        faults.fails(503, target="*/small/s.fits", times=2),
+        faults.fails(429, retry_after="0", target="*/*/index.txt", times=2),
+        faults.database_down(times=1),
+        faults.cuts_row(target="*/index.txt", times=1),
     ]
 
 
 def test_passing_troubles_do_not_show(release, server, follower):
     follower.source["attempts"] = 8
-    server.habits.extend(passing())
+    server.faults.extend(passing())
     result = follower.update()
     assert result.code == 0, result.output
-    assert all(habit.used == habit.times for habit in server.habits)
+    assert all(fault.used == fault.times for fault in server.faults)
     assert follower.content("store") == served_filesets(release)
     assert follower.content("data") == DATA
     assert "filesets: 3 new, 3 done, 0 failed" in result.output
@@ -97,9 +97,9 @@ def test_passing_troubles_do_not_show(release, server, follower):
 
 def test_what_an_interrupted_run_received_is_not_fetched_again(release, server, follower):
     follower.source["attempts"] = 1
-    server.habits.append(habits.hangs_up(after=2_000_000, target=LARGE))
+    server.faults.append(faults.hangs_up(after=2_000_000, target=LARGE))
     assert follower.update().code == 30
-    server.habits.clear()
+    server.faults.clear()
     server.clear()
     assert follower.update().code == 0
     assert follower.content("store") == served_filesets(release)
@@ -110,7 +110,7 @@ def test_what_an_interrupted_run_received_is_not_fetched_again(release, server, 
 
 
 def test_a_server_that_stalls_again_and_again_is_gone_on_with(release, server, follower):
-    server.habits.append(habits.stalls(after=1_000_000, target=LARGE))
+    server.faults.append(faults.stalls(after=1_000_000, target=LARGE))
     result = follower.update()
     assert result.code == 0, result.output
     assert follower.content("store") == served_filesets(release)
@@ -121,9 +121,9 @@ def test_a_server_that_stalls_again_and_again_is_gone_on_with(release, server, f
 
 def test_a_fileset_registered_again_while_its_old_file_was_half_here(release, server, follower):
     follower.source["attempts"] = 1
-    server.habits.append(habits.hangs_up(after=2_000_000, target=LARGE))
+    server.faults.append(faults.hangs_up(after=2_000_000, target=LARGE))
     assert follower.update().code == 30
-    server.habits.clear()
+    server.faults.clear()
     server.clear()
     release.add(PRODUCT, "large", [File("big.fits", BIG[::-1])])
     result = follower.update()
@@ -143,21 +143,21 @@ def test_a_listing_that_makes_no_sense_changes_nothing(name, release, server, fo
     assert follower.update().code == 0
     release.add(PRODUCT, "later", [File("new.fits", b"new")])
     before = {room: follower.content(room) for room in ("store", "data", "state", "incoming")}
-    server.habits.append(habits.edits(LISTINGS[name], target=f"{PRODUCT}/index.txt"))
+    server.faults.append(faults.edits(LISTINGS[name], target=f"{PRODUCT}/index.txt"))
     result = follower.update()
     assert result.code == 20, result.output
     assert "Traceback" not in result.output
     assert {room: follower.content(room) for room in before} == before
-    server.habits.clear()
+    server.faults.clear()
     assert follower.update().code == 0
     assert follower.content("store") == served_filesets(release)
 
 
 def test_the_newest_fileset_may_be_hidden(release, server, follower):
-    server.habits.append(habits.hides_newest())
+    server.faults.append(faults.hides_newest())
     assert follower.update().code == 0
     assert {path.split("/")[1] for path in follower.content("store")} == {"o1.chip.1.1.1", "large"}
-    server.habits.clear()
+    server.faults.clear()
     assert follower.update().code == 0
     assert follower.content("store") == served_filesets(release)
 

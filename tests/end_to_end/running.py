@@ -22,8 +22,8 @@ from urllib.parse import unquote
 from conftest import REPOSITORY, Ended, Follower, Upstream, tree
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.datastore.habits import Habit
-from pipeline.datastore.server import RunningServer
+from pipeline.sample.faults import Fault
+from pipeline.sample.simulator import Simulator
 
 # Longer than anything takes on a busy machine; only a failing test waits for it.
 PATIENCE_SECONDS = 90
@@ -33,7 +33,7 @@ _PORTS_EACH = 200
 _ports = itertools.count(random.randrange(_PORTS_EACH))
 
 
-def gate(opened: Event, target: str, after: int | None = None) -> Habit:
+def gate(opened: Event, target: str, after: int | None = None) -> Fault:
     """Requests that match wait until ``opened`` is set: all of them, or those after the first ``after``."""
     passed = 0
 
@@ -45,7 +45,7 @@ def gate(opened: Event, target: str, after: int | None = None) -> Habit:
                 await asyncio.sleep(0.01)
         await app(scope, receive, send)
 
-    return Habit(act, target)
+    return Fault(act, target)
 
 
 class Turnstile:
@@ -63,7 +63,7 @@ class Turnstile:
     def open(self) -> None:
         self.free = 10**9
 
-    def habit(self, target: str) -> Habit:
+    def fault(self, target: str) -> Fault:
         async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
             self.came += 1
             while self.passed >= self.free:
@@ -71,7 +71,7 @@ class Turnstile:
             self.passed += 1
             await app(scope, receive, send)
 
-        return Habit(act, target)
+        return Fault(act, target)
 
 
 class Running:
@@ -228,7 +228,7 @@ def scheduler_settings(folder: Path, port: int | None) -> dict[str, str]:
     return {"LUIGI_CONFIG_PATH": str(path)}
 
 
-def requested_filesets(server: RunningServer) -> set[str]:
+def requested_filesets(server: Simulator) -> set[str]:
     """The filesets whose listing was asked for."""
     paths = [unquote(request.target).split("/") for request in server.requests]
     return {path[3] for path in paths if len(path) == 5 and path[4] == "index.txt"}

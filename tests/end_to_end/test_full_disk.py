@@ -15,8 +15,8 @@ from conftest import File, Follower, Upstream, ended, served_filesets
 from running import gate, leftovers, started, tree_is_true, until
 
 from pipeline.bundle.unpack import temporary_name
-from pipeline.datastore import habits
-from pipeline.mirror.layout import short_digest
+from pipeline.mirror.state.layout import short_digest
+from pipeline.sample import faults
 
 PRODUCT = "md-all-rel-200907"
 MB = 1_000_000
@@ -106,7 +106,7 @@ def is_clear(output: str, *said: str) -> None:
 def test_the_disk_fills_up_in_the_middle_of_a_download(left, disk, release, server, follower, tmp_path):
     release.add(PRODUCT, "large", [File("tiny.fits", b"t"), File("large.fits", content(6 * MB))])
     opened = Event()
-    server.habits.append(gate(opened, f"{PRODUCT}/large/large.fits"))
+    server.faults.append(gate(opened, f"{PRODUCT}/large/large.fits"))
     with started(follower.command(), tmp_path / "output") as update:
         until(lambda: len(follower.marked("extracted", PRODUCT)) == 2, "the others do not get done")
         until(lambda: len(file_requests(server)) == 5, "the large file is not asked for")
@@ -170,8 +170,8 @@ def test_what_is_written_is_promised_no_more(disk, release, server, follower, tm
     release.add(PRODUCT, "large", [File("first.fits", content(9 * MB)), File("last.fits", content(MB))])
     release.add(PRODUCT, "other", [File("other.fits", content(10 * MB))])
     begun, others_done = Event(), Event()
-    server.habits.append(gate(begun, f"{PRODUCT}/other/index.txt"))
-    server.habits.append(gate(others_done, f"{PRODUCT}/large/last.fits"))
+    server.faults.append(gate(begun, f"{PRODUCT}/other/index.txt"))
+    server.faults.append(gate(others_done, f"{PRODUCT}/large/last.fits"))
     with started(follower.command(), tmp_path / "output") as update:
         until((follower.root / "incoming" / PRODUCT / "large/files/first.fits").exists, "it does not come")
         begun.set()
@@ -185,7 +185,7 @@ def test_what_is_written_is_promised_no_more(disk, release, server, follower, tm
 def test_what_came_before_a_kill_is_not_reserved_again(disk, release, server, follower, tmp_path):
     """Of 24 MB a file takes 14, of which 12 came before the kill."""
     release.add(PRODUCT, "large", [File("large.fits", content(14 * MB))])
-    server.habits.append(habits.stalls(after=12 * MB, target=f"{PRODUCT}/large/large.fits", times=1))
+    server.faults.append(faults.stalls(after=12 * MB, target=f"{PRODUCT}/large/large.fits", times=1))
     with started(follower.command(), tmp_path / "output") as update:
         until(lambda: disk.free < 13 * MB, "the large file does not come")
         update.kill()

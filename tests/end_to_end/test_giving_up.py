@@ -125,15 +125,15 @@ def test_never_more_than_the_set_share_is_deleted(dozen, follower):
     "body", [b"\n", b"# filesetID|time registered|type|\n\n", b"Cannot connect to server\n"]
 )
 def test_a_listing_that_lost_its_rows_deletes_nothing(body, dozen, server, follower):
-    from pipeline.datastore import habits
+    from pipeline.sample import faults
 
     follower.mirror["on_removed"] = "delete"
     assert follower.update().code == 0
     before = {room: follower.content(room) for room in ("store", "data")}
-    server.habits.append(habits.says(body, target=f"{PRODUCT}/index.txt"))
+    server.faults.append(faults.says(body, target=f"{PRODUCT}/index.txt"))
     assert follower.update().code in {20, 30}
     assert {room: follower.content(room) for room in before} == before
-    server.habits.clear()
+    server.faults.clear()
     assert follower.update().code == 0
 
 
@@ -185,7 +185,7 @@ def test_a_file_that_another_product_brings_while_its_owner_is_deleted_is_not_lo
     upstream.add_bundles("other", "o1.warp.2.1.1", {"XY01": {"moving.fits": b"new"}})
     removing = tmp_path / "trace"
     event = Event()
-    server.habits.append(gate(event, "other/*/*.tgz"))
+    server.faults.append(gate(event, "other/*/*.tgz"))
     path = follower.root / "data" / moving
     slow = ["-P", str(path), "-e", "trace=unlink", "-e", "inject=unlink:delay_enter=3000000"]
     command = ["strace", "-f", "-qqq", "-o", str(removing), *slow, *follower.command("--workers", "8")]

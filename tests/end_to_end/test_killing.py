@@ -30,8 +30,8 @@ from running import (
 )
 
 from pipeline.bundle.unpack import temporary_name
-from pipeline.datastore import habits
-from pipeline.mirror.layout import short_digest
+from pipeline.mirror.state.layout import short_digest
+from pipeline.sample import faults
 
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"
@@ -106,6 +106,7 @@ def unpacked(path: str, *kept: str) -> Instant:
 STATE = f"state/{PRODUCT}"
 INCOMING = f"incoming/{PRODUCT}/{CHIP}"
 INSTANTS = {
+    "the format of the root is written": written("mirror.json"),
     "the first folder is made": Instant("mkdir", f"state/{PRODUCT}"),
     "the listing gets its name": written(f"{STATE}/listing.txt"),
     "the listing is there": written(f"{STATE}/discovered.json"),
@@ -212,9 +213,9 @@ def test_killed_while_a_fileset_is_replaced_just_when(name, release, server, fol
 def test_a_failure_is_forgotten_whenever_the_run_that_noted_it_was_killed(
     release, server, follower, tmp_path
 ):
-    server.habits.append(habits.fails(404, target=f"{PRODUCT}/plain/small.fits"))
+    server.faults.append(faults.fails(404, target=f"{PRODUCT}/plain/small.fits"))
     killed_at(written(f"{STATE}/failed/plain.json"), follower, tmp_path / "output")
-    server.habits.clear()
+    server.faults.clear()
     assert follower.update().code == 0
     complete(follower, release)
 
@@ -321,10 +322,10 @@ def test_the_newer_owner_of_a_file_keeps_it_from_one_whose_replacement_came_late
     assert follower.update().code == 0
     release.add_bundles(PRODUCT, CHIP, {"XY01": {"a.fits": b"older"}})
     release.add_bundles("other", "o1.warp.1.1.1", {"XY01": {"a.fits": b"newer"}})
-    server.habits.append(habits.fails(404, target=f"{PRODUCT}/{CHIP}/*.tgz"))
+    server.faults.append(faults.fails(404, target=f"{PRODUCT}/{CHIP}/*.tgz"))
     assert follower.update().code == 30
     assert follower.content("data")["gpc1/MD01/o1.XY01/a.fits"] == b"newer"
-    server.habits.clear()
+    server.faults.clear()
     assert follower.update().code == 0
     assert follower.content("data") == {"gpc1/MD01/o1.XY01/a.fits": b"newer"}
     checked_markers(follower.root, "other", "extracted")
@@ -347,7 +348,7 @@ def test_what_was_withdrawn_before_it_could_be_fetched_needs_no_help(release, se
 
 def test_killed_while_the_server_is_asked_what_is_new(release, server, follower, tmp_path):
     opened = Event()
-    server.habits.append(gate(opened, f"{PRODUCT}/index.txt"))
+    server.faults.append(gate(opened, f"{PRODUCT}/index.txt"))
     with started(follower.command(), tmp_path / "output") as update:
         until(lambda: len(server.requests) == 2, "the listing was not asked for")
         update.send(signal.SIGKILL)
@@ -359,7 +360,7 @@ def test_killed_while_the_server_is_asked_what_is_new(release, server, follower,
 
 def test_killed_in_the_middle_of_a_file_which_is_then_resumed(release, server, follower, tmp_path):
     big = f"{PRODUCT}/plain/big.fits"
-    server.habits.append(habits.stalls(after=3_000_000, target=big, times=1))
+    server.faults.append(faults.stalls(after=3_000_000, target=big, times=1))
     with started(follower.command(), tmp_path / "output") as update:
         until(lambda: sent(server, big) >= 3_000_000, "the file did not come")
         sleep(SEEN_SECONDS)
@@ -384,10 +385,11 @@ def test_killed_while_all_connections_fetch_one_file_of_which_only_the_rest_is_f
     release, server, follower, tmp_path
 ):
     # Nothing else is on its way then: the file is split for all eight connections.
+    follower.source["connections"] = 8
     assert follower.update().code == 0
     release.add(PRODUCT, "large", [File("large.fits", LARGE)])
     large = f"{PRODUCT}/large/large.fits"
-    server.habits.append(habits.stalls(after=3_000_000, target=large))
+    server.faults.append(faults.stalls(after=3_000_000, target=large))
     with started(follower.command(), tmp_path / "output") as update:
         until(lambda: sent(server, large) >= 8 * 3_000_000, "the file did not come over eight connections")
         sleep(SEEN_SECONDS)
@@ -396,7 +398,7 @@ def test_killed_while_all_connections_fetch_one_file_of_which_only_the_rest_is_f
     partial = follower.root / "incoming" / PRODUCT / "large" / "partial"
     note = json.loads((partial / f"{short_digest('large.fits')}.json").read_bytes())
     held = [tuple(piece) for piece in note["pieces"]]
-    server.habits.clear()
+    server.faults.clear()
     server.clear()
     assert follower.update().code == 0
     complete(follower, release)
@@ -416,7 +418,7 @@ def sent(server, path: str) -> int:
 
 def test_a_killed_update_leaves_nothing_that_works_on(release, server, follower, tmp_path):
     opened = Event()
-    server.habits.append(gate(opened, f"{PRODUCT}/*/*.tgz"))
+    server.faults.append(gate(opened, f"{PRODUCT}/*/*.tgz"))
     with started(follower.command(), tmp_path / "output") as update:
         until(lambda: len(file_requests(server)) == 6, "the bundles were not asked for")
         update.send(signal.SIGKILL)
@@ -450,7 +452,7 @@ def test_killed_beside_the_central_scheduler(killed, plain, many, release, serve
     scheduler = Scheduler(tmp_path, free_port(), plain)
     luigid = scheduler.start()
     opened = Event()
-    server.habits.append(gate(opened, f"{PRODUCT}/*/*.tgz", after=4))
+    server.faults.append(gate(opened, f"{PRODUCT}/*/*.tgz", after=4))
     try:
         with started(luigi_command(follower, scheduler.port), tmp_path / "output") as update:
             until(lambda: held(server) >= 3, "no bundle was asked for")
@@ -479,7 +481,7 @@ def test_a_scheduler_does_not_wait_for_an_update_that_was_killed(many, release, 
     scheduler = Scheduler(tmp_path, free_port())
     luigid = scheduler.start("[scheduler]\nworker_disconnect_delay=86400\n")
     opened = Event()
-    server.habits.append(gate(opened, f"{PRODUCT}/*/*.tgz", after=4))
+    server.faults.append(gate(opened, f"{PRODUCT}/*/*.tgz", after=4))
     try:
         with started(luigi_command(follower, scheduler.port), tmp_path / "output") as update:
             until(lambda: held(server) >= 3, "no bundle was asked for")

@@ -38,7 +38,7 @@ def complete(follower: Follower, release: Upstream) -> None:
 @pytest.mark.parametrize("attempt", range(8))
 def test_the_one_that_fetches(attempt, release, server, follower, tmp_path):
     opened = Event()
-    server.habits.append(gate(opened, f"{PRODUCT}/*/*.tgz", after=2))
+    server.faults.append(gate(opened, f"{PRODUCT}/*/*.tgz", after=2))
     with started(follower.command(), tmp_path / "output") as update:
         until(lambda: len(server.requests) > 20, "no bundle was asked for")
         os.kill(step_processes(update)[0], signal.SIGKILL)
@@ -54,7 +54,7 @@ def test_the_one_that_fetches(attempt, release, server, follower, tmp_path):
 
 def test_one_that_unpacks_and_has_nothing_to_do(release, server, follower, tmp_path):
     opened = Event()
-    server.habits.append(gate(opened, f"{PRODUCT}/*/*.tgz"))
+    server.faults.append(gate(opened, f"{PRODUCT}/*/*.tgz"))
     with started(follower.command(), tmp_path / "output") as update:
         until(lambda: len(server.requests) > 10, "no bundle was asked for")
         os.kill(step_processes(update)[-1], signal.SIGKILL)
@@ -69,7 +69,7 @@ def test_one_that_unpacks_and_has_nothing_to_do(release, server, follower, tmp_p
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_to_one_alone_is_not_the_end(number, release, server, follower, tmp_path):
     opened = Event()
-    server.habits.append(gate(opened, f"{PRODUCT}/*/*.tgz"))
+    server.faults.append(gate(opened, f"{PRODUCT}/*/*.tgz"))
     with started(follower.command(), tmp_path / "output") as update:
         until(lambda: len(server.requests) > 10, "no bundle was asked for")
         for pid in step_processes(update):

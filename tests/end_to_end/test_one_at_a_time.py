@@ -15,9 +15,9 @@ import pytest
 from conftest import REPOSITORY, File, Follower, Upstream, served_filesets
 from running import until
 
-from pipeline.datastore import habits
-from pipeline.mirror.layout import Layout
-from pipeline.mirror.lock import LockPolicy, heartbeat, update_lock
+from pipeline.mirror.resources.update_lock import LockPolicy, heartbeat, update_lock
+from pipeline.mirror.state.layout import Layout
+from pipeline.sample import faults
 
 PRODUCT = "md-all-rel-200907"
 
@@ -26,7 +26,7 @@ PRODUCT = "md-all-rel-200907"
 def slow(upstream: Upstream, server, follower: Follower) -> Follower:
     """A mirror whose only file takes a while to come."""
     upstream.add(PRODUCT, "plain", [File("t.fits", b"T" * 40_000)], type="table")
-    server.habits.append(habits.throttles(10_000))
+    server.faults.append(faults.throttles(10_000))
     return follower
 
 
@@ -68,7 +68,7 @@ def test_a_holder_that_was_killed_is_taken_over(slow, server, upstream):
 @pytest.mark.parametrize(("age", "code"), [(5, 10), (300, 0)])
 def test_a_holder_on_another_host_counts_while_its_heart_beats(age, code, slow, server):
     """As on a file system that does not carry locks between hosts: only the file tells."""
-    server.habits.clear()
+    server.faults.clear()
     lock = slow.root / "state" / "update.lock"
     lock.parent.mkdir(parents=True)
     lock.write_text(json.dumps({"host": "far.example", "pid": 4711, "since": "2026-01-01T00:00:00Z"}))
@@ -80,7 +80,7 @@ def test_a_holder_on_another_host_counts_while_its_heart_beats(age, code, slow, 
 
 
 def test_a_damaged_lock_file_is_no_obstacle(slow, server):
-    server.habits.clear()
+    server.faults.clear()
     lock = slow.root / "state" / "update.lock"
     lock.parent.mkdir(parents=True)
     lock.write_bytes(b"\xff\x00{")
@@ -90,7 +90,7 @@ def test_a_damaged_lock_file_is_no_obstacle(slow, server):
 @pytest.mark.parametrize("reaped", [True, False], ids=["gone", "a zombie"])
 def test_the_processes_of_a_holder_that_was_killed_are_waited_for(reaped, slow, server):
     """They hold the lock together with it, and end a moment later."""
-    server.habits.clear()
+    server.faults.clear()
     lock = slow.root / "state" / "update.lock"
     lock.parent.mkdir(parents=True)
     hold = f"import fcntl, time; file = open({str(lock)!r}); fcntl.flock(file, fcntl.LOCK_EX); time.sleep(1)"

@@ -6,15 +6,11 @@ from collections.abc import Iterable
 from copy import deepcopy
 from fnmatch import fnmatchcase
 from pathlib import Path
-from random import Random
 
 import pytest
 from conftest import File, Follower, Upstream, tree
 from disk_model import TRACED, Call, Disk, Node, read_calls
 from running import started
-
-from pipeline.datastore import habits, split
-from pipeline.datastore.client import FAR_SECONDS
 
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"
@@ -100,20 +96,6 @@ def test_so_it_does_while_rows_are_added_to_the_listing(release, follower, tmp_p
     without = [call for call in calls if not call.flushes or listing not in call.paths]
     assert Disk(follower.root, promised, deepcopy(before)).run(calls) == []
     assert Disk(follower.root, promised, before).run(without), "nobody misses the flush of the listing"
-
-
-def test_so_it_does_when_a_bundle_was_unpacked_while_it_came(release, server, follower, tmp_path):
-    large = {"a.fits": b"A" * 5000, "noise.fits": Random(1).randbytes(split.WORTH_SPLITTING_BYTES)}
-    release.add_bundles(PRODUCT, "large", {"XY01": large})
-    server.habits.append(habits.delays(4 * FAR_SECONDS))
-    calls = traced(follower, tmp_path / "log")
-    files = follower.root / "incoming" / PRODUCT / "large" / "files"
-    renames = (place for place, call in enumerate(calls) if call.name == "rename" and files in call.paths)
-    published = next(renames)
-    flushed = [call.paths[0] for call in calls[:published] if call.flushes]
-    members = [path for path in flushed if path.parent.name == "large.XY01" and path.suffix == ".unpacking"]
-    assert len(members) == 2, "nothing was unpacked ahead"
-    assert Disk(follower.root, promises(follower.root, release.products[PRODUCT])).run(calls) == []
 
 
 # Every flush of such a path is needed. Others are only so where no later one makes up for them.

@@ -27,7 +27,7 @@ def release(upstream: Upstream) -> Upstream:
 def bundles(server) -> Turnstile:
     """A turnstile before all bundles."""
     turnstile = Turnstile()
-    server.habits.append(turnstile.habit("*/*/*.tgz"))
+    server.faults.append(turnstile.fault("*/*/*.tgz"))
     return turnstile
 
 

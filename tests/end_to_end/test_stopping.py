@@ -26,8 +26,8 @@ from running import (
     until,
 )
 
-from pipeline.datastore import habits
-from pipeline.datastore.server import create_app, serve
+from pipeline.sample import faults
+from pipeline.sample.simulator import simulate
 
 PRODUCT = "md-all-rel-200907"
 FILESETS = 14
@@ -72,7 +72,7 @@ def port(request, tmp_path: Path):
 def opened(server):
     """A gate in the middle of the release: bundles after the first few wait for it to open."""
     event = Event()
-    server.habits.append(gate(event, f"{PRODUCT}/*/*.tgz", after=FREE))
+    server.faults.append(gate(event, f"{PRODUCT}/*/*.tgz", after=FREE))
     yield event
     event.set()
 
@@ -208,7 +208,7 @@ def test_a_second_signal_ends_at_once(port, release, server, follower, opened, d
 
 
 def test_a_stop_does_not_wait_for_a_server_that_asked_to_come_back_later(release, server, follower, tmp_path):
-    server.habits.append(habits.fails(503, retry_after="3600", target=f"{PRODUCT}/*/*.tgz"))
+    server.faults.append(faults.fails(503, retry_after="3600", target=f"{PRODUCT}/*/*.tgz"))
     with started(follower.command(), tmp_path / "output") as update:
         until(lambda: any(entry.status == 503 for entry in server.requests), "nothing was refused")
         sleep(SEEN_SECONDS)
@@ -224,7 +224,7 @@ def test_a_stop_while_the_server_is_asked_what_is_new(
     target, number, release, server, follower, data, tmp_path
 ):
     event = Event()
-    server.habits.append(gate(event, target))
+    server.faults.append(gate(event, target))
     with started(follower.command(), tmp_path / "output") as update:
         until(
             lambda: any(entry.target == f"/ds/{target}" for entry in server.requests),
@@ -276,8 +276,8 @@ def test_a_stop_does_not_wait_for_a_scheduler_that_is_silent(release, server, fo
 
 @pytest.mark.parametrize("body", [b"{}", b"hello", b"[]"])
 def test_what_answers_is_no_scheduler(body, release, server, follower, data, tmp_path):
-    with serve(create_app(tmp_path / "nothing")) as other:
-        other.habits.append(habits.says(body, target="*"))
+    with simulate(tmp_path / "nothing") as other:
+        other.faults.append(faults.says(body, target="*"))
         with started(luigi_command(follower, int(urlsplit(other.url).port)), tmp_path / "output") as update:
             ended = update.wait()
     assert ended.code == 35, ended.output

@@ -5,8 +5,8 @@ import csv
 import pytest
 from conftest import File, Follower, Upstream, ended, served_filesets
 
-from pipeline.datastore import habits
-from pipeline.datastore.server import RunningServer, create_app, serve
+from pipeline.sample import faults
+from pipeline.sample.simulator import Simulator, simulate
 
 PRODUCT = "md-all-rel-200907"
 
@@ -37,7 +37,7 @@ DATA = {
 }
 
 
-def file_requests(server: RunningServer) -> list[str]:
+def file_requests(server: Simulator) -> list[str]:
     return [request.target for request in server.requests if "index.txt" not in request.target]
 
 
@@ -104,17 +104,17 @@ def test_unchanged_files_of_a_fileset_registered_again_are_not_fetched(release, 
 
 
 BROKEN_LISTINGS = {
-    "database down": lambda: habits.database_down(),
-    "broken include": lambda: habits.broken_include(),
-    "login page": lambda: habits.login_page(),
-    "empty body": lambda: habits.empty_body(),
-    "404": lambda: habits.fails(404),
-    "500": lambda: habits.fails(500),
-    "503": lambda: habits.fails(503, retry_after="0"),
-    "cut off in the middle": lambda: habits.hangs_up(after=40, target="listings"),
-    "row cut": lambda: habits.cuts_row(),
-    "redirect loop": lambda: habits.redirects(),
-    "another host": lambda: habits.redirects("http://127.0.0.2:9/ds/index.txt"),
+    "database down": lambda: faults.database_down(),
+    "broken include": lambda: faults.broken_include(),
+    "login page": lambda: faults.login_page(),
+    "empty body": lambda: faults.empty_body(),
+    "404": lambda: faults.fails(404),
+    "500": lambda: faults.fails(500),
+    "503": lambda: faults.fails(503, retry_after="0"),
+    "cut off in the middle": lambda: faults.hangs_up(after=40, target="listings"),
+    "row cut": lambda: faults.cuts_row(),
+    "redirect loop": lambda: faults.redirects(),
+    "another host": lambda: faults.redirects("http://127.0.0.2:9/ds/index.txt"),
 }
 
 
@@ -124,13 +124,13 @@ def test_a_server_that_cannot_be_asked_changes_nothing(name, release, server, fo
     assert follower.update().code == 0
     release.add(PRODUCT, "later", [File("new.fits", b"new")])
     before = {room: follower.content(room) for room in ("store", "data", "info", "state", "incoming")}
-    server.habits.append(BROKEN_LISTINGS[name]())
+    server.faults.append(BROKEN_LISTINGS[name]())
     result = follower.update()
     assert result.code == 20, result.output
     assert "Traceback" not in result.output
     assert server.url in result.output
     assert {room: follower.content(room) for room in before} == before
-    server.habits.clear()
+    server.faults.clear()
     assert follower.update().code == 0
     assert follower.content("store") == served_filesets(release)
 
@@ -160,16 +160,16 @@ def test_what_was_withdrawn_stays_and_what_is_new_arrives(newest, release, follo
 
 
 @pytest.mark.parametrize(
-    ("habit", "said"),
+    ("fault", "said"),
     [
-        (lambda target: habits.flips_byte(target=target), "expected md5"),
-        (lambda target: habits.fails(403, target=target), "403 Forbidden"),
-        (lambda target: habits.fails(404, target=target), "404 Not Found"),
-        (lambda target: habits.misstates_length(-1, target=target), "bytes as listed"),
+        (lambda target: faults.flips_byte(target=target), "expected md5"),
+        (lambda target: faults.fails(403, target=target), "403 Forbidden"),
+        (lambda target: faults.fails(404, target=target), "404 Not Found"),
+        (lambda target: faults.misstates_length(-1, target=target), "bytes as listed"),
     ],
 )
-def test_a_bad_file_fails_its_fileset_and_no_other(habit, said, release, server, follower):
-    server.habits.append(habit(f"{PRODUCT}/plain/t.fits"))
+def test_a_bad_file_fails_its_fileset_and_no_other(fault, said, release, server, follower):
+    server.faults.append(fault(f"{PRODUCT}/plain/t.fits"))
     result = follower.update()
     assert result.code == 30, result.output
     assert said in result.output
@@ -182,7 +182,7 @@ def test_a_bad_file_fails_its_fileset_and_no_other(habit, said, release, server,
     assert row["attempts"] == "1"
     assert said in row["reason"]
     assert follower.update().code == 30
-    server.habits.clear()
+    server.faults.clear()
     server.clear()
     assert follower.update().code == 0
     assert file_requests(server) == [f"/ds/{PRODUCT}/plain/t.fits"]
@@ -204,7 +204,7 @@ def test_a_wrong_checksum_published_upstream(release, follower):
 
 def test_a_product_that_cannot_be_asked_does_not_hold_up_another(release, server, follower):
     release.add("other", "fine", [File("f.fits", b"fine")])
-    server.habits.append(habits.database_down(target=f"{PRODUCT}/*"))
+    server.faults.append(faults.database_down(target=f"{PRODUCT}/*"))
     result = follower.update()
     assert result.code == 20
     assert follower.content("store") == served_filesets(release, "other")
@@ -246,7 +246,7 @@ def test_keep_bundles_false_deletes_them_once_unpacked(release, follower):
 
 
 def test_a_hidden_product_is_mirrored_when_named(release, follower):
-    with serve(create_app(release.folder, hidden=[PRODUCT])) as server:
+    with simulate(release.folder, hidden=[PRODUCT]) as server:
         follower.url = server.url
         assert "0 new" in follower.update().output
         follower.source["hidden_products"] = [PRODUCT]
@@ -267,7 +267,7 @@ def test_never_more_connections_than_set(release, server, follower):
         files = [File(f"f{i}.fits", bytes([number, i]) * 400) for i in range(12)]
         release.add(PRODUCT, f"many.{number}", files)
     follower.source["connections"] = 3
-    server.habits.append(habits.delays(0.01))
+    server.faults.append(faults.delays(0.01))
     assert follower.update().code == 0
     assert 1 < server.peak_connections <= 3
 

@@ -29,8 +29,8 @@ from running import (
 )
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.datastore import habits
-from pipeline.datastore.habits import Habit
+from pipeline.sample import faults
+from pipeline.sample.faults import Fault
 
 PRODUCT = "md-all-rel-200907"
 FILESETS = 40
@@ -46,7 +46,7 @@ class Crowd:
         self.now = 0
         self.most = 0
 
-    def habit(self) -> Habit:
+    def fault(self) -> Fault:
         async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
             self.now += 1
             self.most = max(self.most, self.now)
@@ -56,7 +56,7 @@ class Crowd:
             finally:
                 self.now -= 1
 
-        return Habit(act, habits.EVERYTHING)
+        return Fault(act, faults.EVERYTHING)
 
 
 def name_of(number: int) -> str:
@@ -77,7 +77,7 @@ def release(upstream: Upstream) -> Upstream:
 @pytest.fixture
 def crowd(server) -> Crowd:
     crowd = Crowd()
-    server.habits.append(crowd.habit())
+    server.faults.append(crowd.fault())
     return crowd
 
 
@@ -85,7 +85,7 @@ def crowd(server) -> Crowd:
 def bundles(server) -> Iterator[Turnstile]:
     """A turnstile before all bundles."""
     turnstile = Turnstile()
-    server.habits.insert(0, turnstile.habit(BUNDLES))
+    server.faults.insert(0, turnstile.fault(BUNDLES))
     yield turnstile
     turnstile.open()
 
@@ -236,9 +236,9 @@ def test_nobody_keeps_more_than_its_share(site, release, crowd, bundles):
 def test_a_worker_waits_until_a_fileset_uses_no_more_than_its_share(site, upstream, server):
     upstream.add(PRODUCT, "many", [File(f"{number}.fits", b"x" * number) for number in range(30)])
     event = Event()
-    server.habits.append(gate(event, f"{PRODUCT}/many/*.fits"))
+    server.faults.append(gate(event, f"{PRODUCT}/many/*.fits"))
     crowd = Crowd()
-    server.habits.append(crowd.habit())
+    server.faults.append(crowd.fault())
     update = site.update()
     until(lambda: crowd.now == CONNECTIONS, "the update does not use its connections")
     worker = site.applicant()

@@ -1,0 +1,1 @@
+"""Code that several folders of tests share."""

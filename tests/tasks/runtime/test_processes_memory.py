@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 import tasks
-from pipeline.mirror.site import open_site
+from pipeline.mirror.context import open_site
 from tasks.runtime.processes import step_processes
 
 def own_kb():

@@ -138,7 +138,7 @@ def test_results_are_sent_while_the_update_waits(
     client, url, upstream: Upstream, follower: Follower, server, tmp_path
 ):
     opened = Event()
-    server.habits.append(gate(opened, "p/last/*.tgz"))
+    server.faults.append(gate(opened, "p/last/*.tgz"))
     for number, name in enumerate(["first", "second", "last"]):
         upstream.add_bundles("p", name, {"XY01": {f"{number}.fits": b"a" * 1000}})
     command = luigi_command(follower, int(url.rpartition(":")[2]))

@@ -1,0 +1,235 @@
+"""The server of a Data Store: ``DataStoreApp``, the ASGI application, and the HTTP server that runs it.
+
+``run`` serves until SIGTERM or SIGINT, ``serve`` in a thread of this process. Of the paths below the prefix,
+``…/index.txt`` is a listing, ``/PRODUCT/FILESET/NAME`` a file, and every other an HTML page.
+"""
+
+import asyncio
+import socket
+import threading
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import FrameType
+from typing import Self
+from urllib.parse import unquote, unquote_to_bytes
+
+import uvicorn
+from starlette.datastructures import QueryParams
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from pipeline.datastore.server.pages import Place, render_page
+from pipeline.datastore.server.responses import send_error, send_file, send_listing, send_page
+from pipeline.datastore.server.tree import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """Limits of a server.
+
+    ``keep_alive_seconds``: an idle connection is closed then. ``shutdown_seconds``: requests in progress are
+    cancelled so long after the server has closed their connections. ``backlog``: connections that wait to be
+    accepted. ``chunk_bytes``: part of a file read at a time. ``rows_per_page``: filesets on an HTML page.
+    """
+
+    keep_alive_seconds: int = 15
+    shutdown_seconds: int = 1
+    backlog: int = 1024
+    chunk_bytes: int = 1 << 18
+    rows_per_page: int = 200
+
+
+DEFAULT_LIMITS = ServerLimits()
+
+
+class DataStoreApp:
+    """ASGI application that serves a tree below ``prefix``."""
+
+    def __init__(self, tree: Tree, *, prefix: str = "/ds", limits: ServerLimits = DEFAULT_LIMITS) -> None:
+        self.prefix = prefix.rstrip("/")
+        self.limits = limits
+        self._tree = tree
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Respond to one request."""
+        segments = self.path_segments(scope)
+        if scope["method"] not in {"GET", "HEAD"}:
+            await send_error(scope, send, HTTPStatus.METHOD_NOT_ALLOWED, [("Allow", "GET, HEAD")])
+        elif segments is None:
+            await send_error(scope, send, HTTPStatus.NOT_FOUND)
+        elif segments[-1:] == ["index.txt"]:
+            await self._respond_listing(scope, send, segments[:-1])
+        elif len(segments) == 3:
+            await self._respond_file(scope, receive, send, segments)
+        else:
+            await self._respond_page(scope, send, segments)
+
+    def path_segments(self, scope: Scope) -> list[str] | None:
+        """Return the decoded segments of the request's path below the prefix; None for a path outside.
+
+        Bytes that are not UTF-8 are surrogate escapes, as in names of files.
+        """
+        path = scope["raw_path"].decode("latin-1")
+        below = path.removeprefix(self.prefix)
+        if not path.startswith(self.prefix) or below[:1] not in {"", "/"}:
+            return None
+        names = [unquote_to_bytes(name).decode("utf-8", "surrogateescape") for name in below.split("/")[1:]]
+        return names[:-1] if names[-1:] == [""] and len(names) <= 3 else names
+
+    async def _respond_listing(self, scope: Scope, send: Send, names: list[str]) -> None:
+        query = unquote(scope["query_string"].decode("latin-1"))
+        listing = await asyncio.to_thread(self._listing, names, query)
+        if listing is None:
+            await send_error(scope, send, HTTPStatus.NOT_FOUND)
+        else:
+            await send_listing(scope, send, listing)
+
+    async def _respond_page(self, scope: Scope, send: Send, names: list[str]) -> None:
+        last = scope["raw_path"].decode("latin-1").rpartition("/")[2]
+        number = QueryParams(scope["query_string"]).get("page", "")
+        html = await asyncio.to_thread(self._page, Place(tuple(names), last), number)
+        if html is None:
+            await send_error(scope, send, HTTPStatus.NOT_FOUND)
+        else:
+            await send_page(scope, send, html)
+
+    async def _respond_file(self, scope: Scope, receive: Receive, send: Send, names: list[str]) -> None:
+        try:
+            path = self._tree.file(*names)
+            if path is None:
+                await send_error(scope, send, HTTPStatus.NOT_FOUND)
+            else:
+                await send_file(scope, receive, send, path, chunk_bytes=self.limits.chunk_bytes)
+        except FileNotFoundError:
+            await send_error(scope, send, HTTPStatus.NOT_FOUND)
+        except PermissionError:
+            await send_error(scope, send, HTTPStatus.FORBIDDEN)
+
+    def _listing(self, names: list[str], query: str) -> bytes | None:
+        match names:
+            case []:
+                return self._tree.root_listing()
+            case [product]:
+                return self._tree.product_listing(product, query or None)
+            case [product, fileset]:
+                return self._tree.fileset_listing(product, fileset)
+        return None
+
+    def _page(self, place: Place, number: str) -> str | None:
+        listing = self._listing(list(place.names), "")
+        if listing is None:
+            return None
+        page = int(number) if number.isdecimal() and len(number) < 10 else 1
+        return render_page(place, listing, page, rows_per_page=self.limits.rows_per_page)
+
+
+class RunningServer:
+    """An application served by a thread of this process until the end of a ``with`` block.
+
+    A ``port`` of 0 is any free one; ``url`` has the one that was taken. ``protocol`` handles the connections.
+    """
+
+    def __init__(
+        self,
+        app: DataStoreApp,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        protocol: type[HttpToolsProtocol] = HttpToolsProtocol,
+    ) -> None:
+        self._app = app
+        self._address = (host, port)
+        self._protocol = protocol
+        self.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Base URL of the Data Store, with the prefix and without a slash at the end."""
+        return _url(self._address, self._app)
+
+    def start(self) -> None:
+        """Serve again after ``stop``, on the same port."""
+        listener = listen(*self._address, backlog=self._app.limits.backlog)
+        self._address = listener.getsockname()[:2]
+        self._server = _HttpServer(self._app, self._protocol)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([listener],), name=f"serving {self.url}"
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Abort every connection, whatever is being sent on it, and stop serving."""
+        self._server.should_exit = True
+        self._thread.join()
+
+
+def serve(app: DataStoreApp, *, host: str = "127.0.0.1", port: int = 0) -> RunningServer:
+    """Serve in a thread of this process; a ``port`` of 0 is any free one."""
+    return RunningServer(app, host=host, port=port)
+
+
+def run(
+    app: DataStoreApp,
+    *,
+    host: str,
+    port: int,
+    protocol: type[HttpToolsProtocol] = HttpToolsProtocol,
+) -> None:
+    """Serve in this thread until SIGTERM or SIGINT; prints the URL first.
+
+    Raises OSError when the address cannot be listened on.
+    """
+    listener = listen(host, port, backlog=app.limits.backlog)
+    print(f"Serving at {_url(listener.getsockname()[:2], app)}", flush=True)
+    _HttpServer(app, protocol).run([listener])
+
+
+def listen(host: str, port: int, *, backlog: int) -> socket.socket:
+    """Return a listening socket. Raises OSError when the address is taken or not of this machine."""
+    listener = socket.create_server((host, port), backlog=backlog)
+    # Connections inherit it. Without it a small response, head and body, waits 40 ms for the client's
+    # delayed acknowledgement; asyncio sets it only on sockets made with an explicit protocol number.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+class _HttpServer(uvicorn.Server):
+    """HTTP server that stops at once: it aborts all connections, and does not raise the signal again."""
+
+    def __init__(self, app: DataStoreApp, protocol: type[HttpToolsProtocol]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=protocol,
+                loop="asyncio",
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=app.limits.keep_alive_seconds,
+                timeout_graceful_shutdown=app.limits.shutdown_seconds,
+            )
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)
+
+
+def _url(address: tuple[str, int], app: DataStoreApp) -> str:
+    return f"http://{address[0]}:{address[1]}{app.prefix}"

@@ -1,0 +1,188 @@
+"""Trees that a server publishes: the interface ``Tree``, and a publisher's folder."""
+
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.datastore.server.tables import (
+    PRODUCT_HEADER,
+    ROOT_HEADER,
+    Cells,
+    lay_out_product,
+    lay_out_root,
+    parse_tables,
+    rows_after,
+    write_lines,
+)
+
+BROKEN_INCLUDE = b"[an error occurred while processing this directive]\n"
+"""Answer of the original to ``?NAME`` for a name that no fileset can have."""
+
+UNKNOWN_FILESET = b"\n"
+"""Answer of the original to ``?NAME`` for a fileset that the product does not list."""
+
+_FILESET_NAME = re.compile(r"[A-Za-z0-9\-+_.: ]+", re.ASCII)
+
+
+class Tree(Protocol):
+    """Read access to products, their filesets and the files of these. Listings are laid out for sending."""
+
+    def root_listing(self) -> bytes:
+        """Return the listing of the products."""
+        ...
+
+    def product_listing(self, product: str, after: str | None = None) -> bytes | None:
+        """Return the listing of the filesets registered after the fileset ``after``, or of all of them.
+
+        None when there is no such product.
+        """
+        ...
+
+    def fileset_listing(self, product: str, fileset: str) -> bytes | None:
+        """Return the listing of the files of a fileset. None when there is no such fileset."""
+        ...
+
+    def file(self, product: str, fileset: str, name: str) -> Path | None:
+        """Return the path of a file on disk. None when there is none.
+
+        Raises PermissionError for a file that must not be sent.
+        """
+        ...
+
+
+class PublishedTree:
+    """A publisher's folder: ``FOLDER/[PRODUCT/[FILESET/]]index.txt`` and the files of each fileset.
+
+    ``hidden`` products are absent from the root listing. A missing ``index.txt`` of the root or of a
+    product is generated from the folders present. Each listing is read again when it changes on disk.
+
+    A subclass that keeps its listings elsewhere overrides ``read_root`` and ``read_product``.
+    """
+
+    def __init__(self, folder: Path, hidden: Iterable[str] = ()) -> None:
+        self.folder = Path(os.path.realpath(folder))
+        self.hidden = frozenset(hidden)
+
+    def root_listing(self) -> bytes:
+        """Return the listing of the products that are not hidden."""
+        return lay_out_root(
+            [cells for cells in table if os.fsdecode(cells[0]) not in self.hidden]
+            for table in parse_tables(self.read_root())
+        )
+
+    def product_listing(self, product: str, after: str | None = None) -> bytes | None:
+        """Return the listing of the filesets of the product, or of those registered after ``after``.
+
+        None when there is no such product; BROKEN_INCLUDE and UNKNOWN_FILESET as the original.
+        """
+        listing = self.read_product(product)
+        if listing is None:
+            return None
+        if after is None:
+            return _lay_out_cached(listing)
+        if not _FILESET_NAME.fullmatch(after):
+            return BROKEN_INCLUDE
+        newer = rows_after(listing, after.strip().encode())
+        return UNKNOWN_FILESET if newer is None else lay_out_product(newer)
+
+    def fileset_listing(self, product: str, fileset: str) -> bytes | None:
+        """Return the ``index.txt`` of the fileset, byte for byte. None when there is none."""
+        folder = self.find_folder(product, fileset)
+        return None if folder is None else read_listing(folder / "index.txt")
+
+    def file(self, product: str, fileset: str, name: str) -> Path | None:
+        """Return the real path of the file. None when the tree has nothing of that name.
+
+        Raises PermissionError for a link that leads out of the tree or to nothing.
+        """
+        named = self.folder.joinpath(product, fileset, name)
+        if not all(map(_is_public, (product, fileset, name))) or not os.path.lexists(named):
+            return None
+        path = Path(os.path.realpath(named))
+        if not path.is_relative_to(self.folder) or not path.exists():
+            raise PermissionError(f"{named} leads to {path}")
+        return path if path.is_file() else None
+
+    def read_root(self) -> bytes:
+        """Return the root listing with all products, hidden ones too, in any layout."""
+        published = read_listing(self.folder / "index.txt")
+        return self.generate_root(b"") if published is None else published
+
+    def read_product(self, product: str) -> bytes | None:
+        """Return the listing of all filesets, in any layout. None when there is no such product."""
+        folder = self.find_folder(product)
+        if folder is None:
+            return None
+        published = read_listing(folder / "index.txt")
+        return _generate_product(folder) if published is None else published
+
+    def find_folder(self, *names: str) -> Path | None:
+        """Return the real path of a folder of the tree. None when there is none, or a link leads out."""
+        if not all(map(_is_public, names)):
+            return None
+        path = Path(os.path.realpath(self.folder.joinpath(*names)))
+        return path if path.is_dir() and path.is_relative_to(self.folder) else None
+
+    def generate_root(self, upstream: bytes) -> bytes:
+        """Return a root listing of the products present, with type and description from ``upstream``."""
+        described = {cells[0]: cells for table in parse_tables(upstream) for cells in table[1:]}
+        listings = {os.fsencode(name): self.read_product(name) for name in _public_folders(self.folder)}
+        present = {name: listing for name, listing in listings.items() if listing is not None}
+        order = [name for name in described if name in present]
+        order += [name for name in present if name not in described]
+        rows = [_root_row(name, present[name], described.get(name)) for name in order]
+        return write_lines([ROOT_HEADER, *rows])
+
+
+def read_listing(path: Path) -> bytes | None:
+    """Return the content of a listing file, cached until the file changes. None when there is none."""
+    try:
+        state = path.stat()
+        return _read_in_state(path, (state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+_lay_out_cached = lru_cache(maxsize=16)(lay_out_product)
+
+
+@lru_cache(maxsize=64)
+def _read_in_state(path: Path, _state: tuple[int, ...]) -> bytes:
+    return path.read_bytes()
+
+
+def _is_public(name: str) -> bool:
+    """Return True for a single path segment that is not hidden; files being written have hidden names."""
+    return name != "" and not name.startswith(".") and "/" not in name and "\0" not in name
+
+
+def _public_folders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in os.scandir(folder) if _is_public(entry.name) and entry.is_dir())
+
+
+def _generate_product(folder: Path) -> bytes:
+    """Return a product listing of the fileset folders present, oldest ``index.txt`` first."""
+    times = {}
+    for name in _public_folders(folder):
+        with suppress(OSError):
+            times[name] = (folder / name / "index.txt").stat().st_mtime
+    rows = [
+        (os.fsencode(name), f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%SZ}".encode(), b"notset")
+        for name, time in sorted(times.items(), key=lambda item: item[1])
+    ]
+    return write_lines([PRODUCT_HEADER, *rows])
+
+
+def _root_row(product: bytes, listing: bytes, upstream: Cells | None) -> Cells:
+    """Return the row of a product with this listing; ``upstream`` is its row in another root listing."""
+    *_, table = [[], *parse_tables(listing)]
+    newest = table[-1][:3] if len(table) > 1 else (b"none", b"null", b"ipp-dist")
+    kind, description = upstream[3:5] if upstream else (newest[2], product)
+    return (product, newest[0], newest[1], kind, description)

@@ -1,0 +1,1 @@
+"""Limited resources of one mirror: locks, disk space, connections, bytes per second."""

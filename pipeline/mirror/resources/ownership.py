@@ -1,0 +1,118 @@
+"""Who owns an unpacked file when several filesets hold one of that name.
+
+Filesets share folders, and a later one may bring a file that an earlier one brought before. The one
+that was registered later wins, in whatever order they are unpacked; both markers record it.
+
+Threads, processes and hosts decide one after the other where they touch the same folder.
+"""
+
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from pipeline.bundle.unpack import UnpackedFile, file_crc32
+from pipeline.mirror.resources.byte_locks import ByteLocks
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.marker_file import read_marker
+from pipeline.mirror.state.markers import Fileset
+
+# Size in bytes and CRC-32 of files, by their paths relative to the root.
+Contents = dict[str, tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a fileset's files: those to put in place, and by path whom they replace or yield to."""
+
+    placed: list[UnpackedFile]
+    replaces: dict[str, str]
+    yields_to: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """Decides for the filesets that are being unpacked. Safe for use by several threads and processes."""
+
+    layout: Layout
+    locks: ByteLocks
+
+    @contextmanager
+    def claimed(
+        self, fileset: Fileset, files: list[UnpackedFile], own: Contents, before: Set[str]
+    ) -> Iterator[Verdict]:
+        """The verdict on ``files``, whose folders no other fileset can touch inside the ``with``.
+
+        ``own`` is what an earlier registration of this fileset had unpacked; ``before`` are the paths of
+        whatever an unpacking of this fileset put in place before, which are held too.
+        """
+        paths = {self.layout.relative(file.path): file for file in files}
+        with self.held(paths.keys() | before):
+            yield self._verdict(fileset, paths, own)
+
+    @contextmanager
+    def held(self, paths: Set[str]) -> Iterator[None]:
+        """Inside the ``with`` nobody else puts files in place, or removes any, in the paths' folders."""
+        folders = {str(PurePosixPath(path).parent) for path in paths}
+        with self.locks.held(folders, "folders of unpacked files"):
+            yield
+
+    def _verdict(self, fileset: Fileset, paths: dict[str, UnpackedFile], own: Contents) -> Verdict:
+        contested = {path for path, file in paths.items() if _is_contested(file, own.get(path))}
+        owners = owners_of(self.layout, contested, {fileset}) if contested else {}
+        yields_to = {path: owner for path, owner in owners.items() if is_later(owner, fileset)}
+        return Verdict(
+            placed=[file for path, file in paths.items() if path not in yields_to],
+            replaces={path: str(owner) for path, owner in owners.items() if path not in yields_to},
+            yields_to={path: str(owner) for path, owner in yields_to.items()},
+        )
+
+
+def owners_of(layout: Layout, paths: set[str], but: set[Fileset]) -> dict[str, Fileset]:
+    """The latest fileset, other than those in ``but``, that unpacked each of the paths.
+
+    Reads every extraction marker of the mirror: for rare use.
+    """
+    owners: dict[str, Fileset] = {}
+    aside = {(fileset.product, fileset.name) for fileset in but}
+    for product in layout.state_products():
+        for name in layout.marked(Step.EXTRACTED, product):
+            if (product, name) in aside:
+                continue
+            marker = read_marker(layout.marker(Step.EXTRACTED, product, name)) or {}
+            for path in paths & {file["path"] for file in marker.get("files", [])}:
+                owner = Fileset(product, name, marker["registered"])
+                if path not in owners or is_later(owner, owners[path]):
+                    owners[path] = owner
+    return owners
+
+
+def marked_contents(layout: Layout, step: Step, fileset: Fileset) -> Contents:
+    """What the fileset's marker of that step, if there is a good one, says it unpacked."""
+    marker = read_marker(layout.marker(step, fileset.product, fileset.name)) or {}
+    return {file["path"]: (file["bytes"], file["crc32"]) for file in marker.get("files", [])}
+
+
+def is_intact(layout: Layout, owner: Fileset, path: str) -> bool:
+    """Whether the file at ``path`` is the one that its owner's marker names."""
+    size, crc = marked_contents(layout, Step.EXTRACTED, owner)[path]
+    file = layout.root / path
+    try:
+        return file.stat().st_size == size and file_crc32(file) == crc
+    except FileNotFoundError:
+        return False
+
+
+def is_later(one: Fileset, other: Fileset) -> bool:
+    """Whether ``one`` was registered after ``other``; names decide within one second, the same way always."""
+    return (one.registered, one.product, one.name) > (other.registered, other.product, other.name)
+
+
+def _is_contested(file: UnpackedFile, own: tuple[int, str] | None) -> bool:
+    """Whether what has the file's name is neither the file nor what its fileset had there before."""
+    try:
+        size = file.path.stat().st_size
+    except FileNotFoundError:
+        return False
+    known = {(file.bytes, file.crc32), own} - {None}
+    return size not in {known_size for known_size, _ in known} or (size, file_crc32(file.path)) not in known

@@ -1,0 +1,375 @@
+"""Peers: workers on this host or others that take part in the update that is running.
+
+The update alone holds the mirror's lock. It publishes one notice: which peers it has admitted, and when it
+ends. Each peer registers with a file that it keeps locked, and appends a line to a report for each step that
+it did. All these files are in ``assistants/`` (docs/on-disk.md, "Assistants").
+
+No peer goes on after its update has died: a peer checks three times a second, and the next update does not
+begin before all peers of the last one have exited.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import socket
+import time
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__
+from pipeline.config import Settings
+from pipeline.errors import AlreadyRunning, SettingsError
+from pipeline.mirror.resources.update_lock import Holder
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.markers import utc_now
+
+# A peer that did not touch its registration for so long hangs, and is not counted on any more.
+SILENT_SECONDS = 30.0
+# A peer that finds that it hung for so long ends at once: another process may do its work by now.
+HUNG_SECONDS = 20.0
+# How long a new update waits for the peers of one that died to exit: they do so within seconds.
+EXIT_SECONDS = 10.0
+_RETRY_SECONDS = 0.2
+_REGISTERED, _REPORT = ".json", ".report"
+_WRITING = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+
+
+class NoUpdateToJoin(AlreadyRunning):
+    """No update that takes peers is running."""
+
+
+class PeerState(Enum):
+    """State of a peer: registered, admitted by its update, asked to end, or without an update."""
+
+    WAITING = auto()
+    ADMITTED = auto()
+    ENDING = auto()
+    LOST = auto()
+
+
+@dataclass
+class Notice:
+    """Notice of an update: its process, and the names of the peers that it has admitted.
+
+    ``worker`` is its name for Luigi's scheduler, ``settings`` a digest of all settings.
+    """
+
+    host: str
+    pid: int
+    run: str
+    worker: str
+    settings: str
+    admitted: list[str] = field(default_factory=list)
+    ending: bool = False
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Registration of a peer with the update ``run``; ``worker`` is its name for Luigi's scheduler."""
+
+    name: str
+    host: str
+    pid: int
+    since: str
+    run: str
+    worker: str
+    processors: int
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """Step that a peer did: the task id, its status, the bytes received since the last report.
+
+    ``code`` is the exit code that the peer would end with.
+    """
+
+    task: str
+    status: str
+    received: int
+    code: int
+
+
+@dataclass(frozen=True)
+class PeerChanges:
+    """Result of one poll: the peers that are there, those that are gone, and the steps they reported.
+
+    A peer that hangs is neither there nor gone.
+    """
+
+    there: list[Registration]
+    hanging: int
+    gone: list[Registration]
+    steps: list[StepDone]
+
+
+def settings_digest(settings: Settings) -> str:
+    """Return a digest of the settings and the version of the program."""
+    return hashlib.sha256(f"{__version__} {settings.model_dump_json()}".encode()).hexdigest()
+
+
+class PeerRegistry:
+    """The peers of an update, and the steps they did. For use by one thread, while the lock is held."""
+
+    def __init__(self, layout: Layout, run: str, worker: str, settings: Settings) -> None:
+        self._folder = layout.assistants
+        self._layout = layout
+        self._notice = Notice(socket.gethostname(), os.getpid(), run, worker, settings_digest(settings))
+        self._peers: dict[str, _Peer] = {}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(_lock_file(self._folder))
+        self._publish()
+
+    def reported(self) -> list[StepDone]:
+        """Return the steps that were reported since the last call."""
+        return [step for peer in self._peers.values() for step in peer.read_report()]
+
+    def poll(self) -> PeerChanges:
+        """Return the changes since the last poll, and remove the files of peers that are gone."""
+        self._read_registrations()
+        gone = [peer for peer in self._peers.values() if not peer.holder.is_alive()]
+        # Read after that: peers that are gone report no more.
+        steps = self.reported()
+        for peer in gone:
+            del self._peers[peer.registration.name]
+            _remove(self._folder, peer.registration.name)
+        there = [peer.registration for peer in self._peers.values() if not peer.hangs()]
+        hanging = len(self._peers) - len(there)
+        return PeerChanges(there, hanging, [peer.registration for peer in gone], steps)
+
+    def admit(self, peers: list[Registration]) -> None:
+        """Admit these peers and no others: a peer that is not admitted any more ends at once."""
+        names = [peer.name for peer in peers]
+        if names != self._notice.admitted:
+            self._notice.admitted = names
+            self._publish()
+
+    def end(self, stopped: bool) -> None:
+        """Have the peers finish what they have in progress, and end."""
+        if not self._notice.ending:
+            self._notice.ending, self._notice.stopped = True, stopped
+            self._publish()
+
+    def close(self) -> None:
+        """Withdraw the notice: this update takes no more peers."""
+        for path in (_notice_file(self._folder), _lock_file(self._folder)):
+            path.unlink(missing_ok=True)
+        os.close(self._lock)
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
+
+    def _read_registrations(self) -> None:
+        for registration in _registrations(self._folder):
+            if registration.run == self._notice.run and registration.name not in self._peers:
+                self._peers[registration.name] = _Peer(self._folder, registration)
+
+    def _publish(self) -> None:
+        _write(_notice_file(self._folder), asdict(self._notice))
+
+
+class _Peer:
+    """A registered peer of this update."""
+
+    def __init__(self, folder: Path, registration: Registration) -> None:
+        self.registration = registration
+        self.holder = _holder(folder, registration)
+        self._file = _path(folder, registration)
+        self._report = folder / (registration.name + _REPORT)
+        self._read = 0
+        self._touched = 0
+        self._hung = False
+        self._seen = time.monotonic()
+
+    def hangs(self) -> bool:
+        """Return True once the registration was not touched for ``SILENT_SECONDS`` by our own clock."""
+        with contextlib.suppress(OSError), open(self._file, "rb") as file:
+            touched = os.fstat(file.fileno()).st_mtime_ns
+            if touched != self._touched:
+                self._touched, self._seen = touched, time.monotonic()
+        self._hung = self._hung or time.monotonic() - self._seen > SILENT_SECONDS
+        return self._hung
+
+    def read_report(self) -> list[StepDone]:
+        """Return the steps of all whole lines that are new."""
+        try:
+            with open(self._report, "rb") as file:
+                file.seek(self._read)
+                text = file.read()
+        except FileNotFoundError:
+            return []
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return [StepDone(**json.loads(line)) for line in whole.splitlines()]
+
+
+class Membership:
+    """Registration of this process as a peer of the update that is running."""
+
+    def __init__(self, layout: Layout, worker: str, settings: Settings) -> None:
+        """Register. Raises NoUpdateToJoin, or SettingsError when the update has other settings."""
+        self._folder = layout.assistants
+        notice = _notice(self._folder)
+        if notice is None:
+            raise NoUpdateToJoin(_no_update(layout))
+        self.notice: Notice = notice
+        self._update = Holder(_lock_file(self._folder), self.notice.host, layout.lock_file)
+        if not self._update.is_alive():
+            raise NoUpdateToJoin(_no_update(layout))
+        if self.notice.settings != settings_digest(settings):
+            raise SettingsError(
+                f"{layout.root}: expected the settings and the program of the update (process "
+                f"{self.notice.pid} on {self.notice.host}), got others. Start the worker with the same "
+                "settings file and the same version of the program; it did nothing."
+            )
+        self._registration = _new_registration(self.notice.run, worker)
+        self._was_admitted = False
+        self._file = _register(self._folder, self._registration)
+
+    def state(self) -> PeerState:
+        """Return the state of this peer, now. Raises OSError."""
+        notice = _notice(self._folder)
+        if notice is None or notice.run != self._registration.run or not self._update.is_alive():
+            return PeerState.LOST
+        self.notice = notice
+        if self._registration.name in notice.admitted:
+            self._was_admitted = True
+        elif self._was_admitted:
+            return PeerState.LOST
+        if notice.ending:
+            return PeerState.ENDING
+        return PeerState.ADMITTED if self._was_admitted else PeerState.WAITING
+
+    def beat(self) -> None:
+        """Touch the registration. Raises OSError."""
+        os.utime(self._file)
+
+    def report(self, step: StepDone) -> None:
+        """Report a step that was done to the update. Raises OSError."""
+        line = json.dumps(asdict(step)).encode() + b"\n"
+        with open(self._folder / (self._registration.name + _REPORT), "ab", buffering=0) as file:
+            file.write(line)
+
+    def leave(self) -> None:
+        """End the registration. The report stays until the update has read it."""
+        _path(self._folder, self._registration).unlink(missing_ok=True)
+        os.close(self._file)
+
+
+def wait_for_exit(layout: Layout) -> list[str]:
+    """Wait until the peers of an update that died have exited; then remove their files.
+
+    For the holder of the lock, before it touches anything. Return the names of the workers of that update
+    for Luigi's scheduler, which may take them for alive. Raises AlreadyRunning, which names those that stay.
+    """
+    folder = layout.assistants
+    if not folder.is_dir():
+        return []
+    notice = _notice(folder)
+    if notice:
+        # Peers find that their update is gone; its worker's name is kept in case this run is refused.
+        _write(_notice_file(folder), asdict(replace(notice, run="")))
+    holders = {registration: _holder(folder, registration) for registration in _registrations(folder)}
+    until = time.monotonic() + EXIT_SECONDS
+    while living := [str(peer) for peer, holder in holders.items() if holder.is_alive()]:
+        if time.monotonic() > until:
+            raise AlreadyRunning(
+                f"{layout.root}: expected the workers of the last update to have ended with it, but "
+                f"still there: {', '.join(living)}. End them; this run did nothing, the next one tries again."
+            )
+        time.sleep(_RETRY_SECONDS)
+    for path in folder.iterdir():
+        if path != _lock_file(folder):
+            path.unlink(missing_ok=True)
+    return [registration.worker for registration in holders] + ([notice.worker] if notice else [])
+
+
+def _no_update(layout: Layout) -> str:
+    return (
+        f"{layout.root}: expected an update of this mirror that runs with a central scheduler, to take part "
+        "in it; there is none. Start one first; this worker did nothing."
+    )
+
+
+def _new_registration(run: str, worker: str) -> Registration:
+    host, pid = socket.gethostname(), os.getpid()
+    # Containers may share a host's name and use the same process ids.
+    name = f"{host}.{pid}.{secrets.token_hex(4)}"
+    return Registration(name, host, pid, utc_now(), run, worker, os.cpu_count() or 1)
+
+
+def _register(folder: Path, registration: Registration) -> int:
+    """Return the open file of the registration; it gets its name after it is locked."""
+    hidden = folder / f".{registration.name}"
+    file = os.open(hidden, _WRITING, 0o666)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    os.write(file, json.dumps(asdict(registration)).encode())
+    os.rename(hidden, _path(folder, registration))
+    return file
+
+
+def _registrations(folder: Path) -> list[Registration]:
+    found = (
+        _read(path) for path in sorted(folder.glob(f"[!.]*{_REGISTERED}")) if path != _notice_file(folder)
+    )
+    return [Registration(**content) for content in found if content]
+
+
+def _remove(folder: Path, name: str) -> None:
+    for suffix in (_REGISTERED, _REPORT):
+        (folder / (name + suffix)).unlink(missing_ok=True)
+
+
+def _path(folder: Path, registration: Registration) -> Path:
+    return folder / (registration.name + _REGISTERED)
+
+
+def _holder(folder: Path, registration: Registration) -> Holder:
+    path = _path(folder, registration)
+    return Holder(path, registration.host, path)
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder / "update.lock"
+
+
+def _notice_file(folder: Path) -> Path:
+    return folder / "update.json"
+
+
+def _locked(path: Path) -> int:
+    """Return the file, locked; a peer that tests the lock holds it for a moment."""
+    file = os.open(path, _WRITING, 0o666)
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            time.sleep(_RETRY_SECONDS)
+
+
+def _notice(folder: Path) -> Notice | None:
+    content = _read(_notice_file(folder))
+    return Notice(**content) if content else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return content
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Write the file by one rename; not durably, as none of it outlives its process."""
+    hidden = path.with_name(f".{path.name}")
+    hidden.write_text(json.dumps(content))
+    os.replace(hidden, path)

@@ -1,0 +1,169 @@
+"""One update of one mirror at a time, on this host or another.
+
+The kernel holds the lock (flock) for as long as the process lives, and releases it however the process ends;
+over NFS the file server does the same for its clients. Testing and acquiring are one operation.
+
+A file system that does not carry locks from host to host is covered by the heartbeat: the holder touches
+the file every few seconds, and a file that another host touched lately is held, whatever the local kernel
+says. Ages are measured by the file system's own clock, so that clocks of hosts need not agree. A stale lock,
+of a host that was rebooted or of a process that was killed, is not touched any more and can be acquired.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pipeline.errors import AlreadyRunning
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.markers import utc_now
+
+_RETRY_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class LockPolicy:
+    """Times of the lock, in seconds.
+
+    ``wait_for_exit`` is how long a holder on this host may take to exit: the processes of one that was killed
+    hold the lock until the kernel has freed their memory.
+    """
+
+    wait_for_exit: float = 3.0
+    heartbeat: float = 10.0
+    dead_after: float = 60.0
+
+
+DEFAULT = LockPolicy()
+
+
+@contextmanager
+def update_lock(layout: Layout, policy: LockPolicy = DEFAULT) -> Iterator[dict[str, object]]:
+    """Hold the mirror's lock, together with the processes that are forked inside.
+
+    Yield ``host``, ``pid`` and ``since`` of the last holder if it was killed, else an empty dictionary.
+    Raises AlreadyRunning, which names the holder, after ``wait_for_exit`` seconds for one on this host.
+    """
+    layout.lock_file.parent.mkdir(parents=True, exist_ok=True)
+    with open(layout.lock_file, "a+", encoding="utf-8") as file:
+        killed = _acquire(file, layout, policy)
+        try:
+            yield killed
+        finally:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file.fileno(), 0)
+
+
+@contextmanager
+def heartbeat(layout: Layout, policy: LockPolicy = DEFAULT) -> Iterator[None]:
+    """Touch the lock file regularly, for other hosts to see that the holder is alive."""
+    released = threading.Event()
+    with open(layout.lock_file, "rb") as file:
+        beating = (file, released, policy.heartbeat)
+        thread = threading.Thread(target=_beat, args=beating, name="lock heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            released.set()
+            thread.join()
+
+
+def _acquire(file: IO[str], layout: Layout, policy: LockPolicy) -> dict[str, object]:
+    """Acquire the lock; return what its file held, which is nothing when the last holder ended by itself."""
+    until = time.monotonic() + policy.wait_for_exit
+    while not _try_to_lock(file):
+        holder = _read_holder(file)
+        if _is_elsewhere(holder) or time.monotonic() > until:
+            raise AlreadyRunning(_refusal(layout, holder))
+        time.sleep(_RETRY_SECONDS)
+    holder = _read_holder(file)
+    if _is_elsewhere(holder) and seconds_since_touched(layout.lock_file) < policy.dead_after:
+        raise AlreadyRunning(_refusal(layout, holder))
+    # The text is for people only: the lock is held on a full disk as well.
+    with contextlib.suppress(OSError):
+        own = {"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), json.dumps(own).encode())
+    return holder
+
+
+def _is_elsewhere(holder: dict[str, object]) -> bool:
+    return holder.get("host") not in {None, socket.gethostname()}
+
+
+def seconds_since_touched(path: Path) -> float:
+    """Return the age of the file by the clock of its file system. Raises FileNotFoundError."""
+    probe = path.with_name(f"clock.{socket.gethostname()}.{os.getpid()}")
+    probe.touch()
+    now = probe.stat().st_mtime
+    probe.unlink()
+    return now - path.stat().st_mtime
+
+
+class Holder:
+    """Process on ``host`` that holds the lock on the file ``path`` and touches the file ``heart``."""
+
+    def __init__(self, path: Path, host: str, heart: Path, policy: LockPolicy = DEFAULT) -> None:
+        self._path = path
+        self._host = host
+        self._heart = heart
+        self._policy = policy
+        self._lock_was_seen = False
+
+    def is_alive(self) -> bool:
+        """Return True while the process holds the lock.
+
+        Where locks are not carried from host to host, a dead one counts as alive for ``dead_after`` seconds.
+        """
+        try:
+            with open(self._path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if self._lock_was_seen or self._host == socket.gethostname():
+                return False
+            return seconds_since_touched(self._heart) < self._policy.dead_after
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            self._lock_was_seen = True
+            return True
+
+
+def _try_to_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _beat(file: IO[bytes], released: threading.Event, seconds: float) -> None:
+    while not released.wait(seconds):
+        os.utime(file.fileno())
+
+
+def _read_holder(file: IO[str]) -> dict[str, object]:
+    file.seek(0)
+    try:
+        holder = json.loads(file.read())
+    except ValueError:
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _refusal(layout: Layout, holder: dict[str, object]) -> str:
+    who = "another process"
+    if holder:
+        who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
+    return (
+        f"{layout.root}: expected to be the only update of this mirror, but it is held by {who}. "
+        "This run ends without doing anything; the next one tries again."
+    )

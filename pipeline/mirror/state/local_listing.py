@@ -1,0 +1,210 @@
+"""The listing of a product as it is kept here: every row ever seen, one line each.
+
+It may have a million rows, so nothing here holds them all: they are read one by one, new ones are added
+at the end, and what only asks for the last ones reads only the end.
+
+The file is sealed as markers are (``marker_file``): whoever adds rows flushes them first and seals the file
+then. So a sealed listing is whole. One that is not was cut off while rows were added, or changed by
+someone else: it is read from end to end before it is believed.
+"""
+
+import os
+from collections import deque
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from itertools import islice
+from typing import NamedTuple
+
+from pipeline.datastore.listing import FilesetRow, fileset_columns, scan_filesets, write_filesets
+from pipeline.durable import write_whole
+from pipeline.errors import ServerUnavailable
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.marker_file import is_sealed, sealed_time
+
+_BLOCK_BYTES = 1 << 16
+
+
+class Registration(NamedTuple):
+    """What tells one row of a listing from others: a fileset, and when it was registered."""
+
+    name: str
+    registered: str
+
+
+class KeptListing:
+    """The listing of one product in a file; an absent one has no rows.
+
+    Reading needs no lock: a last line that is being written is not seen. ``mend``, ``add``, ``replace`` and
+    ``drop`` are for the holder of the mirror's lock.
+    """
+
+    def __init__(self, layout: Layout, product: str) -> None:
+        self.path = layout.listing(product)
+
+    def mend(self) -> bool:
+        """Make sure that the listing is sound; False when it is absent or damaged.
+
+        A last line that was not written to its end is cut off.
+        """
+        try:
+            if is_sealed(self.path.stat()):
+                return True
+            with open(self.path, "r+b") as file:
+                file.truncate(_end_of_last_line(file.fileno()))
+                if not self._is_valid():
+                    return False
+                _seal(file.fileno())
+        except FileNotFoundError:
+            return False
+        return True
+
+    def rows(self, but: Container[str] = ()) -> Iterator[FilesetRow]:
+        """The rows in their order, without those of the filesets in ``but``.
+
+        Raises ServerUnavailable where the listing is damaged, and when there is none.
+        """
+        try:
+            yield from scan_filesets(self._lines(), str(self.path), but)
+        except ServerUnavailable:
+            self._unseal()
+            raise
+
+    def registrations(self) -> Iterator[Registration]:
+        """What all rows begin with, in their order. Raises ServerUnavailable where the listing is damaged."""
+        return (_registration(line) for line in self._lines() if line[0] not in "#\n")
+
+    def newest(self, count: int, but: Container[str] = ()) -> list[Registration]:
+        """The last rows, at most ``count``, without those of the filesets in ``but``; oldest first."""
+        lines = (line for line in self._lines_from_the_end() if line and not line.startswith("#"))
+        kept = (each for each in map(_registration, lines) if each.name not in but)
+        return list(islice(kept, count))[::-1]
+
+    def columns(self) -> set[str]:
+        """The names of all columns that any row has."""
+        names: set[str] = set()
+        in_force: tuple[str, ...] = ()
+        for line in self._lines():
+            if line.startswith("#"):
+                in_force = fileset_columns(line) or ()
+            elif in_force:
+                names.update(in_force)
+                in_force = ()
+        return names
+
+    def count(self) -> int:
+        """How many rows there are, damaged ones included."""
+        return sum(line[0] not in "#\n" for line in self._lines(errors="replace"))
+
+    def add(self, rows: Sequence[FilesetRow], moved: Collection[str] = ()) -> None:
+        """Put rows at the end, which are on the disk then; rows here of the filesets in ``moved`` go."""
+        if moved:
+            self._rewrite(moved, rows)
+            return
+        with open(self.path, "r+b") as file:
+            file.seek(0, os.SEEK_END)
+            file.write(write_filesets(rows, self._columns_at_the_end()))
+            file.flush()
+            os.fsync(file.fileno())
+            _seal(file.fileno())
+
+    def replace(self, rows: Iterable[FilesetRow]) -> None:
+        """Make these rows the listing."""
+        self._write(write_filesets(rows))
+
+    def drop(self, filesets: Collection[str]) -> None:
+        """Take the rows of the filesets out."""
+        self._rewrite(filesets, [])
+
+    def _rewrite(self, but: Collection[str], more: Sequence[FilesetRow]) -> None:
+        body = bytearray()
+        for line in self._lines():
+            if line.startswith("#") or _name(line) not in but:
+                body += line.encode()
+        if more:
+            body += write_filesets(more, self._columns_at_the_end())
+        self._write(bytes(body))
+
+    def _write(self, body: bytes) -> None:
+        write_whole(self.path, body, modified_ns=sealed_time(len(body)))
+
+    def _columns_at_the_end(self) -> tuple[str, ...]:
+        headers = deque((line for line in self._lines() if line.startswith("#")), maxlen=1)
+        return (fileset_columns(headers[0]) or ()) if headers else ()
+
+    def _unseal(self) -> None:
+        """It is damaged in spite of its seal: without one, the next update asks the server again."""
+        with suppress(OSError):
+            os.utime(self.path)
+
+    def _is_valid(self) -> bool:
+        """Whether every row is whole, and none is there twice."""
+        seen: set[str] = set()
+        try:
+            for row in self.rows():
+                if row.name in seen or any("\0" in value for value in row.fields):
+                    return False
+                seen.add(row.name)
+        except ServerUnavailable:
+            return False
+        return True
+
+    def _lines(self, errors: str = "strict") -> Iterator[str]:
+        try:
+            with open(self.path, encoding="ascii", errors=errors, newline="\n") as file:
+                yield from (line for line in file if line.endswith("\n"))
+        except FileNotFoundError:
+            return
+        except UnicodeDecodeError:
+            self._unseal()
+            raise ServerUnavailable(
+                f"{self.path}: expected ASCII text, it is damaged. The next run asks the server again."
+            ) from None
+
+    def _lines_from_the_end(self) -> Iterator[str]:
+        with ExitStack() as opened:
+            try:
+                file = opened.enter_context(open(self.path, "rb"))
+            except FileNotFoundError:
+                return
+            begin = _end_of_last_line(file.fileno())
+            after = b""
+            while begin:
+                end, begin = begin, max(0, begin - _BLOCK_BYTES)
+                lines = (os.pread(file.fileno(), end - begin, begin) + after).split(b"\n")
+                after = lines.pop(0) if begin else b""
+                yield from (line.decode("ascii", "replace") for line in reversed(lines))
+
+
+def known_rows(layout: Layout, product: str) -> list[FilesetRow]:
+    """Every row of the product seen so far; none when the listing here is absent or damaged."""
+    try:
+        return list(KeptListing(layout, product).rows())
+    except ServerUnavailable:
+        return []
+
+
+def _registration(line: str) -> Registration:
+    name, _, rest = line.partition("|")
+    return Registration(name.strip(), rest.partition("|")[0].strip())
+
+
+def _name(line: str) -> str:
+    return line.partition("|")[0].strip()
+
+
+def _end_of_last_line(descriptor: int) -> int:
+    """How many bytes the whole lines of the file have."""
+    end = os.fstat(descriptor).st_size
+    while end:
+        begin = max(0, end - _BLOCK_BYTES)
+        at = os.pread(descriptor, end - begin, begin).rfind(b"\n")
+        if at >= 0:
+            return begin + at + 1
+        end = begin
+    return 0
+
+
+def _seal(descriptor: int) -> None:
+    modified = sealed_time(os.fstat(descriptor).st_size)
+    os.utime(descriptor, ns=(modified, modified))
+    os.fsync(descriptor)

@@ -1,0 +1,34 @@
+"""Filesets of a product that the settings ask for (``select`` in ``mirror.yaml``)."""
+
+import fnmatch
+
+from pipeline.config import Product, Select
+from pipeline.datastore.listing import FilesetRow, registered_time
+
+
+def is_selected(row: FilesetRow, product: Product) -> bool:
+    """Return True if the settings of the product ask for the fileset.
+
+    A row without a column that ``select`` names is not selected, nor one without a valid time of registration
+    where ``select`` has a time.
+    """
+    select = product.select
+    return select is None or (_matches_time(row, select) and _matches_columns(row, select))
+
+
+def _matches_time(row: FilesetRow, select: Select) -> bool:
+    after, before = select.registered_after, select.registered_before
+    if after is None and before is None:
+        return True
+    registered = registered_time(row.registered)
+    if registered is None:
+        return False
+    return (after is None or registered >= after) and (before is None or registered < before)
+
+
+def _matches_columns(row: FilesetRow, select: Select) -> bool:
+    return all(
+        (value := row.column(column)) is not None
+        and any(fnmatch.fnmatchcase(value, pattern) for pattern in patterns)
+        for column, patterns in select.patterns.items()
+    )

@@ -1,0 +1,1 @@
+"""The steps of the workflow: discover, download, extract, and what goes with them."""

@@ -1,0 +1,71 @@
+"""What is remembered of a fileset's unpacking while it lasts, so that a kill leaves nothing for long.
+
+The journal names the folders in which temporary files may lie before the first of them is written, and the
+files that are about to get their names.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.bundle.unpack import remove_temporaries
+from pipeline.durable import write_whole
+from pipeline.mirror.state.layout import Layout, short_digest
+from pipeline.mirror.state.markers import Fileset
+
+# What reading a file that is no journal, or a damaged one, leads to.
+_NO_JOURNAL = (OSError, ValueError, LookupError, TypeError)
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The journal in ``folder``. Temporary files of the fileset have ``tag`` in their names."""
+
+    folder: Path
+    tag: str
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "unpacking.json"
+
+    def begin(self, folders: set[Path]) -> None:
+        """Clean up after an unpacking that was killed, and note the folders of this one."""
+        self.clean_up()
+        self._write(sorted(str(folder) for folder in folders), self.files())
+
+    def note(self, files: set[str]) -> None:
+        """Note the files (relative to the root) that are about to get their names."""
+        if self._file.exists():
+            self._write(self._read()["folders"], files)
+
+    def files(self) -> set[str]:
+        """The files that an unpacking which was killed may have put in place, unmarked."""
+        return set(self._read()["files"])
+
+    def clean_up(self) -> None:
+        """Remove the temporary files that a killed unpacking left."""
+        for folder in self._read()["folders"]:
+            remove_temporaries(Path(folder), self.tag)
+
+    def end(self) -> None:
+        """Forget the folders: nothing temporary is left in them, nor anything to be fetched on with."""
+        self._file.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _read(self) -> dict[str, list[str]]:
+        nothing: dict[str, list[str]] = {"folders": [], "files": []}
+        try:
+            noted = json.loads(self._file.read_bytes())
+            return {kind: [str(path) for path in noted[kind]] for kind in nothing}
+        except _NO_JOURNAL:
+            return nothing
+
+    def _write(self, folders: list[str], files: set[str]) -> None:
+        write_whole(self._file, json.dumps({"folders": folders, "files": sorted(files)}).encode())
+
+
+def journal_of(layout: Layout, fileset: Fileset) -> Journal:
+    """The journal of the fileset's unpacking."""
+    folder = layout.incoming(fileset.product, fileset.name)
+    return Journal(folder, short_digest(str(fileset)))

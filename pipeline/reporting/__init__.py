@@ -1,0 +1,1 @@
+"""Reports on a mirror for people and for scripts."""

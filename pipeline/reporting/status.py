@@ -1,0 +1,74 @@
+"""The status files: what a person or a script reads to know how the mirror is.
+
+Both are rewritten whole at the end of every run; the columns are those of docs/on-disk.md.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.durable import write_whole
+from pipeline.mirror.state.failures import failures
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.local_listing import KeptListing, Registration
+from pipeline.mirror.state.marker_file import read_marker
+
+PRODUCT_COLUMNS = (
+    "product",
+    "last_fileset",
+    "registered",
+    "known",
+    "complete",
+    "failed",
+    "skipped",
+    "bytes",
+    "last_update",
+)
+NONE = Registration("none", "none")
+FAILURE_COLUMNS = ("product", "fileset", "file", "reason", "attempts", "first_failed", "last_failed")
+
+
+def write_status(layout: Layout, settings: Settings, products: list[str]) -> None:
+    """Rewrite both status files for these products."""
+    rows = [product_status(layout, settings, product) for product in products]
+    write_whole(layout.product_status, _csv(PRODUCT_COLUMNS, rows))
+    failed = [row for product in products for row in failure_rows(layout, product)]
+    write_whole(layout.download_failures, _csv(FAILURE_COLUMNS, failed))
+
+
+def product_status(layout: Layout, settings: Settings, product: str) -> dict[str, Any]:
+    """One row of ``product_status.csv``: counts of filesets, and the bytes that ``store/`` holds."""
+    listing = KeptListing(layout, product)
+    last = (listing.newest(1) or [NONE])[0]
+    last_step = Step.EXTRACTED if settings.mirror.unpack else Step.DOWNLOADED
+    updated = read_marker(layout.updated(product)) or {}
+    return {
+        "product": product,
+        "last_fileset": last.name,
+        "registered": last.registered,
+        "known": listing.count(),
+        "complete": layout.count(last_step, product),
+        "failed": layout.count(Step.FAILED, product),
+        "skipped": layout.count(Step.SKIPPED, product),
+        "bytes": updated.get("bytes", 0),
+        "last_update": updated.get("finished", "never"),
+    }
+
+
+def failure_rows(layout: Layout, product: str) -> list[dict[str, Any]]:
+    """The rows of ``download_failures.csv`` of one product: one for each file that failed."""
+    return [
+        {column: record.get(column, "") for column in FAILURE_COLUMNS} | file
+        for record in failures(layout, product)
+        for file in record["files"]
+    ]
+
+
+def _csv(columns: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

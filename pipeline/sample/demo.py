@@ -1,0 +1,55 @@
+"""``make demo``: a sample Data Store on this machine, mirrored into var/demo/."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.sample.plan import ReleasePlan
+from pipeline.sample.release import PARTNER, write_release
+from pipeline.sample.simulator import simulate
+from pipeline.units import as_size
+
+DEMO = Path("var/demo")
+SETTINGS = """\
+# Made by `make demo`.
+source:
+  url: {url}
+  hidden_products: [{hidden}]   # served, but not listed at the root
+mirror:
+  root: mirror
+  # No products are named: all that the root lists, and the hidden ones.
+"""
+
+
+def main() -> int:
+    """Write the sample store unless it exists, serve it, run one update. Return the update's exit code."""
+    store, settings, requests = DEMO / "store", DEMO / "mirror.yaml", DEMO / "requests.log"
+    if not store.exists():
+        print(f"writing a small survey release into {store}", flush=True)
+        write_release(store, ReleasePlan())
+    requests.unlink(missing_ok=True)
+    with simulate(store, hidden=[PARTNER.name], request_log=requests) as server:
+        print(f"sample Data Store: {server.url}, its requests in {requests}", flush=True)
+        settings.write_text(SETTINGS.format(url=server.url, hidden=PARTNER.name), encoding="utf-8")
+        command = [sys.executable, "-m", "tasks", "update", "--mirror-config", str(settings)]
+        code = subprocess.run(command, check=False).returncode
+    print_mirror(DEMO / "mirror")
+    return code
+
+
+def print_mirror(root: Path) -> None:
+    """Print the number of files in each folder of the mirror, their total size, and an example."""
+    print(f"\n{root}/")
+    for folder in ("store", "data", "info", "state"):
+        files = sorted(path for path in (root / folder).rglob("*") if path.is_file())
+        held = as_size(sum(path.stat().st_size for path in files))
+        example = f"  e.g. {files[len(files) // 2].relative_to(root)}" if files else ""
+        print(f"  {folder + '/':8}{len(files):5} files {held:>9}{example}")
+    print(
+        f"\nHow it is: {sys.executable} -m tasks status --mirror-config {DEMO}/mirror.yaml"
+        "\nRun `make demo` again: nothing is fetched twice. Delete var/demo to start over."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Sizes and rates, as numbers and as text: ``20 GB`` is 20·10⁹ bytes, ``20 GiB`` is 20·2³⁰ bytes."""
+
+import re
+from decimal import Decimal
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?", re.ASCII)
+_POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def as_size(count: float) -> str:
+    """Return a number of bytes as text with three digits or so.
+
+    >>> as_size(41_234_567)
+    '41.2 MB'
+    """
+    unit = "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if abs(count) < 1000:
+            break
+        count, unit = count / 1000, larger
+    return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+
+
+def parse_size(value: object) -> int:
+    """Return the bytes in a text such as ``20 GB``; an integer is bytes already.
+
+    Raises ValueError, which says what was expected.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("expected a size such as 20 GB")
+    number, power, binary = match.groups()
+    return int(Decimal(number) * (1024 if binary else 1000) ** _POWERS[power])
+
+
+def parse_rate(value: object) -> int:
+    """Return the bytes per second in a text such as ``50 MB/s``; an integer is bytes per second already.
+
+    Raises ValueError, which says what was expected.
+    """
+    size = value.strip().removesuffix("/s") if isinstance(value, str) else value
+    try:
+        return parse_size(size)
+    except ValueError:
+        raise ValueError("expected a rate such as 50 MB/s") from None

@@ -1,0 +1,84 @@
+"""The ``ipp-mirror`` command: one module per subcommand.
+
+The modules import Luigi, the server and the settings in their functions only, so that help and completion are
+immediate, and no subcommand pays for what another one needs.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from pipeline import __version__
+from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, MirrorError
+from tasks.commands.completion import completion
+from tasks.commands.scheduler import scheduler
+from tasks.commands.serve import serve
+from tasks.commands.skip import skip
+from tasks.commands.status import status
+from tasks.commands.unskip import unskip
+from tasks.commands.update import update
+from tasks.commands.verify import verify
+from tasks.commands.worker import assist, worker
+
+__all__ = ["ipp_mirror", "main"]
+
+_EXAMPLES = """\b
+Examples:
+  ipp-mirror update                         one update, as cron runs it
+  ipp-mirror status                         the outcome of the last update
+  ipp-mirror COMMAND --help                 options and examples of a command
+
+\b
+Exit codes:
+   0  all that was asked for is here
+  10  another update of this mirror is running, or none that a worker could join
+  20  the server is unreachable, or sent no valid listing
+  25  stopped on request
+  30  a fileset failed, or verify found problems
+  35  the scheduler was lost, or did not schedule all tasks
+  40  a wrong command line or setting, or a bug
+"""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=False,
+    epilog=_EXAMPLES,
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def ipp_mirror() -> None:
+    """Keep a local mirror of a Pan-STARRS IPP Data Store."""
+
+
+for _command in (update, worker, assist, verify, status, serve, skip, unskip, scheduler, completion):
+    ipp_mirror.add_command(_command)
+
+
+def main() -> NoReturn:
+    """Run the command line of this process; exit with a code of ``docs/guide.md``."""
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; each error is one sentence on stderr."""
+    try:
+        # The name also of `python -m tasks`, so that messages and completion are the same.
+        code = ipp_mirror.main(arguments, prog_name="ipp-mirror", standalone_mode=False)
+    except click.UsageError as error:
+        click.echo(_usage_message(error, arguments), err=True)
+        return EXIT_SETTINGS_OR_BUG
+    except MirrorError as error:
+        click.echo(f"ipp-mirror: {error}", err=True)
+        return error.exit_code
+    return code or EXIT_DONE
+
+
+def _usage_message(error: click.UsageError, arguments: Sequence[str]) -> str:
+    # Click leaves out the context where an option lacks its value.
+    named = [name for name in arguments[:1] if name in ipp_mirror.commands]
+    command = error.ctx.command_path if error.ctx else " ".join(["ipp-mirror", *named])
+    message = error.format_message()
+    sentence = f"{message[:1].lower()}{message[1:]}{'' if message.endswith(('.', '?')) else '.'}"
+    return f"{command}: {sentence} Nothing was done; see `{command} --help`."

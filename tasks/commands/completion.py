@@ -1,0 +1,31 @@
+"""``ipp-mirror completion``."""
+
+import click
+from click.shell_completion import get_completion_class
+
+_USE = {
+    "bash": 'To use this, add to ~/.bashrc: eval "$(ipp-mirror completion bash)"',
+    "zsh": 'To use this, add to ~/.zshrc: eval "$(ipp-mirror completion zsh)"',
+    "fish": "To use this: ipp-mirror completion fish > ~/.config/fish/completions/ipp-mirror.fish",
+}
+_EXAMPLES = """\b
+Examples:
+  eval "$(ipp-mirror completion bash)"
+  ipp-mirror completion fish > ~/.config/fish/completions/ipp-mirror.fish
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("shell", type=click.Choice(list(_USE)))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the completion script of a shell.
+
+    The last line of the script says how to use it.
+    """
+    script = get_completion_class(shell)
+    assert script is not None, f"Click has no completion for {shell}"
+    # The name of the variable is Click's convention, by which the command knows that a shell asks.
+    source = script(context.find_root().command, {}, "ipp-mirror", "_IPP_MIRROR_COMPLETE").source()
+    # Last, as zsh wants its own line first.
+    click.echo(f"{source.rstrip()}\n# {_USE[shell]}")

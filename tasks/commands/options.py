@@ -1,0 +1,84 @@
+"""Options that several subcommands share, and the settings that they name."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pipeline.errors import HostileName
+from pipeline.names import checked_segment
+
+if TYPE_CHECKING:
+    from pipeline.mirror.state.layout import Layout
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Integer(click.IntRange):
+    """Integer within bounds, named as such in messages."""
+
+    name = "integer"
+
+
+def config_option(function: Function) -> Function:
+    """Add ``--config FILE`` to a command, whose parameter is ``config``."""
+    return click.option(
+        "--config",
+        "--mirror-config",
+        "config",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Settings file (default: [mirror] config in luigi.cfg). --mirror-config is a second name.",
+    )(function)
+
+
+def workers_option(function: Function) -> Function:
+    """Add ``--workers N`` to a command, whose parameter is ``workers``."""
+    return click.option(
+        "--workers",
+        type=Integer(min=0),
+        metavar="N",
+        help="Filesets in progress at once; 0 for the default, [core] workers in luigi.cfg.",
+    )(function)
+
+
+def port_option(default: int, explanation: str, least: int = 0) -> Callable[[Function], Function]:
+    """Return a decorator that adds ``--port N`` to a command."""
+    return click.option(
+        "--port",
+        type=Integer(least, 65_535),
+        metavar="N",
+        default=default,
+        show_default=True,
+        help=explanation,
+    )
+
+
+def checked_name(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
+    """Return the name of a product or fileset. Raises click.BadParameter for one that no mirror can hold."""
+    try:
+        return checked_segment(name, "name")
+    except HostileName as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def read_layout(config: Path | None) -> "Layout":
+    """Return the layout of the mirror in the settings file.
+
+    Raises SettingsError, also when the mirror has a format that this program does not know.
+    """
+    from pipeline.config import read_settings
+    from pipeline.mirror.state.layout import Layout
+    from pipeline.mirror.state.root_format import check_root_format
+
+    layout = Layout(read_settings(config or _default_config()).mirror.root)
+    check_root_format(layout)
+    return layout
+
+
+def _default_config() -> Path:
+    # Luigi has rules of its own for where luigi.cfg is and what overrides it.
+    from tasks.mirror_config import mirror
+
+    return Path(mirror().config)

@@ -1,0 +1,60 @@
+"""``ipp-mirror scheduler``."""
+
+import socket
+from pathlib import Path
+
+import click
+
+from pipeline.errors import SettingsError, machine_faults
+from tasks.commands.options import port_option
+
+_EXAMPLES = """\b
+Examples:
+  ipp-mirror scheduler
+  ipp-mirror scheduler --port 8083 --state-path /var/lib/luigi/state.pickle
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. The scheduler has no password: leave it on this host.",
+)
+@port_option(8082, "Port to listen on, as scheduler_port in luigi.cfg.", least=1)
+@click.option(
+    "--state-path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    default=Path("var/luigi/state.pickle"),
+    show_default=True,
+    help="File that keeps the tasks over a restart.",
+)
+def scheduler(address: str, port: int, state_path: Path) -> None:
+    """Run Luigi's central scheduler.
+
+    The scheduler runs until SIGTERM or SIGINT; its web page shows the filesets of an update. Updates use the
+    scheduler that answers at the address in luigi.cfg, [core] scheduler_host and scheduler_port.
+    """
+    from tasks.runtime.luigid import main as luigid
+
+    _check_free(address, port)
+    with machine_faults(f"making the folder of the scheduler's state, {state_path.parent}"):
+        state_path.parent.mkdir(parents=True, exist_ok=True)
+    click.echo(f"Luigi's scheduler, with its page: http://{address}:{port}/")
+    luigid(["--address", address, "--port", str(port), "--state-path", str(state_path)])
+
+
+def _check_free(address: str, port: int) -> None:
+    """Raise SettingsError if nothing can listen there: luigid itself ends with a traceback."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((address, port))
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {address} port {port}: {error.strerror}. "
+            "Choose another --port, and name it in luigi.cfg as scheduler_port."
+        ) from None

@@ -1,0 +1,48 @@
+"""``ipp-mirror serve``."""
+
+from pathlib import Path
+
+import click
+
+from pipeline.errors import SettingsError
+from tasks.commands.options import config_option, port_option, read_layout
+
+_EXAMPLES = """\b
+Examples:
+  ipp-mirror serve                                  at http://127.0.0.1:8080/ds
+  ipp-mirror serve --host 0.0.0.0 --port 8000       to other hosts too
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@config_option
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on."
+)
+@port_option(8080, "Port to listen on; 0 for a free one.")
+@click.option(
+    "--hidden",
+    multiple=True,
+    metavar="PRODUCT",
+    help="Product that is served and not listed at the root; may be given several times.",
+)
+def serve(config: Path | None, host: str, port: int, hidden: tuple[str, ...]) -> None:
+    """Serve the mirror as a Data Store.
+
+    Other mirrors can name its address as their source. The server runs until SIGTERM or SIGINT, also while
+    the mirror is updated.
+    """
+    from pipeline.serving import serve_mirror
+
+    layout = read_layout(config)
+    if not layout.root.is_dir():
+        raise SettingsError(
+            f"expected a mirror at {layout.root}, found none: nothing to serve. "
+            "Make one with: ipp-mirror update"
+        )
+    try:
+        serve_mirror(layout, host=host, port=port, hidden=hidden)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {host} port {port}: {error.strerror}. Choose another --port."
+        ) from None

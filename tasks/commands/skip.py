@@ -1,0 +1,35 @@
+"""``ipp-mirror skip``."""
+
+import getpass
+from pathlib import Path
+
+import click
+
+from pipeline.errors import SettingsError, machine_faults
+from tasks.commands.options import checked_name, config_option, read_layout
+
+_EXAMPLES = """\b
+Example:
+  ipp-mirror skip md-all-rel-200907 o1.chip.1.1.1 --reason "wrong md5, asked IfA"
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@config_option
+@click.option("--reason", required=True, metavar="TEXT", help="Why, as `ipp-mirror status` shows it.")
+@click.argument("product", callback=checked_name)
+@click.argument("fileset", callback=checked_name)
+def skip(config: Path | None, reason: str, product: str, fileset: str) -> None:
+    """Skip a fileset.
+
+    Updates do not try a skipped fileset, and do not fail because of it. The skip ends when the fileset is
+    registered again upstream, or is unskipped.
+    """
+    from pipeline.mirror.state.skip import skip_fileset
+
+    layout = read_layout(config)
+    if not reason.strip():
+        raise SettingsError("expected a reason for the skip, got none (--reason TEXT). Nothing was skipped.")
+    with machine_faults(f"skipping {product}/{fileset}"):
+        skip_fileset(layout, product, fileset, reason=reason, by=getpass.getuser())
+    click.echo(f"{product}/{fileset} is skipped until it is registered again, or unskipped.")

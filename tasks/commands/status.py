@@ -1,0 +1,66 @@
+"""``ipp-mirror status``."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.errors import SettingsError, machine_faults
+from tasks.commands.options import config_option, read_layout
+
+if TYPE_CHECKING:
+    from pipeline.mirror.state.layout import Layout
+
+_SKIP_COLUMNS = ("product", "fileset", "since", "by", "reason")
+_EXAMPLES = """\b
+Examples:
+  ipp-mirror status
+  ipp-mirror status --config /etc/ipp-mirror.yaml
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@config_option
+def status(config: Path | None) -> None:
+    """Print the state of the mirror.
+
+    That is the status files of the last update, with a row for each product and each failed fileset, and the
+    skipped filesets.
+    """
+    layout = read_layout(config)
+    with machine_faults(f"reading the status of the mirror at {layout.root}"):
+        tables = {str(path): _rows(path) for path in (layout.product_status, layout.download_failures)}
+        skips = _skips(layout)
+    for title, rows in tables.items():
+        _print_table(title, rows)
+    if skips:
+        _print_table("skipped", [_SKIP_COLUMNS, *skips])
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """Return the rows of a status file, its header first. Raises SettingsError before the first update."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.reader(file))
+    except FileNotFoundError:
+        raise SettingsError(
+            f"expected a status file at {path}, found none: no update of this mirror has ended. "
+            "Run one with: ipp-mirror update"
+        ) from None
+
+
+def _skips(layout: "Layout") -> list[list[str]]:
+    from pipeline.mirror.state.skip import skipped
+
+    markers = [marker for product in layout.state_products() for marker in skipped(layout, product)]
+    return [[marker[column] for column in _SKIP_COLUMNS] for marker in markers]
+
+
+def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
+    click.echo(f"\n{title} ({len(rows) - 1} rows)")
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (value.ljust(width) for value, width in zip(row, widths, strict=True))
+        click.echo("  " + "  ".join(cells).rstrip())

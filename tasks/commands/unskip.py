@@ -1,0 +1,27 @@
+"""``ipp-mirror unskip``."""
+
+from pathlib import Path
+
+import click
+
+from pipeline.errors import machine_faults
+from tasks.commands.options import checked_name, config_option, read_layout
+
+_EXAMPLES = """\b
+Example:
+  ipp-mirror unskip md-all-rel-200907 o1.chip.1.1.1
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@config_option
+@click.argument("product", callback=checked_name)
+@click.argument("fileset", callback=checked_name)
+def unskip(config: Path | None, product: str, fileset: str) -> None:
+    """Unskip a fileset, for the next update to try it."""
+    from pipeline.mirror.state.skip import unskip_fileset
+
+    layout = read_layout(config)
+    with machine_faults(f"unskipping {product}/{fileset}"):
+        unskip_fileset(layout, product, fileset)
+    click.echo(f"{product}/{fileset} is tried by the next run.")

@@ -1,0 +1,30 @@
+"""``ipp-mirror update``."""
+
+from pathlib import Path
+
+import click
+
+from tasks.commands.options import config_option, workers_option
+
+_EXAMPLES = """\b
+Examples:
+  ipp-mirror update
+  ipp-mirror update --config /etc/ipp-mirror.yaml --products md-all-rel-200907
+  17 * * * *  cd /opt/ipp-mirror && .venv/bin/ipp-mirror update       (in a crontab)
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@config_option
+@click.option("--products", metavar="A,B", help="Only these products of the settings, separated by commas.")
+@workers_option
+def update(config: Path | None, products: str | None, workers: int | None) -> None:
+    """Fetch and unpack what is new upstream.
+
+    An update that finds another one at work on the mirror ends with exit code 10. Luigi's central scheduler
+    is used if it answers at the address in luigi.cfg, a local scheduler otherwise; the first line says which.
+    """
+    from tasks.commands.luigi_command import run_task
+
+    only = ["--products", products] if products else []
+    run_task("UpdateMirror", *only, config=config, workers=workers)

@@ -1,0 +1,137 @@
+"""Several processes put files into the same folders: one at a time in each, and the latest fileset wins."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import zlib
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from pipeline.bundle.unpack import UnpackedFile, put_in_place
+from pipeline.errors import MachineFault
+from pipeline.mirror.resources.byte_locks import ByteLocks
+from pipeline.mirror.resources.ownership import Ownership
+from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.markers import Fileset, mark_done
+
+FRESH = multiprocessing.get_context("spawn")
+PATIENCE_SECONDS = 60
+ROUNDS = 40
+
+
+def ownership_at(root: Path) -> Ownership:
+    layout = Layout(root)
+    return Ownership(layout, ByteLocks(layout.ownership_lock))
+
+
+def unpacked(layout: Layout, fileset: Fileset, folders: list[str]) -> list[UnpackedFile]:
+    """A file of the same name in each folder, with the fileset's name in it."""
+    files = []
+    for folder in folders:
+        path = layout.data / folder / "a.cmf"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{fileset.name}.unpacking")
+        content = fileset.name.encode()
+        temporary.write_bytes(content)
+        files.append(UnpackedFile(path, temporary, len(content), f"{zlib.crc32(content):08x}"))
+    return files
+
+
+def alone_in(layout: Layout, folders: list[str]) -> None:
+    """Fail when anybody else is in one of the folders."""
+    marks = [layout.data / folder / "occupied" for folder in folders]
+    for mark in marks:
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+    for mark in marks:
+        mark.unlink()
+
+
+def settle(ownership: Ownership, fileset: Fileset, folders: list[str]) -> None:
+    """What an extraction does with its unpacked files."""
+    layout = ownership.layout
+    files = unpacked(layout, fileset, folders)
+    with ownership.matching(fileset, files, {}, set()) as verdict:
+        alone_in(layout, folders)
+        put_in_place(verdict.placed, layout.data)
+        mine = [
+            {"path": layout.relative(file.path), "bytes": file.bytes, "crc32": file.crc32} for file in files
+        ]
+        mark_done(layout, Step.EXTRACTED, fileset, "", {"files": mine})
+
+
+def work(root: Path, number: int) -> None:
+    """One process, ``ROUNDS`` filesets: two threads, an order of its own, folders from both ends."""
+    ownership = ownership_at(root)
+    errors: list[BaseException] = []
+
+    def half(which: int) -> None:
+        try:
+            for turn in range(which, ROUNDS, 2):
+                at = (turn * 7 + number * 3) % ROUNDS
+                fileset = Fileset("p", f"o{at:03}.{number}", f"2009-07-29T00:{at:02}:{number:02}Z")
+                settle(ownership, fileset, ["x", "y/z", f"only.{at}"][:: 1 if number % 2 else -1])
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=half, args=(which,)) for which in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ownership.locks.close()
+    if errors:
+        raise errors[0]
+
+
+def hold(root: Path, held: Connection) -> None:
+    """Claim a folder, say so, and keep it until killed."""
+    layout = Layout(root)
+    fileset = Fileset("p", "held", "2009-07-29T00:00:00Z")
+    with ownership_at(root).matching(fileset, unpacked(layout, fileset, ["x"]), {}, set()):
+        held.send("held")
+        signal.pause()
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_do_not_meet_in_a_folder_and_the_latest_wins(processes, tmp_path):
+    running = [FRESH.Process(target=work, args=(tmp_path, number)) for number in range(processes)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(PATIENCE_SECONDS)
+        assert process.exitcode == 0
+    latest = f"o{ROUNDS - 1:03}.{processes - 1}".encode()
+    data = Layout(tmp_path).data
+    assert (data / "x" / "a.cmf").read_bytes() == latest
+    assert (data / "y" / "z" / "a.cmf").read_bytes() == latest
+    assert len(Layout(tmp_path).marked(Step.EXTRACTED, "p")) == ROUNDS * processes
+
+
+def test_another_process_waits_until_the_holder_is_killed(tmp_path):
+    here, there = FRESH.Pipe()
+    holder = FRESH.Process(target=hold, args=(tmp_path, there))
+    holder.start()
+    assert here.poll(PATIENCE_SECONDS)
+    ownership = ownership_at(tmp_path)
+    fileset = Fileset("p", "later", "2009-07-29T00:00:01Z")
+    waiting = threading.Thread(target=settle, args=(ownership, fileset, ["x"]))
+    try:
+        settle(ownership, Fileset("p", "elsewhere", "2009-07-29T00:00:01Z"), ["y"])
+        with (
+            pytest.raises(MachineFault, match="fileset p/x: expected nobody else to have it in hand"),
+            ownership.locks.held(["data/x"], "fileset p/x", patience=0.1),
+        ):
+            pass
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        assert not (tmp_path / "data" / "x" / "a.cmf").exists()
+    finally:
+        holder.kill()
+        holder.join()
+    waiting.join(PATIENCE_SECONDS)
+    assert (tmp_path / "data" / "x" / "a.cmf").read_bytes() == b"later"
+    ownership.locks.close()

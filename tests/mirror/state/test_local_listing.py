@@ -1,0 +1,227 @@
+"""The listing kept here: read row by row, grown at its end, cut where a kill or a power cut tore it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.datastore.listing import FilesetRow, write_filesets
+from pipeline.errors import ServerUnavailable
+from pipeline.mirror.state import local_listing as kept_listing
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.local_listing import KeptListing, Registration, known_rows
+from pipeline.mirror.state.marker_file import is_sealed
+
+PRODUCT = "md"
+PLAIN = ("filesetID", "time registered", "type")
+STAGED = (*PLAIN, "stage")
+
+
+def row(name: str, *more: str, registered: str = "2009-07-29T00:00:00Z") -> FilesetRow:
+    columns = STAGED if more else PLAIN
+    return FilesetRow(name, registered, "T", columns, (name, registered, "T", *more))
+
+
+OLD = [row("a"), row("b"), row("c")]
+NEW = [row("d"), row("e", "chip"), row("f", "chip")]
+
+
+@pytest.fixture
+def listing(tmp_path: Path) -> KeptListing:
+    kept = KeptListing(Layout(tmp_path), PRODUCT)
+    kept.replace(OLD)
+    return kept
+
+
+def sealed(listing: KeptListing) -> bool:
+    return is_sealed(listing.path.stat())
+
+
+def test_what_was_put_in_comes_out(listing):
+    listing.replace(OLD + NEW)
+    assert list(listing.rows()) == OLD + NEW
+    assert [each.name for each in listing.rows(but={"a", "d", "f"})] == ["b", "c", "e"]
+    assert [each.name for each in listing.registrations()] == list("abcdef")
+    assert listing.count() == 6
+    assert listing.columns() == set(STAGED)
+    assert listing.newest(2) == [Registration(name, NEW[0].registered) for name in "ef"]
+    assert [each.name for each in listing.newest(3, but={"d", "f"})] == ["b", "c", "e"]
+    assert [each.name for each in listing.newest(9)] == list("abcdef")
+
+
+def test_columns_without_rows_are_no_columns(listing):
+    listing.path.write_bytes(write_filesets(OLD) + b"# filesetID|time registered|type|more|\n")
+    assert listing.columns() == set(PLAIN)
+
+
+def test_an_absent_listing_has_no_rows(tmp_path):
+    listing = KeptListing(Layout(tmp_path), PRODUCT)
+    assert not listing.mend()
+    assert (listing.count(), listing.newest(1), listing.columns()) == (0, [], set())
+    assert list(listing.registrations()) == known_rows(Layout(tmp_path), PRODUCT) == []
+    with pytest.raises(ServerUnavailable):
+        list(listing.rows())
+
+
+def test_rows_are_added_at_the_end_and_nothing_else_is_written(listing):
+    inode, before = listing.path.stat().st_ino, listing.path.read_bytes()
+    listing.add(NEW)
+    assert listing.path.read_bytes() == write_filesets(OLD + NEW)
+    assert listing.path.read_bytes().startswith(before)
+    assert listing.path.stat().st_ino == inode
+    assert sealed(listing)
+
+
+def test_rows_that_move_leave_their_place(listing):
+    again = row("a", registered="2010-01-01T00:00:00Z")
+    listing.add([*NEW, again], moved={"a"})
+    assert listing.path.read_bytes() == write_filesets([*OLD[1:], *NEW, again])
+    assert sealed(listing)
+
+
+def test_rows_are_dropped(listing):
+    listing.replace(OLD + NEW)
+    listing.drop({"b", "f"})
+    assert [each.name for each in listing.rows()] == list("acde")
+    assert sealed(listing)
+
+
+@pytest.mark.parametrize("keeps_time", [False, True])
+def test_a_tail_torn_at_any_byte_is_cut(keeps_time, listing):
+    """However little of the added rows arrived: those that came whole are kept, and no part of another."""
+    old, whole = write_filesets(OLD), write_filesets(OLD + NEW)
+    for length in range(len(old), len(whole)):
+        listing.replace(OLD)
+        status = listing.path.stat()
+        listing.path.write_bytes(whole[:length])
+        if keeps_time and length > len(old):
+            os.utime(listing.path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+        kept = whole[: whole.rfind(b"\n", 0, length) + 1]
+        rows = (OLD + NEW)[: kept.count(b"|T|")]
+        assert list(listing.rows()) == rows, "who reads without the lock sees no part of a row"
+        assert [each.name for each in listing.newest(1)] == [rows[-1].name]
+        assert listing.count() == len(rows)
+        assert listing.path.read_bytes() == whole[:length], "reading changes nothing"
+        assert listing.mend()
+        assert listing.path.read_bytes() == kept
+        assert sealed(listing)
+        listing.add([each for each in NEW if each not in rows])
+        assert list(listing.rows()) == OLD + NEW
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.datastore.listing import FilesetRow
+from pipeline.mirror.state.local_listing import KeptListing
+from pipeline.mirror.state.layout import Layout
+
+flushes = 0
+flush = os.fsync
+
+def flush_or_die(descriptor):
+    global flushes
+    flushes += 1
+    if flushes == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    flush(descriptor)
+
+os.fsync = flush_or_die
+columns = ("filesetID", "time registered", "type")
+rows = [FilesetRow(f"n{n}", "t", "T", columns, (f"n{n}", "t", "T")) for n in range(1000)]
+KeptListing(Layout(Path(sys.argv[1])), "md").add(rows)
+"""
+
+
+@pytest.mark.parametrize("flush", [1, 2])
+def test_a_kill_while_rows_are_added(flush, tmp_path, listing):
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(flush)]
+    killed = subprocess.run(command, check=False, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    assert killed.returncode == -signal.SIGKILL
+    assert sealed(listing) == (flush == 2)
+    assert listing.mend()
+    assert [each.name for each in listing.rows()] == [*"abc", *(f"n{number}" for number in range(1000))]
+
+
+def test_the_seal_comes_after_the_flush(listing, monkeypatch):
+    calls = []
+    flush, set_time = os.fsync, os.utime
+    monkeypatch.setattr(os, "fsync", lambda *a: (calls.append("flush"), flush(*a)))
+    monkeypatch.setattr(os, "utime", lambda *a, **k: (calls.append("seal"), set_time(*a, **k)))
+    listing.add(NEW)
+    assert calls == ["flush", "seal", "flush"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda body: body.replace(b"b|", b"b\xff"),
+        lambda body: body.replace(b"b|", b"b\0\0|"),
+        lambda body: body.replace(b"T|\n", b"T\n", 1),
+        lambda body: body.replace(b"b|", b"a|"),
+        lambda body: body.partition(b"\n")[2],
+        lambda body: body[:20],
+        lambda body: b"",
+    ],
+)
+def test_a_damaged_listing_is_not_believed(damage, listing):
+    listing.path.write_bytes(damage(write_filesets(OLD)))
+    assert not listing.mend()
+    assert not sealed(listing)
+    assert isinstance(listing.count(), int)
+    listing.newest(2)
+
+
+@pytest.mark.parametrize(
+    ("read", "row"),
+    [
+        (KeptListing.rows, b"b\xff2009-07-29T00:00:00Z|T|\n"),
+        (KeptListing.registrations, b"b\xff2009-07-29T00:00:00Z|T|\n"),
+        (KeptListing.rows, b"b|2009-07-29T00:00:00Z|TT\n"),
+    ],
+)
+def test_damage_behind_a_good_seal_is_found_by_the_next_run(read, row, listing):
+    status = listing.path.stat()
+    listing.path.write_bytes(listing.path.read_bytes().replace(b"b|2009-07-29T00:00:00Z|T|\n", row))
+    os.utime(listing.path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    assert listing.mend(), "nothing tells so far"
+    with pytest.raises(ServerUnavailable, match=r"listing\.txt"):
+        list(read(listing))
+    assert not listing.mend()
+
+
+def test_a_listing_without_a_seal_is_read_once(listing, monkeypatch):
+    """As a copy on a file system that keeps no nanoseconds, or one from before there were seals."""
+    os.utime(listing.path)
+    assert listing.mend()
+    assert sealed(listing)
+    monkeypatch.setattr(KeptListing, "_lines", lambda *_: pytest.fail("a sealed listing was read"))
+    assert listing.mend()
+
+
+def test_the_last_rows_cost_the_same_whatever_the_length(listing, monkeypatch):
+    asked = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: asked.append(size) or pread(fd, size, at))
+    costs = []
+    for rows in (3000, 60_000):
+        listing.replace(row(f"fileset.{number}") for number in range(rows))
+        asked.clear()
+        assert [each.name for each in listing.newest(2)] == [f"fileset.{rows - 2}", f"fileset.{rows - 1}"]
+        costs.append(sum(asked))
+    assert costs[1] <= costs[0] * 1.1
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 1000])
+def test_reading_from_the_end_in_blocks_of_any_size(block, listing, monkeypatch):
+    monkeypatch.setattr(kept_listing, "_BLOCK_BYTES", block)
+    listing.replace(OLD + NEW)
+    with open(listing.path, "ab") as file:
+        file.write(b"torn|2009")
+    for count in range(1, 8):
+        assert [each.name for each in listing.newest(count)] == list("abcdef")[-count:]
+    assert listing.mend()
+    assert listing.path.read_bytes() == write_filesets(OLD + NEW)

@@ -1,0 +1,68 @@
+"""Which rows of a product listing the settings select."""
+
+import pytest
+import yaml
+
+from pipeline.config import Product
+from pipeline.datastore.listing import FilesetRow, read_filesets
+from pipeline.mirror.state.selection import is_selected
+
+LISTING = b"""# filesetID|time registered|type|stage|filter|target_id|
+a|2009-07-31T23:59:59Z|IPP-DIST|camera|r.00000|1|
+b|2009-08-01T00:00:00Z|IPP-DIST|Camera|g.00000|12|
+c|2009-08-02T00:00:00Z|table|null|null|null|
+d|not a time|IPP-DIST|stack|r.00000|2|
+e|2009-08-03T00:00:00Z|IPP-DIST|
+# filesetID|time registered|type|filter|
+f|2009-08-04T00:00:00Z|IPP-DIST|r.00000|
+"""
+
+
+def selected(select: str) -> str:
+    """The names of the rows that are selected, one letter each; ``select`` is YAML."""
+    settings = Product.model_validate({"name": "p", "select": yaml.safe_load(select)})
+    return "".join(row.name for row in read_filesets(LISTING, "x") if is_selected(row, settings))
+
+
+SELECTED = {
+    "null": "abcdef",
+    "{}": "abcdef",
+    "{stage: camera}": "a",
+    "{stage: [camera, Camera]}": "ab",
+    "{stage: '[cC]amera'}": "ab",
+    "{stage: 's*'}": "d",
+    "{stage: '*'}": "abd",
+    "{stage: 'null'}": "",
+    "{filter: 'r.?????'}": "adf",
+    "{filter: 'r'}": "",
+    "{filter: 'r.*', stage: [camera, warp]}": "a",
+    "{filter: 'g*', type: table}": "",
+    "{type: table}": "c",
+    "{target_id: 1}": "a",
+    "{target_id: [1, 2]}": "ad",
+    "{target_id: '1*'}": "ab",
+    "{filesetID: '[a-c]'}": "abc",
+    "{nonsense: '*'}": "",
+    "{registered_after: 2009-08-01}": "bcef",
+    "{registered_before: 2009-08-01}": "a",
+    "{registered_after: 2009-08-01, registered_before: 2009-08-03}": "bc",
+    "{registered_after: 2009-08-02T00:00:01Z}": "ef",
+    "{registered_after: '2009-08-03T02:00:00+02:00'}": "ef",
+    "{registered_before: 2009-08-02 00:00:00}": "ab",
+    "{registered_after: 1970-01-01}": "abcef",
+    "{registered_after: 2009-08-01, filter: 'r.*'}": "f",
+}
+
+
+@pytest.mark.parametrize("select", SELECTED)
+def test_which_filesets_are_selected(select):
+    assert selected(select) == SELECTED[select]
+
+
+def test_the_time_of_registration_is_no_column_of_its_own():
+    assert selected("{'time registered': '2009-08-0[12]*'}") == "bc"
+
+
+def test_a_row_needs_no_columns_when_nothing_is_selected():
+    row = FilesetRow("a", "null", "T", ("filesetID", "time registered", "type"), ("a", "null", "T"))
+    assert is_selected(row, Product(name="p"))

@@ -1,0 +1,132 @@
+"""The command as a whole: help, version, wrong command lines."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+from support.command import ipp_mirror
+
+from pipeline import __version__
+
+COMMANDS = ["completion", "scheduler", "serve", "skip", "status", "unskip", "update", "verify", "worker"]
+
+
+def test_the_help_lists_every_command_and_every_exit_code():
+    shown = ipp_mirror("--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    listed = shown.stdout.partition("Commands:")[2].partition("\n\n")[0]
+    assert [line.split()[0] for line in listed.strip().splitlines()] == COMMANDS
+    assert "..." not in listed, "a summary that is too long for its line"
+    codes = shown.stdout.partition("Exit codes:")[2].split("\n")
+    assert [int(line.split()[0]) for line in codes if line.strip()] == [0, 10, 20, 25, 30, 35, 40]
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "assist"])
+def test_the_help_of_each_command_has_its_options_and_examples(name):
+    short, long = ipp_mirror(name, "-h"), ipp_mirror(name, "--help")
+    assert (long.returncode, long.stderr) == (0, "")
+    assert short.stdout == long.stdout
+    assert long.stdout.startswith(f"Usage: ipp-mirror {name} ")
+    assert "Example" in long.stdout
+    takes_settings = name not in {"completion", "scheduler"}
+    assert ("--config, --mirror-config FILE" in long.stdout) == takes_settings
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_guide_names_each_command(name):
+    guide = (REPOSITORY / "docs" / "guide.md").read_text()
+    table = guide.partition("\n## Commands\n")[2].partition("\n## ")[0]
+    assert any(line.startswith((f"| `{name} ", f"| `{name}`")) for line in table.splitlines())
+
+
+def test_the_version():
+    shown = ipp_mirror("--version")
+    assert (shown.returncode, shown.stdout) == (0, f"ipp-mirror {__version__}\n")
+
+
+NAME = "name: expected letters, digits and '- + _ . : space', not '.' or '..', got"
+WRONG = {
+    "": ": missing command.",
+    "updat": ": no such command 'updat'. Did you mean 'update'?",
+    "update --wrkers 3": " update: no such option '--wrkers'. Did you mean '--workers'?",
+    "update today": " update: got unexpected extra argument (today).",
+    "update --workers x": " update: invalid value for '--workers': 'x' is not a valid integer.",
+    "worker --scheduler-port 0": " worker: invalid value for '--scheduler-port': "
+    "0 is not in the range 1<=x<=65535.",
+    "verify --rate": " verify: option '--rate' requires an argument.",
+    "status --config": " status: option '--config' requires an argument.",
+    "serve --port 65536": " serve: invalid value for '--port': 65536 is not in the range 0<=x<=65535.",
+    "skip p": " skip: missing argument 'FILESET'.",
+    "skip p f": " skip: missing option '--reason'.",
+    "skip ../p f --reason r": f" skip: invalid value for 'PRODUCT': {NAME} '../p'.",
+    "unskip p |": f" unskip: invalid value for 'FILESET': {NAME} '|'.",
+    "scheduler --port http": " scheduler: invalid value for '--port': 'http' is not a valid integer.",
+    "completion tcsh": " completion: invalid value for '{bash|zsh|fish}': "
+    "'tcsh' is not one of 'bash', 'zsh', 'fish'.",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_command_line_is_one_sentence_and_code_40(line):
+    refused = ipp_mirror(*line.split())
+    command = f"ipp-mirror{WRONG[line].partition(':')[0]}"
+    assert (refused.returncode, refused.stdout) == (40, "")
+    assert refused.stderr == f"ipp-mirror{WRONG[line]} Nothing was done; see `{command} --help`.\n"
+
+
+@pytest.mark.parametrize("name", ["update", "worker", "verify", "status", "serve", "skip", "unskip"])
+def test_settings_that_are_not_there_are_one_sentence_and_code_40(name, tmp_path):
+    more = {"skip": ["p", "f", "--reason", "r"], "unskip": ["p", "f"]}.get(name, [])
+    missing = tmp_path / "mirror.yaml"
+    refused = ipp_mirror(name, "--config", missing, *more)
+    assert refused.returncode == 40
+    assert refused.stderr == (
+        f"ipp-mirror: {missing}: expected a settings file here, got: No such file or directory. "
+        "Name another with --mirror-config FILE or in luigi.cfg under [mirror].\n"
+    )
+
+
+def test_the_settings_file_that_luigi_cfg_names(tmp_path):
+    (tmp_path / "luigi.cfg").write_text(f"[mirror]\nconfig={tmp_path}/absent.yaml\n")
+    refused = ipp_mirror("status", environment={"LUIGI_CONFIG_PATH": str(tmp_path / "luigi.cfg")})
+    assert refused.returncode == 40
+    assert refused.stderr.startswith(f"ipp-mirror: {tmp_path}/absent.yaml: expected a settings file")
+
+
+def test_the_module_is_the_same_command():
+    command = [sys.executable, "-m", "tasks"]
+    for arguments in (["--help"], ["worker", "--help"], ["skip"]):
+        module = subprocess.run(
+            [*command, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
+        script = ipp_mirror(*arguments)
+        assert (module.returncode, module.stdout, module.stderr) == (
+            script.returncode,
+            script.stdout,
+            script.stderr,
+        )
+
+
+IMPORTED = """
+import atexit, sys
+atexit.register(lambda: print(*sorted({"luigi", "pydantic", "starlette"} & {*sys.modules})))
+from tasks.commands import main
+main()
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["completion", "bash"], ["serve", "--port", "x"]], ids=str)
+def test_luigi_the_server_and_the_settings_are_imported_where_they_are_needed(arguments, tmp_path):
+    script = tmp_path / "ipp-mirror"
+    script.write_text(IMPORTED)
+    shown = subprocess.run(
+        [sys.executable, script, *arguments],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.stdout.splitlines()[-1] == "", shown.stderr

@@ -1,0 +1,78 @@
+"""``ipp-mirror scheduler``."""
+
+import signal
+import socket
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, File, Follower, Upstream
+from support.command import COMMAND, ipp_mirror
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def test_an_update_uses_it_and_its_state_is_kept(
+    port, upstream: Upstream, follower: Follower, tmp_path: Path
+):
+    upstream.add("product", "right", [File("r.fits", b"right")])
+    state = tmp_path / "new" / "state.pickle"
+    (tmp_path / "luigi.cfg").write_text(f"[core]\nscheduler_port={port}\n")
+    command = [COMMAND, "scheduler", "--port", str(port), "--state-path", str(state)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert (
+                running.stdout.readline() == f"Luigi's scheduler, with its page: http://127.0.0.1:{port}/\n"
+            )
+            _await_page(port)
+            update = ipp_mirror(
+                "update",
+                "--config",
+                follower.config,
+                environment={"LUIGI_CONFIG_PATH": str(tmp_path / "luigi.cfg")},
+            )
+            assert update.returncode == 0, update.stderr
+            assert update.stdout.startswith(f"scheduler: http://127.0.0.1:{port}/\n")
+        finally:
+            running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 0
+    assert state.stat().st_size > 0
+
+
+def _await_page(port: int) -> None:
+    """Ask for the page until the scheduler, which has just said that it begins, answers."""
+    for _ in range(200):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
+                assert b"Luigi" in answer.read()
+                return
+        except OSError:
+            with socket.socket() as pause:
+                pause.settimeout(0.1)
+                pause.connect_ex(("127.0.0.1", port))
+    raise AssertionError("the scheduler does not answer")
+
+
+def test_a_port_in_use(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        refused = ipp_mirror("scheduler", "--port", port, "--state-path", tmp_path / "state.pickle")
+    assert (refused.returncode, refused.stdout) == (40, "")
+    assert refused.stderr == (
+        f"ipp-mirror: cannot listen on 127.0.0.1 port {port}: Address already in use. "
+        "Choose another --port, and name it in luigi.cfg as scheduler_port.\n"
+    )
+
+
+def test_a_state_path_that_cannot_be_made(port, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    refused = ipp_mirror("scheduler", "--port", port, "--state-path", tmp_path / "file" / "state.pickle")
+    assert refused.returncode == 30
+    assert "Traceback" not in refused.stderr
+    assert str(tmp_path / "file") in refused.stderr

@@ -1,0 +1,393 @@
+"""The settings file: every key, every kind of mistake, and the sentence that a mistake is answered with."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import Mirror, Settings, Source, read_settings
+from pipeline.errors import EXIT_SETTINGS_OR_BUG, SettingsError
+
+COMPLETE = """\
+source:
+  url: http://alala2.ifa.hawaii.edu/ipp049/ds/
+  hidden_products: [md-all-rel-200907, durham-200907]
+  connections: 12
+  timeout: 7.5
+  attempts: 9
+  retry_pause: 2
+  rate_limit: 50 MB/s
+mirror:
+  root: MIRROR
+  products:
+    - md-all-rel-200907
+    - name: threepi-all-200908
+      select:
+        stage: [camera, stack]
+        filter: "r.*"
+        target_id: 12
+        registered_after: 2009-08-01
+        registered_before: "2009-09-01T12:00:00-10:00"
+  unpack: false
+  keep_bundles: false
+  on_removed: delete
+  min_free: 20 GB
+  retry_every_run: 3
+  delete_at_most: 0.25
+  unpack_ratio: 50
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "site" / "mirror.yaml"
+
+
+def read(file: Path, text: str) -> Settings:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(dedent(text))
+    return read_settings(file)
+
+
+def settings_with(file: Path, source: str = "", mirror: str = "") -> Settings:
+    """The least settings, with one more line in a section: line 3 in ``source``, line 6 in ``mirror``."""
+    return read(file, f"source:\n  url: http://h/ds\n  {source}\nmirror:\n  root: r\n  {mirror}\n")
+
+
+def refusal(file: Path, **line: str) -> str:
+    with pytest.raises(SettingsError) as raised:
+        settings_with(file, **line)
+    assert raised.value.exit_code == EXIT_SETTINGS_OR_BUG
+    said = str(raised.value)
+    assert said.startswith(str(file))
+    assert "\n" not in said
+    return said.removeprefix(str(file))
+
+
+def test_every_setting(file):
+    settings = read(file, COMPLETE)
+    assert settings.source.model_dump() == {
+        "url": "http://alala2.ifa.hawaii.edu/ipp049/ds",
+        "hidden_products": ["md-all-rel-200907", "durham-200907"],
+        "connections": 12,
+        "timeout": 7.5,
+        "attempts": 9,
+        "retry_pause": 2.0,
+        "rate_limit": 50_000_000,
+    }
+    assert settings.mirror.model_dump(exclude={"products"}) == {
+        "root": file.parent / "MIRROR",
+        "unpack": False,
+        "keep_bundles": False,
+        "on_removed": "delete",
+        "min_free": 20_000_000_000,
+        "retry_every_run": 3,
+        "delete_at_most": 0.25,
+        "unpack_ratio": 50,
+    }
+    plain, selected = settings.mirror.products
+    assert (plain.name, plain.select) == ("md-all-rel-200907", None)
+    assert selected.name == "threepi-all-200908"
+    assert selected.select.patterns == {
+        "stage": ["camera", "stack"],
+        "filter": ["r.*"],
+        "target_id": ["12"],
+    }
+    assert selected.select.registered_after == datetime(2009, 8, 1, tzinfo=UTC)
+    assert selected.select.registered_before == datetime(2009, 9, 1, 22, tzinfo=UTC)
+
+
+def test_what_holds_when_only_the_needed_is_set(file):
+    settings = settings_with(file)
+    assert settings.source.model_dump() == {
+        "url": "http://h/ds",
+        "hidden_products": [],
+        "connections": 16,
+        "timeout": 60.0,
+        "attempts": 4,
+        "retry_pause": 1.0,
+        "rate_limit": None,
+    }
+    assert settings.mirror.model_dump() == {
+        "root": file.parent / "r",
+        "products": None,
+        "unpack": True,
+        "keep_bundles": True,
+        "on_removed": "keep",
+        "min_free": 0,
+        "retry_every_run": 5,
+        "delete_at_most": 0.1,
+        "unpack_ratio": 200,
+    }
+
+
+def test_the_settings_of_one_product(file):
+    settings = read(file, COMPLETE)
+    assert settings.product("threepi-all-200908").select is not None
+    assert settings.product("md-all-rel-200907").select is None
+    assert settings.product("another").name == "another"
+
+
+def test_a_relative_root_is_taken_from_the_folder_of_the_file(file, tmp_path, monkeypatch):
+    settings_with(file)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link.yaml").symlink_to(file)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert read_settings(Path("../site/mirror.yaml")).mirror.root == file.parent / "r"
+    assert read_settings(Path("link.yaml")).mirror.root == file.parent / "r"
+    for root, where in {
+        "../beside": tmp_path / "beside",
+        ".": file.parent,
+        "/abs/./x/..": Path("/abs"),
+        "~/m": tmp_path / "home" / "m",
+    }.items():
+        assert read(file, f"source: {{url: http://h}}\nmirror: {{root: {root}}}").mirror.root == where
+
+
+@pytest.mark.parametrize("root", ["5", "null", "[a]", '""', '"a\\0b"', "~no-such-user/x", "true"])
+def test_a_root_that_is_no_folder(root, file):
+    with pytest.raises(SettingsError, match=r"line 4: mirror\.root: expected the path of a folder"):
+        read(file, f"source:\n  url: http://h\nmirror:\n  root: {root}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), {"1234567": 1_234_567, "20 GB": 20 * 10**9, "1.5 GiB": 3 * 2**29}.items()
+)
+def test_sizes(text, size, file):
+    assert settings_with(file, mirror=f"min_free: {text}").mirror.min_free == size
+
+
+@pytest.mark.parametrize("text", ["true", "null", "20.5", "20 gb", "[1]", ".inf"])
+def test_what_is_no_size(text, file):
+    said = refusal(file, mirror=f"min_free: {text}")
+    assert said.startswith(", line 6: mirror.min_free: expected a size such as 20 GB, got ")
+
+
+@pytest.mark.parametrize("text", ["-1", "9" * 30, "9" * 400 + " TB"])
+def test_sizes_beyond_reason(text, file):
+    assert ", line 6: mirror.min_free: expected " in refusal(file, mirror=f"min_free: {text}")
+
+
+@pytest.mark.parametrize(("text", "rate"), {"50 MB/s": 50_000_000, "1 KiB/s": 1024, "7": 7}.items())
+def test_rates(text, rate, file):
+    assert settings_with(file, source=f"rate_limit: {text}").source.rate_limit == rate
+
+
+@pytest.mark.parametrize("text", ["fast", "true", "50 MB/min", "[1]", "1.5"])
+def test_what_is_no_rate(text, file):
+    said = refusal(file, source=f"rate_limit: {text}")
+    assert ", line 3: source.rate_limit: expected a rate such as 50 MB/s, got " in said
+    assert ", line 3: source.rate_limit: expected greater" in refusal(file, source="rate_limit: 0")
+
+
+WRONG = {
+    "connections: 0": "source.connections: expected greater than or equal to 1, got 0",
+    "connections: 257": "source.connections: expected less than or equal to 256, got 257",
+    "connections: true": "source.connections: expected a valid integer, got True",
+    "connections: 'eight'": "source.connections: expected a valid integer, got 'eight'",
+    "connections: 1.5": "source.connections: expected a valid integer, got 1.5",
+    "timeout: 0": "source.timeout: expected greater than 0, got 0",
+    "timeout: true": "source.timeout: expected a valid number, got True",
+    "timeout: '60'": "source.timeout: expected a valid number, got '60'",
+    "timeout: .inf": "source.timeout: expected less than or equal to 86400, got inf",
+    "attempts: 0": "source.attempts: expected greater than or equal to 1, got 0",
+    "attempts: 101": "source.attempts: expected less than or equal to 100, got 101",
+    "retry_pause: -1": "source.retry_pause: expected greater than or equal to 0, got -1",
+    "retry_pause: soon": "source.retry_pause: expected a valid number, got 'soon'",
+    "hidden_products: p": "source.hidden_products: expected a valid list, got 'p'",
+    "hidden_products: [a, b/c]": "source.hidden_products.1: product name: expected letters",
+    "conections: 8": "unknown setting 'source.conections'",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_what_the_source_refuses(line, file):
+    assert refusal(file, source=line).startswith(f", line 3: {WRONG[line]}")
+
+
+WRONG_MIRROR = {
+    "unpack: 1": "mirror.unpack: expected a valid boolean, got 1",
+    "keep_bundles: 'no'": "mirror.keep_bundles: expected a valid boolean, got 'no'",
+    "on_removed: maybe": "mirror.on_removed: expected 'keep' or 'delete', got 'maybe'",
+    "retry_every_run: 0": "mirror.retry_every_run: expected greater than or equal to 1, got 0",
+    "delete_at_most: 1.1": "mirror.delete_at_most: expected less than or equal to 1, got 1.1",
+    "delete_at_most: true": "mirror.delete_at_most: expected a valid number, got True",
+    "unpack_ratio: 0": "mirror.unpack_ratio: expected greater than or equal to 1, got 0",
+    "products: []": "mirror.products: expected at least one product; leave it out to mirror all of them",
+    "products: p": "mirror.products: expected a valid list, got 'p'",
+    "products: [p, q, p]": "mirror.products: expected each product once, got p several times",
+    "products: [5]": "mirror.products.0: expected settings of its own",
+    "products: [p, ../q]": "mirror.products.1.name: product name: expected letters",
+    "products: [{nmae: p}]": "missing setting 'mirror.products.0.name' (1 more after this one)",
+    "products: [{name: p, selct: {}}]": "unknown setting 'mirror.products.0.selct'",
+    "products: [{name: p, select: chip}]": "mirror.products.0.select: expected settings of its own",
+    "5: x": "mirror.5: Keys should be strings",
+    "catalog: {}": "unknown setting 'mirror.catalog'",
+}
+
+
+@pytest.mark.parametrize("line", WRONG_MIRROR)
+def test_what_the_mirror_refuses(line, file):
+    said = refusal(file, mirror=line)
+    assert said.startswith(f", line 6: {WRONG_MIRROR[line]}")
+    assert said.endswith(". Nothing was started.")
+
+
+@pytest.mark.parametrize("value", ["[]", "[[a]]", "true", "[a, false]", "1.5", "2009-07-29", "{a: b}"])
+def test_what_is_no_pattern(value, file):
+    said = refusal(file, mirror=f"products: [{{name: p, select: {{stage: {value}}}}}]")
+    assert ", line 6: mirror.products.0.select.stage: expected a shell pattern or a list of them" in said
+
+
+@pytest.mark.parametrize("value", ["2009", "soon", "true", "[2009-08-01]", "0001-01-01T00:00:00+14:00"])
+def test_what_is_no_time(value, file):
+    said = refusal(file, mirror=f"products: [{{name: p, select: {{registered_after: {value}}}}}]")
+    assert ", line 6: mirror.products.0.select.registered_after: expected a " in said
+
+
+def test_the_line_is_that_of_the_innermost_key(file):
+    lines = COMPLETE.splitlines()
+    for number, line in enumerate(lines, start=1):
+        key = line.strip().removeprefix("- ").partition(":")[0]
+        if line.endswith((":", "-200907", "]")) or key in {"filter", "target_id", "on_removed"}:
+            continue
+        wrong = [*lines[: number - 1], line.partition(":")[0] + ": {}", *lines[number:]]
+        with pytest.raises(SettingsError, match=f"mirror.yaml, line {number}: .*{key}"):
+            read(file, "\n".join(wrong))
+
+
+def test_how_many_things_are_wrong(file):
+    with pytest.raises(SettingsError, match=r"line 2: unknown setting 'source.a' \(3 more after this one\)"):
+        read(file, "source:\n  a: 1\n  b: 2\n  url: http://h\nmirror:\n  rot: x\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected the sections 'source' and 'mirror', got None"),
+        ("- a\n", "expected the sections 'source' and 'mirror', got ['a']"),
+        ("source: {url: http://h}\n", "line 1: missing setting 'mirror'"),
+        ("mirror: {root: r}\nsource:\n", "line 2: source: expected settings of its own"),
+        ("source: {}\nmirror: {root: r}\n", "line 1: missing setting 'source.url'"),
+        ("a: [", "expected YAML, got: while parsing a flow node"),
+        ("a: b: c\n", "line 1, column 5"),
+        ("a:\n\t- b\n", "line 2, column 1"),
+        ("x: 1\na: 2009-13-45\n", "month must be in 1..12 in"),
+        ("x: 1\na: 2009-13-45\n", "line 2, column 4"),
+        ("a: 0x_\n", "line 1, column 4"),
+        ("a: 1\n---\nb: 2\n", "expected YAML, got: "),
+        ("a: !!python/object/apply:os.system [true]\n", "could not determine a constructor"),
+    ],
+)
+def test_what_is_no_settings_file(text, said, file):
+    with pytest.raises(SettingsError) as raised:
+        read(file, text)
+    assert said in str(raised.value)
+    assert str(raised.value).startswith(str(file))
+
+
+def test_a_file_that_cannot_be_read(file, tmp_path):
+    with pytest.raises(SettingsError, match="got: No such file or directory"):
+        read_settings(file)
+    with pytest.raises(SettingsError, match="got: Is a directory"):
+        read_settings(tmp_path)
+    file.parent.mkdir()
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="expected a settings file here, got: 'utf-8' codec"):
+        read_settings(file)
+
+
+@pytest.mark.parametrize("url", ["http://h", "https://h:8443/ipp049/ds/", "http://[::1]:80/ds", "http://h//"])
+def test_addresses(url, file):
+    text = f"source: {{url: '{url}'}}\nmirror: {{root: r}}"
+    assert read(file, text).source.url == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "h/ds",
+        "ftp://h/",
+        "http://",
+        "http:///ds",
+        "http://h/?q",
+        "http://h/#f",
+        "http://h/ d",
+        "http://:80/",
+        "http://h:99999/",
+        "http://h:0/",
+        "http://h:port/",
+        "http://[bad/",
+        "HTTP://h/",
+        "file:///etc/passwd",
+    ],
+)
+def test_what_is_no_address(url, file):
+    with pytest.raises(
+        SettingsError,
+        match=r"line 1: source\.url: expected the http or https address of .*, got ",
+    ):
+        read(file, f"source: {{url: '{url}'}}\nmirror: {{root: r}}")
+
+
+@given(st.text(max_size=60) | st.binary(max_size=60))
+def test_no_file_raises_anything_but_a_settings_error(tmp_path_factory, text):
+    file = tmp_path_factory.getbasetemp() / "any.yaml"
+    content = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
+    for written in (content, b"source:\n  url: http://h\n  timeout: " + content + b"\nmirror: {root: r}\n"):
+        file.write_bytes(written)
+        try:
+            read_settings(file)
+        except SettingsError as error:
+            assert str(error).startswith(str(file))
+
+
+YAML = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.dates()
+    | st.datetimes(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+KEYS = st.sampled_from(
+    [("source", key) for key in Source.model_fields] + [("mirror", key) for key in Mirror.model_fields]
+)
+
+
+@given(KEYS, YAML)
+def test_no_value_raises_anything_but_a_settings_error(tmp_path_factory, key, value):
+    section, name = key
+    settings = {"source": {"url": "http://h"}, "mirror": {"root": "r"}}
+    settings[section][name] = value
+    file = tmp_path_factory.getbasetemp() / "value.yaml"
+    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    try:
+        read_settings(file)
+    except SettingsError as error:
+        assert f"{section}.{name}" in str(error) or "expected YAML" in str(error)
+
+
+def test_a_name_that_stands_twice(file):
+    said = refusal(file, source="url: http://other/ds")
+    assert "'url'" in said
+    assert "twice" in said
+    assert "line 3" in said
+
+
+def test_a_password_in_the_address_is_refused_and_not_repeated(file):
+    with pytest.raises(SettingsError) as raised:
+        read(file, "source: {url: 'http://me:secret@h/ds'}\nmirror: {root: r}\n")
+    assert "netrc" in str(raised.value)
+    assert "secret" not in str(raised.value)

@@ -1,0 +1,81 @@
+"""Documentation of the settings: README, guide and ``mirror.yaml`` have each of them, with its default."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config import Mirror, Source, read_settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SECTIONS = {"source": Source, "mirror": Mirror}
+REQUIRED = object()
+DEFAULTS = {
+    section: {
+        name: REQUIRED if field.is_required() else field.default for name, field in model.model_fields.items()
+    }
+    for section, model in SECTIONS.items()
+}
+OF_THE_SITE = {"url", "root", "products", "min_free", "rate_limit"}
+"""Settings for which ``mirror.yaml`` has an example, not the default."""
+
+
+def value_of(text: str) -> Any:
+    """The default in a cell of a table."""
+    words = {"needed": REQUIRED, "none": None, "all": None}
+    return words[text] if text in words else yaml.safe_load(text.strip("`"))
+
+
+def table_rows(page: Path, first_cell: str) -> list[list[str]]:
+    """The cells of the table rows of a page whose first cell matches."""
+    rows = [line.strip("|").split(" | ") for line in page.read_text(encoding="utf-8").splitlines()]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    return [row for row in cells if re.fullmatch(first_cell, row[0])]
+
+
+def test_the_table_of_the_readme():
+    rows = table_rows(REPOSITORY / "README.md", r"`(source|mirror)\.\w+`")
+    documented: dict[str, dict[str, Any]] = {"source": {}, "mirror": {}}
+    for key, default, meaning in rows:
+        section, name = key.strip("`").split(".")
+        assert meaning
+        assert name not in documented[section]
+        documented[section][name] = value_of(default)
+    assert documented == DEFAULTS
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_tables_of_the_guide(section):
+    text = (REPOSITORY / "docs" / "guide.md").read_text(encoding="utf-8")
+    table = text.partition(f"| `{section}.` | type | default | meaning |\n|---|---|---|---|\n")[2].partition(
+        "\n\n"
+    )[0]
+    cells = [re.fullmatch(r"\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|", row) for row in table.splitlines()]
+    documented = [(row[1], value_of(row[3])) for row in cells]
+    assert sorted(documented, key=lambda row: row[0]) == sorted(DEFAULTS[section].items())
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_settings_file_has_every_setting_with_a_comment_and_its_default(section):
+    text = (REPOSITORY / "mirror.yaml").read_text(encoding="utf-8")
+    lines = re.search(rf"^{section}:\n((?:(?: .*)?\n)+)", text, re.M)[1].splitlines()
+    documented = {}
+    commented = False
+    for line in lines:
+        setting = re.fullmatch(r"  (?:# )?([a-z_]+): ?(.*)|  (products):", line)
+        if setting:
+            assert commented, line
+            documented[setting[1] or setting[3]] = setting[2]
+        commented = line.startswith("  # ") or (commented and setting is not None)
+    assert documented.keys() == DEFAULTS[section].keys()
+    for name, value in documented.items():
+        if name not in OF_THE_SITE:
+            assert yaml.safe_load(value) == DEFAULTS[section][name], name
+
+
+def test_the_settings_file_is_valid_with_its_examples():
+    text = (REPOSITORY / "mirror.yaml").read_text(encoding="utf-8")
+    assert read_settings(REPOSITORY / "mirror.yaml").source.url == "http://127.0.0.1:8080/ds"
+    assert yaml.safe_load(text)["mirror"]["min_free"] == "1 GB"

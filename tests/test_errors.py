@@ -1,0 +1,87 @@
+"""Errors: what a fault of the machine says, and what of an error survives the way between processes."""
+
+import errno
+import os
+import pickle
+
+import pytest
+
+from pipeline import errors
+from pipeline.errors import (
+    ContentMismatch,
+    FilesFailed,
+    MachineFault,
+    MirrorError,
+    ServerUnavailable,
+    machine_fault,
+    machine_faults,
+)
+
+
+def os_error(code: int, path: str | None = None) -> OSError:
+    return OSError(code, os.strerror(code), path)
+
+
+@pytest.mark.parametrize(
+    ("error", "needed", "message"),
+    [
+        (
+            os_error(errno.ENOSPC, "/m/x"),
+            15_000_000,
+            "unpacking f: No space left on device at /m/x. The disk is full: make room for 15.0 MB; "
+            "the next run tries again.",
+        ),
+        (
+            os_error(errno.EACCES, "/m/x"),
+            15_000_000,
+            "unpacking f: Permission denied at /m/x. Give the user that runs the mirror the right to write "
+            "there; the next run tries again.",
+        ),
+        (
+            OSError("no number"),
+            None,
+            "unpacking f: no number. See what is wrong with this machine; the next run tries again.",
+        ),
+    ],
+)
+def test_a_fault_of_the_machine(error, needed, message):
+    assert str(machine_fault("unpacking f", error, needed)) == message
+
+
+def test_a_fault_of_the_machine_in_a_block(tmp_path):
+    missing = tmp_path / "none"
+    message = f"^reading x: No such file or directory at {missing}"
+    with pytest.raises(MachineFault, match=message) as raised, machine_faults("reading x"):
+        missing.read_bytes()
+    assert isinstance(raised.value.__cause__, FileNotFoundError)
+
+
+def test_other_errors_pass_a_block_unchanged():
+    with pytest.raises(ContentMismatch, match=r"^md5$"), machine_faults("reading x"):
+        raise ContentMismatch("md5")
+
+
+def test_the_message_of_several_failed_files_is_that_of_the_first_and_their_number():
+    one = FilesFailed({"a": ContentMismatch("a: md5")})
+    two = FilesFailed({"b": ContentMismatch("b: size"), "a": ServerUnavailable("a: 500")})
+    assert (str(one), str(two)) == ("a: md5", "b: size (2 files failed in all)")
+
+
+def test_the_reasons_of_failed_files_are_pickled():
+    reasons = {"b": ContentMismatch("b: size"), "a": ServerUnavailable("a: 500")}
+    copy = pickle.loads(pickle.dumps(FilesFailed(reasons)))
+    assert str(copy) == "b: size (2 files failed in all)"
+    assert [(name, type(reason), str(reason)) for name, reason in copy.reasons.items()] == [
+        ("b", ContentMismatch, "b: size"),
+        ("a", ServerUnavailable, "a: 500"),
+    ]
+
+
+def test_exit_codes_are_documented(pytestconfig):
+    guide = (pytestconfig.rootpath / "docs" / "guide.md").read_text(encoding="utf-8")
+    readme = (pytestconfig.rootpath / "README.md").read_text(encoding="utf-8")
+    codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+    assert {error.exit_code for error in (MirrorError, *MirrorError.__subclasses__())} <= codes
+    for code in codes:
+        assert f"\n| {code} | " in guide
+        assert f"\n| {code} | " in readme

@@ -1,0 +1,21 @@
+"""Examples in docstrings: what they show is what the code does."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import pipeline
+
+PACKAGES = [
+    name for _, name, is_package in pkgutil.walk_packages(pipeline.__path__, "pipeline.") if is_package
+]
+NEED_EXAMPLES = ["pipeline.bundle", "pipeline.bundle.mdc", "pipeline.units"]
+
+
+@pytest.mark.parametrize("name", sorted({*PACKAGES, *NEED_EXAMPLES}))
+def test_examples(name):
+    failed, attempted = doctest.testmod(importlib.import_module(name))
+    assert failed == 0
+    assert attempted or name not in NEED_EXAMPLES
