@@ -7,10 +7,10 @@ at once on SIGTERM and SIGINT until that worker handles the signals.
 import sys
 from pathlib import PurePath
 
-from tasks.runtime.signals import heed_signals
+from tasks.runtime.signals import handle_early_signals
 
 # Before the other imports, which take most of the time until the worker begins.
-heed_signals()
+handle_early_signals()
 
 # That command imports what its subcommand needs: help and completion take a fifth of the time without Luigi.
 if PurePath(sys.argv[0]).name != "ipp-mirror":

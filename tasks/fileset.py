@@ -1,8 +1,8 @@
-"""The steps of one fileset, as tasks."""
+"""The steps of one fileset as tasks: for each step, its task and the resource that it takes."""
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import luigi
@@ -22,14 +22,14 @@ from tasks.runtime.run import current_run
 from tasks.runtime.task import MirrorTask
 from tasks.targets import StepMarker
 
-# How long a step waits for a process that has the same fileset in hand and hangs.
-FILESET_PATIENCE_SECONDS = 60.0
+# How long a step waits for another process that has the same fileset in progress, and may hang.
+LOCK_WAIT_SECONDS = 60.0
 
-log = logging.getLogger("ipp-mirror")
+log = logging.getLogger(__name__)
 
 
 class FilesetTask(MirrorTask):
-    """One step of one fileset. ``registered`` tells its registration from an earlier one."""
+    """One step of one fileset. ``registered`` identifies its registration."""
 
     product = luigi.Parameter()
     fileset = luigi.Parameter()
@@ -37,13 +37,18 @@ class FilesetTask(MirrorTask):
     position = luigi.IntParameter(default=0, significant=False)
 
     @property
-    def priority(self) -> int:
+    def priority(self) -> int:  # type: ignore[override]
         """Oldest first."""
-        return -self.position
+        return -int(self.position)
+
+    @property
+    def subject(self) -> str:
+        """The beginning of each message about a failure of the task."""
+        return f"fileset {self.product}/{self.fileset}"
 
     @property
     def identity(self) -> Fileset:
-        """The fileset as the library knows it; asked for by hand, its registration is looked up."""
+        """The fileset as the library knows it; without ``registered``, the listing's registration."""
         if self.registered:
             return Fileset(self.product, self.fileset, self.registered)
         for known in KeptListing(self.layout, self.product).registrations():
@@ -55,45 +60,35 @@ class FilesetTask(MirrorTask):
         )
 
     def report(self, message: str, share: float) -> None:
-        """Tell the scheduler's page how far it is; a scheduler that does not answer is no reason to fail."""
+        """Show the progress on the scheduler's page, if the scheduler answers."""
         with contextlib.suppress(RPCError):
-            self.set_status_message(message)
-            self.set_progress_percentage(int(100 * share))
+            # Luigi sets both for the time of a run.
+            self.set_status_message(message)  # type: ignore[misc]
+            self.set_progress_percentage(int(100 * share))  # type: ignore[misc]
 
 
 class StepTask(FilesetTask):
-    """A step that leaves a marker, and a record when it fails."""
+    """A step that leaves a marker, and a failure record when it fails."""
 
     step: Step
-    for_assistants = True
-    # Whether this process did it.
-    did = False
-    _on_record = False
+    for_peers = True
+    _recorded = False
 
     def output(self) -> StepMarker:
-        """The marker of this step."""
+        """Return the marker of this step."""
         return StepMarker(self.layout, self.step, self.identity)
 
-    @property
-    def following(self) -> "StepTask | None":
-        """The step of the fileset that comes after this one."""
-        return None
-
     def run(self) -> None:
-        """Do the step; after the last one, what failed before is forgotten.
+        """Do the step; after the last one, remove the failure record.
 
-        The scheduler gives a step to somebody else when a worker is silent, which may only be slow: whoever
-        comes second waits, and finds it done, or failed.
+        A scheduler gives the step of a worker that is silent, and may only be slow, to a second one: the
+        second one waits for the lock, and finds the step done or failed.
         """
-        what = f"fileset {self.identity}"
-        with self.site.fileset_locks.held([str(self.identity)], what, FILESET_PATIENCE_SECONDS):
+        with self.site.fileset_locks.held([str(self.identity)], self.subject, LOCK_WAIT_SECONDS):
             if self.complete():
                 return
             if has_failed(self.layout, self.identity, current_run().update):
-                raise FailedAlready(
-                    f"fileset {self.identity}: failed in this update. The next one tries again."
-                )
-            self.did = True
+                raise FailedAlready(f"{self.subject}: failed in this update. The next one tries again.")
             try:
                 self.do()
             except Exception as error:
@@ -101,42 +96,39 @@ class StepTask(FilesetTask):
                 raise
         if fresh_marker(self.layout, current_run().last_step, self.identity):
             clear_failure(self.layout, self.identity)
-            self.site.tally.count(done=1)
 
     def _record(self, exception: Exception) -> None:
-        """For the next run, for the status files, and for whoever gets the step a second time."""
-        self._on_record = True
+        """Write the failure record, for the next run, for status, and for a second worker of this update."""
+        self._recorded = True
         every_run = self.site.settings.mirror.retry_every_run
         error, run = as_mirror_error(exception), current_run().update
         try:
             record_failure(self.layout, self.identity, error, run, every_run)
         except OSError as trouble:
-            log.warning("%s", machine_fault(f"recording the failure of {self.identity}", trouble))
+            log.warning("%s", machine_fault(f"{self.subject}: recording its failure", trouble))
 
     def do(self) -> None:
-        """The step itself, as the library does it."""
+        """Do the step. Raises a MirrorError."""
         raise NotImplementedError
 
     def on_failure(self, exception: BaseException) -> str:
-        """Tell what went wrong, and see that it is on record."""
+        """Record and log the failure, unless another worker did."""
         error = as_mirror_error(exception)
         if isinstance(error, FailedAlready):
             return str(error)
-        if not self._on_record:
+        if not self._recorded:
             self._record(error)
-        self.site.tally.count(failed=1)
-        return self.told(error, str(self.identity), EXIT_SETTINGS_OR_BUG if isinstance(error, Bug) else 0)
+        return self.report_failure(error, EXIT_SETTINGS_OR_BUG if isinstance(error, Bug) else 0)
 
 
 class DownloadFileset(StepTask):
-    """Every file of the fileset into ``store/``, sizes and md5 verified."""
+    """Every file of the fileset in ``store/``, sizes and md5 verified."""
 
     step = Step.DOWNLOADED
-
     resources = {"connections": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
 
     def complete(self) -> bool:
-        """Whether the marker says so, and what is still to be unpacked is there."""
+        """Return True if the marker says so, and the files are in ``store/`` or unpacked."""
         if not super().complete():
             return False
         extracted = fresh_marker(self.layout, Step.EXTRACTED, self.identity) is not None
@@ -144,7 +136,7 @@ class DownloadFileset(StepTask):
 
     @property
     def following(self) -> StepTask | None:
-        """Its unpacking, where that is wanted."""
+        """The unpacking, if the settings want it."""
         return ExtractFileset(**self.param_kwargs) if last_task() is ExtractFileset else None
 
     def do(self) -> None:
@@ -153,24 +145,19 @@ class DownloadFileset(StepTask):
 
 
 class ExtractFileset(StepTask):
-    """Every bundle of the fileset unpacked into ``data/``, where its dirinfo says."""
+    """Every bundle of the fileset unpacked into ``data/``, as its dirinfo says."""
 
     step = Step.EXTRACTED
     resources = {"unpackers": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
 
     def requires(self) -> DownloadFileset:
-        """The fileset in the store."""
+        """Return the download of the fileset."""
         return self._download
 
     @cached_property
     def _download(self) -> DownloadFileset:
-        # Luigi asks for it several times, and takes long to make a task.
-        return DownloadFileset(
-            product=self.product,
-            fileset=self.fileset,
-            registered=self.registered,
-            position=self.position,
-        )
+        # Luigi asks for it several times, and to create a task takes long.
+        return DownloadFileset(**self.param_kwargs)
 
     def do(self) -> None:
         """Unpack, localize, mark."""
@@ -178,13 +165,18 @@ class ExtractFileset(StepTask):
 
 
 def last_task() -> type[StepTask]:
-    """The step after which a fileset is complete."""
+    """Return the step after which a fileset is complete."""
     return ExtractFileset if current_run().last_step is Step.EXTRACTED else DownloadFileset
 
 
 def missing_steps(layout: Layout, product: str, rows: Sequence[FilesetRow]) -> Iterator[StepTask]:
-    """For each row the task that completes its fileset: mostly the last step."""
+    """Return for each row the task that completes its fileset: mostly the last step. Raises OSError."""
     extracted = layout.marked_among(Step.EXTRACTED, product, {row.name for row in rows})
-    for position, row in enumerate(rows):
-        kind = DownloadFileset if row.name in extracted else last_task()
-        yield kind(product=product, fileset=row.name, registered=row.registered, position=position)
+    last: Callable[..., StepTask] = last_task()
+    first: Callable[..., StepTask] = DownloadFileset
+    return (
+        (first if row.name in extracted else last)(
+            product=product, fileset=row.name, registered=row.registered, position=position
+        )
+        for position, row in enumerate(rows)
+    )

@@ -1,4 +1,4 @@
-"""The markers of the mirror as Luigi's targets."""
+"""The marker files of the mirror as Luigi targets."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from pipeline.mirror.state.markers import Fileset, fresh_marker
 
 
 class StepMarker(luigi.Target):
-    """The marker of one step of one registration of a fileset."""
+    """Marker of one step of one registration of a fileset."""
 
     def __init__(self, layout: Layout, step: Step, fileset: Fileset) -> None:
         self._of = (layout, step, fileset)
 
     def exists(self) -> bool:
-        """Whether the step is done: the marker is readable and of this registration.
+        """Return True if the step is done: the marker is readable and of this registration.
 
-        What hinders the look hinders the step too, which then says so.
+        Return False when the file system refuses: the step then fails with the reason.
         """
         try:
             return fresh_marker(*self._of) is not None
@@ -28,14 +28,14 @@ class StepMarker(luigi.Target):
 
 
 class RunMarker(luigi.Target):
-    """A marker that an update writes each time it went through a product without a failure."""
+    """Marker that names the run which wrote it, and how much failed."""
 
     def __init__(self, path: Path, started: str) -> None:
         self._path = path
         self._started = started
 
     def exists(self) -> bool:
-        """Whether this update wrote it, and nothing had failed."""
+        """Return True if this run wrote the marker, and nothing had failed."""
         try:
             marker = read_marker(self._path)
         except OSError:

@@ -1,9 +1,9 @@
-"""Verification: every fileset on disk compared with its listing and markers, mended where asked.
+"""Verification: every fileset on disk compared with its listing and markers, and repaired on request.
 
     VerifyMirror ─ for each product ─ VerifyProduct ─ for each fileset ─ VerifyFileset
                                       └ with repair, for each damaged one ─ ExtractFileset, VerifyFileset
 
-A verification that was stopped goes on where it was: each VerifyFileset leaves a marker that names it.
+A verification that was stopped is resumed: each VerifyFileset leaves a marker that names the verification.
 """
 
 import logging
@@ -35,15 +35,17 @@ from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import MirrorTask
 from tasks.targets import RunMarker
 
-log = logging.getLogger("ipp-mirror")
+log = logging.getLogger(__name__)
 
 
-class NotAsItShouldBe(MirrorError):
-    """Verification found problems; each was told on a line of its own."""
+class ProblemsFound(MirrorError):
+    """Verification found problems; each was logged on a line of its own."""
 
 
 class VerifyMirror(MirrorTask):
-    """The whole mirror verified. ``rate`` limits the bytes read per second, ``repair`` mends."""
+    """The whole mirror verified. ``rate`` limits the bytes read per second, ``repair`` fetches again."""
+
+    subject = "verification"
 
     repair = luigi.BoolParameter(
         default=False, description="fetch and unpack again what is damaged or missing"
@@ -52,7 +54,7 @@ class VerifyMirror(MirrorTask):
     started = luigi.Parameter(default=STARTED, description="made by the program: tells verifications apart")
 
     def requires(self) -> list["VerifyProduct"]:
-        """One verification for each product of which anything is here."""
+        """Return one verification for each product of which anything is here."""
         rate_limit(self.rate)
         verification = begin_verification(self.layout, self.started)
         return [
@@ -61,24 +63,24 @@ class VerifyMirror(MirrorTask):
         ]
 
     def output(self) -> RunMarker:
-        """Gone through without a problem."""
+        """Return the marker of a verification that found no problem."""
         return RunMarker(self.layout.verified, self.started)
 
     def run(self) -> None:
-        """After the products: what lies in ``data/`` that no fileset brought, and the sum of it all."""
-        strangers = unexpected_data(self.layout)
-        _tell(strangers)
-        found = len(strangers) + sum(_found(product) for product in self.requires())
+        """After the products: find files in ``data/`` of no fileset, and add up all problems."""
+        unexpected = unexpected_data(self.layout)
+        _log_problems(unexpected)
+        found = len(unexpected) + sum(_found(product) for product in self.requires())
         end_verification(self.layout)
         content = {"run": self.started, "finished": utc_now(), "failed": found}
         write_marker(self.layout.verified, content)
         if found:
             hint = "" if self.repair else "; `make verify REPAIR=1` fetches and unpacks again what is damaged"
-            raise NotAsItShouldBe(f"{found} problems in all{hint}")
+            raise ProblemsFound(f"{found} problems in all{hint}")
 
 
 class VerifyProduct(MirrorTask):
-    """Every fileset of one product. Done when all were looked at, whatever was found."""
+    """Every fileset of one product verified; done as well when problems were found."""
 
     product = luigi.Parameter()
     repair = luigi.BoolParameter(default=False, significant=False)
@@ -87,34 +89,37 @@ class VerifyProduct(MirrorTask):
     only_waits = True
 
     def output(self) -> RunMarker:
-        """How many problems were found and not mended."""
+        """Return the marker with the number of problems that were not repaired."""
         return RunMarker(self.layout.product_verified(self.product), self.verification)
 
     def run(self) -> None:
-        """Verify, mend where asked, and verify again what was mended."""
+        """Verify, repair on request, and verify again what was repaired."""
         rows = known_rows(self.layout, self.product)
-        strangers = unexpected_filesets(self.layout, self.product, rows)
-        _tell(strangers)
+        unexpected = unexpected_filesets(self.layout, self.product, rows)
+        _log_problems(unexpected)
         here = filesets_here(self.layout, self.product, rows)
         bad = self._verified(here)
         if self.repair and bad:
-            log.info("product %s: mending %d filesets", self.product, len(bad))
-            current_run().settle(missing_steps(self.layout, self.product, bad))
+            log.info("product %s: repairing %d filesets", self.product, len(bad))
+            outcome = current_run().submit(missing_steps(self.layout, self.product, bad))
+            self.site.tally.count(done=outcome.done, failed=outcome.failed)
+            current_run().refuse_when_stopping()
             bad = self._verified(bad, after="repair")
         log.info("product %s: %d filesets verified, %d with problems", self.product, len(here), len(bad))
-        content = {"run": self.verification, "finished": utc_now(), "problems": len(bad) + len(strangers)}
+        content = {"run": self.verification, "finished": utc_now(), "problems": len(bad) + len(unexpected)}
         write_marker(self.layout.product_verified(self.product), content)
 
     def _verified(self, rows: list[FilesetRow], after: str = "") -> list[FilesetRow]:
-        """Verify the filesets; those with problems, which are pending now where they are to be mended."""
+        """Verify the filesets; return those with problems, which are pending now if they are repaired."""
         more = {"verification": self.verification, "rate": self.rate, "after": after}
         self.site.tally.count(pending=len(rows))
-        current_run().settle(
+        current_run().submit(
             VerifyFileset(
                 product=self.product, fileset=row.name, registered=row.registered, position=position, **more
             )
             for position, row in enumerate(rows)
         )
+        current_run().refuse_when_stopping()
         bad = [row for row in rows if self._marker(row).get("problems", True)]
         if self.repair and not after:
             for row in bad:
@@ -127,24 +132,24 @@ class VerifyProduct(MirrorTask):
 
 
 class VerifyFileset(FilesetTask):
-    """One fileset: ``store/`` and ``data/`` read whole. Done when it was looked at, whatever was found."""
+    """One fileset, ``store/`` and ``data/`` read whole; done as well when problems were found."""
 
-    verification = luigi.Parameter(description="which verification this is a part of")
+    verification = luigi.Parameter(description="the verification that this is a part of")
     rate = luigi.Parameter(default="", significant=False)
-    after = luigi.Parameter(default="", description="what it is verified again after")
+    after = luigi.Parameter(default="", description="the step after which it is verified again")
     resources = {"unpackers": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
 
     def output(self) -> RunMarker:
-        """The problems that were found."""
+        """Return the marker with the problems that were found."""
         path = self.layout.marker(Step.VERIFIED, self.product, self.fileset)
         return RunMarker(path, f"{self.verification}{self.after}")
 
     def run(self) -> None:
-        """Compare and tell."""
+        """Compare the files with the listing and the markers, and log the problems."""
         kept = self.site.settings.mirror.keep_bundles
-        with machine_faults(f"verifying {self.identity}"):
+        with machine_faults(f"{self.subject}: verifying it"):
             problems = Verification(self.layout, self.identity, rate_limit(self.rate), kept).problems()
-        _tell(problems)
+        _log_problems(problems)
         write_marker(
             self.layout.marker(Step.VERIFIED, self.product, self.fileset),
             {
@@ -162,18 +167,18 @@ class VerifyFileset(FilesetTask):
 
 @cache
 def rate_limit(text: str) -> RateLimit:
-    """The one limit that all readers share. Raises SettingsError."""
+    """Return the limit that all readers share. Raises SettingsError."""
     try:
         return RateLimit(parse_rate(text) if text else None)
     except ValueError as error:
         raise SettingsError(f"--rate: {error}, got {text!r}. Nothing was started.") from None
 
 
-def _tell(problems: list[Problem]) -> None:
+def _log_problems(problems: list[Problem]) -> None:
     for problem in problems:
         log.warning("%s", problem)
 
 
 def _found(product: VerifyProduct) -> int:
     path = product.layout.product_verified(product.product)
-    return (read_marker(path) or {}).get("problems", 0)
+    return int((read_marker(path) or {}).get("problems", 0))

@@ -1,111 +1,147 @@
-"""The assistants of the running update, as its worker sees them (pipeline/mirror/resources/peers.py)."""
+"""Coordination of the running update with the workers on other hosts (pipeline/mirror/resources/peers.py)."""
 
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
-from luigi.rpc import RemoteScheduler
-from luigi.scheduler import FAILED
+from luigi.task_status import PENDING
 
-from pipeline.mirror.resources.peers import News, OpenUpdate, Registration, StepDone
+from pipeline.mirror.resources.peers import PeerChanges, PeerRegistry, Registration, StepDone
 from tasks.runtime.run import STARTED, Run
+from tasks.runtime.schedulers import fail_tasks_of
+from tasks.runtime.task import MirrorTask
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 
-log = logging.getLogger("ipp-mirror")
+log = logging.getLogger(__name__)
 
 
-class Crew:
-    """Whoever takes part in the update; for use by the thread of its worker.
-
-    ``settle`` is told of each step that an assistant did.
-    """
-
-    def __init__(
-        self, run: Run, scheduler: RemoteScheduler, worker: str, settle: Callable[[StepDone], None]
-    ) -> None:
-        self._run = run
-        self._scheduler = scheduler
-        self._settle = settle
-        self._update = OpenUpdate(run.site.layout, STARTED, worker, run.site.settings)
-        self._admitted: list[Registration] = []
-        self._look_at = 0.0
-        for left in run.left_behind:
-            self._give_back(left)
+class NoPeers:
+    """Coordination of a run in which no other worker takes part."""
 
     @property
     def workers(self) -> list[str]:
-        """The workers that assist, as the scheduler knows them."""
-        return [assistant.worker for assistant in self._admitted]
+        """Return no worker."""
+        return []
 
     @property
     def processors(self) -> int:
-        """How many processors they have, all together."""
-        return sum(assistant.processors for assistant in self._admitted)
+        """Return 0."""
+        return 0
 
-    def look(self, admit: bool) -> bool:
-        """See what is new, once in a while, and ``admit`` whom there is; whether somebody came or went."""
-        now = time.monotonic()
-        if now < self._look_at:
-            return False
-        self._look_at = now + LOOK_SECONDS
-        if self._run.stopping.is_set():
-            self._update.end(stopped=True)
-        before = self._admitted
-        news = self._news()
-        self._admit(news, admit)
-        for assistant in news.gone:
-            self._give_back(assistant.worker)
-        return before != self._admitted
+    def poll(self) -> bool:
+        """Return False: no peer came or went."""
+        return False
 
-    def hear(self) -> None:
-        """Take note of what was done up to this moment."""
-        self._take_note(self._update.reported())
+    def offer(self, task: MirrorTask, added: dict[str, Any]) -> None:
+        """Do nothing."""
 
-    def dismiss(self) -> None:
-        """Let all finish what they have in hand, and wait until they are gone, but for those that hang."""
-        self._update.end(stopped=self._run.stopping.is_set())
-        while (news := self._news()).there:
-            time.sleep(LOOK_SECONDS)
-        if news.hanging:
-            log.warning("%d assistants hang and were not waited for; the next run names them", news.hanging)
+    def read(self) -> None:
+        """Do nothing."""
+
+    def drain(self) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
-        """Take no more assistants."""
-        self._update.close()
+        """Do nothing."""
 
-    def _news(self) -> News:
-        news = self._update.look()
-        self._take_note(news.steps)
-        return news
 
-    def _take_note(self, steps: list[StepDone]) -> None:
+class Coordinator(NoPeers):
+    """The peers of an update; for use by the thread of its worker.
+
+    ``complete`` is called with the task id and the status of each step that a peer did.
+    """
+
+    def __init__(self, run: Run, scheduler: Any, worker: str, complete: Callable[[str, str], None]) -> None:
+        self._run = run
+        self._scheduler = scheduler
+        self._complete = complete
+        self._registry = PeerRegistry(run.site.layout, STARTED, worker, run.site.settings)
+        self._admitted: list[Registration] = []
+        # The tasks before whose end no peer is admitted.
+        self._before_peers: set[str] = set()
+        self._poll_at = 0.0
+        fail_tasks_of(scheduler, lambda worker: worker["name"] in run.left_behind)
+
+    @property
+    def workers(self) -> list[str]:
+        """The admitted peers, by the names that the scheduler has for them."""
+        return [peer.worker for peer in self._admitted]
+
+    @property
+    def processors(self) -> int:
+        """Number of processors of all admitted peers."""
+        return sum(peer.processors for peer in self._admitted)
+
+    def poll(self) -> bool:
+        """Read what peers report, at most four times a second, and admit those that registered.
+
+        Return True when a peer came or went.
+        """
+        now = time.monotonic()
+        if now < self._poll_at:
+            return False
+        self._poll_at = now + POLL_SECONDS
+        if self._run.stopping.is_set():
+            self._registry.end(stopped=True)
+        before = self._admitted
+        changes = self._changes()
+        self._admit(changes, newcomers=not self._before_peers)
+        if gone := {peer.worker for peer in changes.gone}:
+            fail_tasks_of(self._scheduler, lambda worker: worker["name"] in gone)
+        return before != self._admitted
+
+    def offer(self, task: MirrorTask, added: dict[str, Any]) -> None:
+        """Add the task for the workers of the peers too, if they may do it; ``added`` as for ``add_task``."""
+        pending = added["status"] == PENDING
+        if task.before_peers:
+            (self._before_peers.add if pending else self._before_peers.discard)(task.task_id)
+        if task.for_peers and pending:
+            for worker in self.workers:
+                self._scheduler.add_task(**added | {"worker": worker})
+
+    def read(self) -> None:
+        """Take note of the steps that peers have reported up to this moment."""
+        self._note(self._registry.reported())
+
+    def drain(self) -> None:
+        """Let peers finish what they have in progress, and wait until all have left but those that hang."""
+        self._registry.end(stopped=self._run.stopping.is_set())
+        while (changes := self._changes()).there:
+            time.sleep(POLL_SECONDS)
+        if changes.hanging:
+            log.warning("%d workers hang and were not waited for; the next run names them", changes.hanging)
+
+    def close(self) -> None:
+        """Take no more peers."""
+        self._registry.close()
+
+    def _changes(self) -> PeerChanges:
+        changes = self._registry.poll()
+        self._note(changes.steps)
+        return changes
+
+    def _note(self, steps: list[StepDone]) -> None:
         for step in steps:
             self._run.site.tally.count(received=step.received)
             self._run.note(step.code)
-            self._settle(step)
+            self._complete(step.task, step.status)
 
-    def _admit(self, news: News, newcomers: bool) -> None:
-        """Let those who are there take part, as soon as every fileset here keeps to its connections."""
+    def _admit(self, changes: PeerChanges, newcomers: bool) -> None:
+        """Admit the peers that are there, as soon as each fileset here keeps to its connections."""
         shares = self._run.site.shares
-        shares.share(bool(news.there or news.hanging))
-        known = [assistant for assistant in self._admitted if assistant in news.there]
-        admitted = news.there if newcomers and shares.kept else known
+        shares.share(bool(changes.there or changes.hanging))
+        known = [peer for peer in self._admitted if peer in changes.there]
+        admitted = changes.there if newcomers and shares.kept else known
         if admitted == self._admitted:
             return
-        for assistant in admitted:
-            if assistant not in self._admitted:
-                log.info("%s assists", assistant)
-        for assistant in self._admitted:
-            if assistant not in admitted:
-                log.info("%s does not assist any more", assistant)
+        for peer in admitted:
+            if peer not in self._admitted:
+                log.info("%s takes part", peer)
+        for peer in self._admitted:
+            if peer not in admitted:
+                log.info("%s does not take part any more", peer)
         self._admitted = admitted
-        self._update.admit(admitted)
+        self._registry.admit(admitted)
         self._scheduler.update_resources(**self._run.resources(self.processors))
-
-    def _give_back(self, gone: str) -> None:
-        """Let others do what somebody who is gone had in hand, at once: the scheduler would wait a while."""
-        for worker in self._scheduler.worker_list():
-            if worker["name"] == gone:
-                for task_id in worker["running"]:
-                    self._scheduler.add_task(worker=gone, task_id=task_id, status=FAILED, runnable=False)

@@ -1,4 +1,4 @@
-"""What can go wrong with a task beyond the errors of the library, and how any exception becomes one."""
+"""Errors of tasks beyond those of the library, and the conversion of any exception into one of them."""
 
 import traceback
 
@@ -14,17 +14,17 @@ class Stopped(MirrorError):
 
 
 class FailedAlready(MirrorError):
-    """Another worker of the same update tried it a moment ago, and told."""
+    """Another worker of the same update tried the step a moment ago, and recorded its failure."""
 
 
 class Bug(MirrorError):
-    """Something that this program did not expect, with its traceback."""
+    """An error that this program did not expect, with its traceback."""
 
     exit_code = EXIT_SETTINGS_OR_BUG
 
 
 def as_mirror_error(exception: BaseException) -> MirrorError:
-    """The exception of a task as one of ours: the machine's fault, or a bug."""
+    """Return the exception of a task as a MirrorError: a MachineFault for an OSError, else a Bug."""
     if isinstance(exception, MirrorError):
         return exception
     if isinstance(exception, OSError):

@@ -1,4 +1,4 @@
-"""Where the program says what it does: the log file, and a few lines on the console."""
+"""Handlers of the program's loggers: the log file, and a few lines on the console."""
 
 import logging
 import sys
@@ -11,35 +11,42 @@ from pipeline.errors import machine_faults
 
 MAX_BYTES = 10_000_000
 KEPT_FILES = 9
+# Every module logs to a child of one of these.
+LOGGERS = ("pipeline", "tasks")
 
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Log to the file (each step) and to the console (what failed, and the summary)."""
+    """Log to the file (all messages) and to the console (failures and the summary).
+
+    Raises MachineFault when the file cannot be opened.
+    """
     with machine_faults(f"opening the log {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=KEPT_FILES, encoding="utf-8")
-    # What cannot be logged, on a full disk say, is no reason to fill the console with tracebacks.
+    # A message that cannot be written, on a full disk for example, must not print a traceback.
     logging.raiseExceptions = False
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     console = logging.StreamHandler(sys.stdout)
     console.setFormatter(logging.Formatter("%(message)s"))
-    log = logging.getLogger("ipp-mirror")
-    log.setLevel(logging.DEBUG)
     console.setLevel(logging.INFO)
-    log.propagate = False
-    log.handlers[:] = [console, file]
+    for name in LOGGERS:
+        log = logging.getLogger(name)
+        log.setLevel(logging.DEBUG)
+        log.propagate = False
+        log.handlers[:] = [console, file]
     _quieten_luigi(file)
     try:
         yield
     finally:
-        log.handlers.clear()
+        for name in LOGGERS:
+            logging.getLogger(name).handlers.clear()
         with suppress(OSError):
             file.close()
 
 
 def _quieten_luigi(file: logging.Handler) -> None:
-    """Luigi says four lines for each task; only its own troubles are worth keeping."""
+    """Keep Luigi's own warnings in the file; its lines on each task are left out."""
     luigi_log = logging.getLogger("luigi-interface")
     luigi_log.handlers[:] = [file]
     luigi_log.propagate = False

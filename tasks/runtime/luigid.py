@@ -1,4 +1,4 @@
-"""``python -m tasks.runtime.luigid``: luigid as Luigi has it, with a ``MirrorScheduler`` in it."""
+"""``python -m tasks.runtime.luigid``: luigid and its page, with a ``MirrorScheduler``."""
 
 import sys
 
@@ -10,7 +10,7 @@ from tasks.runtime.schedulers import MirrorScheduler
 
 def main(arguments: list[str]) -> None:
     """Serve until stopped, with the options of luigid."""
-    luigi.server.Scheduler = MirrorScheduler
+    luigi.server.Scheduler = MirrorScheduler  # type: ignore[attr-defined]
     luigid(arguments)
 
 

@@ -1,7 +1,7 @@
-"""An assistant: ``luigi --module tasks UpdateMirror --assistant`` takes part in the update that is running.
+"""A worker for the update that runs elsewhere: ``luigi --module tasks UpdateMirror --assistant``.
 
-It does steps of filesets that the update has handed to the scheduler, and nothing else: what is new, what
-is settled and how it ends is the business of the update.
+It does steps of filesets that the update has added to the scheduler, and nothing else: the update alone asks
+for listings, submits filesets and decides how the run ends.
 """
 
 import logging
@@ -14,192 +14,205 @@ from typing import Any, NoReturn
 
 import luigi
 from luigi.rpc import RemoteScheduler
-from luigi.scheduler import DONE, FAILED
-from luigi.task_register import Register
+from luigi.task_status import DONE, FAILED
 
 from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, MirrorError
-from pipeline.mirror.resources.peers import HUNG_SECONDS, Assistance, Standing, StepDone
+from pipeline.mirror.resources.peers import HUNG_SECONDS, Membership, PeerState, StepDone
 from pipeline.units import as_size
 from tasks.runtime.run import Run, begin_run
-from tasks.runtime.window import WINDOW
+from tasks.runtime.task import MirrorTask
 from tasks.runtime.worker import MirrorWorker
 
-_LOOK_SECONDS = 0.3
-# So many failures one after the other are this machine's, more likely than the filesets'.
-_FAILURES_IN_A_ROW = 4
+POLL_SECONDS = 0.3
+# So many failures one after the other are more likely a fault of this machine than of the filesets.
+FAILURES_IN_A_ROW = 4
 
-log = logging.getLogger("ipp-mirror")
+log = logging.getLogger(__name__)
 
 
 class NoCentralScheduler(MirrorError):
-    """An assistant gets its work from the central scheduler of the update."""
+    """A worker gets its tasks from the central scheduler of the update."""
 
     exit_code = EXIT_NOT_SCHEDULED
 
 
-class AssistantRun(Run):
-    """One run of an assistant: registered with the update, instead of holding the mirror."""
+class PeerRun(Run):
+    """One run of a worker that is registered with an update, and does not hold the mirror's lock."""
 
-    assistance: Assistance
+    membership: Membership
 
     def __init__(self, worker: str) -> None:
         self._worker = worker
-        self._told = 0
+        self._reported_bytes = 0
         super().__init__()
         self.site.shares.share(True)
 
-    def _take_hold(self) -> None:
-        self.assistance = Assistance(self.site.layout, self._worker, self.site.settings)
+    def _acquire(self) -> None:
+        self.membership = Membership(self.site.layout, self._worker, self.site.settings)
 
-    def _show_life(self) -> None:
-        """The worker's watch does, as soon as it is there."""
+    def _start_heartbeat(self) -> None:
+        """Do nothing: the thread that watches the update touches the registration."""
 
     @property
     def update(self) -> str:
-        """That of the one which it assists."""
-        return self.assistance.notice.run
+        """Identifier of the update that this worker takes part in."""
+        return self.membership.notice.run
 
     @property
     def log_file(self) -> Path:
-        """Its own: two processes cannot rotate one file."""
+        """Path of a log of its own: two processes cannot rotate one file."""
         return self.site.layout.assistant_log(socket.gethostname())
 
+    def completed(self) -> int:
+        """Return how many filesets were completed here or failed here."""
+        return self.site.tally.done + self.site.tally.failed
+
     def report(self, task: str, status: str) -> None:
-        """Tell the update of a step that was done here."""
-        received, self._told = self.site.tally.bytes - self._told, self.site.tally.bytes
+        """Report a step that was done here to the update."""
+        received, self._reported_bytes = self.site.tally.bytes - self._reported_bytes, self.site.tally.bytes
         code = self.code if self.code > EXIT_FILESET_FAILED else 0
-        self.assistance.report(StepDone(task, status, received, code))
+        self.membership.report(StepDone(task, status, received, code))
 
     def finish(self) -> int:
-        """Write the summary line and take leave, now that nothing is in hand; the exit code."""
+        """Write the summary line, and end the registration; return the exit code."""
         tally = self.site.tally
         if tally.failed:
             self.note(EXIT_FILESET_FAILED)
         log.info(
-            "assisted: %d filesets completed here, %d failed; %s fetched in %.1f s",
+            "worker: %d filesets completed here, %d failed; %s fetched in %.1f s",
             *(tally.done, tally.failed, as_size(tally.bytes), self.seconds),
         )
-        self.assistance.leave()
+        self.membership.leave()
         return self.code
 
 
-class AssistantWorker(MirrorWorker):
-    """Luigi's worker for one assistant."""
+class PeerWorker(MirrorWorker):
+    """Luigi's worker for the steps of an update that runs elsewhere.
 
-    _run: AssistantRun
+    To Luigi it is a worker as any other, not an assistant: one of those gets all that a scheduler has, also
+    the tasks of other mirrors.
+    """
 
-    def __init__(self, **settings: Any) -> None:
-        # To Luigi it is no assistant but a worker as any other: it is to get what the update hands to it,
-        # not whatever else a scheduler has, which may serve other mirrors too.
-        super().__init__(**settings)
+    _run: PeerRun
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
         self._left = threading.Event()
         self._admitted = threading.Event()
+        self._ending = threading.Event()
         self._failures = 0
+        # The next steps of filesets of which this worker did a step.
+        self._following: dict[str, MirrorTask] = {}
 
     def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
         """Schedule nothing: the update does."""
         return True
 
-    def _begin(self) -> AssistantRun:
-        if not isinstance(self._scheduler, RemoteScheduler):
+    def _begin_run(self) -> PeerRun:
+        if not isinstance(self._client, RemoteScheduler):
             raise NoCentralScheduler(
                 "--assistant: expected the central scheduler of the update, got a local one. Leave out "
-                "--local-scheduler, or name the update's with --scheduler-host; this assistant did nothing."
+                "--local-scheduler, or name the update's with --scheduler-host; this worker did nothing."
             )
-        return begin_run(lambda: AssistantRun(self._id))
+        return begin_run(lambda: PeerRun(self._id))
 
-    def _make_ready(self) -> bool:
+    def _prepare(self) -> bool:
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
-        if not self._knows_the_update():
+        if not self._is_scheduler_of_update():
             return False
-        while not (self._admitted.is_set() or self._stop_requesting_work):
-            self._admitted.wait(_LOOK_SECONDS)
+        while not (self._admitted.is_set() or self._ending.is_set() or self._run.stopping.is_set()):
+            self._admitted.wait(POLL_SECONDS)
         return True
 
     def _conclude(self) -> None:
         self._left.set()
 
-    def _knows_the_update(self) -> bool:
-        """Whether the scheduler is the one of the update."""
-        notice = self._run.assistance.notice
-        if notice.worker in {worker["name"] for worker in self._scheduler.worker_list(include_running=False)}:
+    def _is_scheduler_of_update(self) -> bool:
+        """Return True if the update's worker is known to the scheduler; log an error otherwise."""
+        notice = self._run.membership.notice
+        if notice.worker in {worker["name"] for worker in self._client.worker_list(include_running=False)}:
             return True
         log.error(
             "expected the scheduler of the update that process %s on %s does, got another. "
-            "Name it with --scheduler-host and --scheduler-port; this assistant did nothing.",
+            "Name it with --scheduler-host and --scheduler-port; this worker did nothing.",
             *(notice.pid, notice.host),
         )
         self._run.note(EXIT_NOT_SCHEDULED)
         return False
 
     def _watch(self) -> None:
-        """Look after the update. Without it, or when it goes on without this one, end at once."""
+        """Watch the update. When it is gone, or goes on without this worker, end at once."""
         heard = time.monotonic()
-        while not self._left.wait(_LOOK_SECONDS):
+        while not self._left.wait(POLL_SECONDS):
             if time.monotonic() - heard > HUNG_SECONDS:
-                self._abandon("hung too long for the update to count on it")
+                self._abandon("it hung too long for the update to count on it")
             try:
-                standing = self._run.assistance.standing()
-                self._run.assistance.beat()
+                state = self._run.membership.state()
+                self._run.membership.beat()
             except OSError:
-                continue  # a file system over the network, perhaps
+                continue  # a file system over the network may fail for a while
             heard = time.monotonic()
-            if standing is Standing.LOST and not self._left.is_set():
-                self._abandon("the update that it assisted is gone")
-            elif standing is Standing.ENDING:
-                self._phase_out()
-            elif standing is Standing.ADMITTED:
+            if state is PeerState.LOST and not self._left.is_set():
+                self._abandon("the update that it takes part in is gone")
+            elif state is PeerState.ENDING:
+                self._end()
+            elif state is PeerState.ADMITTED:
                 self._admitted.set()
 
     def _abandon(self, why: str) -> NoReturn:
-        """End as if killed, which is safe at any instant, and safer than to go on."""
-        log.error("this assistant ends at once: %s. What it had in hand is taken over.", why)
+        """End as if killed, which is safe at any instant."""
+        log.error("this worker ends at once: %s. What it had in progress is taken over.", why)
         os._exit(EXIT_NOT_SCHEDULED if self._admitted.is_set() else EXIT_ALREADY_RUNNING)
 
-    def _phase_out(self) -> None:
-        if self._run.assistance.notice.stopped:
+    def _end(self) -> None:
+        if self._run.membership.notice.stopped and not self._run.stopping.is_set():
             self._run.stop()
-        if not self._stop_requesting_work:
-            self._start_phasing_out()
-            self._task_result_queue.wake()
+        self._ending.set()
+        self._run.results.put(None)
+
+    def _is_over(self) -> bool:
+        return not self._runner.running and (self._ending.is_set() or self._run.stopping.is_set())
 
     @property
-    def _sharers(self) -> int:
-        return 1 + len(self._run.assistance.notice.admitted)
+    def _wait_seconds(self) -> float:
+        return POLL_SECONDS
 
-    def _has_its_fill(self) -> bool:
-        return self._has_its_share(self._held()) and not self._begun
+    @property
+    def _processes(self) -> int:
+        return 1 + len(self._run.membership.notice.admitted)
 
-    def _keep_alive(self, _: Any) -> bool:
-        return not self._stop_requesting_work
+    def _startable(self) -> int:
+        share = self._run.fair_share(self._processes)
+        return int(self._runner.held()["connections"] < share["connections"] or bool(self._following))
 
-    def _sleeper(self) -> Any:
-        while True:
-            self._run.stopping.wait(_LOOK_SECONDS)
-            yield
+    def _next_tasks(self) -> list[MirrorTask]:
+        return self._next_steps() if self._ending.is_set() else super()._next_tasks()
 
-    def _add_task(self, *args: Any, **result: Any) -> None:
-        """Told to the update first: it must not take for lost what the scheduler knows to have failed."""
-        if result["task_id"] in self._running_tasks and result["status"] in (DONE, FAILED):
-            self._run.report(result["task_id"], result["status"])
-            self._look_at_oneself(result["status"])
-        super()._add_task(*args, **result)
-        following = self._scheduled_tasks[result["task_id"]].following
-        if result["status"] == DONE and following is not None:
-            self._scheduled_tasks[following.task_id] = self._begun[following.task_id] = following
-        if len(self._scheduled_tasks) > 4 * WINDOW:
-            self._let_go()
+    def _resumable_step(self) -> MirrorTask | None:
+        return self._following.popitem()[1] if self._following else None
 
-    def _let_go(self) -> None:
-        """Forget what others did, or what was done here: memory must not grow with the number of filesets."""
-        self._begun = {key: task for key, task in self._begun.items() if not task.complete()}
-        in_hand = self._begun.keys() | self._running_tasks.keys()
-        self._scheduled_tasks = {key: self._scheduled_tasks[key] for key in in_hand}
-        Register.clear_instance_cache()
+    def _start(self, task: MirrorTask) -> None:
+        self._following.pop(task.task_id, None)
+        super()._start(task)
 
-    def _look_at_oneself(self, status: str) -> None:
-        """Take no more work when everything fails here."""
+    def _record_result(self, task: MirrorTask, status: str) -> None:
+        """Report to the update first: it must not take for lost what the scheduler knows to have failed."""
+        self._run.report(task.task_id, status)
+        following = task.following
+        if status == DONE and following is not None:
+            self._following[following.task_id] = following
+        self._run.site.tally.count(done=status == DONE and following is None, failed=status == FAILED)
         self._failures = self._failures + 1 if status == FAILED else 0
-        if self._failures == _FAILURES_IN_A_ROW:
-            log.error("%d filesets failed here, one after the other: this assistant ends.", self._failures)
-            self._start_phasing_out()
+        if self._failures == FAILURES_IN_A_ROW:
+            log.error("%d filesets failed here, one after the other: this worker ends.", self._failures)
+            self._ending.set()
+
+    def _complete(self, task_id: str, status: str) -> None:
+        """Forget the task: the scheduler names it again if it is to be done again."""
+        self._forget([task_id])
+
+    def _refresh(self) -> None:
+        """Forget the next steps that others have done."""
+        if time.monotonic() > self._refresh_at:
+            self._following = {key: task for key, task in self._following.items() if not task.complete()}
+        super()._refresh()

@@ -1,8 +1,8 @@
-"""A progress bar for whoever watches; nothing where output goes to a file or to cron's mail."""
+"""Progress bar on a terminal; nothing where the output goes to a file or to cron's mail."""
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.mirror.context import Tally
@@ -12,12 +12,12 @@ _SECONDS = 0.25
 
 
 @contextmanager
-def progress_on_terminal(tally: Tally) -> Iterator[None]:
-    """Show how many filesets are settled, and the bytes received, for as long as the run lasts."""
+def progress_on_terminal(tally: Tally, completed: Callable[[], int]) -> Iterator[None]:
+    """Show how many filesets are ``completed`` of those pending, and the bytes received, during the run."""
     if not sys.stdout.isatty():
         yield
         return
-    # Only here: a run from cron need not load it.
+    # Imported here: a run without a terminal does not pay for it.
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("filesets"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[moved]}"))
@@ -27,10 +27,8 @@ def progress_on_terminal(tally: Tally) -> Iterator[None]:
 
         def follow() -> None:
             while not ended.wait(_SECONDS):
-                settled = tally.done + tally.failed + tally.verified
-                progress.update(
-                    bar, completed=settled, total=tally.pending or None, moved=as_size(tally.bytes)
-                )
+                total = tally.pending or None
+                progress.update(bar, completed=completed(), total=total, moved=as_size(tally.bytes))
 
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()

@@ -1,6 +1,7 @@
-"""One run of the program: its site, its lock, its log, and how it ends."""
+"""One run of the program: its context, its lock, its log, and its exit code."""
 
 import logging
+import queue
 import sys
 import threading
 import time
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import luigi
 
@@ -23,7 +24,7 @@ from pipeline.errors import (
     machine_faults,
 )
 from pipeline.mirror.context import Site, open_site
-from pipeline.mirror.resources.peers import await_farewell
+from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import Step
 from pipeline.mirror.state.root_format import record_root_format
@@ -35,60 +36,71 @@ from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.log import log_to
 from tasks.runtime.processes import UNPACKED_AT_ONCE, UNPACKED_PER_CORE, get_listing, step_processes
 from tasks.runtime.progress import progress_on_terminal
+from tasks.runtime.window import Outcome, TaskWindow
 
-# Tells this run from all others.
+# Start of this process: identifies its run.
 STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 T = TypeVar("T")
-log = logging.getLogger("ipp-mirror")
+log = logging.getLogger(__name__)
 
 
 class Run:
-    """What the tasks of one run have in common, from ``begin_run`` to ``end``."""
+    """State that the tasks of one run share, from ``begin_run`` to ``end``.
+
+    Raises SettingsError, MachineFault or AlreadyRunning.
+    """
 
     def __init__(self) -> None:
         self.code = 0
         self.stopping = threading.Event()
-        self.hand_on: Callable[[Iterator[luigi.Task]], int] = _no_worker
-        # Workers of an update that was killed, as Luigi's scheduler knows them.
+        # Results of tasks, for the worker; None wakes the worker. Safe for use in a signal handler.
+        self.results: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
+        # Workers of an update that was killed, by the names that Luigi's scheduler has for them.
         self.left_behind: list[str] = []
         self._began = time.monotonic()
         self._products: list[str] | None = None
         self._open = ExitStack()
         try:
-            self.site: Site = self._open.enter_context(open_site(Path(mirror().config), self.stopping.wait))
+            self.site: Site = self._open.enter_context(open_site(Path(mirror().config), self._pause))
+            # Some tasks more than can run, so that no slot waits for the next one.
+            self.window = TaskWindow(2 * self.slots)
             with machine_faults(f"taking the lock of the mirror at {self.site.layout.root}"):
-                self._take_hold()
+                self._acquire()
                 processes = step_processes(self.site, self.stopping, self.lose_process)
                 self.fetching, self.unpacking = self._open.enter_context(processes)
-                self._show_life()
+                self._start_heartbeat()
             self.site.store.ask = lambda url: self.fetching.do(get_listing, url)
-            self._open.enter_context(progress_on_terminal(self.site.tally))
+            self._open.enter_context(progress_on_terminal(self.site.tally, self.completed))
             self._open.enter_context(log_to(self.log_file))
         except BaseException:
             self._open.close()
             raise
 
-    def _take_hold(self) -> None:
-        """Be the only one that works on the mirror."""
-        # Host and process of a run that was killed before this one: what it had begun runs no more.
+    def _pause(self, seconds: float) -> None:
+        """Wait before another try, or until the run stops."""
+        self.stopping.wait(seconds)
+
+    def _acquire(self) -> None:
+        """Acquire the lock of the mirror, and remove what a killed update left."""
+        # Host and process of the update that was killed, if one was: none of its tasks runs any more.
         self.killed = self._open.enter_context(update_lock(self.site.layout))
-        self.left_behind = await_farewell(self.site.layout)
+        self.left_behind = wait_for_exit(self.site.layout)
         remove_half_written(self.site.layout)
         record_root_format(self.site.layout)
 
-    def _show_life(self) -> None:
-        """From now on, with processes forked and threads allowed."""
+    def _start_heartbeat(self) -> None:
+        """Start the thread that keeps the lock fresh, once all processes are forked."""
         self._open.enter_context(heartbeat(self.site.layout))
 
     @property
     def update(self) -> str:
-        """What tells the update, of which this is a part or all, from all others."""
+        """Identifier of the update that this run is, or is a part of."""
         return STARTED
 
     @property
     def log_file(self) -> Path:
-        """Where it logs."""
+        """Path of the log."""
         return self.site.layout.log_file
 
     @property
@@ -96,13 +108,23 @@ class Run:
         """The step after which a fileset is complete."""
         return Step.EXTRACTED if self.site.settings.mirror.unpack else Step.DOWNLOADED
 
+    @property
+    def slots(self) -> int:
+        """Number of steps that this process does at once: no unpacking waits for a download to end."""
+        return self.site.settings.source.connections + UNPACKED_AT_ONCE
+
     def resources(self, processors_elsewhere: int = 0) -> dict[str, int]:
-        """What the scheduler shares out among the tasks of all workers."""
+        """Return the resources that Luigi's scheduler divides among the tasks of all workers."""
         unpackers = UNPACKED_AT_ONCE + UNPACKED_PER_CORE * processors_elsewhere
         return {"connections": self.site.settings.source.connections, "unpackers": unpackers}
 
+    def fair_share(self, processes: int) -> dict[str, int]:
+        """Return how much of each resource this process takes when so many take part."""
+        connections = -(-self.site.settings.source.connections // processes)
+        return {"connections": connections, "unpackers": UNPACKED_AT_ONCE}
+
     def products(self, only: tuple[str, ...] = ()) -> list[str]:
-        """The products to update. Raises SettingsError when ``only`` names another one."""
+        """Return the products to update. Raises SettingsError when ``only`` names another one."""
         if self._products is None:
             self._products = self.site.products()
         unknown = set(only) - set(self._products)
@@ -114,51 +136,60 @@ class Run:
             )
         return list(only) or self._products
 
-    def settle(self, tasks: Iterator[luigi.Task]) -> int:
-        """Have the tasks run and wait until each is done or failed; how many failed. Raises Stopped."""
-        failed = self.hand_on(tasks)
+    def submit(self, tasks: Iterator[luigi.Task]) -> Outcome:
+        """Have the worker run the tasks; wait until each is done or has failed, or until the run stops."""
+        submission = self.window.open(tasks)
+        self.results.put(None)
+        return submission.wait()
+
+    def completed(self) -> int:
+        """Return how many submitted tasks are done or have failed."""
+        return self.window.completed
+
+    def refuse_when_stopping(self) -> None:
+        """Raise Stopped after a request to stop."""
         if self.stopping.is_set():
             raise Stopped("stopped on request; the next run goes on from here")
-        return failed
 
     def note(self, code: int) -> None:
-        """The run ends with the highest code noted."""
+        """Let the run end with at least this exit code."""
         self.code = max(self.code, code)
 
     def stop(self) -> None:
-        """Let what is in hand finish, and wait for nothing."""
+        """Finish what is in progress, and start nothing else."""
         self.note(EXIT_STOPPED)
-        self._wait_for_nothing()
+        self._stop_processes()
 
     def lose_scheduler(self, error: Exception) -> None:
-        """Let what is in hand finish, as no scheduler hands out more."""
+        """Stop, as no scheduler hands out more tasks."""
         log.error("expected an answer of Luigi's scheduler, got: %s. The next run goes on from here.", error)
         self.note(EXIT_NOT_SCHEDULED)
-        self._wait_for_nothing()
+        self._stop_processes()
 
-    def break_off(self, error: Exception) -> None:
-        """Let what is in hand finish, as this program is not what it should be."""
+    def abort(self, error: Exception) -> None:
+        """Stop, as the worker itself failed."""
         log.error("%s", as_mirror_error(error))
         self.note(EXIT_SETTINGS_OR_BUG)
-        self._wait_for_nothing()
+        self._stop_processes()
 
     def lose_process(self) -> None:
-        """Let what is in hand finish, as a process that would do the rest was killed."""
+        """Stop, as a process that would do the rest was killed."""
         self.note(EXIT_FILESET_FAILED)
-        self._wait_for_nothing()
+        self._stop_processes()
 
-    def _wait_for_nothing(self) -> None:
+    def _stop_processes(self) -> None:
         self.stopping.set()
         self.fetching.stop()
         self.unpacking.stop()
+        self.results.put(None)
 
     @property
     def seconds(self) -> float:
-        """How long it has lasted."""
+        """Seconds since the run began."""
         return time.monotonic() - self._began
 
     def finish(self) -> int:
-        """Write the status files and the summary line; the exit code."""
+        """Write the status files and the summary line; return the exit code."""
         products = sorted({*self.site.layout.state_products(), *(self._products or [])})
         try:
             write_status(self.site.layout, self.site.settings, products)
@@ -176,7 +207,7 @@ class Run:
         return self.code
 
     def end(self) -> None:
-        """Let go of the lock and of all that is open."""
+        """Release the lock, and close all that is open."""
         self._open.close()
 
 
@@ -184,7 +215,7 @@ _runs: list[Run] = []
 R = TypeVar("R", bound=Run)
 
 
-def begin_run(kind: Callable[[], R] = Run) -> R:
+def begin_run(kind: Callable[[], R]) -> R:
     """Open the run of this process. Raises SettingsError, MachineFault or AlreadyRunning."""
     run = kind()
     _runs[:] = [run]
@@ -192,18 +223,14 @@ def begin_run(kind: Callable[[], R] = Run) -> R:
 
 
 def current_run() -> Run:
-    """The run that the worker has begun."""
+    """Return the run of this process."""
     return _runs[0]
 
 
 def or_exit(begin: Callable[[], T]) -> T:
-    """What ``begin`` gives; a MirrorError ends the program with its one sentence and its exit code."""
+    """Return the result of ``begin``; a MirrorError ends the program with its message and exit code."""
     try:
         return begin()
     except MirrorError as error:
         print(f"ipp-mirror: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-
-
-def _no_worker(_: Iterator[luigi.Task]) -> int:
-    raise RuntimeError("an update runs under tasks.runtime.worker.MirrorWorker only")

@@ -1,17 +1,23 @@
-"""A request to stop that comes while the program is still being loaded, before there is a run to end."""
+"""Signals as requests to stop: while the program is loading, and during a run."""
 
 import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 
 from pipeline.errors import EXIT_STOPPED
 
-_SAID = b"ipp-mirror: stopped on request before anything was begun; the next run goes on.\n"
+_MESSAGE = b"ipp-mirror: stopped on request before anything was begun; the next run goes on.\n"
 
 
-def heed_signals() -> None:
-    """End at once on SIGTERM and SIGINT, until the worker sees to them; what others see to is left alone."""
-    # Python lets the main thread alone do this.
+# Signals so close to each other are one request: a shell and `timeout` signal a process and its group.
+ONE_REQUEST_SECONDS = 0.5
+
+
+def handle_early_signals() -> None:
+    """End at once on SIGTERM and SIGINT until the worker handles them; keep handlers of other programs."""
+    # Python lets only the main thread install handlers.
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -19,13 +25,30 @@ def heed_signals() -> None:
             signal.signal(number, _end)
 
 
-def leave_signals() -> None:
-    """Let SIGTERM and SIGINT do what they do in any other program."""
+def restore_signals() -> None:
+    """Restore Python's handlers of SIGTERM and SIGINT."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _end(_number: int, _frame: object) -> None:
-    # Not SystemExit: somewhere in the middle of an import it could be caught.
-    os.write(2, _SAID)
+    # Not SystemExit: an import in progress could catch it.
+    os.write(2, _MESSAGE)
     os._exit(EXIT_STOPPED)
+
+
+class StopSignals:
+    """Handler of SIGTERM, SIGINT and SIGUSR1: calls ``stop`` at the first request, exits at the second."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._first_at: float | None = None
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: object) -> None:
+        if self._first_at is None:
+            self._first_at = time.monotonic()
+            self._stop()
+        elif number != signal.SIGUSR1 and time.monotonic() - self._first_at > ONE_REQUEST_SECONDS:
+            os._exit(EXIT_STOPPED)

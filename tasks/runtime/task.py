@@ -1,4 +1,4 @@
-"""What the tasks share: their parameters, and how a failure is told."""
+"""Base class of the mirror's tasks: the attributes that the worker reads, and the report of a failure."""
 
 import logging
 
@@ -10,43 +10,57 @@ from pipeline.mirror.state.layout import Layout
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.run import current_run
 
-log = logging.getLogger("ipp-mirror")
+log = logging.getLogger(__name__)
 
 
 class MirrorTask(luigi.Task):
     """A task of this mirror."""
 
-    # The next run decides what is tried again; the scheduler must never refuse it.
+    # The next run decides what is tried again; the scheduler must never refuse a task.
     retry_count = 1_000_000
-    # Whether the task does nothing but wait for others, and so needs no worker of its own.
+    # True for a task that only waits for others, and so takes no slot of the worker.
     only_waits = False
-    # Whether this process did it, as long as nobody knows better.
-    did = True
-    # Whether no assistant is admitted until it is settled: its connections are not counted by the scheduler.
-    before_assistants = False
-    # Whether assistants may do it.
-    for_assistants = False
-    # Whether others may take part in what it brings about.
-    takes_assistants = False
+    # True for a step without which the fileset still counts as mirrored.
+    optional = False
+    # True for a task that uses connections which the scheduler does not count: no peer is admitted before
+    # it is done or has failed.
+    before_peers = False
+    # True for a task that workers on other hosts may do.
+    for_peers = False
+    # True for a task of which workers on other hosts may do a part.
+    takes_peers = False
+
+    @property
+    def following(self) -> "MirrorTask | None":
+        """The next step of the same fileset; None after the last one."""
+        return None
 
     @property
     def site(self) -> Site:
-        """The site that is being updated."""
+        """The context of the run."""
         return current_run().site
 
     @property
     def layout(self) -> Layout:
-        """Where its files lie."""
+        """The paths of the mirror."""
         return self.site.layout
 
-    def on_failure(self, exception: BaseException) -> str:
-        """What the scheduler's page shows."""
-        error = as_mirror_error(exception)
-        return self.told(error, self.task_family, error.exit_code)
+    @property
+    def subject(self) -> str:
+        """The beginning of each message about a failure of the task."""
+        product = getattr(self, "product", "")
+        return f"product {product}" if product else "this run"
 
-    def told(self, error: MirrorError, what: str, code: int) -> str:
-        """Log the failure and let the run end with ``code``."""
+    def on_failure(self, exception: BaseException) -> str:
+        """Log the failure, and return the text that the scheduler's page shows."""
+        error = as_mirror_error(exception)
+        return self.report_failure(error, error.exit_code)
+
+    def report_failure(self, error: MirrorError, code: int) -> str:
+        """Log the failure, and let the run end with at least ``code``; return the message."""
         current_run().note(code)
-        level = logging.DEBUG if isinstance(error, Stopped) else logging.WARNING
-        log.log(level, "%s failed: %s", what, error)
-        return str(error)
+        message = str(error)
+        if not message.startswith(self.subject):
+            message = f"{self.subject}: {message}"
+        log.log(logging.DEBUG if isinstance(error, Stopped) else logging.WARNING, "%s", message)
+        return message

@@ -1,72 +1,184 @@
-"""Tasks that a running task hands on to the worker, a window of them at a time."""
+"""Tasks that running tasks submit to the worker, a limited number of them at a time."""
 
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 import luigi
-from luigi.scheduler import DONE, FAILED
-
-from pipeline.mirror.context import Tally
-
-# Filesets known to the scheduler at once: each request for work looks at all that is pending.
-WINDOW = 32
+from luigi.task_status import DONE, FAILED
 
 
-class Feed:
-    """Tasks that a running task hands on to the worker, ``WINDOW`` of them at a time.
+@dataclass
+class Outcome:
+    """Number of submitted tasks that are ``done``, that ``failed``, and that lack only an optional step.
 
-    A task is settled when it is done, or when it or what it requires has failed. ``tally`` learns of
-    filesets that were done elsewhere.
+    A task whose required steps are done counts as done, also when an optional step failed.
     """
 
-    def __init__(self, tasks: Iterator[luigi.Task], tally: Tally) -> None:
-        self._tasks = tasks
-        self._tally = tally
-        self._last_of: dict[str, luigi.Task] = {}
-        # The steps of each open task, by its id: Luigi takes long to make a task.
-        self._open: dict[str, tuple[luigi.Task, ...]] = {}
-        self.settled: list[str] = []
-        self.failed = 0
-        self.ended = threading.Event()
+    done: int = 0
+    failed: int = 0
+    optional_failed: int = 0
 
-    def next_task(self) -> luigi.Task | None:
-        """The next task to hand on; None while enough are open, or when there are no more."""
-        if self.ended.is_set() or len(self._open) >= WINDOW:
-            return None
-        task = next(self._tasks, None)
-        if task is None:
-            if not self._open:
-                self.ended.set()
-            return None
-        self._open[task.task_id] = (task, *task.deps())
-        for step in self._open[task.task_id]:
-            self._last_of[step.task_id] = task
-        return task
+
+class Submission:
+    """The tasks that one running task has submitted together."""
+
+    def __init__(self, tasks: Iterator[luigi.Task]) -> None:
+        self.tasks = tasks
+        self.in_flight = 0
+        self.outcome = Outcome()
+        self.closed = threading.Event()
+
+    def wait(self) -> Outcome:
+        """Wait until every task is done or has failed, or until the window is aborted."""
+        self.closed.wait()
+        return self.outcome
+
+
+class _Chain:
+    """A task in flight and all that it requires: ``todo`` are the steps that are not done, by task id."""
+
+    def __init__(self, last: luigi.Task, submission: Submission) -> None:
+        self.last = last
+        self.submission = submission
+        self.started = False
+        self.todo: dict[str, luigi.Task] = {}
+        self.requires: dict[str, set[str]] = {}
+        found = [last]
+        while found:
+            task = found.pop()
+            if task.task_id not in self.todo:
+                required = task.deps()
+                self.todo[task.task_id] = task
+                self.requires[task.task_id] = {step.task_id for step in required}
+                found.extend(required)
+
+    def ready(self, running: Collection[str]) -> Iterator[luigi.Task]:
+        """Yield the steps that do not run and whose requirements are done."""
+        for task_id, task in self.todo.items():
+            if task_id not in running and self.requires[task_id].isdisjoint(self.todo):
+                yield task
+
+    def complete(self, task_id: str) -> None:
+        """Note that a step is done, and with it all that it requires."""
+        done = [task_id]
+        while done:
+            step = done.pop()
+            if self.todo.pop(step, None) is not None:
+                done.extend(self.requires[step])
+
+
+class TaskWindow:
+    """At most ``size`` tasks in flight: given to the scheduler, and neither done nor failed.
+
+    A task with any number of steps is in flight until its last step is done or one of its steps has failed.
+    Any thread may call ``open``; all else is for the thread of the worker.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._open: deque[Submission] = deque()
+        self._in_flight: dict[str, _Chain] = {}
+        # The tasks in flight that a step belongs to: several may require the same step.
+        self._chains_of: dict[str, list[_Chain]] = {}
+        self._aborted = False
+        # Number of tasks that are done or have failed.
+        self.completed = 0
+
+    def open(self, tasks: Iterator[luigi.Task]) -> Submission:
+        """Have the tasks submitted when there is room for them."""
+        submission = Submission(tasks)
+        self._open.append(submission)
+        if self._aborted:
+            submission.closed.set()
+        return submission
+
+    def abort(self) -> None:
+        """Release all threads that wait, although tasks may be left."""
+        self._aborted = True
+        for submission in list(self._open):
+            submission.closed.set()
 
     @property
-    def open(self) -> list[luigi.Task]:
-        """The tasks that are handed on and not settled."""
-        return [last for last, *_ in self._open.values()]
+    def in_flight(self) -> list[luigi.Task]:
+        """The tasks that are submitted and neither done nor failed."""
+        return [chain.last for chain in self._in_flight.values()]
 
-    def has_step(self, task_id: str) -> bool:
-        """Whether it is a step of a task that is handed on and not settled."""
-        return task_id in self._last_of
-
-    def steps(self, task: luigi.Task) -> tuple[luigi.Task, ...]:
-        """The steps of a task that is handed on and not settled; of another one none."""
-        return self._open.get(task.task_id, ())
-
-    def settle(self, task_id: str, status: str) -> luigi.Task | None:
-        """Take note of a result; the task that goes on from there, if one does."""
-        last = self._last_of.get(task_id)
-        if last is None or last.task_id not in self._open:
-            return None
-        if status == DONE and task_id != last.task_id:
-            return last
-        if status in (DONE, FAILED):
-            self.failed += status == FAILED
-            self._tally.count(done=status == DONE and not last.did)
-            for step in self._open.pop(last.task_id):
-                self._last_of.pop(step.task_id, None)
-                self.settled.append(step.task_id)
+    def submit(self) -> luigi.Task | None:
+        """Take the next task into the window, of each submission in turn; None without room or task."""
+        for _ in range(len(self._open) if len(self._in_flight) < self._size else 0):
+            submission = self._open[0]
+            self._open.rotate(-1)
+            task = next(submission.tasks, None)
+            if task is not None:
+                self._add(_Chain(task, submission))
+                return task
+            if not submission.in_flight:
+                self._open.remove(submission)
+                submission.closed.set()
         return None
+
+    def start(self, task_id: str) -> None:
+        """Note that this process does a step: the following ones are done even after a request to stop."""
+        for chain in self._chains_of.get(task_id, ()):
+            chain.started = True
+
+    def complete(self, task_id: str, status: str) -> list[str] | None:
+        """Note the result of a step; return the ids of the steps that no task in flight needs any more.
+
+        Return None when it is a step of no task in flight.
+        """
+        chains = self._chains_of.get(task_id)
+        if chains is None:
+            return None
+        released: list[str] = []
+        for chain in list(chains):
+            if status == DONE:
+                chain.complete(task_id)
+            if status == FAILED or not chain.todo:
+                released += self._remove(chain)
+        return released
+
+    def ready(self, running: Collection[str]) -> Iterator[luigi.Task]:
+        """Yield the steps of tasks in flight that could start: not ``running``, all requirements done."""
+        for chain in self._in_flight.values():
+            yield from chain.ready(running)
+
+    def resumable(self, running: Collection[str]) -> Iterator[luigi.Task]:
+        """Yield those of the ready steps that follow a step which this process did."""
+        for chain in self._in_flight.values():
+            if chain.started:
+                yield from chain.ready(running)
+
+    def is_idle(self, task: luigi.Task, running: Collection[str]) -> bool:
+        """Return True while the task is in flight and none of its steps is ``running``."""
+        chain = self._in_flight.get(task.task_id)
+        return chain is not None and chain.requires.keys().isdisjoint(running)
+
+    def _add(self, chain: _Chain) -> None:
+        chain.submission.in_flight += 1
+        self._in_flight[chain.last.task_id] = chain
+        for task_id in chain.requires:
+            self._chains_of.setdefault(task_id, []).append(chain)
+
+    def _remove(self, chain: _Chain) -> list[str]:
+        del self._in_flight[chain.last.task_id]
+        released = []
+        for task_id in chain.requires:
+            chains = self._chains_of[task_id]
+            chains.remove(chain)
+            if not chains:
+                del self._chains_of[task_id]
+                released.append(task_id)
+        self._count(chain)
+        return released
+
+    def _count(self, chain: _Chain) -> None:
+        failed = any(not getattr(step, "optional", False) for step in chain.todo.values())
+        outcome = chain.submission.outcome
+        outcome.failed += failed
+        outcome.done += not failed
+        outcome.optional_failed += bool(chain.todo) and not failed
+        chain.submission.in_flight -= 1
+        self.completed += 1

@@ -1,386 +1,313 @@
-"""How the tasks run: Luigi's worker with threads instead of forked processes.
+"""Luigi's worker with threads instead of a forked process for each task.
 
-A thread only waits for the step that it hands to one of the run's own processes (``processes.py``):
-one fetches for all filesets, with one pool of connections, one rate limit and one account of disk
-space; the others unpack. ``docs/luigi.md`` has the measurements behind this.
+A thread only waits for the step that it sends to one of the run's own processes (``processes.py``).
+``docs/luigi.md`` has the reasons.
 """
 
-import os
-import signal
+import json
 import time
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from queue import Empty
 from typing import Any
 
 import luigi
-import luigi.interface
 from luigi.rpc import RemoteScheduler, RPCError
-from luigi.scheduler import DONE, FAILED, PENDING, RUNNING
-from luigi.task_register import Register
-from luigi.worker import (
-    WORKER_STATE_DISABLED,
-    GetWorkResponse,
-    TaskStatusReporter,
-    Worker,
-    rpc_message_callback,
-)
+from luigi.scheduler import WORKER_STATE_DISABLED
+from luigi.task_register import Register, load_task
+from luigi.task_status import DONE, FAILED, RUNNING
+from luigi.worker import Worker
 
-from pipeline.errors import EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, EXIT_STOPPED, machine_faults
-from pipeline.mirror.resources.peers import StepDone
-from tasks.runtime.coordinator import LOOK_SECONDS, Crew
+from pipeline.errors import EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, machine_faults
+from tasks.runtime.coordinator import POLL_SECONDS, Coordinator, NoPeers
 from tasks.runtime.run import Run, begin_run, or_exit
-from tasks.runtime.schedulers import CentralScheduler, LocalScheduler
-from tasks.runtime.threads import Results, TaskThread, Threads
-from tasks.runtime.window import Feed
+from tasks.runtime.runner import TaskRunner
+from tasks.runtime.schedulers import CentralScheduler, LocalScheduler, fail_tasks_of
+from tasks.runtime.signals import StopSignals
+from tasks.runtime.task import MirrorTask
 
-# After so many tasks that are done for good, what Luigi remembers of them is let go.
+# After so many forgotten tasks, Luigi's cache of task instances is cleared.
 FORGET_AFTER = 1000
-# How often a scheduler without work is reminded of what is open.
-REMIND_SECONDS = 2.0
-# How often it looks for workers that are gone: at each request for work (prune_on_get_work) is dear.
-PRUNE_SECONDS = 2.0
-# Signals so close to each other are one request: a shell and `timeout` signal a process and its group.
-ONE_REQUEST_SECONDS = 0.5
-
-_NO_WORK = GetWorkResponse(None, [], 0, 0, 0, "active")
+# Interval at which the scheduler is asked to look for workers that are gone, and told again of all tasks in
+# flight if it had none to hand out: one that was restarted has lost them.
+REFRESH_SECONDS = 2.0
+# Calls without an answer wait so long for one with an answer before they are sent by themselves.
+FLUSH_SECONDS = 0.02
+WAIT_SECONDS = 1.0
 
 
 class MirrorWorker(Worker):
-    """Luigi's worker for one update of the mirror."""
+    """Luigi's worker for one update of the mirror; ``worker_processes`` 0: one for each step that fits."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._task_result_queue = Results()
-        self._threads = Threads()
-        self._feeds: list[Feed] = []
-        self._begun: dict[str, luigi.Task] = {}
-        # Of what the run itself requires: products.
-        self._not_begun: set[str] = set()
-        self._root: luigi.Task | None = None
-        # How many of the tasks that it requires only wait.
-        self._waiting = 0
-        self._remind_at = 0.0
-        self._prune_at = 0.0
+    _run: Run
+
+    def __init__(self, scheduler: LocalScheduler | CentralScheduler, worker_processes: int) -> None:
+        slots = worker_processes
+        super().__init__(scheduler=scheduler, worker_processes=slots, no_install_shutdown_handler=True)
+        # Luigi adds the calls of a scheduler to its client at run time.
+        self._client: Any = scheduler
+        # Luigi keeps all calls of add_task for a summary that is not printed here.
+        self._add_task_history = deque(maxlen=0)  # type: ignore[assignment]
+        self._root: Any = None
+        # True while a task that the window does not know, of a product for example, may be ready to run.
+        self._ask_anyway = True
+        self._refresh_at = 0.0
+        self._started_since_refresh = False
+        self._to_forget: set[str] = set()
         self._forgotten = 0
-        # Luigi keeps every word to the scheduler, for a summary that is not printed here.
-        self._add_task_history = self._get_work_response_history = deque(maxlen=1)
-        self._asked_at: float | None = None
-        self._greeting = False
-        self._crew: Crew | None = None
-        self._before_assistants: set[str] = set()
+        self._registering = False
+        self._peers = NoPeers()
 
     def __enter__(self) -> "MirrorWorker":
-        self._run = or_exit(self._begin)
-        self._run.hand_on = self._settle
+        self._run = or_exit(self._begin_run)
+        self._runner = TaskRunner(self._id, self._client, self._run.results)
         super().__enter__()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.handle_interrupt)
+        StopSignals(self._stop)
         return self
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> bool:
         try:
-            return super().__exit__(kind, value, trace)
+            return bool(super().__exit__(kind, value, trace))
         finally:
-            if self._crew:
-                self._crew.close()
+            self._peers.close()
             self._run.end()
 
-    def _begin(self) -> Run:
-        return begin_run()
+    def _begin_run(self) -> Run:
+        return begin_run(Run)
+
+    def _stop(self) -> None:
+        self._run.stop()
+        if self._registering:
+            # Nothing is in progress, and a scheduler that does not answer is not waited for.
+            raise SystemExit(self._run.finish())
 
     def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
-        """Schedule the task. What a whole update asks first is asked here, for a clear answer."""
-        if self._root is not None:
-            return super().add(task, multiprocess, processes)
-        self._root = task
-        required = or_exit(task.deps)
-        or_exit(task.complete)
-        self._waiting = sum(step.only_waits for step in required)
-        self.worker_processes += self._waiting
-        self._greet_scheduler()
-        added = super().add(task, multiprocess, processes)
-        self._not_begun = self._scheduled_tasks.keys() - {task.task_id}
-        return added
+        """Schedule the task; before the first one, make sure that the server and the scheduler answer."""
+        if self._root is None:
+            self._root = task
+            or_exit(task.deps)
+            or_exit(task.complete)
+            self._register_resources()
+        return bool(super().add(task, multiprocess, processes))
 
-    @rpc_message_callback
-    def set_worker_processes(self, n: int) -> None:
-        """As many tasks at once as Luigi's page asks for, beside those that only wait."""
-        super().set_worker_processes(max(1, n) + self._waiting)
-
-    def _greet_scheduler(self) -> None:
-        """Tell the scheduler what there is to share out. Ends the run when it does not answer as one."""
-        self._greeting = True
+    def _register_resources(self) -> None:
+        """Tell the scheduler of the resources. Ends the run when no scheduler answers."""
+        self._registering = True
+        killed = self._run.killed
         try:
-            self._scheduler.update_resources(**self._run.resources())
-            if self._run.killed:
-                self._disown(self._run.killed)
+            self._client.update_resources(**self._run.resources())
+            if killed:
+                fail_tasks_of(
+                    self._client, lambda it: all(it.get(key) == killed[key] for key in ("host", "pid"))
+                )
         except (RPCError, ValueError, LookupError, TypeError) as error:
             other = RPCError("that of another program; see scheduler_host and scheduler_port in luigi.cfg")
             self._run.lose_scheduler(error if isinstance(error, RPCError) else other)
             raise SystemExit(self._run.finish()) from None
 
-    def _disown(self, killed: dict[str, object]) -> None:
-        """Report on behalf of a worker that was killed that nothing of it runs any more.
-
-        A central scheduler would believe so for as long as ``worker_disconnect_delay``, and hand nothing out.
-        """
-        for worker in self._scheduler.worker_list(include_running=True):
-            if (worker.get("host"), worker.get("pid")) == (killed.get("host"), killed.get("pid")):
-                for task_id in worker["running"]:
-                    self._scheduler.add_task(worker=worker["name"], task_id=task_id, status=FAILED)
-
     def run(self) -> bool:
-        """Work until all is done, then leave with the exit code that is true of the mirror."""
-        self._greeting = False
+        """Work until all is done or the run stops; end the program with the exit code of the run."""
+        self._registering = False
         try:
-            if self._make_ready():
-                super().run()
-            self._scheduler.hand_back(self._id)
-            self._scheduler.catch_up()
+            if self._prepare():
+                self._add_worker()
+                self.set_worker_processes(self.worker_processes or self._run.slots)
+                self._work()
+                self._finish_running()
+            self._client.flush()
         except RPCError as error:
             self._run.lose_scheduler(error)
-            self._finish_running()
+            self._finish_running(tell=False)
         except Exception as error:
-            self._run.break_off(error)
-            self._finish_running()
+            self._run.abort(error)
+            self._runner.cancel()
+            self._finish_running(tell=False)
         self._conclude()
         raise SystemExit(self._run.finish())
 
-    def _finish_running(self) -> None:
-        self._let_waiting_go()
-        for task in self._running_tasks.values():
-            task.finish()
-
-    def _make_ready(self) -> bool:
-        """Before the first task runs; whether there is anything to do."""
-        if self._root.takes_assistants and isinstance(self._scheduler, RemoteScheduler):
-            with machine_faults("making ready for assistants"):
-                self._crew = Crew(self._run, self._scheduler, self._id, self._settle_elsewhere)
+    def _prepare(self) -> bool:
+        """Prepare for the first task; return False when there is nothing to do."""
+        if self._root and self._root.takes_peers and isinstance(self._client, RemoteScheduler):
+            with machine_faults("preparing for workers on other hosts"):
+                self._peers = Coordinator(self._run, self._client, self._id, self._complete)
         return True
 
-    def _conclude(self) -> None:
-        if self._crew:
-            self._crew.dismiss()
-        if self._run.code == 0 and not self._root.complete():
-            self._run.note(EXIT_FILESET_FAILED if self._run.site.tally.failed else EXIT_NOT_SCHEDULED)
+    def _work(self) -> None:
+        """Run tasks until none is left; after a request to stop, only the last steps of what was started."""
+        while True:
+            while self._take_result(0):
+                pass
+            if self._peers.poll() and not self._run.stopping.is_set():
+                self._resubmit()
+            self._refresh()
+            tasks = self._next_steps() if self._run.stopping.is_set() else self._next_tasks()
+            for task in tasks:
+                self._start(task)
+            if tasks:
+                continue
+            if self._is_over():
+                return
+            if not self._take_result(FLUSH_SECONDS):
+                self._client.flush()
+                self._take_result(self._wait_seconds)
 
-    def handle_interrupt(self, signum: int, _: Any) -> None:
-        """Stop after the filesets in hand; at once when asked a second time."""
-        if self._asked_at is not None:
-            if signum != signal.SIGUSR1 and time.monotonic() - self._asked_at > ONE_REQUEST_SECONDS:
-                os._exit(EXIT_STOPPED)
-            return
-        self._asked_at = time.monotonic()
-        self._run.stop()
-        self._start_phasing_out()
-        self._let_waiting_go()
-        if self._greeting:
-            # Nothing is in hand, and a scheduler that does not answer is not waited for.
-            raise SystemExit(self._run.finish())
+    def _is_over(self) -> bool:
+        return not (self._runner.slots_used if self._run.stopping.is_set() else self._runner.running)
 
-    def _let_waiting_go(self) -> None:
-        for feed in self._feeds:
-            feed.ended.set()
-        self._task_result_queue.wake()
+    @property
+    def _wait_seconds(self) -> float:
+        return POLL_SECONDS if self._peers.workers else WAIT_SECONDS
 
-    def _settle(self, tasks: Iterator[luigi.Task]) -> int:
-        """Have the tasks run, and wait until all are settled; how many failed. Called by running tasks."""
-        feed = Feed(tasks, self._run.site.tally)
-        self._feeds.append(feed)
-        if self._run.stopping.is_set():
-            # The request came before there was this feed to let go.
-            feed.ended.set()
-        self._task_result_queue.wake()
-        feed.ended.wait()
-        return feed.failed
+    def _next_steps(self) -> list[MirrorTask]:
+        """Return the next step of a fileset of which this process did a step; claim it from the scheduler."""
+        step = self._resumable_step() if self._runner.slots_used < self.worker_processes else None
+        if step is None:
+            return []
+        self._client.add_task(worker=self._id, task_id=step.task_id, status=RUNNING)
+        return [step]
 
-    def _settle_elsewhere(self, step: StepDone) -> None:
-        """Take note of a step that an assistant did."""
-        self._begun.pop(step.task, None)
-        for feed in self._feeds:
-            failed = feed.failed
-            feed.settle(step.task, step.status)
-            self._run.site.tally.count(failed=feed.failed - failed)
+    def _resumable_step(self) -> MirrorTask | None:
+        steps: Iterator[Any] = self._run.window.resumable(self._runner.running)
+        return next(steps, None)
 
-    def _look_around(self) -> None:
-        """See what assistants did, and who came or went; whoever came gets what is open."""
-        if not self._crew:
-            return
-        if self._crew.look(admit=not self._before_assistants) and not self._stop_requesting_work:
-            self._remind()
-        self._task_result_queue.patience = LOOK_SECONDS if self._crew.workers else float("inf")
-
-    def _handle_next_task(self) -> None:
-        self._look_around()
-        self._hand_on()
-        if self._task_result_queue.empty:
-            # It waits now, perhaps for long, and others may be waiting for what it has to say.
-            self._scheduler.catch_up()
-        super()._handle_next_task()
-
-    def _get_work(self) -> GetWorkResponse:
-        self._look_around()
-        if self._run.stopping.is_set() and not self._stop_requesting_work:
-            self._start_phasing_out()
-            self._let_waiting_go()
-        if self._stop_requesting_work:
-            self._scheduler.hand_back(self._id)
-            return self._finish_begun()
-        self._hand_on()
-        now = time.monotonic()
-        if now > self._prune_at:
-            self._prune_at = now + PRUNE_SECONDS
-            self._scheduler.prune()
-        if not self._scheduler.has_handed_out and (self._has_its_fill() or self._has_results()):
-            return _NO_WORK
-        if isinstance(self._scheduler, CentralScheduler):
-            self._scheduler.hands = self.worker_processes - len(self._running_tasks) if self._alone else 1
-        work = super()._get_work()
-        if work.worker_state == WORKER_STATE_DISABLED and not self._stop_requesting_work:
-            # By somebody on Luigi's page; Luigi's worker says so too once it asks for no more work.
+    def _next_tasks(self) -> list[MirrorTask]:
+        """Submit the tasks that the window has room for; return those that the scheduler hands out."""
+        while (added := self._run.window.submit()) is not None:
+            if not self.add(added):
+                self._complete(added.task_id, FAILED)
+        running = self._runner.running
+        wanted = min(self._startable(), self.worker_processes - self._runner.slots_used)
+        if wanted < 1:
+            return []
+        works = self._client.get_works(wanted, self._id, self.host, list(running))
+        if any(work.get("worker_state") == WORKER_STATE_DISABLED for work in works):
             self._run.stop()
-            self._let_waiting_go()
-        if work.task_id is None and now > self._remind_at:
-            self._remind_at = now + REMIND_SECONDS
-            self._remind()
-        return work
+        found = [work for work in works if work["task_id"] is not None and work["task_id"] not in running]
+        self._ask_anyway = self._ask_anyway and bool(found)
+        return [self._task(work) for work in found]
 
-    def _has_results(self) -> bool:
-        """Whether tasks have ended meanwhile: one call tells of them all, and asks for what can be begun."""
-        return bool(self._running_tasks) and not self._task_result_queue.empty
+    def _task(self, work: dict[str, Any]) -> MirrorTask:
+        if work["task_id"] not in self._scheduled_tasks:
+            loaded = load_task(work.get("task_module"), work["task_family"], work["task_params"])
+            self._scheduled_tasks[work["task_id"]] = loaded
+        task: MirrorTask = self._scheduled_tasks[work["task_id"]]
+        return task
 
-    def _has_its_fill(self) -> bool:
-        """Whether filesets are in hand and nothing else can be begun now: asking would be for nothing."""
-        if self._not_begun:
+    def _startable(self) -> int:
+        """Return how many of the ready steps fit into the share of this process; 0 if asking is in vain."""
+        held, share = self._runner.held(), self._run.fair_share(self._processes)
+        count = 0
+        for step in self._run.window.ready(self._runner.running):
+            if all(held[name] + amount <= share.get(name, amount) for name, amount in step.resources.items()):
+                held.update(step.resources)
+                count += 1
+        if self._ask_anyway or not self._runner.running:
+            count = max(count, 1)
+        # Of several processes, none is to take all tasks at once.
+        return min(count, 1) if self._processes > 1 else count
+
+    @property
+    def _processes(self) -> int:
+        """Number of processes that take part in the update."""
+        return 1 + len(self._peers.workers)
+
+    def _start(self, task: MirrorTask) -> None:
+        self._runner.start(task)
+        self._scheduled_tasks[task.task_id] = task
+        self._started_since_refresh = True
+        self._run.window.start(task.task_id)
+
+    def _take_result(self, seconds: float | None, tell: bool = True) -> bool:
+        """Take the next result of a task; return False if none came within the time."""
+        try:
+            result = self._runner.take_result(seconds)
+        except Empty:
             return False
-        held = self._held()
-        free = {name for name, limit in self._run.resources().items() if held[name] < limit}
-        in_hand = sum(feed.has_step(task_id) for feed in self._feeds for task_id in self._running_tasks)
-        to_fetch = sum(len(feed.open) for feed in self._feeds) - in_hand - len(self._begun)
-        could_fetch = to_fetch and "connections" in free and not self._has_its_share(held)
-        return in_hand > 0 and not could_fetch and not (self._begun and "unpackers" in free)
+        if result is not None:
+            task, status, explanation = result
+            self._record_result(task, status)
+            if tell:
+                self._tell(task, status, explanation)
+            else:
+                self._complete(task.task_id, status)
+        return True
 
-    def _held(self) -> Counter[str]:
-        """What the tasks that run here hold of all that the scheduler shares out."""
-        held: Counter[str] = Counter()
-        for running in self._running_tasks.values():
-            held.update(running.task.process_resources())
-        return held
+    def _record_result(self, task: MirrorTask, status: str) -> None:
+        """Record the result where others than the scheduler read it."""
 
-    @property
-    def _sharers(self) -> int:
-        """How many processes take part in the update."""
-        return 1 + (len(self._crew.workers) if self._crew else 0)
-
-    @property
-    def _alone(self) -> bool:
-        return self._sharers == 1
-
-    def _has_its_share(self, held: Counter[str]) -> bool:
-        """Whether it fetches its part beside others: whoever asks first would otherwise have all for good."""
-        connections = self._run.resources()["connections"]
-        return not self._alone and held["connections"] * self._sharers >= connections
-
-    def _remind(self) -> None:
-        """Add again what is open and not running here: the scheduler may have lost it, or it is done.
-
-        One that was restarted has always lost what there is to share out.
-        """
-        if self._feeds:
-            self._scheduler.update_resources(
-                **self._run.resources(self._crew.processors if self._crew else 0)
-            )
-        for feed in self._feeds:
-            for task in feed.open:
-                if self._crew and self._crew.workers:
-                    # What has failed elsewhere meanwhile would be tried again.
-                    self._crew.hear()
-                steps = feed.steps(task)
-                if steps and not any(step.task_id in self._running_tasks for step in steps):
-                    self.add(task)
-
-    def _hand_on(self) -> None:
-        for feed in self._feeds:
-            while (task := feed.next_task()) is not None:
-                if not self.add(task):
-                    feed.settle(task.task_id, FAILED)
+    def _tell(self, task: MirrorTask, status: str, explanation: str) -> None:
+        self._add_task(
+            worker=self._id,
+            task_id=task.task_id,
+            status=status,
+            expl=json.dumps(explanation),
+            resources=task.process_resources(),
+            runnable=None,
+            params=task.to_str_params(),
+            family=task.task_family,
+            module=task.task_module,
+            retry_policy_dict={"retry_count": task.retry_count},
+        )
 
     def _add_task(self, *args: Any, **result: Any) -> None:
+        """Tell the scheduler of a task: that it is to be done, or how it ended."""
         super()._add_task(*args, **result)
         task_id, status = result["task_id"], result["status"]
-        self._think_of_assistants(args, result)
-        self._begun.pop(task_id, None)
+        self._peers.offer(self._scheduled_tasks[task_id], result)
         if status in (DONE, FAILED):
-            self._not_begun.discard(task_id)
-        for feed in self._feeds:
-            if (following := feed.settle(task_id, status)) is not None:
-                self._begun[following.task_id] = following
-            self._forget(feed.settled)
+            self._complete(task_id, status)
 
-    def _forget(self, settled: list[str]) -> None:
-        """Let go of tasks that nobody will ask about again: memory must not grow with their number."""
-        # What was settled elsewhere may still run here, and its result comes yet.
-        running = [task_id for task_id in settled if task_id in self._running_tasks]
-        over = [task_id for task_id in settled if task_id not in self._running_tasks]
-        for task_id in over:
+    def _complete(self, task_id: str, status: str) -> None:
+        """Note the result of a task in the window, and forget the tasks that nothing needs any more."""
+        released = self._run.window.complete(task_id, status)
+        self._ask_anyway = self._ask_anyway or released is None
+        self._to_forget.update(released or [])
+        # The result of a task that was done elsewhere, and runs here as well, is still to come.
+        over = self._to_forget - self._runner.running.keys()
+        self._to_forget -= over
+        self._client.forget_completed(list(over))
+        self._forget(over)
+
+    def _forget(self, task_ids: Iterable[str]) -> None:
+        """Free the memory of tasks: it must not grow with their number."""
+        for task_id in task_ids:
             self._scheduled_tasks.pop(task_id, None)
-        self._scheduler.settle(over)
-        self._forgotten += len(over)
-        settled[:] = running
+            self._forgotten += 1
         if self._forgotten > FORGET_AFTER:
             self._forgotten = 0
             Register.clear_instance_cache()
 
-    def _think_of_assistants(self, args: tuple, result: dict[str, Any]) -> None:
-        """Hand the step of a fileset to them too; keep them out until the products' listings are here."""
-        task_id, pending = result["task_id"], result["status"] == PENDING
-        task = self._scheduled_tasks[task_id]
-        if task.before_assistants:
-            (self._before_assistants.add if pending else self._before_assistants.discard)(task_id)
-        if self._crew and task.for_assistants and pending:
-            for worker in self._crew.workers:
-                self._scheduler.add_task(*args, **result | {"worker": worker})
+    def _refresh(self) -> None:
+        """From time to time, have the scheduler look for workers that are gone, and resubmit what it lost."""
+        now = time.monotonic()
+        if now < self._refresh_at or self._run.stopping.is_set():
+            return
+        self._refresh_at = now + REFRESH_SECONDS
+        self._client.prune()
+        if not self._started_since_refresh:
+            self._resubmit()
+        self._started_since_refresh = False
+        self._ask_anyway = True
 
-    def _finish_begun(self) -> GetWorkResponse:
-        """While stopping: the next step of a fileset of which this run did a step; no other work."""
-        task_id = None
-        if self._begun:
-            task_id, _ = self._begun.popitem()
-            self._scheduler.add_task(worker=self._id, task_id=task_id, status=RUNNING)
-        return _NO_WORK._replace(task_id=task_id)
+    def _resubmit(self) -> None:
+        """Register the resources and the tasks in flight again, except for those that run here."""
+        self._client.update_resources(**self._run.resources(self._peers.processors))
+        for task in self._run.window.in_flight:
+            # A task that has failed elsewhere must not be added again.
+            self._peers.read()
+            if self._run.window.is_idle(task, self._runner.running):
+                self.add(task)
 
-    def _create_task_process(self, task: luigi.Task) -> TaskThread:
-        self._begun.pop(task.task_id, None)
-        self._not_begun.discard(task.task_id)
-        return TaskThread(
-            self._threads,
-            task,
-            self._id,
-            self._task_result_queue,
-            TaskStatusReporter(self._scheduler, task.task_id, self._id, None),
-            use_multiprocessing=True,
-            check_unfulfilled_deps=self._config.check_unfulfilled_deps,
-            check_complete_on_run=True,
-        )
+    def _finish_running(self, tell: bool = True) -> None:
+        """Wait for the running tasks; release those that only wait once all others are done."""
+        while self._runner.slots_used:
+            self._take_result(None, tell)
+        self._peers.drain()
+        self._run.window.abort()
+        while self._runner.running:
+            self._take_result(None, tell)
 
-
-class _MirrorWorkerFactory(luigi.interface._WorkerSchedulerFactory):
-    def create_local_scheduler(self) -> LocalScheduler:
-        return LocalScheduler()
-
-    def create_remote_scheduler(self, url: str) -> CentralScheduler:
-        return CentralScheduler(url)
-
-    def create_worker(self, scheduler: Any, worker_processes: int, assistant: bool = False) -> MirrorWorker:
-        # Only here: an assistant is a worker of this kind.
-        from tasks.runtime.peer_worker import AssistantWorker
-
-        kind = AssistantWorker if assistant else MirrorWorker
-        return kind(scheduler=scheduler, worker_processes=worker_processes)
-
-
-def use_mirror_worker() -> None:
-    """Let the ``luigi`` command make its worker here: it has no setting for that."""
-    luigi.interface._WorkerSchedulerFactory = _MirrorWorkerFactory
-    # Luigi reads these settings of [core] elsewhere, and warns that nobody does.
-    luigi.interface.core.ignore_unconsumed |= {"rpc_retry_attempts", "rpc_retry_wait"}
+    def _conclude(self) -> None:
+        if self._run.code == 0 and self._root and not self._root.complete():
+            failed = self._run.site.tally.failed
+            self._run.note(EXIT_FILESET_FAILED if failed else EXIT_NOT_SCHEDULED)

@@ -15,6 +15,8 @@ import pytest
 from conftest import REPOSITORY, File, Follower, Upstream, served_filesets
 from running import until
 
+from pipeline.mirror.resources.update_lock import LockPolicy, heartbeat, update_lock
+from pipeline.mirror.state.layout import Layout
 from pipeline.sample import faults
 
 PRODUCT = "md-all-rel-200907"
@@ -91,7 +93,7 @@ def test_the_processes_of_a_holder_that_was_killed_are_waited_for(reaped, slow, 
     server.faults.clear()
     lock = slow.root / "state" / "update.lock"
     lock.parent.mkdir(parents=True)
-    hold = f"import fcntl, time; file = open({str(lock)!r}); fcntl.flock(file, fcntl.LOCK_EX); time.sleep(3)"
+    hold = f"import fcntl, time; file = open({str(lock)!r}); fcntl.flock(file, fcntl.LOCK_EX); time.sleep(1)"
     with subprocess.Popen(["true"]) as dead, subprocess.Popen([sys.executable, "-c", hold]):
         os.waitid(os.P_PID, dead.pid, os.WEXITED | (0 if reaped else os.WNOWAIT))
         lock.write_text(
@@ -110,13 +112,9 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def test_the_heart_beats(slow, monkeypatch):
-    from pipeline.mirror.resources import update_lock as lock
-    from pipeline.mirror.state.layout import Layout
-
-    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
-    layout = Layout(slow.root)
-    with lock.update_lock(layout), lock.heartbeat(layout):
+def test_the_heart_beats(slow):
+    layout, policy = Layout(slow.root), LockPolicy(heartbeat=0.01)
+    with update_lock(layout, policy), heartbeat(layout, policy):
         os.utime(layout.lock_file, (0, 0))
         deadline = time.monotonic() + 30
         while layout.lock_file.stat().st_mtime == 0:

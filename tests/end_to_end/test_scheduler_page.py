@@ -59,24 +59,27 @@ class Site:
 
 @pytest.fixture(params=[False, True], ids=["central", "luigid"])
 def site(request, follower: Follower, tmp_path: Path) -> Iterator[Site]:
-    follower.source["connections"] = 8
+    follower.source = {"connections": 8, "timeout": 60}
     site = Site(follower, tmp_path, request.param)
     yield site
     site.luigid.kill()
 
 
+@pytest.mark.parametrize("connections", [8, 16])
 def test_a_scheduler_that_was_restarted_knows_again_what_there_is_to_share_out(
-    site, follower, release, bundles
+    connections, site, follower, release, bundles
 ):
-    """A scheduler that was not told has one connection."""
+    """A scheduler that was not told has one of each resource."""
+    follower.source = {"connections": connections, "timeout": 60}
     with ExitStack() as stack:
         update = site.update(stack)
-        until(lambda: bundles.waiting == 8 or update.ended, "the update does not begin")
+        until(lambda: bundles.waiting == connections or update.ended, "the update does not begin")
         site.luigid.kill()
         site.luigid = site.scheduler.start()
-        bundles.free = 8
-        # As many as before at once.
-        until(lambda: bundles.passed == bundles.waiting == 8 or update.ended, "the update does not go on")
+        bundles.free = connections
+        # As many as before at once, or all that are left.
+        rest = min(connections, FILESETS * len(PRODUCTS) - connections)
+        until(lambda: bundles.waiting == rest or update.ended, "the update does not go on")
         bundles.open()
         assert update.wait().code == 0, update.output
     assert site.is_whole(release)
@@ -103,7 +106,7 @@ def test_fewer_tasks_at_once(site, follower, release, bundles):
         update = site.update(stack)
         until(lambda: bundles.waiting == 8 or update.ended, "the update does not begin")
         site.press("set_worker_processes", n=2)
-        until(lambda: workers(site) == {2 + len(PRODUCTS)}, "the worker does not hear of it")
+        until(lambda: workers(site) == {2}, "the worker does not hear of it")
         bundles.free = 8
         until(lambda: bundles.passed == 8 and bundles.waiting == 2, "it is not two at once")
         bundles.open()

@@ -32,9 +32,14 @@ from pipeline.sample.simulator import simulate
 PRODUCT = "md-all-rel-200907"
 FILESETS = 14
 # So many are fetched at once.
-IN_HAND = 8
+CONNECTIONS = 8
 # So many files get through before the gate closes.
 FREE = 3
+
+
+@pytest.fixture(autouse=True)
+def limited(follower: Follower) -> None:
+    follower.source = {"connections": CONNECTIONS, "timeout": 60}
 
 
 @pytest.fixture
@@ -142,7 +147,7 @@ def test_make_update_is_stopped_in_the_same_way(
 ):
     environment = scheduler_settings(tmp_path, port)
     with started(tasks_command(follower), tmp_path / "output", environment) as update:
-        until(lambda: at_the_gate(server, IN_HAND), "no bundle was asked for")
+        until(lambda: at_the_gate(server, CONNECTIONS), "no bundle was asked for")
         update.send(number)
         sleep(SEEN_SECONDS)
         opened.set()
@@ -151,7 +156,7 @@ def test_make_update_is_stopped_in_the_same_way(
     assert ended.output.startswith(
         "scheduler: local" if port is None else f"scheduler: http://127.0.0.1:{port}"
     )
-    assert len(follower.marked("extracted", PRODUCT)) == FREE + IN_HAND
+    assert len(follower.marked("extracted", PRODUCT)) == FREE + CONNECTIONS
     assert follower.update().code == 0
     complete(follower, release, data)
 
@@ -172,13 +177,13 @@ def test_a_signal_to_the_process_group_is_one_request(
 ):
     command = wrapped(tasks_command(follower), tmp_path)
     with started(command, tmp_path / "output", scheduler_settings(tmp_path, None)) as update:
-        until(lambda: at_the_gate(server, IN_HAND), "no bundle was asked for")
+        until(lambda: at_the_gate(server, CONNECTIONS), "no bundle was asked for")
         update.send_group(number)
         sleep(SEEN_SECONDS)
         opened.set()
         update.wait()
     done = follower.marked("extracted", PRODUCT)
-    assert len(done) == FREE + IN_HAND, update.output
+    assert len(done) == FREE + CONNECTIONS, update.output
     assert follower.marked("downloaded", PRODUCT) == done
     assert f"{FILESETS} new, {len(done)} done, 0 failed" in update.output
     assert leftovers(follower.root) == []
@@ -188,7 +193,7 @@ def test_a_signal_to_the_process_group_is_one_request(
 
 def test_a_second_signal_ends_at_once(port, release, server, follower, opened, data, tmp_path):
     with started(luigi_command(follower, port), tmp_path / "output") as update:
-        until(lambda: at_the_gate(server, IN_HAND), "no bundle was asked for")
+        until(lambda: at_the_gate(server, CONNECTIONS), "no bundle was asked for")
         update.send(signal.SIGTERM)
         sleep(2 * SEEN_SECONDS)
         assert not update.ended, "what is in hand was given up at the first signal"

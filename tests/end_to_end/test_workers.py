@@ -111,24 +111,24 @@ class Site:
         self.workers = 4
 
     def update(self) -> Running:
-        """An update that is running, and takes assistants."""
+        """An update that is running, and takes workers."""
         running = self._start()
-        until(lambda: running.ended or self.notice, "the update takes no assistants")
+        until(lambda: running.ended or self.notice, "the update takes no workers")
         return running
 
-    def assistant(self) -> Running:
-        """An assistant that has been admitted."""
+    def worker(self) -> Running:
+        """A worker that has been admitted."""
         before = len(self.notice["admitted"])
         running = self.applicant()
-        until(lambda: running.ended or len(self.notice["admitted"]) > before, "the assistant is not admitted")
+        until(lambda: running.ended or len(self.notice["admitted"]) > before, "the worker is not admitted")
         assert not running.ended, running.output
         return running
 
     def applicant(self) -> Running:
-        """An assistant that has just been started."""
+        """A worker that has just been started."""
         return self._start("--assistant")
 
-    def all_have_filesets_in_hand(self, bundles: Turnstile, processes: list[Running]) -> None:
+    def all_have_filesets_in_progress(self, bundles: Turnstile, processes: list[Running]) -> None:
         """Let bundles through until each of the processes waits for some."""
 
         def all_wait() -> bool:
@@ -172,8 +172,8 @@ def site(follower: Follower, port: int, tmp_path: Path) -> Iterator[Site]:
 
 
 def done_in(output: str) -> int:
-    """How many filesets an assistant says that it completed."""
-    return int(re.search(r"assisted: (\d+) filesets completed here", output)[1])
+    """How many filesets a worker says that it completed."""
+    return int(re.search(r"worker: (\d+) filesets completed here", output)[1])
 
 
 def summary(output: str) -> str:
@@ -194,17 +194,17 @@ def complete(follower: Follower, release: Upstream) -> None:
     assert not (follower.root / "assistants").exists()
 
 
-@pytest.mark.parametrize("assistants", [1, 2])
-def test_all_take_part_and_together_keep_to_the_connections(assistants, site, release, crowd, bundles):
-    # No more filesets in hand than the connections allow, so that each process gets some.
-    site.workers = 2 // assistants
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_take_part_and_together_keep_to_the_connections(workers, site, release, crowd, bundles):
+    # No more filesets in progress than the connections allow, so that each process gets some.
+    site.workers = 2 // workers
     update = site.update()
-    helpers = [site.assistant() for _ in range(assistants)]
-    site.all_have_filesets_in_hand(bundles, [update, *helpers])
+    helpers = [site.worker() for _ in range(workers)]
+    site.all_have_filesets_in_progress(bundles, [update, *helpers])
     bundles.open()
     endings = [helper.wait() for helper in helpers]
     end = update.wait()
-    assert [end.code, *(ending.code for ending in endings)] == [0] * (assistants + 1), end.output
+    assert [end.code, *(ending.code for ending in endings)] == [0] * (workers + 1), end.output
     assert sum(done_in(ending.output) for ending in endings) < FILESETS
     assert not any("; 0 bytes fetched" in ending.output for ending in endings)
     assert summary(end.output) == f"filesets: {FILESETS} new, {FILESETS} done, 0 failed"
@@ -219,7 +219,7 @@ def test_nobody_keeps_more_than_its_share(site, release, crowd, bundles):
     site.workers = 2 * CONNECTIONS
     update = site.update()
     until(lambda: site.fetching(update) == CONNECTIONS, "the update does not use its connections")
-    processes = [update, site.assistant(), site.assistant()]
+    processes = [update, site.worker(), site.worker()]
 
     def shared() -> bool:
         bundles.free += bundles.passed == bundles.free
@@ -233,48 +233,7 @@ def test_nobody_keeps_more_than_its_share(site, release, crowd, bundles):
     complete(site.follower, release)
 
 
-# An assistant that keeps next to nothing in mind.
-FORGETFUL = """
-assistant.WINDOW = 0
-"""
-# One that learns of the end of the update just when it is about to ask for work: it was not stopped.
-ABOUT_TO_ASK = """
-import time
-
-whole = assistant.AssistantWorker._has_its_fill
-
-def when_it_ends(self):
-    while self._run.site.tally.done and not self._running_tasks and not self._stop_requesting_work:
-        time.sleep(0.01)
-    return whole(self)
-
-assistant.AssistantWorker._has_its_fill = when_it_ends
-"""
-ODD = """
-import tasks.runtime.peer_worker as assistant
-from luigi.cmdline import luigi_run
-{}
-luigi_run()
-"""
-
-
-@pytest.mark.parametrize(
-    ("odd", "workers"), [(FORGETFUL, 4), (ABOUT_TO_ASK, 1)], ids=["forgets what is over", "about to ask"]
-)
-def test_an_odd_assistant_does_its_part(odd, workers, site, release, crowd, bundles, tmp_path):
-    update = site.update()
-    command = luigi_command(site.follower, site.port, "--workers", str(workers), "--assistant")
-    with started([sys.executable, "-c", ODD.format(odd), *command[1:]], tmp_path / "odd.log") as helper:
-        until(lambda: helper.ended or site.notice["admitted"], "the assistant is not admitted")
-        site.all_have_filesets_in_hand(bundles, [update, helper])
-        bundles.open()
-        ending = helper.wait()
-    assert (ending.code, update.wait().code) == (0, 0), ending.output
-    assert done_in(ending.output) > 0
-    complete(site.follower, release)
-
-
-def test_an_assistant_waits_until_a_fileset_uses_no_more_than_its_share(site, upstream, server):
+def test_a_worker_waits_until_a_fileset_uses_no_more_than_its_share(site, upstream, server):
     upstream.add(PRODUCT, "many", [File(f"{number}.fits", b"x" * number) for number in range(30)])
     event = Event()
     server.faults.append(gate(event, f"{PRODUCT}/many/*.fits"))
@@ -282,21 +241,21 @@ def test_an_assistant_waits_until_a_fileset_uses_no_more_than_its_share(site, up
     server.faults.append(crowd.fault())
     update = site.update()
     until(lambda: crowd.now == CONNECTIONS, "the update does not use its connections")
-    assistant = site.applicant()
-    assert not assistant.ends_within(4 * SEEN_SECONDS)
+    worker = site.applicant()
+    assert not worker.ends_within(4 * SEEN_SECONDS)
     assert site.notice["admitted"] == []
     event.set()
-    until(lambda: site.notice == {} or site.notice["admitted"], "the assistant is not admitted")
-    assert (update.wait().code, assistant.wait().code) == (0, 0)
+    until(lambda: site.notice == {} or site.notice["admitted"], "the worker is not admitted")
+    assert (update.wait().code, worker.wait().code) == (0, 0)
     assert site.follower.content("store") == served_filesets(upstream)
     assert crowd.most == CONNECTIONS
 
 
-def test_a_fileset_that_fails_in_an_assistant_fails_once(site, release, crowd, bundles):
+def test_a_fileset_that_fails_in_a_worker_fails_once(site, release, crowd, bundles):
     path = release.path(PRODUCT, name_of(30), f"{name_of(30)}.XY01.tgz")
     path.write_bytes(b"?" * path.stat().st_size)
     update = site.update()
-    helpers = [site.assistant(), site.assistant()]
+    helpers = [site.worker(), site.worker()]
     bundles.open()
     endings = [helper.wait() for helper in helpers]
     end = update.wait()
@@ -305,17 +264,17 @@ def test_a_fileset_that_fails_in_an_assistant_fails_once(site, release, crowd, b
     assert set(failed) <= {0, 30}
     assert summary(end.output) == f"filesets: {FILESETS} new, {FILESETS - 1} done, 1 failed"
     told = "".join([end.output, *(ending.output for ending in endings)])
-    assert len(re.findall(rf"^{PRODUCT}/{name_of(30)} failed: ", told, re.MULTILINE)) == 1
+    assert len(re.findall(rf"^fileset {PRODUCT}/{name_of(30)}: ", told, re.MULTILINE)) == 1
     record = site.follower.root / "state" / PRODUCT / "failed" / f"{name_of(30)}.json"
     assert json.loads(record.read_text())["attempts"] == 1
     assert site.follower.marked("extracted", PRODUCT) == set(release.products[PRODUCT]) - {name_of(30)}
 
 
-def test_an_assistant_that_is_killed_is_taken_over(site, release, crowd, bundles):
+def test_a_worker_that_is_killed_is_taken_over(site, release, crowd, bundles):
     update = site.update()
-    assistant = site.assistant()
-    site.all_have_filesets_in_hand(bundles, [update, assistant])
-    assistant.send(signal.SIGKILL)
+    worker = site.worker()
+    site.all_have_filesets_in_progress(bundles, [update, worker])
+    worker.send(signal.SIGKILL)
     bundles.open()
     end = update.wait()
     assert end.code == 0, end.output
@@ -323,15 +282,15 @@ def test_an_assistant_that_is_killed_is_taken_over(site, release, crowd, bundles
     complete(site.follower, release)
 
 
-def test_when_the_update_is_killed_its_assistants_end_and_publish_nothing_more(site, release, crowd, bundles):
+def test_when_the_update_is_killed_its_workers_end_and_publish_nothing_more(site, release, crowd, bundles):
     update = site.update()
-    assistant = site.assistant()
-    site.all_have_filesets_in_hand(bundles, [update, assistant])
+    worker = site.worker()
+    site.all_have_filesets_in_progress(bundles, [update, worker])
     update.send(signal.SIGKILL)
     update.wait()
-    ending = assistant.wait()
+    ending = worker.wait()
     assert ending.code == 35, ending.output
-    assert "the update that it assisted is gone" in ending.output
+    assert "the update that it takes part in is gone" in ending.output
     before = site.follower.marked("downloaded", PRODUCT)
     bundles.open()
     assert site.follower.marked("downloaded", PRODUCT) == before
@@ -340,33 +299,33 @@ def test_when_the_update_is_killed_its_assistants_end_and_publish_nothing_more(s
     complete(site.follower, release)
 
 
-def test_the_next_update_names_an_assistant_that_does_not_end(site, release, crowd, bundles):
+def test_the_next_update_names_a_worker_that_does_not_end(site, release, crowd, bundles):
     """One that hangs may go on any moment: nobody else may begin before it is gone."""
     update = site.update()
-    assistant = site.assistant()
-    site.all_have_filesets_in_hand(bundles, [update, assistant])
-    assistant.send(signal.SIGSTOP)
+    worker = site.worker()
+    site.all_have_filesets_in_progress(bundles, [update, worker])
+    worker.send(signal.SIGSTOP)
     update.send(signal.SIGKILL)
     update.wait()
     refused = ended(luigi_command(site.follower, site.port))
     assert refused.code == 10, refused.output
-    assert f"process {assistant.pid} on " in refused.output
-    assistant.send(signal.SIGCONT)
-    assert assistant.wait().code == 35
+    assert f"process {worker.pid} on " in refused.output
+    worker.send(signal.SIGCONT)
+    assert worker.wait().code == 35
     bundles.open()
     assert ended(luigi_command(site.follower, site.port)).code == 0
     complete(site.follower, release)
 
 
-def test_an_update_that_is_stopped_lets_its_assistants_finish(site, release, crowd, bundles):
+def test_an_update_that_is_stopped_lets_its_workers_finish(site, release, crowd, bundles):
     update = site.update()
-    assistant = site.assistant()
-    site.all_have_filesets_in_hand(bundles, [update, assistant])
+    worker = site.worker()
+    site.all_have_filesets_in_progress(bundles, [update, worker])
     update.send(signal.SIGTERM)
-    until(lambda: site.notice["ending"], "the assistants are not told")
+    until(lambda: site.notice["ending"], "the workers are not told")
     assert not update.ends_within(SEEN_SECONDS)
     bundles.open()
-    assert (update.wait().code, assistant.wait().code) == (25, 25)
+    assert (update.wait().code, worker.wait().code) == (25, 25)
     done = site.follower.marked("extracted", PRODUCT)
     assert done == site.follower.marked("downloaded", PRODUCT)
     assert 4 <= len(done) < FILESETS
@@ -375,28 +334,28 @@ def test_an_update_that_is_stopped_lets_its_assistants_finish(site, release, cro
     complete(site.follower, release)
 
 
-def test_an_assistant_that_is_stopped_finishes_and_the_update_goes_on(site, release, crowd, bundles):
+def test_a_worker_that_is_stopped_finishes_and_the_update_goes_on(site, release, crowd, bundles):
     update = site.update()
-    assistant = site.assistant()
-    site.all_have_filesets_in_hand(bundles, [update, assistant])
-    assistant.send(signal.SIGTERM)
-    assert not assistant.ends_within(SEEN_SECONDS)
+    worker = site.worker()
+    site.all_have_filesets_in_progress(bundles, [update, worker])
+    worker.send(signal.SIGTERM)
+    assert not worker.ends_within(SEEN_SECONDS)
     bundles.open()
-    ending = assistant.wait()
+    ending = worker.wait()
     assert ending.code == 25, ending.output
     end = update.wait()
     assert (end.code, summary(end.output)) == (0, f"filesets: {FILESETS} new, {FILESETS} done, 0 failed")
     complete(site.follower, release)
 
 
-def test_without_an_update_there_is_nothing_to_assist(site, release):
+def test_without_an_update_there_is_nothing_to_take_part_in(site, release):
     alone = site.applicant().wait()
     assert alone.code == 10
     assert "expected an update of this mirror that runs with a central scheduler" in alone.output
     assert "Traceback" not in alone.output
 
 
-def test_an_update_with_a_local_scheduler_takes_no_assistants(site, release, bundles, server, tmp_path):
+def test_an_update_with_a_local_scheduler_takes_no_workers(site, release, bundles, server, tmp_path):
     with started(site.follower.command(), tmp_path / "local.log") as update:
         until(lambda: len(server.requests) > 3, "the update does not begin")
         assert site.applicant().wait().code == 10
@@ -404,7 +363,7 @@ def test_an_update_with_a_local_scheduler_takes_no_assistants(site, release, bun
         assert update.wait().code == 0
 
 
-def test_an_assistant_without_the_scheduler_of_the_update(site, release, bundles, tmp_path):
+def test_a_worker_without_the_scheduler_of_the_update(site, release, bundles, tmp_path):
     update = site.update()
     local = ended([*site.follower.command(), "--assistant"])
     assert (local.code, "expected the central scheduler of the update, got a local one" in local.output) == (
@@ -425,7 +384,7 @@ def test_an_assistant_without_the_scheduler_of_the_update(site, release, bundles
     assert update.wait().code == 0
 
 
-def test_an_assistant_with_other_settings_is_refused(site, release, bundles, tmp_path):
+def test_a_worker_with_other_settings_is_refused(site, release, bundles, tmp_path):
     update = site.update()
     other = Follower(
         tmp_path / "elsewhere", site.follower.url, {"connections": 3}, {"root": str(site.follower.root)}
@@ -445,7 +404,7 @@ def test_the_assist_command(site, release, bundles):
     with started(
         [*command, "--scheduler-host", "127.0.0.1", "--scheduler-port", str(site.port)], log
     ) as helper:
-        until(lambda: helper.ended or site.notice["admitted"], "the assistant is not admitted")
+        until(lambda: helper.ended or site.notice["admitted"], "the worker is not admitted")
         bundles.open()
         ending = helper.wait()
     assert (ending.code, done_in(ending.output) >= 0) == (0, True)

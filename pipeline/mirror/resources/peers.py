@@ -1,11 +1,11 @@
-"""Assistants: processes on this host or others that take part in the update that is running.
+"""Peers: workers on this host or others that take part in the update that is running.
 
-The update alone holds the mirror's lock. It tells the assistants in one notice whom it has admitted and
-when it ends; each of them registers with a file that it keeps locked, and adds a line to a report for
-each step that it did. All of that lies in ``assistants/`` (docs/on-disk.md, "Assistants").
+The update alone holds the mirror's lock. It publishes one notice: which peers it has admitted, and when it
+ends. Each peer registers with a file that it keeps locked, and appends a line to a report for each step that
+it did. All these files are in ``assistants/`` (docs/on-disk.md, "Assistants").
 
-Nobody works on for an update that has died: an assistant looks every moment, and the next update does not
-begin before all assistants of the last one are gone.
+No peer goes on after its update has died: a peer checks three times a second, and the next update does not
+begin before all peers of the last one have exited.
 """
 
 import contextlib
@@ -28,23 +28,23 @@ from pipeline.mirror.resources.update_lock import Holder
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import utc_now
 
-# An assistant that did not touch its registration for so long hangs, and is not counted on any more.
+# A peer that did not touch its registration for so long hangs, and is not counted on any more.
 SILENT_SECONDS = 30.0
-# An assistant that notices that it hung for so long ends at once: somebody else may do its work by now.
+# A peer that finds that it hung for so long ends at once: another process may do its work by now.
 HUNG_SECONDS = 20.0
-# How long a new update waits for the assistants of one that died: they notice within seconds.
-FAREWELL_SECONDS = 10.0
-_LOOK_AGAIN_SECONDS = 0.2
+# How long a new update waits for the peers of one that died to exit: they do so within seconds.
+EXIT_SECONDS = 10.0
+_RETRY_SECONDS = 0.2
 _REGISTERED, _REPORT = ".json", ".report"
 _WRITING = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 
 
-class NoUpdateToAssist(AlreadyRunning):
-    """There is no update that takes assistants."""
+class NoUpdateToJoin(AlreadyRunning):
+    """No update that takes peers is running."""
 
 
-class Standing(Enum):
-    """How an assistant and its update stand."""
+class PeerState(Enum):
+    """State of a peer: registered, admitted by its update, asked to end, or without an update."""
 
     WAITING = auto()
     ADMITTED = auto()
@@ -54,9 +54,9 @@ class Standing(Enum):
 
 @dataclass
 class Notice:
-    """What the update tells: who it is, and the names of the assistants that it has admitted.
+    """Notice of an update: its process, and the names of the peers that it has admitted.
 
-    ``worker`` is what Luigi's scheduler knows it by, ``settings`` stands for all settings.
+    ``worker`` is its name for Luigi's scheduler, ``settings`` a digest of all settings.
     """
 
     host: str
@@ -71,7 +71,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Registration:
-    """An assistant of the update that began at ``run``; ``worker`` is what Luigi's scheduler knows it by."""
+    """Registration of a peer with the update ``run``; ``worker`` is its name for Luigi's scheduler."""
 
     name: str
     host: str
@@ -87,9 +87,9 @@ class Registration:
 
 @dataclass(frozen=True)
 class StepDone:
-    """A step that an assistant did: the task, how it ended, the bytes received since its last line.
+    """Step that a peer did: the task id, its status, the bytes received since the last report.
 
-    ``code`` is the exit code that the assistant would end with.
+    ``code`` is the exit code that the peer would end with.
     """
 
     task: str
@@ -99,10 +99,10 @@ class StepDone:
 
 
 @dataclass(frozen=True)
-class News:
-    """What an update learns when it looks at its assistants: who is there, who is gone, what was done.
+class PeerChanges:
+    """Result of one poll: the peers that are there, those that are gone, and the steps they reported.
 
-    Who hangs is neither there nor gone.
+    A peer that hangs is neither there nor gone.
     """
 
     there: list[Registration]
@@ -112,71 +112,71 @@ class News:
 
 
 def settings_digest(settings: Settings) -> str:
-    """What differs when settings or the program differ."""
+    """Return a digest of the settings and the version of the program."""
     return hashlib.sha256(f"{__version__} {settings.model_dump_json()}".encode()).hexdigest()
 
 
-class OpenUpdate:
-    """The update's side: who takes part, and what they did. For use by one thread, while the lock is held."""
+class PeerRegistry:
+    """The peers of an update, and the steps they did. For use by one thread, while the lock is held."""
 
     def __init__(self, layout: Layout, run: str, worker: str, settings: Settings) -> None:
         self._folder = layout.assistants
         self._layout = layout
         self._notice = Notice(socket.gethostname(), os.getpid(), run, worker, settings_digest(settings))
-        self._present: dict[str, _Present] = {}
+        self._peers: dict[str, _Peer] = {}
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(_lock_file(self._folder))
-        self._tell()
+        self._publish()
 
     def reported(self) -> list[StepDone]:
-        """The steps that were done since this was last asked."""
-        return [step for present in self._present.values() for step in present.read_report()]
+        """Return the steps that were reported since the last call."""
+        return [step for peer in self._peers.values() for step in peer.read_report()]
 
-    def look(self) -> News:
-        """What is new since the last look. What those who are gone have left behind is removed."""
-        self._see()
-        gone = [present for present in self._present.values() if not present.holder.lives()]
-        # After the look at who is gone: they report no more.
+    def poll(self) -> PeerChanges:
+        """Return the changes since the last poll, and remove the files of peers that are gone."""
+        self._read_registrations()
+        gone = [peer for peer in self._peers.values() if not peer.holder.is_alive()]
+        # Read after that: peers that are gone report no more.
         steps = self.reported()
-        for present in gone:
-            del self._present[present.registration.name]
-            _forget(self._folder, present.registration.name)
-        there = [present.registration for present in self._present.values() if not present.hangs()]
-        hanging = len(self._present) - len(there)
-        return News(there, hanging, [present.registration for present in gone], steps)
+        for peer in gone:
+            del self._peers[peer.registration.name]
+            _remove(self._folder, peer.registration.name)
+        there = [peer.registration for peer in self._peers.values() if not peer.hangs()]
+        hanging = len(self._peers) - len(there)
+        return PeerChanges(there, hanging, [peer.registration for peer in gone], steps)
 
-    def admit(self, assistants: list[Registration]) -> None:
-        """Let these take part, and no others: whoever was admitted and is not any more ends at once."""
-        names = [assistant.name for assistant in assistants]
+    def admit(self, peers: list[Registration]) -> None:
+        """Admit these peers and no others: a peer that is not admitted any more ends at once."""
+        names = [peer.name for peer in peers]
         if names != self._notice.admitted:
             self._notice.admitted = names
-            self._tell()
+            self._publish()
 
     def end(self, stopped: bool) -> None:
-        """Let the assistants finish what they have in hand, and end."""
+        """Have the peers finish what they have in progress, and end."""
         if not self._notice.ending:
             self._notice.ending, self._notice.stopped = True, stopped
-            self._tell()
+            self._publish()
 
     def close(self) -> None:
-        """There is no update any more."""
+        """Withdraw the notice: this update takes no more peers."""
         for path in (_notice_file(self._folder), _lock_file(self._folder)):
             path.unlink(missing_ok=True)
         os.close(self._lock)
         with contextlib.suppress(OSError):
             self._folder.rmdir()
 
-    def _see(self) -> None:
+    def _read_registrations(self) -> None:
         for registration in _registrations(self._folder):
-            if registration.run == self._notice.run and registration.name not in self._present:
-                self._present[registration.name] = _Present(self._folder, registration)
+            if registration.run == self._notice.run and registration.name not in self._peers:
+                self._peers[registration.name] = _Peer(self._folder, registration)
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         _write(_notice_file(self._folder), asdict(self._notice))
 
 
-class _Present:
-    """An assistant as its update sees it."""
+class _Peer:
+    """A registered peer of this update."""
 
     def __init__(self, folder: Path, registration: Registration) -> None:
         self.registration = registration
@@ -186,19 +186,19 @@ class _Present:
         self._read = 0
         self._touched = 0
         self._hung = False
-        self._heard = time.monotonic()
+        self._seen = time.monotonic()
 
     def hangs(self) -> bool:
-        """Whether it was silent for long by our own clock; who was so once is not counted on again."""
+        """Return True once the registration was not touched for ``SILENT_SECONDS`` by our own clock."""
         with contextlib.suppress(OSError), open(self._file, "rb") as file:
             touched = os.fstat(file.fileno()).st_mtime_ns
             if touched != self._touched:
-                self._touched, self._heard = touched, time.monotonic()
-        self._hung = self._hung or time.monotonic() - self._heard > SILENT_SECONDS
+                self._touched, self._seen = touched, time.monotonic()
+        self._hung = self._hung or time.monotonic() - self._seen > SILENT_SECONDS
         return self._hung
 
     def read_report(self) -> list[StepDone]:
-        """The whole lines that are new."""
+        """Return the steps of all whole lines that are new."""
         try:
             with open(self._report, "rb") as file:
                 file.seek(self._read)
@@ -210,80 +210,81 @@ class _Present:
         return [StepDone(**json.loads(line)) for line in whole.splitlines()]
 
 
-class Assistance:
-    """The assistant's side: its registration with the update that is running."""
+class Membership:
+    """Registration of this process as a peer of the update that is running."""
 
     def __init__(self, layout: Layout, worker: str, settings: Settings) -> None:
-        """Register. Raises NoUpdateToAssist, or SettingsError when the update has other settings."""
+        """Register. Raises NoUpdateToJoin, or SettingsError when the update has other settings."""
         self._folder = layout.assistants
-        self.notice = _notice(self._folder)
-        if self.notice is None:
-            raise NoUpdateToAssist(_no_update(layout))
+        notice = _notice(self._folder)
+        if notice is None:
+            raise NoUpdateToJoin(_no_update(layout))
+        self.notice: Notice = notice
         self._update = Holder(_lock_file(self._folder), self.notice.host, layout.lock_file)
-        if not self._update.lives():
-            raise NoUpdateToAssist(_no_update(layout))
+        if not self._update.is_alive():
+            raise NoUpdateToJoin(_no_update(layout))
         if self.notice.settings != settings_digest(settings):
             raise SettingsError(
                 f"{layout.root}: expected the settings and the program of the update (process "
-                f"{self.notice.pid} on {self.notice.host}), got others. Start the assistant with the same "
+                f"{self.notice.pid} on {self.notice.host}), got others. Start the worker with the same "
                 "settings file and the same version of the program; it did nothing."
             )
         self._registration = _new_registration(self.notice.run, worker)
         self._was_admitted = False
         self._file = _register(self._folder, self._registration)
 
-    def standing(self) -> Standing:
-        """How it stands with the update, now."""
+    def state(self) -> PeerState:
+        """Return the state of this peer, now. Raises OSError."""
         notice = _notice(self._folder)
-        if notice is None or notice.run != self._registration.run or not self._update.lives():
-            return Standing.LOST
+        if notice is None or notice.run != self._registration.run or not self._update.is_alive():
+            return PeerState.LOST
         self.notice = notice
         if self._registration.name in notice.admitted:
             self._was_admitted = True
         elif self._was_admitted:
-            return Standing.LOST
+            return PeerState.LOST
         if notice.ending:
-            return Standing.ENDING
-        return Standing.ADMITTED if self._was_admitted else Standing.WAITING
+            return PeerState.ENDING
+        return PeerState.ADMITTED if self._was_admitted else PeerState.WAITING
 
     def beat(self) -> None:
-        """Show that it lives. Raises OSError."""
+        """Touch the registration. Raises OSError."""
         os.utime(self._file)
 
     def report(self, step: StepDone) -> None:
-        """Tell the update of a step that was done."""
+        """Report a step that was done to the update. Raises OSError."""
         line = json.dumps(asdict(step)).encode() + b"\n"
         with open(self._folder / (self._registration.name + _REPORT), "ab", buffering=0) as file:
             file.write(line)
 
     def leave(self) -> None:
-        """Take part no more. The report stays until the update has read it."""
+        """End the registration. The report stays until the update has read it."""
         _path(self._folder, self._registration).unlink(missing_ok=True)
         os.close(self._file)
 
 
-def await_farewell(layout: Layout) -> list[str]:
-    """Wait until the assistants of an update that died are gone; then tidy up after all of them.
+def wait_for_exit(layout: Layout) -> list[str]:
+    """Wait until the peers of an update that died have exited; then remove their files.
 
-    For the holder of the lock, before it touches anything. Gives the workers that they were to Luigi's
-    scheduler, which may not know yet. Raises AlreadyRunning, naming who stays.
+    For the holder of the lock, before it touches anything. Return the names of the workers of that update
+    for Luigi's scheduler, which may take them for alive. Raises AlreadyRunning, which names those that stay.
     """
     folder = layout.assistants
     if not folder.is_dir():
         return []
     notice = _notice(folder)
     if notice:
-        # Not its assistants' any more; who it was is still to be known when this one is refused.
+        # Peers find that their update is gone; its worker's name is kept in case this run is refused.
         _write(_notice_file(folder), asdict(replace(notice, run="")))
     holders = {registration: _holder(folder, registration) for registration in _registrations(folder)}
-    until = time.monotonic() + FAREWELL_SECONDS
-    while living := [str(who) for who, holder in holders.items() if holder.lives()]:
+    until = time.monotonic() + EXIT_SECONDS
+    while living := [str(peer) for peer, holder in holders.items() if holder.is_alive()]:
         if time.monotonic() > until:
             raise AlreadyRunning(
-                f"{layout.root}: expected the assistants of the last update to have ended with it, but "
+                f"{layout.root}: expected the workers of the last update to have ended with it, but "
                 f"still there: {', '.join(living)}. End them; this run did nothing, the next one tries again."
             )
-        time.sleep(_LOOK_AGAIN_SECONDS)
+        time.sleep(_RETRY_SECONDS)
     for path in folder.iterdir():
         if path != _lock_file(folder):
             path.unlink(missing_ok=True)
@@ -292,8 +293,8 @@ def await_farewell(layout: Layout) -> list[str]:
 
 def _no_update(layout: Layout) -> str:
     return (
-        f"{layout.root}: expected an update of this mirror that runs with a central scheduler, to assist it; "
-        "there is none. Start one first; this assistant did nothing."
+        f"{layout.root}: expected an update of this mirror that runs with a central scheduler, to take part "
+        "in it; there is none. Start one first; this worker did nothing."
     )
 
 
@@ -305,7 +306,7 @@ def _new_registration(run: str, worker: str) -> Registration:
 
 
 def _register(folder: Path, registration: Registration) -> int:
-    """The registration, locked: it gets its name when it is, so that who sees it sees it locked."""
+    """Return the open file of the registration; it gets its name after it is locked."""
     hidden = folder / f".{registration.name}"
     file = os.open(hidden, _WRITING, 0o666)
     fcntl.flock(file, fcntl.LOCK_EX)
@@ -321,7 +322,7 @@ def _registrations(folder: Path) -> list[Registration]:
     return [Registration(**content) for content in found if content]
 
 
-def _forget(folder: Path, name: str) -> None:
+def _remove(folder: Path, name: str) -> None:
     for suffix in (_REGISTERED, _REPORT):
         (folder / (name + suffix)).unlink(missing_ok=True)
 
@@ -344,14 +345,14 @@ def _notice_file(folder: Path) -> Path:
 
 
 def _locked(path: Path) -> int:
-    """The file, locked; assistants that look whether it is locked hold it for a moment."""
+    """Return the file, locked; a peer that tests the lock holds it for a moment."""
     file = os.open(path, _WRITING, 0o666)
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return file
         except BlockingIOError:
-            time.sleep(_LOOK_AGAIN_SECONDS)
+            time.sleep(_RETRY_SECONDS)
 
 
 def _notice(folder: Path) -> Notice | None:
@@ -361,13 +362,14 @@ def _notice(folder: Path) -> Notice | None:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_bytes())
+        content: dict[str, Any] = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
+    return content
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Whole, but not durably: none of it outlives the processes that say it."""
+    """Write the file by one rename; not durably, as none of it outlives its process."""
     hidden = path.with_name(f".{path.name}")
     hidden.write_text(json.dumps(content))
     os.replace(hidden, path)

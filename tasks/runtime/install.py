@@ -1,0 +1,31 @@
+"""Installation of the mirror's worker and schedulers in Luigi, which has no setting for that."""
+
+from typing import Any
+
+import luigi.configuration
+import luigi.interface
+
+from tasks.runtime.peer_worker import PeerWorker
+from tasks.runtime.schedulers import CentralScheduler, LocalScheduler
+from tasks.runtime.worker import MirrorWorker
+
+
+class _MirrorFactory(luigi.interface._WorkerSchedulerFactory):
+    def create_local_scheduler(self) -> LocalScheduler:
+        return LocalScheduler()
+
+    def create_remote_scheduler(self, url: str) -> CentralScheduler:
+        return CentralScheduler(url)
+
+    def create_worker(self, scheduler: Any, worker_processes: int, assistant: bool = False) -> MirrorWorker:
+        return (PeerWorker if assistant else MirrorWorker)(scheduler, worker_processes)
+
+
+def use_mirror_worker() -> None:
+    """Let the ``luigi`` command create a ``MirrorWorker``, with a slot for each step that fits by default."""
+    luigi.interface._WorkerSchedulerFactory = _MirrorFactory  # type: ignore[misc]
+    settings = luigi.configuration.get_config()
+    if not settings.has_option("core", "workers"):
+        settings.set("core", "workers", "0")
+    # Luigi reads these settings of [core] elsewhere, and warns that nobody does.
+    luigi.interface.core.ignore_unconsumed |= {"rpc_retry_attempts", "rpc_retry_wait"}

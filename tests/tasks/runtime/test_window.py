@@ -1,0 +1,212 @@
+"""The window of submitted tasks: chains of steps of any length, and how they end."""
+
+import threading
+
+import luigi
+import pytest
+from luigi.scheduler import DONE, FAILED, PENDING
+
+from tasks.runtime.window import Outcome, TaskWindow
+
+
+class Setup(luigi.Task):
+    """A task that all filesets require."""
+
+
+class Download(luigi.Task):
+    fileset = luigi.Parameter()
+    shared = luigi.BoolParameter(default=False)
+
+    def requires(self):
+        return [Setup()] if self.shared else []
+
+
+class Extract(Download):
+    def requires(self):
+        return Download(**self.param_kwargs)
+
+
+class Catalog(Download):
+    optional = True
+
+    def requires(self):
+        return Extract(**self.param_kwargs)
+
+
+class Publish(Download):
+    optional = True
+
+    def requires(self):
+        return Catalog(**self.param_kwargs)
+
+
+STEPS = [Download, Extract, Catalog, Publish]
+
+
+def chain(fileset: str, last: type[Download] = Publish, **more) -> dict[type, luigi.Task]:
+    """The steps of a fileset, as they are required."""
+    return {kind: kind(fileset=fileset, **more) for kind in STEPS[: STEPS.index(last) + 1]}
+
+
+def opened(*tasks: luigi.Task, size: int = 10):
+    window = TaskWindow(size)
+    return window, window.open(iter(tasks))
+
+
+def submit_all(window: TaskWindow) -> list[luigi.Task]:
+    return list(iter(window.submit, None))
+
+
+def ready(window: TaskWindow, *running: luigi.Task) -> list[luigi.Task]:
+    return list(window.ready({task.task_id for task in running}))
+
+
+def end_of(window: TaskWindow, submission) -> Outcome:
+    assert submit_all(window) == []
+    assert submission.closed.is_set()
+    assert window.in_flight == []
+    return submission.wait()
+
+
+@pytest.mark.parametrize("last", STEPS)
+def test_each_step_is_ready_when_the_one_before_is_done(last):
+    steps = chain("f", last)
+    window, submission = opened(steps[last])
+    assert submit_all(window) == [steps[last]]
+    for task in steps.values():
+        assert ready(window) == [task]
+        assert ready(window, task) == []
+        assert window.in_flight == [steps[last]]
+        assert not submission.closed.is_set()
+        released = window.complete(task.task_id, DONE)
+        assert set(released) == ({each.task_id for each in steps.values()} if task is steps[last] else set())
+    assert end_of(window, submission) == Outcome(done=1)
+
+
+@pytest.mark.parametrize("last", STEPS)
+def test_the_failure_of_any_step_completes_the_whole_chain(last):
+    for failing in chain("f", last):
+        steps = chain("f", last)
+        window, submission = opened(steps[last])
+        submit_all(window)
+        for kind, task in steps.items():
+            if kind is failing:
+                break
+            assert window.complete(task.task_id, DONE) == []
+        released = window.complete(steps[failing].task_id, FAILED)
+        assert set(released) == {task.task_id for task in steps.values()}
+        lacks_only_optional = failing.__dict__.get("optional", False)
+        expected = Outcome(done=1, optional_failed=1) if lacks_only_optional else Outcome(failed=1)
+        assert end_of(window, submission) == expected
+
+
+def test_a_step_that_is_done_has_done_all_before_it():
+    """The scheduler is not told of what a complete task requires, so no result comes for that."""
+    steps = chain("f", Catalog)
+    window, submission = opened(steps[Catalog])
+    submit_all(window)
+    assert window.complete(steps[Extract].task_id, DONE) == []
+    assert ready(window) == [steps[Catalog]]
+    window.complete(steps[Catalog].task_id, DONE)
+    assert end_of(window, submission) == Outcome(done=1)
+
+
+def test_other_results_change_nothing():
+    steps = chain("f", Extract)
+    window, submission = opened(steps[Extract])
+    submit_all(window)
+    assert window.complete(steps[Download].task_id, PENDING) == []
+    assert window.complete(chain("other")[Download].task_id, FAILED) is None
+    assert ready(window) == [steps[Download]]
+    window.complete(steps[Download].task_id, FAILED)
+    # As when a second worker did the same.
+    assert window.complete(steps[Download].task_id, FAILED) is None
+    assert end_of(window, submission) == Outcome(failed=1)
+
+
+def test_no_more_are_in_flight_than_there_is_room_for():
+    tasks = [Download(fileset=str(number)) for number in range(5)]
+    window, submission = opened(*tasks, size=2)
+    assert submit_all(window) == tasks[:2]
+    assert window.submit() is None
+    window.complete(tasks[1].task_id, DONE)
+    assert submit_all(window) == [tasks[2]]
+    for task in (tasks[0], tasks[2]):
+        window.complete(task.task_id, FAILED)
+    assert submit_all(window) == tasks[3:]
+    for task in tasks[3:]:
+        window.complete(task.task_id, DONE)
+    assert window.completed == 5
+    assert end_of(window, submission) == Outcome(done=3, failed=2)
+
+
+def test_submissions_take_turns():
+    tasks = [[Download(fileset=f"{product}{number}") for number in range(3)] for product in "ab"]
+    window = TaskWindow(4)
+    one, other = (window.open(iter(each)) for each in tasks)
+    assert [task.fileset for task in submit_all(window)] == ["a0", "b0", "a1", "b1"]
+    for task in tasks[1]:
+        window.complete(task.task_id, DONE)
+        submit_all(window)
+    assert other.closed.is_set() and not one.closed.is_set()
+    assert other.wait() == Outcome(done=3)
+    for task in tasks[0]:
+        window.complete(task.task_id, DONE)
+    assert end_of(window, one) == Outcome(done=3)
+
+
+def test_an_empty_submission_is_over_at_once():
+    window, submission = opened()
+    assert end_of(window, submission) == Outcome()
+
+
+def test_a_task_that_several_require_is_kept_until_the_last():
+    steps = [chain(name, Extract, shared=True) for name in "ab"]
+    window, submission = opened(*(each[Extract] for each in steps))
+    submit_all(window)
+    assert set(ready(window)) == {Setup()}
+    assert window.complete(Setup().task_id, DONE) == []
+    assert ready(window) == [each[Download] for each in steps]
+    released = window.complete(steps[0][Download].task_id, FAILED)
+    assert set(released) == {steps[0][Download].task_id, steps[0][Extract].task_id}
+    for task in steps[1].values():
+        released = window.complete(task.task_id, DONE)
+    assert Setup().task_id in released
+    assert end_of(window, submission) == Outcome(done=1, failed=1)
+
+
+def test_a_task_that_several_require_fails_them_all():
+    steps = [chain(name, Extract, shared=True) for name in "ab"]
+    window, submission = opened(*(each[Extract] for each in steps))
+    submit_all(window)
+    assert len(window.complete(Setup().task_id, FAILED)) == 5
+    assert end_of(window, submission) == Outcome(failed=2)
+
+
+def test_only_what_was_started_here_is_resumed():
+    steps = [chain(name, Catalog) for name in "ab"]
+    window, _ = opened(*(each[Catalog] for each in steps))
+    submit_all(window)
+    assert list(window.resumable([])) == []
+    first = steps[0][Download]
+    window.start(first.task_id)
+    assert list(window.resumable([first.task_id])) == []
+    assert not window.is_idle(steps[0][Catalog], [first.task_id])
+    assert window.is_idle(steps[1][Catalog], [first.task_id])
+    for each in steps:
+        window.complete(each[Download].task_id, DONE)
+    assert list(window.resumable([])) == [steps[0][Extract]]
+    assert ready(window) == [each[Extract] for each in steps]
+
+
+def test_abort_releases_whoever_waits_now_or_later():
+    task = Download(fileset="f")
+    window, submission = opened(task)
+    outcomes = []
+    waiting = threading.Thread(target=lambda: outcomes.append(submission.wait()))
+    waiting.start()
+    submit_all(window)
+    window.abort()
+    waiting.join(30)
+    assert outcomes == [Outcome()]
+    assert window.open(iter([task])).wait() == Outcome()

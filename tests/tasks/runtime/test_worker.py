@@ -1,0 +1,183 @@
+"""The worker with made-up tasks: chains of three steps, of which the last one is optional."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, Ended
+from running import SEEN_SECONDS, Scheduler, free_port, started, until
+
+SUPPORT = REPOSITORY / "tests" / "support"
+
+
+class Chains:
+    """Runs the tasks of ``tests/support/chain_tasks.py``, and reads what they leave behind."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.folder = folder / "chains"
+        self.folder.mkdir()
+        self.config = folder / "mirror.yaml"
+        self.connections = 2
+        self.port = port
+
+    def command(self, *more: str) -> list[str]:
+        settings = {
+            "source": {"url": "http://127.0.0.1:1/ds", "connections": self.connections},
+            "mirror": {"root": str(self.folder / "root")},
+        }
+        self.config.write_text(json.dumps(settings))
+        luigi = [str(Path(sys.executable).with_name("luigi")), "--module", "chain_tasks", "Root"]
+        scheduler = ["--local-scheduler"] if self.port is None else ["--scheduler-port", str(self.port)]
+        return [*luigi, "--mirror-config", str(self.config), *scheduler, *more]
+
+    def environment(self, **more: object) -> dict[str, str]:
+        texts = {name: str(value) for name, value in more.items()}
+        return {"FOLDER": str(self.folder), "PYTHONPATH": f"{SUPPORT}:{REPOSITORY}", "COUNT": "3"} | texts
+
+    def run(self, *more: str, **environment: object) -> Ended:
+        result = subprocess.run(
+            self.command(*more),
+            cwd=REPOSITORY,
+            env=os.environ | self.environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        return Ended(result.returncode, result.stdout + result.stderr)
+
+    @property
+    def journal(self) -> list[tuple[str, str]]:
+        path = self.folder / "journal"
+        return [tuple(line.split()) for line in path.read_text().splitlines()] if path.exists() else []
+
+    @property
+    def done(self) -> set[str]:
+        return {path.stem for path in self.folder.glob("*.done")}
+
+    def outcome(self, product: str = "a") -> dict[str, int]:
+        return json.loads((self.folder / f"{product}.outcome").read_text())
+
+
+@pytest.fixture(params=["local", "central"])
+def chains(request, tmp_path: Path) -> Iterator[Chains]:
+    if request.param == "local":
+        yield Chains(tmp_path)
+        return
+    scheduler = Scheduler(tmp_path, free_port())
+    running = scheduler.start()
+    yield Chains(tmp_path, scheduler.port)
+    running.kill()
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Chains:
+    return Chains(tmp_path)
+
+
+def steps(*numbers: int, product: str = "a", names: str = "First Second Third") -> set[str]:
+    return {f"{name}-{product}{number}" for name in names.split() for number in numbers}
+
+
+def test_every_step_is_done_once_and_in_order(chains):
+    ended = chains.run(COUNT=30)
+    assert ended.code == 0, ended.output
+    assert chains.done == steps(*range(30))
+    assert chains.outcome() == {"done": 30, "failed": 0, "optional_failed": 0}
+    begun = [name for kind, name in chains.journal if kind == "begin"]
+    assert len(begun) == 90
+    for number in range(30):
+        each = [f"{name}-a{number}" for name in ("First", "Second", "Third")]
+        assert [name for name in begun if name in each] == each
+
+
+@pytest.mark.parametrize(
+    ("failing", "lost", "outcome"),
+    [
+        ("First", "First Second Third", {"done": 2, "failed": 1, "optional_failed": 0}),
+        ("Second", "Second Third", {"done": 2, "failed": 1, "optional_failed": 0}),
+        ("Third", "Third", {"done": 3, "failed": 0, "optional_failed": 1}),
+    ],
+)
+def test_a_step_that_fails_ends_its_chain_and_no_other(failing, lost, outcome, chains):
+    ended = chains.run(FAILING=f"{failing}-a1")
+    assert chains.done == steps(0, 1, 2) - steps(1, names=lost)
+    assert chains.outcome() == outcome
+    assert "product a: on this machine: made up" in ended.output
+    assert "Traceback" not in ended.output
+
+
+def begun(chains: Chains, step: str) -> int:
+    return sum(kind == "begin" and name.startswith(step) for kind, name in chains.journal)
+
+
+def gated(chains: Chains, folder: Path, *arguments: str, **more: object):
+    """The command, running; its first steps wait until the file ``open`` is there."""
+    return started(chains.command(*arguments), folder / "output", chains.environment(GATE="First", **more))
+
+
+def test_as_many_first_steps_at_once_as_there_are_connections(chains, tmp_path):
+    chains.connections = 5
+    with gated(chains, tmp_path, COUNT=12) as running:
+        until(lambda: begun(chains, "First") == 5 or running.ended, "not all connections are used")
+        assert not running.ends_within(SEEN_SECONDS)
+        assert begun(chains, "First") == 5
+        (chains.folder / "open").touch()
+        assert running.wait().code == 0, running.output
+    assert chains.done == steps(*range(12))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_no_more_at_once_than_asked_for_and_tasks_that_only_wait_take_no_slot(workers, local, tmp_path):
+    local.connections = 9
+    with gated(local, tmp_path, "--workers", str(workers), PRODUCTS="abc", COUNT=5) as running:
+        until(lambda: begun(local, "First") == workers or running.ended, "not all slots are used")
+        assert not running.ends_within(SEEN_SECONDS)
+        assert begun(local, "First") == workers
+        (local.folder / "open").touch()
+        assert running.wait().code == 0, running.output
+    assert local.done == set().union(*(steps(*range(5), product=product) for product in "abc"))
+
+
+def test_after_a_request_to_stop_only_what_was_begun_is_finished(chains, tmp_path):
+    with gated(chains, tmp_path, COUNT=12) as running:
+        until(lambda: begun(chains, "First") == 2 or running.ended, "nothing is begun")
+        running.send(signal.SIGTERM)
+        assert not running.ends_within(SEEN_SECONDS)
+        (chains.folder / "open").touch()
+        assert running.wait().code == 25, running.output
+    assert chains.done == steps(0, 1)
+    assert chains.outcome() == {"done": 2, "failed": 0, "optional_failed": 0}
+
+
+def test_a_second_request_ends_at_once(local, tmp_path):
+    with gated(local, tmp_path) as running:
+        until(lambda: begun(local, "First") == 2 or running.ended, "nothing is begun")
+        running.send(signal.SIGTERM)
+        assert not running.ends_within(2 * SEEN_SECONDS)
+        running.send(signal.SIGTERM)
+        assert running.wait().code == 25, running.output
+    assert local.done == set()
+
+
+def test_an_error_of_the_worker_ends_the_run_after_what_is_in_progress(chains):
+    ended = chains.run(SLIP=1)
+    assert ended.code == 40, ended.output
+    assert "a bug in this program, please report it" in ended.output
+    assert "a slip" in ended.output
+    opened = {name for kind, name in chains.journal if kind == "begin"}
+    assert chains.done == opened
+
+
+def test_no_more_threads_can_be_started(local):
+    ended = local.run(THREADS=3, COUNT=20)
+    assert ended.code == 40, ended.output
+    assert "can't start new thread" in ended.output
+    assert {name for kind, name in local.journal if kind == "begin"} == local.done
+    assert local.run(COUNT=20).code == 0
+    assert local.done == steps(*range(20))
