@@ -90,7 +90,7 @@ def hold(root: Path, held: Connection) -> None:
     """Claim a folder, say so, and keep it until killed."""
     layout = Layout(root)
     fileset = Fileset("p", "held", "2009-07-29T00:00:00Z")
-    with ownership_at(root).matching(fileset, unpacked(layout, fileset, ["x"]), {}, set()):
+    with ownership_at(root).claimed(fileset, unpacked(layout, fileset, ["x"]), {}, set()):
         held.send("held")
         signal.pause()
 
