@@ -53,7 +53,7 @@ def settle(ownership: Ownership, fileset: Fileset, folders: list[str]) -> None:
     """What an extraction does with its unpacked files."""
     layout = ownership.layout
     files = unpacked(layout, fileset, folders)
-    with ownership.matching(fileset, files, {}, set()) as verdict:
+    with ownership.claimed(fileset, files, {}, set()) as verdict:
         alone_in(layout, folders)
         put_in_place(verdict.placed, layout.data)
         mine = [
