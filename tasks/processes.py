@@ -21,6 +21,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn, Protocol
 
+from pipeline.datastore.client import retry
 from pipeline.errors import MirrorError
 from pipeline.mirror.markers import Fileset
 from pipeline.mirror.site import Report, Site
@@ -55,8 +56,8 @@ def do_step(site: Site, step: tuple[type[Step], Fileset], report: Report) -> Non
 
 
 def get_listing(site: Site, url: str, _: Report) -> bytes:
-    """The body of a listing, valid or not, when the server has it. Raises ServerUnavailable."""
-    return site.store.patiently(lambda: site.store.body(url))
+    """Return the body of a listing, valid or not. Raises ServerUnavailable."""
+    return retry(site.store.retry_policy, lambda: site.store.fetch_body(url))
 
 
 class ProcessLost(MirrorError):

@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import luigi
 
+from pipeline.datastore.client import ListingClient
 from pipeline.errors import (
     EXIT_FILESET_FAILED,
     EXIT_NOT_SCHEDULED,
@@ -65,12 +67,17 @@ class Run:
                 processes = step_processes(self.site, self.stopping, self.lose_process)
                 self.fetching, self.unpacking = self._open.enter_context(processes)
                 self._show_life()
-            self.site.store.ask = lambda url: self.fetching.do(get_listing, url)
+            self.site = replace(self.site, listings=self._listings())
             self._open.enter_context(progress_on_terminal(self.site.tally))
             self._open.enter_context(log_to(self.log_file))
         except BaseException:
             self._open.close()
             raise
+
+    def _listings(self) -> ListingClient:
+        """The listings, fetched by the process that has the connections."""
+        store = self.site.store
+        return ListingClient(store.url, lambda url: self.fetching.do(get_listing, url), store.retry_policy)
 
     def _take_hold(self) -> None:
         """Be the only one that works on the mirror."""

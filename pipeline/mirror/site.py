@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from pipeline.config import Settings, read_settings
-from pipeline.datastore.client.fetch_pool import Connections
-from pipeline.datastore.client.http import DataStore, Patience
+from pipeline.datastore.client import DataStoreClient, FetchPool, Limits, ListingClient, RetryPolicy
 from pipeline.datastore.listing import write_products
 from pipeline.durable import write_whole
 from pipeline.errors import SettingsError, machine_faults
@@ -57,14 +56,18 @@ class Tally:
 
 @dataclass(frozen=True)
 class Site:
-    """The parts that the steps of all filesets share; closed by leaving ``open_site``."""
+    """The parts that the steps of all filesets share; closed by leaving ``open_site``.
+
+    ``listings`` is where listings of products come from: ``store``, or another process.
+    """
 
     settings: Settings
     layout: Layout
-    store: DataStore
+    store: DataStoreClient
+    listings: ListingClient
     space: DiskSpace
     rate: RateLimit
-    connections: Connections
+    fetch_pool: FetchPool
     unpackers: ThreadPoolExecutor
     ownership: Ownership
     fileset_locks: ByteLocks
@@ -79,7 +82,7 @@ class Site:
         """
         if self.settings.mirror.products is not None:
             return [product.name for product in self.settings.mirror.products]
-        rows = self.store.products()
+        rows = self.listings.products()
         with machine_faults("noting what the root of the source lists"):
             write_whole(self.layout.root_listing, write_products(rows))
         listed = [row.name for row in rows]
@@ -87,7 +90,7 @@ class Site:
 
 
 @contextmanager
-def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
+def open_site(config: Path, sleep: Callable[[float], object]) -> Iterator[Site]:
     """The site of a settings file; ``sleep`` is how it waits between tries.
 
     Raises SettingsError, also when the root cannot be written.
@@ -95,9 +98,10 @@ def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
     settings = read_settings(config)
     source, mirror = settings.source, settings.mirror
     _make_root(mirror.root, config)
-    patience = Patience(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
-    store = DataStore(source.url, connections=source.connections, timeout=source.timeout, patience=patience)
-    connections = Connections(source.connections)
+    limits = Limits(connections=source.connections, timeout=source.timeout)
+    retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
+    store = DataStoreClient(source.url, limits, retry_policy)
+    fetch_pool = FetchPool(source.connections)
     unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
     layout = Layout(mirror.root)
     locks = [ByteLocks(path) for path in (layout.ownership_lock, layout.fileset_locks)]
@@ -106,16 +110,17 @@ def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
             settings=settings,
             layout=layout,
             store=store,
+            listings=store,
             space=DiskSpace(mirror.root, mirror.min_free),
             rate=RateLimit(source.rate_limit),
-            connections=connections,
+            fetch_pool=fetch_pool,
             unpackers=unpackers,
             ownership=Ownership(layout, locks[0]),
             fileset_locks=locks[1],
             shares=Shares(source.connections),
         )
     finally:
-        connections.close()
+        fetch_pool.close()
         unpackers.shutdown(cancel_futures=True)
         for lock in locks:
             lock.close()

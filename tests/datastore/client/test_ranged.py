@@ -8,6 +8,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial as partly
 from pathlib import Path
@@ -18,9 +19,11 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from support.scripted_server import Asked, Scripted, answer, scripted
 
-from pipeline.datastore.client import ranged
-from pipeline.datastore.client.fetch_pool import Connections
-from pipeline.datastore.client.http import DataStore, Patience
+from pipeline.datastore.client.fetch_pool import FetchPool
+from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.ranged import RangePolicy
+from pipeline.datastore.client.ranged import fetch as fetch_in_ranges
+from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.listing import FileRow
 from pipeline.datastore.server.app import RunningServer, create_app, serve
@@ -34,7 +37,7 @@ CONTENT = random.Random(11).randbytes(18 * MB + 12_345)
 SIZE = len(CONTENT)
 PIECE = -(-SIZE // COUNT)
 ETAG = '"e-1"'
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 def row_of(content: bytes, name: str = "f.tgz") -> FileRow:
@@ -42,6 +45,8 @@ def row_of(content: bytes, name: str = "f.tgz") -> FileRow:
 
 
 ROW = row_of(CONTENT)
+# A file of this size comes in as many equal ranges as there are connections.
+EQUAL = RangePolicy(small=8 * MB)
 
 
 @dataclass
@@ -74,29 +79,36 @@ class Fetch:
         attempts: int = 4,
         timeout: float = 20,
         sleep: Callable[[float], object] = lambda _: None,
+        ranges: RangePolicy = EQUAL,
     ) -> None:
         self.pauses: list[float] = []
         self.received = 0
         self.part = part
-        self.connections = Connections(count)
+        self.pool = FetchPool(count)
+        self._ranges = ranges
         self._lock = threading.Lock()
-        patience = Patience(attempts=attempts, sleep=lambda pause: (self.pauses.append(pause), sleep(pause)))
-        self._store = DataStore(url, connections=count, timeout=timeout, patience=patience)
-        self._transfer = Transfer(
-            self._store, self._store.file_url("p", "f", row.name), row, part, self.count
-        )
+        policy = RetryPolicy(attempts=attempts, sleep=lambda pause: (self.pauses.append(pause), sleep(pause)))
+        self._store = DataStoreClient(url, Limits(connections=count, timeout=timeout), policy)
+        url = self._store.file_url("p", "f", row.name)
+        self._transfer = Transfer(self._store, policy, url, row, part, self.count)
 
     def count(self, count: int) -> None:
         with self._lock:
             self.received += count
             assert not self.part.exists() or self.part.stat().st_size <= self._transfer.row.bytes
 
+    def submit(self) -> Future[None]:
+        return self.pool.submit(fetch_in_ranges, self._transfer, self.pool, self._ranges)
+
+    def close(self) -> None:
+        self.pool.close()
+        self._store.close()
+
     def run(self) -> "Fetch":
         try:
-            self.connections.submit(ranged.fetch, self._transfer, self.connections).result()
+            self.submit().result()
         finally:
-            self.connections.close()
-            self._store.close()
+            self.close()
         return self
 
 
@@ -129,12 +141,6 @@ def server(running: RunningServer, served):
     running.clear()
     yield running
     running.faults.clear()
-
-
-@pytest.fixture(autouse=True)
-def equal_pieces(monkeypatch):
-    """A file of this size comes in as many equal pieces as there are connections."""
-    monkeypatch.setattr(ranged, "SMALL_PIECE_BYTES", 8 * MB)
 
 
 @pytest.fixture
@@ -230,7 +236,7 @@ def test_any_number_of_connections(count, server, fetch, part):
     assert server.peak_connections <= count
 
 
-@pytest.mark.parametrize("size", [ranged.WORTH_SPLITTING_BYTES - 1, 5, 0])
+@pytest.mark.parametrize("size", [EQUAL.from_bytes - 1, 5, 0])
 def test_a_file_that_is_not_large_is_asked_for_as_a_whole(size, server, served, fetch, part):
     served.write_bytes(CONTENT[:size])
     fetch(server, row_of(CONTENT[:size]))
@@ -239,10 +245,10 @@ def test_a_file_that_is_not_large_is_asked_for_as_a_whole(size, server, served, 
 
 
 def test_the_least_size_that_is_split(server, served, fetch, part):
-    served.write_bytes(CONTENT[: ranged.WORTH_SPLITTING_BYTES])
-    fetch(server, row_of(CONTENT[: ranged.WORTH_SPLITTING_BYTES]))
+    served.write_bytes(CONTENT[: EQUAL.from_bytes])
+    fetch(server, row_of(CONTENT[: EQUAL.from_bytes]))
     assert len(server.requests) == COUNT
-    assert part.read_bytes() == CONTENT[: ranged.WORTH_SPLITTING_BYTES]
+    assert part.read_bytes() == CONTENT[: EQUAL.from_bytes]
 
 
 def test_one_connection_needs_no_pieces(server, fetch, part):
@@ -261,30 +267,28 @@ def test_while_others_wait_a_file_keeps_to_its_connection(server, part):
     fetching = Fetch(server.url, part)
     release = threading.Event()
     for _ in range(2 * COUNT):
-        fetching.connections.submit(release.wait, PATIENCE_SECONDS)
+        fetching.pool.submit(release.wait, TIMEOUT_SECONDS)
     for _ in range(COUNT - 1):
-        fetching.connections.submit(int)
-    done = fetching.connections.submit(ranged.fetch, fetching._transfer, fetching.connections)
-    blocked = fetching.connections.submit(release.wait, PATIENCE_SECONDS)
-    assert fetching.connections.idle == 0
+        fetching.pool.submit(int)
+    done = fetching.submit()
+    blocked = fetching.pool.submit(release.wait, TIMEOUT_SECONDS)
+    assert fetching.pool.idle == 0
     release.set()
-    done.result(PATIENCE_SECONDS)
-    blocked.result(PATIENCE_SECONDS)
-    fetching.connections.close()
+    done.result(TIMEOUT_SECONDS)
+    blocked.result(TIMEOUT_SECONDS)
+    fetching.close()
     assert part.read_bytes() == CONTENT
     assert adjoin(ranges(server), 0, SIZE)
-    fetching._store.close()
 
 
 def test_alone_among_busy_connections_a_file_comes_in_few_pieces(server, part):
     fetching = Fetch(server.url, part)
     release = threading.Event()
-    busy = [fetching.connections.submit(release.wait, PATIENCE_SECONDS) for _ in range(COUNT - 1)]
-    fetching.connections.submit(ranged.fetch, fetching._transfer, fetching.connections).result()
+    busy = [fetching.pool.submit(release.wait, TIMEOUT_SECONDS) for _ in range(COUNT - 1)]
+    fetching.submit().result()
     release.set()
     assert all(each.result() for each in busy)
-    fetching.connections.close()
-    fetching._store.close()
+    fetching.close()
     assert part.read_bytes() == CONTENT
     assert len(server.requests) <= 3
     assert server.peak_connections == 1
@@ -297,17 +301,19 @@ def test_several_large_files_and_many_small_ones(server, served, tmp_path):
         size = 17 * MB + number if name.startswith("large") else 50_000 + number
         contents[name] = CONTENT if name == "f.tgz" else CONTENT[number : number + size]
         served.with_name(name).write_bytes(contents[name])
-    patience = Patience(sleep=lambda _: None)
-    store = DataStore(server.url, connections=3, patience=patience)
-    connections = Connections(3)
+    policy = RetryPolicy(sleep=lambda _: None)
+    store = DataStoreClient(server.url, Limits(connections=3), policy)
+    pool = FetchPool(3)
     futures = []
     for name, content in contents.items():
         url = store.file_url("p", "f", name)
-        transfer = Transfer(store, url, row_of(content, name), tmp_path / f"{name}.part", lambda _: None)
-        futures.append(connections.submit(ranged.fetch, transfer, connections))
+        transfer = Transfer(
+            store, policy, url, row_of(content, name), tmp_path / f"{name}.part", lambda _: None
+        )
+        futures.append(pool.submit(fetch_in_ranges, transfer, pool))
     for future in futures:
-        future.result(PATIENCE_SECONDS)
-    connections.close()
+        future.result(TIMEOUT_SECONDS)
+    pool.close()
     store.close()
     for name, content in contents.items():
         assert (tmp_path / f"{name}.part").read_bytes() == content
@@ -570,7 +576,7 @@ def interrupted(server, fails, note) -> list[tuple[int, int]]:
     """A part of an earlier run, in which no piece came whole, with its note; what it holds."""
     server.faults.append(faults.hangs_up(after=3 * MB, times=COUNT))
     server.faults.append(Later.of(faults.fails(404, target="files"), COUNT))
-    every_piece_stopped = threading.Barrier(COUNT, timeout=PATIENCE_SECONDS)
+    every_piece_stopped = threading.Barrier(COUNT, timeout=TIMEOUT_SECONDS)
     failed, _ = fails(server, sleep=lambda _: every_piece_stopped.wait())
     server.faults.clear()
     server.clear()
@@ -691,6 +697,7 @@ def test_a_part_from_the_start_of_one_connection_is_gone_on_with_by_all(server, 
 
 # Whatever a server says.
 
+LITTLE_RANGES = RangePolicy(from_bytes=1000, small=200, smallest=100, recorded_every=150)
 LITTLE = random.Random(5).randbytes(5000)
 
 
@@ -742,13 +749,9 @@ def test_whatever_the_server_says_the_file_is_the_listed_one_or_fails(tmp_path_f
     def answers(asked: Asked) -> bytes:
         return left.pop(0)(asked) if left else truly(asked)
 
-    with pytest.MonkeyPatch.context() as patch, scripted(answers) as server:
-        patch.setattr(ranged, "WORTH_SPLITTING_BYTES", 1000)
-        patch.setattr(ranged, "_LEAST_PIECE_BYTES", 100)
-        patch.setattr(ranged, "SMALL_PIECE_BYTES", 200)
-        patch.setattr(ranged, "_NOTED_BYTES", 150)
+    with scripted(answers) as server:
         for _ in range(3):
-            fetching = Fetch(server.url, part, row, count=count, attempts=3, timeout=5)
+            fetching = Fetch(server.url, part, row, count=count, attempts=3, timeout=5, ranges=LITTLE_RANGES)
             try:
                 fetching.run()
             except (ContentMismatch, ServerUnavailable):

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.scripted_server import Answers, Asked, answer, scripted
 
-from pipeline.datastore.client.fetch_pool import Connections
-from pipeline.datastore.client.http import DataStore, Patience
+from pipeline.datastore.client.fetch_pool import FetchPool
+from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.retry import RetryPolicy, retry
 from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.listing import FileRow
 from pipeline.errors import ContentMismatch, ServerUnavailable
@@ -34,9 +35,9 @@ class Client:
     """A client of a scripted server, and the threads that fetch."""
 
     def __init__(self, url: str, folder: Path, connections: int, timeout: float) -> None:
-        patience = Patience(attempts=2, sleep=lambda _: None)
-        self.store = DataStore(url, connections=connections, timeout=timeout, patience=patience)
-        self.connections = Connections(connections)
+        policy = RetryPolicy(attempts=2, sleep=lambda _: None)
+        self.store = DataStoreClient(url, Limits(connections=connections, timeout=timeout), policy)
+        self.pool = FetchPool(connections)
         self._folder = folder
 
     def fetch(self, name: str, md5: bool = True) -> bytes:
@@ -44,7 +45,14 @@ class Client:
         content = CONTENT[name]
         row = FileRow(name, len(content), hashlib.md5(content).hexdigest() if md5 else None, "tgz", {})
         partial = self._folder / f"{name}.part"
-        Transfer(self.store, self.store.file_url("p", "f", name), row, partial, lambda _: None).fetch()
+        Transfer(
+            self.store,
+            self.store.retry_policy,
+            self.store.file_url("p", "f", name),
+            row,
+            partial,
+            lambda _: None,
+        ).fetch()
         return partial.read_bytes()
 
 
@@ -55,7 +63,7 @@ def connected(answers: Answers, folder: Path, connections: int = 1, timeout: flo
         try:
             yield client
         finally:
-            client.connections.close()
+            client.pool.close()
             client.store.close()
 
 
@@ -98,19 +106,18 @@ def test_whatever_comes_each_file_is_the_listed_one_or_fails(script, names, conn
         whole = answer(body=content_of(asked))
         return BAD[bad](whole, asked) if bad else whole
 
-    def use_one() -> bytes:
-        with client.store.get(client.store.file_url("p", "f", NAMES[0])) as response:
-            together.wait(TIMEOUT_SECONDS)
-            return response.raw.read()
+    def use_one() -> int:
+        with client.store.get(client.store.file_url("p", "f", NAMES[0])):
+            return together.wait(TIMEOUT_SECONDS)
 
     # Nothing else ends an answer that is too short, on a connection that is kept.
     with connected(answers, tmp_path, connections, timeout=0.3) as client:
-        files = {name: client.connections.submit(client.fetch, name) for name in names}
+        files = {name: client.pool.submit(client.fetch, name) for name in names}
         for name, file in files.items():
             error = file.exception(TIMEOUT_SECONDS)
             assert isinstance(error, (ContentMismatch, ServerUnavailable)) or file.result() == CONTENT[name]
         # No connection is lost by what went wrong: all of them can be used at once.
         script.clear()
-        client.store.timeout = TIMEOUT_SECONDS
-        turns = [client.connections.submit(use_one) for _ in range(connections)]
-        assert [turn.result(TIMEOUT_SECONDS) for turn in turns] == [CONTENT[NAMES[0]]] * connections
+        patient = RetryPolicy(attempts=100, first_pause=0)
+        turns = [client.pool.submit(retry, patient, use_one) for _ in range(connections)]
+        assert {turn.result(TIMEOUT_SECONDS) for turn in turns} == set(range(connections))
