@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class UnknownFileset(ServerUnavailable):
-    """The server does not know the fileset after which it was asked (protocol notes, "Since")."""
+    """Fileset that the server does not know, in a request for those after it (protocol notes, "Since")."""
 
 
 class ListingClient:

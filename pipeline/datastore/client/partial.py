@@ -94,7 +94,7 @@ class RangeMap:
 
     def __init__(self, size: int, held: Ranges) -> None:
         self._ranges = {start: ByteRange(start, end, end) for start, end in held}
-        edges = [0, *(edge for piece in held for edge in piece), size]
+        edges = [0, *(edge for edges in held for edge in edges), size]
         self._gaps = [gap for gap in zip(edges[::2], edges[1::2], strict=True) if gap[0] < gap[1]]
         self._complete = 0
 
@@ -115,12 +115,12 @@ class RangeMap:
     def held(self) -> Ranges:
         """Return the bytes that have been received, adjoining ranges as one."""
         held: Ranges = []
-        for piece in sorted(self._ranges.values(), key=lambda piece: piece.start):
-            at = piece.at
-            if held and held[-1][1] == piece.start:
+        for each in sorted(self._ranges.values(), key=lambda each: each.start):
+            at = each.at
+            if held and held[-1][1] == each.start:
                 held[-1] = (held[-1][0], at)
-            elif at > piece.start:
-                held.append((piece.start, at))
+            elif at > each.start:
+                held.append((each.start, at))
         return held
 
     def complete_to(self) -> int:
@@ -128,8 +128,8 @@ class RangeMap:
 
         May be called by one further thread, beside those that claim and write.
         """
-        while (piece := self._ranges.get(self._complete)) is not None:
-            if piece.at < piece.end:
-                return piece.at
-            self._complete = piece.end
+        while (first := self._ranges.get(self._complete)) is not None:
+            if first.missing:
+                return first.at
+            self._complete = first.end
         return self._complete

@@ -75,7 +75,7 @@ def fetch(transfer: Transfer, pool: FetchPool, policy: RangePolicy | None = None
 
 
 class UnusableRange(Exception):
-    """The answer was not the range that was requested."""
+    """Answer that is not the requested range."""
 
 
 class RangedTransfer:
@@ -230,7 +230,7 @@ class RangedTransfer:
 
 
 class _FollowingDigest:
-    """The md5 of the bytes of a partial file that are complete from its start."""
+    """Md5 of the bytes of a partial file that are complete from its start."""
 
     def __init__(self, ranges: RangeMap, path: Path) -> None:
         self._ranges = ranges

@@ -20,9 +20,9 @@ def record(tmp_path: Path) -> ResumeRecord:
     return ResumeRecord(tmp_path / "x.json", ROW)
 
 
-def say(record: ResumeRecord, **changed: object) -> None:
-    said = {"etag": ETAG, "bytes": 100, "md5": "0" * 32, "pieces": [[0, 10]]} | changed
-    record.path.write_text(json.dumps(said))
+def write(record: ResumeRecord, **changed: object) -> None:
+    content = {"etag": ETAG, "bytes": 100, "md5": "0" * 32, "pieces": [[0, 10]]} | changed
+    record.path.write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize("held", [[], [(0, 100)], [(0, 1)], [(3, 7), (90, 100)], [(0, 5), (6, 7)]])
@@ -35,7 +35,7 @@ def test_what_is_written_is_read(held, record):
     record.remove()
 
 
-def test_without_pieces_the_part_holds_all_to_its_end(record):
+def test_without_ranges_the_file_holds_all_to_its_end(record):
     record.write(ETAG)
     assert json.loads(record.path.read_bytes()) == {"etag": ETAG, "bytes": 100, "md5": "0" * 32}
     assert record.read(60) == ResumeState(ETAG, [(0, 60)])
@@ -66,21 +66,21 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_a_note_with_pieces_that_are_none_counts_for_nothing(bad, record):
-    say(record)
+def test_a_record_with_ranges_that_are_none_counts_for_nothing(bad, record):
+    write(record)
     assert record.read(100) == ResumeState(ETAG, [(0, 10)])
-    say(record, pieces=BAD[bad])
+    write(record, pieces=BAD[bad])
     assert record.read(100) is None
 
 
-def test_pieces_beyond_the_end_of_the_part_are_not_there(record):
-    say(record, pieces=[[0, 10], [50, 60]])
+def test_ranges_beyond_the_end_of_the_part_are_not_there(record):
+    write(record, pieces=[[0, 10], [50, 60]])
     assert record.read(60) == ResumeState(ETAG, [(0, 10), (50, 60)])
     assert record.read(59) is None
 
 
-def test_a_note_about_a_file_without_md5_counts_for_nothing(record):
-    say(record, md5=None)
+def test_a_record_about_a_file_without_md5_counts_for_nothing(record):
+    write(record, md5=None)
     assert ResumeRecord(record.path, FileRow("f", 100, None, "tgz", {})).read(100) is None
 
 
@@ -91,36 +91,36 @@ RANGES = st.lists(st.integers(0, SIZE), max_size=20, unique=True).map(
 
 
 @given(RANGES, st.lists(st.integers(1, 400), min_size=1))
-def test_pieces_are_what_is_missing_and_nothing_twice(held, sizes):
-    pieces = RangeMap(SIZE, held)
+def test_ranges_are_what_is_missing_and_nothing_twice(held, sizes):
+    ranges = RangeMap(SIZE, held)
     here = bytearray(SIZE)
     for start, end in held:
         here[start:end] = b"1" * (end - start)
-    assert pieces.held() == held
-    assert pieces.unclaimed == here.count(0)
+    assert ranges.held() == held
+    assert ranges.unclaimed == here.count(0)
     taken = []
-    while pieces.unclaimed:
-        piece = pieces.claim(sizes[len(taken) % len(sizes)])
-        assert piece.at == piece.start < piece.end
-        taken.append(piece)
-        assert not any(here[piece.start : piece.end])
-        here[piece.start : piece.end] = b"2" * (piece.end - piece.start)
+    while ranges.unclaimed:
+        claimed = ranges.claim(sizes[len(taken) % len(sizes)])
+        assert claimed.at == claimed.start < claimed.end
+        taken.append(claimed)
+        assert not any(here[claimed.start : claimed.end])
+        here[claimed.start : claimed.end] = b"2" * (claimed.end - claimed.start)
     assert 0 not in here
-    for number, piece in enumerate(taken):
-        piece.at = piece.start + (piece.end - piece.start) * (number % 3) // 2
-        here[piece.at : piece.end] = bytes(piece.end - piece.at)
-    assert pieces.complete_to() == (here.index(0) if 0 in here else SIZE)
-    assert b"".join(here[start:end] for start, end in pieces.held()).count(0) == 0
-    assert sum(end - start for start, end in pieces.held()) == SIZE - here.count(0)
-    for piece in taken:
-        piece.at = piece.end
-    assert pieces.held() == [(0, SIZE)]
-    assert pieces.complete_to() == SIZE
+    for number, claimed in enumerate(taken):
+        claimed.at = claimed.start + (claimed.end - claimed.start) * (number % 3) // 2
+        here[claimed.at : claimed.end] = bytes(claimed.end - claimed.at)
+    assert ranges.complete_to() == (here.index(0) if 0 in here else SIZE)
+    assert b"".join(here[start:end] for start, end in ranges.held()).count(0) == 0
+    assert sum(end - start for start, end in ranges.held()) == SIZE - here.count(0)
+    for claimed in taken:
+        claimed.at = claimed.end
+    assert ranges.held() == [(0, SIZE)]
+    assert ranges.complete_to() == SIZE
 
 
 @given(st.integers(1, 1 << 40), st.integers(1, 256), st.integers(4 << 20, 64 << 20))
-def test_pieces_are_large_but_not_for_one_connection_alone(missing, hands, most):
-    size = RangePolicy(largest=most).range_bytes(missing, hands)
+def test_ranges_are_large_but_not_for_one_connection_alone(missing, connections, most):
+    size = RangePolicy(largest=most).range_bytes(missing, connections)
     assert 1 << 20 <= size <= most
-    assert size * hands <= max(missing + hands, hands << 20)
-    assert size >= min(most, missing // hands, 2 << 20)
+    assert size * connections <= max(missing + connections, connections << 20)
+    assert size >= min(most, missing // connections, 2 << 20)
