@@ -41,7 +41,7 @@ class Daemon:
 @contextlib.contextmanager
 def data_store(store: Path, home: Path) -> Iterator[Daemon]:
     """The project's own server."""
-    command = [sys.executable, "-m", "pipeline.sample.simulator", "--store", str(store), "--port", "0"]
+    command = [sys.executable, "-m", "pipeline.datastore.server", "--store", str(store), "--port", "0"]
     with _running(command, home / "server.log") as process:
         yield Daemon(process.pid, _told_port(home / "server.log", process))
 

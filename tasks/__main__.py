@@ -54,6 +54,9 @@ def main(arguments: list[str]) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
     )
     serve_parser.add_argument("--port", type=int, default=8080, help="0: a free one (default: %(default)s)")
+    serve_parser.add_argument(
+        "--hidden", action="append", default=[], metavar="PRODUCT", help="serve but do not list; repeatable"
+    )
     serve_parser.set_defaults(command=serve)
     skip_parser = commands.add_parser("skip", parents=[config], help="give a fileset up")
     skip_parser.add_argument("--reason", required=True, help="why, for whoever asks later")
@@ -122,13 +125,13 @@ def status(chosen: argparse.Namespace) -> None:
 def serve(chosen: argparse.Namespace) -> None:
     """Serve what the mirror holds, by the protocol of its own source, until SIGTERM or SIGINT."""
     # Only here: nothing else needs the server.
-    from pipeline.datastore.server.app import create_app, run
+    from pipeline.serving import serve_mirror
 
     layout = _layout(chosen)
     if not layout.root.is_dir():
         _refuse(f"{layout.root} is not there yet: nothing to serve. Mirror something with: make update")
     try:
-        run(create_app(mirror=layout.root), host=chosen.host, port=chosen.port)
+        serve_mirror(layout, host=chosen.host, port=chosen.port, hidden=chosen.hidden)
     except OSError as error:
         _refuse(f"cannot listen on {chosen.host} port {chosen.port}: {error.strerror}; choose another --port")
 

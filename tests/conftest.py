@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import pytest
 
-from pipeline.datastore.server.app import RunningServer, create_app, serve
+from pipeline.sample.simulator import Simulator, simulate
 
 T = TypeVar("T")
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -213,12 +213,12 @@ def upstream(tmp_path: Path) -> Upstream:
 
 @pytest.fixture
 def server(upstream: Upstream):
-    with serve(create_app(upstream.folder)) as running:
+    with simulate(upstream.folder) as running:
         yield running
 
 
 @pytest.fixture
-def follower(tmp_path: Path, server: RunningServer) -> Follower:
+def follower(tmp_path: Path, server: Simulator) -> Follower:
     return Follower(tmp_path, server.url)
 
 

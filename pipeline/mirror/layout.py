@@ -82,9 +82,14 @@ class Layout:
         """The products as the root of the source listed them when it was last asked."""
         return self.root / "state" / "root.txt"
 
+    @property
+    def store_root(self) -> Path:
+        """The filesets that are here: a folder per product, in it a folder per fileset."""
+        return self.root / "store"
+
     def store(self, product: str, fileset: str) -> Path:
         """The files of the fileset exactly as served."""
-        return self._fileset(self.root / "store", product, fileset)
+        return self._fileset(self.store_root, product, fileset)
 
     def incoming(self, product: str, fileset: str) -> Path:
         """What is being fetched: ``files/`` verified, ``partial/`` not yet."""

@@ -4,10 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.datastore.server.app import create_app, serve
 from pipeline.mirror.status import as_size
 from pipeline.sample.plan import ReleasePlan
 from pipeline.sample.release import PARTNER, write_release
+from pipeline.sample.simulator import simulate
 
 DEMO = Path("var/demo")
 SETTINGS = """\
@@ -22,14 +22,13 @@ mirror:
 
 
 def main() -> int:
-    """Write the sample store once, serve it, run one update; the update's exit code."""
+    """Write the sample store unless it exists, serve it, run one update. Return the update's exit code."""
     store, settings, requests = DEMO / "store", DEMO / "mirror.yaml", DEMO / "requests.log"
     if not store.exists():
         print(f"writing a small survey release into {store}", flush=True)
         write_release(store, ReleasePlan())
     requests.unlink(missing_ok=True)
-    app = create_app(store, hidden=[PARTNER.name], request_log=requests)
-    with serve(app) as server:
+    with simulate(store, hidden=[PARTNER.name], request_log=requests) as server:
         print(f"sample Data Store: {server.url}, its requests in {requests}", flush=True)
         settings.write_text(SETTINGS.format(url=server.url, hidden=PARTNER.name), encoding="utf-8")
         command = [sys.executable, "-m", "tasks", "update", "--mirror-config", str(settings)]
@@ -39,13 +38,13 @@ def main() -> int:
 
 
 def print_mirror(root: Path) -> None:
-    """Print how many files each room of the mirror holds, their sizes, and one of them."""
+    """Print the number of files in each folder of the mirror, their total size, and an example."""
     print(f"\n{root}/")
-    for room in ("store", "data", "info", "state"):
-        files = sorted(path for path in (root / room).rglob("*") if path.is_file())
+    for folder in ("store", "data", "info", "state"):
+        files = sorted(path for path in (root / folder).rglob("*") if path.is_file())
         held = as_size(sum(path.stat().st_size for path in files))
         example = f"  e.g. {files[len(files) // 2].relative_to(root)}" if files else ""
-        print(f"  {room + '/':8}{len(files):5} files {held:>9}{example}")
+        print(f"  {folder + '/':8}{len(files):5} files {held:>9}{example}")
     print(
         f"\nHow it is: {sys.executable} -m tasks status --mirror-config {DEMO}/mirror.yaml"
         "\nRun `make demo` again: nothing is fetched twice. Delete var/demo to start over."

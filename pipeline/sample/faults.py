@@ -1,11 +1,11 @@
-"""Bad faults of servers, on request, for the tests of whoever must bear them (protocol notes, "Answers").
+"""Faults of servers, as the simulator shows them on the wire (protocol notes, "Answers").
 
-A fault is a small ASGI middleware for the requests that it matches, and stops after as many of them as it
-was told to. What HTTP has no words for (a reset, a body that is cut off or runs over its length) is done to
-the connection itself, so it happens on the wire as it does in life; ``server.serve`` provides for that.
+A fault is a small ASGI middleware for the requests that it matches; it ends after a given number of these.
+Faults that HTTP has no message for (a reset, a body that is cut off or exceeds its length) act on the
+connection itself, which the simulator puts into the ASGI scope.
 
 The target of a fault is ``listings`` (every ``index.txt``), ``files``, ``everything``, or a shell pattern for
-the path below the prefix, name by name: ``*/index.txt`` is the listing of every product and of nothing else.
+the path below the prefix, segment by segment: ``*/index.txt`` is the listing of every product.
 """
 
 import asyncio
@@ -22,13 +22,16 @@ from http import HTTPStatus
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.datastore.server.responses import TRANSPORT, ClientGone, answer, answer_error, disconnected
+from pipeline.datastore.server.responses import send_error, send_response, wait_for_disconnect
 from pipeline.datastore.server.tree import BROKEN_INCLUDE
 from pipeline.errors import SettingsError
 
 LISTINGS = "listings"
 FILES = "files"
 EVERYTHING = "everything"
+
+TRANSPORT = "pipeline.transport"
+"""ASGI extension with the ``asyncio.Transport`` of the connection."""
 
 _PRODUCT_LISTINGS = "*/index.txt"
 _FILESET_LISTINGS = "*/*/index.txt"
@@ -40,13 +43,18 @@ _DATABASE_DOWN = (
 _LOGIN_PAGE = b"<!DOCTYPE html><title>Log in</title><form><input name=user><input name=password></form>\n"
 
 Act = Callable[[Scope, Receive, Send, ASGIApp], Awaitable[None]]
+"""Handler of a request on which a fault acts; the last argument is the application without the fault."""
+
+
+class ClientGone(Exception):
+    """The connection is closed: nothing more can be sent on it."""
 
 
 @dataclass
 class Fault:
-    """One way to misbehave, for the first ``times`` requests that match (None: all of them).
+    """A fault for the first ``times`` requests that match its target (None: all of them).
 
-    ``used`` counts the requests it was applied to.
+    ``used`` counts the requests on which the fault acted.
     """
 
     act: Act
@@ -55,13 +63,13 @@ class Fault:
     used: int = 0
 
     def matches(self, path: str) -> bool:
-        """Whether this request, with its path below the prefix, is one to misbehave on; counts it if so."""
-        matching = (self.times is None or self.used < self.times) and _matches(path, self.target)
-        self.used += matching
-        return matching
+        """Return True, and count, if the fault acts on a request with this path below the prefix."""
+        acts = (self.times is None or self.used < self.times) and _matches(path, self.target)
+        self.used += acts
+        return acts
 
     def around(self, app: ASGIApp) -> ASGIApp:
-        """The application with this fault."""
+        """Return the application with this fault."""
 
         async def misbehave(scope: Scope, receive: Receive, send: Send) -> None:
             await self.act(scope, receive, send, app)
@@ -70,70 +78,70 @@ class Fault:
 
 
 def named(text: str) -> Fault:
-    """The fault of the form ``NAME`` or ``NAME=TARGET``. Raises SettingsError when no fault has that name."""
+    """Return the fault of the form ``NAME`` or ``NAME=TARGET``. Raises SettingsError for an unknown name."""
     name, _, target = text.partition("=")
     if name not in NAMED:
-        raise SettingsError(f"expected a fault out of {', '.join(sorted(NAMED))}, got {name!r}")
+        raise SettingsError(f"expected one of the faults {', '.join(sorted(NAMED))}, got {name!r}")
     return NAMED[name](target=target) if target else NAMED[name]()
 
 
-# Answers in place of the true one.
+# Other responses in place of the true one.
 
 
 def says(
     body: bytes, *, media_type: str = "text/plain", target: str = LISTINGS, times: int | None = None
 ) -> Fault:
-    """Answers 200, chunked, with this body."""
+    """Respond with 200 and this body, chunked."""
 
     async def act(_scope: Scope, _receive: Receive, send: Send, _app: ASGIApp) -> None:
-        await answer(send, HTTPStatus.OK, [("Content-Type", media_type)], body)
+        await send_response(send, HTTPStatus.OK, [("Content-Type", media_type)], body)
 
     return Fault(act, target, times)
 
 
 def database_down(*, target: str = LISTINGS, times: int | None = None) -> Fault:
-    """Listings are an error message with status 200; files are still served."""
+    """Respond to listings with the error message of a database and status 200; files are still served."""
     return says(_DATABASE_DOWN, target=target, times=times)
 
 
 def broken_include(*, target: str = LISTINGS, times: int | None = None) -> Fault:
-    """Listings are the include filter's error text with status 200."""
+    """Respond to listings with the include filter's error text and status 200."""
     return says(BROKEN_INCLUDE, target=target, times=times)
 
 
 def empty_body(*, target: str = LISTINGS, times: int | None = None) -> Fault:
-    """Answers 200 with nothing."""
+    """Respond with 200 and an empty body."""
     return says(b"", target=target, times=times)
 
 
 def login_page(*, target: str = LISTINGS, times: int | None = None) -> Fault:
-    """Answers 200 with the page of a proxy that wants a password."""
+    """Respond with 200 and the login page of a proxy."""
     return says(_LOGIN_PAGE, media_type="text/html", target=target, times=times)
 
 
 def fails(
     status: int, *, retry_after: str | None = None, target: str = LISTINGS, times: int | None = None
 ) -> Fault:
-    """Answers with an error; ``retry_after`` is in seconds or an HTTP date."""
+    """Respond with an error; ``retry_after`` is in seconds or an HTTP date."""
     fields = [("Retry-After", retry_after)] if retry_after is not None else []
 
     async def act(scope: Scope, _receive: Receive, send: Send, _app: ASGIApp) -> None:
-        await answer_error(scope, send, HTTPStatus(status), fields)
+        await send_error(scope, send, HTTPStatus(status), fields)
 
     return Fault(act, target, times)
 
 
 def redirects(to: str | None = None, *, target: str = LISTINGS, times: int | None = None) -> Fault:
-    """Answers 302; ``to`` is a URL (of another host or scheme, say), None the request's own: a loop."""
+    """Respond with 302 to the URL ``to``; None is the URL of the request itself: a loop."""
 
     async def act(scope: Scope, _receive: Receive, send: Send, _app: ASGIApp) -> None:
         location = to if to is not None else scope["raw_path"].decode("latin-1")
-        await answer_error(scope, send, HTTPStatus.FOUND, [("Location", location)])
+        await send_error(scope, send, HTTPStatus.FOUND, [("Location", location)])
 
     return Fault(act, target, times)
 
 
-# The true answer, changed as a whole.
+# The true response, its body changed as a whole.
 
 
 def edits(
@@ -143,7 +151,7 @@ def edits(
     target: str = LISTINGS,
     times: int | None = None,
 ) -> Fault:
-    """The whole body goes through ``edit``, and ``fields`` are set; a Content-Length is made to agree."""
+    """Replace the body by ``edit`` of it, set ``fields``, and correct a Content-Length."""
 
     async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
         start: list[Message] = []
@@ -168,36 +176,36 @@ def edits(
 
 
 def hides_newest(*, target: str = _PRODUCT_LISTINGS, times: int | None = None) -> Fault:
-    """The last row is missing from the product's listing; the root still names it."""
+    """Omit the last row of a product's listing; the root listing still names it."""
     return edits(_without_last_row, target=target, times=times)
 
 
 def cuts_row(*, target: str = LISTINGS, times: int | None = None) -> Fault:
-    """The listing ends properly as HTTP has it, but in the middle of its last row."""
+    """End a listing in the middle of its last row, in a response that is complete for HTTP."""
     return edits(_within_last_row, target=target, times=times)
 
 
 def flips_byte(*, target: str = FILES, times: int | None = None) -> Fault:
-    """One byte, in the middle of what is sent, has all its bits turned over."""
+    """Invert all bits of the byte in the middle of the body."""
     return edits(_with_flipped_byte, target=target, times=times)
 
 
 def compresses(*, target: str = FILES, times: int | None = None) -> Fault:
-    """Sends the body gzip-compressed, and says so in Content-Encoding."""
+    """Send the body gzip-compressed, with a Content-Encoding."""
     return edits(gzip.compress, fields={"Content-Encoding": "gzip"}, target=target, times=times)
 
 
-# The true answer, with another head.
+# The true response with another head.
 
 
 def changes_etag(*, target: str = FILES, times: int | None = None) -> Fault:
-    """The ETag is another one at each request."""
+    """Send another ETag with each response."""
     serial = itertools.count(1)
     return _heads(lambda headers: headers.update({"etag": f'"{next(serial):x}"'}), target, times)
 
 
 def shifts_content_range(by: int = 1, *, target: str = FILES, times: int | None = None) -> Fault:
-    """A 206 says that its bytes begin ``by`` later than they do."""
+    """Send a Content-Range that begins ``by`` bytes after the body."""
 
     def shift(headers: MutableHeaders) -> None:
         if "content-range" in headers:
@@ -209,7 +217,7 @@ def shifts_content_range(by: int = 1, *, target: str = FILES, times: int | None 
 
 
 def ignores_range(*, target: str = FILES, times: int | None = None) -> Fault:
-    """Answers 200 with the whole file where a part of it was asked for."""
+    """Respond to a range request with 200 and the whole file."""
 
     async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
         headers = [field for field in scope["headers"] if field[0] != b"range"]
@@ -222,7 +230,7 @@ def ignores_range(*, target: str = FILES, times: int | None = None) -> Fault:
 
 
 def delays(seconds: float = 1, *, target: str = EVERYTHING, times: int | None = None) -> Fault:
-    """Waits before it answers."""
+    """Delay the response."""
 
     async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
         await _pause(seconds, receive)
@@ -232,16 +240,16 @@ def delays(seconds: float = 1, *, target: str = EVERYTHING, times: int | None = 
 
 
 def throttles(bytes_per_second: int = 100_000, *, target: str = FILES, times: int | None = None) -> Fault:
-    """Sends the body no faster than this over each connection, in twenty pieces a second."""
-    piece = max(bytes_per_second // 20, 1)
+    """Limit the rate of each connection; the body is sent in twenty chunks a second."""
+    size = max(bytes_per_second // 20, 1)
 
     def wrap(_scope: Scope, receive: Receive, send: Send) -> Send:
         async def slowly(message: Message) -> None:
             body = message.get("body", b"")
-            while len(body) > piece:
-                await send({"type": "http.response.body", "body": body[:piece], "more_body": True})
-                await _pause(piece / bytes_per_second, receive)
-                body = body[piece:]
+            while len(body) > size:
+                await send({"type": "http.response.body", "body": body[:size], "more_body": True})
+                await _pause(size / bytes_per_second, receive)
+                body = body[size:]
             await send({**message, "body": body} if body else message)
             if message.get("more_body"):
                 await _pause(len(body) / bytes_per_second, receive)
@@ -258,9 +266,9 @@ def stalls(
     target: str = FILES,
     times: int | None = None,
 ) -> Fault:
-    """Sends ``after`` bytes of the body, then nothing for some seconds (None: for ever), then the rest.
+    """Send ``after`` bytes of the body, nothing for some seconds (None: for ever), then the rest.
 
-    ``after`` None is half of what is sent first, here and in ``hangs_up`` and ``resets``.
+    ``after`` None is half of the first chunk, here and in ``hangs_up`` and ``resets``.
     """
 
     async def wait(_scope: Scope, receive: Receive) -> None:
@@ -273,7 +281,7 @@ def stalls(
 
 
 def hangs_up(*, after: int | None = None, target: str = FILES, times: int | None = None) -> Fault:
-    """Closes the connection after that much of the body: a short file, a chunked listing without its end."""
+    """Close the connection after ``after`` bytes of the body, before its length or its last chunk."""
 
     async def close(scope: Scope, _receive: Receive) -> None:
         scope["extensions"][TRANSPORT].close()
@@ -283,7 +291,7 @@ def hangs_up(*, after: int | None = None, target: str = FILES, times: int | None
 
 
 def resets(*, after: int | None = None, target: str = FILES, times: int | None = None) -> Fault:
-    """Resets the connection after that much of the body."""
+    """Reset the connection after ``after`` bytes of the body."""
 
     async def reset(scope: Scope, _receive: Receive) -> None:
         transport = scope["extensions"][TRANSPORT]
@@ -296,9 +304,9 @@ def resets(*, after: int | None = None, target: str = FILES, times: int | None =
 
 
 def misstates_length(by: int = -1, *, target: str = FILES, times: int | None = None) -> Fault:
-    """Content-Length is the true one plus ``by``; all of the body is sent, then the connection closes.
+    """Add ``by`` to the Content-Length; the whole body is sent, then the connection is closed.
 
-    An answer without a Content-Length is left alone, here and in ``runs_over``.
+    A response without a Content-Length stays as it is, here and in ``runs_over``.
     """
 
     def wrap(scope: Scope, _receive: Receive, send: Send) -> Send:
@@ -308,7 +316,7 @@ def misstates_length(by: int = -1, *, target: str = FILES, times: int | None = N
 
 
 def runs_over(extra: bytes = _FILLER, *, target: str = FILES, times: int | None = None) -> Fault:
-    """Sends ``extra`` after as many bytes as Content-Length says, then closes."""
+    """Send ``extra`` after the body, then close the connection."""
 
     def wrap(scope: Scope, _receive: Receive, send: Send) -> Send:
         return _Overrunning(0, extra, send, scope["extensions"][TRANSPORT])
@@ -317,7 +325,7 @@ def runs_over(extra: bytes = _FILLER, *, target: str = FILES, times: int | None 
 
 
 def never_ends(*, target: str = FILES, times: int | None = None) -> Fault:
-    """Sends the body without a Content-Length, and zeros after it until the client hangs up."""
+    """Send the body without a Content-Length, then zeros until the client closes the connection."""
 
     def wrap(_scope: Scope, _receive: Receive, send: Send) -> Send:
         async def go_on(message: Message) -> None:
@@ -361,14 +369,14 @@ NAMED: dict[str, Callable[..., Fault]] = {
     "too-many-requests": lambda target=EVERYTHING: fails(429, retry_after="1", target=target),
     "unavailable": lambda target=EVERYTHING: fails(503, retry_after="1", target=target),
 }
-"""The faults that can be asked for by name, with their usual target and measure."""
+"""Faults by name, with their usual targets and measures."""
 
 
 class _Overrunning:
-    """``send`` with a Content-Length that is wrong by ``by``, all of the body and ``extra`` behind it.
+    """``send`` with ``by`` added to the Content-Length, for the whole body and ``extra`` after it.
 
-    What does not fit the length goes to the connection past the HTTP layer, which would refuse it; so that
-    layer is never told of the end, which would have it close a connection that is not to be kept.
+    Bytes beyond the announced length are written to the transport, past the HTTP layer, which would refuse
+    them. The HTTP layer never gets the end of the body, since it would close a connection without keep-alive.
     """
 
     def __init__(self, by: int, extra: bytes, send: Send, transport: asyncio.Transport) -> None:
@@ -380,14 +388,14 @@ class _Overrunning:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._misstate(MutableHeaders(raw=message["headers"]))
+            self._set_length(MutableHeaders(raw=message["headers"]))
             await self._send(message)
         elif self._left is None:
             await self._send(message)
         else:
             await self._overrun(message.get("body", b""), self._left, message.get("more_body", False))
 
-    def _misstate(self, headers: MutableHeaders) -> None:
+    def _set_length(self, headers: MutableHeaders) -> None:
         if "content-length" in headers:
             self._left = max(int(headers["content-length"]) + self._by, 0)
             headers["content-length"] = str(self._left)
@@ -403,7 +411,7 @@ class _Overrunning:
 
 
 class _Interrupted:
-    """``send`` that waits for ``then`` once, after some bytes of the body."""
+    """``send`` that awaits ``then`` once, after some bytes of the body."""
 
     def __init__(self, after: int | None, then: Callable[[], Awaitable[None]], send: Send) -> None:
         self._after = after
@@ -454,10 +462,10 @@ def _interrupts(
 
 
 async def _pause(seconds: float | None, receive: Receive) -> None:
-    """Wait. Raises ClientGone when the client does not."""
+    """Wait, None for ever. Raises ClientGone when the client closes the connection meanwhile."""
     try:
         async with asyncio.timeout(seconds):
-            await disconnected(receive)
+            await wait_for_disconnect(receive)
     except TimeoutError:
         return
     raise ClientGone

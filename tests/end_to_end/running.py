@@ -22,8 +22,8 @@ from urllib.parse import unquote
 from conftest import REPOSITORY, Ended, Follower, Upstream, tree
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.datastore.server.app import RunningServer
 from pipeline.sample.faults import Fault
+from pipeline.sample.simulator import Simulator
 
 # Longer than anything takes on a busy machine; only a failing test waits for it.
 PATIENCE_SECONDS = 90
@@ -228,7 +228,7 @@ def scheduler_settings(folder: Path, port: int | None) -> dict[str, str]:
     return {"LUIGI_CONFIG_PATH": str(path)}
 
 
-def requested_filesets(server: RunningServer) -> set[str]:
+def requested_filesets(server: Simulator) -> set[str]:
     """The filesets whose listing was asked for."""
     paths = [unquote(request.target).split("/") for request in server.requests]
     return {path[3] for path in paths if len(path) == 5 and path[4] == "index.txt"}

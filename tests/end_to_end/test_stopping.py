@@ -26,8 +26,8 @@ from running import (
     until,
 )
 
-from pipeline.datastore.server.app import create_app, serve
 from pipeline.sample import faults
+from pipeline.sample.simulator import simulate
 
 PRODUCT = "md-all-rel-200907"
 FILESETS = 14
@@ -272,7 +272,7 @@ def test_a_stop_does_not_wait_for_a_scheduler_that_is_silent(release, server, fo
 
 @pytest.mark.parametrize("body", [b"{}", b"hello", b"[]"])
 def test_what_answers_is_no_scheduler(body, release, server, follower, data, tmp_path):
-    with serve(create_app(tmp_path / "nothing")) as other:
+    with simulate(tmp_path / "nothing") as other:
         other.faults.append(faults.says(body, target="*"))
         with started(luigi_command(follower, int(urlsplit(other.url).port)), tmp_path / "output") as update:
             ended = update.wait()

@@ -5,8 +5,8 @@ import csv
 import pytest
 from conftest import File, Follower, Upstream, ended, served_filesets
 
-from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.sample import faults
+from pipeline.sample.simulator import Simulator, simulate
 
 PRODUCT = "md-all-rel-200907"
 
@@ -37,7 +37,7 @@ DATA = {
 }
 
 
-def file_requests(server: RunningServer) -> list[str]:
+def file_requests(server: Simulator) -> list[str]:
     return [request.target for request in server.requests if "index.txt" not in request.target]
 
 
@@ -246,7 +246,7 @@ def test_keep_bundles_false_deletes_them_once_unpacked(release, follower):
 
 
 def test_a_hidden_product_is_mirrored_when_named(release, follower):
-    with serve(create_app(release.folder, hidden=[PRODUCT])) as server:
+    with simulate(release.folder, hidden=[PRODUCT]) as server:
         follower.url = server.url
         assert "0 new" in follower.update().output
         follower.source["hidden_products"] = [PRODUCT]

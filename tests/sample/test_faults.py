@@ -8,9 +8,9 @@ import pytest
 import requests
 from support.wire import PATIENCE, ask, open_request, recorded, write_tree
 
-from pipeline.datastore.server.app import create_app, serve
 from pipeline.errors import SettingsError
 from pipeline.sample import faults
+from pipeline.sample.simulator import simulate
 
 ROOT = b"# productID|Most recent|Time registered|type|Description|\nmd|o2|2009-08-11T00:00:00Z|ipp-dist|MD|\n"
 PRODUCT = b"# filesetID|time registered|type|\no1|2009-08-11T00:00:00Z|X|\no2|2009-08-11T00:00:00Z|X|\n"
@@ -33,7 +33,7 @@ def running(tmp_path_factory):
             "md/o2/a.tgz": CONTENT,
         },
     )
-    with serve(create_app(store)) as server:
+    with simulate(store) as server:
         yield server
 
 

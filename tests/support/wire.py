@@ -1,10 +1,13 @@
-"""What really comes over the wire: one request over a plain socket, every byte until the connection ends."""
+"""Raw requests over a plain socket, with every byte of the response; folders to serve."""
 
 import socket
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pipeline.datastore.server.app import RunningServer
+from pipeline.datastore.server import DataStoreApp, PublishedTree, RunningServer, serve
 
 RECORDINGS = Path(__file__).parent.parent / "datastore" / "recordings"
 PATIENCE = 20
@@ -32,14 +35,14 @@ class Answer:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the body ends as its head promises."""
+        """True if the body ends as its head announces."""
         if self.is_chunked:
             return self.rest.endswith(b"0\r\n\r\n")
         return len(self.rest) == int(self.fields.get("content-length", "0"))
 
     @property
     def body(self) -> bytes:
-        """The body, chunks joined, as far as it came."""
+        """The body received, chunks joined."""
         if not self.is_chunked:
             return self.rest
         body, left = b"", self.rest
@@ -49,8 +52,16 @@ class Answer:
         return body
 
 
+def until(condition: Callable[[], object]) -> None:
+    """Wait for the condition."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def recorded(name: str) -> Answer:
-    """What the original answered; its body is recorded in one piece, whether it came in chunks or not."""
+    """Return a response of the original server; its body is recorded in one piece, chunked or not."""
     answer = Answer.parsed((RECORDINGS / name).read_bytes())
     chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(answer.rest), answer.rest)
     return replace(answer, rest=chunk) if answer.is_chunked else answer
@@ -65,7 +76,7 @@ def ask(
     patience: float = PATIENCE,
     at_most: int | None = None,
 ) -> Answer:
-    """The answer for a path below the prefix, read to its end, or to ``at_most`` bytes."""
+    """Return the response for a path below the prefix, read to its end, or to ``at_most`` bytes."""
     raw, end = b"", "closed"
     with open_request(server, path, method=method, fields=fields) as client:
         client.settimeout(patience)
@@ -85,22 +96,28 @@ def ask(
 def open_request(
     server: RunningServer, path: str, *, method: str = "GET", fields: dict[str, str] | None = None
 ) -> socket.socket:
-    """A connection on which the request has been sent and nothing read."""
+    """Return a connection on which the request has been sent and nothing read."""
     lines = {"Host": "store", "Connection": "close"} | (fields or {})
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     client = connect(server)
-    client.sendall(f"{method} {server.app.prefix}{path} HTTP/1.1\r\n{head}\r\n".encode())
+    prefix = urlsplit(server.url).path
+    client.sendall(f"{method} {prefix}{path} HTTP/1.1\r\n{head}\r\n".encode())
     return client
 
 
 def connect(server: RunningServer) -> socket.socket:
-    """A connection on which nothing has been sent."""
-    address, port = server.url.removeprefix("http://").removesuffix(server.app.prefix).split(":")
-    return socket.create_connection((address, int(port)), timeout=PATIENCE)
+    """Return a connection on which nothing has been sent."""
+    url = urlsplit(server.url)
+    return socket.create_connection((url.hostname, url.port), timeout=PATIENCE)
+
+
+def serve_folder(folder: Path, *, hidden: Iterable[str] = (), **more) -> RunningServer:
+    """Serve a publisher's folder in a thread, without a simulator."""
+    return serve(DataStoreApp(PublishedTree(folder, hidden), **more))
 
 
 def write_tree(folder: Path, tree: dict[str, bytes]) -> Path:
-    """The folder with files by their paths below it."""
+    """Write files by their paths below the folder. Return the folder."""
     for name, content in tree.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

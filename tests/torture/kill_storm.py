@@ -25,8 +25,8 @@ sys.path[:0] = [str(TESTS), str(TESTS / "end_to_end")]
 from conftest import File, Follower, Upstream, bundle, dirinfo, tree  # noqa: E402
 from running import Running, checked_markers, leftovers, marker_files, started  # noqa: E402
 
-from pipeline.datastore.server.app import RunningServer, create_app, serve  # noqa: E402
 from pipeline.sample import faults  # noqa: E402
+from pipeline.sample.simulator import Simulator, simulate  # noqa: E402
 
 PRODUCTS = ("md-all-rel-200907", "threepi-all-200908")
 FILESETS = 400
@@ -136,7 +136,7 @@ class Storm:
 
     publisher: Publisher
     follower: Follower
-    server: RunningServer
+    server: Simulator
     random: Random
     ended: Counter[str] = field(default_factory=Counter)
     transferred: int = 0
@@ -264,9 +264,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="kill-storm-") as folder:
         publisher = Publisher(Upstream(Path(folder) / "upstream"), random)
         publisher.grow(FILESETS)
-        app = create_app(publisher.upstream.folder)
-        app.faults += [faults.throttles(BYTES_PER_SECOND), faults.delays(DELAY)]
-        with serve(app) as server:
+        slow = [faults.throttles(BYTES_PER_SECOND), faults.delays(DELAY)]
+        with simulate(publisher.upstream.folder, faults=slow) as server:
             storm = Storm(publisher, Follower(Path(folder), server.url, mirror=ALWAYS_AGAIN), server, random)
             return weather(storm, chosen.kills, chosen.seed)
 

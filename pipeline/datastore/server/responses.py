@@ -1,9 +1,9 @@
-"""How a Data Store answers: listings, files with ranges and validators, errors (protocol notes, "Answers").
+"""Responses of a Data Store: listings, pages, files with ranges, errors (protocol notes, "Answers").
 
-* Listings and ``*.txt`` files pass through an include filter: chunked, no validators, no ranges, although
-  the server says that it accepts them.
-* Other files: GET, HEAD, one ``Range`` (206, 416), ``If-Range``, 304. Several ranges at once are answered
-  with the whole file, as the standard allows.
+* Listings and ``*.txt`` files are sent as the original's include filter does: chunked, no validators, no
+  ranges, although the ``Accept-Ranges`` field says otherwise.
+* Other files: GET, HEAD, one ``Range`` (206, 416), ``If-Range``, 304. A request for several ranges gets
+  the whole file, as RFC 9110 allows.
 """
 
 import asyncio
@@ -20,9 +20,6 @@ from starlette.types import Receive, Scope, Send
 
 from pipeline import __version__
 
-CHUNK_BYTES = 1 << 18
-"""How much of a file is read and handed to the connection at a time."""
-
 MEDIA_TYPES = {
     ".tgz": "application/x-gzip",
     ".gz": "application/x-gzip",
@@ -32,11 +29,14 @@ MEDIA_TYPES = {
     ".tar": "application/x-tar",
     ".html": "text/html",
 }
-"""Media types by the last suffix; a file of another kind is sent without one."""
+"""Media types by the last suffix; any other file is sent without one."""
+
+Fields = list[tuple[str, str]]
+"""Header fields: (name, value)."""
 
 _SERVER = ("Server", f"ipp-mirror/{__version__}")
 _FILTERED = [("Accept-Ranges", "bytes"), ("Content-Type", "text/plain")]
-_RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*")
+_RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*")
 _ERROR_PAGE = """<!DOCTYPE HTML PUBLIC "-//W3C//DTD HTML 4.01//EN" "http://www.w3.org/TR/html4/strict.dtd">
 <html><head>
 <title>{status.value} {status.phrase}</title>
@@ -50,69 +50,61 @@ _REASONS = {
     HTTPStatus.FORBIDDEN: "You don't have permission to access this resource.",
 }
 
-TRANSPORT = "pipeline.transport"
-"""The ASGI extension under which an application finds the ``asyncio.Transport`` of its connection."""
 
-Fields = list[tuple[str, str]]
-
-
-class ClientGone(Exception):
-    """The connection is closed: nothing more can be sent on it."""
-
-
-async def disconnected(receive: Receive) -> None:
-    """Wait until the connection is closed."""
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Wait until the response has been sent or the connection is closed."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def answer(send: Send, status: int, fields: Fields, body: bytes = b"") -> None:
-    """One whole answer; chunked unless ``fields`` give a Content-Length."""
-    await _begin(send, status, fields)
+async def send_response(send: Send, status: int, fields: Fields, body: bytes = b"") -> None:
+    """Send a complete response; chunked unless ``fields`` have a Content-Length."""
+    await _send_head(send, status, fields)
     await send({"type": "http.response.body", "body": body})
 
 
-async def answer_listing(scope: Scope, send: Send, body: bytes) -> None:
-    """A listing: 200, chunked, with nothing to tell one from the next."""
-    await answer(send, 200, _FILTERED, b"" if scope["method"] == "HEAD" else body)
+async def send_listing(scope: Scope, send: Send, listing: bytes) -> None:
+    """Send a listing: 200, chunked, no validators."""
+    await send_response(send, HTTPStatus.OK, _FILTERED, b"" if scope["method"] == "HEAD" else listing)
 
 
-async def answer_page(scope: Scope, send: Send, page: str) -> None:
-    """A page for people."""
-    body = page.encode()
+async def send_page(scope: Scope, send: Send, html: str) -> None:
+    """Send an HTML page."""
+    body = html.encode()
     fields = [("Content-Length", str(len(body))), ("Content-Type", "text/html; charset=utf-8")]
-    await answer(send, 200, fields, b"" if scope["method"] == "HEAD" else body)
+    await send_response(send, HTTPStatus.OK, fields, b"" if scope["method"] == "HEAD" else body)
 
 
-async def answer_error(scope: Scope, send: Send, status: HTTPStatus, fields: Fields | None = None) -> None:
-    """An error with a short page that names it."""
+async def send_error(scope: Scope, send: Send, status: HTTPStatus, fields: Fields | None = None) -> None:
+    """Send an error with a short page that names it, and ``fields`` more."""
     reason = _REASONS.get(status, status.description)
     body = _ERROR_PAGE.format(status=status, reason=reason).encode()
     head = [("Content-Length", str(len(body))), ("Content-Type", "text/html; charset=iso-8859-1")]
-    await answer(send, status, [*(fields or []), *head], b"" if scope["method"] == "HEAD" else body)
+    await send_response(send, status, [*(fields or []), *head], b"" if scope["method"] == "HEAD" else body)
 
 
-async def answer_file(scope: Scope, send: Send, path: Path) -> None:
-    """The file, or the part of it that was asked for.
+async def send_file(scope: Scope, receive: Receive, send: Send, path: Path, *, chunk_bytes: int) -> None:
+    """Send the file, or the range of it that the request names, ``chunk_bytes`` at a time.
 
-    Raises PermissionError and FileNotFoundError, before anything is sent, when it cannot be opened.
+    Raises PermissionError and FileNotFoundError, before anything is sent, when the file cannot be opened.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
-            raise PermissionError(f"{path} is no regular file")
+            raise PermissionError(f"{path} is not a regular file")
+        body = _FileBody(descriptor, receive, send, chunk_bytes)
         if path.suffix == ".txt":
-            await _answer_filtered_file(scope, send, descriptor, state.st_size)
+            await _send_filtered_file(scope, send, body, state.st_size)
         else:
-            await _answer_plain_file(scope, send, descriptor, _Facts.of(path, state))
+            await _send_plain_file(scope, send, body, _FileHead.of(path, state))
     finally:
         os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
-class _Facts:
-    """What the head of an answer says of a file: bytes, validators, media type."""
+class _FileHead:
+    """Size in bytes, validators and media type of a file, as the head of a response gives them."""
 
     size: int
     etag: str
@@ -121,7 +113,7 @@ class _Facts:
     media_type: str | None
 
     @classmethod
-    def of(cls, path: Path, state: os.stat_result) -> "_Facts":
+    def of(cls, path: Path, state: os.stat_result) -> "_FileHead":
         seconds = state.st_mtime_ns // 1_000_000_000
         etag = f'"{state.st_size:x}-{state.st_mtime_ns // 1000:x}"'
         modified = formatdate(seconds, usegmt=True)
@@ -137,82 +129,105 @@ class _Facts:
         ]
 
 
-async def _answer_filtered_file(scope: Scope, send: Send, descriptor: int, size: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _FileBody:
+    """An open file whose bytes are sent as the body of a response."""
+
+    descriptor: int
+    receive: Receive
+    send: Send
+    chunk_bytes: int
+
+    async def send_range(self, wanted: range) -> None:
+        """Send the bytes at the offsets of ``wanted``.
+
+        A file that shrinks meanwhile ends the body early; the reader sees that by its length.
+        """
+        if len(wanted) <= self.chunk_bytes:
+            # Handing a short read to a thread takes longer than the read.
+            await self._send(os.pread(self.descriptor, len(wanted), wanted.start) if wanted else b"")
+            return
+        # The server drops what is sent to a client that has left, and would read the file to its end.
+        disconnect = asyncio.create_task(wait_for_disconnect(self.receive))
+        try:
+            await self._send_chunks(wanted, disconnect)
+        finally:
+            disconnect.cancel()
+
+    async def _send_chunks(self, wanted: range, disconnect: asyncio.Task[None]) -> None:
+        in_thread = asyncio.get_running_loop().run_in_executor
+        while wanted and not disconnect.done():
+            size = min(len(wanted), self.chunk_bytes)
+            chunk = await in_thread(None, os.pread, self.descriptor, size, wanted.start)
+            if not chunk:
+                return
+            wanted = wanted[len(chunk) :]
+            await self._send(chunk, more=bool(wanted))
+
+    async def _send(self, chunk: bytes, *, more: bool = False) -> None:
+        await self.send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+
+async def _send_filtered_file(scope: Scope, send: Send, body: _FileBody, size: int) -> None:
     if scope["method"] == "HEAD":
-        await answer(send, 200, [*_FILTERED, ("Content-Length", str(size))])
+        await send_response(send, HTTPStatus.OK, [*_FILTERED, ("Content-Length", str(size))])
         return
-    await _begin(send, 200, _FILTERED)
-    await _send_part(send, descriptor, range(size))
+    await _send_head(send, HTTPStatus.OK, _FILTERED)
+    await body.send_range(range(size))
 
 
-async def _answer_plain_file(scope: Scope, send: Send, descriptor: int, facts: _Facts) -> None:
-    asked = Headers(scope=scope)
-    if _is_unchanged(asked, facts):
-        await answer(send, 304, [("ETag", facts.etag)])
+async def _send_plain_file(scope: Scope, send: Send, body: _FileBody, head: _FileHead) -> None:
+    request = Headers(scope=scope)
+    if _is_unchanged(request, head):
+        await send_response(send, HTTPStatus.NOT_MODIFIED, [("ETag", head.etag)])
         return
-    part = _part_asked_for(asked, facts) if scope["method"] == "GET" else None
-    if part is not None and not part:
-        fields = [("Content-Range", f"bytes */{facts.size}")]
-        await answer_error(scope, send, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, fields)
+    wanted = _requested_range(request, head) if scope["method"] == "GET" else None
+    if wanted is not None and not wanted:
+        fields = [("Content-Range", f"bytes */{head.size}")]
+        await send_error(scope, send, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, fields)
         return
-    fields = facts.fields()
-    if part is not None:
-        fields.append(("Content-Range", f"bytes {part.start}-{part.stop - 1}/{facts.size}"))
-    whole = range(facts.size) if part is None else part
-    await _begin(send, 200 if part is None else 206, [*fields, ("Content-Length", str(len(whole)))])
-    await _send_part(send, descriptor, range(0) if scope["method"] == "HEAD" else whole)
+    status, fields = HTTPStatus.OK, head.fields()
+    if wanted is not None:
+        status = HTTPStatus.PARTIAL_CONTENT
+        fields.append(("Content-Range", f"bytes {wanted.start}-{wanted.stop - 1}/{head.size}"))
+    whole = range(head.size) if wanted is None else wanted
+    await _send_head(send, status, [*fields, ("Content-Length", str(len(whole)))])
+    await body.send_range(range(0) if scope["method"] == "HEAD" else whole)
 
 
-def _is_unchanged(asked: Headers, facts: _Facts) -> bool:
-    known = asked.get("if-none-match")
+def _is_unchanged(request: Headers, head: _FileHead) -> bool:
+    known = request.get("if-none-match")
     if known is not None:
         tags = {tag.strip().removeprefix("W/") for tag in known.split(",")}
-        return "*" in tags or facts.etag in tags
-    since = _seconds(asked.get("if-modified-since"))
-    return since is not None and since >= facts.modified_seconds
+        return "*" in tags or head.etag in tags
+    since = _parse_date(request.get("if-modified-since"))
+    return since is not None and since >= head.modified_seconds
 
 
-def _part_asked_for(asked: Headers, facts: _Facts) -> range | None:
-    """The bytes of a ``Range`` that counts; empty when there are none such, None for the whole file."""
-    condition = asked.get("if-range")
-    if condition is not None and condition not in {facts.etag, facts.modified}:
+def _requested_range(request: Headers, head: _FileHead) -> range | None:
+    """Return the offsets of a valid ``Range``, empty when none is in the file. None: the whole file."""
+    condition = request.get("if-range")
+    if condition is not None and condition not in {head.etag, head.modified}:
         return None
-    found = _RANGE.fullmatch(asked.get("range", ""))
+    found = _RANGE.fullmatch(request.get("range", ""))
     if not found or found.groups() == ("", ""):
         return None
     first, last = found.groups()
     if not first:
-        return range(max(facts.size - int(last), 0), facts.size)
+        return range(max(head.size - int(last), 0), head.size)
     if last and int(last) < int(first):
         return None
-    return range(int(first), min(int(last) + 1, facts.size) if last else facts.size)
+    return range(int(first), min(int(last) + 1, head.size) if last else head.size)
 
 
-def _seconds(date: str | None) -> float | None:
+def _parse_date(date: str | None) -> float | None:
+    """Return an HTTP date as seconds since 1970 UTC; None for what is not a date."""
     try:
         return parsedate_to_datetime(date).timestamp() if date else None
     except ValueError:
         return None
 
 
-async def _begin(send: Send, status: int, fields: Fields) -> None:
+async def _send_head(send: Send, status: int, fields: Fields) -> None:
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in [_SERVER, *fields]]
     await send({"type": "http.response.start", "status": int(status), "headers": raw})
-
-
-async def _send_part(send: Send, descriptor: int, part: range) -> None:
-    """The bytes of the file at the offsets of ``part``.
-
-    A short file is read here and now: handing it to a thread takes longer than reading it. A file that
-    shrinks meanwhile ends the answer early, which the reader sees by its length.
-    """
-    in_thread = asyncio.get_running_loop().run_in_executor
-    left = part
-    while len(left) > CHUNK_BYTES:
-        chunk = await in_thread(None, os.pread, descriptor, CHUNK_BYTES, left.start)
-        if not chunk:
-            return
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        left = left[len(chunk) :]
-    chunk = os.pread(descriptor, len(left), left.start) if left else b""
-    await send({"type": "http.response.body", "body": chunk})

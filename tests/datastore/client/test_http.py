@@ -18,9 +18,9 @@ from support.scripted_server import Asked, answer, scripted
 from pipeline.datastore.client.http import DataStoreClient, Limits
 from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transfer import Transfer
-from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.errors import MirrorError, ServerUnavailable
 from pipeline.sample import faults
+from pipeline.sample.simulator import Simulator, simulate
 
 TIMEOUT_SECONDS = 60
 LISTING = b"# productID|Most recent|Time registered|type|Description|\np|none|null|t|d|\n"
@@ -32,34 +32,19 @@ def running(tmp_path_factory):
     upstream = Upstream(tmp_path_factory.mktemp("connections") / "upstream")
     files = [File(f"f{number}.fits", BIG + bytes([number])) for number in range(4)]
     upstream.add("p", "f", [*files, File("small.fits", b"s"), File("t.txt", BIG, "text")])
-    with serve(create_app(upstream.folder)) as running:
+    with simulate(upstream.folder) as running:
         yield running
 
 
 @pytest.fixture
-def server(running: RunningServer):
+def server(running: Simulator):
     """The one server of all tests, without faults, nobody connected, and with nothing asked so far."""
     gc.collect()  # an error that a test has seen may hold the connection it came from
-    while running.app.traffic.transports:
+    while running.open_connections:
         time.sleep(0.001)
     running.clear()
     yield running
     running.faults.clear()
-
-
-@pytest.fixture
-def made(server, monkeypatch) -> list[object]:
-    """The connections that were made, each once."""
-    made: list[object] = []
-    traffic = server.app.traffic
-    connected = traffic.connected
-
-    def count(transport: object) -> None:
-        made.append(transport)
-        connected(transport)
-
-    monkeypatch.setattr(traffic, "connected", count)
-    return made
 
 
 @pytest.fixture
@@ -84,17 +69,17 @@ def fetch(store: DataStoreClient, name: str, folder: Path) -> bytes:
     return partial.read_bytes()
 
 
-def test_one_connection_serves_listings_and_files_one_after_another(server, made, connect, tmp_path):
+def test_one_connection_serves_listings_and_files_one_after_another(server, connect, tmp_path):
     store = connect(server.url)
     for name in ("f0.fits", "small.fits", "t.txt", "f1.fits"):
         assert len(fetch(store, name, tmp_path)) in {len(BIG) + 1, len(BIG), 1}
     store.products()
-    assert len(made) == 1
+    assert server.connections_made == 1
     assert len(server.requests) == 9
 
 
 @pytest.mark.parametrize("connections", [1, 3])
-def test_no_more_connections_than_allowed_and_no_fewer(connections, server, made, connect, tmp_path):
+def test_no_more_connections_than_allowed_and_no_fewer(connections, server, connect, tmp_path):
     server.faults.append(faults.delays(0.01))
     store = connect(server.url, connections)
 
@@ -108,7 +93,7 @@ def test_no_more_connections_than_allowed_and_no_fewer(connections, server, made
         list(threads.map(work, range(16)))
     assert len(server.requests) == 16 * 2 * 3
     assert server.peak_connections == connections
-    assert len(made) == connections
+    assert server.connections_made == connections
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from pipeline import __version__
 from pipeline.datastore.client.http import DataStoreClient, Limits
 from pipeline.datastore.client.listings import UnknownFileset
 from pipeline.datastore.client.retry import RetryPolicy
-from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.errors import ContentMismatch, ServerUnavailable
 from pipeline.sample import faults
+from pipeline.sample.simulator import Simulator, simulate
 
 ROOT = recorded("01_root_index.txt").body
 PRODUCT = "md-all-rel-200907"
@@ -38,12 +38,12 @@ def release(tmp_path_factory) -> Upstream:
 
 @pytest.fixture(scope="module")
 def running(release):
-    with serve(create_app(release.folder)) as running:
+    with simulate(release.folder) as running:
         yield running
 
 
 @pytest.fixture
-def server(running: RunningServer):
+def server(running: Simulator):
     """The one server of all tests, without faults and with nothing asked so far."""
     running.clear()
     yield running
@@ -157,7 +157,7 @@ def test_the_query_reaches_the_server_as_it_was_and_with_nothing_a_shell_would_r
 
 
 def test_a_hidden_product_is_served_to_whoever_knows_its_name(release, connect):
-    with serve(create_app(release.folder, hidden=[PRODUCT])) as server:
+    with simulate(release.folder, hidden=[PRODUCT]) as server:
         store = connect(server.url)
         assert [row.name for row in store.products()] == ["a b", "odd"]
         assert len(store.filesets(PRODUCT)) == 2

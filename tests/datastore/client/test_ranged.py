@@ -26,10 +26,10 @@ from pipeline.datastore.client.ranged import fetch as fetch_in_ranges
 from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.listing import FileRow
-from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
 from pipeline.sample import faults
 from pipeline.sample.faults import Fault
+from pipeline.sample.simulator import Simulator, simulate
 
 MB = 1 << 20
 COUNT = 4
@@ -122,7 +122,7 @@ def store_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(store_folder):
-    with serve(create_app(store_folder)) as running:
+    with simulate(store_folder) as running:
         yield running
 
 
@@ -134,9 +134,9 @@ def served(store_folder) -> Path:
 
 
 @pytest.fixture
-def server(running: RunningServer, served):
+def server(running: Simulator, served):
     gc.collect()
-    while running.app.traffic.transports:
+    while running.open_connections:
         threading.Event().wait(0.001)
     running.clear()
     yield running
@@ -173,7 +173,7 @@ def fails(part):
     return fails
 
 
-def asked(server: RunningServer) -> list[tuple[str | None, int | None]]:
+def asked(server: Simulator) -> list[tuple[str | None, int | None]]:
     return [(request.range, request.status) for request in server.requests]
 
 
@@ -183,11 +183,11 @@ def bounds(range_: str) -> tuple[int, int]:
     return int(first), int(last) + 1
 
 
-def ranges(server: RunningServer) -> list[tuple[int, int]]:
+def ranges(server: Simulator) -> list[tuple[int, int]]:
     return sorted(bounds(request.range) for request in server.requests)
 
 
-def sent(server: RunningServer) -> int:
+def sent(server: Simulator) -> int:
     return sum(request.bytes_sent for request in server.requests)
 
 
@@ -197,7 +197,7 @@ def adjoin(parts: list[tuple[int, int]], start: int, end: int) -> bool:
     return edges[::2] == edges[1::2]
 
 
-def ends_when_there_are(count: int, server: RunningServer) -> Fault:
+def ends_when_there_are(count: int, server: Simulator) -> Fault:
     """No answer ends before so many have been under way at once."""
 
     async def act(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:

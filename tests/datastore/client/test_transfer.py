@@ -20,9 +20,9 @@ from pipeline.datastore.client.http import DataStoreClient, Limits
 from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transfer import Transfer, TransferPolicy, file_md5
 from pipeline.datastore.listing import FileRow
-from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
 from pipeline.sample import faults
+from pipeline.sample.simulator import Simulator, simulate
 
 RESUMABLE_FROM = TransferPolicy().resumable_from
 CONTENT = random.Random(7).randbytes(RESUMABLE_FROM + 500_000)
@@ -71,7 +71,7 @@ def store_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(store_folder):
-    with serve(create_app(store_folder)) as running:
+    with simulate(store_folder) as running:
         yield running
 
 
@@ -84,7 +84,7 @@ def served(store_folder) -> Path:
 
 
 @pytest.fixture
-def server(running: RunningServer, served):
+def server(running: Simulator, served):
     running.clear()
     yield running
     running.faults.clear()
@@ -105,7 +105,7 @@ def fetch(partial):
     """Fetches the file, from a server of ours or a scripted one."""
 
     def fetch(
-        server: RunningServer | Scripted, row: FileRow = ROW, attempts: int = 4, timeout: float = 20
+        server: Simulator | Scripted, row: FileRow = ROW, attempts: int = 4, timeout: float = 20
     ) -> Fetch:
         fetching = Fetch(server.url, partial, row, attempts, timeout)
         fetching.run()
@@ -119,7 +119,7 @@ def fails(partial):
     """Fetches the file in vain; the transfer and its error."""
 
     def fails(
-        server: RunningServer | Scripted,
+        server: Simulator | Scripted,
         row: FileRow = ROW,
         attempts: int = 4,
         timeout: float = 20,
@@ -135,7 +135,7 @@ def fails(partial):
     return fails
 
 
-def asked(server: RunningServer) -> list[tuple[str | None, int | None]]:
+def asked(server: Simulator) -> list[tuple[str | None, int | None]]:
     """Range and status of each request."""
     return [(request.range, request.status) for request in server.requests]
 

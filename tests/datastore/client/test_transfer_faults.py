@@ -10,9 +10,9 @@ from pipeline.datastore.client.http import DataStoreClient, Limits
 from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.listing import FileRow
-from pipeline.datastore.server.app import RunningServer, create_app, serve
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
 from pipeline.sample import faults
+from pipeline.sample.simulator import Simulator, simulate
 
 CONTENT = random.Random(1).randbytes(3_000_000)
 ROW = FileRow("f.tgz", len(CONTENT), hashlib.md5(CONTENT).hexdigest(), "tgz", {})
@@ -24,14 +24,14 @@ def server(tmp_path: Path):
     folder.mkdir(parents=True)
     (folder / "f.tgz").write_bytes(CONTENT)
     (folder / "index.txt").write_text(f"# fileID|bytes|md5sum|type|\nf.tgz|{ROW.bytes}|{ROW.md5}|tgz|\n")
-    with serve(create_app(tmp_path / "store")) as running:
+    with simulate(tmp_path / "store") as running:
         yield running
 
 
 class Fetch:
     """A transfer of the one file; remembers its pauses and the bytes it received."""
 
-    def __init__(self, server: RunningServer, partial: Path, row: FileRow = ROW, attempts: int = 4) -> None:
+    def __init__(self, server: Simulator, partial: Path, row: FileRow = ROW, attempts: int = 4) -> None:
         self.pauses: list[float] = []
         self.received = 0
         policy = RetryPolicy(attempts=attempts, first_pause=1.0, sleep=self.pauses.append)
@@ -121,7 +121,7 @@ def test_what_was_received_is_not_fetched_again(server, partial):
     assert fetch.received == ROW.bytes
 
 
-def interrupted(server: RunningServer, partial: Path) -> None:
+def interrupted(server: Simulator, partial: Path) -> None:
     """Leave a partial file as a run that ended early does."""
     server.faults.append(faults.hangs_up(after=2_000_000))
     with pytest.raises(ServerUnavailable):

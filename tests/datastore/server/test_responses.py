@@ -2,14 +2,15 @@
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 import requests
-from support.wire import ask, recorded, write_tree
+from support.wire import ask, open_request, recorded, serve_folder, until, write_tree
 
-from pipeline.datastore.server.app import create_app, serve
-from pipeline.datastore.server.responses import CHUNK_BYTES
+from pipeline.datastore.server import ServerLimits
 
+CHUNK_BYTES = ServerLimits().chunk_bytes
 TGZ = bytes(range(256)) * 40
 LARGE = os.urandom(1000) * 3000
 FILESET = "md/o1.chip.1.1.1"
@@ -37,13 +38,13 @@ def store(tmp_path):
 
 @pytest.fixture
 def changing_server(store):
-    with serve(create_app(store)) as running:
+    with serve_folder(store) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serve(create_app(written(tmp_path_factory.mktemp("unchanged")))) as running:
+    with serve_folder(written(tmp_path_factory.mktemp("unchanged"))) as running:
         yield running
 
 
@@ -138,7 +139,16 @@ def test_a_part_that_does_not_exist(server, asked):
 
 
 @pytest.mark.parametrize(
-    "asked", ["bytes=5-4", "bytes=-", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6", "bytes=\u0662-"]
+    "asked",
+    [
+        "bytes=5-4",
+        "bytes=-",
+        "bytes=a-b",
+        "lines=1-2",
+        "bytes=0-1,5-6",
+        "bytes=\u0662-",
+        pytest.param(f"bytes={'9' * 5000}-", id="beyond all numbers"),
+    ],
 )
 def test_a_range_that_is_none_gives_the_whole_file(server, asked):
     response = requests.get(f"{server.url}/{FILESET}/a.tgz", headers={"Range": asked.encode()})
@@ -251,3 +261,29 @@ def test_a_new_etag_for_new_content(store, changing_server):
     (store / FILESET / "a.tgz").write_bytes(TGZ[::-1])
     after = get(changing_server)
     assert (after.rest, after.fields["etag"] == before) == (TGZ[::-1], False)
+
+
+def test_a_file_that_shrinks_while_it_is_sent_ends_early(store, changing_server):
+    content = bytes(30_000_000)
+    (store / FILESET / "shrinks.tgz").write_bytes(content)
+    with open_request(changing_server, f"/{FILESET}/shrinks.tgz") as client:
+        raw = client.recv(1 << 16)
+        (store / FILESET / "shrinks.tgz").write_bytes(b"")
+        while piece := client.recv(1 << 20):
+            raw += piece
+    assert len(raw) < len(content)
+
+
+def test_a_file_is_closed_when_its_client_leaves(store, changing_server):
+    path = store / FILESET / "left.tgz"
+    path.touch()
+    os.truncate(path, 1 << 40)  # a hole: more than can be read to its end while the test waits
+    with open_request(changing_server, f"/{FILESET}/left.tgz") as client:
+        client.recv(1000)
+        assert is_open(path)
+    until(lambda: not is_open(path))
+
+
+def is_open(path):
+    """True while this process, which is the server's, has the file open."""
+    return path in {Path(os.path.realpath(link)) for link in Path("/proc/self/fd").iterdir()}

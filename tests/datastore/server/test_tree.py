@@ -3,10 +3,7 @@
 import os
 
 import pytest
-import requests
-from support.wire import ask, recorded, write_tree
-
-from pipeline.datastore.server.app import create_app, serve
+from support.wire import ask, recorded, serve_folder, write_tree
 
 MD = "md-all-rel-200907"
 NEWEST = "o4741g0237o.warp.7001.35.1"
@@ -41,13 +38,13 @@ def store(tmp_path):
 
 @pytest.fixture
 def changing_server(store):
-    with serve(create_app(store)) as running:
+    with serve_folder(store) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serve(create_app(written(tmp_path_factory.mktemp("unchanged")))) as running:
+    with serve_folder(written(tmp_path_factory.mktemp("unchanged"))) as running:
         yield running
 
 
@@ -113,25 +110,12 @@ def test_a_listing_asked_for_by_head_has_no_body(server):
     assert (answer.status, answer.rest, answer.fields["content-type"]) == (200, b"", "text/plain")
 
 
-def test_only_reading_is_allowed(server):
-    answer = ask(server, "/index.txt", method="DELETE")
-    assert (answer.status, answer.fields["allow"]) == (405, "GET, HEAD")
-
-
 def test_hidden_products_are_served_but_not_listed(store):
-    with serve(create_app(store, hidden=[MD])) as server:
+    with serve_folder(store, hidden=[MD]) as server:
         assert MD.encode() not in ask(server, "/index.txt").body
         assert b"pstampresults" in ask(server, "/index.txt").body
         assert MD not in ask(server, "/").body.decode()
         assert ask(server, f"/{MD}/index.txt").body == recorded("02_product_index.txt").body
-
-
-@pytest.mark.parametrize(("prefix", "outside"), [("", "/ds/index.txt"), ("/ipp049/ds", "/index.txt")])
-def test_the_store_is_below_its_prefix_and_nowhere_else(store, prefix, outside):
-    with serve(create_app(store, prefix=prefix)) as server:
-        assert server.url.endswith(prefix)
-        assert ask(server, "/index.txt").body == recorded("01_root_index.txt").body
-        assert requests.get(server.url.removesuffix(prefix) + outside).status_code == 404
 
 
 def test_a_listing_is_read_afresh_when_it_changes(store, changing_server):
@@ -172,7 +156,7 @@ def test_without_listing_files_the_folders_are_listed(tmp_path):
     )
     os.utime(store / "p/first/index.txt", (1_250_000_000, 1_250_000_000))
     os.utime(store / "p/later/index.txt", (1_250_000_001, 1_250_000_001))
-    with serve(create_app(store)) as server:
+    with serve_folder(store) as server:
         assert ask(server, "/p/index.txt").body == (
             b"# filesetID|time registered     |type  |\n"
             b"first      |2009-08-11T14:13:20Z|notset|\n"
@@ -183,90 +167,3 @@ def test_without_listing_files_the_folders_are_listed(tmp_path):
             [b"p            ", b"later       ", b"2009-08-11T14:13:21Z", b"notset   "],
             [b"q            ", b"none        ", b"null                ", b"ipp-dist "],
         ]
-
-
-def fileset(name: str, content: bytes) -> dict[str, bytes]:
-    rows = b"".join(b"%s.fits|%d||x|\n" % (file, len(content)) for file in (b"a", b"b"))
-    listing = b"# fileID|bytes|md5sum|type|\n" + rows
-    return {f"{name}/a.fits": content, f"{name}/b.fits": content, f"{name}/index.txt": listing}
-
-
-@pytest.fixture
-def mirror(tmp_path):
-    files = {"state/p/listing.txt": b"# filesetID|time registered|type|stage|\n"}
-    for number, name in enumerate(["one", "two", "three"]):
-        files["state/p/listing.txt"] += b"%s|2009-08-11T00:00:0%dZ|IPP-DIST|chip|\n" % (name.encode(), number)
-        files |= {f"store/p/{path}": content for path, content in fileset(name, b"x" * number).items()}
-    return write_tree(tmp_path / "mirror", files)
-
-
-def names_listed(server, path="/p/index.txt"):
-    return [line.split(b"|")[0].strip().decode() for line in ask(server, path).body.split(b"\n")[1:-2]]
-
-
-def test_a_mirror_lists_what_it_holds_whole(mirror):
-    with serve(create_app(mirror=mirror)) as server:
-        assert names_listed(server) == ["one", "two", "three"]
-        (mirror / "store/p/two/a.fits").unlink()
-        (mirror / "store/p/three/index.txt").unlink()
-        assert names_listed(server) == ["one"]
-        assert (
-            ask(server, "/p/index.txt").body.split(b"\n")[1]
-            == b"one        |2009-08-11T00:00:00Z|IPP-DIST|chip |"
-        )
-        assert ask(server, "/p/one/a.fits").status == 200
-
-
-def test_a_row_that_is_being_added_to_the_listing_of_a_mirror_is_not_served(mirror):
-    with open(mirror / "state/p/listing.txt", "ab") as file:
-        file.write(b"two")
-    with serve(create_app(mirror=mirror)) as server:
-        assert names_listed(server) == ["one", "two", "three"]
-        assert names_listed(server, "/p/index.txt?two") == ["three"]
-
-
-def test_a_mirror_that_has_nothing_yet_lists_nothing(tmp_path):
-    with serve(create_app(mirror=tmp_path)) as server:
-        assert names_listed(server, "/index.txt") == []
-        assert ask(server, "/p/index.txt").status == 404
-
-
-def test_what_arrives_late_in_a_mirror_is_newer_than_what_its_readers_have_seen(mirror):
-    late = mirror / "late"
-    os.rename(mirror / "store/p/one", late)
-    with serve(create_app(mirror=mirror)) as server:
-        assert names_listed(server) == ["two", "three"]
-        assert names_listed(server, "/p/index.txt?three") == []
-        os.rename(late, mirror / "store/p/one")
-        assert names_listed(server, "/p/index.txt?three") == ["one"]
-        assert names_listed(server) == ["two", "three", "one"]
-
-
-def test_the_root_of_a_mirror_describes_products_as_its_source_does(mirror):
-    write_tree(mirror, {f"store/q/{name}": content for name, content in fileset("x", b"").items()})
-    write_tree(
-        mirror,
-        {"state/q/listing.txt": b"# filesetID|time registered|type|\nx|2010-01-01T00:00:00Z|PSRESULTS|\n"},
-    )
-    with serve(create_app(mirror=mirror)) as server:
-        assert ask(server, "/index.txt").body == (
-            b"# productID  |Most recent |Time registered     |type     |Description                     |\n"
-            b"p            |three       |2009-08-11T00:00:02Z|IPP-DIST |p                               |\n"
-            b"q            |x           |2010-01-01T00:00:00Z|PSRESULTS|q                               |\n\n"
-        )
-        (mirror / "state/root.txt").write_bytes(
-            b"# productID|Most recent|Time registered|type|Description|\n"
-            b"q|y|2011-01-01T00:00:00Z|psresults|Stamps|\n"
-            b"absent|none|2011-01-01T00:00:00Z|dump|Not held here|\n"
-        )
-        assert ask(server, "/index.txt").body == (
-            b"# productID  |Most recent |Time registered     |type     |Description                     |\n"
-            b"q            |x           |2010-01-01T00:00:00Z|psresults|Stamps                          |\n"
-            b"p            |three       |2009-08-11T00:00:02Z|IPP-DIST |p                               |\n\n"
-        )
-
-
-@pytest.mark.parametrize("both", [True, False])
-def test_one_tree_is_served_and_not_two(tmp_path, both):
-    with pytest.raises(ValueError, match="only one of them"):
-        create_app(tmp_path, mirror=tmp_path) if both else create_app()

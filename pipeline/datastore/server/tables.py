@@ -1,0 +1,107 @@
+"""Listings as tables of bytes, parsed, and laid out as the original does (protocol notes, "Listings").
+
+* The root listing has columns of fixed least widths; longer values push the rest to the right.
+* A product listing has its columns padded to the widest value of the rows it shows, so an empty one is
+  not padded at all.
+* Both end in a blank line.
+
+Values are bytes from end to end: a server passes on what a publisher wrote, text or not. The strict reading
+of listings is ``pipeline.datastore.listing``.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, repeat, zip_longest
+
+Cells = tuple[bytes, ...]
+"""The fields of one line of a listing, without blanks around them."""
+
+Row = tuple[Cells, Cells]
+"""A row with the header in force for it: (header, row)."""
+
+ROOT_HEADER: Cells = (b"# productID", b"Most recent", b"Time registered", b"type", b"Description")
+PRODUCT_HEADER: Cells = (b"# filesetID", b"time registered", b"type")
+
+_ROOT_WIDTHS = (13, 12, 20, 9, 32)
+
+
+def parse_tables(listing: bytes) -> Iterator[list[Cells]]:
+    """Yield the tables of a listing: the cells of a ``#`` line (the first begins with ``#``), then its rows.
+
+    >>> list(parse_tables(b"# fileID |bytes|\\na.fits   |    3|\\n"))
+    [[(b'# fileID', b'bytes'), (b'a.fits', b'3')]]
+    """
+    table: list[Cells] = []
+    for line in listing.split(b"\n"):
+        line = line.strip()
+        if line.startswith(b"#") and table:
+            yield table
+            table = []
+        if line:
+            table.append(tuple(cell.strip() for cell in line.removesuffix(b"|").split(b"|")))
+    if table:
+        yield table
+
+
+def parse_rows(listing: bytes) -> list[Row]:
+    """Return the rows of all tables of a listing, each with its header."""
+    return [(table[0], cells) for table in parse_tables(listing) for cells in table[1:]]
+
+
+def write_rows(rows: Iterable[Row]) -> bytes:
+    """Return the rows as a listing without padding, with a ``#`` line wherever the header changes."""
+    lines: list[Cells] = []
+    current: Cells | None = None
+    for header, cells in rows:
+        if header != current:
+            lines.append(header)
+            current = header
+        lines.append(cells)
+    return write_lines(lines or [PRODUCT_HEADER])
+
+
+def write_lines(lines: Iterable[Cells]) -> bytes:
+    """Return the lines as a listing without padding."""
+    return b"".join(b"|".join(cells) + b"|\n" for cells in lines)
+
+
+def rows_after(listing: bytes, fileset: bytes) -> bytes | None:
+    """Return the part of a product listing below the row of the fileset, under the ``#`` line in force there.
+
+    None when no row has that name. The search goes from the end, where the names that are asked for stand.
+    """
+    position = len(listing)
+    while (position := listing.rfind(fileset, 0, position)) >= 0:
+        begin = listing.rfind(b"\n", 0, position) + 1
+        end = listing.find(b"\n", position) + 1 or len(listing)
+        if listing[begin:end].split(b"|", 1)[0].strip() == fileset:
+            header = max(listing.rfind(b"\n#", 0, begin) + 1, 0)
+            return listing[header : listing.find(b"\n", header) + 1] + listing[end:]
+    return None
+
+
+def lay_out_root(tables: Iterable[list[Cells]]) -> bytes:
+    """Return the tables as the original prints its root listing."""
+    return _lay_out(tables, _ROOT_WIDTHS)
+
+
+def lay_out_product(listing: bytes) -> bytes:
+    """Return a product listing as the original prints it."""
+    return _lay_out(parse_tables(listing))
+
+
+def _lay_out(tables: Iterable[list[Cells]], widths: tuple[int, ...] = ()) -> bytes:
+    """Return the tables with their columns padded to ``widths``, or else to the widest value of each.
+
+    Of tables without rows only the last is kept, and only when no other has any.
+    """
+    tables = list(tables)
+    lines = []
+    for table in [table for table in tables if len(table) > 1] or tables[-1:]:
+        least = widths or [max(map(len, column)) for column in zip_longest(*table, fillvalue=b"")]
+        lines += [_pad(cells, least) for cells in table]
+    return b"".join(lines) + b"\n"
+
+
+def _pad(cells: Cells, widths: Iterable[int]) -> bytes:
+    widths = chain(widths, repeat(0))
+    return b"".join(cell.ljust(width) + b"|" for cell, width in zip(cells, widths, strict=False)) + b"\n"
