@@ -13,12 +13,14 @@ from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transport_errors import describe
 from pipeline.errors import ServerUnavailable
 
+CHUNKED = answer(Transfer_Encoding="chunked", Connection="close", Content_Length="")
 ANSWERS = {
     "closed": (b"", "connection closed by {peer} without an answer"),
     "cut": (
         answer(body=b"# productID", Content_Length="999", Connection="close"),
         "connection closed by {peer} before the end",
     ),
+    "cut before a chunk": (CHUNKED, "connection closed by {peer} before the end"),
     "no HTTP": (
         b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
         "no valid HTTP answer from {peer} (BadStatusLine: SSH-2.0-OpenSSH_9.6)",
