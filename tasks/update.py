@@ -126,7 +126,7 @@ class DiscoverProduct(MirrorTask):
         # whole listing shows that.
         left = bool(self.layout.marked(Step.FAILED, self.product)) or in_hand(self.layout, self.product)
         whole = left or self.site.settings.mirror.on_removed == "delete"
-        new = discover_product(self.layout, self.site.store, self.product, self.started, whole=whole)
+        new = discover_product(self.layout, self.site.listings, self.product, self.started, whole=whole)
         self.site.tally.count(new=new)
 
 
@@ -149,7 +149,7 @@ class RelistProduct(MirrorTask):
         """Bring the product's listing up to date, if the server answers."""
         self.fetched = True
         with contextlib.suppress(ServerUnavailable):
-            discover_product(self.layout, self.site.store, self.product, self.started, whole=True)
+            discover_product(self.layout, self.site.listings, self.product, self.started, whole=True)
 
 
 class FilesetsFailed(MirrorError):

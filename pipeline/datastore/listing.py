@@ -1,6 +1,6 @@
 """Listings: the ``index.txt`` of the root, of a product and of a fileset (protocol notes, "Listings").
 
-Rules of the protocol, kept apart from network and disk:
+Rules of the protocol, without network and disk:
 
 * A listing is valid only if it has its ``#`` line with the expected first column. Anything else,
   whatever the status code, means that the server could not answer; never that there is nothing.
@@ -24,7 +24,7 @@ _SHOWN = 120
 
 
 class Level(Enum):
-    """The three listings: name of the first column, and how many columns a row must have."""
+    """Kind of listing: name of its first column, and least number of columns of a row."""
 
     PRODUCTS = ("productID", 5)
     FILESETS = ("filesetID", 3)
@@ -37,7 +37,7 @@ class Level(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProductRow:
-    """One product of the root listing; ``most_recent`` is None for an empty product."""
+    """Product of the root listing; ``most_recent`` is None for an empty product."""
 
     name: str
     most_recent: str | None
@@ -48,10 +48,10 @@ class ProductRow:
 
 @dataclass(frozen=True, slots=True)
 class FilesetRow:
-    """One fileset of a product listing.
+    """Fileset of a product listing.
 
-    ``registered`` is UTC as the server writes it (``2009-07-29T03:02:13Z``). ``columns`` are the names
-    in force for this row, as ``fields`` are its values, both from the first column on.
+    ``registered`` is UTC as the server writes it (``2009-07-29T03:02:13Z``). ``columns`` are the
+    names in force for this row and ``fields`` its values, both from the first column on.
     """
 
     name: str
@@ -61,7 +61,7 @@ class FilesetRow:
     fields: tuple[str, ...] = field(repr=False)
 
     def column(self, name: str) -> str | None:
-        """The value of the column of that name; None where the row has none, or ``null``."""
+        """Return the value of the column of that name; None where the row has none, or ``null``."""
         for column, value in zip(self.columns, self.fields, strict=False):
             if column == name:
                 return None if value == "null" else value
@@ -70,7 +70,7 @@ class FilesetRow:
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """One file of a fileset listing: size in bytes, ``md5`` None when the server publishes none."""
+    """File of a fileset listing: size in bytes, ``md5`` None when the server publishes none."""
 
     name: str
     bytes: int
@@ -80,17 +80,17 @@ class FileRow:
 
     @property
     def component(self) -> str | None:
-        """The component that the file belongs to, as its listing says."""
+        """Component to which the file belongs, as listed."""
         return self.extra.get("component")
 
     @property
     def is_bundle(self) -> bool:
-        """Whether it is the archive of a component (protocol notes, "Distribution filesets")."""
+        """True for the archive of a component (protocol notes, "Distribution filesets")."""
         return self.type == "tgz" and bool(self.component)
 
 
 def read_products(body: bytes, source: str) -> list[ProductRow]:
-    """The products of a root listing. Raises ServerUnavailable when it is not a valid listing."""
+    """Return the products of a root listing. Raises ServerUnavailable when it is not a valid listing."""
     return [
         ProductRow(fields[0], None if fields[1] == "none" else fields[1], fields[2], fields[3], fields[4])
         for _, fields in _rows(_lines(body, source), Level.PRODUCTS, source)
@@ -98,7 +98,7 @@ def read_products(body: bytes, source: str) -> list[ProductRow]:
 
 
 def read_filesets(body: bytes, source: str) -> list[FilesetRow]:
-    """The filesets of a product listing, oldest registration first.
+    """Return the filesets of a product listing, oldest registration first.
 
     Raises ServerUnavailable when it is not a valid listing, or lists one name twice.
     """
@@ -108,21 +108,21 @@ def read_filesets(body: bytes, source: str) -> list[FilesetRow]:
 
 
 def scan_filesets(lines: Iterable[str], source: str, but: Container[str] = ()) -> Iterator[FilesetRow]:
-    """The filesets of the lines of a product listing one by one, without those whose names are in ``but``.
+    """Yield the filesets of the lines of a product listing, without those whose names are in ``but``.
 
-    Of those nothing but the name is looked at. Raises ServerUnavailable where it comes to what is not valid.
+    Only the names of the latter are parsed. Raises ServerUnavailable at the first line that is not valid.
     """
     for columns, fields in _rows(lines, Level.FILESETS, source, but):
         yield FilesetRow(fields[0], fields[1], fields[2], columns, fields)
 
 
 def fileset_columns(line: str) -> tuple[str, ...] | None:
-    """The columns that a ``#`` line of a product listing puts in force; None when it puts none."""
+    """Return the columns that a ``#`` line of a product listing puts in force; None when it puts none."""
     return _header(line, Level.FILESETS)
 
 
 def read_files(body: bytes, source: str) -> list[FileRow]:
-    """The files of a fileset listing.
+    """Return the files of a fileset listing.
 
     Raises ServerUnavailable when it is not a valid listing, ContentMismatch when a row makes no sense
     (a size that is no number, an md5 that is no md5, a file listed twice).
@@ -134,7 +134,7 @@ def read_files(body: bytes, source: str) -> list[FileRow]:
 
 
 def write_products(rows: Iterable[ProductRow]) -> bytes:
-    """The rows as a root listing."""
+    """Return the rows as a root listing."""
     lines = ["# productID|Most recent|Time registered|type|Description|"]
     lines += [
         f"{row.name}|{row.most_recent or 'none'}|{row.registered}|{row.type}|{row.description}|"
@@ -144,7 +144,7 @@ def write_products(rows: Iterable[ProductRow]) -> bytes:
 
 
 def write_filesets(rows: Iterable[FilesetRow], columns: tuple[str, ...] = ()) -> bytes:
-    """The rows as a product listing; a ``#`` line wherever the columns change.
+    """Return the rows as a product listing, with a ``#`` line wherever the columns change.
 
     ``columns`` are those in force already, when the rows are added to a listing.
     """
@@ -160,7 +160,7 @@ def write_filesets(rows: Iterable[FilesetRow], columns: tuple[str, ...] = ()) ->
 
 
 def registered_time(registered: str) -> datetime | None:
-    """The registration time of a row as UTC; None when the server's text is not a time."""
+    """Return the registration time of a row (UTC); None when the server's text is not a time."""
     try:
         return datetime.strptime(registered, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError:
@@ -170,7 +170,7 @@ def registered_time(registered: str) -> datetime | None:
 def _rows(
     lines: Iterable[str], level: Level, source: str, but: Container[str] = ()
 ) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Pairs of the columns in force and the fields of a row, but for rows whose first field is in ``but``."""
+    """Yield the columns in force and the fields of each row whose first field is not in ``but``."""
     columns: tuple[str, ...] | None = None
     start: list[str] = []
     numbered = enumerate(lines, start=1)
@@ -184,7 +184,7 @@ def _rows(
             columns = _header(line, level) or columns
         elif line and columns is None:
             break
-        elif line:
+        elif line and columns is not None:
             yield columns, _fields(line, level, f"{source}, line {number}")
     if columns is None:
         shown = "".join([*start, *(line for _, line in islice(numbered, _SHOWN))]).encode()
@@ -195,7 +195,7 @@ def _rows(
 
 
 def _lines(body: bytes, source: str) -> Iterator[str]:
-    """The lines one by one: of a million, no copies are made at once."""
+    """Yield the lines: a list of a million of them would be a second copy in memory."""
     if not body.isascii():
         raise ServerUnavailable(
             f"{source}: expected a listing of ASCII text, got {_excerpt(body)}. The next run asks again."

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from pipeline.config import Settings, read_settings
-from pipeline.datastore.client.fetch_pool import Connections
-from pipeline.datastore.client.http import DataStore, Patience
+from pipeline.datastore.client import DataStoreClient, FetchPool, Limits, ListingClient, RetryPolicy
 from pipeline.datastore.listing import write_products
 from pipeline.durable import write_whole
 from pipeline.errors import SettingsError, machine_faults
@@ -58,14 +57,18 @@ class Tally:
 
 @dataclass(frozen=True)
 class Site:
-    """The parts that the steps of all filesets share; closed by leaving ``open_site``."""
+    """The parts that the steps of all filesets share; closed by leaving ``open_site``.
+
+    ``listings`` is where listings of products come from: ``store``, or another process.
+    """
 
     settings: Settings
     layout: Layout
-    store: DataStore
+    store: DataStoreClient
+    listings: ListingClient
     space: DiskSpace
     rate: RateLimit
-    connections: Connections
+    fetch_pool: FetchPool
     unpackers: ThreadPoolExecutor
     ownership: Ownership
     fileset_locks: ByteLocks
@@ -80,7 +83,7 @@ class Site:
         """
         if self.settings.mirror.products is not None:
             return [product.name for product in self.settings.mirror.products]
-        rows = self.store.products()
+        rows = self.listings.products()
         with machine_faults("noting what the root of the source lists"):
             write_whole(self.layout.root_listing, write_products(rows))
         listed = [row.name for row in rows]
@@ -88,7 +91,7 @@ class Site:
 
 
 @contextmanager
-def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
+def open_site(config: Path, sleep: Callable[[float], object]) -> Iterator[Site]:
     """The site of a settings file; ``sleep`` is how it waits between tries.
 
     Raises SettingsError, also when the root cannot be written or is of a format not known to this program.
@@ -98,9 +101,10 @@ def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
     layout = Layout(mirror.root)
     check_root_format(layout)
     _make_root(mirror.root, config)
-    patience = Patience(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
-    store = DataStore(source.url, connections=source.connections, timeout=source.timeout, patience=patience)
-    connections = Connections(source.connections)
+    limits = Limits(connections=source.connections, timeout=source.timeout)
+    retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
+    store = DataStoreClient(source.url, limits, retry_policy)
+    fetch_pool = FetchPool(source.connections)
     unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
     locks = [ByteLocks(path) for path in (layout.ownership_lock, layout.fileset_locks)]
     try:
@@ -108,16 +112,17 @@ def open_site(config: Path, sleep: Callable[[float], None]) -> Iterator[Site]:
             settings=settings,
             layout=layout,
             store=store,
+            listings=store,
             space=DiskSpace(mirror.root, mirror.min_free),
             rate=RateLimit(source.rate_limit),
-            connections=connections,
+            fetch_pool=fetch_pool,
             unpackers=unpackers,
             ownership=Ownership(layout, locks[0]),
             fileset_locks=locks[1],
             shares=Shares(source.connections),
         )
     finally:
-        connections.close()
+        fetch_pool.close()
         unpackers.shutdown(cancel_futures=True)
         for lock in locks:
             lock.close()

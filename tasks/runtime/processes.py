@@ -21,6 +21,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn, Protocol
 
+from pipeline.datastore.client import retry
 from pipeline.errors import MirrorError
 from pipeline.mirror.context import Report, Site
 from pipeline.mirror.state.markers import Fileset
@@ -54,7 +55,7 @@ def do_step(site: Site, step: tuple[type[Step], Fileset], report: Report) -> Non
 
 def get_listing(site: Site, url: str, _: Report) -> bytes:
     """Return the body of a listing, valid or not. Raises ServerUnavailable."""
-    return site.store.patiently(lambda: site.store.body(url))
+    return retry(site.store.retry_policy, lambda: site.store.fetch_body(url))
 
 
 class ProcessLost(MirrorError):

@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import luigi
 
+from pipeline.datastore.client import ListingClient
 from pipeline.errors import (
     EXIT_FILESET_FAILED,
     EXIT_NOT_SCHEDULED,
@@ -70,7 +72,7 @@ class Run:
                 processes = step_processes(self.site, self.stopping, self.lose_process)
                 self.fetching, self.unpacking = self._open.enter_context(processes)
                 self._start_heartbeat()
-            self.site.store.ask = lambda url: self.fetching.do(get_listing, url)
+            self.site = replace(self.site, listings=self._listings())
             self._open.enter_context(progress_on_terminal(self.site.tally, self.completed))
             self._open.enter_context(log_to(self.log_file))
         except BaseException:
@@ -80,6 +82,11 @@ class Run:
     def _pause(self, seconds: float) -> None:
         """Wait before another try, or until the run stops."""
         self.stopping.wait(seconds)
+
+    def _listings(self) -> ListingClient:
+        """Return a client of listings that are fetched by the process that has the connections."""
+        store = self.site.store
+        return ListingClient(store.url, lambda url: self.fetching.do(get_listing, url), store.retry_policy)
 
     def _acquire(self) -> None:
         """Acquire the lock of the mirror, and remove what a killed update left."""

@@ -140,7 +140,7 @@ def test_a_server_that_is_not_there(release, server, follower):
     result = follower.update()
     assert result.code == 20
     assert result.output.count("\n") == 1
-    assert "Connection refused" in result.output
+    assert "connection refused by 127.0.0.1" in result.output
     server.start()
 
 

@@ -31,7 +31,7 @@ from support.earlier_mirror import (
     restore,
 )
 
-from pipeline.datastore.server import create_app, serve
+from pipeline.sample.simulator import simulate
 
 BUNDLE = f"{PRODUCT}/{AGAIN}/{AGAIN}.XY01.tgz"
 LISTINGS = {"index.txt", f"{PRODUCT}/index.txt", f"{OTHER}/index.txt"}
@@ -50,7 +50,7 @@ def keep_times(request) -> bool:
 @pytest.fixture
 def server(tmp_path: Path, keep_times):
     restore(tmp_path, keep_times=keep_times)
-    with serve(create_app(tmp_path / "upstream")) as running:
+    with simulate(tmp_path / "upstream") as running:
         yield running
 
 

@@ -1,6 +1,6 @@
 """A mirror that a killed update of an earlier version left, restored from ``tests/fixtures``.
 
-``tests/fixtures/make_mirror.py`` tells how it was made.
+It was made by a program of that format, with updates that were killed at chosen instants.
 """
 
 import json

@@ -1,1 +1,33 @@
-"""The client of a Data Store: listings, and files that arrive whole and verified."""
+"""Client of a Data Store: listings, and files that arrive whole and verified.
+
+* ``http``: connections, redirects, and the errors of the network; the only user of requests and urllib3,
+  with ``session`` and ``transport_errors``. ``fetcher`` is what the other modules need of it.
+* ``listings``: the three kinds of listings, by their addresses.
+* ``transfer``, ``ranged``, ``partial``: one file, in one piece or in byte ranges, resumed where that is safe.
+* ``retry``: how often, and after which pauses. ``fetch_pool``, ``semaphore``: how many at once.
+
+>>> store = DataStoreClient("http://127.0.0.1:8080/ds", Limits(connections=4), RetryPolicy(attempts=2))
+>>> store.file_url("md-all-rel-200907", "o4741g0236o.raw.44435.41.1", "dbinfo.raw.44435.mdc")
+'http://127.0.0.1:8080/ds/md-all-rel-200907/o4741g0236o.raw.44435.41.1/dbinfo.raw.44435.mdc'
+>>> rows = store.filesets("md-all-rel-200907")  # doctest: +SKIP
+>>> store.close()
+"""
+
+from pipeline.datastore.client.fetch_pool import FetchPool
+from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.listings import ListingClient, UnknownFileset
+from pipeline.datastore.client.retry import RetryableError, RetryPolicy, retry
+from pipeline.datastore.client.transfer import Transfer, TransferPolicy
+
+__all__ = [
+    "DataStoreClient",
+    "FetchPool",
+    "Limits",
+    "ListingClient",
+    "RetryPolicy",
+    "RetryableError",
+    "Transfer",
+    "TransferPolicy",
+    "UnknownFileset",
+    "retry",
+]

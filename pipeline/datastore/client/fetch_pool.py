@@ -1,4 +1,4 @@
-"""The threads that fetch: whole files in the order they come, and what can wait when nothing else does."""
+"""Threads that fetch: files in the order in which they are submitted, and idle tasks while no file waits."""
 
 import heapq
 import itertools
@@ -14,31 +14,36 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Turn:
-    """Work for one connection."""
+class _Task:
+    """Submitted task and its future."""
 
-    work: Callable[..., Any]
-    args: tuple
-    future: Future = field(default_factory=Future)
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    future: Future[Any] = field(default_factory=Future)
 
     def __call__(self) -> None:
         try:
-            self.future.set_result(self.work(*self.args))
+            self.future.set_result(self.function(*self.args))
         except BaseException as error:
             self.future.set_exception(error)
 
 
-class Connections:
-    """One thread for each connection that may be in use. Safe for use by several threads.
+class FetchPool:
+    """Pool of ``count`` threads, one for each connection. Safe for use by several threads.
 
-    The threads are started with the first work.
+    As ``ThreadPoolExecutor``, with a second queue of idle tasks. Threads are started as tasks come in.
+
+    >>> pool = FetchPool(2)
+    >>> pool.submit(divmod, 7, 2).result()
+    (3, 1)
+    >>> pool.close()
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._threads: list[threading.Thread] = []
-        self._waiting: deque[_Turn] = deque()
-        self._spare: list[tuple[int, Callable[[], bool]]] = []
+        self._waiting: deque[_Task] = deque()
+        self._idle_tasks: list[tuple[int, Callable[[], bool]]] = []
         self._order = itertools.count()
         self._busy = 0
         self._closed = False
@@ -46,80 +51,78 @@ class Connections:
 
     @property
     def idle(self) -> int:
-        """How many have nothing to do, and nothing that waits for them."""
+        """Number of threads for which there is no submitted task."""
         with self._changed:
             self._skip_cancelled()
             return max(0, self.count - self._busy - len(self._waiting))
 
-    def submit(self, work: Callable[..., T], *args: Any) -> Future[T]:
-        """Have the work done in its turn; its result to come."""
-        turn = _Turn(work, args)
+    def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
+        """Submit a task; return the future of its result. Tasks are run in the order of submission."""
+        task = _Task(function, args)
         with self._changed:
-            self._waiting.append(turn)
-            self._call()
-        return turn.future
+            self._waiting.append(task)
+            self._wake()
+        return task.future
 
-    def when_idle(self, work: Callable[[], bool]) -> None:
-        """Have the work done whenever nothing else waits, again and again until it gives False.
+    def add_idle_task(self, task: Callable[[], bool]) -> None:
+        """Have a task run whenever no submitted one waits, repeatedly until it returns False.
 
-        What was handed in first goes first. The work raises nothing.
+        Of several idle tasks the one that was added first goes first. The task raises nothing.
         """
         with self._changed:
-            heapq.heappush(self._spare, (next(self._order), work))
-            self._call()
+            heapq.heappush(self._idle_tasks, (next(self._order), task))
+            self._wake()
 
     def close(self) -> None:
-        """Forget what waits, and wait for what is being done."""
+        """Cancel the tasks that wait, and wait for those that run."""
         with self._changed:
             self._closed = True
-            self._spare.clear()
-            for turn in self._waiting:
-                turn.future.cancel()
+            self._idle_tasks.clear()
+            for task in self._waiting:
+                task.future.cancel()
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
 
-    def _call(self) -> None:
-        """Let a thread see what was handed in."""
+    def _wake(self) -> None:
+        """Wake a thread, or start one more."""
         if self._closed:
-            raise RuntimeError("expected work before the connections are closed")
+            raise RuntimeError("expected tasks before the pool is closed")
         if len(self._threads) < self.count:
-            thread = threading.Thread(
-                target=self._serve, name=f"connection {len(self._threads)}", daemon=True
-            )
+            thread = threading.Thread(target=self._run, name=f"fetch {len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
         self._changed.notify()
 
-    def _serve(self) -> None:
-        while (work := self._next()) is not None:
-            work()
+    def _run(self) -> None:
+        while (task := self._claim()) is not None:
+            task()
             with self._changed:
                 self._busy -= 1
 
-    def _next(self) -> Callable[[], None] | None:
-        """What this thread does now; None when it is to end."""
-        work: Callable[[], None] | None = None
+    def _claim(self) -> Callable[[], None] | None:
+        """Wait for the next task of this thread and return it; None after ``close``."""
+        task: Callable[[], None] | None = None
         with self._changed:
-            while work is None:
+            while task is None:
                 self._skip_cancelled()
                 if self._waiting:
-                    turn = self._waiting.popleft()
-                    work = turn if turn.future.set_running_or_notify_cancel() else None
-                elif self._spare:
-                    work = partial(self._do_spare, *heapq.heappop(self._spare))
+                    first = self._waiting.popleft()
+                    task = first if first.future.set_running_or_notify_cancel() else None
+                elif self._idle_tasks:
+                    task = partial(self._run_idle_task, *heapq.heappop(self._idle_tasks))
                 elif self._closed:
                     return None
                 else:
                     self._changed.wait()
             self._busy += 1
-        return work
+        return task
 
-    def _do_spare(self, order: int, work: Callable[[], bool]) -> None:
-        if work():
+    def _run_idle_task(self, order: int, task: Callable[[], bool]) -> None:
+        if task():
             with self._changed:
                 if not self._closed:
-                    heapq.heappush(self._spare, (order, work))
+                    heapq.heappush(self._idle_tasks, (order, task))
 
     def _skip_cancelled(self) -> None:
         while self._waiting and self._waiting[0].future.cancelled():

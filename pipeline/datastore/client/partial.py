@@ -1,7 +1,7 @@
-"""What is here of a file that has not come whole: the note beside a part, and which bytes are to be fetched.
+"""Partial files: the resume record beside each, and the map of the ranges of a file that comes in ranges.
 
-The note says under which ETag the part began, and the size and md5 that are listed. Without
-``pieces`` the part holds the file from its start to its own end; with them it holds these ranges of bytes.
+The record holds the ETag under which the partial file began, and the listed size and md5. Without ``pieces``
+the partial file holds the file from its first byte to its own end; with ``pieces``, these byte ranges of it.
 """
 
 import json
@@ -13,56 +13,57 @@ from pathlib import Path
 from pipeline.datastore.listing import FileRow
 
 Ranges = list[tuple[int, int]]
-"""Ranges of bytes, each from its first to behind its last, in order, with gaps between them."""
+"""Byte ranges, each from its first byte to the byte behind its last, in order, with gaps between them."""
 
-# What may come back in If-Range: no weak ETag, nothing that breaks a header.
+# Valid in If-Range: no weak ETag, and no character that breaks a header.
 STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 
 
 @dataclass(frozen=True)
-class Known:
-    """The ETag under which a part can be gone on with, and what it holds."""
+class ResumeState:
+    """ETag under which a partial file can be resumed, and the byte ranges that it holds."""
 
     etag: str
     held: Ranges
 
 
 @dataclass(frozen=True)
-class Note:
-    """The note at ``path``, about a part of the file that ``row`` lists."""
+class ResumeRecord:
+    """Resume record at ``path``, for a partial file of the file that ``row`` lists."""
 
     path: Path
     row: FileRow
 
-    def read(self, length: int) -> Known | None:
-        """What it says of a part of ``length`` bytes; None when the file has to start afresh."""
+    def read(self, length: int) -> ResumeState | None:
+        """Return the state of a partial file of ``length`` bytes; None when the file has to start afresh."""
         if not length or not self.row.md5:
             return None
         try:
-            note = json.loads(self.path.read_bytes())
-            same = (note["bytes"], note["md5"]) == (self.row.bytes, self.row.md5)
-            if not same or not STRONG_ETAG.fullmatch(note["etag"]):
+            record = json.loads(self.path.read_bytes())
+            same_file = (record["bytes"], record["md5"]) == (self.row.bytes, self.row.md5)
+            if not same_file or not STRONG_ETAG.fullmatch(record["etag"]):
                 return None
-            return Known(
-                note["etag"], _checked(note.get("pieces", [[0, length]]), min(length, self.row.bytes))
-            )
+            pieces = record.get("pieces", [[0, length]])
+            return ResumeState(record["etag"], _checked(pieces, min(length, self.row.bytes)))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, etag: str, held: Ranges | None = None) -> None:
-        """Write it whole; without ``held`` the part holds all from its start to its end."""
-        note = {"etag": etag, "bytes": self.row.bytes, "md5": self.row.md5}
+        """Write the record by one rename; without ``held`` the file is held from its start to its end."""
+        record: dict[str, object] = {"etag": etag, "bytes": self.row.bytes, "md5": self.row.md5}
+        if held is not None:
+            record["pieces"] = held
         writing = self.path.with_suffix(".writing")
-        writing.write_text(json.dumps(note if held is None else note | {"pieces": held}), encoding="ascii")
+        writing.write_text(json.dumps(record), encoding="ascii")
         os.replace(writing, self.path)
 
-    def forget(self) -> None:
-        """Remove it."""
+    def remove(self) -> None:
+        """Remove the record, if there is one."""
         self.path.unlink(missing_ok=True)
 
 
 def _checked(pieces: list[list[int]], size: int) -> Ranges:
-    """The ranges of a note. Raises ValueError or TypeError for what are none within ``size``."""
+    """Return the byte ranges of a record. Raises ValueError or TypeError unless they lie within ``size``."""
     bounds = [bound for first, end in pieces for bound in (first, end)]
     if {type(bound) for bound in bounds} - {int} or bounds != sorted(set(bounds)):
         raise ValueError(f"expected ranges in order, got {pieces}")
@@ -72,55 +73,63 @@ def _checked(pieces: list[list[int]], size: int) -> Ranges:
 
 
 @dataclass
-class Piece:
-    """The bytes from ``start`` to before ``end``; those before ``at`` are here."""
+class ByteRange:
+    """Bytes from ``start`` to before ``end``; those before ``at`` have been received."""
 
     start: int
     end: int
     at: int
 
+    @property
+    def missing(self) -> int:
+        """Number of bytes that have not been received."""
+        return self.end - self.at
 
-class Pieces:
-    """A file of ``size`` bytes in pieces, of which some are ``held`` and the others are taken one by one.
 
-    Each piece has one writer, who moves its ``at``. The rest is for one thread at a time.
+class RangeMap:
+    """Byte ranges of a file of ``size`` bytes: those ``held``, those claimed one by one, and the others.
+
+    Each range has one writer, which moves its ``at``. All else is for one thread at a time.
     """
 
     def __init__(self, size: int, held: Ranges) -> None:
-        self._pieces = {start: Piece(start, end, end) for start, end in held}
-        edges = [0, *(edge for piece in held for edge in piece), size]
-        self._missing = [gap for gap in zip(edges[::2], edges[1::2], strict=True) if gap[0] < gap[1]]
-        self._whole = 0
+        self._ranges = {start: ByteRange(start, end, end) for start, end in held}
+        edges = [0, *(edge for edges in held for edge in edges), size]
+        self._gaps = [gap for gap in zip(edges[::2], edges[1::2], strict=True) if gap[0] < gap[1]]
+        self._complete = 0
 
     @property
-    def missing(self) -> int:
-        """The bytes of which nobody has taken charge."""
-        return sum(end - start for start, end in self._missing)
+    def unclaimed(self) -> int:
+        """Number of bytes that are neither held nor claimed."""
+        return sum(end - start for start, end in self._gaps)
 
-    def take(self, most: int) -> Piece:
-        """The first missing bytes, ``most`` at most; now they are not missing any more."""
-        start, gap_end = self._missing.pop(0)
+    def claim(self, most: int) -> ByteRange:
+        """Return the first unclaimed bytes, ``most`` of them at most."""
+        start, gap_end = self._gaps.pop(0)
         end = min(gap_end, start + most)
         if end < gap_end:
-            self._missing.insert(0, (end, gap_end))
-        piece = self._pieces[start] = Piece(start, end, start)
-        return piece
+            self._gaps.insert(0, (end, gap_end))
+        claimed = self._ranges[start] = ByteRange(start, end, start)
+        return claimed
 
     def held(self) -> Ranges:
-        """What is here, adjoining pieces as one."""
+        """Return the bytes that have been received, adjoining ranges as one."""
         held: Ranges = []
-        for piece in sorted(self._pieces.values(), key=lambda piece: piece.start):
-            at = piece.at
-            if held and held[-1][1] == piece.start:
+        for each in sorted(self._ranges.values(), key=lambda each: each.start):
+            at = each.at
+            if held and held[-1][1] == each.start:
                 held[-1] = (held[-1][0], at)
-            elif at > piece.start:
-                held.append((piece.start, at))
+            elif at > each.start:
+                held.append((each.start, at))
         return held
 
-    def whole_to(self) -> int:
-        """Up to where all is here. For one thread of its own, beside those that take and write."""
-        while (piece := self._pieces.get(self._whole)) is not None:
-            if piece.at < piece.end:
-                return piece.at
-            self._whole = piece.end
-        return self._whole
+    def complete_to(self) -> int:
+        """Return the end of the bytes without a gap from the start.
+
+        May be called by one further thread, beside those that claim and write.
+        """
+        while (first := self._ranges.get(self._complete)) is not None:
+            if first.missing:
+                return first.at
+            self._complete = first.end
+        return self._complete

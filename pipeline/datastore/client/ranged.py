@@ -1,245 +1,266 @@
-"""Fetching a large file in pieces, over all connections that would stand idle.
+"""Transfer of a large file in byte ranges, over all connections that are idle.
 
 Rules (protocol notes, "Files"):
 
-* The first request is for the first piece. A server that answers with the whole file is taken at its word:
-  it comes over that one connection, and nothing was asked for twice.
-* A server that answers with the piece and a strong ETag is asked for the others under that ETag, by
-  whoever has nothing else to do. Anything but such a piece as the answer, another ETag for
-  example, means that the file cannot be had in pieces: it starts afresh over one connection.
-* The md5 follows the bytes that are whole from the start, while others come in.
+* The first request is for the first range. A server that answers with the whole file is taken at its word:
+  the file comes over that one connection, and nothing was requested twice.
+* A server that answers with the range and a strong ETag is asked for the others under that ETag, by the
+  threads of the pool that are idle. Any other answer, such as one with another ETag, means that the
+  file cannot be had in ranges: it starts afresh over one connection.
+* The md5 follows the bytes that are complete from the start, while others come in.
 """
 
 import hashlib
 import threading
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import requests
+from pipeline.datastore.client.fetch_pool import FetchPool
+from pipeline.datastore.client.fetcher import Response
+from pipeline.datastore.client.partial import STRONG_ETAG, ByteRange, RangeMap
+from pipeline.datastore.client.retry import retry
+from pipeline.datastore.client.transfer import CHUNK_BYTES, Transfer, chunks
+from pipeline.datastore.listing import FileRow
 
-from pipeline.datastore.client.fetch_pool import Connections
-from pipeline.datastore.client.http import CHUNK_BYTES
-from pipeline.datastore.client.partial import STRONG_ETAG, Piece, Pieces
-from pipeline.datastore.client.transfer import Transfer, chunks
-
-WORTH_SPLITTING_BYTES = 16 << 20
-SMALL_PIECE_BYTES = 2 << 20
-_LEAST_PIECE_BYTES = 1 << 20
-_MOST_PIECE_BYTES = 64 << 20
-# How much may come between two notes: after a kill so much comes again, beside what was on its way.
-_NOTED_BYTES = 8 << 20
-# Chunks that the md5 goes on at most for each that comes in: a connection is not kept waiting for long.
-_CHUNKS_AT_A_TIME = 8
+# Bytes that the md5 follows at most for each chunk that comes in: the connection never waits for long.
+_DIGEST_BYTES = 8 * CHUNK_BYTES
 
 
-def fetch(transfer: Transfer, connections: Connections) -> None:
-    """Fetch the file, in pieces where that is worth it. Called by one of the connections.
+@dataclass(frozen=True)
+class RangePolicy:
+    """Sizes (bytes) for transfers in ranges.
+
+    Files of ``from_bytes`` and more with a listed md5 come in ranges. No range is larger than ``largest``.
+    Towards the end of the file ranges shrink to ``small``, and to ``smallest`` where connections would be
+    idle otherwise. The resume record is written after each ``recorded_every`` bytes: after a kill, as many
+    come again.
+    """
+
+    from_bytes: int = 16 << 20
+    largest: int = 64 << 20
+    small: int = 2 << 20
+    smallest: int = 1 << 20
+    recorded_every: int = 8 << 20
+
+    def applies_to(self, row: FileRow) -> bool:
+        """Return True if the file is to come in ranges."""
+        return row.bytes >= self.from_bytes and row.md5 is not None
+
+    def range_bytes(self, missing: int, connections: int) -> int:
+        """Return the size of the next ranges, one for each of the connections.
+
+        Together they are two thirds of the ``missing`` bytes: ranges become smaller, and all connections end
+        at about the same time, however fast each is. The last ones are not split: each is one more request.
+
+        >>> RangePolicy().range_bytes(96 << 20, 8) >> 20
+        8
+        """
+        share = -(-missing // connections)
+        if share > 2 * self.small:
+            share = share * 2 // 3
+        return max(self.smallest, min(share, self.largest))
+
+
+def fetch(transfer: Transfer, pool: FetchPool, policy: RangePolicy | None = None) -> None:
+    """Fetch the file, in ranges where the policy says so. Called by a thread of the pool.
 
     Raises as ``Transfer.fetch``.
     """
-    worth = transfer.row.bytes >= WORTH_SPLITTING_BYTES and transfer.row.md5 and connections.count > 1
-    if worth:
-        SplitTransfer(transfer, connections).fetch()
+    policy = policy or RangePolicy()
+    if policy.applies_to(transfer.row) and pool.count > 1:
+        RangedTransfer(transfer, pool, policy).fetch()
     else:
         transfer.fetch()
 
 
-class OneConnectionOnly(Exception):
-    """The answer was not the piece that was asked for."""
+class UnusableRange(Exception):
+    """Answer that is not the requested range."""
 
 
-class SplitTransfer:
-    """One large file on its way, as ``Transfer`` has it, by several connections."""
+class RangedTransfer:
+    """Transfer of one large file by several threads of a pool."""
 
-    def __init__(self, transfer: Transfer, connections: Connections) -> None:
+    def __init__(self, transfer: Transfer, pool: FetchPool, policy: RangePolicy) -> None:
         self._transfer = transfer
-        self._connections = connections
-        known = transfer.note.read(_length(transfer.partial))
-        held = known.held if known else []
-        self._etag = known.etag if known and held else None
-        self._pieces = Pieces(transfer.row.bytes, held)
-        self._md5 = _Following(self._pieces, transfer.partial)
-        self._tried = self._begun = self._came_whole = False
+        self._pool = pool
+        self._policy = policy
+        state = transfer.record.read(_length(transfer.partial))
+        held = state.held if state else []
+        self._etag = state.etag if state and held else None
+        self._ranges = RangeMap(transfer.row.bytes, held)
+        self._digest = _FollowingDigest(self._ranges, transfer.partial)
+        self._tried = self._started = self._came_whole = False
         self._changed = threading.Condition()
-        self._busy = 0
+        self._in_progress = 0
         self._error: BaseException | None = None
-        self._piece_bytes = self._of_that_size = 0
-        self._not_noted = 0
+        self._range_bytes = self._left_of_that_size = 0
+        self._unrecorded = 0
 
     def fetch(self) -> None:
-        """Fetch the file, called by one of the connections. Raises as ``Transfer.fetch``."""
-        self._transfer.store.patiently(self._attempt)
-        self._transfer.note.forget()
+        """Fetch the file; called by a thread of the pool. Raises as ``Transfer.fetch``."""
+        retry(self._transfer.retry_policy, self._attempt)
+        self._transfer.record.remove()
 
     def _attempt(self) -> None:
-        """The first try is in pieces. When they make no file, one connection decides."""
+        """Try in ranges once; after that, or when they make no file, over one connection."""
         if self._tried:
             self._transfer.attempt()
             return
         self._tried = True
         try:
-            self._in_pieces()
-        except OneConnectionOnly:
-            self._transfer.forget()
+            self._fetch_ranges()
+        except UnusableRange:
+            self._transfer.discard()
             self._transfer.attempt()
 
-    def _in_pieces(self) -> None:
+    def _fetch_ranges(self) -> None:
         while self._fetch_next():
             pass
         with self._changed:
-            self._changed.wait_for(lambda: not self._busy)
+            self._changed.wait_for(lambda: not self._in_progress)
         if self._error:
-            if self._begun:
-                self._write_note()
+            if self._etag and self._started:
+                self._write_record(self._etag)
             raise self._error
         if not self._came_whole:
-            self._transfer.check(self._md5.end())
+            self._transfer.verify(self._digest.end())
 
     def _fetch_next(self) -> bool:
-        """Fetch one piece; whether there may be another. What goes wrong is left to ``_in_pieces``."""
-        piece = self._take()
-        if piece is None:
+        """Fetch one range; return False when none is left. Errors are left to ``_fetch_ranges``."""
+        claimed = self._claim()
+        if claimed is None:
             return False
         try:
-            self._transfer.store.patiently(partial(self._ask_for, piece))
+            retry(self._transfer.retry_policy, partial(self._request, claimed))
         except BaseException as error:
             self._error = self._error or error
         finally:
             with self._changed:
-                self._busy -= 1
+                self._in_progress -= 1
                 self._changed.notify_all()
         return True
 
-    def _take(self) -> Piece | None:
+    def _claim(self) -> ByteRange | None:
         with self._changed:
-            missing = self._pieces.missing
-            if self._error or self._came_whole or not missing:
+            unclaimed = self._ranges.unclaimed
+            if self._error or self._came_whole or not unclaimed:
                 return None
-            self._busy += 1
-            if not self._of_that_size:
-                hands = self._busy + self._connections.idle
-                self._piece_bytes = piece_bytes(missing, hands, _MOST_PIECE_BYTES)
-                self._of_that_size = hands
-            self._of_that_size -= 1
-            return self._pieces.take(self._piece_bytes)
+            self._in_progress += 1
+            if not self._left_of_that_size:
+                connections = self._in_progress + self._pool.idle
+                self._range_bytes = self._policy.range_bytes(unclaimed, connections)
+                self._left_of_that_size = connections
+            self._left_of_that_size -= 1
+            return self._ranges.claim(self._range_bytes)
 
-    def _ask_for(self, piece: Piece) -> None:
-        if self._error or piece.at == piece.end:
+    def _request(self, claimed: ByteRange) -> None:
+        """Request the missing bytes of a range and receive them."""
+        if self._error or not claimed.missing:
             return
         if self._came_whole:
             self._transfer.attempt()
             return
-        with self._transfer.store.get(self._transfer.url, self._headers(piece)) as response:
-            if response.status_code == 200 and not self._begun:
+        with self._transfer.fetcher.get(self._transfer.url, self._headers(claimed)) as response:
+            if response.status == 200 and not self._started:
                 self._came_whole = True
-                self._transfer.take_whole(response)
+                self._transfer.receive_whole(response)
                 return
-            self._transfer.refuse(response, good=(200, 206, 416))
-            self._begin_under(self._etag_of(piece, response))
-            self._receive(piece, response)
+            self._transfer.check_status(response, good=(200, 206, 416))
+            etag = self._checked_etag(claimed, response)
+            if not self._started:
+                self._start(etag)
+            self._receive(claimed, response, etag)
 
-    def _headers(self, piece: Piece) -> dict[str, str]:
-        asked = {"Range": f"bytes={piece.at}-{piece.end - 1}"}
-        return asked | ({"If-Range": self._etag} if self._etag else {})
+    def _headers(self, claimed: ByteRange) -> dict[str, str]:
+        requested = {"Range": f"bytes={claimed.at}-{claimed.end - 1}"}
+        return requested | ({"If-Range": self._etag} if self._etag else {})
 
-    def _etag_of(self, piece: Piece, response: requests.Response) -> str:
-        """The ETag of a piece as it was asked for. Raises OneConnectionOnly for anything else."""
+    def _checked_etag(self, claimed: ByteRange, response: Response) -> str:
+        """Return the ETag of an answer that is just the requested range. Raises UnusableRange otherwise."""
         size = self._transfer.row.bytes
         etag = response.headers.get("ETag", "")
-        as_asked = (
-            response.status_code == 206
-            and response.headers.get("Content-Range") == f"bytes {piece.at}-{piece.end - 1}/{size}"
-            and response.headers.get("Content-Length") in {None, str(piece.end - piece.at)}
+        as_requested = (
+            response.status == 206
+            and response.headers.get("Content-Range") == f"bytes {claimed.at}-{claimed.end - 1}/{size}"
+            and response.headers.get("Content-Length") in {None, str(claimed.missing)}
         )
-        if as_asked and STRONG_ETAG.fullmatch(etag) and etag == (self._etag or etag):
+        if as_requested and STRONG_ETAG.fullmatch(etag) and etag == (self._etag or etag):
             return etag
-        raise OneConnectionOnly
+        raise UnusableRange
 
-    def _begin_under(self, etag: str) -> None:
-        """Make ready for pieces of any place, and call for the other connections."""
-        if self._begun:
-            return
+    def _start(self, etag: str) -> None:
+        """Prepare the partial file for ranges at any place, and offer the others to the pool."""
         self._etag = etag
-        # The note comes before the size, which would otherwise be taken for what has come.
-        self._write_note()
-        with open(self._transfer.partial, "ab") as part:
-            part.truncate(self._transfer.row.bytes)
-        self._begun = True
-        for _ in range(self._connections.count - 1):
-            self._connections.when_idle(self._fetch_next)
+        # The record comes before the size, which would otherwise count as bytes received.
+        self._write_record(etag)
+        with open(self._transfer.partial, "ab") as file:
+            file.truncate(self._transfer.row.bytes)
+        self._started = True
+        for _ in range(self._pool.count - 1):
+            self._pool.add_idle_task(self._fetch_next)
 
-    def _receive(self, piece: Piece, response: requests.Response) -> None:
-        with open(self._transfer.partial, "r+b") as part:
-            part.seek(piece.at)
-            for chunk in chunks(response, piece.end - piece.at):
+    def _receive(self, claimed: ByteRange, response: Response, etag: str) -> None:
+        with open(self._transfer.partial, "r+b") as file:
+            file.seek(claimed.at)
+            for chunk in chunks(response, claimed.missing):
                 if self._error:
                     return
-                if len(chunk) > piece.end - piece.at:
-                    raise OneConnectionOnly
+                if len(chunk) > claimed.missing:
+                    raise UnusableRange
                 self._transfer.received(len(chunk))
-                part.write(chunk)
-                part.flush()
-                piece.at += len(chunk)
-                self._came(len(chunk))
-        if piece.at < piece.end:
-            raise self._transfer.try_again(f"expected bytes up to {piece.end}, got them up to {piece.at}")
+                file.write(chunk)
+                # The digest reads what ``at`` counts.
+                file.flush()
+                claimed.at += len(chunk)
+                self._count(len(chunk), etag)
+        if claimed.missing:
+            raise self._transfer.retryable(f"expected bytes up to {claimed.end}, got them up to {claimed.at}")
 
-    def _came(self, count: int) -> None:
+    def _count(self, received: int, etag: str) -> None:
         with self._changed:
-            self._not_noted += count
-            if self._not_noted >= _NOTED_BYTES:
-                self._write_note()
-        self._md5.go_on(_CHUNKS_AT_A_TIME * CHUNK_BYTES)
+            self._unrecorded += received
+            if self._unrecorded >= self._policy.recorded_every:
+                self._write_record(etag)
+        self._digest.follow(_DIGEST_BYTES)
 
-    def _write_note(self) -> None:
-        self._not_noted = 0
-        self._transfer.note.write(self._etag, self._pieces.held())
+    def _write_record(self, etag: str) -> None:
+        self._unrecorded = 0
+        self._transfer.record.write(etag, self._ranges.held())
 
 
-class _Following:
-    """The md5 of what is whole from the start of a part."""
+class _FollowingDigest:
+    """Md5 of the bytes of a partial file that are complete from its start."""
 
-    def __init__(self, pieces: Pieces, part: Path) -> None:
-        self._pieces = pieces
-        self._part = part
-        self._digest = hashlib.md5(usedforsecurity=False)
-        self._taken_in = 0
+    def __init__(self, ranges: RangeMap, path: Path) -> None:
+        self._ranges = ranges
+        self._path = path
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._size = 0
         self._lock = threading.Lock()
 
-    def go_on(self, at_most: int) -> None:
-        """Take in so many more bytes at most, unless another thread is at it."""
+    def follow(self, most: int) -> None:
+        """Update the md5 with ``most`` further bytes at most, unless another thread does so."""
         if self._lock.acquire(blocking=False):
             try:
-                self._take_in(min(self._pieces.whole_to(), self._taken_in + at_most))
+                self._update(min(self._ranges.complete_to(), self._size + most))
             finally:
                 self._lock.release()
 
     def end(self) -> "hashlib._Hash":
-        """The md5 of all that is whole."""
+        """Return the md5 of all bytes that are complete."""
         with self._lock:
-            self._take_in(self._pieces.whole_to())
-        return self._digest
+            self._update(self._ranges.complete_to())
+        return self._md5
 
-    def _take_in(self, end: int) -> None:
-        if end == self._taken_in:
+    def _update(self, end: int) -> None:
+        if end == self._size:
             return
-        with open(self._part, "rb", buffering=0) as part:
-            part.seek(self._taken_in)
-            while chunk := part.read(min(CHUNK_BYTES, end - self._taken_in)):
-                self._digest.update(chunk)
-                self._taken_in += len(chunk)
-
-
-def piece_bytes(missing: int, hands: int, most: int) -> int:
-    """How large the next pieces are, one for each of so many connections, but not larger than ``most``.
-
-    They take two thirds of what is missing, so that pieces become smaller and all connections end at about
-    the same time, however fast each is. The last ones are not split further: each is one more request.
-    """
-    share = -(-missing // hands)
-    if share > 2 * SMALL_PIECE_BYTES:
-        share = share * 2 // 3
-    return max(_LEAST_PIECE_BYTES, min(share, most))
+        with open(self._path, "rb", buffering=0) as file:
+            file.seek(self._size)
+            while chunk := file.read(min(CHUNK_BYTES, end - self._size)):
+                self._md5.update(chunk)
+                self._size += len(chunk)
 
 
 def _length(path: Path) -> int:

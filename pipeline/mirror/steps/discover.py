@@ -5,7 +5,7 @@ after the last fileset but one, so that its answer begins with the last one: whe
 one was withdrawn or registered again, and the whole list is asked for.
 """
 
-from pipeline.datastore.client.http import DataStore, UnknownFileset
+from pipeline.datastore.client import ListingClient, UnknownFileset
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files, write_whole
 from pipeline.mirror.state.layout import Layout, Step
@@ -18,7 +18,7 @@ from pipeline.names import is_usable
 _REGISTERED_STEPS = (Step.EXTRACTED, Step.DOWNLOADED, Step.FAILED, Step.SKIPPED)
 
 
-def discover_product(layout: Layout, store: DataStore, product: str, run: str, *, whole: bool) -> int:
+def discover_product(layout: Layout, store: ListingClient, product: str, run: str, *, whole: bool) -> int:
     """Bring the product's listing up to date; the number of rows that are new.
 
     With ``whole`` the whole list is asked for, which alone shows all that was withdrawn.
@@ -39,7 +39,7 @@ def discover_product(layout: Layout, store: DataStore, product: str, run: str, *
     return new
 
 
-def _newer(store: DataStore, product: str, served: list[Registration]) -> list[FilesetRow] | None:
+def _newer(store: ListingClient, product: str, served: list[Registration]) -> list[FilesetRow] | None:
     """The rows after the last one; None when that is not the last one that the server has any more."""
     if len(served) < 2:
         return None

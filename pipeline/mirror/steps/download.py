@@ -27,6 +27,7 @@ from pipeline.units import as_size
 # the other connections meanwhile.
 WORTH_THREADS_FILES = 10
 WORTH_THREADS_BYTES = 1 << 20
+RANGES = ranged.RangePolicy()
 _REPORT_SECONDS = 1.0
 # The unit of ``st_blocks``.
 _BLOCK_BYTES = 512
@@ -142,18 +143,19 @@ class Download:
         part = self._partial(row)
         url = self.site.store.file_url(self.fileset.product, self.fileset.name, row.name)
         with machine_faults(f"fetching {url}", needed=row.bytes):
-            transfer = Transfer(self.site.store, url, row, part, received)
-            if row.bytes >= ranged.WORTH_SPLITTING_BYTES:
+            store = self.site.store
+            transfer = Transfer(store, store.retry_policy, url, row, part, received)
+            if RANGES.applies_to(row):
                 self._fetch_large(transfer)
             else:
                 transfer.fetch()
             os.rename(part, self._folder / "files" / row.name)
 
     def _fetch_large(self, transfer: Transfer) -> None:
-        """In pieces, by all connections that are idle, unless other processes may want those."""
+        """Fetch a file in ranges over all idle connections, unless other processes may want those."""
         with self.site.shares.all_lent(transfer.partial) as alone:
             if alone:
-                ranged.fetch(transfer, self.site.connections)
+                ranged.fetch(transfer, self.site.fetch_pool, RANGES)
                 return
         transfer.fetch()
 
@@ -251,7 +253,7 @@ class _Transfers:
         surplus = self.site.shares.surplus(self, len(self._running) + len(waiting))
         while waiting and len(waiting) > surplus:
             row = waiting.pop()
-            self._running[self.site.connections.submit(self.fetch_one, row)] = row
+            self._running[self.site.fetch_pool.submit(self.fetch_one, row)] = row
         for future in list(self._running)[::-1][: surplus - len(waiting)]:
             if future.cancel():
                 waiting.append(self._running.pop(future))

@@ -1,43 +1,43 @@
-"""Whose turn it is: whole files in the order they come, and what can wait when nothing else does."""
+"""Order of tasks: submitted ones as they come, idle tasks while no submitted one waits."""
 
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from pipeline.datastore.client.fetch_pool import Connections
+from pipeline.datastore.client.fetch_pool import FetchPool
 
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 @pytest.fixture
-def one() -> Iterator[Connections]:
-    connections = Connections(1)
-    yield connections
-    connections.close()
+def one() -> Iterator[FetchPool]:
+    pool = FetchPool(1)
+    yield pool
+    pool.close()
 
 
 class Log:
-    """What was done in which order, and a gate before it."""
+    """Log of tasks in the order in which they ran, and a gate before the first."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, pool: FetchPool) -> None:
         self.done: list[str] = []
         self.opened = threading.Event()
         self.all_done = threading.Semaphore(0)
-        self._begun = threading.Event()
-        self._gate = connections.submit(self._wait)
-        assert self._begun.wait(PATIENCE_SECONDS)
+        self._started = threading.Event()
+        self._gate = pool.submit(self._wait)
+        assert self._started.wait(TIMEOUT_SECONDS)
 
     def _wait(self) -> None:
-        self._begun.set()
-        assert self.opened.wait(PATIENCE_SECONDS)
+        self._started.set()
+        assert self.opened.wait(TIMEOUT_SECONDS)
 
     def note(self, what: str) -> None:
         self.done.append(what)
         self.all_done.release()
 
-    def spare(self, what: str, times: int):
-        """Work that wants to be done so often."""
+    def idle_task(self, what: str, times: int):
+        """Idle task that runs so many times."""
         left = [times]
 
         def work() -> bool:
@@ -49,57 +49,57 @@ class Log:
 
     def wait_for(self, count: int) -> list[str]:
         self.opened.set()
-        self._gate.result(PATIENCE_SECONDS)
+        self._gate.result(TIMEOUT_SECONDS)
         for _ in range(count):
-            assert self.all_done.acquire(timeout=PATIENCE_SECONDS)
+            assert self.all_done.acquire(timeout=TIMEOUT_SECONDS)
         return self.done
 
 
-def test_what_can_wait_comes_behind_all_files(one):
+def test_idle_tasks_run_behind_all_submitted_ones(one):
     log = Log(one)
-    one.when_idle(log.spare("a", 3))
-    one.when_idle(log.spare("b", 1))
+    one.add_idle_task(log.idle_task("a", 3))
+    one.add_idle_task(log.idle_task("b", 1))
     for number in range(3):
         one.submit(log.note, f"file {number}")
     assert log.wait_for(7) == ["file 0", "file 1", "file 2", "a", "a", "a", "b"]
 
 
-def test_a_file_that_comes_meanwhile_goes_first(one):
+def test_a_task_submitted_meanwhile_goes_first(one):
     log = Log(one)
 
-    def hands_in() -> bool:
+    def submits() -> bool:
         log.note("piece")
         if log.done.count("piece") == 1:
             one.submit(log.note, "file")
         return log.done.count("piece") < 3
 
-    one.when_idle(hands_in)
+    one.add_idle_task(submits)
     assert log.wait_for(4) == ["piece", "file", "piece", "piece"]
 
 
 def test_results_and_errors_arrive(one):
-    assert one.submit(divmod, 7, 2).result(PATIENCE_SECONDS) == (3, 1)
+    assert one.submit(divmod, 7, 2).result(TIMEOUT_SECONDS) == (3, 1)
     with pytest.raises(ZeroDivisionError):
-        one.submit(divmod, 7, 0).result(PATIENCE_SECONDS)
-    assert one.submit(int, "ff", 16).result(PATIENCE_SECONDS) == 255
+        one.submit(divmod, 7, 0).result(TIMEOUT_SECONDS)
+    assert one.submit(int, "ff", 16).result(TIMEOUT_SECONDS) == 255
 
 
 def test_how_many_are_idle():
-    connections = Connections(3)
-    assert connections.idle == 3
-    first = Log(connections)
-    assert connections.idle == 2
-    second = Log(connections)
-    connections.when_idle(lambda: (third.wait(PATIENCE_SECONDS), False)[1])
+    pool = FetchPool(3)
+    assert pool.idle == 3
+    first = Log(pool)
+    assert pool.idle == 2
+    second = Log(pool)
+    pool.add_idle_task(lambda: (third.wait(TIMEOUT_SECONDS), False)[1])
     third = threading.Event()
-    waiting = [connections.submit(int) for _ in range(2)]
+    waiting = [pool.submit(int) for _ in range(2)]
     third.set()
     for log in (first, second):
         log.wait_for(0)
     for future in waiting:
-        future.result(PATIENCE_SECONDS)
-    connections.close()
-    assert connections.idle == 3
+        future.result(TIMEOUT_SECONDS)
+    pool.close()
+    assert pool.idle == 3
 
 
 def test_nothing_is_idle_while_files_wait(one):
@@ -107,13 +107,13 @@ def test_nothing_is_idle_while_files_wait(one):
     files = [one.submit(log.note, "file") for _ in range(3)]
     assert one.idle == 0
     log.wait_for(3)
-    assert [file.result(PATIENCE_SECONDS) for file in files] == [None] * 3
+    assert [file.result(TIMEOUT_SECONDS) for file in files] == [None] * 3
 
 
 def test_nothing_waits_that_was_cancelled(one):
     log = Log(one)
     files = [one.submit(log.note, "file") for _ in range(3)]
-    one.when_idle(log.spare("piece", 1))
+    one.add_idle_task(log.idle_task("piece", 1))
     assert all(file.cancel() for file in files)
     assert log.wait_for(1) == ["piece"]
     one.close()
@@ -127,11 +127,11 @@ def test_no_work_is_taken_after_closing(one):
 
 
 def test_closing_forgets_what_waits():
-    connections = Connections(1)
-    log = Log(connections)
-    connections.when_idle(log.spare("piece", 5))
-    file = connections.submit(log.note, "file")
-    closing = threading.Thread(target=connections.close)
+    pool = FetchPool(1)
+    log = Log(pool)
+    pool.add_idle_task(log.idle_task("piece", 5))
+    file = pool.submit(log.note, "file")
+    closing = threading.Thread(target=pool.close)
     closing.start()
     while not file.cancelled():
         pass
@@ -142,7 +142,7 @@ def test_closing_forgets_what_waits():
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_never_more_at_once_than_there_are_connections(count):
-    connections = Connections(count)
+    pool = FetchPool(count)
     lock = threading.Lock()
     at_once, most, left = 0, 0, 200
     finished = threading.Event()
@@ -161,9 +161,9 @@ def test_never_more_at_once_than_there_are_connections(count):
             return left >= 10
 
     for _ in range(10):
-        connections.when_idle(work)
+        pool.add_idle_task(work)
     for _ in range(100):
-        connections.submit(work)
-    assert finished.wait(PATIENCE_SECONDS)
-    connections.close()
+        pool.submit(work)
+    assert finished.wait(TIMEOUT_SECONDS)
+    pool.close()
     assert most == count

@@ -13,8 +13,9 @@ from support.scripted_server import answer, in_turn, scripted
 from support.wire import recorded
 
 from pipeline import __version__
-from pipeline.datastore.client import http
-from pipeline.datastore.client.http import DataStore, Patience, UnknownFileset
+from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.listings import UnknownFileset
+from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.errors import ContentMismatch, ServerUnavailable
 from pipeline.sample import faults
 from pipeline.sample.simulator import Simulator, simulate
@@ -58,11 +59,11 @@ def pauses() -> list[float]:
 @pytest.fixture
 def connect(pauses):
     """Makes clients that remember their pauses."""
-    opened: list[DataStore] = []
+    opened: list[DataStoreClient] = []
 
-    def connect(url: str, attempts: int = 4, timeout: float = 20) -> DataStore:
-        patience = Patience(attempts=attempts, sleep=pauses.append)
-        opened.append(DataStore(url, connections=2, timeout=timeout, patience=patience))
+    def connect(url: str, attempts: int = 4, timeout: float = 20) -> DataStoreClient:
+        policy = RetryPolicy(attempts=attempts, sleep=pauses.append)
+        opened.append(DataStoreClient(url, Limits(connections=2, timeout=timeout), policy))
         return opened[-1]
 
     yield connect
@@ -71,7 +72,7 @@ def connect(pauses):
 
 
 @pytest.fixture
-def store(server, connect) -> DataStore:
+def store(server, connect) -> DataStoreClient:
     return connect(server.url)
 
 
@@ -134,7 +135,7 @@ def test_names_are_encoded_as_they_were_listed(store, server):
     assert [row.name for row in store.filesets("a b", since="x y+z:1")] == ["x y+z:2"]
     assert store.files("a b", "x y+z:1")[1][0].name == "p q.fits"
     with store.get(store.file_url("a b", "x y+z:1", "p q.fits")) as response:
-        assert response.content == b"content"
+        assert response.read(99) == b"content"
     assert targets(server) == [
         "/ds/a%20b/index.txt?x%20y%2Bz%3A1",
         "/ds/a%20b/x%20y%2Bz%3A1/index.txt",
@@ -146,7 +147,7 @@ def test_names_are_encoded_as_they_were_listed(store, server):
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
 def test_the_query_reaches_the_server_as_it_was_and_with_nothing_a_shell_would_read(name):
     with scripted(lambda asked: answer(body=b"# filesetID|time registered|type|\n")) as server:
-        store = DataStore(server.url)
+        store = DataStoreClient(server.url)
         store.filesets("p", since=name)
         store.close()
     path, _, query = server.asked[0].target.partition("?")
@@ -179,7 +180,9 @@ def test_a_compressed_listing_that_is_damaged(connect):
     body = b"\x1f\x8b\x08\0no gzip at all"
     with (
         scripted(lambda asked: answer(body=body, Content_Encoding="gzip")) as server,
-        pytest.raises(ServerUnavailable, match=r"index\.txt: expected an answer, got "),
+        pytest.raises(
+            ServerUnavailable, match=r"index\.txt: damaged Content-Encoding in the answer from 127"
+        ),
     ):
         connect(server.url).products()
     assert len(server.asked) == 4
@@ -230,8 +233,8 @@ def test_pauses_double(attempts, release, server, connect, pauses):
 def test_no_pause_is_longer_than_the_longest(server):
     server.faults.append(faults.fails(500))
     pauses: list[float] = []
-    patience = Patience(attempts=12, first_pause=3, longest_pause=20, sleep=pauses.append)
-    store = DataStore(server.url, patience=patience)
+    policy = RetryPolicy(attempts=12, first_pause=3, longest_pause=20, sleep=pauses.append)
+    store = DataStoreClient(server.url, retry_policy=policy)
     with pytest.raises(ServerUnavailable):
         store.products()
     store.close()
@@ -289,7 +292,7 @@ def test_a_retry_after_that_makes_no_sense_is_passed_over(retry_after, connect, 
 def test_no_retry_after_breaks_the_client(retry_after):
     pauses: list[float] = []
     with scripted(in_turn(answer("503 Busy", Retry_After=retry_after), answer(body=ROOT))) as server:
-        store = DataStore(server.url, patience=Patience(sleep=pauses.append))
+        store = DataStoreClient(server.url, retry_policy=RetryPolicy(sleep=pauses.append))
         assert len(store.products()) == 6
         store.close()
     assert 0 <= pauses[0] <= 300
@@ -321,7 +324,9 @@ def test_a_chunked_listing_that_ends_at_a_row_but_without_its_last_chunk(store, 
     body = store.files(PRODUCT, "o1.chip.1.1.1")[0]
     at_a_row = body.index(b"\n", body.index(b"a.fits")) + 1
     server.faults.append(faults.hangs_up(after=at_a_row, target="*/*/index.txt"))
-    with pytest.raises(ServerUnavailable, match="expected an answer, got IncompleteRead"):
+    with pytest.raises(
+        ServerUnavailable, match=r"index\.txt: connection closed by 127\.0\.0\.1:\d+ before the end\."
+    ):
         store.files(PRODUCT, "o1.chip.1.1.1")
 
 
@@ -332,8 +337,8 @@ def test_rows_that_make_no_sense_are_not_asked_for_again(store, server, pauses):
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_a_listing_without_end(compressed, store, server, monkeypatch):
-    monkeypatch.setattr(http, "MAX_LISTING_BYTES", 5_000_000)
+def test_a_listing_without_end(compressed, server):
+    store = DataStoreClient(server.url, Limits(listing_bytes=5_000_000))
     server.faults.append(
         faults.edits(lambda body: body + bytes(50_000_000))
         if compressed
@@ -343,6 +348,7 @@ def test_a_listing_without_end(compressed, store, server, monkeypatch):
         server.faults.append(faults.compresses(target="listings"))
     with pytest.raises(ServerUnavailable, match="expected a listing, got more than 5000000 bytes"):
         store.products()
+    store.close()
     assert len(server.requests) == 1
 
 
@@ -351,14 +357,14 @@ def test_a_listing_that_stops_coming(server, connect, pauses):
     assert len(connect(server.url, timeout=1).products()) == 3
     assert (len(server.requests), len(pauses)) == (2, 1)
     server.faults.append(faults.stalls(after=0, target="listings"))
-    with pytest.raises(ServerUnavailable, match="expected an answer, got TimeoutError: timed out"):
+    with pytest.raises(ServerUnavailable, match=r"no more bytes from 127\.0\.0\.1:\d+ within 0\.2 s"):
         connect(server.url, timeout=0.2, attempts=2).products()
     assert len(server.requests) == 4
 
 
 def test_an_answer_that_does_not_begin(server, connect):
     server.faults.append(faults.delays(30))
-    with pytest.raises(ServerUnavailable, match="expected an answer, got TimeoutError: timed out"):
+    with pytest.raises(ServerUnavailable, match=r"no answer from 127\.0\.0\.1:\d+ within [\d.]+ s"):
         connect(server.url, timeout=0.2, attempts=2).products()
     assert len(server.requests) == 2
 
@@ -368,15 +374,13 @@ def test_slow_is_not_silent(server, connect):
     server.faults.append(faults.throttles(500))
     store = connect(server.url, timeout=1, attempts=1)
     with store.get(store.file_url(PRODUCT, "o1.chip.1.1.1", "a.fits")) as response:
-        assert response.content == b"A" * 1000
+        assert response.read(2000) == b"A" * 1000
 
 
 def test_nobody_there(connect, pauses):
     with scripted(lambda asked: b"") as server:
         pass
-    with pytest.raises(
-        ServerUnavailable, match=f"{server.url}/index.txt: expected an answer, got Connection"
-    ):
+    with pytest.raises(ServerUnavailable, match=f"{server.url}/index.txt: connection refused by 127"):
         connect(server.url).products()
     assert len(pauses) == 3
 
@@ -400,7 +404,10 @@ NO_ANSWERS = {
 def test_what_is_no_answer(name, connect):
     with (
         scripted(lambda asked: NO_ANSWERS[name]) as server,
-        pytest.raises(ServerUnavailable, match=r"index\.txt: expected an?"),
+        pytest.raises(
+            ServerUnavailable,
+            match=r"index\.txt: (no (valid HTTP )?answer from 127|connection closed by|expected an?)",
+        ),
     ):
         connect(server.url, timeout=0.5, attempts=2).products()
     assert len(server.asked) == 2

@@ -1,4 +1,4 @@
-"""What a note says of a part, and which pieces of a file are whole, being fetched, or missing."""
+"""Resume records of partial files, and the map of their byte ranges: held, claimed or missing."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.datastore.client.partial import Known, Note, Pieces
-from pipeline.datastore.client.ranged import piece_bytes
+from pipeline.datastore.client.partial import RangeMap, ResumeRecord, ResumeState
+from pipeline.datastore.client.ranged import RangePolicy
 from pipeline.datastore.listing import FileRow
 
 ETAG = '"e"'
@@ -16,32 +16,32 @@ ROW = FileRow("f", 100, "0" * 32, "tgz", {})
 
 
 @pytest.fixture
-def note(tmp_path: Path) -> Note:
-    return Note(tmp_path / "x.json", ROW)
+def record(tmp_path: Path) -> ResumeRecord:
+    return ResumeRecord(tmp_path / "x.json", ROW)
 
 
-def say(note: Note, **changed: object) -> None:
-    said = {"etag": ETAG, "bytes": 100, "md5": "0" * 32, "pieces": [[0, 10]]} | changed
-    note.path.write_text(json.dumps(said))
+def write(record: ResumeRecord, **changed: object) -> None:
+    content = {"etag": ETAG, "bytes": 100, "md5": "0" * 32, "pieces": [[0, 10]]} | changed
+    record.path.write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize("held", [[], [(0, 100)], [(0, 1)], [(3, 7), (90, 100)], [(0, 5), (6, 7)]])
-def test_what_is_written_is_read(held, note):
-    note.write(ETAG, held)
-    assert note.read(100) == Known(ETAG, held)
-    assert [path.name for path in note.path.parent.iterdir()] == ["x.json"]
-    note.forget()
-    assert note.read(100) is None
-    note.forget()
+def test_what_is_written_is_read(held, record):
+    record.write(ETAG, held)
+    assert record.read(100) == ResumeState(ETAG, held)
+    assert [path.name for path in record.path.parent.iterdir()] == ["x.json"]
+    record.remove()
+    assert record.read(100) is None
+    record.remove()
 
 
-def test_without_pieces_the_part_holds_all_to_its_end(note):
-    note.write(ETAG)
-    assert json.loads(note.path.read_bytes()) == {"etag": ETAG, "bytes": 100, "md5": "0" * 32}
-    assert note.read(60) == Known(ETAG, [(0, 60)])
-    assert note.read(100) == Known(ETAG, [(0, 100)])
-    assert note.read(101) is None
-    assert note.read(0) is None
+def test_without_ranges_the_file_holds_all_to_its_end(record):
+    record.write(ETAG)
+    assert json.loads(record.path.read_bytes()) == {"etag": ETAG, "bytes": 100, "md5": "0" * 32}
+    assert record.read(60) == ResumeState(ETAG, [(0, 60)])
+    assert record.read(100) == ResumeState(ETAG, [(0, 100)])
+    assert record.read(101) is None
+    assert record.read(0) is None
 
 
 BAD = {
@@ -66,22 +66,22 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_a_note_with_pieces_that_are_none_counts_for_nothing(bad, note):
-    say(note)
-    assert note.read(100) == Known(ETAG, [(0, 10)])
-    say(note, pieces=BAD[bad])
-    assert note.read(100) is None
+def test_a_record_with_ranges_that_are_none_counts_for_nothing(bad, record):
+    write(record)
+    assert record.read(100) == ResumeState(ETAG, [(0, 10)])
+    write(record, pieces=BAD[bad])
+    assert record.read(100) is None
 
 
-def test_pieces_beyond_the_end_of_the_part_are_not_there(note):
-    say(note, pieces=[[0, 10], [50, 60]])
-    assert note.read(60) == Known(ETAG, [(0, 10), (50, 60)])
-    assert note.read(59) is None
+def test_ranges_beyond_the_end_of_the_part_are_not_there(record):
+    write(record, pieces=[[0, 10], [50, 60]])
+    assert record.read(60) == ResumeState(ETAG, [(0, 10), (50, 60)])
+    assert record.read(59) is None
 
 
-def test_a_note_about_a_file_without_md5_counts_for_nothing(note):
-    say(note, md5=None)
-    assert Note(note.path, FileRow("f", 100, None, "tgz", {})).read(100) is None
+def test_a_record_about_a_file_without_md5_counts_for_nothing(record):
+    write(record, md5=None)
+    assert ResumeRecord(record.path, FileRow("f", 100, None, "tgz", {})).read(100) is None
 
 
 SIZE = 1000
@@ -91,36 +91,36 @@ RANGES = st.lists(st.integers(0, SIZE), max_size=20, unique=True).map(
 
 
 @given(RANGES, st.lists(st.integers(1, 400), min_size=1))
-def test_pieces_are_what_is_missing_and_nothing_twice(held, sizes):
-    pieces = Pieces(SIZE, held)
+def test_ranges_are_what_is_missing_and_nothing_twice(held, sizes):
+    ranges = RangeMap(SIZE, held)
     here = bytearray(SIZE)
     for start, end in held:
         here[start:end] = b"1" * (end - start)
-    assert pieces.held() == held
-    assert pieces.missing == here.count(0)
+    assert ranges.held() == held
+    assert ranges.unclaimed == here.count(0)
     taken = []
-    while pieces.missing:
-        piece = pieces.take(sizes[len(taken) % len(sizes)])
-        assert piece.at == piece.start < piece.end
-        taken.append(piece)
-        assert not any(here[piece.start : piece.end])
-        here[piece.start : piece.end] = b"2" * (piece.end - piece.start)
+    while ranges.unclaimed:
+        claimed = ranges.claim(sizes[len(taken) % len(sizes)])
+        assert claimed.at == claimed.start < claimed.end
+        taken.append(claimed)
+        assert not any(here[claimed.start : claimed.end])
+        here[claimed.start : claimed.end] = b"2" * (claimed.end - claimed.start)
     assert 0 not in here
-    for number, piece in enumerate(taken):
-        piece.at = piece.start + (piece.end - piece.start) * (number % 3) // 2
-        here[piece.at : piece.end] = bytes(piece.end - piece.at)
-    assert pieces.whole_to() == (here.index(0) if 0 in here else SIZE)
-    assert b"".join(here[start:end] for start, end in pieces.held()).count(0) == 0
-    assert sum(end - start for start, end in pieces.held()) == SIZE - here.count(0)
-    for piece in taken:
-        piece.at = piece.end
-    assert pieces.held() == [(0, SIZE)]
-    assert pieces.whole_to() == SIZE
+    for number, claimed in enumerate(taken):
+        claimed.at = claimed.start + (claimed.end - claimed.start) * (number % 3) // 2
+        here[claimed.at : claimed.end] = bytes(claimed.end - claimed.at)
+    assert ranges.complete_to() == (here.index(0) if 0 in here else SIZE)
+    assert b"".join(here[start:end] for start, end in ranges.held()).count(0) == 0
+    assert sum(end - start for start, end in ranges.held()) == SIZE - here.count(0)
+    for claimed in taken:
+        claimed.at = claimed.end
+    assert ranges.held() == [(0, SIZE)]
+    assert ranges.complete_to() == SIZE
 
 
 @given(st.integers(1, 1 << 40), st.integers(1, 256), st.integers(4 << 20, 64 << 20))
-def test_pieces_are_large_but_not_for_one_connection_alone(missing, hands, most):
-    size = piece_bytes(missing, hands, most)
+def test_ranges_are_large_but_not_for_one_connection_alone(missing, connections, most):
+    size = RangePolicy(largest=most).range_bytes(missing, connections)
     assert 1 << 20 <= size <= most
-    assert size * hands <= max(missing + hands, hands << 20)
-    assert size >= min(most, missing // hands, 2 << 20)
+    assert size * connections <= max(missing + connections, connections << 20)
+    assert size >= min(most, missing // connections, 2 << 20)

@@ -1,4 +1,4 @@
-"""A large file in pieces: what is asked for and by how many at once, what goes wrong, what comes again."""
+"""Transfers in byte ranges: requests and connections, faults of the server, what is fetched again."""
 
 import asyncio
 import gc
@@ -8,6 +8,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial as partly
 from pathlib import Path
@@ -18,9 +19,11 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from support.scripted_server import Asked, Scripted, answer, scripted
 
-from pipeline.datastore.client import ranged
-from pipeline.datastore.client.fetch_pool import Connections
-from pipeline.datastore.client.http import DataStore, Patience
+from pipeline.datastore.client.fetch_pool import FetchPool
+from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.ranged import RangePolicy
+from pipeline.datastore.client.ranged import fetch as fetch_in_ranges
+from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.listing import FileRow
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
@@ -32,9 +35,9 @@ MB = 1 << 20
 COUNT = 4
 CONTENT = random.Random(11).randbytes(18 * MB + 12_345)
 SIZE = len(CONTENT)
-PIECE = -(-SIZE // COUNT)
+RANGE = -(-SIZE // COUNT)
 ETAG = '"e-1"'
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 def row_of(content: bytes, name: str = "f.tgz") -> FileRow:
@@ -42,6 +45,8 @@ def row_of(content: bytes, name: str = "f.tgz") -> FileRow:
 
 
 ROW = row_of(CONTENT)
+# A file of this size comes in as many equal ranges as there are connections.
+EQUAL = RangePolicy(small=8 * MB)
 
 
 @dataclass
@@ -74,29 +79,36 @@ class Fetch:
         attempts: int = 4,
         timeout: float = 20,
         sleep: Callable[[float], object] = lambda _: None,
+        ranges: RangePolicy = EQUAL,
     ) -> None:
         self.pauses: list[float] = []
         self.received = 0
         self.part = part
-        self.connections = Connections(count)
+        self.pool = FetchPool(count)
+        self._ranges = ranges
         self._lock = threading.Lock()
-        patience = Patience(attempts=attempts, sleep=lambda pause: (self.pauses.append(pause), sleep(pause)))
-        self._store = DataStore(url, connections=count, timeout=timeout, patience=patience)
-        self._transfer = Transfer(
-            self._store, self._store.file_url("p", "f", row.name), row, part, self.count
-        )
+        policy = RetryPolicy(attempts=attempts, sleep=lambda pause: (self.pauses.append(pause), sleep(pause)))
+        self._store = DataStoreClient(url, Limits(connections=count, timeout=timeout), policy)
+        url = self._store.file_url("p", "f", row.name)
+        self._transfer = Transfer(self._store, policy, url, row, part, self.count)
 
     def count(self, count: int) -> None:
         with self._lock:
             self.received += count
             assert not self.part.exists() or self.part.stat().st_size <= self._transfer.row.bytes
 
+    def submit(self) -> Future[None]:
+        return self.pool.submit(fetch_in_ranges, self._transfer, self.pool, self._ranges)
+
+    def close(self) -> None:
+        self.pool.close()
+        self._store.close()
+
     def run(self) -> "Fetch":
         try:
-            self.connections.submit(ranged.fetch, self._transfer, self.connections).result()
+            self.submit().result()
         finally:
-            self.connections.close()
-            self._store.close()
+            self.close()
         return self
 
 
@@ -131,19 +143,13 @@ def server(running: Simulator, served):
     running.faults.clear()
 
 
-@pytest.fixture(autouse=True)
-def equal_pieces(monkeypatch):
-    """A file of this size comes in as many equal pieces as there are connections."""
-    monkeypatch.setattr(ranged, "SMALL_PIECE_BYTES", 8 * MB)
-
-
 @pytest.fixture
 def part(tmp_path: Path) -> Path:
     return tmp_path / "x.part"
 
 
 @pytest.fixture
-def note(part: Path) -> Path:
+def record(part: Path) -> Path:
     return part.with_suffix(".json")
 
 
@@ -185,9 +191,9 @@ def sent(server: Simulator) -> int:
     return sum(request.bytes_sent for request in server.requests)
 
 
-def adjoin(pieces: list[tuple[int, int]], start: int, end: int) -> bool:
-    """Whether the pieces, in order, make up these bytes."""
-    edges = [start, *(edge for piece in pieces for edge in piece), end]
+def adjoin(parts: list[tuple[int, int]], start: int, end: int) -> bool:
+    """Return True if the ranges, in order, make up these bytes."""
+    edges = [start, *(edge for part in parts for edge in part), end]
     return edges[::2] == edges[1::2]
 
 
@@ -209,14 +215,14 @@ def ends_when_there_are(count: int, server: Simulator) -> Fault:
 # Nothing is wrong.
 
 
-def test_all_connections_fetch_one_file(server, fetch, part, note):
+def test_all_connections_fetch_one_file(server, fetch, part, record):
     server.faults.append(ends_when_there_are(COUNT, server))
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT
     assert fetched.received == sent(server) == SIZE
     assert adjoin(ranges(server), 0, SIZE)
-    assert [end - start for start, end in ranges(server)[:-1]] == [PIECE] * (COUNT - 1)
-    assert asked(server)[0] == (f"bytes=0-{PIECE - 1}", 206)
+    assert [end - start for start, end in ranges(server)[:-1]] == [RANGE] * (COUNT - 1)
+    assert asked(server)[0] == (f"bytes=0-{RANGE - 1}", 206)
     assert server.peak_connections == server.peak_in_progress == COUNT
     assert [path.name for path in part.parent.iterdir()] == ["x.part"]
 
@@ -230,7 +236,7 @@ def test_any_number_of_connections(count, server, fetch, part):
     assert server.peak_connections <= count
 
 
-@pytest.mark.parametrize("size", [ranged.WORTH_SPLITTING_BYTES - 1, 5, 0])
+@pytest.mark.parametrize("size", [EQUAL.from_bytes - 1, 5, 0])
 def test_a_file_that_is_not_large_is_asked_for_as_a_whole(size, server, served, fetch, part):
     served.write_bytes(CONTENT[:size])
     fetch(server, row_of(CONTENT[:size]))
@@ -239,13 +245,13 @@ def test_a_file_that_is_not_large_is_asked_for_as_a_whole(size, server, served, 
 
 
 def test_the_least_size_that_is_split(server, served, fetch, part):
-    served.write_bytes(CONTENT[: ranged.WORTH_SPLITTING_BYTES])
-    fetch(server, row_of(CONTENT[: ranged.WORTH_SPLITTING_BYTES]))
+    served.write_bytes(CONTENT[: EQUAL.from_bytes])
+    fetch(server, row_of(CONTENT[: EQUAL.from_bytes]))
     assert len(server.requests) == COUNT
-    assert part.read_bytes() == CONTENT[: ranged.WORTH_SPLITTING_BYTES]
+    assert part.read_bytes() == CONTENT[: EQUAL.from_bytes]
 
 
-def test_one_connection_needs_no_pieces(server, fetch, part):
+def test_one_connection_needs_no_ranges(server, fetch, part):
     fetch(server, count=1)
     assert asked(server) == [(None, 200)]
     assert part.read_bytes() == CONTENT
@@ -261,30 +267,28 @@ def test_while_others_wait_a_file_keeps_to_its_connection(server, part):
     fetching = Fetch(server.url, part)
     release = threading.Event()
     for _ in range(2 * COUNT):
-        fetching.connections.submit(release.wait, PATIENCE_SECONDS)
+        fetching.pool.submit(release.wait, TIMEOUT_SECONDS)
     for _ in range(COUNT - 1):
-        fetching.connections.submit(int)
-    done = fetching.connections.submit(ranged.fetch, fetching._transfer, fetching.connections)
-    blocked = fetching.connections.submit(release.wait, PATIENCE_SECONDS)
-    assert fetching.connections.idle == 0
+        fetching.pool.submit(int)
+    done = fetching.submit()
+    blocked = fetching.pool.submit(release.wait, TIMEOUT_SECONDS)
+    assert fetching.pool.idle == 0
     release.set()
-    done.result(PATIENCE_SECONDS)
-    blocked.result(PATIENCE_SECONDS)
-    fetching.connections.close()
+    done.result(TIMEOUT_SECONDS)
+    blocked.result(TIMEOUT_SECONDS)
+    fetching.close()
     assert part.read_bytes() == CONTENT
     assert adjoin(ranges(server), 0, SIZE)
-    fetching._store.close()
 
 
-def test_alone_among_busy_connections_a_file_comes_in_few_pieces(server, part):
+def test_alone_among_busy_connections_a_file_comes_in_few_ranges(server, part):
     fetching = Fetch(server.url, part)
     release = threading.Event()
-    busy = [fetching.connections.submit(release.wait, PATIENCE_SECONDS) for _ in range(COUNT - 1)]
-    fetching.connections.submit(ranged.fetch, fetching._transfer, fetching.connections).result()
+    busy = [fetching.pool.submit(release.wait, TIMEOUT_SECONDS) for _ in range(COUNT - 1)]
+    fetching.submit().result()
     release.set()
     assert all(each.result() for each in busy)
-    fetching.connections.close()
-    fetching._store.close()
+    fetching.close()
     assert part.read_bytes() == CONTENT
     assert len(server.requests) <= 3
     assert server.peak_connections == 1
@@ -297,17 +301,19 @@ def test_several_large_files_and_many_small_ones(server, served, tmp_path):
         size = 17 * MB + number if name.startswith("large") else 50_000 + number
         contents[name] = CONTENT if name == "f.tgz" else CONTENT[number : number + size]
         served.with_name(name).write_bytes(contents[name])
-    patience = Patience(sleep=lambda _: None)
-    store = DataStore(server.url, connections=3, patience=patience)
-    connections = Connections(3)
+    policy = RetryPolicy(sleep=lambda _: None)
+    store = DataStoreClient(server.url, Limits(connections=3), policy)
+    pool = FetchPool(3)
     futures = []
     for name, content in contents.items():
         url = store.file_url("p", "f", name)
-        transfer = Transfer(store, url, row_of(content, name), tmp_path / f"{name}.part", lambda _: None)
-        futures.append(connections.submit(ranged.fetch, transfer, connections))
+        transfer = Transfer(
+            store, policy, url, row_of(content, name), tmp_path / f"{name}.part", lambda _: None
+        )
+        futures.append(pool.submit(fetch_in_ranges, transfer, pool))
     for future in futures:
-        future.result(PATIENCE_SECONDS)
-    connections.close()
+        future.result(TIMEOUT_SECONDS)
+    pool.close()
     store.close()
     for name, content in contents.items():
         assert (tmp_path / f"{name}.part").read_bytes() == content
@@ -317,13 +323,13 @@ def test_several_large_files_and_many_small_ones(server, served, tmp_path):
     assert all(times[name] == 1 for name in names if name.startswith("small"))
 
 
-# Servers that do not do pieces.
+# Servers without ranges.
 
 
 def test_a_server_without_ranges_is_asked_once(server, fetch, part):
     server.faults.append(faults.ignores_range())
     fetched = fetch(server)
-    assert asked(server) == [(f"bytes=0-{PIECE - 1}", 200)]
+    assert asked(server) == [(f"bytes=0-{RANGE - 1}", 200)]
     assert fetched.received == sent(server) == SIZE
     assert part.read_bytes() == CONTENT
 
@@ -334,7 +340,7 @@ def test_a_file_without_ranges_that_stops_halfway_is_gone_on_with(server, fetch,
     fetched = fetch(server)
     assert fetched.received == SIZE
     first, second = asked(server)
-    assert first == (f"bytes=0-{PIECE - 1}", 200)
+    assert first == (f"bytes=0-{RANGE - 1}", 200)
     assert second[0].endswith("-")
     assert 0 < int(second[0][6:-1]) <= 10 * MB
     assert part.read_bytes() == CONTENT
@@ -355,9 +361,18 @@ def with_etag(etag: str, **fields: str) -> Callable[[Asked], bytes]:
 def test_without_a_strong_etag_a_file_comes_over_one_connection(etag, fetch, part):
     with scripted(with_etag(etag)) as server:
         fetched = fetch(server)
-    assert [request.fields.get("range") for request in server.asked] == [f"bytes=0-{PIECE - 1}", None]
+    assert [request.fields.get("range") for request in server.asked] == [f"bytes=0-{RANGE - 1}", None]
     assert fetched.received == SIZE
     assert part.read_bytes() == CONTENT
+
+
+def test_later_ranges_are_requested_under_the_etag_of_the_first(fetch, part):
+    with scripted(with_etag(ETAG)) as server:
+        fetch(server)
+    assert part.read_bytes() == CONTENT
+    first, *others = (request.fields.get("if-range") for request in server.asked)
+    assert first is None
+    assert others == [ETAG] * (COUNT - 1)
 
 
 ODD: dict[str, Callable[[], Fault]] = {
@@ -371,7 +386,7 @@ ODD: dict[str, Callable[[], Fault]] = {
 
 @pytest.mark.parametrize("skip", [0, 1, COUNT - 1])
 @pytest.mark.parametrize("name", ODD)
-def test_anything_but_the_piece_means_one_connection(name, skip, server, fetch, part, note):
+def test_anything_but_the_range_means_one_connection(name, skip, server, fetch, part, record):
     server.faults.append(faults.delays(0.05))
     odd = Later.of(ODD[name](), skip)
     odd.times = 1
@@ -385,7 +400,7 @@ def test_anything_but_the_piece_means_one_connection(name, skip, server, fetch, 
         assert 200 in whole
     elif name != "range ignored" or skip:
         assert whole == [200]
-    assert not note.exists()
+    assert not record.exists()
     assert server.peak_connections <= COUNT + 1
 
 
@@ -407,7 +422,7 @@ def test_a_file_that_is_replaced_meanwhile_comes_as_the_new_one(fetch, part):
     assert server.asked[-1].fields.get("range") is None
 
 
-def test_a_piece_that_brings_more_than_it_should(server, fetch, part):
+def test_a_range_that_brings_more_than_it_should(server, fetch, part):
     runs_over = Later.of(faults.runs_over(b"more", times=1), 1)
     server.faults.append(runs_over)
     fetched = fetch(server)
@@ -415,7 +430,7 @@ def test_a_piece_that_brings_more_than_it_should(server, fetch, part):
     assert fetched.received == SIZE
 
 
-def test_pieces_without_a_length(fetch, part):
+def test_ranges_without_a_length(fetch, part):
     """Chunked, or ended by the end of the connection: the listing says how much there is."""
     extra = [b"", b"", b"x"]
 
@@ -445,7 +460,7 @@ def test_pieces_without_a_length(fetch, part):
 
 @pytest.mark.parametrize("skip", [0, 1])
 @pytest.mark.parametrize("fault", [faults.hangs_up, faults.resets, faults.stalls], ids=lambda h: h.__name__)
-def test_a_piece_that_is_cut_short_is_gone_on_with(fault, skip, server, fetch, part, note):
+def test_a_range_that_is_cut_short_is_gone_on_with(fault, skip, server, fetch, part, record):
     server.faults.append(Later.of(fault(after=2 * MB, times=2), skip))
     fetched = fetch(server, timeout=1)
     assert part.read_bytes() == CONTENT
@@ -453,17 +468,17 @@ def test_a_piece_that_is_cut_short_is_gone_on_with(fault, skip, server, fetch, p
     assert len(fetched.pauses) == 2
     assert len(server.requests) == COUNT + 2
     if fault is not faults.resets:
-        assert all(end - start < PIECE for start, end in ranges(server) if start % PIECE)
+        assert all(end - start < RANGE for start, end in ranges(server) if start % RANGE)
     assert {status for _, status in asked(server)} == {206}
-    assert not note.exists()
+    assert not record.exists()
 
 
-def test_a_piece_that_ends_early_without_a_word(fetch, fails, part):
+def test_a_range_that_ends_early_without_a_word(fetch, fails, part):
     """As with whole files: twice in a run, not more."""
 
     def cut(times: int, asked: Asked) -> bytes:
         first, end = bounds(asked.fields["range"])
-        cut_short = first >= 2 * PIECE and len([1 for each in state if each]) < times
+        cut_short = first >= 2 * RANGE and len([1 for each in state if each]) < times
         state.append(cut_short)
         body = CONTENT[first : first + MB] if cut_short else CONTENT[first:end]
         content_range = f"bytes {first}-{end - 1}/{SIZE}"
@@ -490,20 +505,20 @@ def test_a_storm_of_errors_passes(skip, server, fetch, part):
     assert Counter(status for _, status in asked(server)) == {503: 3, 206: COUNT}
 
 
-def test_a_flipped_byte_in_one_piece_is_found_out(server, fetch, part, note):
+def test_a_flipped_byte_in_one_range_is_found_out(server, fetch, part, record):
     server.faults.append(Later.of(faults.flips_byte(times=1), 2))
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT
     assert fetched.received == 2 * SIZE
     assert [range_ is None for range_, _ in asked(server)] == [False] * COUNT + [True]
     assert len(fetched.pauses) == 1
-    assert not note.exists()
+    assert not record.exists()
 
 
 # Troubles that last.
 
 
-def test_a_wrong_byte_is_fetched_twice_and_fails(server, served, fails, part, note):
+def test_a_wrong_byte_is_fetched_twice_and_fails(server, served, fails, part, record):
     wrong = bytearray(CONTENT)
     wrong[SIZE // 2] ^= 1
     served.write_bytes(wrong)
@@ -538,11 +553,11 @@ def test_a_server_that_is_never_well_is_asked_as_often_as_for_any_file(server, f
     assert len(server.requests) == 4
 
 
-def test_a_piece_that_is_refused_ends_the_file_and_nothing_is_lost(server, fails, fetch, part, note):
+def test_a_range_that_is_refused_ends_the_file_and_nothing_is_lost(server, fails, fetch, part, record):
     server.faults.append(Later.of(faults.fails(404, target="files", times=1), COUNT - 1))
     failed, said = fails(server)
     assert "expected the file 'f.tgz', got 404 " in said
-    held = [tuple(piece) for piece in json.loads(note.read_bytes())["pieces"]]
+    held = [tuple(edges) for edges in json.loads(record.read_bytes())["pieces"]]
     assert sum(end - start for start, end in held) == failed.received
     server.clear()
     fetched = fetch(server)
@@ -566,28 +581,28 @@ def test_what_goes_wrong_on_this_machine_is_told_as_it_is(server, part):
 
 
 @pytest.fixture
-def interrupted(server, fails, note) -> list[tuple[int, int]]:
-    """A part of an earlier run, in which no piece came whole, with its note; what it holds."""
+def interrupted(server, fails, record) -> list[tuple[int, int]]:
+    """A part of an earlier run, in which no range came whole, with its record; what it holds."""
     server.faults.append(faults.hangs_up(after=3 * MB, times=COUNT))
     server.faults.append(Later.of(faults.fails(404, target="files"), COUNT))
-    every_piece_stopped = threading.Barrier(COUNT, timeout=PATIENCE_SECONDS)
-    failed, _ = fails(server, sleep=lambda _: every_piece_stopped.wait())
+    every_range_stopped = threading.Barrier(COUNT, timeout=TIMEOUT_SECONDS)
+    failed, _ = fails(server, sleep=lambda _: every_range_stopped.wait())
     server.faults.clear()
     server.clear()
-    held = [tuple(piece) for piece in json.loads(note.read_bytes())["pieces"]]
+    held = [tuple(edges) for edges in json.loads(record.read_bytes())["pieces"]]
     assert failed.received == sum(end - start for start, end in held)
-    assert [start for start, _ in held] == [0, PIECE, 2 * PIECE, 3 * PIECE]
+    assert [start for start, _ in held] == [0, RANGE, 2 * RANGE, 3 * RANGE]
     assert all(0 < end - start <= 3 * MB for start, end in held)
     return held
 
 
-def test_only_what_is_missing_comes_again(interrupted, server, fetch, part, note):
+def test_only_what_is_missing_comes_again(interrupted, server, fetch, part, record):
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT
     assert fetched.received == sent(server) == SIZE - sum(end - start for start, end in interrupted)
     assert adjoin(sorted(interrupted + ranges(server)), 0, SIZE)
     assert {status for _, status in asked(server)} == {206}
-    assert not note.exists()
+    assert not record.exists()
 
 
 def test_a_part_goes_on_over_fewer_connections(interrupted, server, fetch, part):
@@ -596,7 +611,7 @@ def test_a_part_goes_on_over_fewer_connections(interrupted, server, fetch, part)
     assert fetched.received == SIZE - sum(end - start for start, end in interrupted)
 
 
-def test_a_part_with_pieces_starts_afresh_over_one_connection(interrupted, server, fetch, part):
+def test_a_part_with_ranges_starts_afresh_over_one_connection(interrupted, server, fetch, part):
     """What has gaps is never taken for the beginning of the file."""
     fetched = fetch(server, count=1)
     assert asked(server) == [(None, 200)]
@@ -631,15 +646,15 @@ def test_a_part_that_was_cut_is_not_trusted(length, interrupted, server, fetch, 
 
 
 @pytest.mark.parametrize("pieces", [None, [[5, 1]], [[0, SIZE + 1]], [[0, 5], [4, 9]], "all"])
-def test_a_damaged_note_means_to_start_afresh(pieces, interrupted, server, fetch, part, note):
-    note.write_text(json.dumps(json.loads(note.read_bytes()) | {"pieces": pieces}))
+def test_a_damaged_record_means_to_start_afresh(pieces, interrupted, server, fetch, part, record):
+    record.write_text(json.dumps(json.loads(record.read_bytes()) | {"pieces": pieces}))
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT
     assert fetched.received == SIZE
 
 
-def test_a_note_that_promises_too_much_costs_no_more_than_a_fetch(interrupted, server, fetch, part, note):
-    note.write_text(json.dumps(json.loads(note.read_bytes()) | {"pieces": [[0, SIZE]]}))
+def test_a_record_that_promises_too_much_costs_no_more_than_a_fetch(interrupted, server, fetch, part, record):
+    record.write_text(json.dumps(json.loads(record.read_bytes()) | {"pieces": [[0, SIZE]]}))
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT
     assert fetched.received == SIZE
@@ -647,10 +662,10 @@ def test_a_note_that_promises_too_much_costs_no_more_than_a_fetch(interrupted, s
 
 
 @pytest.mark.parametrize("length", [5, SIZE, SIZE + 5])
-def test_a_part_of_which_the_note_knows_nothing_is_fetched_in_pieces(length, server, fetch, part, note):
+def test_a_part_of_which_the_record_knows_nothing_is_fetched_in_ranges(length, server, fetch, part, record):
     """Under any ETag: nothing is held that would have to fit."""
     part.write_bytes(bytes(length))
-    note.write_text(json.dumps({"etag": '"old"', "bytes": SIZE, "md5": ROW.md5, "pieces": []}))
+    record.write_text(json.dumps({"etag": '"old"', "bytes": SIZE, "md5": ROW.md5, "pieces": []}))
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT
     assert fetched.received == SIZE
@@ -658,7 +673,7 @@ def test_a_part_of_which_the_note_knows_nothing_is_fetched_in_pieces(length, ser
 
 
 @pytest.mark.parametrize("length", [5, SIZE, SIZE + 5])
-def test_a_part_without_a_note_is_fetched_in_pieces(length, server, fetch, part):
+def test_a_part_without_a_record_is_fetched_in_ranges(length, server, fetch, part):
     part.write_bytes(bytes(length))
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT
@@ -666,19 +681,19 @@ def test_a_part_without_a_note_is_fetched_in_pieces(length, server, fetch, part)
     assert {status for _, status in asked(server)} == {206}
 
 
-def test_a_part_that_is_whole_is_only_checked(server, fetch, part, note, served):
+def test_a_part_that_is_whole_is_only_checked(server, fetch, part, record, served):
     part.write_bytes(CONTENT)
     facts = {"etag": ETAG, "bytes": SIZE, "md5": ROW.md5, "pieces": [[0, SIZE]]}
-    note.write_text(json.dumps(facts))
+    record.write_text(json.dumps(facts))
     fetched = fetch(server)
     assert (server.requests, fetched.received, part.read_bytes()) == ([], 0, CONTENT)
-    assert not note.exists()
+    assert not record.exists()
 
 
-def test_a_part_from_the_start_of_one_connection_is_gone_on_with_by_all(server, fails, fetch, part, note):
+def test_a_part_from_the_start_of_one_connection_is_gone_on_with_by_all(server, fails, fetch, part, record):
     server.faults.append(faults.hangs_up(after=9 * MB))
     fails(server, count=1, attempts=1, error=ServerUnavailable)
-    assert "pieces" not in json.loads(note.read_bytes())
+    assert "pieces" not in json.loads(record.read_bytes())
     held = part.stat().st_size
     server.faults.clear()
     server.clear()
@@ -691,6 +706,7 @@ def test_a_part_from_the_start_of_one_connection_is_gone_on_with_by_all(server, 
 
 # Whatever a server says.
 
+LITTLE_RANGES = RangePolicy(from_bytes=1000, small=200, smallest=100, recorded_every=150)
 LITTLE = random.Random(5).randbytes(5000)
 
 
@@ -742,13 +758,9 @@ def test_whatever_the_server_says_the_file_is_the_listed_one_or_fails(tmp_path_f
     def answers(asked: Asked) -> bytes:
         return left.pop(0)(asked) if left else truly(asked)
 
-    with pytest.MonkeyPatch.context() as patch, scripted(answers) as server:
-        patch.setattr(ranged, "WORTH_SPLITTING_BYTES", 1000)
-        patch.setattr(ranged, "_LEAST_PIECE_BYTES", 100)
-        patch.setattr(ranged, "SMALL_PIECE_BYTES", 200)
-        patch.setattr(ranged, "_NOTED_BYTES", 150)
+    with scripted(answers) as server:
         for _ in range(3):
-            fetching = Fetch(server.url, part, row, count=count, attempts=3, timeout=5)
+            fetching = Fetch(server.url, part, row, count=count, attempts=3, timeout=5, ranges=LITTLE_RANGES)
             try:
                 fetching.run()
             except (ContentMismatch, ServerUnavailable):

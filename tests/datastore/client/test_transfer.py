@@ -1,6 +1,6 @@
 """One file on its way: which bytes are asked for, which are taken, and what lies there when it ends.
 
-Beside ``test_fetching_a_file``: what a true server does to a file that changes, and answers that no server of
+Beside ``test_transfer_faults``: what a true server does to a file that changes, and answers that no server of
 ours gives, byte for byte.
 """
 
@@ -16,14 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.scripted_server import Asked, Scripted, answer, in_turn, scripted
 
-from pipeline.datastore.client.http import DataStore, Patience
-from pipeline.datastore.client.transfer import WORTH_RESUMING_BYTES, Transfer, file_md5
+from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.retry import RetryPolicy
+from pipeline.datastore.client.transfer import Transfer, TransferPolicy, file_md5
 from pipeline.datastore.listing import FileRow
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
 from pipeline.sample import faults
 from pipeline.sample.simulator import Simulator, simulate
 
-CONTENT = random.Random(7).randbytes(WORTH_RESUMING_BYTES + 500_000)
+RESUMABLE_FROM = TransferPolicy().resumable_from
+CONTENT = random.Random(7).randbytes(RESUMABLE_FROM + 500_000)
 SMALL = b"0123456789"
 ETAG = '"e-1"'
 
@@ -43,10 +45,10 @@ class Fetch:
         self.pauses: list[float] = []
         self.received = self.largest = 0
         self._partial = partial
-        patience = Patience(attempts=attempts, sleep=self.pauses.append)
-        self._store = DataStore(url, connections=1, timeout=timeout, patience=patience)
+        policy = RetryPolicy(attempts=attempts, sleep=self.pauses.append)
+        self._store = DataStoreClient(url, Limits(connections=1, timeout=timeout), policy)
         url = self._store.file_url("p", "f", row.name)
-        self._transfer = Transfer(self._store, url, row, partial, self._count)
+        self._transfer = Transfer(self._store, self._store.retry_policy, url, row, partial, self._count)
 
     def _count(self, count: int) -> None:
         self.received += count
@@ -332,7 +334,7 @@ def test_without_an_md5_nothing_is_taken_up_again(server, fetch, fails, partial,
 
 
 def test_a_small_file_is_not_worth_a_note(server, served, fetch, fails, partial, note):
-    content = CONTENT[: WORTH_RESUMING_BYTES - 1]
+    content = CONTENT[: RESUMABLE_FROM - 1]
     served.write_bytes(content)
     server.faults.append(faults.hangs_up(after=500_000, times=1))
     fails(server, row_of(content), attempts=1, error=ServerUnavailable)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datastore.client.http import DataStore, Patience
+from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.listing import FileRow
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
@@ -33,10 +34,10 @@ class Fetch:
     def __init__(self, server: Simulator, partial: Path, row: FileRow = ROW, attempts: int = 4) -> None:
         self.pauses: list[float] = []
         self.received = 0
-        patience = Patience(attempts=attempts, first_pause=1.0, sleep=self.pauses.append)
-        self.store = DataStore(server.url, connections=2, timeout=1, patience=patience)
+        policy = RetryPolicy(attempts=attempts, first_pause=1.0, sleep=self.pauses.append)
+        self.store = DataStoreClient(server.url, Limits(connections=2, timeout=1), policy)
         url = self.store.file_url("p", "f", "f.tgz")
-        self.transfer = Transfer(self.store, url, row, partial, self._count)
+        self.transfer = Transfer(self.store, self.store.retry_policy, url, row, partial, self._count)
 
     def _count(self, count: int) -> None:
         self.received += count

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from pipeline import errors
-from pipeline.datastore.client.http import UnknownFileset
+from pipeline.datastore.client import UnknownFileset
 from tasks.runtime.errors import Bug, Stopped
 from tasks.runtime.processes import ProcessLost
 

@@ -1,0 +1,75 @@
+"""Interface between the protocol and the network: all that listings and transfers need of HTTP."""
+
+import time
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+
+from pipeline.datastore.client.retry import RetryableError
+from pipeline.errors import MirrorError
+
+_RETRYABLE_STATUS = {408, 425, 429, 500, 502, 503, 504}
+
+
+class Response(Protocol):
+    """Answer to a GET, of which the body has not been read yet. Names of ``headers`` have no case."""
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+
+    @property
+    def reason(self) -> str:
+        """Text beside the status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header fields."""
+
+    def read(self, size: int, *, decode: bool = False) -> bytes:
+        """Return up to ``size`` bytes of the body; b"" at its end.
+
+        They are those that were sent, or with ``decode`` those before Content-Encoding.
+        """
+
+
+class Fetcher(Protocol):
+    """Source of answers. Safe for use by several threads."""
+
+    def get(self, url: str, headers: Mapping[str, str] | None = None) -> AbstractContextManager[Response]:
+        """Return the answer to a GET, whatever its status, redirects within the server followed.
+
+        Raises RetryableError when the connection fails, also while the body is read inside the ``with``, or
+        ServerUnavailable for a redirect that is not followed.
+        """
+
+
+def check_status(
+    response: Response,
+    url: str,
+    error: type[MirrorError],
+    wanted: str,
+    good: Collection[int] = (200,),
+) -> None:
+    """Raise ``error`` for a status that is not ``good``, as RetryableError where another try may help."""
+    status = response.status
+    if status in good:
+        return
+    refusal = error(
+        f"{url}: expected {wanted}, got {status} {response.reason}".rstrip() + ". The next run asks again."
+    )
+    if status in _RETRYABLE_STATUS:
+        raise RetryableError(refusal, retry_after=_retry_after(response))
+    raise refusal
+
+
+def _retry_after(response: Response) -> float | None:
+    """Return the pause in the Retry-After field (seconds); None without a valid one."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,85 @@
+"""Listings of a Data Store: addresses, retries, and what an invalid listing means."""
+
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import quote
+
+from pipeline.datastore.client.retry import RetryableError, RetryPolicy, retry
+from pipeline.datastore.listing import (
+    FileRow,
+    FilesetRow,
+    ProductRow,
+    read_files,
+    read_filesets,
+    read_products,
+)
+from pipeline.errors import ServerUnavailable
+
+T = TypeVar("T")
+
+
+class UnknownFileset(ServerUnavailable):
+    """Fileset that the server does not know, in a request for those after it (protocol notes, "Since")."""
+
+
+class ListingClient:
+    """Listings of the Data Store at ``url``. Safe for use by several threads.
+
+    ``fetch_body`` returns the body of a listing by its address, valid or not. It raises RetryableError, or
+    ServerUnavailable.
+    """
+
+    def __init__(self, url: str, fetch_body: Callable[[str], bytes], retry_policy: RetryPolicy) -> None:
+        self.url = url.rstrip("/")
+        self.retry_policy = retry_policy
+        self._fetch_body = fetch_body
+
+    def products(self) -> list[ProductRow]:
+        """Return the products that the root lists. Raises ServerUnavailable."""
+        url = f"{self.url}/index.txt"
+        return self._listing(url, lambda body: read_products(body, url))
+
+    def filesets(self, product: str, since: str | None = None) -> list[FilesetRow]:
+        """Return the filesets of a product, oldest first; with ``since`` those registered after that one.
+
+        Raises UnknownFileset when the server does not know ``since``, else ServerUnavailable.
+        """
+        url = f"{self.url}/{_segment(product)}/index.txt" + (f"?{_segment(since)}" if since else "")
+
+        def read(body: bytes) -> list[FilesetRow]:
+            if since and not body.strip():
+                raise UnknownFileset(f"{url}: the server does not know fileset {since!r} (any more)")
+            return read_filesets(body, url)
+
+        return self._listing(url, read)
+
+    def files(self, product: str, fileset: str) -> tuple[bytes, list[FileRow]]:
+        """Return the fileset's ``index.txt`` as served, and the files that it lists.
+
+        Raises ServerUnavailable, or ContentMismatch for rows that make no sense.
+        """
+        url = f"{self.url}/{_segment(product)}/{_segment(fileset)}/index.txt"
+        return self._listing(url, lambda body: (body, read_files(body, url)))
+
+    def file_url(self, product: str, fileset: str, name: str) -> str:
+        """Return the address of a file."""
+        return f"{self.url}/{_segment(product)}/{_segment(fileset)}/{_segment(name)}"
+
+    def _listing(self, url: str, read: Callable[[bytes], T]) -> T:
+        """Return ``read`` of the body. An invalid listing may be a passing fault, and is fetched again."""
+
+        def attempt() -> T:
+            body = self._fetch_body(url)
+            try:
+                return read(body)
+            except UnknownFileset:
+                raise
+            except ServerUnavailable as error:
+                raise RetryableError(error) from None
+
+        return retry(self.retry_policy, attempt)
+
+
+def _segment(name: str) -> str:
+    """Return the name as one segment of a path or as a query, every special character encoded."""
+    return quote(name, safe="")

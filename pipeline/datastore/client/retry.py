@@ -1,0 +1,71 @@
+"""Retries: how often a request is tried, and how long the pauses in between are."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pipeline.errors import MirrorError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Number of tries, and pauses between them (seconds).
+
+    The pause after the first failure is ``first_pause`` and doubles with each further one. A Retry-After
+    of the server replaces it. No pause is longer than ``longest_pause``. ``sleep`` waits.
+    """
+
+    attempts: int = 4
+    first_pause: float = 1.0
+    longest_pause: float = 300.0
+    sleep: Callable[[float], object] = time.sleep
+
+    def pause(self, failures: int, retry_after: float | None) -> None:
+        """Wait before the next try, after this number of failures."""
+        doubled = self.first_pause * 2 ** (failures - 1) * random.uniform(0.8, 1.2)
+        self.sleep(min(self.longest_pause, doubled if retry_after is None else retry_after))
+
+
+class RetryableError(Exception):
+    """A failure that may pass; ``final`` is raised when no try is left.
+
+    ``retry_after`` is the pause (seconds) that the server asked for. ``limit`` is the number of such failures
+    after which no further try is made, where it is less than ``RetryPolicy.attempts``.
+    """
+
+    def __init__(
+        self, final: MirrorError, *, retry_after: float | None = None, limit: int | None = None
+    ) -> None:
+        super().__init__(str(final))
+        self.final = final
+        self.retry_after = retry_after
+        self.limit = limit
+
+
+def retry(policy: RetryPolicy, attempt: Callable[[], T]) -> T:
+    """Return the result of ``attempt``, called again after a pause whenever it raises RetryableError.
+
+    Raises the ``final`` error of the last try.
+
+    >>> failures = [RetryableError(MirrorError("the server is busy"))]
+    >>> def attempt() -> str:
+    ...     if failures:
+    ...         raise failures.pop()
+    ...     return "listing"
+    >>> retry(RetryPolicy(first_pause=0), attempt)
+    'listing'
+    """
+    failures = limited = 0
+    while True:
+        try:
+            return attempt()
+        except RetryableError as error:
+            failures += 1
+            limited += error.limit is not None
+            if failures >= policy.attempts or (error.limit and limited >= error.limit):
+                raise error.final from None
+            policy.pause(failures, error.retry_after)

@@ -1,0 +1,88 @@
+"""Session of requests without the work that each request of a Data Store would repeat."""
+
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.cookies import RequestsCookieJar
+from requests.utils import get_netrc_auth
+
+from pipeline import __version__
+
+USER_AGENT = f"ipp-mirror/{__version__}"
+_PORTS = {"http": 80, "https": 443}
+
+
+class Origin(NamedTuple):
+    """Server of an address: scheme, host and port."""
+
+    scheme: str
+    host: str | None
+    port: int | None
+
+    @classmethod
+    def of(cls, url: str) -> "Origin":
+        """Return the origin of an address. Raises ValueError for text that is none."""
+        parts = urlsplit(url)
+        return cls(parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme))
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host}" + (f":{self.port}" if self.port else "")
+
+
+class Session(requests.Session):
+    """Session with up to ``connections`` kept connections for each of http and https.
+
+    * Proxies, certificates and passwords of the environment are looked up once for each origin. All requests
+      to one origin are copies of the first with their own address and headers: a quarter of the time.
+    * Redirects are left to the caller. Requests looks where a redirect leads even when told not to follow it:
+      it would read the body to its end, and fail on a Location that is no address.
+    * Cookies are not kept: a request is the same whenever it is made.
+    """
+
+    def __init__(self, connections: int) -> None:
+        super().__init__()
+        self.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
+        self.cookies = RequestsCookieJar(policy=DefaultCookiePolicy(allowed_domains=()))
+        adapter = HTTPAdapter(pool_connections=2, pool_maxsize=connections)
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
+        self._settings: dict[Origin, Any] = {}
+        self._templates: dict[Origin, requests.PreparedRequest] = {}
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return None: no redirect is followed by requests itself."""
+        return None
+
+    def merge_environment_settings(self, url: Any, *settings: Any) -> Any:
+        """Return proxies and certificates for an address, looked up once for its origin."""
+        origin = Origin.of(url)
+        if origin not in self._settings:
+            self._settings[origin] = super().merge_environment_settings(url, *settings)
+        return dict(self._settings[origin])
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Return the request as it is sent: a copy of the first one to its origin.
+
+        A request with a password in its address, which a redirect may bring, is prepared by itself.
+        """
+        url = str(request.url)
+        if "@" in url:
+            return super().prepare_request(request)
+        origin = Origin.of(url)
+        if origin not in self._templates:
+            self._templates[origin] = super().prepare_request(
+                # Any value for ``auth`` keeps requests from reading netrc a second time.
+                requests.Request(request.method, url, auth=get_netrc_auth(url) or _no_password)
+            )
+        prepared = self._templates[origin].copy()
+        prepared.prepare_method(request.method)
+        prepared.prepare_url(url, None)
+        prepared.headers.update(request.headers or {})
+        return prepared
+
+
+def _no_password(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
