@@ -10,7 +10,7 @@ from tasks.runtime.schedulers import MirrorScheduler
 
 def main(arguments: list[str]) -> None:
     """Serve until stopped, with the options of luigid."""
-    luigi.server.Scheduler = MirrorScheduler  # type: ignore[attr-defined]
+    luigi.server.Scheduler = MirrorScheduler  # type: ignore[misc]
     luigid(arguments)
 
 

@@ -171,7 +171,8 @@ class PeerWorker(MirrorWorker):
         self._run.results.put(None)
 
     def _is_over(self) -> bool:
-        return not self._runner.running and (self._ending.is_set() or self._run.stopping.is_set())
+        ending = self._ending.is_set() or self._run.stopping.is_set()
+        return ending and not self._runner.running and not self._following
 
     @property
     def _wait_seconds(self) -> float:

@@ -85,12 +85,13 @@ class CentralScheduler(RemoteScheduler):
 
     def get_works(self, most: int, worker: str, host: str, running: list[str]) -> list[dict[str, Any]]:
         """Return the answers to so many calls of ``get_work``, made in one request."""
-        asked = {"worker": worker, "host": host}
+        more: dict[str, Any] = {"worker": worker, "host": host}
         # With current_tasks, a call gives again what was given to the worker before and does not run.
-        calls = [("get_work", asked | {"current_tasks": running}), *[("get_work", asked)] * (most - 1)]
+        first = more | {"current_tasks": running}
+        calls = [("get_work", first), *[("get_work", more)] * (most - 1)]
         if self._takes_several:
             return self._send(calls)[-len(calls) :]
-        return [self.get_work(**calls[0][1])]  # type: ignore[attr-defined]  # added by Luigi at run time
+        return [self.get_work(**first)]  # type: ignore[attr-defined]  # added by Luigi at run time
 
     def forget_completed(self, task_ids: list[str]) -> None:
         """Remove tasks that are done or have failed for good, except for the last ones."""

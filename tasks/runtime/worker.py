@@ -140,10 +140,11 @@ class MirrorWorker(Worker):
             if self._peers.poll() and not self._run.stopping.is_set():
                 self._resubmit()
             self._refresh()
-            tasks = self._next_steps() if self._run.stopping.is_set() else self._next_tasks()
+            stopping = self._run.stopping.is_set()
+            tasks = self._next_steps() if stopping else self._next_tasks()
             for task in tasks:
                 self._start(task)
-            if tasks:
+            if tasks or stopping != self._run.stopping.is_set():
                 continue
             if self._is_over():
                 return

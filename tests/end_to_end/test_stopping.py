@@ -43,9 +43,8 @@ def limited(follower: Follower) -> None:
 
 
 @pytest.fixture
-def release(upstream: Upstream, follower: Follower) -> Upstream:
-    """Filesets of a dirinfo and one bundle each, of which so many are in progress at once."""
-    follower.source["connections"] = IN_HAND
+def release(upstream: Upstream) -> Upstream:
+    """Filesets of a dirinfo and one bundle each."""
     for number in range(FILESETS):
         name = f"o{number}.chip.{number}.1.1"
         upstream.add_bundles(PRODUCT, name, {"XY01": {f"{number}.fits": bytes([number]) * 30_000}})
