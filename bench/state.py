@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import md5
 from pathlib import Path
 
-from pipeline.mirror.state.layout import INDEX, Layout, Step
-from pipeline.mirror.state.marker_file import marker_text, sealed_time
+from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
+from pipeline.mirror.state.marker_file import checksummed_time, marker_text
 
 PRODUCT = "bench"
 # Filesets with markers of their own; those beyond have further names of these, and then store/ is left empty:
@@ -55,8 +55,8 @@ class OldMirror:
         self._list(layout.listing(PRODUCT))
         self._list(self.store / PRODUCT / INDEX)
         (self.store / INDEX).write_text(f"{_PRODUCTS}{PRODUCT}|none|null|ipp-dist|-|\n")
-        self._mark(layout, Step.DOWNLOADED)
-        self._mark(layout, Step.EXTRACTED)
+        self._mark(layout, MarkerKind.DOWNLOADED)
+        self._mark(layout, MarkerKind.EXTRACTED)
         for number in range(self.known if self.known <= _OF_THEIR_OWN else 0):
             _put(layout.store(PRODUCT, _name(number)), number)
 
@@ -66,12 +66,12 @@ class OldMirror:
             file.write(_COLUMNS)
             file.writelines(_row(number) for number in range(self.known))
 
-    def _mark(self, layout: Layout, step: Step) -> None:
+    def _mark(self, layout: Layout, step: MarkerKind) -> None:
         (layout.state(PRODUCT) / step).mkdir()
         for number in range(self.known):
             path = layout.marker(step, PRODUCT, _name(number))
             if number < _OF_THEIR_OWN:
-                _write_marker(path, number, _files(number) if step is Step.DOWNLOADED else [])
+                _write_marker(path, number, _files(number) if step is MarkerKind.DOWNLOADED else [])
             else:
                 os.link(layout.marker(step, PRODUCT, _name(number % _OF_THEIR_OWN)), path)
 
@@ -144,7 +144,7 @@ def _write_marker(path: Path, number: int, files: list[dict[str, object]]) -> No
     )
     path.write_bytes(text)
     # As if it had come when it was registered: updates remember sizes by the minute.
-    modified = sealed_time(len(text), _time(number).timestamp())
+    modified = checksummed_time(len(text), _time(number).timestamp())
     os.utime(path, ns=(modified, modified))
 
 

@@ -11,8 +11,8 @@ from luigi.rpc import RPCError
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, SettingsError, machine_fault
 from pipeline.mirror.state.failures import clear_failure, has_failed, record_failure
-from pipeline.mirror.state.layout import Layout, Step
-from pipeline.mirror.state.local_listing import KeptListing
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.steps.download import Download, is_stored
 from pipeline.mirror.steps.extract import Extraction
@@ -51,7 +51,7 @@ class FilesetTask(MirrorTask):
         """The fileset as the library knows it; without ``registered``, the listing's registration."""
         if self.registered:
             return Fileset(self.product, self.fileset, self.registered)
-        for known in KeptListing(self.layout, self.product).registrations():
+        for known in LocalListing(self.layout, self.product).registrations():
             if known.name == self.fileset:
                 return Fileset(self.product, self.fileset, known.registered)
         raise SettingsError(
@@ -70,7 +70,7 @@ class FilesetTask(MirrorTask):
 class StepTask(FilesetTask):
     """A step that leaves a marker, and a failure record when it fails."""
 
-    step: Step
+    step: MarkerKind
     for_peers = True
     _recorded = False
 
@@ -124,14 +124,14 @@ class StepTask(FilesetTask):
 class DownloadFileset(StepTask):
     """Every file of the fileset in ``store/``, sizes and md5 verified."""
 
-    step = Step.DOWNLOADED
+    step = MarkerKind.DOWNLOADED
     resources = {"connections": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
 
     def complete(self) -> bool:
         """Return True if the marker says so, and the files are in ``store/`` or unpacked."""
         if not super().complete():
             return False
-        extracted = fresh_marker(self.layout, Step.EXTRACTED, self.identity) is not None
+        extracted = fresh_marker(self.layout, MarkerKind.EXTRACTED, self.identity) is not None
         return extracted or is_stored(self.layout, self.identity)
 
     @property
@@ -147,7 +147,7 @@ class DownloadFileset(StepTask):
 class ExtractFileset(StepTask):
     """Every bundle of the fileset unpacked into ``data/``, as its dirinfo says."""
 
-    step = Step.EXTRACTED
+    step = MarkerKind.EXTRACTED
     resources = {"unpackers": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
 
     def requires(self) -> DownloadFileset:
@@ -166,12 +166,12 @@ class ExtractFileset(StepTask):
 
 def last_task() -> type[StepTask]:
     """Return the step after which a fileset is complete."""
-    return ExtractFileset if current_run().last_step is Step.EXTRACTED else DownloadFileset
+    return ExtractFileset if current_run().last_step is MarkerKind.EXTRACTED else DownloadFileset
 
 
 def missing_steps(layout: Layout, product: str, rows: Sequence[FilesetRow]) -> Iterator[StepTask]:
     """Return for each row the task that completes its fileset: mostly the last step. Raises OSError."""
-    extracted = layout.marked_among(Step.EXTRACTED, product, {row.name for row in rows})
+    extracted = layout.marked_among(MarkerKind.EXTRACTED, product, {row.name for row in rows})
     last: Callable[..., StepTask] = last_task()
     first: Callable[..., StepTask] = DownloadFileset
     return (

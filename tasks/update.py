@@ -14,8 +14,8 @@ import luigi
 
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, ServerUnavailable
-from pipeline.mirror.state.failures import forget_failures_except, waiting
-from pipeline.mirror.state.layout import Step
+from pipeline.mirror.state.failures import clear_failures_except, waiting
+from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.pending import pending_rows
 from pipeline.mirror.steps.discover import discover_product
 from pipeline.mirror.steps.housekeeping import finish_product, in_hand, tidy_incoming
@@ -72,7 +72,7 @@ class UpdateProduct(MirrorTask):
         """Submit every pending fileset, oldest first, and wait until each is done or has failed."""
         settings = self.site.settings.product(self.product)
         pending = pending_rows(self.layout, settings, current_run().last_step)
-        forget_failures_except(self.layout, self.product, {row.name for row in pending})
+        clear_failures_except(self.layout, self.product, {row.name for row in pending})
         tidy_incoming(self.site, self.product, {row.name for row in pending})
         later = waiting(self.layout, self.product)
         due = [row for row in pending if row.name not in later]
@@ -93,9 +93,9 @@ class UpdateProduct(MirrorTask):
         Only the whole listing shows that.
         """
         current_run().submit(iter([RelistProduct(product=self.product, started=self.started)]))
-        gone = self.layout.marked(Step.WITHDRAWN, self.product)
+        gone = self.layout.marked(MarkerKind.WITHDRAWN, self.product)
         wanted = {row.name for row in due} - gone
-        forget_failures_except(self.layout, self.product, wanted)
+        clear_failures_except(self.layout, self.product, wanted)
         tidy_incoming(self.site, self.product, wanted)
         done = self.layout.marked(current_run().last_step, self.product)
         withdrawn = [row.name for row in due if row.name in gone - done]
@@ -124,7 +124,7 @@ class DiscoverProduct(MirrorTask):
         """Bring the product's listing up to date."""
         # Filesets that failed, or were in progress when a run was killed, may have been withdrawn: only the
         # whole listing shows that.
-        left = bool(self.layout.marked(Step.FAILED, self.product)) or in_hand(self.layout, self.product)
+        left = bool(self.layout.marked(MarkerKind.FAILED, self.product)) or in_hand(self.layout, self.product)
         whole = left or self.site.settings.mirror.on_removed == "delete"
         new = discover_product(self.layout, self.site.listings, self.product, self.started, whole=whole)
         self.site.tally.count(new=new)

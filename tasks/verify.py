@@ -15,7 +15,7 @@ import luigi
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, SettingsError, machine_faults
 from pipeline.mirror.resources.rate_limit import RateLimit
-from pipeline.mirror.state.layout import Step
+from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
@@ -123,12 +123,12 @@ class VerifyProduct(MirrorTask):
         bad = [row for row in rows if self._marker(row).get("problems", True)]
         if self.repair and not after:
             for row in bad:
-                steps = {Step(step) for step in self._marker(row).get("steps", [])}
+                steps = {MarkerKind(step) for step in self._marker(row).get("steps", [])}
                 make_pending(self.layout, Fileset.of(self.product, row), steps)
         return bad
 
     def _marker(self, row: FilesetRow) -> dict[str, Any]:
-        return read_marker(self.layout.marker(Step.VERIFIED, self.product, row.name)) or {}
+        return read_marker(self.layout.marker(MarkerKind.VERIFIED, self.product, row.name)) or {}
 
 
 class VerifyFileset(FilesetTask):
@@ -141,7 +141,7 @@ class VerifyFileset(FilesetTask):
 
     def output(self) -> RunMarker:
         """Return the marker with the problems that were found."""
-        path = self.layout.marker(Step.VERIFIED, self.product, self.fileset)
+        path = self.layout.marker(MarkerKind.VERIFIED, self.product, self.fileset)
         return RunMarker(path, f"{self.verification}{self.after}")
 
     def run(self) -> None:
@@ -151,7 +151,7 @@ class VerifyFileset(FilesetTask):
             problems = Verification(self.layout, self.identity, rate_limit(self.rate), kept).problems()
         _log_problems(problems)
         write_marker(
-            self.layout.marker(Step.VERIFIED, self.product, self.fileset),
+            self.layout.marker(MarkerKind.VERIFIED, self.product, self.fileset),
             {
                 "product": self.product,
                 "fileset": self.fileset,

@@ -11,8 +11,8 @@ from typing import Any
 from pipeline.config import Settings
 from pipeline.durable import write_whole
 from pipeline.mirror.state.failures import failures
-from pipeline.mirror.state.layout import Layout, Step
-from pipeline.mirror.state.local_listing import KeptListing, Registration
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing, Registration
 from pipeline.mirror.state.marker_file import read_marker
 
 PRODUCT_COLUMNS = (
@@ -40,9 +40,9 @@ def write_status(layout: Layout, settings: Settings, products: list[str]) -> Non
 
 def product_status(layout: Layout, settings: Settings, product: str) -> dict[str, Any]:
     """One row of ``product_status.csv``: counts of filesets, and the bytes that ``store/`` holds."""
-    listing = KeptListing(layout, product)
+    listing = LocalListing(layout, product)
     last = (listing.newest(1) or [NONE])[0]
-    last_step = Step.EXTRACTED if settings.mirror.unpack else Step.DOWNLOADED
+    last_step = MarkerKind.EXTRACTED if settings.mirror.unpack else MarkerKind.DOWNLOADED
     updated = read_marker(layout.updated(product)) or {}
     return {
         "product": product,
@@ -50,8 +50,8 @@ def product_status(layout: Layout, settings: Settings, product: str) -> dict[str
         "registered": last.registered,
         "known": listing.count(),
         "complete": layout.count(last_step, product),
-        "failed": layout.count(Step.FAILED, product),
-        "skipped": layout.count(Step.SKIPPED, product),
+        "failed": layout.count(MarkerKind.FAILED, product),
+        "skipped": layout.count(MarkerKind.SKIPPED, product),
         "bytes": updated.get("bytes", 0),
         "last_update": updated.get("finished", "never"),
     }

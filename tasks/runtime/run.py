@@ -28,7 +28,7 @@ from pipeline.errors import (
 from pipeline.mirror.context import Site, open_site
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
-from pipeline.mirror.state.layout import Step
+from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.root_format import record_root_format
 from pipeline.mirror.steps.housekeeping import remove_half_written
 from pipeline.reporting.status import write_status
@@ -111,9 +111,9 @@ class Run:
         return self.site.layout.log_file
 
     @property
-    def last_step(self) -> Step:
+    def last_step(self) -> MarkerKind:
         """The step after which a fileset is complete."""
-        return Step.EXTRACTED if self.site.settings.mirror.unpack else Step.DOWNLOADED
+        return MarkerKind.EXTRACTED if self.site.settings.mirror.unpack else MarkerKind.DOWNLOADED
 
     @property
     def slots(self) -> int:
@@ -203,7 +203,7 @@ class Run:
         except OSError as error:
             self.note(EXIT_FILESET_FAILED)
             log.warning("%s", machine_fault("writing the status files", error))
-        skipped = sum(len(self.site.layout.marked(Step.SKIPPED, product)) for product in products)
+        skipped = sum(len(self.site.layout.marked(MarkerKind.SKIPPED, product)) for product in products)
         tally = self.site.tally
         verified = f", {tally.verified} verified" if tally.verified else ""
         log.info(

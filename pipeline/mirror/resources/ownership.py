@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from pipeline.bundle.unpack import UnpackedFile, file_crc32
 from pipeline.mirror.resources.byte_locks import ByteLocks
-from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.markers import Fileset
 
@@ -76,10 +76,10 @@ def owners_of(layout: Layout, paths: set[str], but: set[Fileset]) -> dict[str, F
     owners: dict[str, Fileset] = {}
     aside = {(fileset.product, fileset.name) for fileset in but}
     for product in layout.state_products():
-        for name in layout.marked(Step.EXTRACTED, product):
+        for name in layout.marked(MarkerKind.EXTRACTED, product):
             if (product, name) in aside:
                 continue
-            marker = read_marker(layout.marker(Step.EXTRACTED, product, name)) or {}
+            marker = read_marker(layout.marker(MarkerKind.EXTRACTED, product, name)) or {}
             for path in paths & {file["path"] for file in marker.get("files", [])}:
                 owner = Fileset(product, name, marker["registered"])
                 if path not in owners or is_later(owner, owners[path]):
@@ -87,7 +87,7 @@ def owners_of(layout: Layout, paths: set[str], but: set[Fileset]) -> dict[str, F
     return owners
 
 
-def marked_contents(layout: Layout, step: Step, fileset: Fileset) -> Contents:
+def marked_contents(layout: Layout, step: MarkerKind, fileset: Fileset) -> Contents:
     """What the fileset's marker of that step, if there is a good one, says it unpacked."""
     marker = read_marker(layout.marker(step, fileset.product, fileset.name)) or {}
     return {file["path"]: (file["bytes"], file["crc32"]) for file in marker.get("files", [])}
@@ -95,7 +95,7 @@ def marked_contents(layout: Layout, step: Step, fileset: Fileset) -> Contents:
 
 def is_intact(layout: Layout, owner: Fileset, path: str) -> bool:
     """Whether the file at ``path`` is the one that its owner's marker names."""
-    size, crc = marked_contents(layout, Step.EXTRACTED, owner)[path]
+    size, crc = marked_contents(layout, MarkerKind.EXTRACTED, owner)[path]
     file = layout.root / path
     try:
         return file.stat().st_size == size and file_crc32(file) == crc

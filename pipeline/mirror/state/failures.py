@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.durable import remove_files
 from pipeline.errors import FilesFailed, MachineFault, MirrorError, ServerUnavailable
-from pipeline.mirror.state.layout import Layout, Step, short_digest
+from pipeline.mirror.state.layout import Layout, MarkerKind, short_digest
 from pipeline.mirror.state.marker_file import SUFFIX, read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
 from pipeline.names import is_usable
@@ -61,7 +61,7 @@ def clear_failure(layout: Layout, fileset: Fileset) -> None:
         remove_files([path])
 
 
-def forget_failures_except(layout: Layout, product: str, pending: set[str]) -> None:
+def clear_failures_except(layout: Layout, product: str, pending: set[str]) -> None:
     """Forget the records of filesets that are done, withdrawn or unwanted, and those that say nothing."""
     remove_files(
         path
@@ -95,8 +95,8 @@ def _next_try(too_many: int) -> str | None:
 
 def _records(layout: Layout, product: str) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     """Each record, by name, with its path; None for one that does not say what a record says."""
-    for name in sorted(layout.marked(Step.FAILED, product)):
-        path = layout.state(product) / Step.FAILED / f"{name}{SUFFIX}"
+    for name in sorted(layout.marked(MarkerKind.FAILED, product)):
+        path = layout.state(product) / MarkerKind.FAILED / f"{name}{SUFFIX}"
         record = read_marker(path)
         yield path, record if record and record.keys() >= {"fileset", "registered", "files"} else None
 
@@ -106,4 +106,4 @@ def _path(layout: Layout, fileset: Fileset) -> Path:
     name = fileset.name
     if not is_usable(name + SUFFIX):
         name = f"unusable-name-{short_digest(name)}"
-    return layout.marker(Step.FAILED, fileset.product, name)
+    return layout.marker(MarkerKind.FAILED, fileset.product, name)

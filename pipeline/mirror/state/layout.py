@@ -15,7 +15,7 @@ INDEX = "index.txt"
 _FEW = 1000
 
 
-class Step(StrEnum):
+class MarkerKind(StrEnum):
     """The folders of ``state/PRODUCT``: one marker file per fileset in each."""
 
     DOWNLOADED = "downloaded"
@@ -139,20 +139,20 @@ class Layout:
         """The last verification of the product."""
         return self.state(product) / "verified.json"
 
-    def marker(self, step: Step, product: str, fileset: str) -> Path:
+    def marker(self, step: MarkerKind, product: str, fileset: str) -> Path:
         """The marker of one step of one fileset."""
         name = checked_segment(fileset, f"fileset of product {product}")
         return self.state(product) / step / f"{name}.json"
 
-    def marked(self, step: Step, product: str) -> set[str]:
+    def marked(self, step: MarkerKind, product: str) -> set[str]:
         """The names of all filesets that have a good marker of that step, from one look at the folder."""
         return good_markers(self.state(product) / step)
 
-    def count(self, step: Step, product: str) -> int:
+    def count(self, step: MarkerKind, product: str) -> int:
         """How many filesets have a good marker of that step."""
         return count_good_markers(self.state(product) / step)
 
-    def marked_among(self, step: Step, product: str, filesets: Collection[str]) -> set[str]:
+    def marked_among(self, step: MarkerKind, product: str, filesets: Collection[str]) -> set[str]:
         """Those of the filesets that have a good marker of that step."""
         if len(filesets) > _FEW:
             return self.marked(step, product).intersection(filesets)

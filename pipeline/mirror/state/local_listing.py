@@ -19,7 +19,7 @@ from pipeline.datastore.listing import FilesetRow, fileset_columns, scan_fileset
 from pipeline.durable import write_whole
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.layout import Layout
-from pipeline.mirror.state.marker_file import is_sealed, sealed_time
+from pipeline.mirror.state.marker_file import checksummed_time, has_mtime_checksum
 
 _BLOCK_BYTES = 1 << 16
 
@@ -31,7 +31,7 @@ class Registration(NamedTuple):
     registered: str
 
 
-class KeptListing:
+class LocalListing:
     """The listing of one product in a file; an absent one has no rows.
 
     Reading needs no lock: a last line that is being written is not seen. ``mend``, ``add``, ``replace`` and
@@ -47,7 +47,7 @@ class KeptListing:
         A last line that was not written to its end is cut off.
         """
         try:
-            if is_sealed(self.path.stat()):
+            if has_mtime_checksum(self.path.stat()):
                 return True
             with open(self.path, "r+b") as file:
                 file.truncate(_end_of_last_line(file.fileno()))
@@ -125,7 +125,7 @@ class KeptListing:
         self._write(bytes(body))
 
     def _write(self, body: bytes) -> None:
-        write_whole(self.path, body, modified_ns=sealed_time(len(body)))
+        write_whole(self.path, body, modified_ns=checksummed_time(len(body)))
 
     def _columns_at_the_end(self) -> tuple[str, ...]:
         headers = deque((line for line in self._lines() if line.startswith("#")), maxlen=1)
@@ -178,7 +178,7 @@ class KeptListing:
 def known_rows(layout: Layout, product: str) -> list[FilesetRow]:
     """Every row of the product seen so far; none when the listing here is absent or damaged."""
     try:
-        return list(KeptListing(layout, product).rows())
+        return list(LocalListing(layout, product).rows())
     except ServerUnavailable:
         return []
 
@@ -205,6 +205,6 @@ def _end_of_last_line(descriptor: int) -> int:
 
 
 def _seal(descriptor: int) -> None:
-    modified = sealed_time(os.fstat(descriptor).st_size)
+    modified = checksummed_time(os.fstat(descriptor).st_size)
     os.utime(descriptor, ns=(modified, modified))
     os.fsync(descriptor)

@@ -37,7 +37,7 @@ def read_marker(path: Path) -> dict[str, Any] | None:
 def write_marker(path: Path, content: dict[str, Any]) -> None:
     """Write the marker whole, durably, and sealed."""
     text = marker_text(content)
-    write_whole(path, text, modified_ns=sealed_time(len(text)))
+    write_whole(path, text, modified_ns=checksummed_time(len(text)))
 
 
 def marker_text(content: dict[str, Any]) -> bytes:
@@ -45,7 +45,7 @@ def marker_text(content: dict[str, Any]) -> bytes:
     return (json.dumps({"schema": SCHEMA, **content}, indent=1) + "\n").encode()
 
 
-def sealed_time(size: int, seconds: float | None = None) -> int:
+def checksummed_time(size: int, seconds: float | None = None) -> int:
     """A modification time in ns that seals a file of ``size`` bytes: ``seconds`` since 1970, or now."""
     return int(time.time() if seconds is None else seconds) * _SECOND + _seal(size)
 
@@ -53,7 +53,7 @@ def sealed_time(size: int, seconds: float | None = None) -> int:
 def good_markers(folder: Path) -> set[str]:
     """The names, without suffix, of the good markers in the folder; none when there is no folder."""
     changed = _changed(folder)
-    names = {name for name, _ in look_at_markers(folder)}
+    names = {name for name, _ in scan_markers(folder)}
     # A change within the clock's own step could not be told from the last one.
     if changed is not None and time.time_ns() - changed > 2 * _SECOND:
         _counted[folder] = (changed, len(names))
@@ -65,10 +65,10 @@ def count_good_markers(folder: Path) -> int:
     changed, count = _counted.get(folder, (None, 0))
     if changed is not None and changed == _changed(folder):
         return count
-    return sum(1 for _ in look_at_markers(folder))
+    return sum(1 for _ in scan_markers(folder))
 
 
-def look_at_markers(folder: Path) -> Iterator[tuple[str, int]]:
+def scan_markers(folder: Path) -> Iterator[tuple[str, int]]:
     """Name, without suffix, and modification time (ns) of each good marker in the folder, in no order."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -81,7 +81,7 @@ def look_at_markers(folder: Path) -> Iterator[tuple[str, int]]:
                 name = entry.name
                 if name.endswith(SUFFIX):
                     status = entry.stat()
-                    if is_sealed(status) or read_marker(folder / name) is not None:
+                    if has_mtime_checksum(status) or read_marker(folder / name) is not None:
                         yield name.removesuffix(SUFFIX), status.st_mtime_ns
     finally:
         os.close(descriptor)
@@ -93,10 +93,10 @@ def is_good_marker(path: Path) -> bool:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    return is_sealed(status) or read_marker(path) is not None
+    return has_mtime_checksum(status) or read_marker(path) is not None
 
 
-def is_sealed(status: os.stat_result) -> bool:
+def has_mtime_checksum(status: os.stat_result) -> bool:
     """Whether nobody has cut or written the file since it was sealed."""
     return status.st_mtime_ns % _SECOND == _seal(status.st_size)
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.datastore.listing import FilesetRow
-from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 
 
@@ -35,7 +35,9 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def mark_done(layout: Layout, step: Step, fileset: Fileset, started: str, content: dict[str, Any]) -> None:
+def mark_done(
+    layout: Layout, step: MarkerKind, fileset: Fileset, started: str, content: dict[str, Any]
+) -> None:
     """Mark a step of this registration of the fileset as done, now."""
     write_marker(
         layout.marker(step, fileset.product, fileset.name),
@@ -50,7 +52,7 @@ def mark_done(layout: Layout, step: Step, fileset: Fileset, started: str, conten
     )
 
 
-def fresh_marker(layout: Layout, step: Step, fileset: Fileset) -> dict[str, Any] | None:
+def fresh_marker(layout: Layout, step: MarkerKind, fileset: Fileset) -> dict[str, Any] | None:
     """The marker of that step for this registration; None when there is none, or a stale one."""
     marker = read_marker(layout.marker(step, fileset.product, fileset.name))
     return marker if marker and marker.get("registered") == fileset.registered else None

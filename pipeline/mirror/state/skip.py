@@ -5,15 +5,15 @@ from typing import Any
 from pipeline.durable import remove_files
 from pipeline.errors import SettingsError
 from pipeline.mirror.state.failures import clear_failure
-from pipeline.mirror.state.layout import Layout, Step
-from pipeline.mirror.state.local_listing import KeptListing
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
 
 
 def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: str) -> None:
     """Skip the fileset until it is registered again. Raises SettingsError for an unknown one."""
-    known = (each for each in KeptListing(layout, product).registrations() if each.name == name)
+    known = (each for each in LocalListing(layout, product).registrations() if each.name == name)
     row = next(known, None)
     if row is None:
         raise SettingsError(
@@ -22,7 +22,7 @@ def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: st
         )
     fileset = Fileset(product, name, row.registered)
     write_marker(
-        layout.marker(Step.SKIPPED, product, name),
+        layout.marker(MarkerKind.SKIPPED, product, name),
         {
             "product": product,
             "fileset": name,
@@ -37,7 +37,7 @@ def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: st
 
 def unskip_fileset(layout: Layout, product: str, name: str) -> None:
     """Unskip the fileset, for the next run to try it again. Raises SettingsError when it is not skipped."""
-    path = layout.marker(Step.SKIPPED, product, name)
+    path = layout.marker(MarkerKind.SKIPPED, product, name)
     if not path.exists():
         raise SettingsError(
             f"expected a skipped fileset of product {product}, got {name!r}. Nothing was changed."
@@ -47,6 +47,6 @@ def unskip_fileset(layout: Layout, product: str, name: str) -> None:
 
 def skipped(layout: Layout, product: str) -> list[dict[str, Any]]:
     """Return the markers of all skipped filesets of a product, by name."""
-    names = sorted(layout.marked(Step.SKIPPED, product))
-    markers = (read_marker(layout.marker(Step.SKIPPED, product, name)) for name in names)
+    names = sorted(layout.marked(MarkerKind.SKIPPED, product))
+    markers = (read_marker(layout.marker(MarkerKind.SKIPPED, product, name)) for name in names)
     return [marker for marker in markers if marker]

@@ -8,14 +8,14 @@ one was withdrawn or registered again, and the whole list is asked for.
 from pipeline.datastore.client import ListingClient, UnknownFileset
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files, write_whole
-from pipeline.mirror.state.layout import Layout, Step
-from pipeline.mirror.state.local_listing import KeptListing, Registration, known_rows
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
 from pipeline.mirror.state.marker_file import SUFFIX, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker, utc_now
 from pipeline.names import is_usable
 
 # The markers that are of one registration, in the order in which they are set aside when there is another.
-_REGISTERED_STEPS = (Step.EXTRACTED, Step.DOWNLOADED, Step.FAILED, Step.SKIPPED)
+_REGISTERED_STEPS = (MarkerKind.EXTRACTED, MarkerKind.DOWNLOADED, MarkerKind.FAILED, MarkerKind.SKIPPED)
 
 
 def discover_product(layout: Layout, store: ListingClient, product: str, run: str, *, whole: bool) -> int:
@@ -24,10 +24,10 @@ def discover_product(layout: Layout, store: ListingClient, product: str, run: st
     With ``whole`` the whole list is asked for, which alone shows all that was withdrawn.
     Raises ServerUnavailable when the server could not be asked; then nothing here has changed.
     """
-    listing = KeptListing(layout, product)
+    listing = LocalListing(layout, product)
     newer = None
     if listing.mend() and not whole:
-        newer = _newer(store, product, listing.newest(2, but=layout.marked(Step.WITHDRAWN, product)))
+        newer = _newer(store, product, listing.newest(2, but=layout.marked(MarkerKind.WITHDRAWN, product)))
     if newer is None:
         new = _take_whole(layout, product, listing, store.filesets(product))
     else:
@@ -51,7 +51,7 @@ def _newer(store: ListingClient, product: str, served: list[Registration]) -> li
     return newer[1:] if newer and _same(newest, newer[0]) else None
 
 
-def _take_newer(layout: Layout, product: str, listing: KeptListing, newer: list[FilesetRow]) -> int:
+def _take_newer(layout: Layout, product: str, listing: LocalListing, newer: list[FilesetRow]) -> int:
     """Add what the server registered since, at the end also what was known before; how many rows."""
     if not newer:
         return 0
@@ -64,7 +64,7 @@ def _take_newer(layout: Layout, product: str, listing: KeptListing, newer: list[
     return len(new)
 
 
-def _take_whole(layout: Layout, product: str, listing: KeptListing, listed: list[FilesetRow]) -> int:
+def _take_whole(layout: Layout, product: str, listing: LocalListing, listed: list[FilesetRow]) -> int:
     """Take over the server's whole list, and note what it lacks; how many of its rows are new."""
     sound = listing.mend()
     recorded = dict(listing.registrations()) if sound else {}
@@ -109,17 +109,17 @@ def _set_aside_stale_markers(layout: Layout, product: str, new: list[FilesetRow]
             if row.name not in marked[step] or fresh_marker(layout, step, Fileset.of(product, row)):
                 continue
             stale = layout.marker(step, product, row.name)
-            if step is Step.EXTRACTED:
-                write_whole(layout.marker(Step.SUPERSEDED, product, row.name), stale.read_bytes())
+            if step is MarkerKind.EXTRACTED:
+                write_whole(layout.marker(MarkerKind.SUPERSEDED, product, row.name), stale.read_bytes())
             remove_files([stale])
 
 
 def _mark_withdrawn(layout: Layout, product: str, withdrawn: set[str]) -> None:
-    marked = layout.marked(Step.WITHDRAWN, product)
+    marked = layout.marked(MarkerKind.WITHDRAWN, product)
     withdrawn = {name for name in withdrawn if is_usable(name + SUFFIX)}
     for name in sorted(withdrawn - marked):
         write_marker(
-            layout.marker(Step.WITHDRAWN, product, name),
+            layout.marker(MarkerKind.WITHDRAWN, product, name),
             {"product": product, "fileset": name, "noticed": utc_now()},
         )
-    remove_files(layout.marker(Step.WITHDRAWN, product, name) for name in marked - withdrawn)
+    remove_files(layout.marker(MarkerKind.WITHDRAWN, product, name) for name in marked - withdrawn)

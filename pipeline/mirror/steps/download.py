@@ -18,7 +18,7 @@ from pipeline.durable import flush_file, flush_folder, publish_folder
 from pipeline.errors import FilesFailed, HostileName, MirrorError, machine_faults
 from pipeline.mirror.context import Report, Site, done_here
 from pipeline.mirror.resources.disk_space import Promise
-from pipeline.mirror.state.layout import INDEX, Layout, Step, short_digest
+from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind, short_digest
 from pipeline.mirror.state.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.names import checked_segment
 from pipeline.units import as_size
@@ -184,7 +184,7 @@ class Download:
         ]
         url = f"{self.site.store.url}/{self.fileset.product}/{self.fileset.name}"
         content = {"source": url, "files": files}
-        mark_done(self.site.layout, Step.DOWNLOADED, self.fileset, self.started, content)
+        mark_done(self.site.layout, MarkerKind.DOWNLOADED, self.fileset, self.started, content)
 
 
 @dataclass
@@ -276,7 +276,7 @@ def _holds(path: Path, row: FileRow) -> bool:
 
 def is_stored(layout: Layout, fileset: Fileset) -> bool:
     """Whether all that the fileset's marker names is in ``store/``, by a look at the folder."""
-    marker = fresh_marker(layout, Step.DOWNLOADED, fileset) or {"files": []}
+    marker = fresh_marker(layout, MarkerKind.DOWNLOADED, fileset) or {"files": []}
     try:
         here = {path.name for path in layout.store(fileset.product, fileset.name).iterdir()}
     except FileNotFoundError:
@@ -286,7 +286,7 @@ def is_stored(layout: Layout, fileset: Fileset) -> bool:
 
 def _check_marker_name(layout: Layout, fileset: Fileset) -> None:
     """Raise OSError at once, rather than after the transfer, where no marker can have that name."""
-    path = layout.marker(Step.DOWNLOADED, fileset.product, fileset.name)
+    path = layout.marker(MarkerKind.DOWNLOADED, fileset.product, fileset.name)
     if len(path.name) > os.pathconf(layout.root, "PC_NAME_MAX"):
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
 

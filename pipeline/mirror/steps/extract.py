@@ -28,7 +28,7 @@ from pipeline.mirror.resources.ownership import (
     marked_contents,
     owners_of,
 )
-from pipeline.mirror.state.layout import INDEX, Layout, Step
+from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, mark_done, utc_now
 from pipeline.mirror.steps.journal import Journal, journal_of
 
@@ -150,7 +150,7 @@ class Extraction:
 
     def _own_before(self) -> Contents:
         """What an earlier registration of this fileset had unpacked."""
-        return marked_contents(self.site.layout, Step.SUPERSEDED, self.fileset)
+        return marked_contents(self.site.layout, MarkerKind.SUPERSEDED, self.fileset)
 
     def _remove_superseded(self, before: set[str], unpacked: list[UnpackedFile]) -> None:
         """Remove what only an earlier registration of this fileset had unpacked."""
@@ -159,7 +159,7 @@ class Extraction:
         if gone:
             gone -= owners_of(layout, gone, {self.fileset}).keys()
             remove_files(layout.root / path for path in sorted(gone))
-        marker = layout.marker(Step.SUPERSEDED, self.fileset.product, self.fileset.name)
+        marker = layout.marker(MarkerKind.SUPERSEDED, self.fileset.product, self.fileset.name)
         if marker.exists():
             remove_files([marker])
 
@@ -170,7 +170,7 @@ class Extraction:
             for file in unpacked
         ]
         content = {"files": files, "replaces": verdict.replaces, "yields_to": verdict.yields_to}
-        mark_done(layout, Step.EXTRACTED, self.fileset, self.started, content)
+        mark_done(layout, MarkerKind.EXTRACTED, self.fileset, self.started, content)
 
 
 def undo_unpacking(layout: Layout, ownership: Ownership, fileset: Fileset) -> None:
@@ -181,13 +181,13 @@ def undo_unpacking(layout: Layout, ownership: Ownership, fileset: Fileset) -> No
     """
     journal = journal_of(layout, fileset)
     journal.clean_up()
-    own = [marked_contents(layout, step, fileset) for step in (Step.EXTRACTED, Step.SUPERSEDED)]
+    own = [marked_contents(layout, step, fileset) for step in (MarkerKind.EXTRACTED, MarkerKind.SUPERSEDED)]
     stray = journal.files() - set().union(*own)
     with ownership.held(stray):
         owners = owners_of(layout, stray, set()) if stray else {}
         remove_files(layout.root / path for path in sorted(stray - owners.keys()))
         harmed = {owner for path, owner in owners.items() if not is_intact(layout, owner, path)}
-        remove_files(layout.marker(Step.EXTRACTED, owner.product, owner.name) for owner in harmed)
+        remove_files(layout.marker(MarkerKind.EXTRACTED, owner.product, owner.name) for owner in harmed)
     info = layout.info(fileset.product, fileset.name)
     if any(own):
         remove_files(info.glob(f".*{WRITING_SUFFIX}"))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pipeline.durable import WRITING_SUFFIX, remove_files, write_whole
 from pipeline.mirror.context import Site
-from pipeline.mirror.state.layout import Layout, Step
-from pipeline.mirror.state.marker_file import SUFFIX, look_at_markers, read_marker, write_marker
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.marker_file import SUFFIX, read_marker, scan_markers, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
 from pipeline.mirror.steps.extract import undo_unpacking
 from pipeline.names import is_usable
@@ -51,7 +51,7 @@ def remove_half_written(layout: Layout) -> None:
     """Remove the temporary files that a kill left in the root folder, in ``state/`` and in ``status/``."""
     folders = [layout.root, layout.root / "status", layout.root / "state"]
     for product in layout.state_products():
-        folders += [layout.state(product), *(layout.state(product) / step for step in Step)]
+        folders += [layout.state(product), *(layout.state(product) / step for step in MarkerKind)]
     for folder in folders:
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
             remove_files(Path(entry.path) for entry in entries if entry.name.endswith(WRITING_SUFFIX))
@@ -65,7 +65,7 @@ def _stored_bytes(layout: Layout, product: str) -> int:
     """
     cache = layout.state(product) / "sizes.json"
     known = _remembered(cache)
-    folder = layout.state(product) / Step.DOWNLOADED
+    folder = layout.state(product) / MarkerKind.DOWNLOADED
     minutes = _by_minute(folder, but=known.keys())
     same = {
         minute: sums
@@ -101,7 +101,7 @@ class Minute:
 def _by_minute(folder: Path, but: Collection[str]) -> dict[str, Minute]:
     """The markers by the minute of their writing; with their names, but for the minutes in ``but``."""
     minutes: defaultdict[str, Minute] = defaultdict(Minute)
-    for name, written in look_at_markers(folder):
+    for name, written in scan_markers(folder):
         number, within = divmod(written, _MINUTE)
         minute = minutes[str(number)]
         minute.count += 1

@@ -9,8 +9,8 @@ import shutil
 from pipeline.durable import remove_files
 from pipeline.errors import MirrorError, machine_faults
 from pipeline.mirror.resources.ownership import Ownership, marked_contents, owners_of
-from pipeline.mirror.state.layout import Layout, Step
-from pipeline.mirror.state.local_listing import KeptListing
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset
 
 
@@ -24,9 +24,9 @@ def delete_withdrawn(layout: Layout, ownership: Ownership, product: str, at_most
     Raises TooMuchWithdrawn when they are more than the share ``at_most`` of the known ones (one is
     always allowed), or MachineFault.
     """
-    listing = KeptListing(layout, product)
+    listing = LocalListing(layout, product)
     known = listing.count()
-    withdrawn = layout.marked(Step.WITHDRAWN, product)
+    withdrawn = layout.marked(MarkerKind.WITHDRAWN, product)
     allowed = max(1, int(at_most * known))
     if len(withdrawn) > allowed:
         raise TooMuchWithdrawn(
@@ -39,14 +39,14 @@ def delete_withdrawn(layout: Layout, ownership: Ownership, product: str, at_most
             _delete(layout, ownership, Fileset(product, name, ""))
         if withdrawn:
             listing.drop(withdrawn)
-            remove_files(layout.marker(Step.WITHDRAWN, product, name) for name in withdrawn)
+            remove_files(layout.marker(MarkerKind.WITHDRAWN, product, name) for name in withdrawn)
     return len(withdrawn)
 
 
 def _delete(layout: Layout, ownership: Ownership, fileset: Fileset) -> None:
     """What it unpacked and no other fileset holds, its folders, and last its markers, which name all that."""
     product, name = fileset.product, fileset.name
-    steps = (Step.EXTRACTED, Step.SUPERSEDED)
+    steps = (MarkerKind.EXTRACTED, MarkerKind.SUPERSEDED)
     paths = set().union(*(marked_contents(layout, step, fileset) for step in steps))
     with ownership.held(paths):
         owners = owners_of(layout, paths, {fileset}) if paths else {}
@@ -57,8 +57,12 @@ def _delete(layout: Layout, ownership: Ownership, fileset: Fileset) -> None:
         if folder.exists():
             shutil.rmtree(folder)
     # Whoever else holds one of the files may have had it replaced by this fileset's: it is unpacked again.
-    remove_files(layout.marker(Step.EXTRACTED, owner.product, owner.name) for owner in set(owners.values()))
-    remove_files(layout.marker(step, product, name) for step in Step if step is not Step.WITHDRAWN)
+    remove_files(
+        layout.marker(MarkerKind.EXTRACTED, owner.product, owner.name) for owner in set(owners.values())
+    )
+    remove_files(
+        layout.marker(step, product, name) for step in MarkerKind if step is not MarkerKind.WITHDRAWN
+    )
 
 
 def _remove_empty_folders(layout: Layout, paths: set[str]) -> None:

@@ -17,7 +17,7 @@ from pipeline.durable import remove_files
 from pipeline.errors import MirrorError
 from pipeline.mirror.resources.ownership import is_later, owners_of
 from pipeline.mirror.resources.rate_limit import RateLimit
-from pipeline.mirror.state.layout import INDEX, Layout, Step
+from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 
@@ -30,7 +30,7 @@ class Problem:
 
     path: str
     what: str
-    step: Step | None
+    step: MarkerKind | None
 
     def __str__(self) -> str:
         return f"{self.path}: {self.what}"
@@ -51,9 +51,9 @@ class Verification:
 
     def _stored(self) -> Iterator[Problem]:
         folder = self.layout.store(self.fileset.product, self.fileset.name)
-        marker = fresh_marker(self.layout, Step.DOWNLOADED, self.fileset)
+        marker = fresh_marker(self.layout, MarkerKind.DOWNLOADED, self.fileset)
         if marker is None:
-            path = self.layout.marker(Step.DOWNLOADED, self.fileset.product, self.fileset.name)
+            path = self.layout.marker(MarkerKind.DOWNLOADED, self.fileset.product, self.fileset.name)
             if path.exists() or folder.exists():
                 yield self._problem(path, "the marker is missing, damaged or of another registration")
             return
@@ -63,25 +63,33 @@ class Verification:
             return
         for row in rows:
             if self.bundles_kept or not row.is_bundle or (folder / row.name).exists():
-                yield from self._compared(folder / row.name, row.bytes, row.md5, file_md5, Step.DOWNLOADED)
+                yield from self._compared(
+                    folder / row.name, row.bytes, row.md5, file_md5, MarkerKind.DOWNLOADED
+                )
         expected = {INDEX, *(row.name for row in rows)}
         for path in sorted(folder.iterdir()):
             if path.name not in expected:
                 yield Problem(self.layout.relative(path), "unexpected: its fileset does not list it", None)
 
     def _unpacked(self) -> Iterator[Problem]:
-        path = self.layout.marker(Step.EXTRACTED, self.fileset.product, self.fileset.name)
-        marker = fresh_marker(self.layout, Step.EXTRACTED, self.fileset)
+        path = self.layout.marker(MarkerKind.EXTRACTED, self.fileset.product, self.fileset.name)
+        marker = fresh_marker(self.layout, MarkerKind.EXTRACTED, self.fileset)
         if marker is None:
             if path.exists():
-                yield self._problem(path, "the marker is damaged or of another registration", Step.EXTRACTED)
+                yield self._problem(
+                    path, "the marker is damaged or of another registration", MarkerKind.EXTRACTED
+                )
             return
         problems = [
             problem
             for file in marker["files"]
             if file["path"] not in marker.get("yields_to", {})
             for problem in self._compared(
-                self.layout.root / file["path"], file["bytes"], file["crc32"], file_crc32, Step.EXTRACTED
+                self.layout.root / file["path"],
+                file["bytes"],
+                file["crc32"],
+                file_crc32,
+                MarkerKind.EXTRACTED,
             )
         ]
         if not problems:
@@ -99,7 +107,7 @@ class Verification:
             return None
 
     def _compared(
-        self, path: Path, size: int, digest: str | None, digest_of: Callable[[Path], str], step: Step
+        self, path: Path, size: int, digest: str | None, digest_of: Callable[[Path], str], step: MarkerKind
     ) -> Iterator[Problem]:
         try:
             here = path.stat().st_size
@@ -115,7 +123,7 @@ class Verification:
             elif found != digest:
                 yield self._problem(path, f"damaged: expected digest {digest}, it has {found}", step)
 
-    def _problem(self, path: Path, what: str, step: Step = Step.DOWNLOADED) -> Problem:
+    def _problem(self, path: Path, what: str, step: MarkerKind = MarkerKind.DOWNLOADED) -> Problem:
         return Problem(self.layout.relative(path), what, step)
 
 
@@ -126,7 +134,7 @@ def unexpected_filesets(layout: Layout, product: str, rows: list[FilesetRow]) ->
     stored = [path for path in folder.iterdir() if path.name not in known] if folder.is_dir() else []
     marked = [
         layout.marker(step, product, name)
-        for step in (Step.DOWNLOADED, Step.EXTRACTED)
+        for step in (MarkerKind.DOWNLOADED, MarkerKind.EXTRACTED)
         for name in layout.marked(step, product) - known
     ]
     return [
@@ -139,7 +147,7 @@ def unexpected_data(layout: Layout) -> list[Problem]:
     """The files in ``data/`` that no extraction marker names. Holds a digest of each path in memory."""
     known = set()
     for product in layout.state_products():
-        for step in (Step.EXTRACTED, Step.SUPERSEDED):
+        for step in (MarkerKind.EXTRACTED, MarkerKind.SUPERSEDED):
             for name in layout.marked(step, product):
                 marker = read_marker(layout.marker(step, product, name)) or {}
                 known.update(hash(file["path"]) for file in marker.get("files", []))
@@ -152,14 +160,14 @@ def unexpected_data(layout: Layout) -> list[Problem]:
 
 def filesets_here(layout: Layout, product: str, rows: list[FilesetRow]) -> list[FilesetRow]:
     """The rows of which anything is in ``store/`` or marked as done."""
-    here = layout.marked(Step.DOWNLOADED, product) | layout.marked(Step.EXTRACTED, product)
+    here = layout.marked(MarkerKind.DOWNLOADED, product) | layout.marked(MarkerKind.EXTRACTED, product)
     folder = layout.root / "store" / product
     if folder.is_dir():
         here |= {path.name for path in folder.iterdir()}
     return [row for row in rows if row.name in here]
 
 
-def make_pending(layout: Layout, fileset: Fileset, steps: set[Step]) -> None:
+def make_pending(layout: Layout, fileset: Fileset, steps: set[MarkerKind]) -> None:
     """Remove the markers of the steps that have to be done again; what is good on disk is taken over."""
     remove_files(layout.marker(step, fileset.product, fileset.name) for step in steps)
 

@@ -14,7 +14,7 @@ from pipeline.bundle.unpack import UnpackedFile, put_in_place
 from pipeline.errors import MachineFault
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.ownership import Ownership
-from pipeline.mirror.state.layout import Layout, Step
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, mark_done
 
 FRESH = multiprocessing.get_context("spawn")
@@ -59,7 +59,7 @@ def settle(ownership: Ownership, fileset: Fileset, folders: list[str]) -> None:
         mine = [
             {"path": layout.relative(file.path), "bytes": file.bytes, "crc32": file.crc32} for file in files
         ]
-        mark_done(layout, Step.EXTRACTED, fileset, "", {"files": mine})
+        mark_done(layout, MarkerKind.EXTRACTED, fileset, "", {"files": mine})
 
 
 def work(root: Path, number: int) -> None:
@@ -107,7 +107,7 @@ def test_processes_do_not_meet_in_a_folder_and_the_latest_wins(processes, tmp_pa
     data = Layout(tmp_path).data
     assert (data / "x" / "a.cmf").read_bytes() == latest
     assert (data / "y" / "z" / "a.cmf").read_bytes() == latest
-    assert len(Layout(tmp_path).marked(Step.EXTRACTED, "p")) == ROUNDS * processes
+    assert len(Layout(tmp_path).marked(MarkerKind.EXTRACTED, "p")) == ROUNDS * processes
 
 
 def test_another_process_waits_until_the_holder_is_killed(tmp_path):

@@ -12,8 +12,8 @@ from pipeline.datastore.listing import FilesetRow, write_filesets
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state import local_listing as kept_listing
 from pipeline.mirror.state.layout import Layout
-from pipeline.mirror.state.local_listing import KeptListing, Registration, known_rows
-from pipeline.mirror.state.marker_file import is_sealed
+from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
+from pipeline.mirror.state.marker_file import has_mtime_checksum
 
 PRODUCT = "md"
 PLAIN = ("filesetID", "time registered", "type")
@@ -30,14 +30,14 @@ NEW = [row("d"), row("e", "chip"), row("f", "chip")]
 
 
 @pytest.fixture
-def listing(tmp_path: Path) -> KeptListing:
-    kept = KeptListing(Layout(tmp_path), PRODUCT)
+def listing(tmp_path: Path) -> LocalListing:
+    kept = LocalListing(Layout(tmp_path), PRODUCT)
     kept.replace(OLD)
     return kept
 
 
-def sealed(listing: KeptListing) -> bool:
-    return is_sealed(listing.path.stat())
+def sealed(listing: LocalListing) -> bool:
+    return has_mtime_checksum(listing.path.stat())
 
 
 def test_what_was_put_in_comes_out(listing):
@@ -58,7 +58,7 @@ def test_columns_without_rows_are_no_columns(listing):
 
 
 def test_an_absent_listing_has_no_rows(tmp_path):
-    listing = KeptListing(Layout(tmp_path), PRODUCT)
+    listing = LocalListing(Layout(tmp_path), PRODUCT)
     assert not listing.mend()
     assert (listing.count(), listing.newest(1), listing.columns()) == (0, [], set())
     assert list(listing.registrations()) == known_rows(Layout(tmp_path), PRODUCT) == []
@@ -116,7 +116,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pipeline.datastore.listing import FilesetRow
-from pipeline.mirror.state.local_listing import KeptListing
+from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.layout import Layout
 
 flushes = 0
@@ -132,7 +132,7 @@ def flush_or_die(descriptor):
 os.fsync = flush_or_die
 columns = ("filesetID", "time registered", "type")
 rows = [FilesetRow(f"n{n}", "t", "T", columns, (f"n{n}", "t", "T")) for n in range(1000)]
-KeptListing(Layout(Path(sys.argv[1])), "md").add(rows)
+LocalListing(Layout(Path(sys.argv[1])), "md").add(rows)
 """
 
 
@@ -178,9 +178,9 @@ def test_a_damaged_listing_is_not_believed(damage, listing):
 @pytest.mark.parametrize(
     ("read", "row"),
     [
-        (KeptListing.rows, b"b\xff2009-07-29T00:00:00Z|T|\n"),
-        (KeptListing.registrations, b"b\xff2009-07-29T00:00:00Z|T|\n"),
-        (KeptListing.rows, b"b|2009-07-29T00:00:00Z|TT\n"),
+        (LocalListing.rows, b"b\xff2009-07-29T00:00:00Z|T|\n"),
+        (LocalListing.registrations, b"b\xff2009-07-29T00:00:00Z|T|\n"),
+        (LocalListing.rows, b"b|2009-07-29T00:00:00Z|TT\n"),
     ],
 )
 def test_damage_behind_a_good_seal_is_found_by_the_next_run(read, row, listing):
@@ -198,7 +198,7 @@ def test_a_listing_without_a_seal_is_read_once(listing, monkeypatch):
     os.utime(listing.path)
     assert listing.mend()
     assert sealed(listing)
-    monkeypatch.setattr(KeptListing, "_lines", lambda *_: pytest.fail("a sealed listing was read"))
+    monkeypatch.setattr(LocalListing, "_lines", lambda *_: pytest.fail("a sealed listing was read"))
     assert listing.mend()
 
 

@@ -12,8 +12,8 @@ from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.state import layout as layout_module
 from pipeline.mirror.state import marker_file
-from pipeline.mirror.state.layout import Layout, Step
-from pipeline.mirror.state.local_listing import KeptListing
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, mark_done
 from pipeline.mirror.state.pending import pending_rows
@@ -34,8 +34,8 @@ def row(number: int, registered: str = "t") -> FilesetRow:
 def marked(layout: Layout, number: int, size: int = 10, minute: int = 0) -> Path:
     """A downloaded fileset of ``size`` bytes, marked that many minutes ago."""
     fileset = Fileset.of(PRODUCT, row(number))
-    mark_done(layout, Step.DOWNLOADED, fileset, "t", {"files": [{"name": "f", "bytes": size}]})
-    path = layout.marker(Step.DOWNLOADED, PRODUCT, fileset.name)
+    mark_done(layout, MarkerKind.DOWNLOADED, fileset, "t", {"files": [{"name": "f", "bytes": size}]})
+    path = layout.marker(MarkerKind.DOWNLOADED, PRODUCT, fileset.name)
     modified = path.stat().st_mtime_ns - minute * 60 * 10**9
     os.utime(path, ns=(modified, modified))
     return path
@@ -45,10 +45,10 @@ def marked(layout: Layout, number: int, size: int = 10, minute: int = 0) -> Path
 def layout(tmp_path: Path) -> Layout:
     """A mirror with ``KNOWN`` filesets that are complete."""
     layout = Layout(tmp_path)
-    KeptListing(layout, PRODUCT).replace(row(number) for number in range(KNOWN))
+    LocalListing(layout, PRODUCT).replace(row(number) for number in range(KNOWN))
     for number in range(KNOWN):
         marked(layout, number, minute=1 + number // 100)
-        mark_done(layout, Step.EXTRACTED, Fileset.of(PRODUCT, row(number)), "t", {"files": []})
+        mark_done(layout, MarkerKind.EXTRACTED, Fileset.of(PRODUCT, row(number)), "t", {"files": []})
     return layout
 
 
@@ -80,7 +80,7 @@ class Server:
 
 
 def test_discovery_of_nothing_reads_neither_the_listing_nor_a_folder_of_done_filesets(layout, monkeypatch):
-    monkeypatch.setattr(KeptListing, "_lines", lambda *_: pytest.fail("the listing was read"))
+    monkeypatch.setattr(LocalListing, "_lines", lambda *_: pytest.fail("the listing was read"))
     looked = []
     monkeypatch.setattr(layout_module, "good_markers", lambda folder: looked.append(folder.name) or set())
     path = layout.listing(PRODUCT)
@@ -102,22 +102,22 @@ def test_discovery_of_a_few_looks_up_those_alone(layout, monkeypatch):
     assert discover_product(layout, Server(*new), PRODUCT, "run", whole=False) == 3
     assert set(looked) == {each.name for each in new}
     expected = [row(number) for number in range(KNOWN) if number != 7] + new
-    assert list(KeptListing(layout, PRODUCT).rows()) == expected
-    for step in (Step.DOWNLOADED, Step.EXTRACTED):
+    assert list(LocalListing(layout, PRODUCT).rows()) == expected
+    for step in (MarkerKind.DOWNLOADED, MarkerKind.EXTRACTED):
         assert len(list((layout.state(PRODUCT) / step).iterdir())) == KNOWN - 1
-    assert layout.marker(Step.SUPERSEDED, PRODUCT, "fileset.7").exists()
+    assert layout.marker(MarkerKind.SUPERSEDED, PRODUCT, "fileset.7").exists()
 
 
 def test_one_look_at_each_folder_tells_what_is_pending(layout, monkeypatch):
     looked = Counter()
-    look = marker_file.look_at_markers
+    look = marker_file.scan_markers
     monkeypatch.setattr(
-        marker_file, "look_at_markers", lambda folder: looked.update([folder.name]) or look(folder)
+        marker_file, "scan_markers", lambda folder: looked.update([folder.name]) or look(folder)
     )
-    layout.marker(Step.DOWNLOADED, PRODUCT, "fileset.3").unlink()
-    layout.marker(Step.EXTRACTED, PRODUCT, "fileset.5").write_bytes(b"{")
-    layout.marker(Step.EXTRACTED, PRODUCT, "fileset.8").unlink()
-    pending = pending_rows(layout, Product(name=PRODUCT), Step.EXTRACTED)
+    layout.marker(MarkerKind.DOWNLOADED, PRODUCT, "fileset.3").unlink()
+    layout.marker(MarkerKind.EXTRACTED, PRODUCT, "fileset.5").write_bytes(b"{")
+    layout.marker(MarkerKind.EXTRACTED, PRODUCT, "fileset.8").unlink()
+    pending = pending_rows(layout, Product(name=PRODUCT), MarkerKind.EXTRACTED)
     assert pending == [row(3), row(5), row(8)]
     assert looked == {"downloaded": 1, "extracted": 1, "skipped": 1, "withdrawn": 1}
 
@@ -125,20 +125,24 @@ def test_one_look_at_each_folder_tells_what_is_pending(layout, monkeypatch):
 @pytest.mark.parametrize("few", [2, 1000])
 def test_markers_that_are_looked_up_are_those_of_the_whole_folder(few, layout, monkeypatch):
     monkeypatch.setattr(layout_module, "_FEW", few)
-    layout.marker(Step.EXTRACTED, PRODUCT, "fileset.5").write_bytes(b"{")
+    layout.marker(MarkerKind.EXTRACTED, PRODUCT, "fileset.5").write_bytes(b"{")
     asked = {"fileset.1", "fileset.5", "fileset.6", "absent", "../hostile", "x" * 300}
-    assert layout.marked_among(Step.EXTRACTED, PRODUCT, asked) == {"fileset.1", "fileset.6"}
+    assert layout.marked_among(MarkerKind.EXTRACTED, PRODUCT, asked) == {"fileset.1", "fileset.6"}
 
 
 def test_counts_are_those_of_a_look(layout):
-    folder = layout.state(PRODUCT) / Step.EXTRACTED
+    folder = layout.state(PRODUCT) / MarkerKind.EXTRACTED
     os.utime(folder, (1, 1))
-    assert len(layout.marked(Step.EXTRACTED, PRODUCT)) == layout.count(Step.EXTRACTED, PRODUCT) == KNOWN
-    mark_done(layout, Step.EXTRACTED, Fileset.of(PRODUCT, row(KNOWN)), "t", {"files": []})
-    assert layout.count(Step.EXTRACTED, PRODUCT) == KNOWN + 1
-    assert len(layout.marked(Step.EXTRACTED, PRODUCT)) == KNOWN + 1
-    layout.marker(Step.EXTRACTED, PRODUCT, "fileset.1").unlink()
-    assert layout.count(Step.EXTRACTED, PRODUCT) == KNOWN
+    assert (
+        len(layout.marked(MarkerKind.EXTRACTED, PRODUCT))
+        == layout.count(MarkerKind.EXTRACTED, PRODUCT)
+        == KNOWN
+    )
+    mark_done(layout, MarkerKind.EXTRACTED, Fileset.of(PRODUCT, row(KNOWN)), "t", {"files": []})
+    assert layout.count(MarkerKind.EXTRACTED, PRODUCT) == KNOWN + 1
+    assert len(layout.marked(MarkerKind.EXTRACTED, PRODUCT)) == KNOWN + 1
+    layout.marker(MarkerKind.EXTRACTED, PRODUCT, "fileset.1").unlink()
+    assert layout.count(MarkerKind.EXTRACTED, PRODUCT) == KNOWN
 
 
 def stored_bytes(layout: Layout) -> int:
@@ -158,10 +162,10 @@ def test_only_markers_of_minutes_with_a_change_are_read_for_the_sum(layout, read
 @pytest.mark.parametrize(
     ("change", "more"),
     [
-        (lambda layout: layout.marker(Step.DOWNLOADED, PRODUCT, "fileset.5").unlink(), -10),
+        (lambda layout: layout.marker(MarkerKind.DOWNLOADED, PRODUCT, "fileset.5").unlink(), -10),
         (lambda layout: marked(layout, 5, size=4), -6),
         (lambda layout: marked(layout, 5, size=1011, minute=1), 1001),
-        (lambda layout: layout.marker(Step.DOWNLOADED, PRODUCT, "fileset.5").write_bytes(b"{"), -10),
+        (lambda layout: layout.marker(MarkerKind.DOWNLOADED, PRODUCT, "fileset.5").write_bytes(b"{"), -10),
     ],
 )
 def test_the_sum_follows_markers_that_go_or_are_written_again(change, more, layout, reads):
@@ -183,7 +187,7 @@ def test_the_sum_is_right_whatever_is_remembered(content, layout):
 
 def test_half_written_files_are_removed(layout):
     left = [
-        layout.state(PRODUCT) / Step.EXTRACTED / ".abc.writing",
+        layout.state(PRODUCT) / MarkerKind.EXTRACTED / ".abc.writing",
         layout.state(PRODUCT) / ".listing.writing",
         layout.root / "state" / ".x.writing",
     ]
@@ -192,4 +196,4 @@ def test_half_written_files_are_removed(layout):
     write_marker(layout.root / "status" / "other.json", {})
     update.remove_half_written(layout)
     assert not any(path.exists() for path in left)
-    assert len(layout.marked(Step.EXTRACTED, PRODUCT)) == KNOWN
+    assert len(layout.marked(MarkerKind.EXTRACTED, PRODUCT)) == KNOWN
