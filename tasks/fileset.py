@@ -1,6 +1,7 @@
-"""The steps of one fileset as tasks: for each step, its task and the resource that it takes."""
+"""The steps of one fileset as tasks: for each row of ``STEPS`` its task, and the Luigi resource it takes."""
 
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -10,30 +11,46 @@ from luigi.rpc import RPCError
 
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, SettingsError, machine_fault
-from pipeline.mirror.state.failures import clear_failure, has_failed, record_failure
-from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.context import RunContext
+from pipeline.mirror.state.failures import BackOff, clear_failure, has_failed, record_failure
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, fresh_marker
-from pipeline.mirror.steps.download import Download, is_stored
-from pipeline.mirror.steps.extract import Extraction
+from pipeline.mirror.state.pending import steps_to_schedule
+from pipeline.mirror.state.steps import StepSpec
+from pipeline.mirror.steps.download import DOWNLOAD
+from pipeline.mirror.steps.extract import EXTRACT
 from tasks.runtime.errors import Bug, FailedAlready, as_mirror_error
-from tasks.runtime.processes import do_step
 from tasks.runtime.run import current_run
 from tasks.runtime.task import MirrorTask
 from tasks.targets import StepMarker
 
-# How long a step waits for another process that has the same fileset in progress, and may hang.
+# Time for which a step waits for another process that has the same fileset in progress, and may hang.
 LOCK_WAIT_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
 
 
+class ListingRow(luigi.Parameter[FilesetRow | None]):
+    """Row of a product's listing, with the names of its columns; None where the row is not at hand."""
+
+    def parse(self, text: str) -> FilesetRow | None:
+        """Return the row in a JSON list of columns and values."""
+        if not text:
+            return None
+        columns, fields = json.loads(text)
+        return FilesetRow(fields[0], fields[1], fields[2], tuple(columns), tuple(fields))
+
+    def serialize(self, row: FilesetRow | None) -> str:
+        """Return the row as a JSON list of columns and values."""
+        return json.dumps([row.columns, row.fields]) if row else ""
+
+
 class FilesetTask(MirrorTask):
-    """One step of one fileset. ``registered`` identifies its registration."""
+    """Task for one fileset. ``row`` identifies its registration."""
 
     product = luigi.Parameter()
     fileset = luigi.Parameter()
-    registered = luigi.Parameter(default="", significant=False)
+    row = ListingRow(default=None, significant=False)
     position = luigi.IntParameter(default=0, significant=False)
 
     @property
@@ -46,17 +63,19 @@ class FilesetTask(MirrorTask):
         """The beginning of each message about a failure of the task."""
         return f"fileset {self.product}/{self.fileset}"
 
-    @property
+    @cached_property
     def identity(self) -> Fileset:
-        """The fileset as the library knows it; without ``registered``, the listing's registration."""
-        if self.registered:
-            return Fileset(self.product, self.fileset, self.registered)
-        for known in LocalListing(self.layout, self.product).registrations():
-            if known.name == self.fileset:
-                return Fileset(self.product, self.fileset, known.registered)
+        """The fileset as the library knows it; without ``row``, as the local listing has it.
+
+        Raises SettingsError for a fileset that the local listing does not name.
+        """
+        rows = [self.row] if self.row else LocalListing(self.layout, self.product).rows()
+        for row in rows:
+            if row.name == self.fileset:
+                return Fileset.of(self.product, row)
         raise SettingsError(
-            f"fileset {self.product}/{self.fileset}: expected one that the product's listing here names, "
-            "it does not. Run UpdateMirror first, or correct the name."
+            f"{self.subject}: expected a fileset that the local listing of the product names. "
+            "Run UpdateMirror first, or correct the name."
         )
 
     def report(self, message: str, share: float) -> None:
@@ -68,48 +87,82 @@ class FilesetTask(MirrorTask):
 
 
 class StepTask(FilesetTask):
-    """A step that leaves a marker, and a failure record when it fails."""
+    """One step of a fileset: leaves a marker, and a failure record when it fails.
 
-    step: MarkerKind
+    ``step`` is the row of the workflow, ``resource`` the Luigi resource of which the task takes one; it also
+    decides which process does the step.
+    """
+
+    step: StepSpec
+    resource: str
     for_peers = True
     _recorded = False
 
+    @property
+    def resources(self) -> dict[str, int]:  # type: ignore[override]
+        """The resources that the task takes, for Luigi's scheduler."""
+        return {self.resource: 1}
+
+    @property
+    def optional(self) -> bool:  # type: ignore[override]
+        """True for a step without which the fileset still counts as mirrored."""
+        return self.step.optional
+
+    def requires(self) -> "list[StepTask]":
+        """Return the task of the step before this one."""
+        return self._required
+
+    @cached_property
+    def _required(self) -> "list[StepTask]":
+        # Luigi asks for it several times, and to create a task takes long.
+        before = self.context.steps.requires(self.step)
+        return [TASKS[before.name](**self.param_kwargs)] if before else []
+
+    @property
+    def following(self) -> "StepTask | None":
+        """The task of the step after this one, if the settings ask for that."""
+        after = self.context.wanted_steps.follows(self.step)
+        return TASKS[after.name](**self.param_kwargs) if after else None
+
     def output(self) -> StepMarker:
         """Return the marker of this step."""
-        return StepMarker(self.layout, self.step, self.identity)
+        return StepMarker(self.layout, self.step.marker, self.identity)
+
+    def complete(self) -> bool:
+        """Return True if the marker is there, and what the next step needs unless that one is done."""
+        if not super().complete():
+            return False
+        after = self.context.steps.follows(self.step)
+        after_is_done = after and fresh_marker(self.layout, after.marker, self.identity) is not None
+        return bool(after_is_done) or self.step.is_ready(self.layout, self.identity)
 
     def run(self) -> None:
-        """Do the step; after the last one, remove the failure record.
+        """Do the step, and remove the record of its earlier failures.
 
         A scheduler gives the step of a worker that is silent, and may only be slow, to a second one: the
         second one waits for the lock, and finds the step done or failed.
         """
-        with self.site.fileset_locks.held([str(self.identity)], self.subject, LOCK_WAIT_SECONDS):
+        with self.context.fileset_locks.held([str(self.identity)], self.subject, LOCK_WAIT_SECONDS):
             if self.complete():
                 return
             if has_failed(self.layout, self.identity, current_run().update):
                 raise FailedAlready(f"{self.subject}: failed in this update. The next one tries again.")
             try:
-                self.do()
+                current_run().do_step(self.resource, self.step, self.identity, self.report)
             except Exception as error:
                 self._record(error)
                 raise
-        if fresh_marker(self.layout, current_run().last_step, self.identity):
-            clear_failure(self.layout, self.identity)
+        clear_failure(self.layout, self.identity, self.step.name)
 
     def _record(self, exception: Exception) -> None:
         """Write the failure record, for the next run, for status, and for a second worker of this update."""
         self._recorded = True
-        every_run = self.site.settings.mirror.retry_every_run
+        back_off = BackOff(self.context.settings.mirror.retry_every_run)
         error, run = as_mirror_error(exception), current_run().update
         try:
-            record_failure(self.layout, self.identity, error, run, every_run)
+            record_failure(self.layout, self.identity, self.step.name, error, run, back_off)
         except OSError as trouble:
             log.warning("%s", machine_fault(f"{self.subject}: recording its failure", trouble))
-
-    def do(self) -> None:
-        """Do the step. Raises a MirrorError."""
-        raise NotImplementedError
 
     def on_failure(self, exception: BaseException) -> str:
         """Record and log the failure, unless another worker did."""
@@ -124,59 +177,27 @@ class StepTask(FilesetTask):
 class DownloadFileset(StepTask):
     """Every file of the fileset in ``store/``, sizes and md5 verified."""
 
-    step = MarkerKind.DOWNLOADED
-    resources = {"connections": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
-
-    def complete(self) -> bool:
-        """Return True if the marker says so, and the files are in ``store/`` or unpacked."""
-        if not super().complete():
-            return False
-        extracted = fresh_marker(self.layout, MarkerKind.EXTRACTED, self.identity) is not None
-        return extracted or is_stored(self.layout, self.identity)
-
-    @property
-    def following(self) -> StepTask | None:
-        """The unpacking, if the settings want it."""
-        return ExtractFileset(**self.param_kwargs) if last_task() is ExtractFileset else None
-
-    def do(self) -> None:
-        """Fetch, verify, publish, mark."""
-        current_run().fetching.do(do_step, (Download, self.identity), self.report)
+    step = DOWNLOAD
+    resource = "connections"
 
 
 class ExtractFileset(StepTask):
     """Every bundle of the fileset unpacked into ``data/``, as its dirinfo says."""
 
-    step = MarkerKind.EXTRACTED
-    resources = {"unpackers": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
-
-    def requires(self) -> DownloadFileset:
-        """Return the download of the fileset."""
-        return self._download
-
-    @cached_property
-    def _download(self) -> DownloadFileset:
-        # Luigi asks for it several times, and to create a task takes long.
-        return DownloadFileset(**self.param_kwargs)
-
-    def do(self) -> None:
-        """Unpack, localize, mark."""
-        current_run().unpacking.do(do_step, (Extraction, self.identity), self.report)
+    step = EXTRACT
+    resource = "unpackers"
 
 
-def last_task() -> type[StepTask]:
-    """Return the step after which a fileset is complete."""
-    return ExtractFileset if current_run().last_step is MarkerKind.EXTRACTED else DownloadFileset
+TASKS: dict[str, Callable[..., StepTask]] = {
+    task.step.name: task for task in (DownloadFileset, ExtractFileset)
+}
 
 
-def missing_steps(layout: Layout, product: str, rows: Sequence[FilesetRow]) -> Iterator[StepTask]:
-    """Return for each row the task that completes its fileset: mostly the last step. Raises OSError."""
-    extracted = layout.marked_among(MarkerKind.EXTRACTED, product, {row.name for row in rows})
-    last: Callable[..., StepTask] = last_task()
-    first: Callable[..., StepTask] = DownloadFileset
+def tasks_for(context: RunContext, product: str, rows: Sequence[FilesetRow]) -> Iterator[StepTask]:
+    """Return the tasks that complete the filesets, oldest first: mostly the last step of each."""
+    missing = steps_to_schedule(context.layout, product, {row.name for row in rows}, context.wanted_steps)
     return (
-        (first if row.name in extracted else last)(
-            product=product, fileset=row.name, registered=row.registered, position=position
-        )
+        TASKS[step.name](product=product, fileset=row.name, row=row, position=position)
         for position, row in enumerate(rows)
+        for step in missing.of(row.name)
     )

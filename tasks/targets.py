@@ -5,7 +5,7 @@ from pathlib import Path
 import luigi
 
 from pipeline.errors import HostileName
-from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 
@@ -13,8 +13,8 @@ from pipeline.mirror.state.markers import Fileset, fresh_marker
 class StepMarker(luigi.Target):
     """Marker of one step of one registration of a fileset."""
 
-    def __init__(self, layout: Layout, step: MarkerKind, fileset: Fileset) -> None:
-        self._of = (layout, step, fileset)
+    def __init__(self, layout: Layout, kind: str, fileset: Fileset) -> None:
+        self._of = (layout, kind, fileset)
 
     def exists(self) -> bool:
         """Return True if the step is done: the marker is readable and of this registration.

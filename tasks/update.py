@@ -12,15 +12,15 @@ import logging
 
 import luigi
 
-from pipeline.datastore.listing import FilesetRow
+from pipeline.config import Product
 from pipeline.errors import MirrorError, ServerUnavailable
-from pipeline.mirror.state.failures import clear_failures_except, waiting
+from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures, postponed
 from pipeline.mirror.state.layout import MarkerKind
-from pipeline.mirror.state.pending import pending_rows
+from pipeline.mirror.state.pending import incomplete, pending_rows
 from pipeline.mirror.steps.discover import discover_product
-from pipeline.mirror.steps.housekeeping import finish_product, in_hand, tidy_incoming
+from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
-from tasks.fileset import missing_steps
+from tasks.fileset import tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import MirrorTask
 from tasks.targets import RunMarker
@@ -70,42 +70,64 @@ class UpdateProduct(MirrorTask):
 
     def run(self) -> None:
         """Submit every pending fileset, oldest first, and wait until each is done or has failed."""
-        settings = self.site.settings.product(self.product)
-        pending = pending_rows(self.layout, settings, current_run().last_step)
-        clear_failures_except(self.layout, self.product, {row.name for row in pending})
-        tidy_incoming(self.site, self.product, {row.name for row in pending})
-        later = waiting(self.layout, self.product)
+        pending = pending_rows(self.layout, self._settings, self.context.wanted_steps)
+        names = {row.name for row in pending}
+        clear_failures_except(self.layout, self.product, names)
+        tidy_incoming(self.context, self.product, names)
+        later = postponed(self.layout, self.product)
         due = [row for row in pending if row.name not in later]
-        self.site.tally.count(pending=len(due))
-        outcome = current_run().submit(missing_steps(self.layout, self.product, due))
-        failed = outcome.failed - (self._withdrawn_meanwhile(due) if outcome.failed else 0)
-        self.site.tally.count(done=outcome.done, failed=failed)
-        current_run().refuse_when_stopping()
-        finish_product(self.site, self.product, self.started, done=outcome.done, failed=failed + len(later))
-        if self.site.settings.mirror.on_removed == "delete":
-            self._delete_withdrawn()
-        if failed or later:
-            raise FilesetsFailed(_failure_message(self.product, len(due), failed, later))
+        incomplete_before = self._incomplete({row.name for row in due})
+        self.context.counters.count(pending=len(due))
+        current_run().submit(tasks_for(self.context, self.product, due))
+        failed = self._incomplete(incomplete_before)
+        if failed:
+            failed -= self._withdrawn_meanwhile(failed, names)
+        self._finish(len(incomplete_before), failed, later)
 
-    def _withdrawn_meanwhile(self, due: list[FilesetRow]) -> int:
-        """Return how many of the filesets failed because upstream withdrew them during this update.
+    @property
+    def _settings(self) -> Product:
+        return self.context.settings.product(self.product)
+
+    def _incomplete(self, filesets: set[str]) -> set[str]:
+        """Return the filesets of which a required step is not done."""
+        return incomplete(self.layout, self.product, filesets, self.context.wanted_steps.required)
+
+    def _withdrawn_meanwhile(self, failed: set[str], pending: set[str]) -> set[str]:
+        """Return those of the failed filesets that upstream withdrew during this update.
 
         Only the whole listing shows that.
         """
         current_run().submit(iter([RelistProduct(product=self.product, started=self.started)]))
         gone = self.layout.marked(MarkerKind.WITHDRAWN, self.product)
-        wanted = {row.name for row in due} - gone
-        clear_failures_except(self.layout, self.product, wanted)
-        tidy_incoming(self.site, self.product, wanted)
-        done = self.layout.marked(current_run().last_step, self.product)
-        withdrawn = [row.name for row in due if row.name in gone - done]
+        clear_failures_except(self.layout, self.product, pending - gone)
+        tidy_incoming(self.context, self.product, pending - gone)
+        withdrawn = failed & gone
         if withdrawn:
-            log.info("product %s: withdrawn upstream meanwhile: %s", self.product, ", ".join(withdrawn))
-        return len(withdrawn)
+            named = ", ".join(sorted(withdrawn))
+            log.info("product %s: withdrawn upstream meanwhile: %s", self.product, named)
+        return withdrawn
+
+    def _finish(self, tried: int, failed: set[str], later: dict[str, str]) -> None:
+        """Record and report the outcome. Raises FilesetsFailed, or Stopped after a request to stop."""
+        records = failures(self.layout, self.product)
+        if current_run().stopping.is_set():
+            # What was not tried has not failed.
+            failed &= {record["fileset"] for record in records if record.get("run") == current_run().update}
+        required = self.context.wanted_steps.required
+        optional = len(records) - len(failed_in(records, (step.name for step in required)))
+        done = tried - len(failed)
+        self.context.counters.count(done=done, failed=len(failed), optional_failed=optional)
+        current_run().refuse_when_stopping()
+        waiting = {name: later[name] for name in self._incomplete(set(later))}
+        outcome = {"done": done, "failed": len(failed) + len(waiting)}
+        finish_product(self.layout, self.product, self.started, **outcome)
+        if self.context.settings.mirror.on_removed == "delete":
+            self._delete_withdrawn()
+        if failed or waiting:
+            raise FilesetsFailed(_failure_message(self.product, tried, len(failed), waiting))
 
     def _delete_withdrawn(self) -> None:
-        at_most = self.site.settings.mirror.delete_at_most
-        if deleted := delete_withdrawn(self.layout, self.site.ownership, self.product, at_most):
+        if deleted := delete_withdrawn(self.context, self.product):
             log.info("product %s: %d withdrawn filesets deleted", self.product, deleted)
 
 
@@ -124,10 +146,14 @@ class DiscoverProduct(MirrorTask):
         """Bring the product's listing up to date."""
         # Filesets that failed, or were in progress when a run was killed, may have been withdrawn: only the
         # whole listing shows that.
-        left = bool(self.layout.marked(MarkerKind.FAILED, self.product)) or in_hand(self.layout, self.product)
-        whole = left or self.site.settings.mirror.on_removed == "delete"
-        new = discover_product(self.layout, self.site.listings, self.product, self.started, whole=whole)
-        self.site.tally.count(new=new)
+        left = bool(self.layout.marked(MarkerKind.FAILED, self.product)) or has_filesets_in_progress(
+            self.layout, self.product
+        )
+        whole = left or self.context.settings.mirror.on_removed == "delete"
+        new = discover_product(
+            self.layout, self.context.listings, self.product, self.started, self.context.steps, whole=whole
+        )
+        self.context.counters.count(new=new)
 
 
 class RelistProduct(MirrorTask):
@@ -149,7 +175,9 @@ class RelistProduct(MirrorTask):
         """Bring the product's listing up to date, if the server answers."""
         self.fetched = True
         with contextlib.suppress(ServerUnavailable):
-            discover_product(self.layout, self.site.listings, self.product, self.started, whole=True)
+            discover_product(
+                self.layout, self.context.listings, self.product, self.started, self.context.steps, whole=True
+            )
 
 
 class FilesetsFailed(MirrorError):

@@ -19,18 +19,18 @@ from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.state.steps import Problem
 from pipeline.mirror.steps.verify import (
-    Problem,
-    Verification,
-    begin_verification,
     end_verification,
+    fileset_problems,
     filesets_here,
     make_pending,
+    start_verification,
     unexpected_data,
     unexpected_filesets,
 )
 from pipeline.units import parse_rate
-from tasks.fileset import FilesetTask, missing_steps
+from tasks.fileset import FilesetTask, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import MirrorTask
 from tasks.targets import RunMarker
@@ -56,7 +56,7 @@ class VerifyMirror(MirrorTask):
     def requires(self) -> list["VerifyProduct"]:
         """Return one verification for each product of which anything is here."""
         rate_limit(self.rate)
-        verification = begin_verification(self.layout, self.started)
+        verification = start_verification(self.layout, self.started)
         return [
             VerifyProduct(product=product, repair=self.repair, rate=self.rate, verification=verification)
             for product in self.layout.state_products()
@@ -95,14 +95,14 @@ class VerifyProduct(MirrorTask):
     def run(self) -> None:
         """Verify, repair on request, and verify again what was repaired."""
         rows = known_rows(self.layout, self.product)
-        unexpected = unexpected_filesets(self.layout, self.product, rows)
+        unexpected = unexpected_filesets(self.layout, self.product, rows, self.context.steps)
         _log_problems(unexpected)
-        here = filesets_here(self.layout, self.product, rows)
+        here = filesets_here(self.layout, self.product, rows, self.context.steps)
         bad = self._verified(here)
         if self.repair and bad:
             log.info("product %s: repairing %d filesets", self.product, len(bad))
-            outcome = current_run().submit(missing_steps(self.layout, self.product, bad))
-            self.site.tally.count(done=outcome.done, failed=outcome.failed)
+            outcome = current_run().submit(tasks_for(self.context, self.product, bad))
+            self.context.counters.count(done=outcome.done, failed=outcome.failed)
             current_run().refuse_when_stopping()
             bad = self._verified(bad, after="repair")
         log.info("product %s: %d filesets verified, %d with problems", self.product, len(here), len(bad))
@@ -112,19 +112,16 @@ class VerifyProduct(MirrorTask):
     def _verified(self, rows: list[FilesetRow], after: str = "") -> list[FilesetRow]:
         """Verify the filesets; return those with problems, which are pending now if they are repaired."""
         more = {"verification": self.verification, "rate": self.rate, "after": after}
-        self.site.tally.count(pending=len(rows))
+        self.context.counters.count(pending=len(rows))
         current_run().submit(
-            VerifyFileset(
-                product=self.product, fileset=row.name, registered=row.registered, position=position, **more
-            )
+            VerifyFileset(product=self.product, fileset=row.name, row=row, position=position, **more)
             for position, row in enumerate(rows)
         )
         current_run().refuse_when_stopping()
         bad = [row for row in rows if self._marker(row).get("problems", True)]
         if self.repair and not after:
             for row in bad:
-                steps = {MarkerKind(step) for step in self._marker(row).get("steps", [])}
-                make_pending(self.layout, Fileset.of(self.product, row), steps)
+                make_pending(self.layout, Fileset.of(self.product, row), self._marker(row).get("steps", []))
         return bad
 
     def _marker(self, row: FilesetRow) -> dict[str, Any]:
@@ -146,23 +143,22 @@ class VerifyFileset(FilesetTask):
 
     def run(self) -> None:
         """Compare the files with the listing and the markers, and log the problems."""
-        kept = self.site.settings.mirror.keep_bundles
         with machine_faults(f"{self.subject}: verifying it"):
-            problems = Verification(self.layout, self.identity, rate_limit(self.rate), kept).problems()
+            problems = fileset_problems(self.context, self.identity, rate_limit(self.rate))
         _log_problems(problems)
         write_marker(
             self.layout.marker(MarkerKind.VERIFIED, self.product, self.fileset),
             {
                 "product": self.product,
                 "fileset": self.fileset,
-                "registered": self.registered,
+                "registered": self.identity.registered,
                 "run": f"{self.verification}{self.after}",
                 "finished": utc_now(),
                 "problems": [str(problem) for problem in problems],
-                "steps": sorted({problem.step for problem in problems if problem.step}),
+                "steps": sorted({problem.marker for problem in problems if problem.marker}),
             },
         )
-        self.site.tally.count(verified=1)
+        self.context.counters.count(verified=1)
 
 
 @cache

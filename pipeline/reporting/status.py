@@ -1,4 +1,4 @@
-"""The status files: what a person or a script reads to know how the mirror is.
+"""Status files: the state of a mirror as a person or a script reads it.
 
 Both are rewritten whole at the end of every run; the columns are those of docs/on-disk.md.
 """
@@ -10,10 +10,11 @@ from typing import Any
 
 from pipeline.config import Settings
 from pipeline.durable import write_whole
-from pipeline.mirror.state.failures import failures
+from pipeline.mirror.state.failures import failed_in, failures
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration
 from pipeline.mirror.state.marker_file import read_marker
+from pipeline.mirror.state.steps import Steps
 
 PRODUCT_COLUMNS = (
     "product",
@@ -25,40 +26,53 @@ PRODUCT_COLUMNS = (
     "skipped",
     "bytes",
     "last_update",
+    "failed_optional",
 )
-NONE = Registration("none", "none")
-FAILURE_COLUMNS = ("product", "fileset", "file", "reason", "attempts", "first_failed", "last_failed")
+FAILURE_COLUMNS = (
+    "product",
+    "fileset",
+    "file",
+    "reason",
+    "attempts",
+    "first_failed",
+    "last_failed",
+    "step",
+)
+_NO_ROW = Registration("none", "none")
 
 
-def write_status(layout: Layout, settings: Settings, products: list[str]) -> None:
-    """Rewrite both status files for these products."""
-    rows = [product_status(layout, settings, product) for product in products]
+def write_status(layout: Layout, settings: Settings, steps: Steps, products: list[str]) -> None:
+    """Rewrite both status files for these products. Raises OSError."""
+    rows = [product_status(layout, settings, steps, product) for product in products]
     write_whole(layout.product_status, _csv(PRODUCT_COLUMNS, rows))
     failed = [row for product in products for row in failure_rows(layout, product)]
     write_whole(layout.download_failures, _csv(FAILURE_COLUMNS, failed))
 
 
-def product_status(layout: Layout, settings: Settings, product: str) -> dict[str, Any]:
-    """One row of ``product_status.csv``: counts of filesets, and the bytes that ``store/`` holds."""
+def product_status(layout: Layout, settings: Settings, steps: Steps, product: str) -> dict[str, Any]:
+    """Return one row of ``product_status.csv``: numbers of filesets, and the bytes that ``store/`` holds."""
     listing = LocalListing(layout, product)
-    last = (listing.newest(1) or [NONE])[0]
-    last_step = MarkerKind.EXTRACTED if settings.mirror.unpack else MarkerKind.DOWNLOADED
+    last = (listing.newest(1) or [_NO_ROW])[0]
+    required = steps.wanted(settings).required
     updated = read_marker(layout.updated(product)) or {}
+    records = failures(layout, product)
+    failed = failed_in(records, (step.name for step in required))
     return {
         "product": product,
         "last_fileset": last.name,
         "registered": last.registered,
         "known": listing.count(),
-        "complete": layout.count(last_step, product),
-        "failed": layout.count(MarkerKind.FAILED, product),
+        "complete": layout.count(required[-1].marker, product),
+        "failed": len(failed),
         "skipped": layout.count(MarkerKind.SKIPPED, product),
         "bytes": updated.get("bytes", 0),
         "last_update": updated.get("finished", "never"),
+        "failed_optional": len(records) - len(failed),
     }
 
 
 def failure_rows(layout: Layout, product: str) -> list[dict[str, Any]]:
-    """The rows of ``download_failures.csv`` of one product: one for each file that failed."""
+    """Return the rows of ``download_failures.csv`` of one product: one for each file that failed."""
     return [
         {column: record.get(column, "") for column in FAILURE_COLUMNS} | file
         for record in failures(layout, product)

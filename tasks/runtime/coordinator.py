@@ -57,7 +57,7 @@ class Coordinator(NoPeers):
         self._run = run
         self._scheduler = scheduler
         self._complete = complete
-        self._registry = PeerRegistry(run.site.layout, STARTED, worker, run.site.settings)
+        self._registry = PeerRegistry(run.context.layout, STARTED, worker, run.context.settings)
         self._admitted: list[Registration] = []
         # The tasks before whose end no peer is admitted.
         self._before_peers: set[str] = set()
@@ -124,16 +124,16 @@ class Coordinator(NoPeers):
 
     def _note(self, steps: list[StepDone]) -> None:
         for step in steps:
-            self._run.site.tally.count(received=step.received)
+            self._run.context.counters.count(received=step.received)
             self._run.note(step.code)
             self._complete(step.task, step.status)
 
     def _admit(self, changes: PeerChanges, newcomers: bool) -> None:
         """Admit the peers that are there, as soon as each fileset here keeps to its connections."""
-        shares = self._run.site.shares
-        shares.share(bool(changes.there or changes.hanging))
+        quota = self._run.context.quota
+        quota.share(bool(changes.there or changes.hanging))
         known = [peer for peer in self._admitted if peer in changes.there]
-        admitted = changes.there if newcomers and shares.kept else known
+        admitted = changes.there if newcomers and quota.is_kept else known
         if admitted == self._admitted:
             return
         for peer in admitted:

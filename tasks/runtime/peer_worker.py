@@ -45,10 +45,10 @@ class PeerRun(Run):
         self._worker = worker
         self._reported_bytes = 0
         super().__init__()
-        self.site.shares.share(True)
+        self.context.quota.share(True)
 
     def _acquire(self) -> None:
-        self.membership = Membership(self.site.layout, self._worker, self.site.settings)
+        self.membership = Membership(self.context.layout, self._worker, self.context.settings)
 
     def _start_heartbeat(self) -> None:
         """Do nothing: the thread that watches the update touches the registration."""
@@ -61,26 +61,29 @@ class PeerRun(Run):
     @property
     def log_file(self) -> Path:
         """Path of a log of its own: two processes cannot rotate one file."""
-        return self.site.layout.assistant_log(socket.gethostname())
+        return self.context.layout.worker_log(socket.gethostname())
 
     def completed(self) -> int:
         """Return how many filesets were completed here or failed here."""
-        return self.site.tally.done + self.site.tally.failed
+        return self.context.counters.done + self.context.counters.failed
 
     def report(self, task: str, status: str) -> None:
         """Report a step that was done here to the update."""
-        received, self._reported_bytes = self.site.tally.bytes - self._reported_bytes, self.site.tally.bytes
+        received, self._reported_bytes = (
+            self.context.counters.bytes - self._reported_bytes,
+            self.context.counters.bytes,
+        )
         code = self.code if self.code > EXIT_FILESET_FAILED else 0
         self.membership.report(StepDone(task, status, received, code))
 
     def finish(self) -> int:
         """Write the summary line, and end the registration; return the exit code."""
-        tally = self.site.tally
-        if tally.failed:
+        counters = self.context.counters
+        if counters.failed:
             self.note(EXIT_FILESET_FAILED)
         log.info(
             "worker: %d filesets completed here, %d failed; %s fetched in %.1f s",
-            *(tally.done, tally.failed, as_size(tally.bytes), self.seconds),
+            *(counters.done, counters.failed, as_size(counters.bytes), self.seconds),
         )
         self.membership.leave()
         return self.code
@@ -202,7 +205,8 @@ class PeerWorker(MirrorWorker):
         following = task.following
         if status == DONE and following is not None:
             self._following[following.task_id] = following
-        self._run.site.tally.count(done=status == DONE and following is None, failed=status == FAILED)
+        failed = status == FAILED and not task.optional
+        self._run.context.counters.count(done=status == DONE and following is None, failed=failed)
         self._failures = self._failures + 1 if status == FAILED else 0
         if self._failures == FAILURES_IN_A_ROW:
             log.error("%d filesets failed here, one after the other: this worker ends.", self._failures)

@@ -19,16 +19,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from pipeline.datastore.client import retry
 from pipeline.errors import MirrorError
-from pipeline.mirror.context import Report, Site
+from pipeline.mirror.context import Report, RunContext
 from pipeline.mirror.state.markers import Fileset
 from tasks.runtime.errors import as_mirror_error
 
 # A function of module level that a process calls with the context of the run and the argument.
-Work = Callable[[Site, Any, Report], Any]
+Work = Callable[[RunContext, Any, Report], Any]
 
 CORES = os.cpu_count() or 1
 # While one waits for the disk another inflates.
@@ -38,24 +38,15 @@ REPORT_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 
 
-class Step(Protocol):
-    """One step of one fileset."""
-
-    def __init__(self, site: Site, fileset: Fileset, report: Report) -> None: ...
-
-    def run(self) -> None:
-        """Do the step. Raises a MirrorError."""
+def do_step(context: RunContext, step: tuple[str, Fileset], report: Report) -> None:
+    """Do one step, by its name, of one fileset. Raises MirrorError."""
+    name, fileset = step
+    context.steps[name].do(context, fileset, report)
 
 
-def do_step(site: Site, step: tuple[type[Step], Fileset], report: Report) -> None:
-    """Do one step of one fileset."""
-    kind, fileset = step
-    kind(site, fileset, report).run()
-
-
-def get_listing(site: Site, url: str, _: Report) -> bytes:
+def get_listing(context: RunContext, url: str, _: Report) -> bytes:
     """Return the body of a listing, valid or not. Raises ServerUnavailable."""
-    return retry(site.store.retry_policy, lambda: site.store.fetch_body(url))
+    return retry(context.upstream.retry_policy, lambda: context.upstream.fetch_body(url))
 
 
 class ProcessLost(MirrorError):
@@ -74,9 +65,11 @@ class Processes:
     ``on_loss`` is called when one of the processes was killed.
     """
 
-    def __init__(self, what: str, site: Site, processes: list[_Process], on_loss: Callable[[], None]) -> None:
+    def __init__(
+        self, what: str, context: RunContext, processes: list[_Process], on_loss: Callable[[], None]
+    ) -> None:
         self._what = what
-        self._site = site
+        self._context = context
         self._processes = processes
         self._on_loss = on_loss
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
@@ -92,7 +85,7 @@ class Processes:
             channel.send((work, argument))
             while True:
                 received, kind, content = channel.recv()
-                self._site.tally.count(received=received)
+                self._context.counters.count(received=received)
                 if kind == "report":
                     report(*content)
                 elif kind == "result":
@@ -124,7 +117,7 @@ class Processes:
 
 @contextmanager
 def step_processes(
-    site: Site, stopping: threading.Event, on_loss: Callable[[], None]
+    context: RunContext, stopping: threading.Event, on_loss: Callable[[], None]
 ) -> Iterator[tuple[Processes, Processes]]:
     """Fork the process that fetches and those that unpack; ``Processes.stop`` sets ``stopping`` in them."""
     sys.stdout.flush()
@@ -135,11 +128,11 @@ def step_processes(
     forked: list[_Process] = []
     # Until each process has installed its own handlers.
     allowed = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
-    for channels in [site.settings.source.connections, *(UNPACKED_PER_CORE for _ in range(CORES))]:
-        forked.append(_fork(site, stopping, channels, forked))
+    for channels in [context.settings.source.connections, *(UNPACKED_PER_CORE for _ in range(CORES))]:
+        forked.append(_fork(context, stopping, channels, forked))
     signal.pthread_sigmask(signal.SIG_SETMASK, allowed)
-    fetching = Processes("fetches", site, forked[:1], on_loss)
-    unpacking = Processes("unpacks", site, forked[1:], on_loss)
+    fetching = Processes("fetches", context, forked[:1], on_loss)
+    unpacking = Processes("unpacks", context, forked[1:], on_loss)
     try:
         yield fetching, unpacking
     finally:
@@ -147,7 +140,7 @@ def step_processes(
         unpacking.close()
 
 
-def _fork(site: Site, stopping: threading.Event, channels: int, earlier: list[_Process]) -> _Process:
+def _fork(context: RunContext, stopping: threading.Event, channels: int, earlier: list[_Process]) -> _Process:
     pipes = [Pipe() for _ in range(channels)]
     parent = os.getpid()
     pid = os.fork()
@@ -158,13 +151,15 @@ def _fork(site: Site, stopping: threading.Event, channels: int, earlier: list[_P
                 channel.close()
         for ours, _ in pipes:
             ours.close()
-        _serve(site, stopping, [theirs for _, theirs in pipes], parent)
+        _serve(context, stopping, [theirs for _, theirs in pipes], parent)
     for _, theirs in pipes:
         theirs.close()
     return _Process(pid, [ours for ours, _ in pipes])
 
 
-def _serve(site: Site, stopping: threading.Event, channels: list[Connection], parent: int) -> NoReturn:
+def _serve(
+    context: RunContext, stopping: threading.Event, channels: list[Connection], parent: int
+) -> NoReturn:
     """Serve all channels until the parent closes them or is gone."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -176,7 +171,7 @@ def _serve(site: Site, stopping: threading.Event, channels: list[Connection], pa
     signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGUSR1})
     threading.Thread(target=_wait_for_stop, args=(stopping,), daemon=True).start()
     ours = [
-        threading.Thread(target=_serve_channel, args=(site, channel), daemon=True) for channel in channels
+        threading.Thread(target=_serve_channel, args=(context, channel), daemon=True) for channel in channels
     ]
     for thread in ours:
         thread.start()
@@ -190,18 +185,18 @@ def _wait_for_stop(stopping: threading.Event) -> None:
     stopping.set()
 
 
-def _serve_channel(site: Site, channel: Connection) -> None:
+def _serve_channel(context: RunContext, channel: Connection) -> None:
     # EOFError: the parent has closed the channel, or is gone.
     with suppress(EOFError, OSError):
         while True:
             work, argument = channel.recv()
-            sender = _ProgressSender(site, channel)
-            sender.send(*_outcome(work, site, argument, sender))
+            sender = _ProgressSender(context, channel)
+            sender.send(*_outcome(work, context, argument, sender))
 
 
-def _outcome(work: Work, site: Site, argument: Any, sender: "_ProgressSender") -> tuple[str, Any]:
+def _outcome(work: Work, context: RunContext, argument: Any, sender: "_ProgressSender") -> tuple[str, Any]:
     try:
-        return "result", work(site, argument, sender.report)
+        return "result", work(context, argument, sender.report)
     except Exception as error:
         return "error", as_mirror_error(error)
 
@@ -209,8 +204,8 @@ def _outcome(work: Work, site: Site, argument: Any, sender: "_ProgressSender") -
 class _ProgressSender:
     """Sends the progress and the result of one step, each with the bytes received since the last message."""
 
-    def __init__(self, site: Site, channel: Connection) -> None:
-        self._site = site
+    def __init__(self, context: RunContext, channel: Connection) -> None:
+        self._context = context
         self._channel = channel
         self._report_at = time.monotonic() + REPORT_SECONDS
 
@@ -223,4 +218,4 @@ class _ProgressSender:
 
     def send(self, kind: str, content: Any) -> None:
         """Send a "report", the "result" or the "error"."""
-        self._channel.send((self._site.tally.take_received(), kind, content))
+        self._channel.send((self._context.counters.take_received(), kind, content))

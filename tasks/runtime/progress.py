@@ -5,14 +5,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pipeline.mirror.context import Tally
+from pipeline.mirror.context import RunCounters
 from pipeline.units import as_size
 
 _SECONDS = 0.25
 
 
 @contextmanager
-def progress_on_terminal(tally: Tally, completed: Callable[[], int]) -> Iterator[None]:
+def progress_on_terminal(counters: RunCounters, completed: Callable[[], int]) -> Iterator[None]:
     """Show how many filesets are ``completed`` of those pending, and the bytes received, during the run."""
     if not sys.stdout.isatty():
         yield
@@ -27,8 +27,8 @@ def progress_on_terminal(tally: Tally, completed: Callable[[], int]) -> Iterator
 
         def follow() -> None:
             while not ended.wait(_SECONDS):
-                total = tally.pending or None
-                progress.update(bar, completed=completed(), total=total, moved=as_size(tally.bytes))
+                total = counters.pending or None
+                progress.update(bar, completed=completed(), total=total, moved=as_size(counters.bytes))
 
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()

@@ -25,20 +25,29 @@ from pipeline.errors import (
     machine_fault,
     machine_faults,
 )
-from pipeline.mirror.context import Site, open_site
+from pipeline.mirror.context import Report, RunContext, open_context
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import MarkerKind
+from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.root_format import record_root_format
+from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.housekeeping import remove_half_written
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
 from tasks.mirror_config import mirror
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.log import log_to
-from tasks.runtime.processes import UNPACKED_AT_ONCE, UNPACKED_PER_CORE, get_listing, step_processes
+from tasks.runtime.processes import (
+    UNPACKED_AT_ONCE,
+    UNPACKED_PER_CORE,
+    do_step,
+    get_listing,
+    step_processes,
+)
 from tasks.runtime.progress import progress_on_terminal
 from tasks.runtime.window import Outcome, TaskWindow
+from tasks.steps import STEPS
 
 # Start of this process: identifies its run.
 STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -64,16 +73,18 @@ class Run:
         self._products: list[str] | None = None
         self._open = ExitStack()
         try:
-            self.site: Site = self._open.enter_context(open_site(Path(mirror().config), self._pause))
+            self.context: RunContext = self._open.enter_context(
+                open_context(Path(mirror().config), STEPS, self._pause)
+            )
             # Some tasks more than can run, so that no slot waits for the next one.
             self.window = TaskWindow(2 * self.slots)
-            with machine_faults(f"taking the lock of the mirror at {self.site.layout.root}"):
+            with machine_faults(f"taking the lock of the mirror at {self.context.layout.root}"):
                 self._acquire()
-                processes = step_processes(self.site, self.stopping, self.lose_process)
+                processes = step_processes(self.context, self.stopping, self.lose_process)
                 self.fetching, self.unpacking = self._open.enter_context(processes)
                 self._start_heartbeat()
-            self.site = replace(self.site, listings=self._listings())
-            self._open.enter_context(progress_on_terminal(self.site.tally, self.completed))
+            self.context = replace(self.context, listings=self._listings())
+            self._open.enter_context(progress_on_terminal(self.context.counters, self.completed))
             self._open.enter_context(log_to(self.log_file))
         except BaseException:
             self._open.close()
@@ -85,20 +96,22 @@ class Run:
 
     def _listings(self) -> ListingClient:
         """Return a client of listings that are fetched by the process that has the connections."""
-        store = self.site.store
-        return ListingClient(store.url, lambda url: self.fetching.do(get_listing, url), store.retry_policy)
+        upstream = self.context.upstream
+        return ListingClient(
+            upstream.url, lambda url: self.fetching.do(get_listing, url), upstream.retry_policy
+        )
 
     def _acquire(self) -> None:
         """Acquire the lock of the mirror, and remove what a killed update left."""
         # Host and process of the update that was killed, if one was: none of its tasks runs any more.
-        self.killed = self._open.enter_context(update_lock(self.site.layout))
-        self.left_behind = wait_for_exit(self.site.layout)
-        remove_half_written(self.site.layout)
-        record_root_format(self.site.layout)
+        self.killed = self._open.enter_context(update_lock(self.context.layout))
+        self.left_behind = wait_for_exit(self.context.layout)
+        remove_half_written(self.context.layout)
+        record_root_format(self.context.layout)
 
     def _start_heartbeat(self) -> None:
         """Start the thread that keeps the lock fresh, once all processes are forked."""
-        self._open.enter_context(heartbeat(self.site.layout))
+        self._open.enter_context(heartbeat(self.context.layout))
 
     @property
     def update(self) -> str:
@@ -108,32 +121,27 @@ class Run:
     @property
     def log_file(self) -> Path:
         """Path of the log."""
-        return self.site.layout.log_file
-
-    @property
-    def last_step(self) -> MarkerKind:
-        """The step after which a fileset is complete."""
-        return MarkerKind.EXTRACTED if self.site.settings.mirror.unpack else MarkerKind.DOWNLOADED
+        return self.context.layout.log_file
 
     @property
     def slots(self) -> int:
         """Number of steps that this process does at once: no unpacking waits for a download to end."""
-        return self.site.settings.source.connections + UNPACKED_AT_ONCE
+        return self.context.settings.source.connections + UNPACKED_AT_ONCE
 
     def resources(self, processors_elsewhere: int = 0) -> dict[str, int]:
         """Return the resources that Luigi's scheduler divides among the tasks of all workers."""
         unpackers = UNPACKED_AT_ONCE + UNPACKED_PER_CORE * processors_elsewhere
-        return {"connections": self.site.settings.source.connections, "unpackers": unpackers}
+        return {"connections": self.context.settings.source.connections, "unpackers": unpackers}
 
     def fair_share(self, processes: int) -> dict[str, int]:
         """Return how much of each resource this process takes when so many take part."""
-        connections = -(-self.site.settings.source.connections // processes)
+        connections = -(-self.context.settings.source.connections // processes)
         return {"connections": connections, "unpackers": UNPACKED_AT_ONCE}
 
     def products(self, only: tuple[str, ...] = ()) -> list[str]:
         """Return the products to update. Raises SettingsError when ``only`` names another one."""
         if self._products is None:
-            self._products = self.site.products()
+            self._products = self.context.products()
         unknown = set(only) - set(self._products)
         if unknown:
             raise SettingsError(
@@ -148,6 +156,11 @@ class Run:
         submission = self.window.open(tasks)
         self.results.put(None)
         return submission.wait()
+
+    def do_step(self, resource: str, step: StepSpec, fileset: Fileset, report: Report) -> None:
+        """Do a step in one of the processes that have the resource. Raises MirrorError."""
+        processes = self.fetching if resource == "connections" else self.unpacking
+        processes.do(do_step, (step.name, fileset), report)
 
     def completed(self) -> int:
         """Return how many submitted tasks are done or have failed."""
@@ -197,19 +210,20 @@ class Run:
 
     def finish(self) -> int:
         """Write the status files and the summary line; return the exit code."""
-        products = sorted({*self.site.layout.state_products(), *(self._products or [])})
+        products = sorted({*self.context.layout.state_products(), *(self._products or [])})
         try:
-            write_status(self.site.layout, self.site.settings, products)
+            write_status(self.context.layout, self.context.settings, self.context.steps, products)
         except OSError as error:
             self.note(EXIT_FILESET_FAILED)
             log.warning("%s", machine_fault("writing the status files", error))
-        skipped = sum(len(self.site.layout.marked(MarkerKind.SKIPPED, product)) for product in products)
-        tally = self.site.tally
-        verified = f", {tally.verified} verified" if tally.verified else ""
+        skipped = sum(len(self.context.layout.marked(MarkerKind.SKIPPED, product)) for product in products)
+        counters = self.context.counters
+        more = f", {counters.optional_failed} failed in optional steps" if counters.optional_failed else ""
+        more += f", {counters.verified} verified" if counters.verified else ""
         log.info(
             "filesets: %d new, %d done, %d failed, %d skipped%s; %s fetched in %.1f s",
-            *(tally.new, tally.done, tally.failed, skipped, verified),
-            *(as_size(tally.bytes), self.seconds),
+            *(counters.new, counters.done, counters.failed, skipped, more),
+            *(as_size(counters.bytes), self.seconds),
         )
         return self.code
 

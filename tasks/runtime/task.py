@@ -5,7 +5,7 @@ import logging
 import luigi
 
 from pipeline.errors import MirrorError
-from pipeline.mirror.context import Site
+from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.layout import Layout
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.run import current_run
@@ -36,14 +36,14 @@ class MirrorTask(luigi.Task):
         return None
 
     @property
-    def site(self) -> Site:
+    def context(self) -> RunContext:
         """The context of the run."""
-        return current_run().site
+        return current_run().context
 
     @property
     def layout(self) -> Layout:
         """The paths of the mirror."""
-        return self.site.layout
+        return self.context.layout
 
     @property
     def subject(self) -> str:

@@ -310,5 +310,5 @@ class MirrorWorker(Worker):
 
     def _conclude(self) -> None:
         if self._run.code == 0 and self._root and not self._root.complete():
-            failed = self._run.site.tally.failed
+            failed = self._run.context.counters.failed
             self._run.note(EXIT_FILESET_FAILED if failed else EXIT_NOT_SCHEDULED)

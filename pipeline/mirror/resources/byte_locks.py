@@ -1,7 +1,7 @@
-"""Locks by name, between threads, processes and hosts: each name is a byte of one file, which stays empty.
+"""Byte-range locks by name, between threads, processes and hosts.
 
-The kernel holds them (``fcntl``), over NFS the file server: however a process dies, its bytes are free
-again, and no lock file is left behind.
+Each name is one byte of a file that stays empty. The kernel holds the locks (``fcntl``), over NFS the file
+server: however a process dies, its locks are released, and no lock file is left behind.
 """
 
 import errno
@@ -16,17 +16,17 @@ from pathlib import Path
 from pipeline.errors import MachineFault
 from pipeline.mirror.state.layout import short_digest
 
-# Two names that share a byte wait for each other without need: with so many, hardly ever.
+# Two names that share a byte exclude each other needlessly: with so many bytes, hardly ever.
 _BYTES = 1 << 20
-# Between two tries for a byte that another process holds. The kernel's own way to wait takes the threads of a
-# process for one, and refuses as a deadlock what is none.
+# Pause between two tries for a byte that another process holds. A blocking fcntl call would take the
+# threads of a process for one, and refuse as a deadlock what is none.
 _PAUSE_SECONDS = 0.01
 
 
 class ByteLocks:
-    """The locks of one file. Safe for use by several threads and processes.
+    """Byte-range locks of one file. Safe for use by several threads and processes.
 
-    A process has one for each file at most: closing a file gives back all that the process has locked of it.
+    A process has at most one object for each file: closing a file releases all locks of the process in it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,23 +42,23 @@ class ByteLocks:
             self._file = None
 
     @contextmanager
-    def held(self, names: Iterable[str], what: str, patience: float = float("inf")) -> Iterator[None]:
-        """Hold all the names.
+    def held(self, names: Iterable[str], what: str, timeout: float = float("inf")) -> Iterator[None]:
+        """Hold the locks of all the names.
 
-        Raises MachineFault, which says that somebody else holds ``what``, when they are not to be had
-        within ``patience`` seconds.
+        Raises MachineFault, which says that another process holds ``what``, when they are not released
+        within ``timeout`` seconds.
         """
-        until = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         places = sorted({int(short_digest(name), 16) % _BYTES for name in names})
-        with self._held_here(places, what, until), self._locked(places, what, until):
+        with self._held_by_thread(places, what, deadline), self._held_by_process(places, what, deadline):
             yield
 
     @contextmanager
-    def _held_here(self, places: list[int], what: str, until: float) -> Iterator[None]:
-        """Keep the other threads of this process out: the kernel's lock is one for all of them."""
+    def _held_by_thread(self, places: list[int], what: str, deadline: float) -> Iterator[None]:
+        """Exclude the other threads of this process: the kernel's lock is one for all of them."""
         with self._changed:
-            patience = min(until - time.monotonic(), threading.TIMEOUT_MAX)
-            if not self._changed.wait_for(lambda: self._held.isdisjoint(places), patience):
+            timeout = min(deadline - time.monotonic(), threading.TIMEOUT_MAX)
+            if not self._changed.wait_for(lambda: self._held.isdisjoint(places), timeout):
                 raise _refusal(what)
             self._held.update(places)
         try:
@@ -69,13 +69,13 @@ class ByteLocks:
                 self._changed.notify_all()
 
     @contextmanager
-    def _locked(self, places: list[int], what: str, until: float) -> Iterator[None]:
-        """Keep other processes out. In the order of the bytes, so that no two wait for each other."""
+    def _held_by_process(self, places: list[int], what: str, deadline: float) -> Iterator[None]:
+        """Exclude other processes. In the order of the bytes, so that no two wait for each other."""
         file = self._opened()
         try:
             for place in places:
                 while not _try_to_lock(file, place):
-                    if time.monotonic() > until:
+                    if time.monotonic() > deadline:
                         raise _refusal(what)
                     time.sleep(_PAUSE_SECONDS)
             yield
@@ -103,6 +103,6 @@ def _try_to_lock(file: int, place: int) -> bool:
 
 def _refusal(what: str) -> MachineFault:
     return MachineFault(
-        f"{what}: expected nobody else to have it in hand, but another process of this mirror does, and "
-        "does not let go. If it hangs, end it; the next run tries again."
+        f"{what}: another process of this mirror has it in progress and does not release it. If that process "
+        "hangs, end it; the next run tries again."
     )

@@ -1,9 +1,9 @@
-"""Who owns an unpacked file when several filesets hold one of that name.
+"""Ownership of unpacked files of which several filesets hold one of the same path.
 
-Filesets share folders, and a later one may bring a file that an earlier one brought before. The one
-that was registered later wins, in whatever order they are unpacked; both markers record it.
+Filesets share folders, and a later one may hold a file that an earlier one holds too. The one that was
+registered later owns it, in whatever order they are unpacked; both markers record it.
 
-Threads, processes and hosts decide one after the other where they touch the same folder.
+Threads, processes and hosts that touch the same folder decide one after the other.
 """
 
 from collections.abc import Iterator, Set
@@ -23,7 +23,7 @@ Contents = dict[str, tuple[int, str]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of a fileset's files: those to put in place, and by path whom they replace or yield to."""
+    """Decision on a fileset's files: those to put in place, and by path whose they replace or yield to."""
 
     placed: list[UnpackedFile]
     replaces: dict[str, str]
@@ -32,7 +32,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Ownership:
-    """Decides for the filesets that are being unpacked. Safe for use by several threads and processes."""
+    """Ownership decisions for filesets that are being unpacked. Safe for use by threads and processes."""
 
     layout: Layout
     locks: ByteLocks
@@ -41,10 +41,10 @@ class Ownership:
     def claimed(
         self, fileset: Fileset, files: list[UnpackedFile], own: Contents, before: Set[str]
     ) -> Iterator[Verdict]:
-        """The verdict on ``files``, whose folders no other fileset can touch inside the ``with``.
+        """Lock the folders of ``files`` against other filesets inside the ``with``, and yield the verdict.
 
         ``own`` is what an earlier registration of this fileset had unpacked; ``before`` are the paths of
-        whatever an unpacking of this fileset put in place before, which are held too.
+        files that an unpacking of this fileset put in place before, whose folders are locked too.
         """
         paths = {self.layout.relative(file.path): file for file in files}
         with self.held(paths.keys() | before):
@@ -52,7 +52,7 @@ class Ownership:
 
     @contextmanager
     def held(self, paths: Set[str]) -> Iterator[None]:
-        """Inside the ``with`` nobody else puts files in place, or removes any, in the paths' folders."""
+        """Lock the folders of the paths inside the ``with``: nothing else adds or removes files there."""
         folders = {str(PurePosixPath(path).parent) for path in paths}
         with self.locks.held(folders, "folders of unpacked files"):
             yield
@@ -69,7 +69,7 @@ class Ownership:
 
 
 def owners_of(layout: Layout, paths: set[str], but: set[Fileset]) -> dict[str, Fileset]:
-    """The latest fileset, other than those in ``but``, that unpacked each of the paths.
+    """Return for each of the paths the latest fileset, other than those in ``but``, that unpacked it.
 
     Reads every extraction marker of the mirror: for rare use.
     """
@@ -87,14 +87,14 @@ def owners_of(layout: Layout, paths: set[str], but: set[Fileset]) -> dict[str, F
     return owners
 
 
-def marked_contents(layout: Layout, step: MarkerKind, fileset: Fileset) -> Contents:
-    """What the fileset's marker of that step, if there is a good one, says it unpacked."""
-    marker = read_marker(layout.marker(step, fileset.product, fileset.name)) or {}
+def marked_contents(layout: Layout, kind: str, fileset: Fileset) -> Contents:
+    """Return what the fileset's marker of that kind, if there is a good one, says it unpacked."""
+    marker = read_marker(layout.marker(kind, fileset.product, fileset.name)) or {}
     return {file["path"]: (file["bytes"], file["crc32"]) for file in marker.get("files", [])}
 
 
 def is_intact(layout: Layout, owner: Fileset, path: str) -> bool:
-    """Whether the file at ``path`` is the one that its owner's marker names."""
+    """Return True if the file at ``path`` is the one that its owner's marker names."""
     size, crc = marked_contents(layout, MarkerKind.EXTRACTED, owner)[path]
     file = layout.root / path
     try:
@@ -104,15 +104,15 @@ def is_intact(layout: Layout, owner: Fileset, path: str) -> bool:
 
 
 def is_later(one: Fileset, other: Fileset) -> bool:
-    """Whether ``one`` was registered after ``other``; names decide within one second, the same way always."""
+    """Return True if ``one`` was registered after ``other``; within one second the names decide."""
     return (one.registered, one.product, one.name) > (other.registered, other.product, other.name)
 
 
 def _is_contested(file: UnpackedFile, own: tuple[int, str] | None) -> bool:
-    """Whether what has the file's name is neither the file nor what its fileset had there before."""
+    """Return True if the path holds neither this file nor what the same fileset had there before."""
     try:
         size = file.path.stat().st_size
     except FileNotFoundError:
         return False
-    known = {(file.bytes, file.crc32), own} - {None}
+    known = {(file.bytes, file.crc32)} | ({own} if own else set())
     return size not in {known_size for known_size, _ in known} or (size, file_crc32(file.path)) not in known

@@ -120,7 +120,7 @@ class PeerRegistry:
     """The peers of an update, and the steps they did. For use by one thread, while the lock is held."""
 
     def __init__(self, layout: Layout, run: str, worker: str, settings: Settings) -> None:
-        self._folder = layout.assistants
+        self._folder = layout.peers
         self._layout = layout
         self._notice = Notice(socket.gethostname(), os.getpid(), run, worker, settings_digest(settings))
         self._peers: dict[str, _Peer] = {}
@@ -215,7 +215,7 @@ class Membership:
 
     def __init__(self, layout: Layout, worker: str, settings: Settings) -> None:
         """Register. Raises NoUpdateToJoin, or SettingsError when the update has other settings."""
-        self._folder = layout.assistants
+        self._folder = layout.peers
         notice = _notice(self._folder)
         if notice is None:
             raise NoUpdateToJoin(_no_update(layout))
@@ -269,7 +269,7 @@ def wait_for_exit(layout: Layout) -> list[str]:
     For the holder of the lock, before it touches anything. Return the names of the workers of that update
     for Luigi's scheduler, which may take them for alive. Raises AlreadyRunning, which names those that stay.
     """
-    folder = layout.assistants
+    folder = layout.peers
     if not folder.is_dir():
         return []
     notice = _notice(folder)

@@ -1,11 +1,11 @@
-"""One limit on the bytes per second of all connections together."""
+"""Rate limit: bytes per second of all connections together."""
 
 import threading
 import time
 
 
 class RateLimit:
-    """Gives out ``bytes_per_second``; None is no limit. Safe for use by several threads."""
+    """Limit of ``bytes_per_second``; None is no limit. Safe for use by several threads."""
 
     def __init__(self, bytes_per_second: int | None) -> None:
         self._rate = bytes_per_second

@@ -1,10 +1,11 @@
-"""What went wrong with which fileset: one record each, gone after success.
+"""Failure records: which step of which fileset failed, and why. A record is removed after success.
 
-A fileset that is itself at fault is tried in every run at first, then ever more rarely. When the
+A fileset that is itself at fault is tried in every run at first, then with exponential back-off. When the
 server or this machine was at fault, the next run tries it again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,37 @@ from pipeline.mirror.state.marker_file import SUFFIX, read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
 from pipeline.names import is_usable
 
-FIRST_PAUSE = timedelta(hours=1)
-LONGEST_PAUSE = timedelta(days=7)
 
+@dataclass(frozen=True)
+class BackOff:
+    """Exponential back-off of filesets that are themselves at fault.
 
-def record_failure(layout: Layout, fileset: Fileset, error: MirrorError, run: str, every_run: int) -> None:
-    """Add one failed attempt, now, to the fileset's record. ``run`` tells the update from all others.
-
-    After ``every_run`` attempts that were the fileset's own fault, the next one is due after a pause
-    that doubles with each: ``next_try`` in the record, UTC.
+    The first ``every_run`` attempts are made in consecutive runs; after that the next one is due after
+    ``first_pause``, which doubles with each attempt up to ``longest_pause``.
     """
+
+    every_run: int
+    first_pause: timedelta = timedelta(hours=1)
+    longest_pause: timedelta = timedelta(days=7)
+
+    def next_try(self, faults: int) -> str | None:
+        """Return when the next attempt is due (UTC) after that many faults; None for the next run."""
+        beyond = faults - self.every_run
+        if beyond < 0:
+            return None
+        # 2**20 hours are far beyond any pause; without the bound the product could overflow.
+        pause: timedelta = min(self.first_pause * 2 ** min(beyond, 20), self.longest_pause)
+        return (datetime.now(UTC) + pause).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def record_failure(
+    layout: Layout, fileset: Fileset, step: str, error: MirrorError, run: str, back_off: BackOff
+) -> None:
+    """Add one failed attempt at a step, now, to the fileset's record. ``run`` identifies the update."""
     path = _path(layout, fileset)
     before = read_marker(path) or {}
+    if before.get("step", step) != step:
+        before = {}
     now = utc_now()
     reasons = error.reasons if isinstance(error, FilesFailed) else {"": error}
     faults = before.get("faults", 0) + any(_is_own_fault(reason) for reason in reasons.values())
@@ -37,32 +57,33 @@ def record_failure(layout: Layout, fileset: Fileset, error: MirrorError, run: st
             "product": fileset.product,
             "fileset": fileset.name,
             "registered": fileset.registered,
+            "step": step,
             "run": run,
             "attempts": before.get("attempts", 0) + 1,
             "faults": faults,
             "first_failed": before.get("first_failed", now),
             "last_failed": now,
-            "next_try": _next_try(faults - every_run),
+            "next_try": back_off.next_try(faults),
             "files": [{"file": name, "reason": str(reason)} for name, reason in reasons.items()],
         },
     )
 
 
 def has_failed(layout: Layout, fileset: Fileset, run: str) -> bool:
-    """Whether this registration of the fileset has failed in that update."""
+    """Return True if a step of this registration of the fileset has failed in that update."""
     record = read_marker(_path(layout, fileset)) or {}
     return (record.get("run"), record.get("registered")) == (run, fileset.registered)
 
 
-def clear_failure(layout: Layout, fileset: Fileset) -> None:
-    """Forget the record after success."""
+def clear_failure(layout: Layout, fileset: Fileset, step: str | None = None) -> None:
+    """Remove the fileset's record, if there is one; with ``step`` unless another step failed."""
     path = _path(layout, fileset)
-    if path.exists():
+    if path.exists() and step in {None, (read_marker(path) or {}).get("step", step)}:
         remove_files([path])
 
 
 def clear_failures_except(layout: Layout, product: str, pending: set[str]) -> None:
-    """Forget the records of filesets that are done, withdrawn or unwanted, and those that say nothing."""
+    """Remove the records of filesets that are not pending, and those that cannot be read."""
     remove_files(
         path
         for path, record in _records(layout, product)
@@ -71,12 +92,22 @@ def clear_failures_except(layout: Layout, product: str, pending: set[str]) -> No
 
 
 def failures(layout: Layout, product: str) -> list[dict[str, Any]]:
-    """The records of all failed filesets of a product, by name."""
+    """Return the records of all failed filesets of a product, sorted by name."""
     return [record for _, record in _records(layout, product) if record]
 
 
-def waiting(layout: Layout, product: str) -> dict[str, str]:
-    """The failed filesets that are not to be tried yet, and when they are (UTC)."""
+def failed_in(records: Iterable[dict[str, Any]], steps: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the records that name one of the steps.
+
+    A record without a step was written by a version that knew required steps only, and counts as one of
+    each.
+    """
+    names = set(steps)
+    return [record for record in records if record.get("step") is None or record["step"] in names]
+
+
+def postponed(layout: Layout, product: str) -> dict[str, str]:
+    """Return the failed filesets whose next attempt is not due yet, with the time (UTC) when it is."""
     now = utc_now()
     due = {record["fileset"]: record.get("next_try") or "" for record in failures(layout, product)}
     return {name: when for name, when in due.items() if when > now}
@@ -86,15 +117,8 @@ def _is_own_fault(reason: MirrorError) -> bool:
     return not isinstance(reason, ServerUnavailable | MachineFault)
 
 
-def _next_try(too_many: int) -> str | None:
-    if too_many < 0:
-        return None
-    pause = min(FIRST_PAUSE * 2 ** min(too_many, 20), LONGEST_PAUSE)
-    return (datetime.now(UTC) + pause).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def _records(layout: Layout, product: str) -> Iterator[tuple[Path, dict[str, Any] | None]]:
-    """Each record, by name, with its path; None for one that does not say what a record says."""
+    """Yield the path and content of each record, sorted by name; None for one that cannot be read."""
     for name in sorted(layout.marked(MarkerKind.FAILED, product)):
         path = layout.state(product) / MarkerKind.FAILED / f"{name}{SUFFIX}"
         record = read_marker(path)
@@ -102,7 +126,7 @@ def _records(layout: Layout, product: str) -> Iterator[tuple[Path, dict[str, Any
 
 
 def _path(layout: Layout, fileset: Fileset) -> Path:
-    """A fileset whose name may not become a path, or is too long for one, is recorded under its digest."""
+    """Return the path of a record; a digest stands for a name that may not become a path, or is too long."""
     name = fileset.name
     if not is_usable(name + SUFFIX):
         name = f"unusable-name-{short_digest(name)}"

@@ -1,11 +1,11 @@
-"""The listing of a product as it is kept here: every row ever seen, one line each.
+"""The local listing of a product: every row ever seen, one line each.
 
-It may have a million rows, so nothing here holds them all: they are read one by one, new ones are added
-at the end, and what only asks for the last ones reads only the end.
+It may have a million rows, so nothing here holds them all: rows are read one by one, new ones are appended,
+and only the end of the file is read for the newest rows.
 
-The file is sealed as markers are (``marker_file``): whoever adds rows flushes them first and seals the file
-then. So a sealed listing is whole. One that is not was cut off while rows were added, or changed by
-someone else: it is read from end to end before it is believed.
+The file has an mtime checksum as markers have (``marker_file``): rows are appended and flushed first, and the
+checksum is set then. So a listing with a valid checksum is whole. Without one it was cut off while rows were
+appended, or changed by another program, and it is read from end to end before it is used.
 """
 
 import os
@@ -25,24 +25,24 @@ _BLOCK_BYTES = 1 << 16
 
 
 class Registration(NamedTuple):
-    """What tells one row of a listing from others: a fileset, and when it was registered."""
+    """Identity of one row of a listing: the fileset's name and its registration time."""
 
     name: str
     registered: str
 
 
 class LocalListing:
-    """The listing of one product in a file; an absent one has no rows.
+    """Listing of one product in a file; an absent one has no rows.
 
-    Reading needs no lock: a last line that is being written is not seen. ``mend``, ``add``, ``replace`` and
+    Reading needs no lock: a last line that is being written is not seen. ``repair``, ``add``, ``replace`` and
     ``drop`` are for the holder of the mirror's lock.
     """
 
     def __init__(self, layout: Layout, product: str) -> None:
         self.path = layout.listing(product)
 
-    def mend(self) -> bool:
-        """Make sure that the listing is sound; False when it is absent or damaged.
+    def repair(self) -> bool:
+        """Make the listing sound; return False when it is absent or damaged.
 
         A last line that was not written to its end is cut off.
         """
@@ -53,34 +53,34 @@ class LocalListing:
                 file.truncate(_end_of_last_line(file.fileno()))
                 if not self._is_valid():
                     return False
-                _seal(file.fileno())
+                _set_checksum(file.fileno())
         except FileNotFoundError:
             return False
         return True
 
     def rows(self, but: Container[str] = ()) -> Iterator[FilesetRow]:
-        """The rows in their order, without those of the filesets in ``but``.
+        """Yield the rows in their order, without those of the filesets in ``but``.
 
         Raises ServerUnavailable where the listing is damaged, and when there is none.
         """
         try:
             yield from scan_filesets(self._lines(), str(self.path), but)
         except ServerUnavailable:
-            self._unseal()
+            self._drop_checksum()
             raise
 
     def registrations(self) -> Iterator[Registration]:
-        """What all rows begin with, in their order. Raises ServerUnavailable where the listing is damaged."""
+        """Yield the identities of all rows in order. Raises ServerUnavailable for a damaged listing."""
         return (_registration(line) for line in self._lines() if line[0] not in "#\n")
 
     def newest(self, count: int, but: Container[str] = ()) -> list[Registration]:
-        """The last rows, at most ``count``, without those of the filesets in ``but``; oldest first."""
+        """Return the last rows, at most ``count``, without those of the filesets in ``but``; oldest first."""
         lines = (line for line in self._lines_from_the_end() if line and not line.startswith("#"))
         kept = (each for each in map(_registration, lines) if each.name not in but)
         return list(islice(kept, count))[::-1]
 
     def columns(self) -> set[str]:
-        """The names of all columns that any row has."""
+        """Return the names of all columns that any row has."""
         names: set[str] = set()
         in_force: tuple[str, ...] = ()
         for line in self._lines():
@@ -92,11 +92,11 @@ class LocalListing:
         return names
 
     def count(self) -> int:
-        """How many rows there are, damaged ones included."""
+        """Return the number of rows, damaged ones included."""
         return sum(line[0] not in "#\n" for line in self._lines(errors="replace"))
 
     def add(self, rows: Sequence[FilesetRow], moved: Collection[str] = ()) -> None:
-        """Put rows at the end, which are on the disk then; rows here of the filesets in ``moved`` go."""
+        """Append rows durably, and remove the rows that the filesets in ``moved`` have so far."""
         if moved:
             self._rewrite(moved, rows)
             return
@@ -105,14 +105,14 @@ class LocalListing:
             file.write(write_filesets(rows, self._columns_at_the_end()))
             file.flush()
             os.fsync(file.fileno())
-            _seal(file.fileno())
+            _set_checksum(file.fileno())
 
     def replace(self, rows: Iterable[FilesetRow]) -> None:
-        """Make these rows the listing."""
+        """Replace the whole listing by these rows."""
         self._write(write_filesets(rows))
 
     def drop(self, filesets: Collection[str]) -> None:
-        """Take the rows of the filesets out."""
+        """Remove the rows of the filesets."""
         self._rewrite(filesets, [])
 
     def _rewrite(self, but: Collection[str], more: Sequence[FilesetRow]) -> None:
@@ -131,13 +131,13 @@ class LocalListing:
         headers = deque((line for line in self._lines() if line.startswith("#")), maxlen=1)
         return (fileset_columns(headers[0]) or ()) if headers else ()
 
-    def _unseal(self) -> None:
-        """It is damaged in spite of its seal: without one, the next update asks the server again."""
+    def _drop_checksum(self) -> None:
+        """Invalidate a listing that is damaged in spite of its checksum: the next update replaces it."""
         with suppress(OSError):
             os.utime(self.path)
 
     def _is_valid(self) -> bool:
-        """Whether every row is whole, and none is there twice."""
+        """Return True if every row is whole and none is repeated."""
         seen: set[str] = set()
         try:
             for row in self.rows():
@@ -155,7 +155,7 @@ class LocalListing:
         except FileNotFoundError:
             return
         except UnicodeDecodeError:
-            self._unseal()
+            self._drop_checksum()
             raise ServerUnavailable(
                 f"{self.path}: expected ASCII text, it is damaged. The next run asks the server again."
             ) from None
@@ -176,7 +176,7 @@ class LocalListing:
 
 
 def known_rows(layout: Layout, product: str) -> list[FilesetRow]:
-    """Every row of the product seen so far; none when the listing here is absent or damaged."""
+    """Return every row of the product seen so far; none when the local listing is absent or damaged."""
     try:
         return list(LocalListing(layout, product).rows())
     except ServerUnavailable:
@@ -193,7 +193,7 @@ def _name(line: str) -> str:
 
 
 def _end_of_last_line(descriptor: int) -> int:
-    """How many bytes the whole lines of the file have."""
+    """Return the number of bytes of the whole lines of the file."""
     end = os.fstat(descriptor).st_size
     while end:
         begin = max(0, end - _BLOCK_BYTES)
@@ -204,7 +204,7 @@ def _end_of_last_line(descriptor: int) -> int:
     return 0
 
 
-def _seal(descriptor: int) -> None:
+def _set_checksum(descriptor: int) -> None:
     modified = checksummed_time(os.fstat(descriptor).st_size)
     os.utime(descriptor, ns=(modified, modified))
     os.fsync(descriptor)

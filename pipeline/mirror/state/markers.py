@@ -1,46 +1,50 @@
-"""Markers: which steps of a fileset are done (docs/on-disk.md, "Markers").
+"""Markers of filesets: which steps are done, for which registration (docs/on-disk.md, "Markers").
 
 A marker is written last. Where one is absent or stale, the step is done again on top of what is on
-disk, which is checked and taken over.
+disk, which is checked and reused.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.datastore.listing import FilesetRow
-from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 
 
 @dataclass(frozen=True)
 class Fileset:
-    """One registration of one fileset: ``registered`` as its listing has it."""
+    """One registration of one fileset.
+
+    ``registered`` is the time in its listing row (UTC, as text), ``columns`` are all values of that row by
+    the names of their columns; empty where the row is not at hand.
+    """
 
     product: str
     name: str
     registered: str
+    columns: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, product: str, row: FilesetRow) -> "Fileset":
-        """The fileset of a row of the product's listing."""
-        return cls(product, row.name, row.registered)
+        """Return the fileset of a row of the product's listing."""
+        return cls(product, row.name, row.registered, dict(zip(row.columns, row.fields, strict=False)))
 
     def __str__(self) -> str:
         return f"{self.product}/{self.name}"
 
 
 def utc_now() -> str:
-    """The time as every marker has it."""
+    """Return the time as every marker has it: UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def mark_done(
-    layout: Layout, step: MarkerKind, fileset: Fileset, started: str, content: dict[str, Any]
-) -> None:
-    """Mark a step of this registration of the fileset as done, now."""
+def mark_done(layout: Layout, kind: str, fileset: Fileset, started: str, content: dict[str, Any]) -> None:
+    """Write the marker of a step that is done for this registration of the fileset, finished now."""
     write_marker(
-        layout.marker(step, fileset.product, fileset.name),
+        layout.marker(kind, fileset.product, fileset.name),
         {
             "product": fileset.product,
             "fileset": fileset.name,
@@ -52,7 +56,7 @@ def mark_done(
     )
 
 
-def fresh_marker(layout: Layout, step: MarkerKind, fileset: Fileset) -> dict[str, Any] | None:
-    """The marker of that step for this registration; None when there is none, or a stale one."""
-    marker = read_marker(layout.marker(step, fileset.product, fileset.name))
+def fresh_marker(layout: Layout, kind: str, fileset: Fileset) -> dict[str, Any] | None:
+    """Return the marker of that kind for this registration; None when there is none, or a stale one."""
+    marker = read_marker(layout.marker(kind, fileset.product, fileset.name))
     return marker if marker and marker.get("registered") == fileset.registered else None

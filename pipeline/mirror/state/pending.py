@@ -1,39 +1,59 @@
-"""Which filesets are still to do, from one look at each folder of markers."""
+"""Pending filesets: what is still to do, from one scan of each folder of markers."""
+
+from collections.abc import Collection, Iterable
 
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow
-from pipeline.errors import SettingsError
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.selection import is_selected
+from pipeline.mirror.state.selection import is_selected, refuse_unknown_columns
+from pipeline.mirror.state.steps import Steps, StepSpec
 
 
-def pending_rows(layout: Layout, product: Product, last_step: MarkerKind) -> list[FilesetRow]:
-    """The rows that the settings ask for and that are neither done, skipped nor withdrawn, oldest first.
+def pending_rows(layout: Layout, product: Product, steps: Steps) -> list[FilesetRow]:
+    """Return the rows that the settings select and of which one of the ``steps`` is to be done, oldest first.
 
-    Those that failed too often to be tried again now are among them (``failures.waiting`` tells).
-    Raises SettingsError when ``select`` names a column that no row has, ServerUnavailable when the
-    listing here was damaged since the server was asked.
+    Skipped and withdrawn filesets are not among them; those whose next attempt is not due yet are
+    (``failures.postponed``). Raises SettingsError when ``select`` names a column that no row has,
+    ServerUnavailable when the local listing was damaged since the server was asked.
     """
     listing = LocalListing(layout, product.name)
-    _refuse_unknown_columns(product, listing)
-    settled = layout.marked(last_step, product.name)
-    if last_step is not MarkerKind.DOWNLOADED:
-        settled &= layout.marked(MarkerKind.DOWNLOADED, product.name)
-    settled |= layout.marked(MarkerKind.SKIPPED, product.name) | layout.marked(
-        MarkerKind.WITHDRAWN, product.name
-    )
-    return [row for row in listing.rows(but=settled) if is_selected(row, product)]
+    refuse_unknown_columns(product, listing.columns)
+    done = set.intersection(*(layout.marked(step.marker, product.name) for step in steps))
+    for kind in (MarkerKind.SKIPPED, MarkerKind.WITHDRAWN):
+        done |= layout.marked(kind, product.name)
+    return [row for row in listing.rows(but=done) if is_selected(row, product)]
 
 
-def _refuse_unknown_columns(product: Product, listing: LocalListing) -> None:
-    if product.select is None:
-        return
-    columns = listing.columns()
-    unknown = product.select.patterns.keys() - columns
-    if columns and unknown:
-        raise SettingsError(
-            f"select of product {product.name}: expected columns of its listing "
-            f"({', '.join(sorted(columns))}), got {', '.join(sorted(unknown))}. "
-            "Correct it in the settings; nothing of the product was fetched."
-        )
+def steps_to_schedule(layout: Layout, product: str, names: Collection[str], steps: Steps) -> "ToSchedule":
+    """Return, for filesets by name, the steps whose tasks bring about all that is missing."""
+    return ToSchedule(steps, {step.name: layout.marked_among(step.marker, product, names) for step in steps})
+
+
+class ToSchedule:
+    """Steps to schedule for each fileset, by which of their markers are there."""
+
+    def __init__(self, steps: Steps, marked: dict[str, set[str]]) -> None:
+        self._steps = steps
+        self._marked = marked
+
+    def of(self, fileset: str) -> list[StepSpec]:
+        """Return the last step of each run of missing ones: its task requires those before it.
+
+        Mostly the last step of all; nothing for a fileset that is complete.
+        """
+        missing = [fileset not in self._marked[step.name] for step in self._steps]
+        following = [*missing[1:], False]
+        return [
+            step
+            for step, is_missing, next_is_missing in zip(self._steps, missing, following, strict=True)
+            if is_missing and not next_is_missing
+        ]
+
+
+def incomplete(layout: Layout, product: str, names: Collection[str], steps: Iterable[StepSpec]) -> set[str]:
+    """Return those of the filesets of which one of the steps has no good marker."""
+    complete = set(names)
+    for step in steps:
+        complete &= layout.marked_among(step.marker, product, complete)
+    return set(names) - complete

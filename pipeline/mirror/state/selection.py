@@ -1,9 +1,11 @@
 """Filesets of a product that the settings ask for (``select`` in ``mirror.yaml``)."""
 
 import fnmatch
+from collections.abc import Callable
 
 from pipeline.config import Product, Select
 from pipeline.datastore.listing import FilesetRow, registered_time
+from pipeline.errors import SettingsError
 
 
 def is_selected(row: FilesetRow, product: Product) -> bool:
@@ -14,6 +16,23 @@ def is_selected(row: FilesetRow, product: Product) -> bool:
     """
     select = product.select
     return select is None or (_matches_time(row, select) and _matches_columns(row, select))
+
+
+def refuse_unknown_columns(product: Product, columns: Callable[[], set[str]]) -> None:
+    """Raise SettingsError when ``select`` names a column that is none of the listing's ``columns``.
+
+    A listing without rows has no columns, and every name is accepted.
+    """
+    if product.select is None:
+        return
+    known = columns()
+    unknown = product.select.patterns.keys() - known
+    if known and unknown:
+        raise SettingsError(
+            f"select of product {product.name}: expected columns of its listing "
+            f"({', '.join(sorted(known))}), got {', '.join(sorted(unknown))}. "
+            "Correct it in the settings; nothing of the product was fetched."
+        )
 
 
 def _matches_time(row: FilesetRow, select: Select) -> bool:

@@ -1,4 +1,4 @@
-"""Skip and unskip a fileset."""
+"""Skipping a fileset on purpose, and unskipping it."""
 
 from typing import Any
 
@@ -12,12 +12,15 @@ from pipeline.mirror.state.markers import Fileset, utc_now
 
 
 def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: str) -> None:
-    """Skip the fileset until it is registered again. Raises SettingsError for an unknown one."""
+    """Exclude the fileset from updates until it is registered again.
+
+    Raises SettingsError for an unknown fileset.
+    """
     known = (each for each in LocalListing(layout, product).registrations() if each.name == name)
     row = next(known, None)
     if row is None:
         raise SettingsError(
-            f"expected a fileset that the listing of product {product} here names, got {name!r}. "
+            f"expected a fileset that the local listing of product {product} names, got {name!r}. "
             "Nothing was skipped; `make update` brings the listing up to date."
         )
     fileset = Fileset(product, name, row.registered)
@@ -36,7 +39,7 @@ def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: st
 
 
 def unskip_fileset(layout: Layout, product: str, name: str) -> None:
-    """Unskip the fileset, for the next run to try it again. Raises SettingsError when it is not skipped."""
+    """Make a skipped fileset pending again. Raises SettingsError when it is not skipped."""
     path = layout.marker(MarkerKind.SKIPPED, product, name)
     if not path.exists():
         raise SettingsError(
@@ -46,7 +49,7 @@ def unskip_fileset(layout: Layout, product: str, name: str) -> None:
 
 
 def skipped(layout: Layout, product: str) -> list[dict[str, Any]]:
-    """Return the markers of all skipped filesets of a product, by name."""
+    """Return the markers of all skipped filesets of a product, sorted by name."""
     names = sorted(layout.marked(MarkerKind.SKIPPED, product))
     markers = (read_marker(layout.marker(MarkerKind.SKIPPED, product, name)) for name in names)
     return [marker for marker in markers if marker]

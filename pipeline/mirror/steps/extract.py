@@ -1,4 +1,4 @@
-"""Extracting a fileset: its bundles unpacked where dirinfo says, its descriptions with local paths."""
+"""Extraction of a fileset: its bundles unpacked where dirinfo says, its descriptions with local paths."""
 
 import shutil
 from concurrent.futures import Future, wait
@@ -16,13 +16,13 @@ from pipeline.bundle.unpack import (
     expected_bytes,
     put_in_place,
 )
+from pipeline.config import Settings
 from pipeline.datastore.listing import FileRow, read_files
 from pipeline.durable import WRITING_SUFFIX, remove_files, write_whole
 from pipeline.errors import BundleUnusable, machine_faults
-from pipeline.mirror.context import Report, Site, done_here
+from pipeline.mirror.context import Report, RunContext, done_at_once
 from pipeline.mirror.resources.ownership import (
     Contents,
-    Ownership,
     Verdict,
     is_intact,
     marked_contents,
@@ -30,109 +30,91 @@ from pipeline.mirror.resources.ownership import (
 )
 from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, mark_done, utc_now
+from pipeline.mirror.state.steps import StepSpec, drop_marker
 from pipeline.mirror.steps.journal import Journal, journal_of
+from pipeline.mirror.steps.verify import verify_unpacked
 
 # Bundles that are smaller all together are unpacked one after the other.
-WORTH_THREADS_BYTES = 4 << 20
+PARALLEL_FROM_BYTES = 4 << 20
+
+
+def extract_fileset(context: RunContext, fileset: Fileset, report: Report) -> None:
+    """Unpack every bundle of the fileset in ``store/`` into ``data/``, and write the marker.
+
+    A fileset without bundles has nothing to unpack and is only marked. Raises BundleUnusable,
+    HostileName or MachineFault; the next run starts the extraction afresh, and knows from the journal
+    what was put in place before.
+    """
+    _Extraction(context, fileset, report).run()
 
 
 @dataclass
-class Extraction:
-    """One fileset of the store on its way into ``data/``. ``report`` takes a message and a share (0 to 1)."""
-
-    site: Site
+class _Extraction:
+    context: RunContext
     fileset: Fileset
     report: Report
     started: str = field(default_factory=utc_now)
 
     def run(self) -> None:
-        """Leave every member of every bundle in place, and the fileset marked.
-
-        A fileset without bundles has nothing to unpack and is only marked. Raises BundleUnusable,
-        HostileName or MachineFault; the next run starts its extraction afresh, and knows from the journal
-        what was put in place before.
-        """
         with machine_faults(f"unpacking fileset {self.fileset}"):
             bundles = [row for row in self._rows if row.is_bundle]
-            journal = journal_of(self.site.layout, self.fileset)
-            marked_before = self._own_before()
-            before = marked_before.keys() | journal.files()
+            journal = journal_of(self._layout, self.fileset)
+            superseded = marked_contents(self._layout, MarkerKind.SUPERSEDED, self.fileset)
+            before = set(superseded) | journal.files()
             unpacked = self._unpack(bundles, journal) if bundles else []
             try:
-                with self.site.ownership.claimed(self.fileset, unpacked, marked_before, before) as verdict:
-                    journal.note(before | {self.site.layout.relative(file.path) for file in verdict.placed})
-                    put_in_place(verdict.placed, self.site.layout.data)
-                    self._remove_superseded(before, unpacked)
-                    self._mark(unpacked, verdict)
+                self._put_in_place(unpacked, superseded, before, journal)
             finally:
                 discard(unpacked)
             journal.end()
-            if not self.site.settings.mirror.keep_bundles:
+            if not self.context.settings.mirror.keep_bundles:
                 remove_files(self._store / row.name for row in bundles)
 
     @property
+    def _layout(self) -> Layout:
+        return self.context.layout
+
+    @property
     def _store(self) -> Path:
-        return self.site.layout.store(self.fileset.product, self.fileset.name)
+        return self._layout.store(self.fileset.product, self.fileset.name)
 
     @cached_property
     def _rows(self) -> list[FileRow]:
         index = self._store / INDEX
         return read_files(index.read_bytes(), str(index))
 
+    def _put_in_place(
+        self, unpacked: list[UnpackedFile], superseded: Contents, before: set[str], journal: Journal
+    ) -> None:
+        """Rename what this fileset owns into place, remove what it no longer has, write the marker."""
+        with self.context.ownership.claimed(self.fileset, unpacked, superseded, before) as verdict:
+            journal.record(before | {self._layout.relative(file.path) for file in verdict.placed})
+            put_in_place(verdict.placed, self._layout.data)
+            self._remove_superseded(before, unpacked)
+            self._mark(unpacked, verdict)
+
     def _unpack(self, bundles: list[FileRow], journal: Journal) -> list[UnpackedFile]:
-        """Everything that the bundles hold, in temporary files beside where it belongs."""
+        """Return all that the bundles hold, in temporary files beside their final places."""
         dirinfo = self._dirinfo()
-        data = self.site.layout.data
+        data = self._layout.data
         folders = {self._store / row.name: data / dirinfo.folder(row.component or "") for row in bundles}
-        journal.begin(set(folders.values()))
+        journal.start(set(folders.values()))
         self._localize(dirinfo)
         return _each_path_once(self._unpack_into(folders, journal.tag))
 
     def _unpack_into(self, folders: dict[Path, Path], tag: str) -> list[UnpackedFile]:
-        """What the bundles hold, each unpacked into its folder."""
-        data, limits = self.site.layout.data, UnpackLimits(ratio=self.site.settings.mirror.unpack_ratio)
+        """Return all that the bundles hold, each bundle unpacked into its folder."""
+        limits = UnpackLimits(ratio=self.context.settings.mirror.unpack_ratio)
         needed = sum(expected_bytes(bundle, limits) for bundle in folders)
         what = f"unpacking fileset {self.fileset}"
-        small = sum(bundle.stat().st_size for bundle in folders) < WORTH_THREADS_BYTES
-        submit = done_here if small else self.site.unpackers.submit
-        with self.site.space.reserved(needed, what) as room, machine_faults(what, needed):
+        small = sum(bundle.stat().st_size for bundle in folders) < PARALLEL_FROM_BYTES
+        submit = done_at_once if small else self.context.unpackers.submit
+        with self.context.space.reserved(needed, what) as room, machine_faults(what, needed):
             running = [
-                submit(Unpacking(bundle, folder, data, tag, room.written, limits).run)
+                submit(Unpacking(bundle, folder, self._layout.data, tag, room.written, limits).run)
                 for bundle, folder in folders.items()
             ]
             return self._results(running)
-
-    def _dirinfo(self) -> DirInfo:
-        described = self._document("dirinfo")
-        if described is None:
-            raise BundleUnusable(
-                f"fileset {self.fileset}: expected a file of component 'dirinfo' that says where bundles go, "
-                "got none. Nothing is unpacked; the next run tries again."
-            )
-        name, document = described
-        return read_dirinfo(document, f"{self.fileset}/{name}")
-
-    def _localize(self, dirinfo: DirInfo) -> None:
-        """Leave the fileset's dirinfo and dbinfo in ``info/`` with local paths, and nothing else."""
-        layout = self.site.layout
-        documents = {}
-        if described := self._document("dirinfo"):
-            name, document = described
-            documents[name] = localized_dirinfo(document, f"{self.fileset}/{name}", layout.data)
-        if rows := self._document("dbinfo"):
-            name, document = rows
-            documents[name] = localized_dbinfo(document, f"{self.fileset}/{name}", dirinfo, layout.data)
-        info = layout.info(self.fileset.product, self.fileset.name)
-        for name, document in documents.items():
-            write_whole(info / name, document)
-        remove_files(path for path in info.iterdir() if path.name not in documents)
-
-    def _document(self, component: str) -> tuple[str, bytes] | None:
-        """Name and content of the fileset's file of that component."""
-        for row in self._rows:
-            if row.component == component:
-                return row.name, (self._store / row.name).read_bytes()
-        return None
 
     def _results(self, running: list[Future[list[UnpackedFile]]]) -> list[UnpackedFile]:
         unpacked: list[UnpackedFile] = []
@@ -148,51 +130,114 @@ class Extraction:
             raise
         return unpacked
 
-    def _own_before(self) -> Contents:
-        """What an earlier registration of this fileset had unpacked."""
-        return marked_contents(self.site.layout, MarkerKind.SUPERSEDED, self.fileset)
+    def _dirinfo(self) -> DirInfo:
+        described = self._document("dirinfo")
+        if described is None:
+            raise BundleUnusable(
+                f"fileset {self.fileset}: expected a file of component 'dirinfo' that says where bundles go, "
+                "got none. Nothing is unpacked; the next run tries again."
+            )
+        name, document = described
+        return read_dirinfo(document, f"{self.fileset}/{name}")
+
+    def _localize(self, dirinfo: DirInfo) -> None:
+        """Write the fileset's dirinfo and dbinfo to ``info/`` with local paths, and remove all else there."""
+        data = self._layout.data
+        documents = {}
+        if described := self._document("dirinfo"):
+            name, document = described
+            documents[name] = localized_dirinfo(document, f"{self.fileset}/{name}", data)
+        if rows := self._document("dbinfo"):
+            name, document = rows
+            documents[name] = localized_dbinfo(document, f"{self.fileset}/{name}", dirinfo, data)
+        info = self._layout.info(self.fileset.product, self.fileset.name)
+        for name, document in documents.items():
+            write_whole(info / name, document)
+        remove_files(path for path in info.iterdir() if path.name not in documents)
+
+    def _document(self, component: str) -> tuple[str, bytes] | None:
+        """Return name and content of the fileset's file of that component."""
+        for row in self._rows:
+            if row.component == component:
+                return row.name, (self._store / row.name).read_bytes()
+        return None
 
     def _remove_superseded(self, before: set[str], unpacked: list[UnpackedFile]) -> None:
         """Remove what only an earlier registration of this fileset had unpacked."""
-        layout = self.site.layout
-        gone = before - {layout.relative(file.path) for file in unpacked}
+        gone = before - {self._layout.relative(file.path) for file in unpacked}
         if gone:
-            gone -= owners_of(layout, gone, {self.fileset}).keys()
-            remove_files(layout.root / path for path in sorted(gone))
-        marker = layout.marker(MarkerKind.SUPERSEDED, self.fileset.product, self.fileset.name)
+            gone -= owners_of(self._layout, gone, {self.fileset}).keys()
+            remove_files(self._layout.root / path for path in sorted(gone))
+        marker = self._layout.marker(MarkerKind.SUPERSEDED, self.fileset.product, self.fileset.name)
         if marker.exists():
             remove_files([marker])
 
     def _mark(self, unpacked: list[UnpackedFile], verdict: Verdict) -> None:
-        layout = self.site.layout
         files = [
-            {"path": layout.relative(file.path), "bytes": file.bytes, "crc32": file.crc32}
+            {"path": self._layout.relative(file.path), "bytes": file.bytes, "crc32": file.crc32}
             for file in unpacked
         ]
         content = {"files": files, "replaces": verdict.replaces, "yields_to": verdict.yields_to}
-        mark_done(layout, MarkerKind.EXTRACTED, self.fileset, self.started, content)
+        mark_done(self._layout, MarkerKind.EXTRACTED, self.fileset, self.started, content)
 
 
-def undo_unpacking(layout: Layout, ownership: Ownership, fileset: Fileset) -> None:
-    """Remove what an unpacking that was killed left behind, for a fileset with which nobody goes on.
+def supersede(layout: Layout, step: StepSpec, fileset: Fileset) -> None:
+    """Make the extraction pending; what it unpacked stays recorded until it is replaced."""
+    marker = layout.marker(step.marker, fileset.product, fileset.name)
+    kept = layout.marker(MarkerKind.SUPERSEDED, fileset.product, fileset.name)
+    write_whole(kept, marker.read_bytes())
+    drop_marker(layout, step, fileset)
 
-    What its own markers name stays, and what another fileset holds: where that was written over, the other
-    fileset becomes pending.
+
+def remove_unpacked(context: RunContext, fileset: Fileset) -> None:
+    """Remove what the fileset unpacked and no other fileset holds, its info, and folders that are empty then.
+
+    Another fileset that holds one of the files may have had it replaced by this fileset's: its extraction
+    becomes pending.
     """
+    layout = context.layout
+    kinds = (MarkerKind.EXTRACTED, MarkerKind.SUPERSEDED)
+    paths: set[str] = set().union(*(marked_contents(layout, kind, fileset) for kind in kinds))
+    with context.ownership.held(paths):
+        owners = owners_of(layout, paths, {fileset}) if paths else {}
+        gone = paths - owners.keys()
+        remove_files(layout.root / path for path in gone)
+        _remove_empty_folders(layout, gone)
+    info = layout.info(fileset.product, fileset.name)
+    if info.exists():
+        shutil.rmtree(info)
+    for owner in set(owners.values()):
+        drop_marker(layout, EXTRACT, owner)
+
+
+def undo_unpacking(context: RunContext, fileset: Fileset) -> None:
+    """Remove what a killed unpacking left behind, for a fileset that is not pending any more.
+
+    What its own markers name stays, and what another fileset holds: where that was overwritten, the
+    extraction of the other fileset becomes pending.
+    """
+    layout = context.layout
     journal = journal_of(layout, fileset)
     journal.clean_up()
-    own = [marked_contents(layout, step, fileset) for step in (MarkerKind.EXTRACTED, MarkerKind.SUPERSEDED)]
+    own = [marked_contents(layout, kind, fileset) for kind in (MarkerKind.EXTRACTED, MarkerKind.SUPERSEDED)]
     stray = journal.files() - set().union(*own)
-    with ownership.held(stray):
+    with context.ownership.held(stray):
         owners = owners_of(layout, stray, set()) if stray else {}
         remove_files(layout.root / path for path in sorted(stray - owners.keys()))
-        harmed = {owner for path, owner in owners.items() if not is_intact(layout, owner, path)}
-        remove_files(layout.marker(MarkerKind.EXTRACTED, owner.product, owner.name) for owner in harmed)
+        for owner in {owner for path, owner in owners.items() if not is_intact(layout, owner, path)}:
+            drop_marker(layout, EXTRACT, owner)
     info = layout.info(fileset.product, fileset.name)
     if any(own):
         remove_files(info.glob(f".*{WRITING_SUFFIX}"))
     elif info.is_dir():
         shutil.rmtree(info)
+
+
+def _remove_empty_folders(layout: Layout, paths: set[str]) -> None:
+    for folder in sorted({(layout.root / path).parent for path in paths}, reverse=True):
+        while folder != layout.data and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _each_path_once(unpacked: list[UnpackedFile]) -> list[UnpackedFile]:
@@ -206,3 +251,18 @@ def _each_path_once(unpacked: list[UnpackedFile]) -> list[UnpackedFile]:
             )
         seen.add(file.path)
     return unpacked
+
+
+def _is_wanted(settings: Settings) -> bool:
+    return settings.mirror.unpack
+
+
+EXTRACT = StepSpec(
+    name="extract",
+    marker=MarkerKind.EXTRACTED,
+    do=extract_fileset,
+    retract=remove_unpacked,
+    set_aside=supersede,
+    verify=verify_unpacked,
+    is_wanted=_is_wanted,
+)

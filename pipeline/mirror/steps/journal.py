@@ -1,7 +1,7 @@
-"""What is remembered of a fileset's unpacking while it lasts, so that a kill leaves nothing for long.
+"""Journal of a fileset's unpacking while it lasts, so that a kill leaves nothing behind for long.
 
 The journal names the folders in which temporary files may lie before the first of them is written, and the
-files that are about to get their names.
+files that are about to be renamed into place.
 """
 
 import json
@@ -14,13 +14,13 @@ from pipeline.durable import write_whole
 from pipeline.mirror.state.layout import Layout, short_digest
 from pipeline.mirror.state.markers import Fileset
 
-# What reading a file that is no journal, or a damaged one, leads to.
+# Raised by reading a file that is no journal, or a damaged one.
 _NO_JOURNAL = (OSError, ValueError, LookupError, TypeError)
 
 
 @dataclass(frozen=True)
 class Journal:
-    """The journal in ``folder``. Temporary files of the fileset have ``tag`` in their names."""
+    """Journal in ``folder``. Temporary files of the fileset have ``tag`` in their names."""
 
     folder: Path
     tag: str
@@ -29,18 +29,18 @@ class Journal:
     def _file(self) -> Path:
         return self.folder / "unpacking.json"
 
-    def begin(self, folders: set[Path]) -> None:
-        """Clean up after an unpacking that was killed, and note the folders of this one."""
+    def start(self, folders: set[Path]) -> None:
+        """Clean up after an unpacking that was killed, and record the folders of this one."""
         self.clean_up()
         self._write(sorted(str(folder) for folder in folders), self.files())
 
-    def note(self, files: set[str]) -> None:
-        """Note the files (relative to the root) that are about to get their names."""
+    def record(self, files: set[str]) -> None:
+        """Record the files (relative to the root) that are about to be renamed into place."""
         if self._file.exists():
             self._write(self._read()["folders"], files)
 
     def files(self) -> set[str]:
-        """The files that an unpacking which was killed may have put in place, unmarked."""
+        """Return the files that a killed unpacking may have put in place without a marker."""
         return set(self._read()["files"])
 
     def clean_up(self) -> None:
@@ -49,15 +49,15 @@ class Journal:
             remove_temporaries(Path(folder), self.tag)
 
     def end(self) -> None:
-        """Forget the folders: nothing temporary is left in them, nor anything to be fetched on with."""
+        """Remove the journal and what is left of the transfer: nothing temporary remains."""
         self._file.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _read(self) -> dict[str, list[str]]:
         nothing: dict[str, list[str]] = {"folders": [], "files": []}
         try:
-            noted = json.loads(self._file.read_bytes())
-            return {kind: [str(path) for path in noted[kind]] for kind in nothing}
+            content = json.loads(self._file.read_bytes())
+            return {kind: [str(path) for path in content[kind]] for kind in nothing}
         except _NO_JOURNAL:
             return nothing
 
@@ -66,6 +66,6 @@ class Journal:
 
 
 def journal_of(layout: Layout, fileset: Fileset) -> Journal:
-    """The journal of the fileset's unpacking."""
+    """Return the journal of the fileset's unpacking."""
     folder = layout.incoming(fileset.product, fileset.name)
     return Journal(folder, short_digest(str(fileset)))

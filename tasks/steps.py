@@ -1,0 +1,7 @@
+"""The workflow: all steps of a fileset, in the order in which they are done."""
+
+from pipeline.mirror.state.steps import Steps
+from pipeline.mirror.steps.download import DOWNLOAD
+from pipeline.mirror.steps.extract import EXTRACT
+
+STEPS = Steps((DOWNLOAD, EXTRACT))
