@@ -7,7 +7,7 @@ SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test update worker assist scheduler status skip unskip verify serve bench torture
-.PHONY: lint lint-types clean
+.PHONY: lint clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,13 +60,11 @@ bench: setup ## the whole job measured side by side with wget, aria2c and rclone
 torture: setup ## kill an update 200 times, then compare every byte (some minutes)
 	@$(BIN)/python tests/torture/kill_storm.py
 
-lint: setup ## ruff, formatting included
+lint: setup ## ruff, formatting included; types; the directions of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-
-lint-types: setup
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 clean: ## remove what make made: .venv/, the demo, caches; never a mirror
 	rm -rf .venv var/demo build .mypy_cache .import_linter_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

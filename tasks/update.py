@@ -76,13 +76,12 @@ class UpdateProduct(MirrorTask):
         tidy_incoming(self.context, self.product, names)
         later = postponed(self.layout, self.product)
         due = [row for row in pending if row.name not in later]
-        incomplete_before = self._incomplete({row.name for row in due})
+        tried = self._incomplete({row.name for row in due})
         self.context.counters.count(pending=len(due))
         current_run().submit(tasks_for(self.context, self.product, due))
-        failed = self._incomplete(incomplete_before)
-        if failed:
-            failed -= self._withdrawn_meanwhile(failed, names)
-        self._finish(len(incomplete_before), failed, later)
+        left = self._incomplete(tried)
+        withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
+        self._finish(tried - withdrawn, left - withdrawn, later)
 
     @property
     def _settings(self) -> Product:
@@ -92,8 +91,8 @@ class UpdateProduct(MirrorTask):
         """Return the filesets of which a required step is not done."""
         return incomplete(self.layout, self.product, filesets, self.context.wanted_steps.required)
 
-    def _withdrawn_meanwhile(self, failed: set[str], pending: set[str]) -> set[str]:
-        """Return those of the failed filesets that upstream withdrew during this update.
+    def _withdrawn_meanwhile(self, left: set[str], pending: set[str]) -> set[str]:
+        """Return those of the filesets that upstream withdrew during this update.
 
         Only the whole listing shows that.
         """
@@ -101,21 +100,25 @@ class UpdateProduct(MirrorTask):
         gone = self.layout.marked(MarkerKind.WITHDRAWN, self.product)
         clear_failures_except(self.layout, self.product, pending - gone)
         tidy_incoming(self.context, self.product, pending - gone)
-        withdrawn = failed & gone
+        withdrawn = left & gone
         if withdrawn:
             named = ", ".join(sorted(withdrawn))
             log.info("product %s: withdrawn upstream meanwhile: %s", self.product, named)
         return withdrawn
 
-    def _finish(self, tried: int, failed: set[str], later: dict[str, str]) -> None:
-        """Record and report the outcome. Raises FilesetsFailed, or Stopped after a request to stop."""
+    def _finish(self, tried: set[str], left: set[str], later: dict[str, str]) -> None:
+        """Record and report the outcome: which of the filesets that were ``tried`` are ``left`` incomplete.
+
+        Raises FilesetsFailed, or Stopped after a request to stop.
+        """
         records = failures(self.layout, self.product)
+        failed = left
         if current_run().stopping.is_set():
-            # What was not tried has not failed.
-            failed &= {record["fileset"] for record in records if record.get("run") == current_run().update}
+            # The others were not started.
+            failed = left & {each["fileset"] for each in records if each.get("run") == current_run().update}
         required = self.context.wanted_steps.required
         optional = len(records) - len(failed_in(records, (step.name for step in required)))
-        done = tried - len(failed)
+        done = len(tried) - len(left)
         self.context.counters.count(done=done, failed=len(failed), optional_failed=optional)
         current_run().refuse_when_stopping()
         waiting = {name: later[name] for name in self._incomplete(set(later))}
@@ -124,7 +127,7 @@ class UpdateProduct(MirrorTask):
         if self.context.settings.mirror.on_removed == "delete":
             self._delete_withdrawn()
         if failed or waiting:
-            raise FilesetsFailed(_failure_message(self.product, tried, len(failed), waiting))
+            raise FilesetsFailed(_failure_message(self.product, len(tried), len(failed), waiting))
 
     def _delete_withdrawn(self) -> None:
         if deleted := delete_withdrawn(self.context, self.product):
