@@ -29,8 +29,8 @@ class Limits:
     A listing has ``listing_bytes`` at most, and an answer comes after so many ``redirects`` at most.
     """
 
-    connections: int = 16
-    timeout: float = 60.0
+    connections: int
+    timeout: float
     listing_bytes: int = 1 << 30
     redirects: int = 5
 
@@ -57,11 +57,9 @@ class DataStoreClient(ListingClient):
     order of their arrival. Proxies, netrc and certificates are those that requests finds in the environment.
     """
 
-    def __init__(
-        self, url: str, limits: Limits | None = None, retry_policy: RetryPolicy | None = None
-    ) -> None:
-        super().__init__(url, self.fetch_body, retry_policy or RetryPolicy())
-        self._limits = limits or Limits()
+    def __init__(self, url: str, limits: Limits, retry_policy: RetryPolicy) -> None:
+        super().__init__(url, self.fetch_body, retry_policy)
+        self._limits = limits
         # Not ``pool_block`` of requests: it limits each pool alone, and http that leads to https needs two.
         self._free_connections = FifoSemaphore(self._limits.connections)
         self._session = Session(self._limits.connections)

@@ -62,12 +62,11 @@ class RangePolicy:
         return max(self.smallest, min(share, self.largest))
 
 
-def fetch(transfer: Transfer, pool: FetchPool, policy: RangePolicy | None = None) -> None:
+def fetch(transfer: Transfer, pool: FetchPool, policy: RangePolicy) -> None:
     """Fetch the file, in ranges where the policy says so. Called by a thread of the pool.
 
     Raises as ``Transfer.fetch``.
     """
-    policy = policy or RangePolicy()
     if policy.applies_to(transfer.row) and pool.count > 1:
         RangedTransfer(transfer, pool, policy).fetch()
     else:

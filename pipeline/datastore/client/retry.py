@@ -19,8 +19,8 @@ class RetryPolicy:
     of the server replaces it. No pause is longer than ``longest_pause``. ``sleep`` waits.
     """
 
-    attempts: int = 4
-    first_pause: float = 1.0
+    attempts: int
+    first_pause: float
     longest_pause: float = 300.0
     sleep: Callable[[float], object] = time.sleep
 
@@ -56,7 +56,7 @@ def retry(policy: RetryPolicy, attempt: Callable[[], T]) -> T:
     ...     if failures:
     ...         raise failures.pop()
     ...     return "listing"
-    >>> retry(RetryPolicy(first_pause=0), attempt)
+    >>> retry(RetryPolicy(attempts=4, first_pause=0), attempt)
     'listing'
     """
     failures = limited = 0

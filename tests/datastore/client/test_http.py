@@ -52,7 +52,7 @@ def connect():
     opened: list[DataStoreClient] = []
 
     def connect(url: str, connections: int = 2, attempts: int = 1, timeout: float = 20) -> DataStoreClient:
-        policy = RetryPolicy(attempts=attempts, sleep=lambda _: None)
+        policy = RetryPolicy(attempts=attempts, first_pause=1, sleep=lambda _: None)
         opened.append(DataStoreClient(url, Limits(connections=connections, timeout=timeout), policy))
         return opened[-1]
 

@@ -32,7 +32,9 @@ ANSWERS = {
 def test_the_cause_is_told_first_and_then_what_happens_next(name):
     said, cause = ANSWERS[name]
     with scripted(lambda _: said) as server:
-        store = DataStoreClient(server.url, Limits(timeout=20), RetryPolicy(attempts=1))
+        store = DataStoreClient(
+            server.url, Limits(connections=1, timeout=20), RetryPolicy(attempts=1, first_pause=1)
+        )
         with pytest.raises(ServerUnavailable) as raised:
             store.products()
         store.close()
