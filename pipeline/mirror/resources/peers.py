@@ -2,7 +2,7 @@
 
 The update alone holds the mirror's lock. It publishes one notice: which peers it has admitted, and when it
 ends. Each peer registers with a file that it keeps locked, and appends a line to a report for each step that
-it did. All these files are in ``assistants/`` (docs/on-disk.md, "Assistants").
+it did. All these files are in ``workers/`` (docs/on-disk.md, "Workers").
 
 No peer goes on after its update has died: a peer checks three times a second, and the next update does not
 begin before all peers of the last one have exited.

@@ -83,7 +83,7 @@ class Layout:
     @property
     def peers(self) -> Path:
         """Folder in which the processes of one update coordinate; there while an update accepts workers."""
-        return self.root / "assistants"
+        return self.root / "workers"
 
     @property
     def root_listing(self) -> Path:
