@@ -1,1 +1,1 @@
-"""The Data Store protocol: listings, client, server. It knows nothing of mirrors."""
+"""The Data Store protocol: listings, client, server. Independent of the mirror."""
