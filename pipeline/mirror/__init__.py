@@ -1,1 +1,1 @@
-"""What is on disk: layout, markers, publishing, failures, status."""
+"""One mirror on disk: its state, its resources, the steps of the workflow, and the context of a run."""

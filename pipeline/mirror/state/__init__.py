@@ -1,1 +1,1 @@
-"""The knowledge of one mirror on disk: paths, markers, listings, failures, and what follows from them."""
+"""State of one mirror on disk: paths, markers, listings, failures, and the filesets pending by them."""

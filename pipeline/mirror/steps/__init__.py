@@ -1,1 +1,1 @@
-"""The steps of the workflow: discover, download, extract, and what goes with them."""
+"""Steps of the workflow: discover, download, extract, and removal, verification and housekeeping."""
