@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 from pipeline.errors import EXIT_STOPPED
 
-_MESSAGE = b"ipp-mirror: stopped on request before anything was begun; the next run goes on.\n"
+_MESSAGE = b"ipp-mirror: stopped on request before anything was started; the next run goes on.\n"
 
 
-# Signals so close to each other are one request: a shell and `timeout` signal a process and its group.
+# Signals within this time are one request: a shell and `timeout` signal a process and its group.
 ONE_REQUEST_SECONDS = 0.5
 
 
 def handle_early_signals() -> None:
-    """End at once on SIGTERM and SIGINT until the worker handles them; keep handlers of other programs."""
+    """End at once on SIGTERM and SIGINT until the worker handles them; handlers of other programs stay."""
     # Python lets only the main thread install handlers.
     if threading.current_thread() is not threading.main_thread():
         return
