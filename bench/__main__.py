@@ -1,4 +1,4 @@
-"""``python -m bench``: how fast the mirror is, side by side with what people would use instead."""
+"""``python -m bench``: time, CPU time and memory of the mirror, and of general download tools."""
 
 import argparse
 import os
@@ -45,7 +45,7 @@ from bench.slow_disk import missing, slow_disk
 from bench.state import OldMirror, old_mirror
 from bench.tables import measured_cells, print_table, race_table
 
-ROOM_BYTES = {
+NEEDED_BYTES = {
     "medium": 3e9,
     "small": 2e9,
     "large": 11e9,
@@ -60,7 +60,7 @@ ROOM_BYTES = {
     "state": 3e9,
     "state-million": 5e9,
 }
-ROOM_FILES = {"many": 500_000, "state": 600_000, "state-million": 2_200_000}
+NEEDED_FILES = {"many": 500_000, "state": 600_000, "state-million": 2_200_000}
 FAR_PEERS = (WGET, ARIA2C)
 NEW_FILESETS = 10
 SLOW_RATES = (150_000_000, 450_000_000)
@@ -69,7 +69,7 @@ SLOW_DISK_BYTES = 4 << 30
 
 @dataclass(frozen=True)
 class Bench:
-    """What was asked for. ``folder`` is memory-backed, ``disk`` lies on the disk that is measured."""
+    """Options of the benchmark. ``folder`` is memory-backed, ``disk`` lies on the disk that is measured."""
 
     folder: Path
     disk: Path
@@ -77,21 +77,21 @@ class Bench:
     server: str
 
     def near(self, workload: Workload) -> None:
-        """The whole job from a server on loopback into memory-backed storage."""
+        """Measure a first update from a server on loopback into memory-backed storage."""
         given = payload(self.folder, workload)
         with self._serving(given) as server:
             contestants = present([OURS, OURS_CENTRAL, WGET, ARIA2C, RCLONE])
             self._race(f"Near, {workload.title}", contestants, given, server.port)
 
     def onto_disk(self) -> None:
-        """The whole job onto a disk, next to the time that the disk takes for as many bytes in one file."""
+        """Measure a first update onto a disk, and the writing of as many bytes in one file."""
         self.disk.mkdir(parents=True, exist_ok=True)
         self._beside_dd(self.disk, f"the disk of {self.disk}")
 
     def onto_slow_disks(self) -> None:
-        """The same onto disks that the processors can keep up with."""
-        if lack := missing():
-            print(f"slow-disk is left out: it needs {lack}")
+        """Measure the same onto disks that are slower than the processors."""
+        if needed := missing():
+            print(f"slow-disk is left out: it needs {needed}")
             return
         for rate in SLOW_RATES:
             with slow_disk(self.folder, SLOW_DISK_BYTES, rate) as folder:
@@ -115,7 +115,7 @@ class Bench:
         print_table(f"Onto {title}, {MEDIUM.title}: {size / 1e6:.0f} MB written", rows)
 
     def far(self, workload: Workload, peers: Sequence[Peer] = FAR_PEERS) -> None:
-        """The whole job through the relay, against what its connections can carry."""
+        """Measure a first update through the relay, and print the least time that its connections allow."""
         given = payload(self.folder, workload)
         link = Link()
         with self._serving(given) as server, relay(server.port, link, self.folder) as relayed:
@@ -123,10 +123,10 @@ class Bench:
             self._race(f"Far, {workload.title}", contestants, given, relayed.port)
         for connections in (8, 16):
             rate = min(link.rate, connections * link.connection_rate)
-            print(f"  {connections} connections can carry {rate / 1e6:.0f} MB/s: {given.bytes / rate:.2f} s")
+            print(f"  {connections} connections: at most {rate / 1e6:.0f} MB/s, {given.bytes / rate:.2f} s")
 
     def many(self) -> None:
-        """A long first update: what the first thousand filesets cost and the last, in time and memory."""
+        """Measure time and memory at the beginning and at the end of a long first update."""
         given = payload(self.folder, MANY)
         rows = [
             [
@@ -160,12 +160,12 @@ class Bench:
         print_table(f"A long first update, {MANY.title} (memory of all processes)", rows)
 
     def state(self, sizes: Sequence[int]) -> None:
-        """Updates of mirrors that know many filesets: with nothing new, and with a few new ones."""
+        """Measure updates of mirrors with many filesets: without and with a few new ones."""
         rows = [["known", "new", "seconds", "min-max", "CPU s", "peak MB"]]
         for known in sizes:
             old = old_mirror(self.folder, known)
             with data_store(old.store, self.folder) as server:
-                # The first update counts what is in store/, which those after it remember.
+                # The first update builds the ledger of stored bytes, from which the measured ones start.
                 OURS.run(_url(server.port), old.root)
                 for new in (0, NEW_FILESETS):
                     measured = [self._follow(old, server, new) for _ in range(self.rounds)]
@@ -174,7 +174,7 @@ class Bench:
         print_table(f"Scale of state ({self.rounds} rounds; memory of all processes)", rows)
 
     def _follow(self, old: OldMirror, server: Daemon, new: int) -> Run:
-        """One update after ``new`` filesets were registered; its peak is that of all processes together."""
+        """Run an update after registering ``new`` filesets. The peak is that of all processes together."""
         if new:
             old.register(new)
         with PeakMemory(os.getpid(), beside={server.pid}) as peak:
@@ -202,7 +202,7 @@ SUITES: dict[str, Callable[[Bench], None]] = {
     "far": lambda bench: bench.far(MEDIUM),
     "far-small": lambda bench: bench.far(FEW_SMALL),
     "far-one": lambda bench: bench.far(ONE),
-    # Large enough for what a run takes besides to be little; wget would take minutes.
+    # Large enough for a small share of start and end in the time of a run; wget would take minutes.
     "far-gigabyte": lambda bench: bench.far(GIGABYTE, [ARIA2C]),
     "far-long": lambda bench: bench.far(LONG, [ARIA2C]),
     "many": Bench.many,
@@ -212,25 +212,25 @@ SUITES: dict[str, Callable[[Bench], None]] = {
 
 
 def main() -> None:
-    """Run the suites that were asked for, one after another."""
-    asked = _parser().parse_args()
-    # So that what runs beside the contestants is stopped as well.
+    """Run the chosen suites, one after another."""
+    options = _parser().parse_args()
+    # An exception, unlike the signal alone, stops the servers too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
-    suites = ["medium"] if asked.quick else asked.suite or list(SUITES)
-    rounds = 3 if asked.quick else asked.rounds
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    bench = Bench(asked.folder.resolve(), asked.disk.resolve(), rounds, asked.server)
+    suites = ["medium"] if options.quick else options.suite or list(SUITES)
+    rounds = 3 if options.quick else options.rounds
+    options.folder.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options.folder.resolve(), options.disk.resolve(), rounds, options.server)
     shutil.rmtree(bench.folder / "arena", ignore_errors=True)
     print(
         f"{os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}, "
-        f"served by {'nginx' if asked.server == 'nginx' else 'this project'}"
+        f"served by {'nginx' if options.server == 'nginx' else 'this project'}"
     )
     for suite in suites:
-        if shutil.disk_usage(bench.folder).free < ROOM_BYTES[suite]:
-            print(f"{suite} is left out: it needs {ROOM_BYTES[suite] / 1e9:.0f} GB free in {bench.folder}")
+        if shutil.disk_usage(bench.folder).free < NEEDED_BYTES[suite]:
+            print(f"{suite} is left out: it needs {NEEDED_BYTES[suite] / 1e9:.0f} GB free in {bench.folder}")
             continue
-        if os.statvfs(bench.folder).f_favail < ROOM_FILES.get(suite, 0):
-            print(f"{suite} is left out: it needs room for {ROOM_FILES[suite]:,} files in {bench.folder}")
+        if os.statvfs(bench.folder).f_favail < NEEDED_FILES.get(suite, 0):
+            print(f"{suite} is left out: it needs {NEEDED_FILES[suite]:,} free inodes in {bench.folder}")
             continue
         SUITES[suite](bench)
 
@@ -247,13 +247,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="the suite medium only, three rounds")
     parser.add_argument(
-        "--rounds", type=int, default=3, help="runs of each contestant (default: %(default)s)"
+        "--rounds", type=int, default=3, help="runs of each mirror or tool (default: %(default)s)"
     )
     parser.add_argument(
         "--folder",
         type=Path,
         default=Path("/dev/shm/ipp-bench"),
-        help="memory-backed; what is served stays there (default: %(default)s)",
+        help="memory-backed; the served files stay there (default: %(default)s)",
     )
     parser.add_argument(
         "--disk",
