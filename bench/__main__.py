@@ -12,18 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.check import check
-from bench.contestants import (
-    ARIA2C,
-    OURS,
-    OURS_16,
-    OURS_CENTRAL,
-    RCLONE,
-    WGET,
-    Contestant,
-    Peer,
-    present,
-    race,
-)
 from bench.daemons import Daemon, data_store, nginx, relay
 from bench.measure import Run, Spread, disk_write_seconds, first_and_last_thousand
 from bench.memory import PeakMemory, at_a_tenth_and_at_the_end
@@ -43,7 +31,19 @@ from bench.payload import (
 from bench.relay import HOST, Link
 from bench.slow_disk import missing, slow_disk
 from bench.state import OldMirror, old_mirror
-from bench.tables import measured_cells, print_table, race_table
+from bench.tables import comparison_table, measured_cells, print_table
+from bench.tools import (
+    ARIA2C,
+    OURS,
+    OURS_16,
+    OURS_CENTRAL,
+    RCLONE,
+    WGET,
+    Peer,
+    Tool,
+    compare,
+    installed,
+)
 
 NEEDED_BYTES = {
     "medium": 3e9,
@@ -80,8 +80,8 @@ class Bench:
         """Measure a first update from a server on loopback into memory-backed storage."""
         given = payload(self.folder, workload)
         with self._serving(given) as server:
-            contestants = present([OURS, OURS_CENTRAL, WGET, ARIA2C, RCLONE])
-            self._race(f"Near, {workload.title}", contestants, given, server.port)
+            tools = installed([OURS, OURS_CENTRAL, WGET, ARIA2C, RCLONE])
+            self._compare(f"Near, {workload.title}", tools, given, server.port)
 
     def onto_disk(self) -> None:
         """Measure a first update onto a disk, and the writing of as many bytes in one file."""
@@ -104,7 +104,7 @@ class Bench:
         with self._serving(given) as server:
             for _ in range(self.rounds):
                 written.append(disk_write_seconds(disk, size))
-                runs = race([OURS], given, _url(server.port), disk / "arena", rounds=1)
+                runs = compare([OURS], given, _url(server.port), disk / "target", rounds=1)
                 ours.append(runs[OURS.name][0].seconds)
         rows = [["", "seconds", "min-max", "ratio to dd"]]
         for name, spread in (("dd, flushed", Spread.of(written)), (OURS.name, Spread.of(ours))):
@@ -119,8 +119,8 @@ class Bench:
         given = payload(self.folder, workload)
         link = Link()
         with self._serving(given) as server, relay(server.port, link, self.folder) as relayed:
-            contestants = present([OURS, OURS_16, *peers])
-            self._race(f"Far, {workload.title}", contestants, given, relayed.port)
+            tools = installed([OURS, OURS_16, *peers])
+            self._compare(f"Far, {workload.title}", tools, given, relayed.port)
         for connections in (8, 16):
             rate = min(link.rate, connections * link.connection_rate)
             print(f"  {connections} connections: at most {rate / 1e6:.0f} MB/s, {given.bytes / rate:.2f} s")
@@ -135,20 +135,20 @@ class Bench:
             ]
         ]
         with self._serving(given) as server:
-            for contestant in (OURS, OURS_CENTRAL):
-                arena = self.folder / "arena"
-                arena.mkdir(parents=True)
+            for tool in (OURS, OURS_CENTRAL):
+                target = self.folder / "target"
+                target.mkdir(parents=True)
                 with PeakMemory(os.getpid(), beside={server.pid}) as memory:
-                    run = contestant.run(_url(server.port), arena)
-                check(given, arena, thorough=True)
-                first, last = first_and_last_thousand(arena)
+                    run = tool.run(_url(server.port), target)
+                check(given, target, thorough=True)
+                first, last = first_and_last_thousand(target)
                 held = [
                     *at_a_tenth_and_at_the_end(memory.course),
                     *at_a_tenth_and_at_the_end(memory.scheduler),
                 ]
                 rows.append(
                     [
-                        contestant.name,
+                        tool.name,
                         f"{run.seconds:.1f}",
                         f"{first:.2f}",
                         f"{last:.2f}",
@@ -156,7 +156,7 @@ class Bench:
                         *(f"{each / 1e6:.0f}" for each in held),
                     ]
                 )
-                shutil.rmtree(arena)
+                shutil.rmtree(target)
         print_table(f"A long first update, {MANY.title} (memory of all processes)", rows)
 
     def state(self, sizes: Sequence[int]) -> None:
@@ -168,12 +168,12 @@ class Bench:
                 # The first update builds the ledger of stored bytes, from which the measured ones start.
                 OURS.run(_url(server.port), old.root)
                 for new in (0, NEW_FILESETS):
-                    measured = [self._follow(old, server, new) for _ in range(self.rounds)]
+                    measured = [self._update(old, server, new) for _ in range(self.rounds)]
                     rows.append([f"{known:,}", str(new), *measured_cells(measured)])
             shutil.rmtree(old.home)
         print_table(f"Scale of state ({self.rounds} rounds; memory of all processes)", rows)
 
-    def _follow(self, old: OldMirror, server: Daemon, new: int) -> Run:
+    def _update(self, old: OldMirror, server: Daemon, new: int) -> Run:
         """Run an update after registering ``new`` filesets. The peak is that of all processes together."""
         if new:
             old.register(new)
@@ -181,10 +181,10 @@ class Bench:
             run = OURS.run(_url(server.port), old.root)
         return replace(run, peak_bytes=peak.bytes)
 
-    def _race(self, title: str, contestants: list[Contestant], given: Payload, port: int) -> None:
-        runs = race(contestants, given, _url(port), self.folder / "arena", self.rounds)
-        peers = [each.name for each in contestants if isinstance(each, Peer)]
-        print_table(f"{title} ({self.rounds} rounds)", race_table(runs, peers, given.bytes))
+    def _compare(self, title: str, tools: list[Tool], given: Payload, port: int) -> None:
+        runs = compare(tools, given, _url(port), self.folder / "target", self.rounds)
+        peers = [each.name for each in tools if isinstance(each, Peer)]
+        print_table(f"{title} ({self.rounds} rounds)", comparison_table(runs, peers, given.bytes))
 
     @contextmanager
     def _serving(self, given: Payload) -> Iterator[Daemon]:
@@ -220,7 +220,7 @@ def main() -> None:
     rounds = 3 if options.quick else options.rounds
     options.folder.mkdir(parents=True, exist_ok=True)
     bench = Bench(options.folder.resolve(), options.disk.resolve(), rounds, options.server)
-    shutil.rmtree(bench.folder / "arena", ignore_errors=True)
+    shutil.rmtree(bench.folder / "target", ignore_errors=True)
     print(
         f"{os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}, "
         f"served by {'nginx' if options.server == 'nginx' else 'this project'}"

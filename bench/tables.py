@@ -16,8 +16,8 @@ def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
     print(flush=True)
 
 
-def race_table(runs: dict[str, list[Run]], peers: Sequence[str], size: int) -> list[list[str]]:
-    """Return a row for each contestant; ``size`` is the bytes fetched, ratios are to the best peer."""
+def comparison_table(runs: dict[str, list[Run]], peers: Sequence[str], size: int) -> list[list[str]]:
+    """Return a row for each tool; ``size`` is the bytes fetched, ratios are to the best peer."""
     times = {name: Spread.of([run.seconds for run in each]) for name, each in runs.items()}
     best = min((times[name].median for name in peers if name in times), default=None)
     rows = [["", "seconds", "min-max", "ratio to best peer", "MB/s", "CPU s/GB", "peak MB"]]

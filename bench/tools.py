@@ -15,7 +15,7 @@ _PEERS = Path(__file__).parent / "peers"
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Tool:
     """Program that mirrors a whole Data Store into an empty folder: discover, fetch, verify, unpack."""
 
     name: str
@@ -30,7 +30,7 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Ours(Contestant):
+class Ours(Tool):
     """The ``luigi`` command, start-up included, with the local or the central scheduler."""
 
     connections: int = 8
@@ -58,7 +58,7 @@ class Ours(Contestant):
 
 
 @dataclass(frozen=True)
-class Peer(Contestant):
+class Peer(Tool):
     """Script of peers/, named after its download tool."""
 
     package: str
@@ -80,32 +80,30 @@ ARIA2C = Peer("aria2c", package="aria2")
 RCLONE = Peer("rclone", package="rclone")
 
 
-def present(contestants: list[Contestant]) -> list[Contestant]:
+def installed(tools: list[Tool]) -> list[Tool]:
     """Return the installed ones; print the name of each other one, and its missing software."""
-    for each in contestants:
+    for each in tools:
         if missing := each.missing():
             print(f"{each.name} is left out: it needs {missing}")
-    return [each for each in contestants if each.missing() is None]
+    return [each for each in tools if each.missing() is None]
 
 
-def race(
-    contestants: list[Contestant], payload: Payload, url: str, arena: Path, rounds: int
-) -> dict[str, list[Run]]:
-    """Return the runs of all contestants, by name, each into an empty folder ``arena`` and checked.
+def compare(tools: list[Tool], payload: Payload, url: str, target: Path, rounds: int) -> dict[str, list[Run]]:
+    """Return the runs of all tools, by name, each into an empty folder ``target`` and checked.
 
-    Contestants run in turns; every round begins with another one, so that none always follows the same.
+    Tools run in turns; every round begins with another one, so that none always follows the same.
     """
-    runs: dict[str, list[Run]] = {each.name: [] for each in contestants}
+    runs: dict[str, list[Run]] = {each.name: [] for each in tools}
     for number in range(rounds):
-        first = number % len(contestants)
-        for contestant in contestants[first:] + contestants[:first]:
+        first = number % len(tools)
+        for tool in tools[first:] + tools[:first]:
             with ExitStack() as afterwards:
-                arena.mkdir(parents=True)
-                afterwards.callback(shutil.rmtree, arena)
-                runs[contestant.name].append(contestant.run(url, arena))
-                check(payload, arena, thorough=isinstance(contestant, Ours))
+                target.mkdir(parents=True)
+                afterwards.callback(shutil.rmtree, target)
+                runs[tool.name].append(tool.run(url, target))
+                check(payload, target, thorough=isinstance(tool, Ours))
             print(
-                f"  round {number + 1}: {contestant.name} {runs[contestant.name][-1].seconds:.2f} s",
+                f"  round {number + 1}: {tool.name} {runs[tool.name][-1].seconds:.2f} s",
                 flush=True,
             )
     return runs
