@@ -1,4 +1,4 @@
-"""Retries: how often a request is tried, and how long the pauses in between are."""
+"""Retries of a request: number of tries, and pauses between them."""
 
 import random
 import time
@@ -31,10 +31,10 @@ class RetryPolicy:
 
 
 class RetryableError(Exception):
-    """A failure that may pass; ``final`` is raised when no try is left.
+    """Transient failure; ``final`` is raised when no try is left.
 
-    ``retry_after`` is the pause (seconds) that the server asked for. ``limit`` is the number of such failures
-    after which no further try is made, where it is less than ``RetryPolicy.attempts``.
+    ``retry_after`` is the pause (seconds) in the server's Retry-After field. ``limit`` is the number of such
+    failures after which no further try is made, where it is less than ``RetryPolicy.attempts``.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Verification: what is on disk against the listings and the markers, byte by byte.
+"""Verification of the files on disk against the listings and the markers, byte by byte.
 
 ``store/`` is compared by size and md5 with the marker and the fileset's own index.txt, ``data/`` by
-size and CRC-32 with the extraction marker. What no marker names is reported, never removed.
+size and CRC-32 with the extraction marker. Files that no marker names are reported, never removed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,12 +27,12 @@ RESUMED_WITHIN = timedelta(days=7)
 
 
 def fileset_problems(context: RunContext, fileset: Fileset, rate: RateLimit) -> list[Problem]:
-    """Return all that is wrong with the fileset, step by step; reading keeps to ``rate``."""
+    """Return the problems of the fileset, step by step; reading keeps to ``rate``."""
     return [problem for step in context.steps for problem in step.verify(context, fileset, rate)]
 
 
 def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Iterator[Problem]:
-    """Yield what is wrong with the files of a fileset in ``store/``."""
+    """Yield the problems of a fileset's files in ``store/``."""
     layout, kind = context.layout, MarkerKind.DOWNLOADED
     folder = layout.store(fileset.product, fileset.name)
     marker = fresh_marker(layout, kind, fileset)
@@ -59,7 +59,7 @@ def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Ite
 
 
 def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> Iterator[Problem]:
-    """Yield what is wrong with the files that a fileset unpacked into ``data/`` and still owns."""
+    """Yield the problems of the files that a fileset unpacked into ``data/`` and still owns."""
     layout, kind = context.layout, MarkerKind.EXTRACTED
     path = layout.marker(kind, fileset.product, fileset.name)
     marker = fresh_marker(layout, kind, fileset)
@@ -85,7 +85,7 @@ def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> I
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Comparison of files with what their marker says; ``marker`` is its kind."""
+    """Comparison of files with their marker; ``marker`` is its kind."""
 
     layout: Layout
     rate: RateLimit
@@ -93,7 +93,7 @@ class _Comparison:
     marker: str
 
     def file(self, path: Path, size: int, digest: str | None) -> Iterator[Problem]:
-        """Yield what is wrong with one file; without a ``digest`` the size alone is compared."""
+        """Yield the problem of one file, if there is one; without a ``digest`` only the size is compared."""
         what = self._difference(path, size, digest)
         if what is not None:
             yield Problem(self.layout.relative(path), what, self.marker)
@@ -113,7 +113,7 @@ class _Comparison:
 
 
 def unexpected_filesets(layout: Layout, product: str, rows: list[FilesetRow], steps: Steps) -> list[Problem]:
-    """Return what lies in ``store/`` and among the markers for filesets that the product's listing lacks."""
+    """Return the folders in ``store/`` and the markers of filesets that the product's listing lacks."""
     known = {row.name for row in rows}
     folder = layout.store_root / product
     stored = [path for path in folder.iterdir() if path.name not in known] if folder.is_dir() else []
@@ -147,7 +147,7 @@ def unexpected_data(layout: Layout) -> list[Problem]:
 
 
 def filesets_here(layout: Layout, product: str, rows: list[FilesetRow], steps: Steps) -> list[FilesetRow]:
-    """Return the rows of which anything is in ``store/`` or marked as done."""
+    """Return the rows of the filesets with a folder in ``store/`` or a marker of a step."""
     here = set().union(*(layout.marked(step.marker, product) for step in steps))
     folder = layout.store_root / product
     if folder.is_dir():
@@ -156,12 +156,12 @@ def filesets_here(layout: Layout, product: str, rows: list[FilesetRow], steps: S
 
 
 def make_pending(layout: Layout, fileset: Fileset, markers: Iterable[str]) -> None:
-    """Remove the markers of steps that have to be done again; what is good on disk is reused."""
+    """Remove the markers of steps that have to be done again; valid files on disk are reused."""
     remove_files(layout.marker(kind, fileset.product, fileset.name) for kind in markers)
 
 
 def start_verification(layout: Layout, now: str) -> str:
-    """Return the name of the verification to resume: one that was stopped lately, else a new one."""
+    """Return the name of the verification to resume if one was started within 7 days, else ``now``."""
     started: str = (read_marker(layout.verification) or {}).get("run", "")
     oldest = (datetime.now(UTC) - RESUMED_WITHIN).isoformat()
     if started > oldest:

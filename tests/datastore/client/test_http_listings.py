@@ -105,7 +105,7 @@ def test_what_came_since(store, server):
 
 
 def test_a_fileset_that_the_server_no_longer_knows(store, server, pauses):
-    with pytest.raises(UnknownFileset, match=r"does not know fileset 'o1\.chip\.0\.0\.1'") as raised:
+    with pytest.raises(UnknownFileset, match=r"does not list fileset 'o1\.chip\.0\.0\.1'") as raised:
         store.filesets(PRODUCT, since="o1.chip.0.0.1")
     assert isinstance(raised.value, ServerUnavailable)
     assert (len(server.requests), pauses) == (1, [])
@@ -181,7 +181,7 @@ def test_a_compressed_listing_that_is_damaged(connect):
     with (
         scripted(lambda asked: answer(body=body, Content_Encoding="gzip")) as server,
         pytest.raises(
-            ServerUnavailable, match=r"index\.txt: damaged Content-Encoding in the answer from 127"
+            ServerUnavailable, match=r"index\.txt: damaged Content-Encoding in the response from 127"
         ),
     ):
         connect(server.url).products()
@@ -364,7 +364,7 @@ def test_a_listing_that_stops_coming(server, connect, pauses):
 
 def test_an_answer_that_does_not_begin(server, connect):
     server.faults.append(faults.delays(30))
-    with pytest.raises(ServerUnavailable, match=r"no answer from 127\.0\.0\.1:\d+ within [\d.]+ s"):
+    with pytest.raises(ServerUnavailable, match=r"no response from 127\.0\.0\.1:\d+ within [\d.]+ s"):
         connect(server.url, timeout=0.2, attempts=2).products()
     assert len(server.requests) == 2
 
@@ -406,7 +406,7 @@ def test_what_is_no_answer(name, connect):
         scripted(lambda asked: NO_ANSWERS[name]) as server,
         pytest.raises(
             ServerUnavailable,
-            match=r"index\.txt: (no (valid HTTP )?answer from 127|connection closed by|expected an?)",
+            match=r"index\.txt: (no (valid HTTP )?response from 127|connection closed by|expected an?)",
         ),
     ):
         connect(server.url, timeout=0.5, attempts=2).products()
