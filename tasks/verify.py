@@ -102,7 +102,7 @@ class VerifyProduct(MirrorTask):
         if self.repair and bad:
             log.info("product %s: repairing %d filesets", self.product, len(bad))
             outcome = current_run().submit(tasks_for(self.context, self.product, bad))
-            self.context.counters.count(done=outcome.done, failed=outcome.failed)
+            self.context.counters.count(**vars(outcome))
             current_run().refuse_when_stopping()
             bad = self._verified(bad, after="repair")
         log.info("product %s: %d filesets verified, %d with problems", self.product, len(here), len(bad))

@@ -59,7 +59,7 @@ def drop_marker(layout: Layout, step: "StepSpec", fileset: "Fileset") -> None:
 
 @dataclass(frozen=True)
 class StepSpec:
-    """One step of the workflow; each step requires the one before it.
+    """One step of the workflow; each step requires the nearest one before it that is wanted.
 
     ``name`` is a verb (``extract``), ``marker`` the folder of its markers (``extracted``).
 
@@ -109,11 +109,10 @@ class Steps:
         """The steps without which a fileset is incomplete."""
         return tuple(row for row in self.rows if not row.optional)
 
-    def requires(self, step: StepSpec) -> StepSpec | None:
-        """Return the step that has to be done before ``step``; None for the first one."""
-        at = self.rows.index(step)
-        return self.rows[at - 1] if at else None
+    def before(self, step: StepSpec) -> tuple[StepSpec, ...]:
+        """Return the steps before ``step``, the nearest one first."""
+        return self.rows[: self.rows.index(step)][::-1]
 
-    def follows(self, step: StepSpec) -> StepSpec | None:
-        """Return the step that is done after ``step``; None for the last one."""
-        return self.rows[at] if (at := self.rows.index(step) + 1) < len(self.rows) else None
+    def after(self, step: StepSpec) -> tuple[StepSpec, ...]:
+        """Return the steps after ``step``, the nearest one first."""
+        return self.rows[self.rows.index(step) + 1 :]
