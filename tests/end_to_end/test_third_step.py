@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import Ended, File, Follower, Upstream, bundle, dirinfo, served_filesets
+from conftest import COLUMNS, Ended, File, Follower, Upstream, bundle, dirinfo, served_filesets
 from running import answers as answers_at
 from running import free_port, luigi_command, started, until
 from support.third_step import make_program, recipe
@@ -322,3 +322,11 @@ def test_the_step_does_not_bring_back_one_that_the_settings_do_without(program, 
     program.follower.mirror["unpack"] = False
     assert program.update().code == 0
     assert program.done() == {"downloaded": {"good", "bad"}, "charted": {"good"}}
+
+
+def test_the_step_finds_the_columns_of_the_listing_in_a_marker(follower, upstream):
+    upstream.add(PRODUCT, "good", [File("counts.txt", b"1")], stage="warp", filter="r.00000")
+    assert follower.update().code == 0
+    marker = json.loads((follower.root / "state" / PRODUCT / "downloaded" / "good.json").read_text())
+    [listed] = upstream.products[PRODUCT].values()
+    assert marker["columns"] == dict(zip(COLUMNS, listed, strict=True))
