@@ -26,8 +26,8 @@ from pipeline.mirror.steps.verify import (
     filesets_here,
     make_pending,
     start_verification,
-    unexpected_data,
-    unexpected_filesets,
+    unexpected_files,
+    unexpected_markers,
 )
 from pipeline.units import parse_rate
 from tasks.fileset import FilesetTask, tasks_for
@@ -67,8 +67,8 @@ class VerifyMirror(MirrorTask):
         return RunMarker(self.layout.verified, self.started)
 
     def run(self) -> None:
-        """After the products: find files in ``data/`` of no fileset, and add up all problems."""
-        unexpected = unexpected_data(self.layout)
+        """After the products: find files of no fileset, and add up all problems."""
+        unexpected = unexpected_files(self.layout, self.context.steps)
         _log_problems(unexpected)
         found = len(unexpected) + sum(_found(product) for product in self.requires())
         end_verification(self.layout)
@@ -95,7 +95,7 @@ class VerifyProduct(MirrorTask):
     def run(self) -> None:
         """Verify, repair on request, and verify again what was repaired."""
         rows = known_rows(self.layout, self.product)
-        unexpected = unexpected_filesets(self.layout, self.product, rows, self.context.steps)
+        unexpected = unexpected_markers(self.layout, self.product, rows, self.context.steps)
         _log_problems(unexpected)
         here = filesets_here(self.layout, self.product, rows, self.context.steps)
         bad = self._verified(here)
