@@ -26,8 +26,8 @@ from pipeline.mirror.steps.verify import (
     filesets_here,
     make_pending,
     start_verification,
-    unexpected_data,
-    unexpected_filesets,
+    unexpected_files,
+    unexpected_markers,
 )
 from pipeline.units import parse_rate
 from tasks.fileset import FilesetTask, tasks_for
@@ -67,8 +67,8 @@ class VerifyMirror(MirrorTask):
         return RunMarker(self.layout.verified, self.started)
 
     def run(self) -> None:
-        """Report files in ``data/`` of no fileset, and add up the problems of all products."""
-        unexpected = unexpected_data(self.layout)
+        """Report files of no fileset, and add up the problems of all products."""
+        unexpected = unexpected_files(self.layout, self.context.steps)
         _log_problems(unexpected)
         found = len(unexpected) + sum(_found(product) for product in self.requires())
         end_verification(self.layout)
@@ -95,14 +95,14 @@ class VerifyProduct(MirrorTask):
     def run(self) -> None:
         """Verify, repair on request, and verify repaired filesets again."""
         rows = known_rows(self.layout, self.product)
-        unexpected = unexpected_filesets(self.layout, self.product, rows, self.context.steps)
+        unexpected = unexpected_markers(self.layout, self.product, rows, self.context.steps)
         _log_problems(unexpected)
         here = filesets_here(self.layout, self.product, rows, self.context.steps)
         bad = self._verified(here)
         if self.repair and bad:
             log.info("product %s: repairing %d filesets", self.product, len(bad))
             outcome = current_run().submit(tasks_for(self.context, self.product, bad))
-            self.context.counters.count(done=outcome.done, failed=outcome.failed)
+            self.context.counters.count(**vars(outcome))
             current_run().refuse_when_stopping()
             bad = self._verified(bad, after="repair")
         log.info("product %s: %d filesets verified, %d with problems", self.product, len(here), len(bad))

@@ -19,7 +19,7 @@ from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind, short_digest
 from pipeline.mirror.state.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.transfers import TransferProgress, Transfers
-from pipeline.mirror.steps.verify import verify_stored
+from pipeline.mirror.steps.verify import unexpected_stored, verify_stored
 from pipeline.names import checked_segment
 
 # Fewer missing files, smaller all together, are fetched one after the other, while other filesets use the
@@ -234,5 +234,6 @@ DOWNLOAD = StepSpec(
     do=download_fileset,
     retract=remove_stored,
     verify=verify_stored,
+    unexpected=unexpected_stored,
     is_ready=is_stored,
 )

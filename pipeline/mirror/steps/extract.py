@@ -32,7 +32,7 @@ from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, mark_done, utc_now
 from pipeline.mirror.state.steps import StepSpec, drop_marker
 from pipeline.mirror.steps.journal import Journal, journal_of
-from pipeline.mirror.steps.verify import verify_unpacked
+from pipeline.mirror.steps.verify import unexpected_data, verify_unpacked
 
 # Bundles that are smaller all together are unpacked one after the other.
 PARALLEL_FROM_BYTES = 4 << 20
@@ -264,5 +264,6 @@ EXTRACT = StepSpec(
     retract=remove_unpacked,
     set_aside=supersede,
     verify=verify_unpacked,
+    unexpected=unexpected_data,
     is_wanted=_is_wanted,
 )

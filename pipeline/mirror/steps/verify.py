@@ -19,6 +19,7 @@ from pipeline.mirror.context import RunContext
 from pipeline.mirror.resources.ownership import is_later, owners_of
 from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
+from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.steps import Problem, Steps
@@ -112,24 +113,38 @@ class _Comparison:
         return None if found == digest else f"damaged: expected digest {digest}, it has {found}"
 
 
-def unexpected_filesets(layout: Layout, product: str, rows: list[FilesetRow], steps: Steps) -> list[Problem]:
-    """Return the folders in ``store/`` and the markers of filesets that the product's listing lacks."""
+def unexpected_markers(layout: Layout, product: str, rows: list[FilesetRow], steps: Steps) -> list[Problem]:
+    """Return the markers of steps for filesets that the product's listing lacks."""
     known = {row.name for row in rows}
-    folder = layout.store_root / product
-    stored = [path for path in folder.iterdir() if path.name not in known] if folder.is_dir() else []
     marked = [
         layout.marker(step.marker, product, name)
         for step in steps
         for name in layout.marked(step.marker, product) - known
     ]
-    return [
-        Problem(layout.relative(path), "unexpected: the product's listing does not name it", None)
-        for path in sorted(stored) + sorted(marked)
-    ]
+    return [_unlisted(layout, path) for path in sorted(marked)]
 
 
-def unexpected_data(layout: Layout) -> list[Problem]:
-    """Return the files in ``data/`` that no extraction marker names.
+def unexpected_files(layout: Layout, steps: Steps) -> list[Problem]:
+    """Return what lies in the folders of the steps and belongs to no fileset."""
+    return [problem for step in steps for problem in step.unexpected(layout)]
+
+
+def unexpected_stored(layout: Layout) -> Iterator[Problem]:
+    """Yield the folders in ``store/`` of filesets that the listings of their products lack."""
+    for product in layout.state_products():
+        folder = layout.store_root / product
+        if folder.is_dir():
+            known = {row.name for row in known_rows(layout, product)}
+            stored = sorted(path for path in folder.iterdir() if path.name not in known)
+            yield from (_unlisted(layout, path) for path in stored)
+
+
+def _unlisted(layout: Layout, path: Path) -> Problem:
+    return Problem(layout.relative(path), "unexpected: the product's listing does not name it", None)
+
+
+def unexpected_data(layout: Layout) -> Iterator[Problem]:
+    """Yield the files in ``data/`` that no extraction marker names.
 
     Holds a digest of each path in memory.
     """
@@ -139,11 +154,9 @@ def unexpected_data(layout: Layout) -> list[Problem]:
             for name in layout.marked(kind, product):
                 marker = read_marker(layout.marker(kind, product, name)) or {}
                 known.update(hash(file["path"]) for file in marker.get("files", []))
-    return [
-        Problem(relative, _stray(path), None)
-        for path in sorted(layout.data.rglob("*"))
-        if path.is_file() and hash(relative := layout.relative(path)) not in known
-    ]
+    for path in sorted(layout.data.rglob("*")):
+        if path.is_file() and hash(relative := layout.relative(path)) not in known:
+            yield Problem(relative, _stray(path), None)
 
 
 def filesets_here(layout: Layout, product: str, rows: list[FilesetRow], steps: Steps) -> list[FilesetRow]:
