@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import tree
+from support.trees import tree
 
 from pipeline import durable
 from pipeline.durable import make_folder, publish_folder, remove_files, write_whole

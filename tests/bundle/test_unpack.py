@@ -8,9 +8,10 @@ import zlib
 from pathlib import Path
 
 import pytest
-from conftest import bundle, tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.bundles import bundle
+from support.trees import tree
 
 from pipeline.bundle.unpack import Unpacking, UnpackLimits, expected_bytes, put_in_place
 from pipeline.errors import BundleUnusable, HostileName

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from conftest import takes_at_most
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.processor_time import takes_at_most
 from support.wire import recorded
 
 from pipeline.datastore.listing import (

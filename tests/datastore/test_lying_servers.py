@@ -6,7 +6,8 @@ What each lie does to a single file or listing is tested beside this; here, that
 import random
 
 import pytest
-from conftest import File, Follower, Upstream, served_filesets
+from support.follower import Follower
+from support.upstream import File, Upstream, served_filesets
 
 from pipeline.sample import faults
 from pipeline.sample.faults import Fault

@@ -11,8 +11,10 @@ from random import Random
 from threading import Event
 
 import pytest
-from conftest import File, Follower, Upstream, ended, served_filesets
-from running import gate, leftovers, started, tree_is_true, until
+from support.command import ended
+from support.follower import Follower
+from support.running import gate, leftovers, started, tree_is_true, until
+from support.upstream import File, Upstream, served_filesets
 
 from pipeline.bundle.unpack import temporary_name
 from pipeline.mirror.state.layout import short_digest

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import pytest
-from conftest import File, Follower, Upstream, ended, served_filesets
-from running import gate, started, until
+from support.command import ended
+from support.follower import Follower
+from support.running import gate, started, until
+from support.upstream import File, Upstream, served_filesets
 
 PRODUCT = "md-all-rel-200907"
 

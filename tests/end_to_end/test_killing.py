@@ -14,8 +14,10 @@ from threading import Event
 from time import sleep
 
 import pytest
-from conftest import File, Follower, Upstream, bundle, dirinfo, ended, served_filesets
-from running import (
+from support.bundles import bundle, dirinfo
+from support.command import ended
+from support.follower import Follower
+from support.running import (
     SEEN_SECONDS,
     Scheduler,
     checked_markers,
@@ -28,6 +30,7 @@ from running import (
     tree_is_true,
     until,
 )
+from support.upstream import File, Upstream, served_filesets
 
 from pipeline.bundle.unpack import temporary_name
 from pipeline.mirror.state.layout import short_digest

@@ -6,8 +6,9 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from conftest import Follower, Upstream, served_filesets
-from running import PATIENCE_SECONDS, Running, gate, leftovers, started, until
+from support.follower import Follower
+from support.running import PATIENCE_SECONDS, Running, gate, leftovers, started, until
+from support.upstream import Upstream, served_filesets
 
 PRODUCT = "md-all-rel-200907"
 FILESETS = 12

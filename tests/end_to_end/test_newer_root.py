@@ -4,7 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import File, Follower, Upstream, ended, tree
+from support.command import ended
+from support.follower import Follower
+from support.trees import tree
+from support.upstream import File, Upstream
 
 PRODUCT = "md-all-rel-200907"
 COMMANDS = {

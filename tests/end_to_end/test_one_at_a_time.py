@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, File, Follower, Upstream, served_filesets
-from running import until
+from support.command import REPOSITORY
+from support.follower import Follower
+from support.running import until
+from support.upstream import File, Upstream, served_filesets
 
 from pipeline.mirror.resources.update_lock import LockPolicy, heartbeat, update_lock
 from pipeline.mirror.state.layout import Layout

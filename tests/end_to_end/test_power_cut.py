@@ -8,9 +8,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from conftest import File, Follower, Upstream, tree
-from disk_model import TRACED, Call, Disk, Node, read_calls
-from running import started
+from support.disk_model import TRACED, Call, Disk, Node, read_calls
+from support.follower import Follower
+from support.running import started
+from support.trees import tree
+from support.upstream import File, Upstream
 
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"

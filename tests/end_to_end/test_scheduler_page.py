@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import Follower, Upstream, served_filesets
-from running import Running, Scheduler, Turnstile, free_port, leftovers, luigi_command, started, until
+from support.follower import Follower
+from support.running import Running, Scheduler, Turnstile, free_port, leftovers, luigi_command, started, until
+from support.upstream import Upstream, served_filesets
 
 PRODUCTS = ("md", "sas")
 FILESETS = 12

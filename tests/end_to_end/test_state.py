@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import File, Follower, Upstream, served_filesets
-from running import leftovers, tree_is_true
+from support.follower import Follower
+from support.running import leftovers, tree_is_true
+from support.upstream import File, Upstream, served_filesets
 
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"

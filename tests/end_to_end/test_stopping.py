@@ -11,8 +11,8 @@ from time import sleep
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Follower, Upstream, served_filesets
-from running import (
+from support.follower import Follower
+from support.running import (
     SEEN_SECONDS,
     Scheduler,
     free_port,
@@ -25,6 +25,7 @@ from running import (
     tasks_command,
     until,
 )
+from support.upstream import Upstream, served_filesets
 
 from pipeline.sample import faults
 from pipeline.sample.simulator import simulate

@@ -3,7 +3,9 @@
 import csv
 
 import pytest
-from conftest import File, Follower, Upstream, ended, served_filesets
+from support.command import ended
+from support.follower import Follower
+from support.upstream import File, Upstream, served_filesets
 
 from pipeline.sample import faults
 from pipeline.sample.simulator import Simulator, simulate

@@ -11,8 +11,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
-from conftest import Ended, Follower, ended, tree
-from running import leftovers
+from support.command import Ended, ended
 from support.earlier_mirror import (
     AGAIN,
     AHEAD,
@@ -30,6 +29,9 @@ from support.earlier_mirror import (
     renew_etag,
     restore,
 )
+from support.follower import Follower
+from support.running import leftovers
+from support.trees import tree
 
 from pipeline.sample.simulator import simulate
 

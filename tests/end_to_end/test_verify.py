@@ -4,7 +4,9 @@ import json
 import sys
 
 import pytest
-from conftest import File, Follower, Upstream, ended, served_filesets
+from support.command import ended
+from support.follower import Follower
+from support.upstream import File, Upstream, served_filesets
 
 PRODUCT = "md-all-rel-200907"
 

@@ -13,8 +13,10 @@ from time import sleep
 
 import pytest
 import requests
-from conftest import File, Follower, Upstream, ended, served_filesets
-from running import (
+from starlette.types import ASGIApp, Receive, Scope, Send
+from support.command import ended
+from support.follower import Follower
+from support.running import (
     SEEN_SECONDS,
     Running,
     Scheduler,
@@ -27,7 +29,7 @@ from running import (
     tree_is_true,
     until,
 )
-from starlette.types import ASGIApp, Receive, Scope, Send
+from support.upstream import File, Upstream, served_filesets
 
 from pipeline.sample import faults
 from pipeline.sample.faults import Fault

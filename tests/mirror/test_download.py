@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote
 
 import pytest
-from conftest import Follower, tree
+from support.follower import Follower
 from support.scripted_server import Asked, answer, scripted
+from support.trees import tree
 
 from pipeline.mirror.context import open_site
 from pipeline.mirror.state.markers import Fileset

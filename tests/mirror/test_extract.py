@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import File, Follower, Upstream, bundle, dirinfo
+from support.bundles import bundle, dirinfo
+from support.follower import Follower
+from support.upstream import File, Upstream
 
 from pipeline.bundle.unpack import temporary_name
 from pipeline.errors import BundleUnusable

@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 
-from conftest import REPOSITORY, File, Follower, Upstream
+from support.command import REPOSITORY
+from support.follower import Follower
+from support.upstream import File, Upstream
 
 TWICE = """
 import tasks.fileset as fileset

@@ -20,10 +20,13 @@ from pathlib import Path
 from random import Random, randrange
 
 TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS), str(TESTS / "end_to_end")]
+sys.path.insert(0, str(TESTS))
 
-from conftest import File, Follower, Upstream, bundle, dirinfo, tree  # noqa: E402
-from running import Running, checked_markers, leftovers, marker_files, started  # noqa: E402
+from support.bundles import bundle, dirinfo  # noqa: E402
+from support.follower import Follower  # noqa: E402
+from support.running import Running, checked_markers, leftovers, marker_files, started  # noqa: E402
+from support.trees import tree  # noqa: E402
+from support.upstream import File, Upstream  # noqa: E402
 
 from pipeline.sample import faults  # noqa: E402
 from pipeline.sample.simulator import Simulator, simulate  # noqa: E402

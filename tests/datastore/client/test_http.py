@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import File, Upstream
 from support.scripted_server import Asked, answer, scripted
+from support.upstream import File, Upstream
 
 from pipeline.datastore.client.http import DataStoreClient, Limits
 from pipeline.datastore.client.retry import RetryPolicy

@@ -6,10 +6,10 @@ from email.utils import formatdate
 from urllib.parse import unquote
 
 import pytest
-from conftest import File, Upstream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.scripted_server import answer, in_turn, scripted
+from support.upstream import File, Upstream
 from support.wire import recorded
 
 from pipeline import __version__

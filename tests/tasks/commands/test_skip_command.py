@@ -1,7 +1,8 @@
 """``ipp-mirror skip`` and ``unskip``."""
 
-from conftest import File, Follower, Upstream
 from support.command import ipp_mirror
+from support.follower import Follower
+from support.upstream import File, Upstream
 
 PRODUCT = "md-all-rel-200907"
 

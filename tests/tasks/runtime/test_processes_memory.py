@@ -3,7 +3,8 @@
 import subprocess
 import sys
 
-from conftest import REPOSITORY, Follower
+from support.command import REPOSITORY
+from support.follower import Follower
 
 COPIED_KB = """
 import gc

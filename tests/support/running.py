@@ -19,11 +19,14 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import unquote
 
-from conftest import REPOSITORY, Ended, Follower, Upstream, tree
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.sample.faults import Fault
 from pipeline.sample.simulator import Simulator
+from support.command import REPOSITORY, Ended
+from support.follower import Follower
+from support.trees import tree
+from support.upstream import Upstream
 
 # Longer than anything takes on a busy machine; only a failing test waits for it.
 PATIENCE_SECONDS = 90
