@@ -152,7 +152,8 @@ class StepTask(FilesetTask):
             except Exception as error:
                 self._record(error)
                 raise
-        clear_failure(self.layout, self.identity, self.step.name)
+        # The record of an earlier step is left by a process that was killed after it had written the marker.
+        clear_failure(self.layout, self.identity, [step.name for step in self.context.steps.up_to(self.step)])
 
     def _record(self, exception: Exception) -> None:
         """Write the failure record, for the next run, for status, and for a second worker of this update."""

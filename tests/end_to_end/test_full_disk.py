@@ -308,7 +308,7 @@ def test_a_failure_that_cannot_be_recorded_still_fails_the_run(release, follower
     with forbidden(follower.root / "state" / PRODUCT / "failed"):
         result = ended(as_one_without_rights(follower.command()))
     assert result.code == 30, result.output
-    is_clear(result.output, "recording the failure", "expected md5", "2 done, 1 failed")
+    is_clear(result.output, "recording its failure", "expected md5", "2 done, 1 failed")
 
 
 @pytest.mark.parametrize("most", [12, 16, 20, 24])

