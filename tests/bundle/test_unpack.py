@@ -210,7 +210,7 @@ def test_a_link_in_the_way_that_leads_elsewhere_is_not_followed(tmp_path):
         unpack(tmp_path, bundle(GOOD))
     assert tree(folder) == {}
     assert tree(outside) == {}
-    # A disk of its own for a part of data/ is the site's own affair.
+    # A disk of its own for a part of data/ is for the site to decide.
     (folder / "deep").unlink()
     folder.rmdir()
     folder.symlink_to(outside)

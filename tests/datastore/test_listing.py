@@ -268,7 +268,7 @@ def test_what_is_written_reads_back(rows):
 
 
 def is_read_in_proportion(make: Callable[[int], bytes]) -> bool:
-    """Whether four times as much is read in about four times the time."""
+    """Return True if four times as much is read in about four times the time."""
     return takes_at_most(12, lambda body: read_filesets(body, "x"), make(100_000), make(400_000), slack=0.012)
 
 

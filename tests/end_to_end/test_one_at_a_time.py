@@ -1,4 +1,4 @@
-"""Two updates of one mirror never run at once, whoever holds it and however the holder ended."""
+"""Two updates of one mirror never run at once, however the holder of the lock ended."""
 
 import fcntl
 import json
@@ -69,7 +69,7 @@ def test_a_holder_that_was_killed_is_taken_over(slow, server, upstream):
 
 @pytest.mark.parametrize(("age", "code"), [(5, 10), (300, 0)])
 def test_a_holder_on_another_host_counts_while_its_heart_beats(age, code, slow, server):
-    """As on a file system that does not carry locks between hosts: only the file tells."""
+    """As on a file system that does not carry locks between hosts: only the file shows it."""
     server.faults.clear()
     lock = slow.root / "state" / "update.lock"
     lock.parent.mkdir(parents=True)

@@ -107,7 +107,7 @@ def identities(root: Path, but: set[str]) -> dict[str, tuple[int, int]]:
 
 
 def pending_paths() -> set[str]:
-    """What an update may write: the folders of the filesets that are not complete."""
+    """Paths that an update may write: the folders of the filesets that are not complete."""
     folders = {f"{folder}/{PRODUCT}/{name}/" for folder in ("store", "info") for name in PENDING}
     unpacking = {f"info/{PRODUCT}/{name}/" for name in (UNPACKING, AHEAD)}
     return folders | unpacking | STRAY | {"data/gpc1/MD01/o2.XY01/"}

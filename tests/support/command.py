@@ -28,7 +28,7 @@ def ipp_mirror(
 
 @dataclass
 class Ended:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     output: str

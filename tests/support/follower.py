@@ -45,6 +45,6 @@ class Follower:
         """The filesets that have a marker of that step."""
         return {path.stem for path in (self.root / "state" / product / step).glob("*.json")}
 
-    def content(self, room: str) -> dict[str, bytes]:
+    def content(self, folder: str) -> dict[str, bytes]:
         """Every file below one folder of the root."""
-        return tree(self.root / room)
+        return tree(self.root / folder)

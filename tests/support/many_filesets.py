@@ -41,6 +41,6 @@ def complete_mirror(root: Path) -> Layout:
 
 
 def invalidate_checksums(layout: Layout) -> None:
-    """Let every marker lose its mtime checksum: whoever looks at one has to open it."""
+    """Let every marker lose its mtime checksum: to look at one is to open it."""
     for path in layout.state(PRODUCT).glob("*/*.json"):
         os.utime(path, (1, 1))

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def takes_at_most(times: float, work: Callable[[T], object], less: T, more: T, slack: float = 0.05) -> bool:
-    """Whether ``more`` takes at most so many times the processor time of ``less``, and ``slack`` (seconds).
+    """Return True if ``more`` takes at most ``times`` the processor time of ``less``, and ``slack`` seconds.
 
     What else happens on the machine only ever adds to a measurement: the least of some counts, and
     there are more of them while the answer is no.
@@ -23,7 +23,7 @@ def takes_at_most(times: float, work: Callable[[T], object], less: T, more: T, s
 
 
 def _spent(work: Callable[[T], object], what: T) -> float:
-    """Processor seconds, without the garbage collector, which looks at all that the tests before left."""
+    """Processor seconds, without the garbage collector, which visits all that the tests before left."""
     gc.collect()
     gc.disable()
     try:

@@ -85,7 +85,7 @@ class Upstream:
 
 
 def served_filesets(upstream: Upstream, *products: str) -> dict[str, bytes]:
-    """What ``store/`` of a complete mirror holds: all files of all filesets, and their index.txt."""
+    """Return the files of ``store/`` of a complete mirror: all files of all filesets, and their index.txt."""
     whole = tree(upstream.folder)
     return {
         path: content

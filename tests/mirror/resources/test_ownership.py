@@ -50,7 +50,7 @@ def alone_in(layout: Layout, folders: list[str]) -> None:
 
 
 def put_files(ownership: Ownership, fileset: Fileset, folders: list[str]) -> None:
-    """What an extraction does with its unpacked files."""
+    """Put files in place as an extraction does."""
     layout = ownership.layout
     files = unpacked(layout, fileset, folders)
     with ownership.claimed(fileset, files, {}, set()) as verdict:

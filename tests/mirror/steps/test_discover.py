@@ -28,7 +28,7 @@ class Listings:
 def test_discovery_of_nothing_opens_no_marker_and_scans_no_folder_of_done_filesets(layout):
     path = layout.listing(PRODUCT)
     before = path.stat()
-    # Whoever reads more than the end of the listing fails.
+    # Reading more than the end of the listing fails.
     path.write_bytes(path.read_bytes().replace(b"fileset.2|", b"fileset.\xff|"))
     os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
     invalidate_checksums(layout)

@@ -34,7 +34,7 @@ with open_context(Path(sys.argv[1]), STEPS, lambda _: None) as context:
 
 
 def test_the_garbage_collector_leaves_it_shared(follower: Follower):
-    """Whatever it looks at it writes to, and each process has pages of its own from then on."""
+    """A collection writes to all it visits, and each process has pages of its own from then on."""
     command = [sys.executable, "-c", COPIED_KB, str(follower.config)]
     said = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True)
     copied = [int(line) for line in said.stdout.split()]
