@@ -159,7 +159,9 @@ class StepTask(FilesetTask):
             except Exception as error:
                 self._record(error)
                 raise
-        clear_failure(self.layout, self.identity, self.step.name)
+        # The record of an earlier step is left by a process that was killed after it had written the marker.
+        done = (self.step, *self.context.steps.before(self.step))
+        clear_failure(self.layout, self.identity, [step.name for step in done])
 
     def _record(self, exception: Exception) -> None:
         """Write the failure record, for the next run, for status, and for a second worker of this update."""

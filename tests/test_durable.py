@@ -1,4 +1,4 @@
-"""What lands on the disk whole, and what a reader sees meanwhile."""
+"""Durable writes: what is on the disk afterwards, and what a reader sees meanwhile."""
 
 import ctypes
 import errno
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import tree
+from support.trees import tree
 
 from pipeline import durable
 from pipeline.durable import make_folder, publish_folder, remove_files, write_whole
@@ -216,7 +216,7 @@ def test_where_names_cannot_be_exchanged_they_are_renamed(tmp_path, monkeypatch,
     assert tree(tmp_path) == {"store/f/a": b"new"}
 
 
-def test_another_fault_of_the_exchange_is_told(tmp_path, monkeypatch):
+def test_another_fault_of_the_exchange_is_raised(tmp_path, monkeypatch):
     refuse_exchange(monkeypatch, errno.EACCES)
     final = folder(tmp_path / "store" / "f", a=b"old")
     new = folder(tmp_path / "incoming" / "files", a=b"new")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from support.command import REPOSITORY
 
 OF_VERSION = """#!{python}
 import sys

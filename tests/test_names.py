@@ -39,7 +39,7 @@ NAMES = st.text(max_size=40) | TRICKY | st.text(ALLOWED + "/", max_size=40)
 
 
 def accepted(check, name):
-    """What the check makes of the name; None when it refuses it, which only HostileName may do."""
+    """Return what the check makes of the name; None when the check refuses it, which only HostileName may do."""
     try:
         return check(name, "file of fileset X")
     except HostileName as error:
@@ -62,7 +62,7 @@ def test_no_accepted_name_leaves_its_folder(check, name):
 
 
 @given(st.sampled_from(CHECKS), NAMES)
-def test_an_accepted_name_can_be_a_path_and_be_told(check, name):
+def test_an_accepted_name_can_be_a_path_and_be_printed(check, name):
     kept = accepted(check, name)
     if kept is not None:
         assert kept.isprintable()

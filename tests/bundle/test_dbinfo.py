@@ -3,9 +3,9 @@ import gzip
 from pathlib import Path
 
 import pytest
-from conftest import takes_at_most
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.processor_time import takes_at_most
 
 from pipeline.bundle import mdc
 from pipeline.bundle.dbinfo import RUN_TABLES, localized_dbinfo

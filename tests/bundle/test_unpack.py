@@ -8,9 +8,10 @@ import zlib
 from pathlib import Path
 
 import pytest
-from conftest import bundle, tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.bundles import bundle
+from support.trees import tree
 
 from pipeline.bundle.unpack import Unpacking, UnpackLimits, expected_bytes, put_in_place
 from pipeline.errors import BundleUnusable, HostileName
@@ -209,7 +210,7 @@ def test_a_link_in_the_way_that_leads_elsewhere_is_not_followed(tmp_path):
         unpack(tmp_path, bundle(GOOD))
     assert tree(folder) == {}
     assert tree(outside) == {}
-    # A disk of its own for a part of data/ is the site's own affair.
+    # A disk of its own for a part of data/ is for the site to decide.
     (folder / "deep").unlink()
     folder.rmdir()
     folder.symlink_to(outside)

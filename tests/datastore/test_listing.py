@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from conftest import takes_at_most
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.processor_time import takes_at_most
 from support.wire import recorded
 
 from pipeline.datastore.listing import (
@@ -268,7 +268,7 @@ def test_what_is_written_reads_back(rows):
 
 
 def is_read_in_proportion(make: Callable[[int], bytes]) -> bool:
-    """Whether four times as much is read in about four times the time."""
+    """Return True if four times as much is read in about four times the time."""
     return takes_at_most(12, lambda body: read_filesets(body, "x"), make(100_000), make(400_000), slack=0.012)
 
 

@@ -11,8 +11,10 @@ from random import Random
 from threading import Event
 
 import pytest
-from conftest import File, Follower, Upstream, ended, served_filesets
-from running import gate, leftovers, started, tree_is_true, until
+from support.command import ended
+from support.follower import Follower
+from support.running import gate, leftovers, started, tree_is_true, until
+from support.upstream import File, Upstream, served_filesets
 
 from pipeline.bundle.unpack import temporary_name
 from pipeline.mirror.state.layout import short_digest
@@ -44,7 +46,7 @@ class SmallDisk:
 
     @property
     def ballast(self) -> Path:
-        """A file that only takes room."""
+        """A file that only takes space."""
         return self.root / "ballast"
 
     def fill(self, but: int) -> None:
@@ -140,14 +142,14 @@ def test_the_disk_fills_up_in_the_middle_of_unpacking(disk, release, server, fol
     is_clear(result.output, "2 done, 1 failed")
     assert follower.content("store") == served_filesets(release)
     assert set(follower.content("data")) == {"gpc1/MD01/o1.XY01/a.fits"}
-    assert disk.free > 6 * MB, "what was unpacked in part takes room"
+    assert disk.free > 6 * MB, "what was unpacked in part takes space"
     disk.ballast.unlink()
     server.clear()
     complete(follower, release)
     assert file_requests(server) == []
 
 
-def test_a_bundle_is_not_unpacked_where_there_is_no_room_for_it(disk, release, server, follower):
+def test_a_bundle_is_not_unpacked_where_there_is_no_space_for_it(disk, release, server, follower):
     follower.mirror["min_free"] = "2 MB"
     release.add_bundles(
         PRODUCT, "zeros", {"XY01": {"z.fits": bytes(12 * MB)}, "XY02": {"y.fits": bytes(12 * MB)}}
@@ -165,7 +167,7 @@ def test_a_bundle_is_not_unpacked_where_there_is_no_room_for_it(disk, release, s
     assert file_requests(server) == []
 
 
-def test_what_is_written_is_promised_no_more(disk, release, server, follower, tmp_path):
+def test_what_is_written_is_no_longer_reserved(disk, release, server, follower, tmp_path):
     """Of 24 MB one fileset takes ten and another ten: the nine that the first has written count once."""
     release.add(PRODUCT, "large", [File("first.fits", content(9 * MB)), File("last.fits", content(MB))])
     release.add(PRODUCT, "other", [File("other.fits", content(10 * MB))])
@@ -175,7 +177,7 @@ def test_what_is_written_is_promised_no_more(disk, release, server, follower, tm
     with started(follower.command(), tmp_path / "output") as update:
         until((follower.root / "incoming" / PRODUCT / "large/files/first.fits").exists, "it does not come")
         begun.set()
-        until(lambda: "other" in settled(follower), "the other one is not tried")
+        until(lambda: "other" in tried(follower), "the other one is not tried")
         others_done.set()
         result = update.wait()
     assert result.code == 0, result.output
@@ -192,7 +194,7 @@ def test_what_came_before_a_kill_is_not_reserved_again(disk, release, server, fo
     complete(follower, release)
 
 
-def settled(follower: Follower) -> set[str]:
+def tried(follower: Follower) -> set[str]:
     return follower.marked("extracted", PRODUCT) | follower.marked("failed", PRODUCT)
 
 
@@ -235,13 +237,13 @@ def test_a_disk_that_is_full_from_the_start(disk, release, server, follower):
 
 def test_a_disk_that_is_full_before_a_later_run(disk, release, server, follower):
     assert follower.update().code == 0
-    before = {room: follower.content(room) for room in ("store", "data", "info")}
+    before = {folder: follower.content(folder) for folder in ("store", "data", "info")}
     release.add(PRODUCT, "later", [File("new.fits", b"new")])
     disk.fill(but=0)
     result = follower.update()
     assert result.code == 30, result.output
     is_clear(result.output, "The disk is full: make room")
-    assert {room: follower.content(room) for room in before} == before
+    assert {folder: follower.content(folder) for folder in before} == before
     disk.ballast.unlink()
     complete(follower, release)
 
@@ -288,16 +290,16 @@ def test_a_root_that_may_not_be_written(release, server, follower):
 
 
 @pytest.mark.parametrize(
-    "room", ["store", "data", "data/gpc1/MD01", "info", "incoming", f"state/{PRODUCT}", "status"]
+    "folder", ["store", "data", "data/gpc1/MD01", "info", "incoming", f"state/{PRODUCT}", "status"]
 )
-def test_a_folder_that_may_not_be_written(room, release, server, follower):
-    with forbidden(follower.root / room):
+def test_a_folder_that_may_not_be_written(folder, release, server, follower):
+    with forbidden(follower.root / folder):
         result = ended(as_one_without_rights(follower.command()))
     assert result.code == 30, result.output
-    is_clear(result.output, "ermission denied", room, "right to write there")
+    is_clear(result.output, "ermission denied", folder, "right to write there")
     server.clear()
     complete(follower, release)
-    if room.startswith(("data", "info", "status")):
+    if folder.startswith(("data", "info", "status")):
         assert file_requests(server) == []
 
 
@@ -306,7 +308,7 @@ def test_a_failure_that_cannot_be_recorded_still_fails_the_run(release, follower
     with forbidden(follower.root / "state" / PRODUCT / "failed"):
         result = ended(as_one_without_rights(follower.command()))
     assert result.code == 30, result.output
-    is_clear(result.output, "recording the failure", "expected md5", "2 done, 1 failed")
+    is_clear(result.output, "recording its failure", "expected md5", "2 done, 1 failed")
 
 
 @pytest.mark.parametrize("most", [12, 16, 20, 24])

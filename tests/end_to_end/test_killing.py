@@ -14,8 +14,10 @@ from threading import Event
 from time import sleep
 
 import pytest
-from conftest import File, Follower, Upstream, bundle, dirinfo, ended, served_filesets
-from running import (
+from support.bundles import bundle, dirinfo
+from support.command import ended
+from support.follower import Follower
+from support.running import (
     SEEN_SECONDS,
     Scheduler,
     checked_markers,
@@ -28,6 +30,7 @@ from running import (
     tree_is_true,
     until,
 )
+from support.upstream import File, Upstream, served_filesets
 
 from pipeline.bundle.unpack import temporary_name
 from pipeline.mirror.state.layout import short_digest
@@ -72,7 +75,7 @@ def complete(follower: Follower, release: Upstream, data: dict[str, bytes] = DAT
 class Instant:
     """The first call of that kind on that path below the root; nothing of ``kept`` is fetched again after it.
 
-    strace knows a rename by the name that is given up.
+    strace knows a rename by the old name.
     """
 
     call: str
@@ -210,9 +213,7 @@ def test_killed_while_a_fileset_is_replaced_just_when(name, release, server, fol
 
 
 @NEEDS_STRACE
-def test_a_failure_is_forgotten_whenever_the_run_that_noted_it_was_killed(
-    release, server, follower, tmp_path
-):
+def test_a_failure_record_is_removed_whenever_its_run_was_killed(release, server, follower, tmp_path):
     server.faults.append(faults.fails(404, target=f"{PRODUCT}/plain/small.fits"))
     killed_at(written(f"{STATE}/failed/plain.json"), follower, tmp_path / "output")
     server.faults.clear()
@@ -220,7 +221,7 @@ def test_a_failure_is_forgotten_whenever_the_run_that_noted_it_was_killed(
     complete(follower, release)
 
 
-IN_HAND = [
+IN_PROGRESS = [
     received(CHIP, f"{CHIP}.XY02.tgz"),
     written(f"info/{PRODUCT}/{CHIP}/dirinfo.{CHIP}.mdc"),
     unpacked("data/gpc1/MD01/o1.XY02/c.fits"),
@@ -229,8 +230,8 @@ IN_HAND = [
 
 
 @NEEDS_STRACE
-@pytest.mark.parametrize("instant", IN_HAND)
-def test_nothing_is_left_of_a_fileset_that_was_withdrawn_while_it_was_in_hand(
+@pytest.mark.parametrize("instant", IN_PROGRESS)
+def test_nothing_is_left_of_a_fileset_that_was_withdrawn_while_it_was_in_progress(
     instant, release, server, follower, tmp_path
 ):
     killed_at(instant, follower, tmp_path / "output")
@@ -242,7 +243,7 @@ def test_nothing_is_left_of_a_fileset_that_was_withdrawn_while_it_was_in_hand(
 
 
 @NEEDS_STRACE
-def test_nothing_is_left_of_a_fileset_that_is_skipped_while_it_is_in_hand(release, follower, tmp_path):
+def test_nothing_is_left_of_a_fileset_that_is_skipped_while_it_is_in_progress(release, follower, tmp_path):
     killed_at(unpacked("data/gpc1/MD01/o1.XY02/c.fits"), follower, tmp_path / "output")
     skip = [sys.executable, "-m", "tasks", "skip", "--mirror-config", str(follower.config)]
     assert ended([*skip, "--reason", "why not", PRODUCT, CHIP]).code == 0
@@ -333,7 +334,7 @@ def test_the_newer_owner_of_a_file_keeps_it_from_one_whose_replacement_came_late
 
 @NEEDS_STRACE
 def test_what_was_withdrawn_before_it_could_be_fetched_needs_no_help(release, server, follower, tmp_path):
-    """The server tells what is newer than the last ones seen, and so nothing of older ones that are gone."""
+    """The server lists what is newer than the last ones seen, and so nothing of older ones that are gone."""
     for name in ("later", "latest"):
         release.add(PRODUCT, name, [File("new.fits", name.encode())])
     killed_at(received(CHIP, f"{CHIP}.XY02.tgz"), follower, tmp_path / "output")
@@ -436,7 +437,7 @@ MANY = [f"o{number}.chip.{number}.1.1" for number in range(2, 12)]
 
 @pytest.fixture
 def many(release: Upstream) -> dict[str, bytes]:
-    """More filesets than are in hand at once; what the whole release unpacks to."""
+    """More filesets than are in progress at once; what the whole release unpacks to."""
     for name in MANY:
         files = [
             File(f"dirinfo.{name}.mdc", dirinfo("gpc1/MD02", {"XY01": name}), "text", "dirinfo"),
@@ -465,7 +466,7 @@ def test_killed_beside_the_central_scheduler(killed, plain, many, release, serve
             assert ended.code == (35 if killed == "scheduler" else -signal.SIGKILL), ended.output
             assert "Traceback" not in ended.output
         if killed == "scheduler":
-            assert follower.marked("downloaded", PRODUCT), "what was in hand was given up"
+            assert follower.marked("downloaded", PRODUCT), "what was in progress was aborted"
         if killed != "update":
             luigid = scheduler.start()
         with started(luigi_command(follower, scheduler.port), tmp_path / "output") as update:

@@ -1,4 +1,4 @@
-"""A process that does steps is killed: the run tells it, ends by itself, and the next one goes on."""
+"""A process that does steps is killed: the run says so, ends by itself, and the next one goes on."""
 
 import os
 import signal
@@ -6,8 +6,9 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from conftest import Follower, Upstream, served_filesets
-from running import PATIENCE_SECONDS, Running, gate, leftovers, started, until
+from support.follower import Follower
+from support.running import TIMEOUT_SECONDS, Running, gate, leftovers, started, until
+from support.upstream import Upstream, served_filesets
 
 PRODUCT = "md-all-rel-200907"
 FILESETS = 12
@@ -34,7 +35,7 @@ def complete(follower: Follower, release: Upstream) -> None:
     assert leftovers(follower.root) == []
 
 
-# Often, for what goes wrong only when all filesets in hand notice it at once.
+# Often, for what goes wrong only when all filesets in progress notice it at once.
 @pytest.mark.parametrize("attempt", range(8))
 def test_the_one_that_fetches(attempt, release, server, follower, tmp_path):
     opened = Event()
@@ -76,7 +77,7 @@ def test_a_signal_to_one_alone_is_not_the_end(number, release, server, follower,
             for _ in range(50):
                 os.kill(pid, number)
         opened.set()
-        assert update.ends_within(PATIENCE_SECONDS)
+        assert update.ends_within(TIMEOUT_SECONDS)
         ended = update.wait()
     assert ended.code == 0, ended.output
     complete(follower, release)

@@ -4,7 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import File, Follower, Upstream, ended, tree
+from support.command import ended
+from support.follower import Follower
+from support.trees import tree
+from support.upstream import File, Upstream
 
 PRODUCT = "md-all-rel-200907"
 COMMANDS = {
@@ -14,7 +17,7 @@ COMMANDS = {
     "status": ["status"],
     "serve": ["serve", "--port", "0"],
     "skip": ["skip", PRODUCT, "plain", "--reason", "none"],
-    "unskip": ["unskip", PRODUCT, "given-up"],
+    "unskip": ["unskip", PRODUCT, "skipped"],
 }
 REFUSED = {
     '{"format": 2, "id": "5f0c"}': "format 2, this program supports formats up to 1. Use a newer version",
@@ -30,9 +33,9 @@ def files_and_folders(folder: Path) -> tuple[dict[str, bytes], set[Path]]:
 def mirrored(upstream: Upstream, follower: Follower) -> Follower:
     """A mirror with something to do for each of the commands."""
     upstream.add(PRODUCT, "plain", [File("t.fits", b"T" * 70)])
-    upstream.add(PRODUCT, "given-up", [File("u.fits", b"U")])
+    upstream.add(PRODUCT, "skipped", [File("u.fits", b"U")])
     assert follower.update().code == 0
-    skip = ["skip", PRODUCT, "given-up", "--reason", "none"]
+    skip = ["skip", PRODUCT, "skipped", "--reason", "none"]
     config = ["--mirror-config", str(follower.config)]
     assert ended([sys.executable, "-m", "tasks", skip[0], *config, *skip[1:]]).code == 0
     upstream.add(PRODUCT, "later", [File("l.fits", b"L")])

@@ -1,4 +1,4 @@
-"""Two updates of one mirror never run at once, whoever holds it and however the holder ended."""
+"""Two updates of one mirror never run at once, however the holder of the lock ended."""
 
 import fcntl
 import json
@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, File, Follower, Upstream, served_filesets
-from running import until
+from support.command import REPOSITORY
+from support.follower import Follower
+from support.running import until
+from support.upstream import File, Upstream, served_filesets
 
 from pipeline.mirror.resources.update_lock import LockPolicy, heartbeat, update_lock
 from pipeline.mirror.state.layout import Layout
@@ -67,7 +69,7 @@ def test_a_holder_that_was_killed_is_taken_over(slow, server, upstream):
 
 @pytest.mark.parametrize(("age", "code"), [(5, 10), (300, 0)])
 def test_a_holder_on_another_host_counts_while_its_heart_beats(age, code, slow, server):
-    """As on a file system that does not carry locks between hosts: only the file tells."""
+    """As on a file system that does not carry locks between hosts: only the file shows it."""
     server.faults.clear()
     lock = slow.root / "state" / "update.lock"
     lock.parent.mkdir(parents=True)

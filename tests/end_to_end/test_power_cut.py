@@ -8,9 +8,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from conftest import File, Follower, Upstream, tree
-from disk_model import TRACED, Call, Disk, Node, read_calls
-from running import started
+from support.disk_model import TRACED, Call, Disk, Node, read_calls
+from support.follower import Follower
+from support.running import started
+from support.trees import tree
+from support.upstream import File, Upstream
 
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"
@@ -42,8 +44,8 @@ def traced(follower: Follower, log: Path, *more: str) -> list[Call]:
     return read_calls(trace.read_text())
 
 
-def promises(root: Path, served: Iterable[str]) -> dict[str, list[str]]:
-    """What each marker says is on the disk: paths below the root."""
+def named_by_markers(root: Path, served: Iterable[str]) -> dict[str, list[str]]:
+    """For each marker, what it says is on the disk: paths below the root."""
     promised = {}
     for name in served:
         downloaded, extracted = (
@@ -68,7 +70,7 @@ def safe_copy(folder: Path) -> Node:
 @pytest.mark.parametrize("workers", ["1", "8"])
 def test_every_marker_tells_the_truth_whenever_the_power_is_cut(workers, release, follower, tmp_path):
     calls = traced(follower, tmp_path / "log", "--workers", workers)
-    disk = Disk(follower.root, promises(follower.root, release.products[PRODUCT]))
+    disk = Disk(follower.root, named_by_markers(follower.root, release.products[PRODUCT]))
     assert disk.run(calls) == []
     # The model saw all there is.
     here = {path.as_posix() for path, node in disk.top.below() if not node.names}
@@ -81,7 +83,10 @@ def test_so_it_does_while_a_fileset_is_replaced(release, follower, tmp_path):
     release.add_bundles(PRODUCT, CHIP, {"XY01": {"a.fits": b"new"}, "XY03": {"d.fits": b"D" * 600_000}})
     calls = traced(follower, tmp_path / "log")
     assert any(call.name == "renameat2" for call in calls)
-    assert Disk(follower.root, promises(follower.root, release.products[PRODUCT]), before).run(calls) == []
+    assert (
+        Disk(follower.root, named_by_markers(follower.root, release.products[PRODUCT]), before).run(calls)
+        == []
+    )
 
 
 def test_so_it_does_while_rows_are_added_to_the_listing(release, follower, tmp_path):
@@ -91,11 +96,11 @@ def test_so_it_does_while_rows_are_added_to_the_listing(release, follower, tmp_p
     calls = traced(follower, tmp_path / "log")
     listing = follower.root / "state" / PRODUCT / "listing.txt"
     done = [call.name for call in calls if listing in call.paths and call.name != "openat"]
-    assert done == ["write", "fsync", "fsync"], "flushed, and once more when it was sealed"
-    promised = promises(follower.root, release.products[PRODUCT])
+    assert done == ["write", "fsync", "fsync"], "flushed, and once more with its checksum"
+    promised = named_by_markers(follower.root, release.products[PRODUCT])
     without = [call for call in calls if not call.flushes or listing not in call.paths]
     assert Disk(follower.root, promised, deepcopy(before)).run(calls) == []
-    assert Disk(follower.root, promised, before).run(without), "nobody misses the flush of the listing"
+    assert Disk(follower.root, promised, before).run(without), "unnoticed without the flush of the listing"
 
 
 # Every flush of such a path is needed. Others are only so where no later one makes up for them.
@@ -116,18 +121,18 @@ NEEDED = (
 
 def test_every_flush_that_matters_would_be_missed(release, follower, tmp_path):
     calls = traced(follower, tmp_path / "log", "--workers", "1")
-    promised = promises(follower.root, release.products[PRODUCT])
+    promised = named_by_markers(follower.root, release.products[PRODUCT])
     needed = [place for place, call in enumerate(calls) if call.flushes and is_needed(call, follower.root)]
     assert len(needed) > 8 * 8
     for place in needed:
         without = calls[:place] + calls[place + 1 :]
         path = calls[place].paths[0]
-        assert Disk(follower.root, promised).run(without), f"nobody misses the flush of {path}"
+        assert Disk(follower.root, promised).run(without), f"unnoticed without the flush of {path}"
     for step in ("downloaded", "extracted"):
         folder = follower.root / "state" / PRODUCT / step
         without = [call for call in calls if not call.flushes or folder not in call.paths]
         assert len(without) < len(calls)
-        assert Disk(follower.root, promised).run(without), f"nobody misses the flush of {folder}"
+        assert Disk(follower.root, promised).run(without), f"unnoticed without the flush of {folder}"
 
 
 def is_needed(call: Call, root: Path) -> bool:
@@ -136,9 +141,9 @@ def is_needed(call: Call, root: Path) -> bool:
 
 
 def test_a_folder_that_another_process_has_made_and_not_flushed_is_made_safe(release, follower, tmp_path):
-    """As whoever finds it there would see it: without the flush of whoever made it."""
+    """As a process sees it that finds the folder there: without the flush of the one that made it."""
     calls = traced(follower, tmp_path / "log", "--workers", "1")
     for folder in (follower.root / "data", follower.root / "data/gpc1", follower.root / "data/gpc1/MD01"):
         first = next(place for place, call in enumerate(calls) if call.flushes and folder in call.paths)
         del calls[first]
-    assert Disk(follower.root, promises(follower.root, release.products[PRODUCT])).run(calls) == []
+    assert Disk(follower.root, named_by_markers(follower.root, release.products[PRODUCT])).run(calls) == []

@@ -1,4 +1,4 @@
-"""What may happen to a scheduler in the middle of an update: a restart, and the buttons of Luigi's page."""
+"""A scheduler in the middle of an update: a restart, and the buttons of Luigi's page."""
 
 import json
 from collections.abc import Iterator
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import Follower, Upstream, served_filesets
-from running import Running, Scheduler, Turnstile, free_port, leftovers, luigi_command, started, until
+from support.follower import Follower
+from support.running import Running, Scheduler, Turnstile, free_port, leftovers, luigi_command, started, until
+from support.upstream import Upstream, served_filesets
 
 PRODUCTS = ("md", "sas")
 FILESETS = 12
@@ -85,7 +86,7 @@ def test_a_scheduler_that_was_restarted_knows_again_what_there_is_to_share_out(
     assert site.is_whole(release)
 
 
-def test_a_worker_that_is_disabled_finishes_what_it_has_in_hand(site, follower, release, bundles):
+def test_a_worker_that_is_disabled_finishes_what_is_in_progress(site, follower, release, bundles):
     with ExitStack() as stack:
         update = site.update(stack)
         until(lambda: bundles.waiting == 8 or update.ended, "the update does not begin")
@@ -106,7 +107,7 @@ def test_fewer_tasks_at_once(site, follower, release, bundles):
         update = site.update(stack)
         until(lambda: bundles.waiting == 8 or update.ended, "the update does not begin")
         site.press("set_worker_processes", n=2)
-        until(lambda: workers(site) == {2}, "the worker does not hear of it")
+        until(lambda: workers(site) == {2}, "the worker gets no notice")
         bundles.free = 8
         until(lambda: bundles.passed == 8 and bundles.waiting == 2, "it is not two at once")
         bundles.open()

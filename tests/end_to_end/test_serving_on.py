@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import REPOSITORY, File, Follower, Upstream
+from support.command import REPOSITORY
+from support.follower import Follower
+from support.upstream import File, Upstream
 
 PRODUCT = "md-all-rel-200907"
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import File, Follower, Upstream, served_filesets
-from running import leftovers, tree_is_true
+from support.follower import Follower
+from support.running import leftovers, tree_is_true
+from support.upstream import File, Upstream, served_filesets
 
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"
@@ -162,7 +163,7 @@ def test_a_kill_while_new_rows_are_added_to_the_listing(missing, release, server
     assert "0 new, 0 done" in mirrored.update().output
 
 
-def test_a_listing_damaged_behind_a_good_seal_fails_one_run_at_most(release, server, mirrored):
+def test_a_listing_damaged_behind_a_valid_checksum_fails_one_run_at_most(release, server, mirrored):
     listing = mirrored.root / "state" / PRODUCT / "listing.txt"
     before, status = listing.read_bytes(), listing.stat()
     flipped(listing)
@@ -225,7 +226,7 @@ def test_a_fileset_that_lost_its_index(release, server, mirrored):
 
 @pytest.mark.parametrize("lost", ["state", f"state/{PRODUCT}/extracted/{CHIP}.json"])
 def test_bundles_deleted_once_unpacked_come_again_when_the_state_is_lost(lost, release, server, follower):
-    """With ``keep_bundles: false`` nothing else on this disk can tell that ``data/`` is right."""
+    """With ``keep_bundles: false`` nothing else on this disk can show that ``data/`` is right."""
     follower.mirror["keep_bundles"] = False
     assert follower.update().code == 0
     server.clear()

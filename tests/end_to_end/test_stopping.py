@@ -1,4 +1,4 @@
-"""Stopping on request: what is in hand is finished, nothing new is begun, and the next run goes on."""
+"""Stopping on request: what is in progress is finished, nothing new is begun, and the next run goes on."""
 
 import csv
 import shutil
@@ -11,8 +11,8 @@ from time import sleep
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Follower, Upstream, served_filesets
-from running import (
+from support.follower import Follower
+from support.running import (
     SEEN_SECONDS,
     Scheduler,
     free_port,
@@ -25,6 +25,7 @@ from running import (
     tasks_command,
     until,
 )
+from support.upstream import Upstream, served_filesets
 
 from pipeline.sample import faults
 from pipeline.sample.simulator import simulate
@@ -78,7 +79,7 @@ def opened(server):
 
 
 def at_the_gate(server, count: int):
-    """Whether that many filesets are in hand, each waiting for its bundle."""
+    """Return True if that many filesets are in progress, each waiting for its bundle."""
     waiting = [entry for entry in server.requests if entry.target.endswith(".tgz") and entry.status is None]
     return len(waiting) >= count
 
@@ -94,34 +95,34 @@ def complete(follower: Follower, release: Upstream, data: dict[str, bytes]) -> N
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [1, 8])
-def test_filesets_in_hand_finish_and_no_others_start(
+def test_filesets_in_progress_finish_and_no_others_start(
     workers, number, port, release, server, follower, opened, data, tmp_path
 ):
     command = luigi_command(follower, port, "--workers", str(workers))
     with started(command, tmp_path / "output") as update:
         until(lambda: at_the_gate(server, workers), "no bundle was asked for")
         sleep(SEEN_SECONDS)
-        in_hand = requested_filesets(server)
-        assert len(in_hand) == FREE + workers
+        in_progress = requested_filesets(server)
+        assert len(in_progress) == FREE + workers
         update.send(number)
         sleep(SEEN_SECONDS)
         opened.set()
         ended = update.wait()
     assert ended.code == 25, ended.output
     assert "Traceback" not in ended.output
-    assert requested_filesets(server) == in_hand
-    assert follower.marked("downloaded", PRODUCT) == follower.marked("extracted", PRODUCT) == in_hand
+    assert requested_filesets(server) == in_progress
+    assert follower.marked("downloaded", PRODUCT) == follower.marked("extracted", PRODUCT) == in_progress
     assert leftovers(follower.root) == []
-    assert f"{FILESETS} new, {len(in_hand)} done, 0 failed" in ended.output
+    assert f"{FILESETS} new, {len(in_progress)} done, 0 failed" in ended.output
     with open(follower.root / "status" / "product_status.csv", newline="") as file:
         (row,) = csv.DictReader(file)
-    assert (row["known"], row["complete"], row["failed"]) == (str(FILESETS), str(len(in_hand)), "0")
+    assert (row["known"], row["complete"], row["failed"]) == (str(FILESETS), str(len(in_progress)), "0")
 
     server.clear()
     with started(luigi_command(follower, port), tmp_path / "output") as update:
         again = update.wait()
     assert again.code == 0, again.output
-    assert not requested_filesets(server) & in_hand
+    assert not requested_filesets(server) & in_progress
     complete(follower, release, data)
 
 
@@ -196,7 +197,7 @@ def test_a_second_signal_ends_at_once(port, release, server, follower, opened, d
         until(lambda: at_the_gate(server, CONNECTIONS), "no bundle was asked for")
         update.send(signal.SIGTERM)
         sleep(2 * SEEN_SECONDS)
-        assert not update.ended, "what is in hand was given up at the first signal"
+        assert not update.ended, "what is in progress was aborted at the first signal"
         update.send(signal.SIGTERM)
         ended = update.wait()
     assert ended.code == 25, ended.output
@@ -243,7 +244,7 @@ def test_a_stop_while_the_server_is_asked_what_is_new(
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_a_stop_just_before_the_filesets_are_handed_on(release, server, follower, data, tmp_path):
+def test_a_stop_just_before_the_filesets_are_submitted(release, server, follower, data, tmp_path):
     """strace holds the update up between the listing and the first fileset."""
     incoming = follower.root / "incoming" / PRODUCT
     incoming.mkdir(parents=True)

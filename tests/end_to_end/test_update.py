@@ -3,7 +3,9 @@
 import csv
 
 import pytest
-from conftest import File, Follower, Upstream, ended, served_filesets
+from support.command import ended
+from support.follower import Follower
+from support.upstream import File, Upstream, served_filesets
 
 from pipeline.sample import faults
 from pipeline.sample.simulator import Simulator, simulate
@@ -123,13 +125,13 @@ def test_a_server_that_cannot_be_asked_changes_nothing(name, release, server, fo
     follower.mirror["products"] = [PRODUCT]
     assert follower.update().code == 0
     release.add(PRODUCT, "later", [File("new.fits", b"new")])
-    before = {room: follower.content(room) for room in ("store", "data", "info", "state", "incoming")}
+    before = {folder: follower.content(folder) for folder in ("store", "data", "info", "state", "incoming")}
     server.faults.append(BROKEN_LISTINGS[name]())
     result = follower.update()
     assert result.code == 20, result.output
     assert "Traceback" not in result.output
     assert server.url in result.output
-    assert {room: follower.content(room) for room in before} == before
+    assert {folder: follower.content(folder) for folder in before} == before
     server.faults.clear()
     assert follower.update().code == 0
     assert follower.content("store") == served_filesets(release)

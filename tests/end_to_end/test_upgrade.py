@@ -11,8 +11,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
-from conftest import Ended, Follower, ended, tree
-from running import leftovers
+from support.command import Ended, ended
 from support.earlier_mirror import (
     AGAIN,
     AHEAD,
@@ -30,6 +29,9 @@ from support.earlier_mirror import (
     renew_etag,
     restore,
 )
+from support.follower import Follower
+from support.running import leftovers
+from support.trees import tree
 
 from pipeline.sample.simulator import simulate
 
@@ -105,7 +107,7 @@ def identities(root: Path, but: set[str]) -> dict[str, tuple[int, int]]:
 
 
 def pending_paths() -> set[str]:
-    """What an update may write: the folders of the filesets that are not complete."""
+    """Paths that an update may write: the folders of the filesets that are not complete."""
     folders = {f"{folder}/{PRODUCT}/{name}/" for folder in ("store", "info") for name in PENDING}
     unpacking = {f"info/{PRODUCT}/{name}/" for name in (UNPACKING, AHEAD)}
     return folders | unpacking | STRAY | {"data/gpc1/MD01/o2.XY01/"}

@@ -4,7 +4,9 @@ import json
 import sys
 
 import pytest
-from conftest import File, Follower, Upstream, ended, served_filesets
+from support.command import ended
+from support.follower import Follower
+from support.upstream import File, Upstream, served_filesets
 
 PRODUCT = "md-all-rel-200907"
 
@@ -61,7 +63,7 @@ def test_a_sound_mirror(mirrored):
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_damage_is_found_told_and_mended(name, mirrored, upstream, server):
+def test_damage_is_found_reported_and_repaired(name, mirrored, upstream, server):
     data = mirrored.content("data")
     path = DAMAGES[name](mirrored)
     found = verify(mirrored)
@@ -69,8 +71,8 @@ def test_damage_is_found_told_and_mended(name, mirrored, upstream, server):
     assert path in found.output
     assert "Traceback" not in found.output
     server.clear()
-    mended = verify(mirrored, "--repair")
-    assert mended.code == 0, mended.output
+    repaired = verify(mirrored, "--repair")
+    assert repaired.code == 0, repaired.output
     assert mirrored.content("store") == served_filesets(upstream)
     assert mirrored.content("data") == data
     fetched = [request.target for request in server.requests if "index.txt" not in request.target]
@@ -78,7 +80,7 @@ def test_damage_is_found_told_and_mended(name, mirrored, upstream, server):
     assert verify(mirrored).code == 0
 
 
-def test_unexpected_files_are_told_and_left_alone(mirrored):
+def test_unexpected_files_are_reported_and_left_alone(mirrored):
     strangers = [
         f"store/{PRODUCT}/plain/stranger.fits",
         f"store/{PRODUCT}/unknown.chip.1/x.fits",

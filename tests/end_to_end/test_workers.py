@@ -13,8 +13,10 @@ from time import sleep
 
 import pytest
 import requests
-from conftest import File, Follower, Upstream, ended, served_filesets
-from running import (
+from starlette.types import ASGIApp, Receive, Scope, Send
+from support.command import ended
+from support.follower import Follower
+from support.running import (
     SEEN_SECONDS,
     Running,
     Scheduler,
@@ -27,7 +29,7 @@ from running import (
     tree_is_true,
     until,
 )
-from starlette.types import ASGIApp, Receive, Scope, Send
+from support.upstream import File, Upstream, served_filesets
 
 from pipeline.sample import faults
 from pipeline.sample.faults import Fault
@@ -143,7 +145,7 @@ class Site:
         until(all_wait_still, "some process gets no filesets")
 
     def fetching(self, process: Running) -> int:
-        """How many filesets the process fetches, as the scheduler knows."""
+        """Number of filesets that the process fetches, according to the scheduler."""
         answer = requests.get(f"http://127.0.0.1:{self.port}/api/worker_list", timeout=10)
         workers = answer.json()["response"]
         running = [worker["running"] for worker in workers if worker.get("pid") == process.pid]
@@ -151,7 +153,7 @@ class Site:
 
     @property
     def notice(self) -> dict:
-        """What the update tells; nothing when there is none."""
+        """The notice of the update to its workers; empty when there is none."""
         try:
             return json.loads((self.follower.root / "workers" / "update.json").read_text())
         except FileNotFoundError:
@@ -172,7 +174,7 @@ def site(follower: Follower, port: int, tmp_path: Path) -> Iterator[Site]:
 
 
 def done_in(output: str) -> int:
-    """How many filesets a worker says that it completed."""
+    """Number of filesets that a worker says it completed."""
     return int(re.search(r"worker: (\d+) filesets completed here", output)[1])
 
 
@@ -199,10 +201,10 @@ def test_all_take_part_and_together_keep_to_the_connections(workers, site, relea
     # No more filesets in progress than the connections allow, so that each process gets some.
     site.workers = 2 // workers
     update = site.update()
-    helpers = [site.worker() for _ in range(workers)]
-    site.all_have_filesets_in_progress(bundles, [update, *helpers])
+    others = [site.worker() for _ in range(workers)]
+    site.all_have_filesets_in_progress(bundles, [update, *others])
     bundles.open()
-    endings = [helper.wait() for helper in helpers]
+    endings = [other.wait() for other in others]
     end = update.wait()
     assert [end.code, *(ending.code for ending in endings)] == [0] * (workers + 1), end.output
     assert sum(done_in(ending.output) for ending in endings) < FILESETS
@@ -215,7 +217,7 @@ def test_all_take_part_and_together_keep_to_the_connections(workers, site, relea
 
 
 def test_nobody_keeps_more_than_its_share(site, release, crowd, bundles):
-    # More than there are connections: whoever asks could have them all.
+    # More than there are connections: the first to ask could have them all.
     site.workers = 2 * CONNECTIONS
     update = site.update()
     until(lambda: site.fetching(update) == CONNECTIONS, "the update does not use its connections")
@@ -255,9 +257,9 @@ def test_a_fileset_that_fails_in_a_worker_fails_once(site, release, crowd, bundl
     path = release.path(PRODUCT, name_of(30), f"{name_of(30)}.XY01.tgz")
     path.write_bytes(b"?" * path.stat().st_size)
     update = site.update()
-    helpers = [site.worker(), site.worker()]
+    others = [site.worker(), site.worker()]
     bundles.open()
-    endings = [helper.wait() for helper in helpers]
+    endings = [other.wait() for other in others]
     end = update.wait()
     assert end.code == 30, end.output
     failed = [ending.code for ending in endings]
@@ -322,7 +324,7 @@ def test_an_update_that_is_stopped_lets_its_workers_finish(site, release, crowd,
     worker = site.worker()
     site.all_have_filesets_in_progress(bundles, [update, worker])
     update.send(signal.SIGTERM)
-    until(lambda: site.notice["ending"], "the workers are not told")
+    until(lambda: site.notice["ending"], "the workers get no notice")
     assert not update.ends_within(SEEN_SECONDS)
     bundles.open()
     assert (update.wait().code, worker.wait().code) == (25, 25)
@@ -403,10 +405,10 @@ def test_the_assist_command(site, release, bundles):
     log = site.follower.folder / "assist.log"
     with started(
         [*command, "--scheduler-host", "127.0.0.1", "--scheduler-port", str(site.port)], log
-    ) as helper:
-        until(lambda: helper.ended or site.notice["admitted"], "the worker is not admitted")
+    ) as other:
+        until(lambda: other.ended or site.notice["admitted"], "the worker is not admitted")
         bundles.open()
-        ending = helper.wait()
+        ending = other.wait()
     assert (ending.code, done_in(ending.output) >= 0) == (0, True)
     assert update.wait().code == 0
     complete(site.follower, release)

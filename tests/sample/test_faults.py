@@ -6,7 +6,7 @@ import time
 
 import pytest
 import requests
-from support.wire import PATIENCE, ask, open_request, recorded, write_tree
+from support.wire import TIMEOUT_SECONDS, ask, open_request, recorded, write_tree
 
 from pipeline.errors import SettingsError
 from pipeline.sample import faults
@@ -146,7 +146,7 @@ def test_a_connection_is_reset(server):
 
 def test_a_file_stalls_for_ever(server):
     server.faults.append(faults.stalls(after=100))
-    answer = file(server, patience=1.5)
+    answer = file(server, timeout=1.5)
     assert (answer.rest, answer.end) == (CONTENT[:100], "silent")
 
 
@@ -159,7 +159,7 @@ def test_a_file_stalls_and_goes_on(server):
         client.settimeout(0.1)
         with pytest.raises(TimeoutError):
             client.recv(1)
-        client.settimeout(PATIENCE)
+        client.settimeout(TIMEOUT_SECONDS)
         while piece := client.recv(1 << 16):
             came += piece
     assert came.endswith(b"\r\n\r\n" + CONTENT)
@@ -265,7 +265,7 @@ def test_a_connection_is_slow(server):
     assert time.monotonic() - began >= 0.2
 
 
-def test_a_fault_can_be_given_up_after_some_requests(server):
+def test_a_fault_can_end_after_some_requests(server):
     failing = faults.fails(503, target=faults.FILES, times=2)
     server.faults.append(failing)
     ask(server, "/md/index.txt")
@@ -313,7 +313,7 @@ def test_each_fault_has_a_name(server, name):
     assert (usual.times, elsewhere.target) == (None, "md/o2/a.tgz")
     true = ask(server, "/md/o2/a.tgz", fields={"Range": "bytes=5-"})
     server.faults.append(elsewhere)
-    answer = ask(server, "/md/o2/a.tgz", fields={"Range": "bytes=5-"}, patience=2.5, at_most=1_000_000)
+    answer = ask(server, "/md/o2/a.tgz", fields={"Range": "bytes=5-"}, timeout=2.5, at_most=1_000_000)
     assert elsewhere.used == 1
     ignored = {"date", "connection"}
     if name not in {"delays", "throttles", "cuts-row", "hides-newest"}:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 import requests
-from support.wire import PATIENCE, ask, connect, open_request, until, write_tree
+from support.wire import TIMEOUT_SECONDS, ask, connect, open_request, until, write_tree
 
 from pipeline.sample import faults
 from pipeline.sample.simulator import simulate
@@ -113,14 +113,14 @@ def test_the_command_misbehaves_and_logs_requests(store, tmp_path):
         url = re.fullmatch(r"Serving at (http://127\.0\.0\.1:\d+/ds)\n", process.stdout.readline())[1]
         assert requests.get(f"{url}/md/o1/a.tgz").content == b"01234\xca6789"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT_SECONDS) == 0
         assert process.stderr.read() == ""
     assert log.read_text() == "GET /ds/md/o1/a.tgz - 200 10\n"
 
 
 def test_the_command_names_the_faults_it_knows(tmp_path):
     with start("--store", tmp_path, "--fault", "politeness") as process:
-        assert process.wait(PATIENCE) == 40
+        assert process.wait(TIMEOUT_SECONDS) == 40
         complaint = process.stderr.read()
     assert complaint.startswith("expected one of the faults broken-include, ")
     assert complaint.endswith("got 'politeness'. Nothing was started.\n")
@@ -128,7 +128,7 @@ def test_the_command_names_the_faults_it_knows(tmp_path):
 
 def test_the_command_explains_itself():
     with start("--help") as process:
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT_SECONDS) == 0
         text = process.stdout.read()
     options = ["--help", "--host", "--port", "--store", "--hidden", "--request-log", "--fault"]
     assert all(option in text for option in options)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pipeline.datastore.server import DataStoreApp, PublishedTree, RunningServer, serve
 
 RECORDINGS = Path(__file__).parent.parent / "datastore" / "recordings"
-PATIENCE = 20
+TIMEOUT_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Answer:
 
 def until(condition: Callable[[], object]) -> None:
     """Wait for the condition."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -73,13 +73,13 @@ def ask(
     *,
     method: str = "GET",
     fields: dict[str, str] | None = None,
-    patience: float = PATIENCE,
+    timeout: float = TIMEOUT_SECONDS,
     at_most: int | None = None,
 ) -> Answer:
     """Return the response for a path below the prefix, read to its end, or to ``at_most`` bytes."""
     raw, end = b"", "closed"
     with open_request(server, path, method=method, fields=fields) as client:
-        client.settimeout(patience)
+        client.settimeout(timeout)
         try:
             while at_most is None or len(raw) < at_most:
                 piece = client.recv(1 << 20)
@@ -108,7 +108,7 @@ def open_request(
 def connect(server: RunningServer) -> socket.socket:
     """Return a connection on which nothing has been sent."""
     url = urlsplit(server.url)
-    return socket.create_connection((url.hostname, url.port), timeout=PATIENCE)
+    return socket.create_connection((url.hostname, url.port), timeout=TIMEOUT_SECONDS)
 
 
 def serve_folder(folder: Path, *, hidden: Iterable[str] = (), **more) -> RunningServer:

@@ -20,10 +20,13 @@ from pathlib import Path
 from random import Random, randrange
 
 TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS), str(TESTS / "end_to_end")]
+sys.path.insert(0, str(TESTS))
 
-from conftest import File, Follower, Upstream, bundle, dirinfo, tree  # noqa: E402
-from running import Running, checked_markers, leftovers, marker_files, started  # noqa: E402
+from support.bundles import bundle, dirinfo  # noqa: E402
+from support.follower import Follower  # noqa: E402
+from support.running import Running, checked_markers, leftovers, marker_files, started  # noqa: E402
+from support.trees import tree  # noqa: E402
+from support.upstream import File, Upstream  # noqa: E402
 
 from pipeline.sample import faults  # noqa: E402
 from pipeline.sample.simulator import Simulator, simulate  # noqa: E402
@@ -38,7 +41,7 @@ BYTES_PER_SECOND = 4_000_000
 # When an update is killed, in seconds after its start. Much of the first is spent on starting.
 SOONEST, LATEST = 0.1, 2.2
 CONNECTIONS = 8
-# Whatever was in hand of a process that is killed counts as failed, here more often than anywhere.
+# Whatever was in progress in a process that is killed counts as failed, here more often than anywhere.
 ALWAYS_AGAIN = {"retry_every_run": 1000}
 # What a kill may waste for each connection: a file too small to be resumed, or what was on its way.
 WASTE = 2 << 20
@@ -56,7 +59,7 @@ class Version:
 
     @property
     def bytes(self) -> int:
-        """What has to be fetched of it."""
+        """Bytes that have to be fetched."""
         return sum(len(content) for path, content in self.store.items() if not path.endswith("/index.txt"))
 
 
@@ -81,7 +84,7 @@ class Publisher:
             self._register(product, f"o{self.count}.chip.{self.count}.1.1")
 
     def change(self) -> None:
-        """What happens between two updates: now and then nothing."""
+        """Change the release between two updates, or leave it alone."""
         what = self.random.random()
         if what < 0.4:
             self.grow(1)
@@ -178,29 +181,29 @@ class Storm:
         for product in PRODUCTS:
             for step in ("downloaded", "extracted"):
                 checked_markers(self.root, product, step)
-        for room in ("store", "data"):
+        for folder in ("store", "data"):
             published: dict[str, set[bytes]] = {}
             for versions in self.publisher.versions.values():
                 for version in versions.values():
-                    for path, content in getattr(version, room).items():
+                    for path, content in getattr(version, folder).items():
                         published.setdefault(path, set()).add(content)
-            for path, content in tree(self.root / room).items():
+            for path, content in tree(self.root / folder).items():
                 hidden = path.rpartition("/")[2].startswith(".")
-                assert hidden or content in published.get(path, ()), f"{room}/{path} was never published so"
+                assert hidden or content in published.get(path, ()), f"{folder}/{path} was never published so"
 
     def _check_all_is_here(self) -> None:
         withdrawn = {name for _, name in self.publisher.withdrawn}
-        for room in ("store", "data"):
+        for folder in ("store", "data"):
             served = {
                 path: content
                 for version in self.publisher.served()
-                for path, content in getattr(version, room).items()
+                for path, content in getattr(version, folder).items()
             }
-            here = tree(self.root / room)
+            here = tree(self.root / folder)
             missing = [path for path, content in served.items() if here.get(path) != content]
-            assert not missing, f"{room}: missing or different: {missing[:5]}"
+            assert not missing, f"{folder}: missing or different: {missing[:5]}"
             strange = [path for path in here.keys() - served.keys() if not withdrawn & set(path.split("/"))]
-            assert not strange, f"{room}: unexpected: {strange[:5]}"
+            assert not strange, f"{folder}: unexpected: {strange[:5]}"
         for product in PRODUCTS:
             for step in ("downloaded", "extracted"):
                 missed = self.publisher.upstream.products[product].keys() - checked_markers(
@@ -236,7 +239,7 @@ class Storm:
         elif whom == "one" and steps:
             os.kill(self.random.choice(steps), signal.SIGKILL)
             code = update.wait().code
-            # What it had in hand had mostly failed; it may have had nothing.
+            # What was in progress had mostly failed; it may have had nothing.
             assert code in {0, 30}, f"{code}: {update.output}"
             return
         else:

@@ -75,11 +75,13 @@ def has_failed(layout: Layout, fileset: Fileset, run: str) -> bool:
     return (record.get("run"), record.get("registered")) == (run, fileset.registered)
 
 
-def clear_failure(layout: Layout, fileset: Fileset, step: str | None = None) -> None:
-    """Remove the fileset's record, if there is one; with ``step`` unless another step failed."""
+def clear_failure(layout: Layout, fileset: Fileset, steps: Iterable[str] | None = None) -> None:
+    """Remove the fileset's record, if there is one; with ``steps`` unless another step failed."""
     path = _path(layout, fileset)
-    if path.exists() and step in {None, (read_marker(path) or {}).get("step", step)}:
-        remove_files([path])
+    if path.exists():
+        step = (read_marker(path) or {}).get("step")
+        if steps is None or step is None or step in steps:
+            remove_files([path])
 
 
 def clear_failures_except(layout: Layout, product: str, pending: set[str]) -> None:

@@ -5,9 +5,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
-from conftest import takes_at_most
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.processor_time import takes_at_most
 
 from pipeline.bundle import mdc
 from pipeline.errors import BundleUnusable

@@ -1,4 +1,4 @@
-"""How the client reaches a server: pooled connections, redirects, proxies, passwords, https."""
+"""HTTP client: pooled connections, redirects, proxies, passwords, https."""
 
 import base64
 import contextlib
@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import File, Upstream
 from support.scripted_server import Asked, answer, scripted
+from support.upstream import File, Upstream
 
 from pipeline.datastore.client.http import DataStoreClient, Limits
 from pipeline.datastore.client.retry import RetryPolicy
@@ -233,7 +233,7 @@ def test_the_body_of_a_redirect_is_not_read(server, connect):
 
 
 def forward(asked: Asked) -> bytes:
-    """What a forward proxy does: asks for the whole address of the request, and passes the answer on."""
+    """A forward proxy: asks for the whole address of the request, and passes the answer on."""
     address = urlsplit(asked.target)
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
     try:

@@ -655,7 +655,7 @@ def test_a_damaged_record_means_to_start_afresh(pieces, interrupted, server, fet
     assert fetched.received == SIZE
 
 
-def test_a_record_that_promises_too_much_costs_no_more_than_a_fetch(interrupted, server, fetch, part, record):
+def test_a_record_that_claims_too_much_costs_no_more_than_a_fetch(interrupted, server, fetch, part, record):
     record.write_text(json.dumps(json.loads(record.read_bytes()) | {"pieces": [[0, SIZE]]}))
     fetched = fetch(server)
     assert part.read_bytes() == CONTENT

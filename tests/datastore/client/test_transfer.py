@@ -275,7 +275,7 @@ def test_the_partial_file_of_another_registration_is_not_used(interrupted, serve
 
 
 @pytest.mark.parametrize("length", [1, len(CONTENT) - 1, len(CONTENT), len(CONTENT) + 1, 3 * len(CONTENT)])
-def test_a_partial_file_of_any_length_without_a_note_is_thrown_away(length, server, fetch, partial):
+def test_a_partial_file_of_any_length_without_a_record_is_thrown_away(length, server, fetch, partial):
     partial.write_bytes(bytes(length))
     fetched = fetch(server)
     assert asked(server) == [(None, 200)]
@@ -314,7 +314,7 @@ DAMAGED_NOTES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGED_NOTES)
-def test_a_damaged_note_means_to_start_afresh(damage, interrupted, server, fetch, partial, note):
+def test_a_damaged_resume_record_means_to_start_afresh(damage, interrupted, server, fetch, partial, note):
     note.write_bytes(DAMAGED_NOTES[damage])
     fetched = fetch(server)
     assert asked(server) == [(None, 200)]
@@ -333,7 +333,7 @@ def test_without_an_md5_nothing_is_taken_up_again(server, fetch, fails, partial,
     assert {range_ for range_, _ in asked(server)} == {None}
 
 
-def test_a_small_file_is_not_worth_a_note(server, served, fetch, fails, partial, note):
+def test_a_small_file_gets_no_resume_record(server, served, fetch, fails, partial, note):
     content = CONTENT[: RESUMABLE_FROM - 1]
     served.write_bytes(content)
     server.faults.append(faults.hangs_up(after=500_000, times=1))

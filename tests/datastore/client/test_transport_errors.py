@@ -29,7 +29,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_the_cause_is_told_first_and_then_what_happens_next(name):
+def test_the_cause_comes_first_and_then_what_happens_next(name):
     said, cause = ANSWERS[name]
     with scripted(lambda _: said) as server:
         store = DataStoreClient(

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 import requests
-from support.wire import PATIENCE, ask, open_request, serve_folder, write_tree
+from support.wire import TIMEOUT_SECONDS, ask, open_request, serve_folder, write_tree
 
 from pipeline.datastore.server import DataStoreApp, ServerLimits, serve
 from pipeline.datastore.server.app import listen
@@ -133,7 +133,7 @@ def test_the_command_serves_until_a_signal_stops_it(store, signal_number):
         assert requests.get(f"{url}/md/o1/a.tgz").content == b"0123456789"
         assert requests.get(f"{url}/index.txt").text.count("\n") == 2
         process.send_signal(signal_number)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT_SECONDS) == 0
         assert process.stderr.read() == ""
 
 
@@ -149,7 +149,7 @@ def test_the_command_says_what_is_wrong(tmp_path, arguments, code, complaint):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
         with start(*(argument.format(tmp=tmp_path, taken=taken) for argument in arguments)) as process:
-            assert process.wait(PATIENCE) == code
+            assert process.wait(TIMEOUT_SECONDS) == code
             complaints = process.stderr.read()
     assert complaint in complaints
     assert "Traceback" not in complaints

@@ -34,7 +34,7 @@ VOID = {"meta", "link", "br"}
 
 
 class Page(HTMLParser):
-    """What a page holds; complains about tags that do not match and attributes that repeat."""
+    """Content of a page; complains about tags that do not match and attributes that repeat."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, mark_done
 
 FRESH = multiprocessing.get_context("spawn")
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 ROUNDS = 40
 
 
@@ -41,7 +41,7 @@ def unpacked(layout: Layout, fileset: Fileset, folders: list[str]) -> list[Unpac
 
 
 def alone_in(layout: Layout, folders: list[str]) -> None:
-    """Fail when anybody else is in one of the folders."""
+    """Fail when another process is in one of the folders."""
     marks = [layout.data / folder / "occupied" for folder in folders]
     for mark in marks:
         os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
@@ -49,8 +49,8 @@ def alone_in(layout: Layout, folders: list[str]) -> None:
         mark.unlink()
 
 
-def settle(ownership: Ownership, fileset: Fileset, folders: list[str]) -> None:
-    """What an extraction does with its unpacked files."""
+def put_files(ownership: Ownership, fileset: Fileset, folders: list[str]) -> None:
+    """Put files in place as an extraction does."""
     layout = ownership.layout
     files = unpacked(layout, fileset, folders)
     with ownership.claimed(fileset, files, {}, set()) as verdict:
@@ -72,7 +72,7 @@ def work(root: Path, number: int) -> None:
             for turn in range(which, ROUNDS, 2):
                 at = (turn * 7 + number * 3) % ROUNDS
                 fileset = Fileset("p", f"o{at:03}.{number}", f"2009-07-29T00:{at:02}:{number:02}Z")
-                settle(ownership, fileset, ["x", "y/z", f"only.{at}"][:: 1 if number % 2 else -1])
+                put_files(ownership, fileset, ["x", "y/z", f"only.{at}"][:: 1 if number % 2 else -1])
         except BaseException as error:
             errors.append(error)
 
@@ -101,7 +101,7 @@ def test_processes_do_not_meet_in_a_folder_and_the_latest_wins(processes, tmp_pa
     for process in running:
         process.start()
     for process in running:
-        process.join(PATIENCE_SECONDS)
+        process.join(TIMEOUT_SECONDS)
         assert process.exitcode == 0
     latest = f"o{ROUNDS - 1:03}.{processes - 1}".encode()
     data = Layout(tmp_path).data
@@ -114,15 +114,15 @@ def test_another_process_waits_until_the_holder_is_killed(tmp_path):
     here, there = FRESH.Pipe()
     holder = FRESH.Process(target=hold, args=(tmp_path, there))
     holder.start()
-    assert here.poll(PATIENCE_SECONDS)
+    assert here.poll(TIMEOUT_SECONDS)
     ownership = ownership_at(tmp_path)
     fileset = Fileset("p", "later", "2009-07-29T00:00:01Z")
-    waiting = threading.Thread(target=settle, args=(ownership, fileset, ["x"]))
+    waiting = threading.Thread(target=put_files, args=(ownership, fileset, ["x"]))
     try:
-        settle(ownership, Fileset("p", "elsewhere", "2009-07-29T00:00:01Z"), ["y"])
+        put_files(ownership, Fileset("p", "elsewhere", "2009-07-29T00:00:01Z"), ["y"])
         with (
-            pytest.raises(MachineFault, match="fileset p/x: expected nobody else to have it in hand"),
-            ownership.locks.held(["data/x"], "fileset p/x", patience=0.1),
+            pytest.raises(MachineFault, match=r"fileset p/x: another process .* has it in progress"),
+            ownership.locks.held(["data/x"], "fileset p/x", timeout=0.1),
         ):
             pass
         waiting.start()
@@ -132,6 +132,6 @@ def test_another_process_waits_until_the_holder_is_killed(tmp_path):
     finally:
         holder.kill()
         holder.join()
-    waiting.join(PATIENCE_SECONDS)
+    waiting.join(TIMEOUT_SECONDS)
     assert (tmp_path / "data" / "x" / "a.cmf").read_bytes() == b"later"
     ownership.locks.close()

@@ -1,4 +1,4 @@
-"""Who holds the mirror's lock while it is being killed."""
+"""Update lock: a holder that is just being killed."""
 
 import json
 import signal

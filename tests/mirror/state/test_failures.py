@@ -1,22 +1,96 @@
-"""A failure is known to all workers of its update, and to that update only."""
+"""Failure records: of one update, one registration and one step; and when the next attempt is due."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.errors import ContentMismatch
-from pipeline.mirror.state.failures import clear_failure, has_failed, record_failure
+import pytest
+
+from pipeline.errors import ContentMismatch, FilesFailed, MachineFault, ServerUnavailable
+from pipeline.mirror.state.failures import (
+    BackOff,
+    clear_failure,
+    clear_failures_except,
+    failed_in,
+    failures,
+    has_failed,
+    postponed,
+    record_failure,
+)
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import Fileset
 
 FILESET = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:01Z")
 AGAIN = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:02Z")
+OTHER = Fileset("p", "o2.chip.1.1.1", "2009-07-29T00:00:03Z")
+WRONG = ContentMismatch("wrong")
+BACK_OFF = BackOff(every_run=5)
 
 
-def test_a_failure_belongs_to_a_run_and_a_registration(tmp_path: Path):
-    layout = Layout(tmp_path)
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path)
+
+
+def test_a_failure_belongs_to_a_run_and_a_registration(layout):
     assert not has_failed(layout, FILESET, "one")
-    record_failure(layout, FILESET, ContentMismatch("wrong"), "one", every_run=5)
+    record_failure(layout, FILESET, "download", WRONG, "one", BACK_OFF)
     assert has_failed(layout, FILESET, "one")
     assert not has_failed(layout, FILESET, "two")
     assert not has_failed(layout, AGAIN, "one")
     clear_failure(layout, FILESET)
     assert not has_failed(layout, FILESET, "one")
+
+
+def test_attempts_at_another_step_are_counted_from_the_start(layout):
+    for step, attempts in [("download", 1), ("download", 2), ("extract", 1), ("extract", 2)]:
+        record_failure(layout, FILESET, step, WRONG, "one", BACK_OFF)
+        (record,) = failures(layout, "p")
+        assert (record["step"], record["attempts"], record["faults"]) == (step, attempts, attempts)
+    clear_failure(layout, FILESET, ["download"])
+    assert failures(layout, "p"), "it is the record of another step"
+    clear_failure(layout, FILESET, ["download", "extract"])
+    assert failures(layout, "p") == []
+
+
+def test_records_are_told_apart_by_their_step(layout):
+    record_failure(layout, FILESET, "download", WRONG, "one", BACK_OFF)
+    record_failure(layout, OTHER, "extract", WRONG, "one", BACK_OFF)
+    of_download, of_extract = failures(layout, "p")
+    without_step = {key: value for key, value in of_extract.items() if key != "step"}
+    records = [of_download, of_extract, without_step]
+    assert failed_in(records, ["download"]) == [of_download, without_step]
+    assert failed_in(records, ["extract"]) == [of_extract, without_step]
+    clear_failures_except(layout, "p", {OTHER.name})
+    assert failures(layout, "p") == [of_extract]
+
+
+@pytest.mark.parametrize("error", [ServerUnavailable("no answer"), MachineFault("the disk is full")])
+def test_a_fault_of_the_server_or_this_machine_postpones_nothing(error, layout):
+    for _ in range(10):
+        record_failure(layout, FILESET, "download", error, "one", BackOff(every_run=1))
+    (record,) = failures(layout, "p")
+    assert (record["attempts"], record["faults"]) == (10, 0)
+    assert postponed(layout, "p") == {}
+
+
+def test_one_file_at_fault_is_a_fault_of_the_fileset(layout):
+    error = FilesFailed({"a": ServerUnavailable("no answer"), "b": WRONG})
+    record_failure(layout, FILESET, "download", error, "one", BackOff(every_run=1))
+    (record,) = failures(layout, "p")
+    assert record["faults"] == 1
+    assert record["files"] == [{"file": "a", "reason": "no answer"}, {"file": "b", "reason": "wrong"}]
+    assert postponed(layout, "p") == {FILESET.name: record["next_try"]}
+
+
+@pytest.mark.parametrize(
+    ("faults", "hours"), [(2, None), (3, 1), (4, 2), (5, 4), (10, 128), (11, 168), (12, 168), (10**6, 168)]
+)
+def test_the_pause_doubles_up_to_the_longest(faults, hours):
+    before = datetime.now(UTC)
+    due = BackOff(every_run=3).next_try(faults)
+    if hours is None:
+        assert due is None
+        return
+    pause = timedelta(hours=hours)
+    second = timedelta(seconds=1)
+    assert before + pause - second <= datetime.fromisoformat(due) <= datetime.now(UTC) + pause

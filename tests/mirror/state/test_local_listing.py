@@ -1,4 +1,4 @@
-"""The listing kept here: read row by row, grown at its end, cut where a kill or a power cut tore it."""
+"""Local listing: read row by row, appended to, cut where a kill or a power cut tore it."""
 
 import os
 import signal
@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.audit import opened_below
 
 from pipeline.datastore.listing import FilesetRow, write_filesets
 from pipeline.errors import ServerUnavailable
-from pipeline.mirror.state import local_listing as kept_listing
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
 from pipeline.mirror.state.marker_file import has_mtime_checksum
@@ -36,11 +36,11 @@ def listing(tmp_path: Path) -> LocalListing:
     return kept
 
 
-def sealed(listing: LocalListing) -> bool:
+def has_checksum(listing: LocalListing) -> bool:
     return has_mtime_checksum(listing.path.stat())
 
 
-def test_what_was_put_in_comes_out(listing):
+def test_rows_are_read_as_they_were_written(listing):
     listing.replace(OLD + NEW)
     assert list(listing.rows()) == OLD + NEW
     assert [each.name for each in listing.rows(but={"a", "d", "f"})] == ["b", "c", "e"]
@@ -59,7 +59,7 @@ def test_columns_without_rows_are_no_columns(listing):
 
 def test_an_absent_listing_has_no_rows(tmp_path):
     listing = LocalListing(Layout(tmp_path), PRODUCT)
-    assert not listing.mend()
+    assert not listing.repair()
     assert (listing.count(), listing.newest(1), listing.columns()) == (0, [], set())
     assert list(listing.registrations()) == known_rows(Layout(tmp_path), PRODUCT) == []
     with pytest.raises(ServerUnavailable):
@@ -72,21 +72,21 @@ def test_rows_are_added_at_the_end_and_nothing_else_is_written(listing):
     assert listing.path.read_bytes() == write_filesets(OLD + NEW)
     assert listing.path.read_bytes().startswith(before)
     assert listing.path.stat().st_ino == inode
-    assert sealed(listing)
+    assert has_checksum(listing)
 
 
 def test_rows_that_move_leave_their_place(listing):
     again = row("a", registered="2010-01-01T00:00:00Z")
     listing.add([*NEW, again], moved={"a"})
     assert listing.path.read_bytes() == write_filesets([*OLD[1:], *NEW, again])
-    assert sealed(listing)
+    assert has_checksum(listing)
 
 
 def test_rows_are_dropped(listing):
     listing.replace(OLD + NEW)
     listing.drop({"b", "f"})
     assert [each.name for each in listing.rows()] == list("acde")
-    assert sealed(listing)
+    assert has_checksum(listing)
 
 
 @pytest.mark.parametrize("keeps_time", [False, True])
@@ -101,13 +101,13 @@ def test_a_tail_torn_at_any_byte_is_cut(keeps_time, listing):
             os.utime(listing.path, ns=(status.st_mtime_ns, status.st_mtime_ns))
         kept = whole[: whole.rfind(b"\n", 0, length) + 1]
         rows = (OLD + NEW)[: kept.count(b"|T|")]
-        assert list(listing.rows()) == rows, "who reads without the lock sees no part of a row"
+        assert list(listing.rows()) == rows, "a reader without the lock sees no part of a row"
         assert [each.name for each in listing.newest(1)] == [rows[-1].name]
         assert listing.count() == len(rows)
         assert listing.path.read_bytes() == whole[:length], "reading changes nothing"
-        assert listing.mend()
+        assert listing.repair()
         assert listing.path.read_bytes() == kept
-        assert sealed(listing)
+        assert has_checksum(listing)
         listing.add([each for each in NEW if each not in rows])
         assert list(listing.rows()) == OLD + NEW
 
@@ -141,18 +141,18 @@ def test_a_kill_while_rows_are_added(flush, tmp_path, listing):
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(flush)]
     killed = subprocess.run(command, check=False, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     assert killed.returncode == -signal.SIGKILL
-    assert sealed(listing) == (flush == 2)
-    assert listing.mend()
+    assert has_checksum(listing) == (flush == 2)
+    assert listing.repair()
     assert [each.name for each in listing.rows()] == [*"abc", *(f"n{number}" for number in range(1000))]
 
 
-def test_the_seal_comes_after_the_flush(listing, monkeypatch):
+def test_the_checksum_is_set_after_the_flush(listing, monkeypatch):
     calls = []
     flush, set_time = os.fsync, os.utime
     monkeypatch.setattr(os, "fsync", lambda *a: (calls.append("flush"), flush(*a)))
-    monkeypatch.setattr(os, "utime", lambda *a, **k: (calls.append("seal"), set_time(*a, **k)))
+    monkeypatch.setattr(os, "utime", lambda *a, **k: (calls.append("checksum"), set_time(*a, **k)))
     listing.add(NEW)
-    assert calls == ["flush", "seal", "flush"]
+    assert calls == ["flush", "checksum", "flush"]
 
 
 @pytest.mark.parametrize(
@@ -167,10 +167,10 @@ def test_the_seal_comes_after_the_flush(listing, monkeypatch):
         lambda body: b"",
     ],
 )
-def test_a_damaged_listing_is_not_believed(damage, listing):
+def test_a_damaged_listing_is_not_used(damage, listing):
     listing.path.write_bytes(damage(write_filesets(OLD)))
-    assert not listing.mend()
-    assert not sealed(listing)
+    assert not listing.repair()
+    assert not has_checksum(listing)
     assert isinstance(listing.count(), int)
     listing.newest(2)
 
@@ -183,23 +183,24 @@ def test_a_damaged_listing_is_not_believed(damage, listing):
         (LocalListing.rows, b"b|2009-07-29T00:00:00Z|TT\n"),
     ],
 )
-def test_damage_behind_a_good_seal_is_found_by_the_next_run(read, row, listing):
+def test_damage_behind_a_valid_checksum_is_found_when_rows_are_read(read, row, listing):
     status = listing.path.stat()
     listing.path.write_bytes(listing.path.read_bytes().replace(b"b|2009-07-29T00:00:00Z|T|\n", row))
     os.utime(listing.path, ns=(status.st_mtime_ns, status.st_mtime_ns))
-    assert listing.mend(), "nothing tells so far"
+    assert listing.repair(), "nothing shows the damage so far"
     with pytest.raises(ServerUnavailable, match=r"listing\.txt"):
         list(read(listing))
-    assert not listing.mend()
+    assert not listing.repair()
 
 
-def test_a_listing_without_a_seal_is_read_once(listing, monkeypatch):
-    """As a copy on a file system that keeps no nanoseconds, or one from before there were seals."""
+def test_a_listing_without_a_checksum_is_read_once(listing):
+    """As a copy on a file system that keeps no nanoseconds."""
     os.utime(listing.path)
-    assert listing.mend()
-    assert sealed(listing)
-    monkeypatch.setattr(LocalListing, "_lines", lambda *_: pytest.fail("a sealed listing was read"))
-    assert listing.mend()
+    for is_read in (True, False):
+        with opened_below(listing.path.parent) as opened:
+            assert listing.repair()
+        assert ("listing.txt" in opened) == is_read
+        assert has_checksum(listing)
 
 
 def test_the_last_rows_cost_the_same_whatever_the_length(listing, monkeypatch):
@@ -215,13 +216,28 @@ def test_the_last_rows_cost_the_same_whatever_the_length(listing, monkeypatch):
     assert costs[1] <= costs[0] * 1.1
 
 
-@pytest.mark.parametrize("block", [1, 7, 64, 1000])
-def test_reading_from_the_end_in_blocks_of_any_size(block, listing, monkeypatch):
-    monkeypatch.setattr(kept_listing, "_BLOCK_BYTES", block)
-    listing.replace(OLD + NEW)
+@pytest.mark.parametrize("length", [1, 70_000, 140_000])
+def test_rows_across_the_borders_of_blocks_are_read_from_the_end(length, listing):
+    """Blocks of 64 KiB: their borders lie at each byte of a row, and several in one row."""
+    for shift in range(0, 44, 3):
+        rows = [row("a", "x" * length), *(row(f"f{number:04}", "y" * 10) for number in range(1600))]
+        rows.append(row("z", "z" * (1 + shift)))
+        listing.replace(rows)
+        whole = listing.path.read_bytes()
+        assert len(whole) > 1 << 16
+        with open(listing.path, "ab") as file:
+            file.write(b"torn|2009")
+        names = [each.name for each in listing.newest(3000)]
+        assert names == ["a", *(f"f{number:04}" for number in range(1600)), "z"]
+        assert listing.repair()
+        assert listing.path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("torn", [10, (1 << 16) - 1, 1 << 16, (1 << 16) + 1, 200_000])
+def test_a_torn_row_of_any_length_is_cut(torn, listing):
+    whole = listing.path.read_bytes()
     with open(listing.path, "ab") as file:
-        file.write(b"torn|2009")
-    for count in range(1, 8):
-        assert [each.name for each in listing.newest(count)] == list("abcdef")[-count:]
-    assert listing.mend()
-    assert listing.path.read_bytes() == write_filesets(OLD + NEW)
+        file.write(b"t" * torn)
+    assert [each.name for each in listing.newest(2)] == ["b", "c"]
+    assert listing.repair()
+    assert listing.path.read_bytes() == whole

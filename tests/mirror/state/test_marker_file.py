@@ -1,14 +1,13 @@
-"""Marker files: which count as good in a look at their folder."""
+"""Marker files: which ones a folder scan counts as good."""
 
-import errno
 import json
 import os
 from pathlib import Path
 
 import pytest
+from support.audit import opened_below
 
-from pipeline.mirror.state import marker_file
-from pipeline.mirror.state.marker_file import good_markers, read_marker, write_marker
+from pipeline.mirror.state.marker_file import SCHEMA, good_markers, read_marker, write_marker
 
 
 @pytest.fixture
@@ -18,9 +17,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_good_markers_are_not_read(folder, monkeypatch):
-    monkeypatch.setattr(marker_file, "read_marker", lambda _: pytest.fail("a sealed marker was read"))
-    assert good_markers(folder) == {"a", "b.c"}
+def test_good_markers_are_not_read(folder):
+    with opened_below(folder) as opened:
+        assert good_markers(folder) == {"a", "b.c"}
+    assert opened == ["."]
     assert good_markers(folder / "absent") == set()
 
 
@@ -34,7 +34,7 @@ def test_a_damaged_marker_counts_as_absent(content, folder):
 
 
 def test_damage_is_seen_whatever_the_time_of_the_file(folder):
-    """A truncated copy that kept its time: the seal is made from the size."""
+    """A truncated copy that kept its time: the checksum is made from the size."""
     path = folder / "a.json"
     status = path.stat()
     path.write_bytes(path.read_bytes()[:-5])
@@ -42,18 +42,17 @@ def test_damage_is_seen_whatever_the_time_of_the_file(folder):
     assert good_markers(folder) == {"b.c"}
 
 
-def test_a_marker_that_lost_its_seal_is_read(folder):
+def test_a_marker_without_a_valid_checksum_is_read(folder):
     path = folder / "a.json"
     os.utime(path, (1, 1))
     assert good_markers(folder) == {"a", "b.c"}
     assert read_marker(path)["files"] == [1, 2, 3]
-    assert json.loads(path.read_text())["schema"] == marker_file.SCHEMA
+    assert json.loads(path.read_text())["schema"] == SCHEMA
 
 
-def test_a_marker_that_this_machine_cannot_read_does_not_pass_for_absent(folder, monkeypatch):
-    def fails(_: Path) -> bytes:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(Path, "read_bytes", fails)
+def test_a_marker_that_this_machine_cannot_read_does_not_pass_for_absent(folder):
+    (folder / "a.json").unlink()
+    # The kernel answers a read at the beginning of this file with EIO.
+    (folder / "a.json").symlink_to("/proc/self/mem")
     with pytest.raises(OSError, match="Input/output"):
         read_marker(folder / "a.json")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import tree
+from support.trees import tree
 
 from pipeline.errors import MachineFault, SettingsError
 from pipeline.mirror.state.layout import Layout

@@ -5,8 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPOSITORY
-from support.command import ipp_mirror
+from support.command import REPOSITORY, ipp_mirror
 
 from pipeline import __version__
 

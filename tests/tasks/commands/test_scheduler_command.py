@@ -7,8 +7,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, File, Follower, Upstream
-from support.command import COMMAND, ipp_mirror
+from support.command import COMMAND, REPOSITORY, ipp_mirror
+from support.follower import Follower
+from support.upstream import File, Upstream
 
 
 @pytest.fixture

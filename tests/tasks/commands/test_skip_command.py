@@ -1,12 +1,13 @@
 """``ipp-mirror skip`` and ``unskip``."""
 
-from conftest import File, Follower, Upstream
 from support.command import ipp_mirror
+from support.follower import Follower
+from support.upstream import File, Upstream
 
 PRODUCT = "md-all-rel-200907"
 
 
-def test_a_skip_and_its_end(upstream: Upstream, follower: Follower):
+def test_skip_and_unskip(upstream: Upstream, follower: Follower):
     upstream.add(PRODUCT, "right", [File("r.fits", b"r")])
     assert follower.update().code == 0
     marker = follower.root / "state" / PRODUCT / "skipped" / "right.json"

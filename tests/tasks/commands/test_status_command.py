@@ -3,8 +3,9 @@
 import os
 import subprocess
 
-from conftest import REPOSITORY, File, Follower, Upstream
-from support.command import COMMAND, ipp_mirror
+from support.command import COMMAND, REPOSITORY, ipp_mirror
+from support.follower import Follower
+from support.upstream import File, Upstream
 
 PRODUCT = "md-all-rel-200907"
 

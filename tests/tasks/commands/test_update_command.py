@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, File, Follower, Upstream, served_filesets
-from support.command import ipp_mirror
+from support.command import REPOSITORY, ipp_mirror
+from support.follower import Follower
+from support.upstream import File, Upstream, served_filesets
 
 
 @pytest.fixture

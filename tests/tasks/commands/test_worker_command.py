@@ -1,7 +1,7 @@
 """``ipp-mirror worker``, and its alias."""
 
-from conftest import Follower
 from support.command import ipp_mirror
+from support.follower import Follower
 
 NAME = "ipp-mirror: the name of this command is `ipp-mirror worker`; `assist` is an alias.\n"
 

@@ -3,7 +3,8 @@
 import subprocess
 import sys
 
-from conftest import REPOSITORY, Follower
+from support.command import REPOSITORY
+from support.follower import Follower
 
 COPIED_KB = """
 import gc
@@ -12,27 +13,28 @@ import threading
 from pathlib import Path
 
 import tasks
-from pipeline.mirror.context import open_site
+from pipeline.mirror.context import open_context
 from tasks.runtime.processes import step_processes
+from tasks.steps import STEPS
 
 def own_kb():
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:"))
 
-def copied_by_a_collection(_site, _argument, _report):
+def copied_by_a_collection(_context, _argument, _report):
     before = own_kb()
     gc.collect()
     return own_kb() - before
 
-with open_site(Path(sys.argv[1]), lambda _: None) as site:
-    with step_processes(site, threading.Event(), lambda: None) as (fetching, unpacking):
+with open_context(Path(sys.argv[1]), STEPS, lambda _: None) as context:
+    with step_processes(context, threading.Event(), lambda: None) as (fetching, unpacking):
         for processes in (fetching, unpacking):
             print(processes.do(copied_by_a_collection, None))
 """
 
 
 def test_the_garbage_collector_leaves_it_shared(follower: Follower):
-    """Whatever it looks at it writes to, and each process has pages of its own from then on."""
+    """A collection writes to all it visits, and each process has pages of its own from then on."""
     command = [sys.executable, "-c", COPIED_KB, str(follower.config)]
     said = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True)
     copied = [int(line) for line in said.stdout.split()]

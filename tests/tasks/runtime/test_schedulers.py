@@ -8,9 +8,10 @@ from threading import Event
 
 import pytest
 import requests
-from conftest import Follower, Upstream
 from luigi.scheduler import DONE
-from running import Scheduler, free_port, gate, luigi_command, started, until
+from support.follower import Follower
+from support.running import Scheduler, free_port, gate, luigi_command, started, until
+from support.upstream import Upstream
 
 from tasks.runtime.schedulers import CentralScheduler, LocalScheduler
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, Ended
-from running import SEEN_SECONDS, Scheduler, free_port, started, until
+from support.command import REPOSITORY, Ended
+from support.running import SEEN_SECONDS, Scheduler, free_port, started, until
 
 SUPPORT = REPOSITORY / "tests" / "support"
 

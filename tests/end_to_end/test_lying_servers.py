@@ -1,4 +1,4 @@
-"""Whole updates from servers that lie: how the command ends, what is published, how the next run mends it.
+"""Whole updates from servers that lie: how the command ends, what is published, how the next run repairs it.
 
 What each lie does to a single file or listing is tested beside this; here, that nothing of it gets through.
 """
@@ -6,7 +6,8 @@ What each lie does to a single file or listing is tested beside this; here, that
 import random
 
 import pytest
-from conftest import File, Follower, Upstream, served_filesets
+from support.follower import Follower
+from support.upstream import File, Upstream, served_filesets
 
 from pipeline.sample import faults
 from pipeline.sample.faults import Fault
@@ -142,12 +143,12 @@ LISTINGS = {
 def test_a_listing_that_makes_no_sense_changes_nothing(name, release, server, follower):
     assert follower.update().code == 0
     release.add(PRODUCT, "later", [File("new.fits", b"new")])
-    before = {room: follower.content(room) for room in ("store", "data", "state", "incoming")}
+    before = {folder: follower.content(folder) for folder in ("store", "data", "state", "incoming")}
     server.faults.append(faults.edits(LISTINGS[name], target=f"{PRODUCT}/index.txt"))
     result = follower.update()
     assert result.code == 20, result.output
     assert "Traceback" not in result.output
-    assert {room: follower.content(room) for room in before} == before
+    assert {folder: follower.content(folder) for folder in before} == before
     server.faults.clear()
     assert follower.update().code == 0
     assert follower.content("store") == served_filesets(release)

@@ -1,4 +1,4 @@
-"""What a power cut may forget, worked out from the system calls of a run that strace recorded.
+"""Model of a disk: what a power cut may forget, by the system calls of a run that strace recorded.
 
 The disk of this model keeps nothing that it was not asked to keep: bytes are safe once their file was
 flushed after the last write, a name is safe once its folder was flushed after the name was made.
@@ -15,7 +15,7 @@ _CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+)")
 _RESUMED = re.compile(r"<\.\.\. \w+ resumed>(.*)")
 _PATH = re.compile(r'"((?:[^"\\]|\\.)*)"|(?:\d+|AT_FDCWD)<([^>]*)>')
 _UNFINISHED = "<unfinished ...>"
-_ROOMS = ("store", "data", "info", "state")
+_FOLDERS = ("store", "data", "info", "state")
 _NEVER_FLUSHED = ("state/update.lock", "state/ownership.lock", "state/filesets.lock")
 
 
@@ -97,8 +97,8 @@ class Disk:
             paths = [self._relative(path) for path in call.paths]
             if any(path is not None for path in paths):
                 getattr(self, f"_{call.name}")(call, *paths)
-        for room in _ROOMS:
-            for path, node in list(self.top.names.get(room, Node()).below(Path(room))):
+        for folder in _FOLDERS:
+            for path, node in list(self.top.names.get(folder, Node()).below(Path(folder))):
                 if path.as_posix() not in _NEVER_FLUSHED and not node.names and not self._is_safe(path):
                     self.broken.append(f"at the end of the run {path} is not safe")
         return self.broken
@@ -178,7 +178,7 @@ class Disk:
         self._published(new, published)
 
     def _published(self, path: Path, node: Node) -> None:
-        """What gets a final name must be safe by then, and what a marker promises must be safe before it."""
+        """A file must be safe before it gets its final name, and what a marker names before the marker."""
         if path.parts[0] == "incoming":
             return
         if not node.clean:

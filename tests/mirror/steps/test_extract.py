@@ -7,15 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import File, Follower, Upstream, bundle, dirinfo
+from support.bundles import bundle, dirinfo
+from support.follower import Follower
+from support.upstream import File, Upstream
 
 from pipeline.bundle.unpack import temporary_name
 from pipeline.errors import BundleUnusable
-from pipeline.mirror.context import Site, open_site
+from pipeline.mirror.context import RunContext, open_context
 from pipeline.mirror.state.markers import Fileset
-from pipeline.mirror.steps.download import Download
-from pipeline.mirror.steps.extract import Extraction
+from pipeline.mirror.steps.download import download_fileset
+from pipeline.mirror.steps.extract import extract_fileset
 from pipeline.mirror.steps.journal import journal_of
+from tasks.steps import STEPS
 
 FILESET = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:01Z")
 NOISE = random.Random(5).randbytes(300_000)
@@ -28,20 +31,20 @@ DATA = {
 
 
 @contextmanager
-def opened(follower: Follower) -> Iterator[Site]:
-    """The site as a process of a run has it."""
-    with open_site(follower.config, lambda _: None) as site:
-        yield site
+def opened(follower: Follower) -> Iterator[RunContext]:
+    """The context as a process of a run has it."""
+    with open_context(follower.config, STEPS, lambda _: None) as context:
+        yield context
 
 
 def download(follower: Follower) -> None:
-    with opened(follower) as site:
-        Download(site, FILESET, lambda *_: None).run()
+    with opened(follower) as context:
+        download_fileset(context, FILESET, lambda *_: None)
 
 
 def extract(follower: Follower) -> None:
-    with opened(follower) as site:
-        Extraction(site, FILESET, lambda *_: None).run()
+    with opened(follower) as context:
+        extract_fileset(context, FILESET, lambda *_: None)
 
 
 def two_bundles(upstream: Upstream, folders: dict[str, str], *contents: bytes) -> None:
@@ -91,8 +94,8 @@ AHEAD = [
 def test_a_further_key_of_the_journal_is_ignored_and_temporary_files_are_removed(ahead, upstream, follower):
     upstream.add_bundles("p", FILESET.name, MEMBERS)
     download(follower)
-    with opened(follower) as site:
-        journal = journal_of(site.layout, FILESET)
+    with opened(follower) as context:
+        journal = journal_of(context.layout, FILESET)
     folders = [follower.root / "data/gpc1/MD01/o1.XY01", follower.root / "data/gpc1/MD01/o1.gone"]
     stray: list[Path] = []
     for folder in folders:

@@ -6,10 +6,10 @@ from email.utils import formatdate
 from urllib.parse import unquote
 
 import pytest
-from conftest import File, Upstream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.scripted_server import answer, in_turn, scripted
+from support.upstream import File, Upstream
 from support.wire import recorded
 
 from pipeline import __version__
@@ -156,7 +156,7 @@ def test_the_query_reaches_the_server_as_it_was_and_with_nothing_a_shell_would_r
     assert query.isascii()
 
 
-def test_a_hidden_product_is_served_to_whoever_knows_its_name(release, connect):
+def test_a_hidden_product_is_served_by_its_name(release, connect):
     with simulate(release.folder, hidden=[PRODUCT]) as server:
         store = connect(server.url)
         assert [row.name for row in store.products()] == ["a b", "odd"]

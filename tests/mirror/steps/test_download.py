@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote
 
 import pytest
-from conftest import Follower, tree
+from support.follower import Follower
 from support.scripted_server import Asked, answer, scripted
+from support.trees import tree
 
-from pipeline.mirror.context import open_site
+from pipeline.mirror.context import open_context
 from pipeline.mirror.state.markers import Fileset
-from pipeline.mirror.steps.download import Download
+from pipeline.mirror.steps.download import download_fileset
+from tasks.steps import STEPS
 
 TIMEOUT_SECONDS = 60
 FILES = {
@@ -50,11 +52,13 @@ def test_filesets_of_every_kind_together_keep_to_the_connections(connections, fo
     with scripted(true_answer) as server:
         follower.url = server.url
         follower.source["connections"] = connections
-        with ThreadPoolExecutor() as threads, open_site(follower.config, pauses.append) as site:
+        with ThreadPoolExecutor() as threads, open_context(follower.config, STEPS, pauses.append) as context:
             for _ in range(3):
                 filesets = [Fileset("p", name, "2009-07-29T00:00:01Z") for name in FILES]
-                downloads = [Download(site, fileset, lambda *_: None) for fileset in filesets]
-                running = [threads.submit(download.run) for download in downloads]
+                running = [
+                    threads.submit(download_fileset, context, fileset, lambda *_: None)
+                    for fileset in filesets
+                ]
                 assert [each.result(TIMEOUT_SECONDS) for each in running] == [None] * len(FILES)
                 stored = tree(follower.root / "store")
                 assert {path: body for path, body in stored.items() if path.endswith(".fits")} == published

@@ -1,4 +1,4 @@
-"""Errors reach the process that tells them as they were raised."""
+"""Errors reach the process that reports them as they were raised."""
 
 import pickle
 

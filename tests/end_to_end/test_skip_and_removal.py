@@ -1,4 +1,4 @@
-"""Skipping and its undo, rarer retries, withdrawn filesets deleted, files that two filesets hold."""
+"""Skipped filesets, exponential back-off, withdrawn filesets deleted, files that two filesets hold."""
 
 import json
 import shutil
@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import pytest
-from conftest import File, Follower, Upstream, ended, served_filesets
-from running import gate, started, until
+from support.command import ended
+from support.follower import Follower
+from support.running import gate, started, until
+from support.upstream import File, Upstream, served_filesets
 
 PRODUCT = "md-all-rel-200907"
 
@@ -60,7 +62,7 @@ def test_skipping_what_is_not_there(wrong, follower):
         assert "Traceback" not in result.output
 
 
-def test_a_fileset_that_fails_often_is_tried_more_rarely_and_says_when(wrong, server, follower):
+def test_a_fileset_that_fails_often_is_tried_with_back_off_and_says_when(wrong, server, follower):
     follower.mirror["retry_every_run"] = 2
     assert follower.update().code == 30
     assert follower.update().code == 30
@@ -100,8 +102,8 @@ def test_withdrawn_filesets_are_deleted_where_asked(dozen, follower):
     assert follower.content("store") == served_filesets(dozen)
     assert "gpc1/MD01/o1.XY01/n3.fits" not in follower.content("data")
     assert len(follower.content("data")) == 11
-    for room in ("state", "info"):
-        assert not [path for path in follower.content(room) if "o1.chip.3.1.1" in path]
+    for folder in ("state", "info"):
+        assert not [path for path in follower.content(folder) if "o1.chip.3.1.1" in path]
     assert "0 new, 0 done" in follower.update().output
 
 
@@ -129,10 +131,10 @@ def test_a_listing_that_lost_its_rows_deletes_nothing(body, dozen, server, follo
 
     follower.mirror["on_removed"] = "delete"
     assert follower.update().code == 0
-    before = {room: follower.content(room) for room in ("store", "data")}
+    before = {folder: follower.content(folder) for folder in ("store", "data")}
     server.faults.append(faults.says(body, target=f"{PRODUCT}/index.txt"))
     assert follower.update().code in {20, 30}
-    assert {room: follower.content(room) for room in before} == before
+    assert {folder: follower.content(folder) for folder in before} == before
     server.faults.clear()
     assert follower.update().code == 0
 

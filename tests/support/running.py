@@ -19,15 +19,18 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import unquote
 
-from conftest import REPOSITORY, Ended, Follower, Upstream, tree
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.sample.faults import Fault
 from pipeline.sample.simulator import Simulator
+from support.command import REPOSITORY, Ended
+from support.follower import Follower
+from support.trees import tree
+from support.upstream import Upstream
 
 # Longer than anything takes on a busy machine; only a failing test waits for it.
-PATIENCE_SECONDS = 90
-# Time for a signal to be seen by whoever it is sent to: nothing outside tells that it was.
+TIMEOUT_SECONDS = 90
+# Time for a signal to be seen by its receiver: nothing outside shows that it was.
 SEEN_SECONDS = 0.7
 _PORTS_EACH = 200
 _ports = itertools.count(random.randrange(_PORTS_EACH))
@@ -103,7 +106,7 @@ class Running:
         return self._process.poll() is not None
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait so long at most; whether the command has ended."""
+        """Wait at most so long; return True if the command has ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         return self.ended
@@ -119,7 +122,7 @@ class Running:
     def wait(self) -> Ended:
         """The end of the command; none of its processes may be left."""
         try:
-            code = self._process.wait(PATIENCE_SECONDS)
+            code = self._process.wait(TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the command does not end; it said: {self.output}") from None
         until(lambda: not self.left, "a process is left")
@@ -127,7 +130,7 @@ class Running:
 
     @property
     def left(self) -> bool:
-        """Whether any process of the group is there."""
+        """True while any process of the group is there."""
         try:
             os.killpg(self.pid, 0)
         except ProcessLookupError:
@@ -143,7 +146,7 @@ class Running:
 
 def until(condition: Callable[[], object], otherwise: str) -> None:
     """Wait until it holds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         assert time.monotonic() < deadline, otherwise
         time.sleep(0.02)
@@ -198,7 +201,7 @@ def free_port() -> int:
 
 
 def answers(port: int) -> bool:
-    """Whether somebody listens there."""
+    """Return True if a server listens there."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=2):
             return True
@@ -216,13 +219,13 @@ def luigi_command(follower: Follower, port: int | None, *more: str) -> list[str]
 
 
 def tasks_command(follower: Follower, *more: str) -> list[str]:
-    """What ``make update`` runs; ``scheduler_settings`` tell it which scheduler there is."""
+    """The command that ``make update`` runs; ``scheduler_settings`` name its scheduler."""
     command = [sys.executable, "-m", "tasks", "update", "--mirror-config", str(follower.config)]
     return [*command, *more]
 
 
 def scheduler_settings(folder: Path, port: int | None) -> dict[str, str]:
-    """The environment in which ``make update`` looks for a scheduler at that port, or finds none."""
+    """The environment in which ``make update`` finds a scheduler at that port, or none."""
     path = folder / "scheduler.cfg"
     path.write_text(f"[core]\nscheduler_port={port or free_port()}\n")
     return {"LUIGI_CONFIG_PATH": str(path)}
@@ -235,7 +238,7 @@ def requested_filesets(server: Simulator) -> set[str]:
 
 
 def leftovers(root: Path) -> list[str]:
-    """What no finished run leaves behind: partial and temporary files, journals, old copies."""
+    """Return what no finished run leaves behind: partial and temporary files, journals, old copies."""
     return [
         path
         for path in tree(root)
@@ -244,7 +247,7 @@ def leftovers(root: Path) -> list[str]:
 
 
 def served_tree(upstream: Upstream) -> dict[str, bytes]:
-    """What ``store/`` of a complete mirror holds."""
+    """Return the files of ``store/`` of a complete mirror."""
     return {path: content for path, content in tree(upstream.folder).items() if path.count("/") == 2}
 
 

@@ -1,0 +1,51 @@
+"""Layout: markers looked up one by one or by a scan of their folder, and counted."""
+
+import os
+
+import pytest
+from support.audit import opened_below
+from support.many_filesets import KNOWN, PRODUCT, row
+
+from pipeline.errors import HostileName
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.markers import Fileset, mark_done
+
+
+@pytest.mark.parametrize(("look_up_at_most", "scans"), [(2, 1), (1000, 0)])
+def test_markers_that_are_looked_up_are_those_of_the_whole_folder(look_up_at_most, scans, layout):
+    layout.marker(MarkerKind.EXTRACTED, PRODUCT, "fileset.5").write_bytes(b"{")
+    names = {"fileset.1", "fileset.5", "fileset.6", "absent", "../hostile", "x" * 300}
+    with opened_below(layout.state(PRODUCT)) as opened:
+        found = layout.marked_among(MarkerKind.EXTRACTED, PRODUCT, names, look_up_at_most)
+    assert found == {"fileset.1", "fileset.6"}
+    assert opened.count("extracted") == scans
+
+
+def test_counts_are_those_of_a_scan(layout):
+    folder = layout.state(PRODUCT) / MarkerKind.EXTRACTED
+    os.utime(folder, (1, 1))
+    assert len(layout.marked(MarkerKind.EXTRACTED, PRODUCT)) == KNOWN
+    with opened_below(layout.state(PRODUCT)) as opened:
+        assert layout.count(MarkerKind.EXTRACTED, PRODUCT) == KNOWN
+    assert opened == [], "counted anew although no marker came or went"
+    mark_done(layout, MarkerKind.EXTRACTED, Fileset.of(PRODUCT, row(KNOWN)), "t", {"files": []})
+    assert layout.count(MarkerKind.EXTRACTED, PRODUCT) == KNOWN + 1
+    assert len(layout.marked(MarkerKind.EXTRACTED, PRODUCT)) == KNOWN + 1
+    layout.marker(MarkerKind.EXTRACTED, PRODUCT, "fileset.1").unlink()
+    assert layout.count(MarkerKind.EXTRACTED, PRODUCT) == KNOWN
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc", "a\0b"])
+def test_no_name_leads_out_of_the_root(name, tmp_path):
+    layout = Layout(tmp_path)
+    paths = [
+        lambda: layout.state(name),
+        lambda: layout.store(name, "f"),
+        lambda: layout.store("p", name),
+        lambda: layout.incoming("p", name),
+        lambda: layout.info("p", name),
+        lambda: layout.marker(MarkerKind.DOWNLOADED, "p", name),
+    ]
+    for path in paths:
+        with pytest.raises(HostileName):
+            path()
