@@ -152,7 +152,8 @@ class StepTask(FilesetTask):
             except Exception as error:
                 self._record(error)
                 raise
-        clear_failure(self.layout, self.identity, self.step.name)
+        # Also the record of an earlier step: a kill can leave it behind the marker of that step.
+        clear_failure(self.layout, self.identity, self.context.steps.up_to(self.step))
 
     def _record(self, exception: Exception) -> None:
         """Write the failure record, for the next run, for status, and for a second worker of this update."""

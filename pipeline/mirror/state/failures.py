@@ -15,6 +15,7 @@ from pipeline.errors import FilesFailed, MachineFault, MirrorError, ServerUnavai
 from pipeline.mirror.state.layout import Layout, MarkerKind, short_digest
 from pipeline.mirror.state.marker_file import SUFFIX, read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.state.steps import StepSpec
 from pipeline.names import is_usable
 
 
@@ -75,10 +76,16 @@ def has_failed(layout: Layout, fileset: Fileset, run: str) -> bool:
     return (record.get("run"), record.get("registered")) == (run, fileset.registered)
 
 
-def clear_failure(layout: Layout, fileset: Fileset, step: str | None = None) -> None:
-    """Remove the fileset's record, if there is one; with ``step`` unless another step failed."""
+def clear_failure(layout: Layout, fileset: Fileset, done: Iterable[StepSpec] | None = None) -> None:
+    """Remove the fileset's record, if there is one.
+
+    With the steps that are ``done``, only a record of one of these, or without a step, is removed.
+    """
     path = _path(layout, fileset)
-    if path.exists() and step in {None, (read_marker(path) or {}).get("step", step)}:
+    if not path.exists():
+        return
+    step = (read_marker(path) or {}).get("step")
+    if done is None or step is None or step in {each.name for each in done}:
         remove_files([path])
 
 

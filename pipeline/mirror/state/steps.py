@@ -114,6 +114,10 @@ class Steps:
         at = self.rows.index(step)
         return self.rows[at - 1] if at else None
 
+    def up_to(self, step: StepSpec) -> tuple[StepSpec, ...]:
+        """Return the step and all that have to be done before it."""
+        return self.rows[: self.rows.index(step) + 1]
+
     def follows(self, step: StepSpec) -> StepSpec | None:
         """Return the step that is done after ``step``; None for the last one."""
         return self.rows[at] if (at := self.rows.index(step) + 1) < len(self.rows) else None
