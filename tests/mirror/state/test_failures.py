@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from pipeline.errors import ContentMismatch
-from pipeline.mirror.state.failures import clear_failure, has_failed, record_failure
+from pipeline.mirror.state.failures import BackOff, clear_failure, failures, has_failed, record_failure
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import Fileset
+from tasks.steps import STEPS
 
 FILESET = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:01Z")
 AGAIN = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:02Z")
@@ -14,9 +15,22 @@ AGAIN = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:02Z")
 def test_a_failure_belongs_to_a_run_and_a_registration(tmp_path: Path):
     layout = Layout(tmp_path)
     assert not has_failed(layout, FILESET, "one")
-    record_failure(layout, FILESET, ContentMismatch("wrong"), "one", every_run=5)
+    record_failure(layout, FILESET, "download", ContentMismatch("wrong"), "one", BackOff(every_run=5))
     assert has_failed(layout, FILESET, "one")
     assert not has_failed(layout, FILESET, "two")
     assert not has_failed(layout, AGAIN, "one")
     clear_failure(layout, FILESET)
     assert not has_failed(layout, FILESET, "one")
+
+
+def test_success_of_a_step_removes_the_record_of_that_step_and_of_earlier_ones(tmp_path: Path):
+    layout, (download, extract) = Layout(tmp_path), STEPS
+    for failed, succeeded, left in [
+        (download, download, []),
+        (download, extract, []),
+        (extract, extract, []),
+        (extract, download, ["extract"]),
+    ]:
+        record_failure(layout, FILESET, failed.name, ContentMismatch("wrong"), "one", BackOff(every_run=5))
+        clear_failure(layout, FILESET, STEPS.up_to(succeeded))
+        assert [record["step"] for record in failures(layout, "p")] == left
