@@ -118,14 +118,17 @@ class VerifyProduct(MirrorTask):
             for position, row in enumerate(rows)
         )
         current_run().refuse_when_stopping()
-        bad = [row for row in rows if self._marker(row).get("problems", True)]
+        bad = [row for row in rows if self._marker(row, after).get("problems", True)]
         if self.repair and not after:
             for row in bad:
-                make_pending(self.layout, Fileset.of(self.product, row), self._marker(row).get("steps", []))
+                steps = self._marker(row, after).get("steps", [])
+                make_pending(self.layout, Fileset.of(self.product, row), steps)
         return bad
 
-    def _marker(self, row: FilesetRow) -> dict[str, Any]:
-        return read_marker(self.layout.marker(MarkerKind.VERIFIED, self.product, row.name)) or {}
+    def _marker(self, row: FilesetRow, after: str) -> dict[str, Any]:
+        """Return the marker that the fileset has now; nothing where this verification wrote none."""
+        marker = read_marker(self.layout.marker(MarkerKind.VERIFIED, self.product, row.name)) or {}
+        return marker if marker.get("run") == f"{self.verification}{after}" else {}
 
 
 class VerifyFileset(FilesetTask):

@@ -113,3 +113,15 @@ def test_a_wrong_rate(mirrored):
     result = verify(mirrored, "--rate", "fast")
     assert result.code == 40
     assert "rate such as 50 MB/s" in result.output
+
+
+def test_a_fileset_that_cannot_be_verified_does_not_count_as_sound(mirrored):
+    assert verify(mirrored).code == 0
+    marker = mirrored.root / "state" / PRODUCT / "downloaded" / "plain.json"
+    content = json.loads(marker.read_text())
+    del content["files"][0]["md5"]
+    marker.write_text(json.dumps(content))
+    result = verify(mirrored)
+    assert result.code == 40, result.output
+    assert "2 filesets verified, 1 with problems" in result.output
+    assert json.loads((mirrored.root / "state" / "verified.json").read_text())["failed"] == 1

@@ -126,7 +126,9 @@ class PublishedTree:
         if not all(map(_is_public, names)):
             return None
         path = Path(os.path.realpath(self.folder.joinpath(*names)))
-        return path if path.is_dir() and path.is_relative_to(self.folder) else None
+        # Path.is_dir would raise OSError for a name that is too long for the file system.
+        is_folder = os.path.isdir(path)  # noqa: PTH112
+        return path if is_folder and path.is_relative_to(self.folder) else None
 
     def generate_root(self, upstream: bytes) -> bytes:
         """Return a root listing of the products present, with type and description from ``upstream``."""

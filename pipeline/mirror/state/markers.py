@@ -19,7 +19,8 @@ class Fileset:
     """One registration of one fileset.
 
     ``registered`` is the time in its listing row (UTC, as text), ``columns`` are all values of that row by
-    the names of their columns; empty where no listing row was read.
+    the names of their columns; empty where no listing row was read. Of several columns of one name, the first
+    counts, as for ``FilesetRow.column``.
     """
 
     product: str
@@ -30,7 +31,10 @@ class Fileset:
     @classmethod
     def of(cls, product: str, row: FilesetRow) -> "Fileset":
         """Return the fileset of a row of the product's listing."""
-        return cls(product, row.name, row.registered, dict(zip(row.columns, row.fields, strict=False)))
+        columns: dict[str, str] = {}
+        for column, value in zip(row.columns, row.fields, strict=False):
+            columns.setdefault(column, value)
+        return cls(product, row.name, row.registered, columns)
 
     def __str__(self) -> str:
         return f"{self.product}/{self.name}"

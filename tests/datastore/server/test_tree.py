@@ -60,6 +60,8 @@ def server(tmp_path_factory):
         ("/empty-product/index.txt", "06_product_empty.txt"),
         ("/no-such-product/index.txt", "07_product_unknown.txt"),
         (f"/{MD}/no.such.fileset/index.txt", "07_product_unknown.txt"),
+        (f"/{'n' * 300}/index.txt", "07_product_unknown.txt"),
+        (f"/{MD}/{'n' * 300}/index.txt", "07_product_unknown.txt"),
         (f"/{MD}/{CHIP}/index.txt", "08_fileset_index.txt"),
         ("/pstampresults/web_1001/index.txt", "09_fileset_mixed_pstamp_1001.txt"),
         ("/empty-product/empty/index.txt", "11_fileset_empty.txt"),
