@@ -1,1 +1,1 @@
-"""The benchmark: the mirror side by side with what people would use instead (docs/performance.md)."""
+"""Benchmark of the mirror against general download tools (docs/performance.md)."""

@@ -1,4 +1,4 @@
-"""``python -m bench``: how fast the mirror is, side by side with what people would use instead."""
+"""``python -m bench``: time, CPU time and memory of the mirror, and of general download tools."""
 
 import argparse
 import os
@@ -12,18 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.check import check
-from bench.contestants import (
-    ARIA2C,
-    OURS,
-    OURS_16,
-    OURS_CENTRAL,
-    RCLONE,
-    WGET,
-    Contestant,
-    Peer,
-    present,
-    race,
-)
 from bench.daemons import Daemon, data_store, nginx, relay
 from bench.measure import Run, Spread, disk_write_seconds, first_and_last_thousand
 from bench.memory import PeakMemory, at_a_tenth_and_at_the_end
@@ -43,9 +31,21 @@ from bench.payload import (
 from bench.relay import HOST, Link
 from bench.slow_disk import missing, slow_disk
 from bench.state import OldMirror, old_mirror
-from bench.tables import measured_cells, print_table, race_table
+from bench.tables import comparison_table, measured_cells, print_table
+from bench.tools import (
+    ARIA2C,
+    OURS,
+    OURS_16,
+    OURS_CENTRAL,
+    RCLONE,
+    WGET,
+    Peer,
+    Tool,
+    compare,
+    installed,
+)
 
-ROOM_BYTES = {
+NEEDED_BYTES = {
     "medium": 3e9,
     "small": 2e9,
     "large": 11e9,
@@ -60,7 +60,7 @@ ROOM_BYTES = {
     "state": 3e9,
     "state-million": 5e9,
 }
-ROOM_FILES = {"many": 500_000, "state": 600_000, "state-million": 2_200_000}
+NEEDED_FILES = {"many": 500_000, "state": 600_000, "state-million": 2_200_000}
 FAR_PEERS = (WGET, ARIA2C)
 NEW_FILESETS = 10
 SLOW_RATES = (150_000_000, 450_000_000)
@@ -69,7 +69,7 @@ SLOW_DISK_BYTES = 4 << 30
 
 @dataclass(frozen=True)
 class Bench:
-    """What was asked for. ``folder`` is memory-backed, ``disk`` lies on the disk that is measured."""
+    """Options of the benchmark. ``folder`` is memory-backed, ``disk`` lies on the disk that is measured."""
 
     folder: Path
     disk: Path
@@ -77,21 +77,21 @@ class Bench:
     server: str
 
     def near(self, workload: Workload) -> None:
-        """The whole job from a server on loopback into memory-backed storage."""
+        """Measure a first update from a server on loopback into memory-backed storage."""
         given = payload(self.folder, workload)
         with self._serving(given) as server:
-            contestants = present([OURS, OURS_CENTRAL, WGET, ARIA2C, RCLONE])
-            self._race(f"Near, {workload.title}", contestants, given, server.port)
+            tools = installed([OURS, OURS_CENTRAL, WGET, ARIA2C, RCLONE])
+            self._compare(f"Near, {workload.title}", tools, given, server.port)
 
     def onto_disk(self) -> None:
-        """The whole job onto a disk, next to the time that the disk takes for as many bytes in one file."""
+        """Measure a first update onto a disk, and the writing of as many bytes in one file."""
         self.disk.mkdir(parents=True, exist_ok=True)
         self._beside_dd(self.disk, f"the disk of {self.disk}")
 
     def onto_slow_disks(self) -> None:
-        """The same onto disks that the processors can keep up with."""
-        if lack := missing():
-            print(f"slow-disk is left out: it needs {lack}")
+        """Measure the same onto disks that are slower than the processors."""
+        if needed := missing():
+            print(f"slow-disk is left out: it needs {needed}")
             return
         for rate in SLOW_RATES:
             with slow_disk(self.folder, SLOW_DISK_BYTES, rate) as folder:
@@ -104,7 +104,7 @@ class Bench:
         with self._serving(given) as server:
             for _ in range(self.rounds):
                 written.append(disk_write_seconds(disk, size))
-                runs = race([OURS], given, _url(server.port), disk / "arena", rounds=1)
+                runs = compare([OURS], given, _url(server.port), disk / "target", rounds=1)
                 ours.append(runs[OURS.name][0].seconds)
         rows = [["", "seconds", "min-max", "ratio to dd"]]
         for name, spread in (("dd, flushed", Spread.of(written)), (OURS.name, Spread.of(ours))):
@@ -115,18 +115,18 @@ class Bench:
         print_table(f"Onto {title}, {MEDIUM.title}: {size / 1e6:.0f} MB written", rows)
 
     def far(self, workload: Workload, peers: Sequence[Peer] = FAR_PEERS) -> None:
-        """The whole job through the relay, against what its connections can carry."""
+        """Measure a first update through the relay, and print the least time that its connections allow."""
         given = payload(self.folder, workload)
         link = Link()
         with self._serving(given) as server, relay(server.port, link, self.folder) as relayed:
-            contestants = present([OURS, OURS_16, *peers])
-            self._race(f"Far, {workload.title}", contestants, given, relayed.port)
+            tools = installed([OURS, OURS_16, *peers])
+            self._compare(f"Far, {workload.title}", tools, given, relayed.port)
         for connections in (8, 16):
             rate = min(link.rate, connections * link.connection_rate)
-            print(f"  {connections} connections can carry {rate / 1e6:.0f} MB/s: {given.bytes / rate:.2f} s")
+            print(f"  {connections} connections: at most {rate / 1e6:.0f} MB/s, {given.bytes / rate:.2f} s")
 
     def many(self) -> None:
-        """A long first update: what the first thousand filesets cost and the last, in time and memory."""
+        """Measure time and memory at the beginning and at the end of a long first update."""
         given = payload(self.folder, MANY)
         rows = [
             [
@@ -135,20 +135,20 @@ class Bench:
             ]
         ]
         with self._serving(given) as server:
-            for contestant in (OURS, OURS_CENTRAL):
-                arena = self.folder / "arena"
-                arena.mkdir(parents=True)
+            for tool in (OURS, OURS_CENTRAL):
+                target = self.folder / "target"
+                target.mkdir(parents=True)
                 with PeakMemory(os.getpid(), beside={server.pid}) as memory:
-                    run = contestant.run(_url(server.port), arena)
-                check(given, arena, thorough=True)
-                first, last = first_and_last_thousand(arena)
+                    run = tool.run(_url(server.port), target)
+                check(given, target, thorough=True)
+                first, last = first_and_last_thousand(target)
                 held = [
                     *at_a_tenth_and_at_the_end(memory.course),
                     *at_a_tenth_and_at_the_end(memory.scheduler),
                 ]
                 rows.append(
                     [
-                        contestant.name,
+                        tool.name,
                         f"{run.seconds:.1f}",
                         f"{first:.2f}",
                         f"{last:.2f}",
@@ -156,35 +156,35 @@ class Bench:
                         *(f"{each / 1e6:.0f}" for each in held),
                     ]
                 )
-                shutil.rmtree(arena)
+                shutil.rmtree(target)
         print_table(f"A long first update, {MANY.title} (memory of all processes)", rows)
 
     def state(self, sizes: Sequence[int]) -> None:
-        """Updates of mirrors that know many filesets: with nothing new, and with a few new ones."""
+        """Measure updates of mirrors with many filesets: without and with a few new ones."""
         rows = [["known", "new", "seconds", "min-max", "CPU s", "peak MB"]]
         for known in sizes:
             old = old_mirror(self.folder, known)
             with data_store(old.store, self.folder) as server:
-                # The first update counts what is in store/, which those after it remember.
+                # The first update builds the ledger of stored bytes, from which the measured ones start.
                 OURS.run(_url(server.port), old.root)
                 for new in (0, NEW_FILESETS):
-                    measured = [self._follow(old, server, new) for _ in range(self.rounds)]
+                    measured = [self._update(old, server, new) for _ in range(self.rounds)]
                     rows.append([f"{known:,}", str(new), *measured_cells(measured)])
             shutil.rmtree(old.home)
         print_table(f"Scale of state ({self.rounds} rounds; memory of all processes)", rows)
 
-    def _follow(self, old: OldMirror, server: Daemon, new: int) -> Run:
-        """One update after ``new`` filesets were registered; its peak is that of all processes together."""
+    def _update(self, old: OldMirror, server: Daemon, new: int) -> Run:
+        """Run an update after registering ``new`` filesets. The peak is that of all processes together."""
         if new:
             old.register(new)
         with PeakMemory(os.getpid(), beside={server.pid}) as peak:
             run = OURS.run(_url(server.port), old.root)
         return replace(run, peak_bytes=peak.bytes)
 
-    def _race(self, title: str, contestants: list[Contestant], given: Payload, port: int) -> None:
-        runs = race(contestants, given, _url(port), self.folder / "arena", self.rounds)
-        peers = [each.name for each in contestants if isinstance(each, Peer)]
-        print_table(f"{title} ({self.rounds} rounds)", race_table(runs, peers, given.bytes))
+    def _compare(self, title: str, tools: list[Tool], given: Payload, port: int) -> None:
+        runs = compare(tools, given, _url(port), self.folder / "target", self.rounds)
+        peers = [each.name for each in tools if isinstance(each, Peer)]
+        print_table(f"{title} ({self.rounds} rounds)", comparison_table(runs, peers, given.bytes))
 
     @contextmanager
     def _serving(self, given: Payload) -> Iterator[Daemon]:
@@ -202,7 +202,7 @@ SUITES: dict[str, Callable[[Bench], None]] = {
     "far": lambda bench: bench.far(MEDIUM),
     "far-small": lambda bench: bench.far(FEW_SMALL),
     "far-one": lambda bench: bench.far(ONE),
-    # Large enough for what a run takes besides to be little; wget would take minutes.
+    # Large enough for a small share of start and end in the time of a run; wget would take minutes.
     "far-gigabyte": lambda bench: bench.far(GIGABYTE, [ARIA2C]),
     "far-long": lambda bench: bench.far(LONG, [ARIA2C]),
     "many": Bench.many,
@@ -212,25 +212,25 @@ SUITES: dict[str, Callable[[Bench], None]] = {
 
 
 def main() -> None:
-    """Run the suites that were asked for, one after another."""
-    asked = _parser().parse_args()
-    # So that what runs beside the contestants is stopped as well.
+    """Run the chosen suites, one after another."""
+    options = _parser().parse_args()
+    # An exception, unlike the signal alone, stops the servers too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
-    suites = ["medium"] if asked.quick else asked.suite or list(SUITES)
-    rounds = 3 if asked.quick else asked.rounds
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    bench = Bench(asked.folder.resolve(), asked.disk.resolve(), rounds, asked.server)
-    shutil.rmtree(bench.folder / "arena", ignore_errors=True)
+    suites = ["medium"] if options.quick else options.suite or list(SUITES)
+    rounds = 3 if options.quick else options.rounds
+    options.folder.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options.folder.resolve(), options.disk.resolve(), rounds, options.server)
+    shutil.rmtree(bench.folder / "target", ignore_errors=True)
     print(
         f"{os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}, "
-        f"served by {'nginx' if asked.server == 'nginx' else 'this project'}"
+        f"served by {'nginx' if options.server == 'nginx' else 'this project'}"
     )
     for suite in suites:
-        if shutil.disk_usage(bench.folder).free < ROOM_BYTES[suite]:
-            print(f"{suite} is left out: it needs {ROOM_BYTES[suite] / 1e9:.0f} GB free in {bench.folder}")
+        if shutil.disk_usage(bench.folder).free < NEEDED_BYTES[suite]:
+            print(f"{suite} is left out: it needs {NEEDED_BYTES[suite] / 1e9:.0f} GB free in {bench.folder}")
             continue
-        if os.statvfs(bench.folder).f_favail < ROOM_FILES.get(suite, 0):
-            print(f"{suite} is left out: it needs room for {ROOM_FILES[suite]:,} files in {bench.folder}")
+        if os.statvfs(bench.folder).f_favail < NEEDED_FILES.get(suite, 0):
+            print(f"{suite} is left out: it needs {NEEDED_FILES[suite]:,} free inodes in {bench.folder}")
             continue
         SUITES[suite](bench)
 
@@ -247,13 +247,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="the suite medium only, three rounds")
     parser.add_argument(
-        "--rounds", type=int, default=3, help="runs of each contestant (default: %(default)s)"
+        "--rounds", type=int, default=3, help="runs of each mirror or tool (default: %(default)s)"
     )
     parser.add_argument(
         "--folder",
         type=Path,
         default=Path("/dev/shm/ipp-bench"),
-        help="memory-backed; what is served stays there (default: %(default)s)",
+        help="memory-backed; the served files stay there (default: %(default)s)",
     )
     parser.add_argument(
         "--disk",

@@ -1,4 +1,4 @@
-"""Whether a contestant has really done the work: what it left on disk against what was served."""
+"""Check of a run: the files on disk against the served ones."""
 
 import filecmp
 import os
@@ -16,12 +16,12 @@ _CHUNK_BYTES = 1 << 20
 def check(payload: Payload, folder: Path, *, thorough: bool) -> None:
     """Compare ``store/`` and ``data/`` below ``folder`` with the payload.
 
-    All names and sizes; the bytes of every file when ``thorough``, of some 50 of each tree otherwise.
-    Raises AssertionError for the first difference.
+    Names and sizes are compared for all files, bytes for every file when ``thorough``, else for some 50 of
+    each tree. Raises AssertionError for the first difference.
     """
     served = payload.store / PRODUCT
     mirrored = folder / "store" / PRODUCT
-    # A mirror has no listing of a whole product in its store; what a peer asked for is left behind there.
+    # Peers leave the listings of products in store/, where a mirror has none.
     expected = {name: size for name, size in _sizes(served).items() if name != "index.txt"}
     _same("store", expected, {name: size for name, size in _sizes(mirrored).items() if name != "index.txt"})
     for name in _chosen(expected, thorough):
@@ -47,7 +47,7 @@ def _same(what: str, expected: dict[str, int], found: dict[str, int]) -> None:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """Every file below the folder with its size."""
+    """Return the sizes (bytes) of all files below the folder."""
     sizes = {}
     for parent, _, names in os.walk(folder):
         paths = [Path(parent, name) for name in names]

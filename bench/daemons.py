@@ -1,4 +1,4 @@
-"""What runs beside a contestant: the server, the central scheduler, the relay. Each stops by its own id."""
+"""Servers for a run: Data Store, central scheduler, relay. Each is stopped by its process id."""
 
 import contextlib
 import os
@@ -17,38 +17,38 @@ from bench.relay import HOST, Link
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-_PATIENCE_SECONDS = 30.0
+_START_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Daemon:
-    """A running process that listens on ``port`` of 127.0.0.1."""
+    """Running process that listens on ``port`` of 127.0.0.1."""
 
     pid: int
     port: int
 
     def cpu_seconds(self) -> float:
-        """User and system time of the process so far."""
+        """Return the user and system time of the process so far, in seconds."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def peak_bytes(self) -> int:
-        """The most memory that the process had so far."""
+        """Return the peak of the memory of the process so far."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 @contextlib.contextmanager
 def data_store(store: Path, home: Path) -> Iterator[Daemon]:
-    """The project's own server."""
+    """Run the project's own server."""
     command = [sys.executable, "-m", "pipeline.datastore.server", "--store", str(store), "--port", "0"]
     with _running(command, home / "server.log") as process:
-        yield Daemon(process.pid, _told_port(home / "server.log", process))
+        yield Daemon(process.pid, _printed_port(home / "server.log", process))
 
 
 @contextlib.contextmanager
 def nginx(store: Path, home: Path) -> Iterator[Daemon]:
-    """nginx, with the listings as plain files: enough for first updates."""
+    """Run nginx with the listings as plain files, which is enough for first updates."""
     port = _free_port()
     config = home / "nginx.conf"
     config.write_text(_NGINX.format(home=home, store=store, port=port, user=getpwuid(os.getuid()).pw_name))
@@ -60,7 +60,7 @@ def nginx(store: Path, home: Path) -> Iterator[Daemon]:
 
 @contextlib.contextmanager
 def luigid(home: Path) -> Iterator[Daemon]:
-    """Luigi's central scheduler as ``make scheduler`` starts it, with nothing remembered."""
+    """Run Luigi's central scheduler as ``make scheduler`` does, with an empty state."""
     port = _free_port()
     state = home / f"luigid-{port}.pickle"
     command = [sys.executable, "-m", "tasks.runtime.luigid"]
@@ -73,11 +73,11 @@ def luigid(home: Path) -> Iterator[Daemon]:
 
 @contextlib.contextmanager
 def relay(to_port: int, link: Link, home: Path) -> Iterator[Daemon]:
-    """A relay in a process of its own."""
+    """Run a relay in a separate process."""
     command = [sys.executable, "-m", "bench.relay", "--to", str(to_port)]
     command += ["--round-trip", str(link.round_trip), "--window", str(link.window), "--rate", str(link.rate)]
     with _running(command, home / "relay.log") as process:
-        yield Daemon(process.pid, _told_port(home / "relay.log", process))
+        yield Daemon(process.pid, _printed_port(home / "relay.log", process))
 
 
 @contextlib.contextmanager
@@ -91,27 +91,27 @@ def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
         process.wait()
 
 
-def _told_port(log: Path, process: subprocess.Popen[bytes]) -> int:
-    """The port in what the process says first."""
-    for _ in _patiently(process):
+def _printed_port(log: Path, process: subprocess.Popen[bytes]) -> int:
+    """Return the port in the first output of the process."""
+    for _ in _polls(process):
         if found := re.search(rf"http://{re.escape(HOST)}:(\d+)", log.read_text()):
             return int(found[1])
-    raise AssertionError("_patiently raises at its end")
+    raise AssertionError("_polls raises at its end")
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in _patiently(process):
+    for _ in _polls(process):
         with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
             return
 
 
-def _patiently(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Again and again; raises RuntimeError when the process has ended or takes too long."""
-    end = time.monotonic() + _PATIENCE_SECONDS
+def _polls(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Yield repeatedly. Raises RuntimeError when the process has ended, or after ``_START_SECONDS``."""
+    end = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < end:
         yield
         time.sleep(0.02)
-    raise RuntimeError(f"{process.args!r}: expected it to listen, it did not")
+    raise RuntimeError(f"{process.args!r}: expected it to listen within {_START_SECONDS:g} s")
 
 
 def _free_port() -> int:

@@ -1,7 +1,7 @@
-"""``launch.py RESULT COMMAND...``: run the command and write to the file RESULT what it used.
+"""``launch.py RESULT COMMAND...``: run the command and write the resources that it used to the file RESULT.
 
-One line: exit code, wall seconds, CPU seconds, bytes of memory of the largest process. A process of its
-own and as small as can be, because a child counts the memory of its parent as its own at first.
+One line: exit code, wall seconds, CPU seconds, bytes of memory of the largest process. The
+program is a small process of its own, because a child counts the memory of its parent as its own at first.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""One run of a command, and what many runs amount to."""
+"""Measurement of one run of a command, and statistics of several."""
 
 import os
 import statistics
@@ -22,7 +22,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of several values, and between what they lay."""
+    """Median of several values, the least and the greatest of them."""
 
     median: float
     least: float
@@ -30,12 +30,12 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """The spread of at least one value."""
+        """Return the spread of one or more values."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 def run(command: Sequence[str], cwd: Path, log: Path) -> Run:
-    """Run the command to its end. Raises RuntimeError, with the end of its output, when it fails."""
+    """Run the command to its end. Raises RuntimeError, with the last output, when the command fails."""
     # Compiled modules are kept, as they are for every user.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     used = log.with_suffix(".used")
@@ -50,14 +50,14 @@ def run(command: Sequence[str], cwd: Path, log: Path) -> Run:
 
 
 def first_and_last_thousand(root: Path) -> tuple[float, float]:
-    """Milliseconds for each of the first and of the last thousand filesets that a mirror completed."""
+    """Return the milliseconds for each of the first and of the last thousand filesets of a mirror."""
     done = sorted(path.stat().st_ctime_ns for path in root.glob("state/*/extracted/[!.]*.json"))
     first, last = done[999] - done[0], done[-1] - done[-1000]
     return first / 999 / 1e6, last / 999 / 1e6
 
 
 def disk_write_seconds(folder: Path, size: int) -> float:
-    """How long the disk takes to write ``size`` bytes one after another, flushed at the end."""
+    """Return the seconds to write ``size`` bytes to one file on the disk, flushed at the end."""
     path = folder / "written-by-dd"
     mebibytes = -(-size // (1 << 20))
     command = ["dd", "if=/dev/zero", f"of={path}", "bs=1M", f"count={mebibytes}", "conv=fdatasync"]

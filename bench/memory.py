@@ -1,4 +1,4 @@
-"""How much memory a command and all that it starts take together, looked at while they run."""
+"""Memory of a command and all its children together, sampled while they run."""
 
 import itertools
 import threading
@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Self
 
 _SECONDS = 0.05
-# A central scheduler grows slowly, and to look at many pages takes time from it.
+# A central scheduler grows slowly, and reading the state of many pages slows it down.
 _SCHEDULER_EVERY = 40
 _PROC = Path("/proc")
 
 
 class PeakMemory:
-    """While it is open: the bytes that a tree of processes had at once, in their course and at most.
+    """Sampler of the memory of a tree of processes, in bytes, inside a ``with`` block.
 
-    ``beside`` are the children of this process that do not count, and neither does the first process of the
-    tree, which only starts the others. A page that several processes share is counted once (PSS).
+    ``beside`` are children of this process that do not count; neither does the first process of the tree,
+    which only starts the others. A page that several processes share is counted once (PSS).
     """
 
     def __init__(self, pid: int, beside: set[int]) -> None:
         self.course: list[int] = []
-        # The same of Luigi's central scheduler, which this process started too, now and then; 0 without one.
+        # Samples, fewer of them, of Luigi's central scheduler if this process started one; 0 without one.
         self.scheduler: list[int] = []
         self._pid = pid
         self._beside = beside
@@ -37,24 +37,24 @@ class PeakMemory:
         self._thread.join()
 
     def _follow(self) -> None:
-        for look in itertools.count():
+        for sample in itertools.count():
             if self._ended.wait(_SECONDS):
                 return
             launchers = set(_children(self._pid)) - self._beside
             counted = [pid for launcher in launchers for pid in _below(launcher)]
             self.course.append(sum(map(_share, counted)))
-            if look % _SCHEDULER_EVERY == 0:
+            if sample % _SCHEDULER_EVERY == 0:
                 schedulers = [pid for pid in launchers if "tasks.runtime.luigid" in _command(pid)]
                 self.scheduler.append(sum(map(_share, schedulers)))
 
     @property
     def bytes(self) -> int:
-        """The most."""
+        """Highest sample."""
         return max(self.course)
 
 
 def at_a_tenth_and_at_the_end(course: list[int]) -> tuple[int, int]:
-    """The memory after a tenth of the time, and the most in the last tenth."""
+    """Return the memory after a tenth of the time, and the highest in the last tenth."""
     return course[len(course) // 10], max(course[-len(course) // 10 :])
 
 
@@ -65,7 +65,7 @@ def _below(pid: int) -> Iterator[int]:
 
 
 def _children(pid: int) -> list[int]:
-    """The children of all threads of the process; none when it has ended."""
+    """Return the children of all threads of the process; none when the process has ended."""
     found: list[int] = []
     for path in (_PROC / str(pid) / "task").glob("*/children"):
         try:
@@ -76,7 +76,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _command(pid: int) -> list[str]:
-    """The words of the process's command; none when it has ended."""
+    """Return the arguments of the process's command; none when the process has ended."""
     try:
         return (_PROC / str(pid) / "cmdline").read_text().split("\0")
     except OSError:
@@ -84,7 +84,7 @@ def _command(pid: int) -> list[str]:
 
 
 def _share(pid: int) -> int:
-    """Bytes of the process, of what it shares its share; 0 when it has ended."""
+    """Return the proportional set size (bytes) of the process; 0 when the process has ended."""
     try:
         text = (_PROC / str(pid) / "smaps_rollup").read_text()
     except OSError:

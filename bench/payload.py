@@ -1,8 +1,8 @@
-"""The stores that are mirrored: valid distribution filesets with meaningless bytes, the same every time.
+"""Stores to mirror: valid distribution filesets of reproducible noise.
 
 A bundle holds images of 16-bit noise that shrinks to 1/2.57 under gzip, about as the survey's own images do.
-``python -m bench.payload FOLDER NAME`` makes one store; the benchmark does so in a process of its own, so
-that what it measures is not blurred by a large parent.
+``python -m bench.payload FOLDER NAME`` makes one store; the benchmark does so in a separate process, as
+a large parent would distort the measurements.
 """
 
 import json
@@ -27,13 +27,13 @@ _VERSION = 2
 _FIRST_RUN = 14000
 _FIRST_REGISTERED = datetime(2009, 8, 1, 3, 2, 11, tzinfo=UTC)
 _NOISE_BYTES = 32_000_000
-# Standard deviation of the noise, in counts: what gives the ratio above.
+# Standard deviation of the noise, in counts, by which the noise compresses to the ratio above.
 _NOISE_SIGMA = 4.0
 
 
 @dataclass(frozen=True)
 class Workload:
-    """``filesets`` of ``bundles`` archives; each holds ``members`` files of ``member_bytes``, then packed."""
+    """``filesets`` of ``bundles`` archives each, with ``members`` files of ``member_bytes`` in an archive."""
 
     name: str
     filesets: int
@@ -43,7 +43,7 @@ class Workload:
 
     @property
     def title(self) -> str:
-        """What it is, for a person."""
+        """Description, for output."""
         packed = self.members * self.member_bytes / 2.57
         return f"{self.filesets} filesets x {self.bundles} bundles x {packed / 1e6:.3g} MB"
 
@@ -61,10 +61,10 @@ WORKLOADS = {each.name: each for each in (MEDIUM, SMALL, LARGE, ONE, GIGABYTE, L
 
 @dataclass(frozen=True)
 class Payload:
-    """A store on disk, and what a mirror of it must hold.
+    """Store on disk, and the files that a mirror of it must have.
 
-    ``files`` in the store without product listings, and their ``bytes``; ``unpacked`` is path below DATA ->
-    (bytes, CRC-32).
+    ``files`` is the number of files in the store without product listings, ``bytes`` their size; ``unpacked``
+    maps paths below DATA to (bytes, CRC-32).
     """
 
     workload: Workload
@@ -80,7 +80,7 @@ class Payload:
 
 
 def payload(folder: Path, workload: Workload) -> Payload:
-    """The payload below ``folder``; made first if it is not there."""
+    """Return the payload below ``folder``, written there first if it is missing."""
     home = folder / f"{workload.name}-{_VERSION}"
     facts = home / "facts.json"
     if not facts.exists() or json.loads(facts.read_text())["workload"] != asdict(workload):
@@ -95,7 +95,7 @@ def payload(folder: Path, workload: Workload) -> Payload:
 
 
 def make(home: Path, workload: Workload) -> None:
-    """Write the store and the facts about it; the facts last, so that they stand for a whole store."""
+    """Write the store, then the facts about it: with facts a store is complete."""
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     product = Product(PRODUCT, "ipp-dist", "Noise for benchmarks", ("stage",))
@@ -112,10 +112,10 @@ def make(home: Path, workload: Workload) -> None:
 
 
 class _Maker:
-    """Writes the files of filesets; ``unpacked`` tells the members of all bundles so far, as in Payload."""
+    """Writer of the files of filesets; ``unpacked`` has the members of all bundles so far, as in Payload."""
 
     def __init__(self, workload: Workload) -> None:
-        import numpy as np  # only here: the benchmark itself stays small
+        import numpy as np  # only here, to keep the process of the benchmark small
 
         counts = np.random.default_rng(1).normal(0, _NOISE_SIGMA, _NOISE_BYTES // 2).round().astype(">i2")
         turns = 1 + -(-workload.member_bytes // _NOISE_BYTES)
@@ -124,7 +124,7 @@ class _Maker:
         self.unpacked: dict[str, tuple[int, int]] = {}
 
     def files(self, fileset: str, number: int) -> list[PublishedFile]:
-        """The files of a fileset: every component goes to ``DATA/bench/FILESET/COMPONENT``."""
+        """Return the files of a fileset; each component unpacks to ``DATA/bench/FILESET/COMPONENT``."""
         components = [f"XY{bundle:02d}" for bundle in range(self._workload.bundles)]
         document = dirinfo(f"{PRODUCT}/{fileset}", {component: component for component in components})
         files = [
@@ -142,7 +142,7 @@ class _Maker:
         return write_archive(path, self._members(folder, bundle), int(_FIRST_REGISTERED.timestamp()))
 
     def _members(self, folder: str, bundle: int) -> Iterator[Member]:
-        """Pieces of the noise, each from a place of its own: deflate looks back 32 kB, so nothing repeats."""
+        """Yield members, each from another place in the noise: deflate finds no repetition."""
         size = self._workload.member_bytes
         for image in range(self._workload.members):
             start = (bundle * self._workload.members + image) * 7_654_322 % _NOISE_BYTES

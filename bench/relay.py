@@ -1,10 +1,10 @@
-"""A relay on loopback that makes a near server a far one: delay, a window per connection, one line for all.
+"""Relay on loopback that emulates a distant server: delay, a window per connection, one line for all.
 
-The model is a line of ``rate`` bytes per second towards the client, with half a round trip of delay each
-way, and senders that never have more than ``window`` bytes out that were not acknowledged. One connection
-so carries at most ``window`` per ``round_trip``, all together at most ``rate``. Setting up a
-connection costs a round trip before the first request leaves. Slow start and losses are not modelled:
-everything that opens new connections would look worse with them.
+The model is a line of ``rate`` bytes per second towards the client, with half a round trip of delay each way,
+and senders with at most ``window`` unacknowledged bytes. One connection carries at most ``window`` per
+``round_trip``, all connections together at most ``rate``. Setting up a connection takes one round trip before
+the first request is sent. Slow start and losses are not modelled; with them, programs that open many new
+connections would be slower.
 
 ``python -m bench.relay --to PORT`` runs one until SIGTERM; ``relayed`` runs one in a thread, for tests.
 """
@@ -23,7 +23,7 @@ _CHUNK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Link:
-    """``round_trip`` in seconds, ``window`` in bytes, ``rate`` in bytes per second."""
+    """Emulated link: ``round_trip`` in seconds, ``window`` in bytes, ``rate`` in bytes per second."""
 
     round_trip: float = 0.12
     window: int = 1 << 20
@@ -31,49 +31,49 @@ class Link:
 
     @property
     def connection_rate(self) -> float:
-        """What one connection carries at most, in bytes per second."""
+        """Greatest rate of one connection, in bytes per second."""
         return min(self.rate, self.window / self.round_trip)
 
 
 class Line:
-    """What all connections share: bytes leave one after another. Used by one event loop."""
+    """Line that all connections share. For use by one event loop."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
         self._free_at = 0.0
 
     def departure(self, count: int, now: float) -> float:
-        """When ``count`` bytes that are here ``now`` have left."""
+        """Return the time at which ``count`` bytes that arrive ``now`` have been sent."""
         self._free_at = max(self._free_at, now) + count / self._rate
         return self._free_at
 
 
 class Window:
-    """The bytes of one connection that are out and not acknowledged. Used by one event loop."""
+    """Window of one connection, for unacknowledged bytes. For use by one event loop."""
 
     def __init__(self, size: int) -> None:
-        self._room = size
+        self._free = size
         self._changed = asyncio.Event()
 
-    async def room(self) -> int:
-        """How many bytes may be sent; waits until there are some."""
-        while self._room <= 0:
+    async def free(self) -> int:
+        """Return the number of bytes that may be sent; wait while there are none."""
+        while self._free <= 0:
             self._changed.clear()
             await self._changed.wait()
-        return self._room
+        return self._free
 
     def send(self, count: int) -> None:
-        """``count`` bytes are out."""
-        self._room -= count
+        """Count bytes as sent."""
+        self._free -= count
 
     def acknowledge(self, count: int) -> None:
-        """``count`` bytes have arrived, and their sender knows."""
-        self._room += count
+        """Count bytes as acknowledged."""
+        self._free += count
         self._changed.set()
 
 
 class Relay:
-    """Relays from a port of its own to another port of 127.0.0.1."""
+    """Relay between a port of 127.0.0.1 and another one."""
 
     def __init__(self, to_port: int, link: Link) -> None:
         self._to_port = to_port
@@ -82,7 +82,7 @@ class Relay:
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self, port: int = 0) -> int:
-        """Begin to listen; the port."""
+        """Listen on ``port``, 0 for a free one; return the port."""
         self._server = await asyncio.start_server(
             self._connection, HOST, port, limit=_CHUNK_BYTES, backlog=256
         )
@@ -117,29 +117,29 @@ class Relay:
         line: Line | None,
         not_before: float = 0.0,
     ) -> None:
-        """Carry one direction of a connection to its end: limited by ``line``, or only late without one."""
-        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        """Relay one direction of a connection to its end: delayed, and with ``line`` limited in rate."""
+        in_flight: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         window = Window(self._link.window)
         now = asyncio.get_running_loop().time
-        delivery = asyncio.create_task(self._deliver(under_way, writer, window))
+        delivery = asyncio.create_task(self._deliver(in_flight, writer, window))
         try:
-            while data := await reader.read(min(_CHUNK_BYTES, await window.room())):
+            while data := await reader.read(min(_CHUNK_BYTES, await window.free())):
                 window.send(len(data))
                 sent = max(now(), not_before)
                 left = line.departure(len(data), sent) if line else sent
-                under_way.put_nowait((left + self._link.round_trip / 2, data))
-            under_way.put_nowait((now() + self._link.round_trip / 2, b""))
+                in_flight.put_nowait((left + self._link.round_trip / 2, data))
+            in_flight.put_nowait((now() + self._link.round_trip / 2, b""))
             await delivery
         finally:
             delivery.cancel()
 
     async def _deliver(
-        self, under_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, window: Window
+        self, in_flight: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, window: Window
     ) -> None:
-        """Hand over what has arrived, up to the empty chunk that stands for the end."""
+        """Write the chunks that have arrived, until the empty one that stands for the end."""
         loop = asyncio.get_running_loop()
         while True:
-            due, data = await under_way.get()
+            due, data = await in_flight.get()
             if (wait := due - loop.time()) > 0:
                 await asyncio.sleep(wait)
             if not data:
@@ -152,7 +152,7 @@ class Relay:
 
 @contextlib.contextmanager
 def relayed(to_port: int, link: Link) -> Iterator[int]:
-    """A relay in a thread of this process; gives its port."""
+    """Run a relay in a thread of this process, and yield its port."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="relay")
     thread.start()
@@ -178,15 +178,15 @@ async def _serve(to_port: int, port: int, link: Link) -> None:
 
 def main() -> None:
     """Relay until SIGTERM or SIGINT."""
-    near = Link()
-    parser = argparse.ArgumentParser(prog="python -m bench.relay", description="make a near server a far one")
-    parser.add_argument("--to", type=int, required=True, metavar="PORT", help="port of the near server")
+    defaults = Link()
+    parser = argparse.ArgumentParser(prog="python -m bench.relay", description="emulate a distant server")
+    parser.add_argument("--to", type=int, required=True, metavar="PORT", help="port of the server")
     parser.add_argument("--port", type=int, default=0, help="0: a free one (default)")
-    parser.add_argument("--round-trip", type=float, default=near.round_trip, metavar="SECONDS")
-    parser.add_argument("--window", type=int, default=near.window, metavar="BYTES")
-    parser.add_argument("--rate", type=float, default=near.rate, metavar="BYTES_PER_SECOND")
-    asked = parser.parse_args()
-    asyncio.run(_serve(asked.to, asked.port, Link(asked.round_trip, asked.window, asked.rate)))
+    parser.add_argument("--round-trip", type=float, default=defaults.round_trip, metavar="SECONDS")
+    parser.add_argument("--window", type=int, default=defaults.window, metavar="BYTES")
+    parser.add_argument("--rate", type=float, default=defaults.rate, metavar="BYTES_PER_SECOND")
+    options = parser.parse_args()
+    asyncio.run(_serve(options.to, options.port, Link(options.round_trip, options.window, options.rate)))
 
 
 if __name__ == "__main__":

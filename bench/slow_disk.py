@@ -1,6 +1,6 @@
-"""A disk that writes at a known rate: a loop device on an image in memory-backed storage, throttled.
+"""Disk with a set rate of writing: a throttled loop device on an image in memory-backed storage.
 
-It takes root, loop devices, and the block throttling of cgroup version 1.
+The disk needs root, loop devices, and the block throttling of cgroup version 1.
 """
 
 import os
@@ -13,7 +13,7 @@ _THROTTLE = Path("/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device")
 
 
 def missing() -> str | None:
-    """What there has to be before there can be one; None when all is there."""
+    """Return what the disk needs and this machine lacks; None when nothing is missing."""
     if os.geteuid() != 0:
         return "root"
     return None if os.access(_THROTTLE, os.W_OK) and Path("/dev/loop-control").exists() else str(_THROTTLE)
@@ -21,7 +21,9 @@ def missing() -> str | None:
 
 @contextmanager
 def slow_disk(folder: Path, size: int, rate: int) -> Iterator[Path]:
-    """A folder on a new ext4 disk of ``size`` bytes writing ``rate`` bytes/s; its image lies in ``folder``.
+    """Yield a folder on a new ext4 disk of ``size`` bytes that writes ``rate`` bytes/s.
+
+    The image of the disk is in ``folder``.
 
     Raises CalledProcessError or OSError.
     """
@@ -32,7 +34,7 @@ def slow_disk(folder: Path, size: int, rate: int) -> Iterator[Path]:
             os.posix_fallocate(file.fileno(), 0, size)
         device = _output("losetup", "--find", "--show", str(image)).strip()
         afterwards.callback(_output, "losetup", "--detach", device)
-        # Nothing is left to be made in the background.
+        # The whole file system at once: nothing is initialized in the background.
         _output("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", device)
         mounted.mkdir(exist_ok=True)
         afterwards.callback(mounted.rmdir)

@@ -1,8 +1,7 @@
-"""A mirror that has known many filesets for long, made without fetching them, and the store that it follows.
+"""Mirror with many old filesets, written without fetching them, and its upstream store.
 
-Only what an update looks at is made: listings on both sides and markers, in the formats of
-docs/on-disk.md. ``python -m bench.state HOME KNOWN`` makes one; the benchmark does so in a process of
-its own.
+Only files that an update reads are written: listings on both sides and markers, in the formats of
+docs/on-disk.md. ``python -m bench.state HOME KNOWN`` makes one; the benchmark does so in a separate process.
 """
 
 import os
@@ -18,8 +17,8 @@ from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.marker_file import checksummed_time, marker_text
 
 PRODUCT = "bench"
-# Filesets with markers of their own; those beyond have further names of these, and then store/ is left empty:
-# an update does not look at what is done there.
+# Filesets with separate markers. Those beyond have hard links to the markers of these, and store/ is empty
+# then: an update does not read the files of completed filesets.
 _OF_THEIR_OWN = 100_000
 _FIRST = datetime(2009, 8, 1, 3, 2, 11, tzinfo=UTC)
 _CONTENT = b"SIMPLE  =                    T"
@@ -30,7 +29,7 @@ _FILES = "# fileID|bytes|md5sum|type|component|\n"
 
 @dataclass
 class OldMirror:
-    """A mirror with ``known`` complete filesets below ``home``, and the store that it follows."""
+    """Mirror with ``known`` complete filesets below ``home``, and its upstream store."""
 
     home: Path
     known: int
@@ -40,12 +39,12 @@ class OldMirror:
 
     @property
     def root(self) -> Path:
-        """The mirror."""
+        """Root folder of the mirror."""
         return self.home / "mirror"
 
     @property
     def store(self) -> Path:
-        """What the server serves: the listing of all filesets, and those that were registered last."""
+        """Folder of the server: the listing of all filesets, and the files of the newest ones."""
         return self.home / "store"
 
     def make(self) -> None:
@@ -87,7 +86,7 @@ class OldMirror:
 
 
 def old_mirror(folder: Path, known: int) -> OldMirror:
-    """The mirror of that size, made below ``folder``."""
+    """Return a new mirror of that size, below ``folder``."""
     made = OldMirror(folder / f"state-{known}", known)
     print(f"making the state of {known:,} filesets in {made.home}", flush=True)
     command = [sys.executable, "-m", "bench.state", str(made.home), str(known)]
@@ -123,7 +122,7 @@ def _files(number: int) -> list[dict[str, object]]:
 
 
 def _put(folder: Path, number: int) -> None:
-    """The folder of a fileset, as it is served and as it is kept."""
+    """Write the folder of a fileset, the same on the server and in the mirror."""
     folder.mkdir(parents=True)
     listed = f"{_file(number)}|{len(_CONTENT)}|{md5(_CONTENT).hexdigest()}|fits|-|\n"
     (folder / INDEX).write_text(_FILES + listed)
@@ -143,7 +142,7 @@ def _write_marker(path: Path, number: int, files: list[dict[str, object]]) -> No
         }
     )
     path.write_bytes(text)
-    # As if it had come when it was registered: updates remember sizes by the minute.
+    # Modified at the time of registration: the ledger sums sizes by the minute of writing.
     modified = checksummed_time(len(text), _time(number).timestamp())
     os.utime(path, ns=(modified, modified))
 

@@ -6,7 +6,7 @@ from bench.measure import Run, Spread
 
 
 def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
-    """The rows below their title; the first row heads the columns, all but the first column to the right."""
+    """Print the rows below their title; the first row is the header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(f"\n{title}")
     for row in rows:
@@ -16,8 +16,8 @@ def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
     print(flush=True)
 
 
-def race_table(runs: dict[str, list[Run]], peers: Sequence[str], size: int) -> list[list[str]]:
-    """A row for each contestant; rates are of the ``size`` fetched, ratios to the best of the ``peers``."""
+def comparison_table(runs: dict[str, list[Run]], peers: Sequence[str], size: int) -> list[list[str]]:
+    """Return a row for each tool; ``size`` is the bytes fetched, ratios are to the best peer."""
     times = {name: Spread.of([run.seconds for run in each]) for name, each in runs.items()}
     best = min((times[name].median for name in peers if name in times), default=None)
     rows = [["", "seconds", "min-max", "ratio to best peer", "MB/s", "CPU s/GB", "peak MB"]]
@@ -38,7 +38,7 @@ def race_table(runs: dict[str, list[Run]], peers: Sequence[str], size: int) -> l
 
 
 def measured_cells(runs: Sequence[Run]) -> list[str]:
-    """Seconds, between what they lay, CPU seconds and peak of memory of the runs of one thing."""
+    """Return seconds, their range, CPU seconds and peak of memory of the runs."""
     time = Spread.of([run.seconds for run in runs])
     return [
         f"{time.median:.2f}",

@@ -1,4 +1,4 @@
-"""Durable writes: readers see whole files only, and a power cut loses nothing that a marker promises.
+"""Durable writes: readers see whole files only, and a power cut loses nothing that a marker stands for.
 
 The order is always the same: flush the data to the disk, rename, flush the folder.
 """

@@ -74,12 +74,12 @@ class SettingsError(MirrorError):
 
 _ADVICE = {
     errno.ENOSPC: "The disk is full: make room",
-    errno.EDQUOT: "The quota is used up: have it raised or make room",
+    errno.EDQUOT: "The quota is used up: raise it or make room",
     errno.EACCES: "Give the user that runs the mirror the right to write there",
     errno.EPERM: "Give the user that runs the mirror the right to do that",
     errno.EROFS: "The file system is read-only: mount it for writing",
     errno.EMFILE: "Raise the limit on open files (ulimit -n) or lower source.connections",
-    errno.ENAMETOOLONG: "The file system of mirror.root takes no names that long: use another one",
+    errno.ENAMETOOLONG: "The file system of mirror.root has a lower limit on names: use another one",
 }
 
 

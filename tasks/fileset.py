@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 
 import luigi
 from luigi.rpc import RPCError
@@ -115,14 +116,20 @@ class StepTask(FilesetTask):
     @cached_property
     def _required(self) -> "list[StepTask]":
         # Luigi asks for it several times, and to create a task takes long.
-        before = self.context.steps.requires(self.step)
-        return [TASKS[before.name](**self.param_kwargs)] if before else []
+        wanted = (step for step in self.context.steps.before(self.step) if self._is_wanted(step))
+        return [self._task(step) for step in islice(wanted, 1)]
 
     @property
     def following(self) -> "StepTask | None":
         """The task of the step after this one, if the settings ask for that."""
-        after = self.context.wanted_steps.follows(self.step)
-        return TASKS[after.name](**self.param_kwargs) if after else None
+        wanted = (step for step in self.context.steps.after(self.step) if self._is_wanted(step))
+        return next(map(self._task, wanted), None)
+
+    def _is_wanted(self, step: StepSpec) -> bool:
+        return step.is_wanted(self.context.settings)
+
+    def _task(self, step: StepSpec) -> "StepTask":
+        return TASKS[step.name](**self.param_kwargs)
 
     def output(self) -> StepMarker:
         """Return the marker of this step."""
@@ -132,9 +139,9 @@ class StepTask(FilesetTask):
         """Return True if the marker is there, and what the next step needs unless that one is done."""
         if not super().complete():
             return False
-        after = self.context.steps.follows(self.step)
-        after_is_done = after and fresh_marker(self.layout, after.marker, self.identity) is not None
-        return bool(after_is_done) or self.step.is_ready(self.layout, self.identity)
+        after = self.context.steps.after(self.step)[:1]
+        after_is_done = any(fresh_marker(self.layout, step.marker, self.identity) for step in after)
+        return after_is_done or self.step.is_ready(self.layout, self.identity)
 
     def run(self) -> None:
         """Do the step, and remove the record of its earlier failures.

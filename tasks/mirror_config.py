@@ -4,6 +4,6 @@ import luigi
 
 
 class mirror(luigi.Config):  # noqa: N801  (the section of luigi.cfg, and the prefix of --mirror-config)
-    """Where the settings of the mirror are."""
+    """Path of the settings of the mirror."""
 
     config = luigi.Parameter(default="mirror.yaml", description="path of the settings file, mirror.yaml")

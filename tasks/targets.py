@@ -19,7 +19,7 @@ class StepMarker(luigi.Target):
     def exists(self) -> bool:
         """Return True if the step is done: the marker is readable and of this registration.
 
-        Return False when the file system refuses: the step then fails with the reason.
+        Return False when the marker cannot be read: the step then fails with the reason.
         """
         try:
             return fresh_marker(*self._of) is not None
@@ -28,7 +28,7 @@ class StepMarker(luigi.Target):
 
 
 class RunMarker(luigi.Target):
-    """Marker that names the run which wrote it, and how much failed."""
+    """Marker with the run that wrote it, and the number of failures."""
 
     def __init__(self, path: Path, started: str) -> None:
         self._path = path

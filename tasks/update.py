@@ -14,9 +14,9 @@ import luigi
 
 from pipeline.config import Product
 from pipeline.errors import MirrorError, ServerUnavailable
-from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures, postponed
+from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
-from pipeline.mirror.state.pending import incomplete, pending_rows
+from pipeline.mirror.state.pending import incomplete, pending_rows, postponed
 from pipeline.mirror.steps.discover import discover_product
 from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
@@ -74,7 +74,7 @@ class UpdateProduct(MirrorTask):
         names = {row.name for row in pending}
         clear_failures_except(self.layout, self.product, names)
         tidy_incoming(self.context, self.product, names)
-        later = postponed(self.layout, self.product)
+        later = postponed(self.layout, self.product, self.context.wanted_steps)
         due = [row for row in pending if row.name not in later]
         tried = self._incomplete({row.name for row in due})
         self.context.counters.count(pending=len(due))
@@ -149,10 +149,10 @@ class DiscoverProduct(MirrorTask):
         """Bring the product's listing up to date."""
         # Filesets that failed, or were in progress when a run was killed, may have been withdrawn: only the
         # whole listing shows that.
-        left = bool(self.layout.marked(MarkerKind.FAILED, self.product)) or has_filesets_in_progress(
-            self.layout, self.product
-        )
-        whole = left or self.context.settings.mirror.on_removed == "delete"
+        required = (step.name for step in self.context.wanted_steps.required)
+        failed = failed_in(failures(self.layout, self.product), required)
+        left = failed or has_filesets_in_progress(self.layout, self.product)
+        whole = bool(left) or self.context.settings.mirror.on_removed == "delete"
         new = discover_product(
             self.layout, self.context.listings, self.product, self.started, self.context.steps, whole=whole
         )

@@ -26,8 +26,8 @@ from pipeline.mirror.steps.verify import (
     filesets_here,
     make_pending,
     start_verification,
-    unexpected_data,
-    unexpected_filesets,
+    unexpected_files,
+    unexpected_markers,
 )
 from pipeline.units import parse_rate
 from tasks.fileset import FilesetTask, tasks_for
@@ -43,18 +43,18 @@ class ProblemsFound(MirrorError):
 
 
 class VerifyMirror(MirrorTask):
-    """The whole mirror verified. ``rate`` limits the bytes read per second, ``repair`` fetches again."""
+    """Verification of the whole mirror; with ``repair``, damaged files are fetched again."""
 
     subject = "verification"
 
     repair = luigi.BoolParameter(
-        default=False, description="fetch and unpack again what is damaged or missing"
+        default=False, description="fetch and unpack again damaged and missing files"
     )
-    rate = luigi.Parameter(default="", description="read at most so much, as 50 MB/s")
-    started = luigi.Parameter(default=STARTED, description="made by the program: tells verifications apart")
+    rate = luigi.Parameter(default="", description="limit of the rate of reading, such as 50 MB/s")
+    started = luigi.Parameter(default=STARTED, description="identifier, made by the program")
 
     def requires(self) -> list["VerifyProduct"]:
-        """Return one verification for each product of which anything is here."""
+        """Return one verification for each product with any state."""
         rate_limit(self.rate)
         verification = start_verification(self.layout, self.started)
         return [
@@ -67,20 +67,20 @@ class VerifyMirror(MirrorTask):
         return RunMarker(self.layout.verified, self.started)
 
     def run(self) -> None:
-        """After the products: find files in ``data/`` of no fileset, and add up all problems."""
-        unexpected = unexpected_data(self.layout)
+        """Report files of no fileset, and add up the problems of all products."""
+        unexpected = unexpected_files(self.layout, self.context.steps)
         _log_problems(unexpected)
         found = len(unexpected) + sum(_found(product) for product in self.requires())
         end_verification(self.layout)
         content = {"run": self.started, "finished": utc_now(), "failed": found}
         write_marker(self.layout.verified, content)
         if found:
-            hint = "" if self.repair else "; `make verify REPAIR=1` fetches and unpacks again what is damaged"
+            hint = "" if self.repair else "; `make verify REPAIR=1` fetches and unpacks damaged files again"
             raise ProblemsFound(f"{found} problems in all{hint}")
 
 
 class VerifyProduct(MirrorTask):
-    """Every fileset of one product verified; done as well when problems were found."""
+    """Verification of every fileset of one product; complete even when problems were found."""
 
     product = luigi.Parameter()
     repair = luigi.BoolParameter(default=False, significant=False)
@@ -93,16 +93,16 @@ class VerifyProduct(MirrorTask):
         return RunMarker(self.layout.product_verified(self.product), self.verification)
 
     def run(self) -> None:
-        """Verify, repair on request, and verify again what was repaired."""
+        """Verify, repair on request, and verify repaired filesets again."""
         rows = known_rows(self.layout, self.product)
-        unexpected = unexpected_filesets(self.layout, self.product, rows, self.context.steps)
+        unexpected = unexpected_markers(self.layout, self.product, rows, self.context.steps)
         _log_problems(unexpected)
         here = filesets_here(self.layout, self.product, rows, self.context.steps)
         bad = self._verified(here)
         if self.repair and bad:
             log.info("product %s: repairing %d filesets", self.product, len(bad))
             outcome = current_run().submit(tasks_for(self.context, self.product, bad))
-            self.context.counters.count(done=outcome.done, failed=outcome.failed)
+            self.context.counters.count(**vars(outcome))
             current_run().refuse_when_stopping()
             bad = self._verified(bad, after="repair")
         log.info("product %s: %d filesets verified, %d with problems", self.product, len(here), len(bad))
@@ -110,7 +110,7 @@ class VerifyProduct(MirrorTask):
         write_marker(self.layout.product_verified(self.product), content)
 
     def _verified(self, rows: list[FilesetRow], after: str = "") -> list[FilesetRow]:
-        """Verify the filesets; return those with problems, which are pending now if they are repaired."""
+        """Verify the filesets; return those with problems, which become pending for a repair."""
         more = {"verification": self.verification, "rate": self.rate, "after": after}
         self.context.counters.count(pending=len(rows))
         current_run().submit(
@@ -129,11 +129,11 @@ class VerifyProduct(MirrorTask):
 
 
 class VerifyFileset(FilesetTask):
-    """One fileset, ``store/`` and ``data/`` read whole; done as well when problems were found."""
+    """Verification of one fileset, all its files read; complete even when problems were found."""
 
-    verification = luigi.Parameter(description="the verification that this is a part of")
+    verification = luigi.Parameter(description="identifier of the verification")
     rate = luigi.Parameter(default="", significant=False)
-    after = luigi.Parameter(default="", description="the step after which it is verified again")
+    after = luigi.Parameter(default="", description="step after which the fileset is verified again")
     resources = {"unpackers": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
 
     def output(self) -> RunMarker:
@@ -143,7 +143,7 @@ class VerifyFileset(FilesetTask):
 
     def run(self) -> None:
         """Compare the files with the listing and the markers, and log the problems."""
-        with machine_faults(f"{self.subject}: verifying it"):
+        with machine_faults(f"{self.subject}: verifying its files"):
             problems = fileset_problems(self.context, self.identity, rate_limit(self.rate))
         _log_problems(problems)
         write_marker(

@@ -11,7 +11,18 @@ import pipeline
 PACKAGES = [
     name for _, name, is_package in pkgutil.walk_packages(pipeline.__path__, "pipeline.") if is_package
 ]
-NEED_EXAMPLES = ["pipeline.bundle", "pipeline.bundle.mdc", "pipeline.units"]
+NEED_EXAMPLES = [
+    "pipeline.bundle",
+    "pipeline.bundle.mdc",
+    "pipeline.datastore",
+    "pipeline.datastore.client",
+    "pipeline.datastore.client.ranged",
+    "pipeline.datastore.client.retry",
+    "pipeline.datastore.server",
+    "pipeline.mirror.resources",
+    "pipeline.mirror.state",
+    "pipeline.units",
+]
 
 
 @pytest.mark.parametrize("name", sorted({*PACKAGES, *NEED_EXAMPLES}))

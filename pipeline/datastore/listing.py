@@ -3,8 +3,8 @@
 Rules of the protocol, without network and disk:
 
 * A listing is valid only if it has its ``#`` line with the expected first column. Anything else,
-  whatever the status code, means that the server could not answer; never that there is nothing.
-* Every row ends in ``|``; a last row without it was cut off on its way here.
+  whatever the status code, means that the server had no listing to send; never that the listing is empty.
+* Every row ends in ``|``; a last row without it was cut off in the transfer.
 * A ``#`` line whose first column is the expected one puts new columns in force for the rows below.
 * Rows may be shorter than the header; further columns are kept by name; unknown types are kept.
 """
@@ -190,15 +190,15 @@ def _rows(
         shown = "".join([*start, *(line for _, line in islice(numbered, _SHOWN))]).encode()
         raise ServerUnavailable(
             f"{source}: expected a listing with a '# {level.first_column} |…' line, got {_excerpt(shown)}. "
-            "The server could not answer; nothing is changed here, and the next run asks again."
+            "Nothing is changed in the mirror; the next run tries again."
         )
 
 
 def _lines(body: bytes, source: str) -> Iterator[str]:
-    """Yield the lines: a list of a million of them would be a second copy in memory."""
+    """Yield the lines one by one: a list of a million lines would be a second copy in memory."""
     if not body.isascii():
         raise ServerUnavailable(
-            f"{source}: expected a listing of ASCII text, got {_excerpt(body)}. The next run asks again."
+            f"{source}: expected a listing of ASCII text, got {_excerpt(body)}. The next run tries again."
         )
     return (line.decode("ascii") for line in BytesIO(body))
 
@@ -212,13 +212,13 @@ def _fields(line: str, level: Level, where: str) -> tuple[str, ...]:
     if not line.endswith("|"):
         raise ServerUnavailable(
             f"{where}: every row ends in '|', this one is cut off: {line[-_SHOWN:]!r}. "
-            "The next run asks again."
+            "The next run tries again."
         )
     fields = tuple(value.strip() for value in line[:-1].split("|"))
     if len(fields) < level.required:
         raise ServerUnavailable(
             f"{where}: expected at least {level.required} fields, got {len(fields)}: {line[:_SHOWN]!r}. "
-            "The next run asks again."
+            "The next run tries again."
         )
     return fields
 

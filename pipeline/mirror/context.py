@@ -1,4 +1,4 @@
-"""Run context: what the steps of all filesets share while one run lasts."""
+"""Context of a run, shared by the steps of all filesets."""
 
 import os
 import threading
@@ -52,7 +52,7 @@ class RunCounters:
                 setattr(self, what, getattr(self, what) + number)
 
     def take_received(self) -> int:
-        """Return the bytes received since the last call: what one process reports to another."""
+        """Return the bytes received since the last call, for a report to another process."""
         with self._lock:
             received, self.bytes = self.bytes, 0
         return received
@@ -62,8 +62,8 @@ class RunCounters:
 class RunContext:
     """Settings, paths, steps and resources of one run; closed by leaving ``open_context``.
 
-    ``steps`` are all rows of the workflow, also those that the settings do without. ``upstream`` fetches
-    files and listings; ``listings`` are those of products, which another process may fetch.
+    ``steps`` are all rows of the workflow, including those that the settings leave out. ``upstream`` fetches
+    files and listings; ``listings`` fetches listings of products, possibly in another process.
     """
 
     settings: Settings
@@ -83,14 +83,14 @@ class RunContext:
 
     @property
     def wanted_steps(self) -> Steps:
-        """The steps that the settings ask for."""
+        """The steps that the settings include."""
         return self.steps.wanted(self.settings)
 
     def products(self) -> list[str]:
         """Return the products to mirror: those of the settings, else the root's and the hidden ones.
 
         The listing of the root is kept, for downstream readers of this mirror. Raises ServerUnavailable when
-        the root is needed and gives no valid listing, or MachineFault.
+        the listing of the root is needed and cannot be fetched, MachineFault when it cannot be written.
         """
         if self.settings.mirror.products is not None:
             return [product.name for product in self.settings.mirror.products]
@@ -144,7 +144,7 @@ def open_context(config: Path, steps: Steps, sleep: Callable[[float], object]) -
 def done_at_once(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     """Return the finished future of work done in this thread.
 
-    For little work, handing it to another thread would be most of the effort.
+    Submitting little work to another thread would take longer than the work.
     """
     future: Future[T] = Future()
     try:

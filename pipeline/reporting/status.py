@@ -1,4 +1,4 @@
-"""Status files: the state of a mirror as a person or a script reads it.
+"""Status files: the state of a mirror, for people and scripts.
 
 Both are rewritten whole at the end of every run; the columns are those of docs/on-disk.md.
 """

@@ -25,7 +25,7 @@ class ConfigDump:
     """Settings and files of one run of a program.
 
     ``inputs`` and ``outputs`` are pairs of the role of a file and its path below the volume. With ``gzipped``
-    the document is compressed, although its name does not tell.
+    the document is compressed under its usual name.
     """
 
     program: str

@@ -20,9 +20,9 @@ class MirrorTree(PublishedTree):
     The root lists the products present, with type and description from the root listing of the mirror's
     own source.
 
-    Filesets are listed in the order of their arrival in the mirror, which is not the order of the source: a
-    fileset that comes late, after a failure, would otherwise stand before one that a reader has already seen,
-    and no ``?FILESET`` query of that reader would ever show it.
+    Filesets are listed in the order of their arrival in the mirror, which is not the order of the source. In
+    the order of the source, a fileset that arrives late, after a failure, would be listed before filesets
+    that a reader has already, and no ``?FILESET`` query of that reader would return it.
     """
 
     def __init__(self, layout: Layout, hidden: Iterable[str] = ()) -> None:
@@ -41,7 +41,7 @@ class MirrorTree(PublishedTree):
             return None
         arrivals = _arrivals(folder)
         known = read_listing(self._layout.listing(product)) or write_lines([PRODUCT_HEADER])
-        # An update adds rows at the end: a last line without its end is still being written.
+        # An update appends rows: a last line without a line end is being written.
         rows = _parse_cached(known[: known.rfind(b"\n") + 1])
         held = [row for row in rows if self._holds(folder, row[1][0], arrivals)]
         return write_rows(sorted(held, key=lambda row: arrivals[row[1][0]]))

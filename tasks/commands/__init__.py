@@ -1,7 +1,7 @@
 """The ``ipp-mirror`` command: one module per subcommand.
 
-The modules import Luigi, the server and the settings in their functions only, so that help and completion are
-immediate, and no subcommand pays for what another one needs.
+The modules import Luigi, the server and the settings in their functions only: help and completion are
+immediate, and each subcommand imports only its own libraries.
 """
 
 import sys
@@ -32,8 +32,8 @@ Examples:
 
 \b
 Exit codes:
-   0  all that was asked for is here
-  10  another update of this mirror is running, or none that a worker could join
+   0  success: all requested filesets are mirrored
+  10  another update of this mirror is running, or, for a worker, none is
   20  the server is unreachable, or sent no valid listing
   25  stopped on request
   30  a fileset failed, or verify found problems
@@ -64,7 +64,7 @@ def main() -> NoReturn:
 def _run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; each error is one sentence on stderr."""
     try:
-        # The name also of `python -m tasks`, so that messages and completion are the same.
+        # `python -m tasks` gets the same name, for the same messages and completion.
         code = ipp_mirror.main(arguments, prog_name="ipp-mirror", standalone_mode=False)
     except click.UsageError as error:
         click.echo(_usage_message(error, arguments), err=True)

@@ -21,11 +21,11 @@ Examples:
 def completion(context: click.Context, shell: str) -> None:
     """Print the completion script of a shell.
 
-    The last line of the script says how to use it.
+    The last line of the script is a comment on its use.
     """
     script = get_completion_class(shell)
     assert script is not None, f"Click has no completion for {shell}"
-    # The name of the variable is Click's convention, by which the command knows that a shell asks.
+    # Click's convention for the name of the variable that requests completion.
     source = script(context.find_root().command, {}, "ipp-mirror", "_IPP_MIRROR_COMPLETE").source()
-    # Last, as zsh wants its own line first.
+    # Last, as the first line must be zsh's own.
     click.echo(f"{source.rstrip()}\n# {_USE[shell]}")

@@ -1,4 +1,4 @@
-"""Tasks run by the ``luigi`` command within this process, with the scheduler that there is."""
+"""Run of a task by the ``luigi`` command within this process."""
 
 import socket
 from pathlib import Path
@@ -13,7 +13,9 @@ import tasks.workflow  # noqa: F401
 
 
 def run_task(task: str, *arguments: str, config: Path | None, workers: int | None) -> None:
-    """Run a task with the central scheduler if one answers, with a local one otherwise. Raises SystemExit."""
+    """Run a task with the central scheduler if one responds, with a local one otherwise.
+
+    Raises SystemExit with the exit code of the run."""
     url = _scheduler_url()
     if _answers(url):
         click.echo(f"scheduler: {url}")

@@ -56,7 +56,7 @@ def port_option(default: int, explanation: str, least: int = 0) -> Callable[[Fun
 
 
 def checked_name(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
-    """Return the name of a product or fileset. Raises click.BadParameter for one that no mirror can hold."""
+    """Return the name of a product or fileset. Raises click.BadParameter for an invalid one."""
     try:
         return checked_segment(name, "name")
     except HostileName as error:
@@ -66,7 +66,7 @@ def checked_name(_context: click.Context, _parameter: click.Parameter, name: str
 def read_layout(config: Path | None) -> "Layout":
     """Return the layout of the mirror in the settings file.
 
-    Raises SettingsError, also when the mirror has a format that this program does not know.
+    Raises SettingsError, also when the mirror has a higher format than this program supports.
     """
     from pipeline.config import read_settings
     from pipeline.mirror.state.layout import Layout
@@ -78,7 +78,7 @@ def read_layout(config: Path | None) -> "Layout":
 
 
 def _default_config() -> Path:
-    # Luigi has rules of its own for where luigi.cfg is and what overrides it.
+    # Read by Luigi, which has its own rules for the place of luigi.cfg and for overrides.
     from tasks.mirror_config import mirror
 
     return Path(mirror().config)

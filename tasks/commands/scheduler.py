@@ -29,7 +29,7 @@ Examples:
     metavar="FILE",
     default=Path("var/luigi/state.pickle"),
     show_default=True,
-    help="File that keeps the tasks over a restart.",
+    help="File in which the tasks survive a restart.",
 )
 def scheduler(address: str, port: int, state_path: Path) -> None:
     """Run Luigi's central scheduler.

@@ -24,7 +24,7 @@ Examples:
     "--hidden",
     multiple=True,
     metavar="PRODUCT",
-    help="Product that is served and not listed at the root; may be given several times.",
+    help="Product to serve without listing it at the root; repeatable.",
 )
 def serve(config: Path | None, host: str, port: int, hidden: tuple[str, ...]) -> None:
     """Serve the mirror as a Data Store.
@@ -38,7 +38,7 @@ def serve(config: Path | None, host: str, port: int, hidden: tuple[str, ...]) ->
     if not layout.root.is_dir():
         raise SettingsError(
             f"expected a mirror at {layout.root}, found none: nothing to serve. "
-            "Make one with: ipp-mirror update"
+            "Create it with: ipp-mirror update"
         )
     try:
         serve_mirror(layout, host=host, port=port, hidden=hidden)

@@ -10,7 +10,7 @@ from tasks.commands.options import checked_name, config_option, read_layout
 
 _EXAMPLES = """\b
 Example:
-  ipp-mirror skip md-all-rel-200907 o1.chip.1.1.1 --reason "wrong md5, asked IfA"
+  ipp-mirror skip md-all-rel-200907 o1.chip.1.1.1 --reason "wrong md5, reported to IfA"
 """
 
 
@@ -22,7 +22,7 @@ Example:
 def skip(config: Path | None, reason: str, product: str, fileset: str) -> None:
     """Skip a fileset.
 
-    Updates do not try a skipped fileset, and do not fail because of it. The skip ends when the fileset is
+    Updates leave out a skipped fileset, and do not fail because of it. The skip ends when the fileset is
     registered again upstream, or is unskipped.
     """
     from pipeline.mirror.state.skip import skip_fileset

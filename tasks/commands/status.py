@@ -26,7 +26,7 @@ Examples:
 def status(config: Path | None) -> None:
     """Print the state of the mirror.
 
-    That is the status files of the last update, with a row for each product and each failed fileset, and the
+    Print the status files of the last update, with a row for each product and for each failed file, and the
     skipped filesets.
     """
     layout = read_layout(config)

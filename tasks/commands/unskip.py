@@ -18,10 +18,10 @@ Example:
 @click.argument("product", callback=checked_name)
 @click.argument("fileset", callback=checked_name)
 def unskip(config: Path | None, product: str, fileset: str) -> None:
-    """Unskip a fileset, for the next update to try it."""
+    """Unskip a fileset: the next update tries it again."""
     from pipeline.mirror.state.skip import unskip_fileset
 
     layout = read_layout(config)
     with machine_faults(f"unskipping {product}/{fileset}"):
         unskip_fileset(layout, product, fileset)
-    click.echo(f"{product}/{fileset} is tried by the next run.")
+    click.echo(f"{product}/{fileset} is no longer skipped; the next run tries it.")

@@ -16,13 +16,18 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @config_option
-@click.option("--products", metavar="A,B", help="Only these products of the settings, separated by commas.")
+@click.option(
+    "--products",
+    metavar="A,B",
+    help="Products to update, separated by commas (default: all of the settings).",
+)
 @workers_option
 def update(config: Path | None, products: str | None, workers: int | None) -> None:
-    """Fetch and unpack what is new upstream.
+    """Fetch and unpack new filesets.
 
-    An update that finds another one at work on the mirror ends with exit code 10. Luigi's central scheduler
-    is used if it answers at the address in luigi.cfg, a local scheduler otherwise; the first line says which.
+    If another update of the mirror is running, the command ends with exit code 10. It uses Luigi's central
+    scheduler if one responds at the address in luigi.cfg, a local scheduler otherwise; the first line of the
+    output names the scheduler.
     """
     from tasks.commands.luigi_command import run_task
 

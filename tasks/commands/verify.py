@@ -8,21 +8,21 @@ from tasks.commands.options import config_option, workers_option
 
 _EXAMPLES = """\b
 Examples:
-  ipp-mirror verify                         report what is wrong, change nothing
-  ipp-mirror verify --rate "50 MB/s"        read slowly, beside other use of the disk
-  ipp-mirror verify --repair                repair what is wrong, and verify it again
+  ipp-mirror verify                         report problems, change nothing
+  ipp-mirror verify --rate "50 MB/s"        read slowly, leave the disk to other users
+  ipp-mirror verify --repair                repair problems, and verify again
 """
 
 
 @click.command(epilog=_EXAMPLES)
 @config_option
-@click.option("--repair", is_flag=True, help="Fetch and unpack again what is damaged.")
-@click.option("--rate", metavar="RATE", help='Read at most so much per second, such as "50 MB/s".')
+@click.option("--repair", is_flag=True, help="Fetch and unpack damaged files again.")
+@click.option("--rate", metavar="RATE", help='Limit of the rate of reading, such as "50 MB/s".')
 @workers_option
 def verify(config: Path | None, repair: bool, rate: str | None, workers: int | None) -> None:
     """Compare every file of the mirror with listings and markers.
 
-    A verification that was stopped resumes where it ended. While it runs, updates end with exit code 10.
+    A verification that was stopped is resumed by the next one. Meanwhile updates end with exit code 10.
     """
     from tasks.commands.luigi_command import run_task
 

@@ -1,1 +1,1 @@
-"""How Luigi is made to run the tasks: its worker, its schedulers, and the processes that do the steps."""
+"""Runtime of the tasks: Luigi's worker and schedulers for a mirror, and the processes that do the steps."""

@@ -59,7 +59,7 @@ class Coordinator(NoPeers):
         self._complete = complete
         self._registry = PeerRegistry(run.context.layout, STARTED, worker, run.context.settings)
         self._admitted: list[Registration] = []
-        # The tasks before whose end no peer is admitted.
+        # Tasks in progress until whose end no peer is admitted.
         self._before_peers: set[str] = set()
         self._poll_at = 0.0
         fail_tasks_of(scheduler, lambda worker: worker["name"] in run.left_behind)
@@ -75,7 +75,7 @@ class Coordinator(NoPeers):
         return sum(peer.processors for peer in self._admitted)
 
     def poll(self) -> bool:
-        """Read what peers report, at most four times a second, and admit those that registered.
+        """Read the reports of the peers, at most four times a second, and admit newly registered peers.
 
         Return True when a peer came or went.
         """
@@ -93,7 +93,7 @@ class Coordinator(NoPeers):
         return before != self._admitted
 
     def offer(self, task: MirrorTask, added: dict[str, Any]) -> None:
-        """Add the task for the workers of the peers too, if they may do it; ``added`` as for ``add_task``."""
+        """Add the task for the peers too, if they may do it. ``added`` are the arguments of ``add_task``."""
         pending = added["status"] == PENDING
         if task.before_peers:
             (self._before_peers.add if pending else self._before_peers.discard)(task.task_id)
@@ -102,19 +102,21 @@ class Coordinator(NoPeers):
                 self._scheduler.add_task(**added | {"worker": worker})
 
     def read(self) -> None:
-        """Take note of the steps that peers have reported up to this moment."""
+        """Record the steps that peers have reported since the last call."""
         self._note(self._registry.reported())
 
     def drain(self) -> None:
-        """Let peers finish what they have in progress, and wait until all have left but those that hang."""
+        """Have peers finish the steps in progress, and wait until all have exited, except those that hang."""
         self._registry.end(stopped=self._run.stopping.is_set())
         while (changes := self._changes()).there:
             time.sleep(POLL_SECONDS)
         if changes.hanging:
-            log.warning("%d workers hang and were not waited for; the next run names them", changes.hanging)
+            log.warning(
+                "%d workers hang; this run ends without them, the next one names them", changes.hanging
+            )
 
     def close(self) -> None:
-        """Take no more peers."""
+        """Stop admitting peers."""
         self._registry.close()
 
     def _changes(self) -> PeerChanges:
@@ -129,7 +131,7 @@ class Coordinator(NoPeers):
             self._complete(step.task, step.status)
 
     def _admit(self, changes: PeerChanges, newcomers: bool) -> None:
-        """Admit the peers that are there, as soon as each fileset here keeps to its connections."""
+        """Admit the running peers, as soon as each fileset here keeps to its connections."""
         quota = self._run.context.quota
         quota.share(bool(changes.there or changes.hanging))
         known = [peer for peer in self._admitted if peer in changes.there]

@@ -8,17 +8,17 @@ from pipeline.errors import EXIT_SETTINGS_OR_BUG, EXIT_STOPPED, MirrorError, mac
 
 
 class Stopped(MirrorError):
-    """The run was asked to stop before all was done."""
+    """The run was stopped on request before all tasks were done."""
 
     exit_code = EXIT_STOPPED
 
 
 class FailedAlready(MirrorError):
-    """Another worker of the same update tried the step a moment ago, and recorded its failure."""
+    """Another worker of the same update has tried the step and recorded the failure."""
 
 
 class Bug(MirrorError):
-    """An error that this program did not expect, with its traceback."""
+    """Unexpected error, with its traceback."""
 
     exit_code = EXIT_SETTINGS_OR_BUG
 

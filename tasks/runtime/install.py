@@ -1,4 +1,4 @@
-"""Installation of the mirror's worker and schedulers in Luigi, which has no setting for that."""
+"""Installation of the mirror's worker and schedulers in Luigi, which has no setting for them."""
 
 from typing import Any
 
@@ -22,10 +22,10 @@ class _MirrorFactory(luigi.interface._WorkerSchedulerFactory):
 
 
 def use_mirror_worker() -> None:
-    """Let the ``luigi`` command create a ``MirrorWorker``, with a slot for each step that fits by default."""
+    """Install the mirror's worker and schedulers in Luigi. By default each step has a slot."""
     luigi.interface._WorkerSchedulerFactory = _MirrorFactory  # type: ignore[misc]
     settings = luigi.configuration.get_config()
     if not settings.has_option("core", "workers"):
         settings.set("core", "workers", "0")
-    # Luigi reads these settings of [core] elsewhere, and warns that nobody does.
+    # Luigi warns that these settings of [core] are unused, although its scheduler client reads them.
     luigi.interface.core.ignore_unconsumed |= {"rpc_retry_attempts", "rpc_retry_wait"}

@@ -11,7 +11,7 @@ from pipeline.errors import machine_faults
 
 MAX_BYTES = 10_000_000
 KEPT_FILES = 9
-# Every module logs to a child of one of these.
+# Parents of the loggers of all modules.
 LOGGERS = ("pipeline", "tasks")
 
 
@@ -46,7 +46,7 @@ def log_to(path: Path) -> Iterator[None]:
 
 
 def _quieten_luigi(file: logging.Handler) -> None:
-    """Keep Luigi's own warnings in the file; its lines on each task are left out."""
+    """Send Luigi's warnings to the file, without its lines on each failed task."""
     luigi_log = logging.getLogger("luigi-interface")
     luigi_log.handlers[:] = [file]
     luigi_log.propagate = False

@@ -1,4 +1,4 @@
-"""``python -m tasks.runtime.luigid``: luigid and its page, with a ``MirrorScheduler``."""
+"""``python -m tasks.runtime.luigid``: Luigi's luigid, with a ``MirrorScheduler``."""
 
 import sys
 

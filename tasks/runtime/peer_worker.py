@@ -1,7 +1,7 @@
-"""A worker for the update that runs elsewhere: ``luigi --module tasks UpdateMirror --assistant``.
+"""Worker for an update that runs in another process: ``luigi --module tasks UpdateMirror --assistant``.
 
-It does steps of filesets that the update has added to the scheduler, and nothing else: the update alone asks
-for listings, submits filesets and decides how the run ends.
+A peer does steps of filesets that the update has added to the scheduler, and nothing else: the update alone
+fetches listings, submits filesets and determines the outcome of the run.
 """
 
 import logging
@@ -24,20 +24,20 @@ from tasks.runtime.task import MirrorTask
 from tasks.runtime.worker import MirrorWorker
 
 POLL_SECONDS = 0.3
-# So many failures one after the other are more likely a fault of this machine than of the filesets.
+# So many consecutive failures are more likely a fault of this machine than of the filesets.
 FAILURES_IN_A_ROW = 4
 
 log = logging.getLogger(__name__)
 
 
 class NoCentralScheduler(MirrorError):
-    """A worker gets its tasks from the central scheduler of the update."""
+    """No central scheduler, from which a peer gets the tasks of its update."""
 
     exit_code = EXIT_NOT_SCHEDULED
 
 
 class PeerRun(Run):
-    """One run of a worker that is registered with an update, and does not hold the mirror's lock."""
+    """Run of a worker that is registered with an update, and does not hold the mirror's lock."""
 
     membership: Membership
 
@@ -51,7 +51,7 @@ class PeerRun(Run):
         self.membership = Membership(self.context.layout, self._worker, self.context.settings)
 
     def _start_heartbeat(self) -> None:
-        """Do nothing: the thread that watches the update touches the registration."""
+        """Do nothing: the thread that polls the update touches the registration."""
 
     @property
     def update(self) -> str:
@@ -60,15 +60,15 @@ class PeerRun(Run):
 
     @property
     def log_file(self) -> Path:
-        """Path of a log of its own: two processes cannot rotate one file."""
+        """Path of a separate log: two processes cannot rotate one file."""
         return self.context.layout.worker_log(socket.gethostname())
 
     def completed(self) -> int:
-        """Return how many filesets were completed here or failed here."""
+        """Return the number of filesets that were completed or failed in this process."""
         return self.context.counters.done + self.context.counters.failed
 
     def report(self, task: str, status: str) -> None:
-        """Report a step that was done here to the update."""
+        """Report to the update a step that was done in this process."""
         received, self._reported_bytes = (
             self.context.counters.bytes - self._reported_bytes,
             self.context.counters.bytes,
@@ -90,10 +90,10 @@ class PeerRun(Run):
 
 
 class PeerWorker(MirrorWorker):
-    """Luigi's worker for the steps of an update that runs elsewhere.
+    """Luigi's worker for the steps of an update that runs in another process.
 
-    To Luigi it is a worker as any other, not an assistant: one of those gets all that a scheduler has, also
-    the tasks of other mirrors.
+    For Luigi's scheduler a peer is an ordinary worker: an assistant in the sense of Luigi would also get the
+    tasks of other mirrors.
     """
 
     _run: PeerRun
@@ -108,7 +108,7 @@ class PeerWorker(MirrorWorker):
         self._following: dict[str, MirrorTask] = {}
 
     def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
-        """Schedule nothing: the update does."""
+        """Schedule nothing, which is left to the update."""
         return True
 
     def _begin_run(self) -> PeerRun:
@@ -131,12 +131,12 @@ class PeerWorker(MirrorWorker):
         self._left.set()
 
     def _is_scheduler_of_update(self) -> bool:
-        """Return True if the update's worker is known to the scheduler; log an error otherwise."""
+        """Return True if the scheduler lists the update's worker; log an error otherwise."""
         notice = self._run.membership.notice
         if notice.worker in {worker["name"] for worker in self._client.worker_list(include_running=False)}:
             return True
         log.error(
-            "expected the scheduler of the update that process %s on %s does, got another. "
+            "expected the scheduler of the update of process %s on %s, got another. "
             "Name it with --scheduler-host and --scheduler-port; this worker did nothing.",
             *(notice.pid, notice.host),
         )
@@ -144,27 +144,27 @@ class PeerWorker(MirrorWorker):
         return False
 
     def _watch(self) -> None:
-        """Watch the update. When it is gone, or goes on without this worker, end at once."""
-        heard = time.monotonic()
+        """Poll the state of this peer; exit at once when the update is gone or continues without it."""
+        checked = time.monotonic()
         while not self._left.wait(POLL_SECONDS):
-            if time.monotonic() - heard > HUNG_SECONDS:
-                self._abandon("it hung too long for the update to count on it")
+            if time.monotonic() - checked > HUNG_SECONDS:
+                self._abort("it was suspended for too long, and the update continues without it")
             try:
                 state = self._run.membership.state()
                 self._run.membership.beat()
             except OSError:
                 continue  # a file system over the network may fail for a while
-            heard = time.monotonic()
+            checked = time.monotonic()
             if state is PeerState.LOST and not self._left.is_set():
-                self._abandon("the update that it takes part in is gone")
+                self._abort("the update that it takes part in is gone")
             elif state is PeerState.ENDING:
                 self._end()
             elif state is PeerState.ADMITTED:
                 self._admitted.set()
 
-    def _abandon(self, why: str) -> NoReturn:
-        """End as if killed, which is safe at any instant."""
-        log.error("this worker ends at once: %s. What it had in progress is taken over.", why)
+    def _abort(self, why: str) -> NoReturn:
+        """Exit as if killed, which is safe at any instant."""
+        log.error("this worker ends at once: %s. Others take over the filesets in progress.", why)
         os._exit(EXIT_NOT_SCHEDULED if self._admitted.is_set() else EXIT_ALREADY_RUNNING)
 
     def _end(self) -> None:
@@ -200,7 +200,7 @@ class PeerWorker(MirrorWorker):
         super()._start(task)
 
     def _record_result(self, task: MirrorTask, status: str) -> None:
-        """Report to the update first: it must not take for lost what the scheduler knows to have failed."""
+        """Record the result, in the report to the update first: a reported failure does not count as lost."""
         self._run.report(task.task_id, status)
         following = task.following
         if status == DONE and following is not None:
@@ -209,15 +209,15 @@ class PeerWorker(MirrorWorker):
         self._run.context.counters.count(done=status == DONE and following is None, failed=failed)
         self._failures = self._failures + 1 if status == FAILED else 0
         if self._failures == FAILURES_IN_A_ROW:
-            log.error("%d filesets failed here, one after the other: this worker ends.", self._failures)
+            log.error("%d filesets in a row failed here: this worker ends.", self._failures)
             self._ending.set()
 
     def _complete(self, task_id: str, status: str) -> None:
-        """Forget the task: the scheduler names it again if it is to be done again."""
+        """Forget the task; the scheduler hands it out again if necessary."""
         self._forget([task_id])
 
     def _refresh(self) -> None:
-        """Forget the next steps that others have done."""
+        """Forget the next steps that other workers have done."""
         if time.monotonic() > self._refresh_at:
             self._following = {key: task for key, task in self._following.items() if not task.complete()}
         super()._refresh()

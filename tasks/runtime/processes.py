@@ -1,9 +1,9 @@
 """Processes that do the steps of filesets, each with an interpreter lock of its own.
 
-One process fetches: it has all connections, the rate limit and the account of disk space. One for each
-core unpacks. The process of the Luigi worker sends them steps and waits. They are forked before any
-thread is started and hold the mirror's lock together with the worker: the next holder of the lock can be
-sure that no process of this run is left.
+One process fetches, with all connections, the rate limit and the reservations of disk space. One process for
+each core unpacks. The process of the Luigi worker sends them steps and waits. All are forked before any
+thread is started and share the mirror's lock with the worker: when the next run acquires the lock, no process
+of this run is left.
 """
 
 import ctypes
@@ -27,11 +27,11 @@ from pipeline.mirror.context import Report, RunContext
 from pipeline.mirror.state.markers import Fileset
 from tasks.runtime.errors import as_mirror_error
 
-# A function of module level that a process calls with the context of the run and the argument.
+# Function at module level, called with the context of the run, the argument and the report of progress.
 Work = Callable[[RunContext, Any, Report], Any]
 
 CORES = os.cpu_count() or 1
-# While one waits for the disk another inflates.
+# While one extraction waits for the disk, another inflates.
 UNPACKED_PER_CORE = 2
 UNPACKED_AT_ONCE = UNPACKED_PER_CORE * CORES
 REPORT_SECONDS = 1.0
@@ -79,7 +79,7 @@ class Processes:
                 self._idle.put(channel)
 
     def do(self, work: Work, argument: Any, report: Report = lambda *_: None) -> Any:
-        """Call ``work`` in one of the processes. Raises its errors, or ProcessLost when it was killed."""
+        """Call ``work`` in one of the processes. Raises the errors of ``work``, or ProcessLost."""
         channel = self._idle.get()
         try:
             channel.send((work, argument))
@@ -95,8 +95,8 @@ class Processes:
         except (EOFError, OSError):
             self._on_loss()
             raise ProcessLost(
-                f"expected an answer of the process that {self._what}, but it was killed "
-                "(did this machine run out of memory?). The next run goes on from here."
+                f"the process that {self._what} was killed (did this machine run out of memory?). "
+                "The next run goes on from here."
             ) from None
         finally:
             self._idle.put(channel)
@@ -122,8 +122,7 @@ def step_processes(
     """Fork the process that fetches and those that unpack; ``Processes.stop`` sets ``stopping`` in them."""
     sys.stdout.flush()
     sys.stderr.flush()
-    # A collection would write to every object that exists by now, and thereby copy the pages that the
-    # processes share.
+    # A collection would write to every existing object, and thereby copy the pages that the processes share.
     gc.freeze()
     forked: list[_Process] = []
     # Until each process has installed its own handlers.
@@ -145,7 +144,7 @@ def _fork(context: RunContext, stopping: threading.Event, channels: int, earlier
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        # An end held open by a sibling would hide from the worker that this process is gone.
+        # With an end still open in a sibling, the worker would not notice the death of this process.
         for process in earlier:
             for channel in process.channels:
                 channel.close()
@@ -167,15 +166,15 @@ def _serve(
     # The parent handles the signals sent to its process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Waited for rather than handled: a handler that another signal interrupts would wait for itself.
+    # ``sigwait`` rather than a handler: a handler interrupted by another signal could deadlock on the event.
     signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGUSR1})
     threading.Thread(target=_wait_for_stop, args=(stopping,), daemon=True).start()
-    ours = [
+    threads = [
         threading.Thread(target=_serve_channel, args=(context, channel), daemon=True) for channel in channels
     ]
-    for thread in ours:
+    for thread in threads:
         thread.start()
-    for thread in ours:
+    for thread in threads:
         thread.join()
     os._exit(0)
 
@@ -202,7 +201,7 @@ def _outcome(work: Work, context: RunContext, argument: Any, sender: "_ProgressS
 
 
 class _ProgressSender:
-    """Sends the progress and the result of one step, each with the bytes received since the last message."""
+    """Sender of the progress and the result of one step, each with the bytes received since the last one."""
 
     def __init__(self, context: RunContext, channel: Connection) -> None:
         self._context = context

@@ -13,16 +13,16 @@ _SECONDS = 0.25
 
 @contextmanager
 def progress_on_terminal(counters: RunCounters, completed: Callable[[], int]) -> Iterator[None]:
-    """Show how many filesets are ``completed`` of those pending, and the bytes received, during the run."""
+    """Show the number of completed filesets of those pending, and the bytes received, during the run."""
     if not sys.stdout.isatty():
         yield
         return
-    # Imported here: a run without a terminal does not pay for it.
+    # Imported here, as a run without a terminal does not use it.
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("filesets"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[moved]}"))
     with Progress(*columns, TimeElapsedColumn(), transient=True) as progress:
-        bar = progress.add_task("", total=None, moved="asking the server")
+        bar = progress.add_task("", total=None, moved="fetching listings")
         ended = threading.Event()
 
         def follow() -> None:

@@ -76,9 +76,9 @@ class Run:
             self.context: RunContext = self._open.enter_context(
                 open_context(Path(mirror().config), STEPS, self._pause)
             )
-            # Some tasks more than can run, so that no slot waits for the next one.
+            # More tasks than slots, so that no slot waits for the next task.
             self.window = TaskWindow(2 * self.slots)
-            with machine_faults(f"taking the lock of the mirror at {self.context.layout.root}"):
+            with machine_faults(f"acquiring the lock of the mirror at {self.context.layout.root}"):
                 self._acquire()
                 processes = step_processes(self.context, self.stopping, self.lose_process)
                 self.fetching, self.unpacking = self._open.enter_context(processes)
@@ -95,27 +95,27 @@ class Run:
         self.stopping.wait(seconds)
 
     def _listings(self) -> ListingClient:
-        """Return a client of listings that are fetched by the process that has the connections."""
+        """Return a client of listings that are fetched in the process with the connections."""
         upstream = self.context.upstream
         return ListingClient(
             upstream.url, lambda url: self.fetching.do(get_listing, url), upstream.retry_policy
         )
 
     def _acquire(self) -> None:
-        """Acquire the lock of the mirror, and remove what a killed update left."""
-        # Host and process of the update that was killed, if one was: none of its tasks runs any more.
+        """Acquire the lock of the mirror, and remove the leftovers of a killed update."""
+        # Host and process of the last update if it was killed: none of its tasks is running.
         self.killed = self._open.enter_context(update_lock(self.context.layout))
         self.left_behind = wait_for_exit(self.context.layout)
         remove_half_written(self.context.layout)
         record_root_format(self.context.layout)
 
     def _start_heartbeat(self) -> None:
-        """Start the thread that keeps the lock fresh, once all processes are forked."""
+        """Start the heartbeat of the lock, after all processes are forked."""
         self._open.enter_context(heartbeat(self.context.layout))
 
     @property
     def update(self) -> str:
-        """Identifier of the update that this run is, or is a part of."""
+        """Identifier of the update."""
         return STARTED
 
     @property
@@ -125,7 +125,7 @@ class Run:
 
     @property
     def slots(self) -> int:
-        """Number of steps that this process does at once: no unpacking waits for a download to end."""
+        """Number of concurrent steps: one for each connection and each extraction."""
         return self.context.settings.source.connections + UNPACKED_AT_ONCE
 
     def resources(self, processors_elsewhere: int = 0) -> dict[str, int]:
@@ -134,7 +134,7 @@ class Run:
         return {"connections": self.context.settings.source.connections, "unpackers": unpackers}
 
     def fair_share(self, processes: int) -> dict[str, int]:
-        """Return how much of each resource this process takes when so many take part."""
+        """Return this process's part of each resource among that many processes."""
         connections = -(-self.context.settings.source.connections // processes)
         return {"connections": connections, "unpackers": UNPACKED_AT_ONCE}
 
@@ -146,13 +146,13 @@ class Run:
         if unknown:
             raise SettingsError(
                 f"--products: expected some of {', '.join(self._products)}, "
-                f"got {', '.join(sorted(unknown))}. Add it to mirror.products in the settings to have it "
-                "mirrored; nothing was started."
+                f"got {', '.join(sorted(unknown))}. Add it to mirror.products in the settings; "
+                "nothing was started."
             )
         return list(only) or self._products
 
     def submit(self, tasks: Iterator[luigi.Task]) -> Outcome:
-        """Have the worker run the tasks; wait until each is done or has failed, or until the run stops."""
+        """Run the tasks in the worker; wait until each is done or has failed, or until the run stops."""
         submission = self.window.open(tasks)
         self.results.put(None)
         return submission.wait()
@@ -163,7 +163,7 @@ class Run:
         processes.do(do_step, (step.name, fileset), report)
 
     def completed(self) -> int:
-        """Return how many submitted tasks are done or have failed."""
+        """Return the number of submitted tasks that are done or have failed."""
         return self.window.completed
 
     def refuse_when_stopping(self) -> None:
@@ -172,28 +172,28 @@ class Run:
             raise Stopped("stopped on request; the next run goes on from here")
 
     def note(self, code: int) -> None:
-        """Let the run end with at least this exit code."""
+        """Raise the exit code of the run to at least ``code``."""
         self.code = max(self.code, code)
 
     def stop(self) -> None:
-        """Finish what is in progress, and start nothing else."""
+        """Stop the run on request: steps in progress are finished, and no others started."""
         self.note(EXIT_STOPPED)
         self._stop_processes()
 
     def lose_scheduler(self, error: Exception) -> None:
-        """Stop, as no scheduler hands out more tasks."""
-        log.error("expected an answer of Luigi's scheduler, got: %s. The next run goes on from here.", error)
+        """Stop the run, as the scheduler is lost."""
+        log.error("no valid response from Luigi's scheduler: %s. The next run goes on from here.", error)
         self.note(EXIT_NOT_SCHEDULED)
         self._stop_processes()
 
     def abort(self, error: Exception) -> None:
-        """Stop, as the worker itself failed."""
+        """Stop the run, as the worker itself failed."""
         log.error("%s", as_mirror_error(error))
         self.note(EXIT_SETTINGS_OR_BUG)
         self._stop_processes()
 
     def lose_process(self) -> None:
-        """Stop, as a process that would do the rest was killed."""
+        """Stop the run, as one of its processes was killed."""
         self.note(EXIT_FILESET_FAILED)
         self._stop_processes()
 
@@ -228,7 +228,7 @@ class Run:
         return self.code
 
     def end(self) -> None:
-        """Release the lock, and close all that is open."""
+        """Release the lock, the connections, the processes and the log."""
         self._open.close()
 
 

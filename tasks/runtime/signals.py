@@ -8,27 +8,21 @@ from collections.abc import Callable
 
 from pipeline.errors import EXIT_STOPPED
 
-_MESSAGE = b"ipp-mirror: stopped on request before anything was begun; the next run goes on.\n"
+_MESSAGE = b"ipp-mirror: stopped on request before anything was started; the next run goes on.\n"
 
 
-# Signals so close to each other are one request: a shell and `timeout` signal a process and its group.
+# Signals within this time are one request: a shell and `timeout` signal a process and its group.
 ONE_REQUEST_SECONDS = 0.5
 
 
 def handle_early_signals() -> None:
-    """End at once on SIGTERM and SIGINT until the worker handles them; keep handlers of other programs."""
+    """End at once on SIGTERM and SIGINT until the worker handles them; handlers of other programs stay."""
     # Python lets only the main thread install handlers.
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _end)
-
-
-def restore_signals() -> None:
-    """Restore Python's handlers of SIGTERM and SIGINT."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _end(_number: int, _frame: object) -> None:

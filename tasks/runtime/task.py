@@ -1,4 +1,4 @@
-"""Base class of the mirror's tasks: the attributes that the worker reads, and the report of a failure."""
+"""Base class of the mirror's tasks: attributes for the worker, and the report of a failure."""
 
 import logging
 
@@ -14,16 +14,16 @@ log = logging.getLogger(__name__)
 
 
 class MirrorTask(luigi.Task):
-    """A task of this mirror."""
+    """Task of a mirror."""
 
-    # The next run decides what is tried again; the scheduler must never refuse a task.
+    # Failed steps are retried by the next run; the scheduler must never disable a task.
     retry_count = 1_000_000
-    # True for a task that only waits for others, and so takes no slot of the worker.
+    # True for a task that only waits for other tasks, and occupies no slot of the worker.
     only_waits = False
     # True for a step without which the fileset still counts as mirrored.
     optional = False
-    # True for a task that uses connections which the scheduler does not count: no peer is admitted before
-    # it is done or has failed.
+    # True for a task that uses connections which the scheduler does not count: no peer is admitted before the
+    # task is done or has failed.
     before_peers = False
     # True for a task that workers on other hosts may do.
     for_peers = False
@@ -47,7 +47,7 @@ class MirrorTask(luigi.Task):
 
     @property
     def subject(self) -> str:
-        """The beginning of each message about a failure of the task."""
+        """Beginning of each message about a failure of the task."""
         product = getattr(self, "product", "")
         return f"product {product}" if product else "this run"
 
@@ -57,7 +57,7 @@ class MirrorTask(luigi.Task):
         return self.report_failure(error, error.exit_code)
 
     def report_failure(self, error: MirrorError, code: int) -> str:
-        """Log the failure, and let the run end with at least ``code``; return the message."""
+        """Log the failure, and raise the exit code of the run to at least ``code``; return the message."""
         current_run().note(code)
         message = str(error)
         if not message.startswith(self.subject):

@@ -17,7 +17,7 @@ COMMANDS = {
     "unskip": ["unskip", PRODUCT, "given-up"],
 }
 REFUSED = {
-    '{"format": 2, "id": "5f0c"}': "format 2, this program knows formats up to 1. Use a newer version",
+    '{"format": 2, "id": "5f0c"}': "format 2, this program supports formats up to 1. Use a newer version",
     '{"format": ': "the file is damaged",
 }
 

@@ -281,7 +281,7 @@ def test_what_answers_is_no_scheduler(body, release, server, follower, data, tmp
         with started(luigi_command(follower, int(urlsplit(other.url).port)), tmp_path / "output") as update:
             ended = update.wait()
     assert ended.code == 35, ended.output
-    assert ended.output.startswith("expected an answer of Luigi's scheduler, got: that of another program")
+    assert ended.output.startswith("no valid response from Luigi's scheduler: that of another program")
     assert "Traceback" not in ended.output
     assert requested_filesets(server) == set()
     assert follower.update().code == 0
@@ -305,7 +305,7 @@ def test_a_stop_before_anything_has_begun(begun_by, number, release, server, fol
     complete(follower, release, data)
 
 
-STOPPED_EARLY = "ipp-mirror: stopped on request before anything was begun; the next run goes on."
+STOPPED_EARLY = "ipp-mirror: stopped on request before anything was started; the next run goes on."
 SLOW_IMPORT = """
 import runpy, sys, time
 class Slow:

@@ -153,7 +153,7 @@ class Site:
     def notice(self) -> dict:
         """What the update tells; nothing when there is none."""
         try:
-            return json.loads((self.follower.root / "assistants" / "update.json").read_text())
+            return json.loads((self.follower.root / "workers" / "update.json").read_text())
         except FileNotFoundError:
             return {}
 
@@ -191,7 +191,7 @@ def complete(follower: Follower, release: Upstream) -> None:
     assert {path: content for path, content in follower.content("data").items() if path in data} == data
     tree_is_true(follower.root, PRODUCT, set(release.products[PRODUCT]))
     assert leftovers(follower.root) == []
-    assert not (follower.root / "assistants").exists()
+    assert not (follower.root / "workers").exists()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -371,7 +371,7 @@ def test_a_worker_without_the_scheduler_of_the_update(site, release, bundles, tm
         True,
     )
     nobody = ended(luigi_command(site.follower, free_port(), "--assistant"))
-    assert (nobody.code, "expected an answer of Luigi's scheduler" in nobody.output) == (35, True)
+    assert (nobody.code, "no valid response from Luigi's scheduler" in nobody.output) == (35, True)
     (tmp_path / "other").mkdir()
     other = Scheduler(tmp_path / "other", free_port())
     running = other.start()

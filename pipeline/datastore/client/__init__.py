@@ -3,10 +3,12 @@
 * ``http``: connections, redirects, and the errors of the network; the only user of requests and urllib3,
   with ``session`` and ``transport_errors``. ``fetcher`` is what the other modules need of it.
 * ``listings``: the three kinds of listings, by their addresses.
-* ``transfer``, ``ranged``, ``partial``: one file, in one piece or in byte ranges, resumed where that is safe.
-* ``retry``: how often, and after which pauses. ``fetch_pool``, ``semaphore``: how many at once.
+* ``transfer``, ``ranged``, ``partial``: one file, whole or in byte ranges, resumed where that is safe.
+* ``retry``: number of tries, and the pauses between them. ``fetch_pool``, ``semaphore``: concurrency.
 
->>> store = DataStoreClient("http://127.0.0.1:8080/ds", Limits(connections=4), RetryPolicy(attempts=2))
+>>> limits = Limits(connections=4, timeout=60)
+>>> retries = RetryPolicy(attempts=2, first_pause=1)
+>>> store = DataStoreClient("http://127.0.0.1:8080/ds", limits, retries)
 >>> store.file_url("md-all-rel-200907", "o4741g0236o.raw.44435.41.1", "dbinfo.raw.44435.mdc")
 'http://127.0.0.1:8080/ds/md-all-rel-200907/o4741g0236o.raw.44435.41.1/dbinfo.raw.44435.mdc'
 >>> rows = store.filesets("md-all-rel-200907")  # doctest: +SKIP

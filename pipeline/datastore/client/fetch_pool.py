@@ -65,9 +65,9 @@ class FetchPool:
         return task.future
 
     def add_idle_task(self, task: Callable[[], bool]) -> None:
-        """Have a task run whenever no submitted one waits, repeatedly until it returns False.
+        """Run a task whenever no submitted one waits, repeatedly until it returns False.
 
-        Of several idle tasks the one that was added first goes first. The task raises nothing.
+        Of several idle tasks the one that was added first is run. The task raises nothing.
         """
         with self._changed:
             heapq.heappush(self._idle_tasks, (next(self._order), task))

@@ -13,7 +13,7 @@ _RETRYABLE_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
 class Response(Protocol):
-    """Answer to a GET, of which the body has not been read yet. Names of ``headers`` have no case."""
+    """Response to a GET, whose body has not been read yet. The names of ``headers`` are case-insensitive."""
 
     @property
     def status(self) -> int:
@@ -21,7 +21,7 @@ class Response(Protocol):
 
     @property
     def reason(self) -> str:
-        """Text beside the status."""
+        """Reason phrase of the status."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -30,15 +30,15 @@ class Response(Protocol):
     def read(self, size: int, *, decode: bool = False) -> bytes:
         """Return up to ``size`` bytes of the body; b"" at its end.
 
-        They are those that were sent, or with ``decode`` those before Content-Encoding.
+        The bytes are as sent; with ``decode``, the Content-Encoding is removed.
         """
 
 
 class Fetcher(Protocol):
-    """Source of answers. Safe for use by several threads."""
+    """Source of responses. Safe for use by several threads."""
 
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> AbstractContextManager[Response]:
-        """Return the answer to a GET, whatever its status, redirects within the server followed.
+        """Return the response to a GET, of any status; redirects within the server are followed.
 
         Raises RetryableError when the connection fails, also while the body is read inside the ``with``, or
         ServerUnavailable for a redirect that is not followed.
@@ -57,7 +57,7 @@ def check_status(
     if status in good:
         return
     refusal = error(
-        f"{url}: expected {wanted}, got {status} {response.reason}".rstrip() + ". The next run asks again."
+        f"{url}: expected {wanted}, got {status} {response.reason}".rstrip() + ". The next run tries again."
     )
     if status in _RETRYABLE_STATUS:
         raise RetryableError(refusal, retry_after=_retry_after(response))

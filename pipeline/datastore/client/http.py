@@ -26,17 +26,17 @@ class Limits:
     """Limits of the use of one server.
 
     ``connections`` are open at once at most. A request is aborted after ``timeout`` seconds without a byte.
-    A listing has ``listing_bytes`` at most, and an answer comes after so many ``redirects`` at most.
+    A listing has ``listing_bytes`` at most; ``redirects`` is the greatest number of redirects of one request.
     """
 
-    connections: int = 16
-    timeout: float = 60.0
+    connections: int
+    timeout: float
     listing_bytes: int = 1 << 30
     redirects: int = 5
 
 
 class HttpResponse:
-    """Answer of which the body has not been read yet, as ``fetcher.Response``."""
+    """Response whose body has not been read yet, as ``fetcher.Response``."""
 
     def __init__(self, response: requests.Response) -> None:
         self.status = response.status_code
@@ -51,17 +51,15 @@ class HttpResponse:
 
 
 class DataStoreClient(ListingClient):
-    """Client of the Data Store at ``url``: its listings, and the answers to requests for its files.
+    """Client of the Data Store at ``url``: its listings, and the responses to requests for its files.
 
     Safe for use by several threads. Requests beyond ``limits.connections`` wait for a free connection, in the
-    order of their arrival. Proxies, netrc and certificates are those that requests finds in the environment.
+    order of their arrival. Proxies, netrc and certificates are those of the environment, as in requests.
     """
 
-    def __init__(
-        self, url: str, limits: Limits | None = None, retry_policy: RetryPolicy | None = None
-    ) -> None:
-        super().__init__(url, self.fetch_body, retry_policy or RetryPolicy())
-        self._limits = limits or Limits()
+    def __init__(self, url: str, limits: Limits, retry_policy: RetryPolicy) -> None:
+        super().__init__(url, self.fetch_body, retry_policy)
+        self._limits = limits
         # Not ``pool_block`` of requests: it limits each pool alone, and http that leads to https needs two.
         self._free_connections = FifoSemaphore(self._limits.connections)
         self._session = Session(self._limits.connections)
@@ -72,12 +70,12 @@ class DataStoreClient(ListingClient):
 
     @contextmanager
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[HttpResponse]:
-        """Yield the streamed answer to a GET, whatever its status, redirects within the server followed.
+        """Yield the streamed response to a GET, of any status; redirects within the server are followed.
 
         Raises RetryableError when the connection fails, also while the body is read inside the ``with``, or
         ServerUnavailable for a redirect that is not followed.
         """
-        missing = "no answer"
+        missing = "no response"
         with self._free_connections:
             try:
                 with self._follow(url, dict(headers or {})) as response:
@@ -85,7 +83,8 @@ class DataStoreClient(ListingClient):
                     yield HttpResponse(response)
             except TRANSPORT_ERRORS as error:
                 cause = describe(error, url, missing, self._limits.timeout)
-                raise RetryableError(ServerUnavailable(f"{url}: {cause}. The next run asks again.")) from None
+                failure = ServerUnavailable(f"{url}: {cause}. The next run tries again.")
+                raise RetryableError(failure) from None
 
     def fetch_body(self, url: str) -> bytes:
         """Return the body of a listing, valid or not. Raises RetryableError or ServerUnavailable."""
@@ -102,8 +101,8 @@ class DataStoreClient(ListingClient):
             return bytes(body)
 
     def _follow(self, url: str, headers: dict[str, str]) -> requests.Response:
-        """Return the answer that is no redirect."""
-        asked = url
+        """Return the first response that is no redirect. Raises ServerUnavailable after too many."""
+        first = url
         for _ in range(self._limits.redirects + 1):
             response = self._session.get(
                 url, headers=headers, stream=True, timeout=self._limits.timeout, allow_redirects=False
@@ -113,8 +112,8 @@ class DataStoreClient(ListingClient):
             _release(response)
             url = _redirected(url, response.headers["Location"])
         raise ServerUnavailable(
-            f"{asked}: expected an answer, got more than {self._limits.redirects} redirects, "
-            f"the last to {url}. The next run asks again."
+            f"{first}: more than {self._limits.redirects} redirects, the last to {url}. "
+            "The next run tries again."
         )
 
 
@@ -128,7 +127,7 @@ def _release(response: requests.Response) -> None:
 
 
 def _redirected(url: str, location: str) -> str:
-    """Return the target of a redirect within the server: an answer from elsewhere is not its answer.
+    """Return the target of a redirect within the server: no other server responds in its place.
 
     Raises ServerUnavailable for any other target.
     """
@@ -137,13 +136,12 @@ def _redirected(url: str, location: str) -> str:
         old, new = Origin.of(url), Origin.of(target)
     except ValueError:
         raise ServerUnavailable(
-            f"{url}: expected an answer, got a redirect to {location!r}, which is no address. "
-            "The next run asks again."
+            f"{url}: expected a redirect to an address, got one to {location!r}. The next run tries again."
         ) from None
     to_https = (old.scheme, new.scheme) == ("http", "https") and old.host == new.host
     if old == new or to_https:
         return target
     raise ServerUnavailable(
-        f"{url}: expected an answer from {old}, got a redirect to {target}, "
+        f"{url}: expected a response from {old}, got a redirect to {target}, "
         "which is not followed. If the Data Store has moved, change source.url in mirror.yaml."
     )

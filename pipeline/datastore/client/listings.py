@@ -1,4 +1,4 @@
-"""Listings of a Data Store: addresses, retries, and what an invalid listing means."""
+"""Client of listings: their addresses, and retries of invalid ones."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class UnknownFileset(ServerUnavailable):
-    """Fileset that the server does not know, in a request for those after it (protocol notes, "Since")."""
+    """Fileset that the server does not list, in a request for later filesets (protocol notes, "Since")."""
 
 
 class ListingClient:
@@ -42,13 +42,13 @@ class ListingClient:
     def filesets(self, product: str, since: str | None = None) -> list[FilesetRow]:
         """Return the filesets of a product, oldest first; with ``since`` those registered after that one.
 
-        Raises UnknownFileset when the server does not know ``since``, else ServerUnavailable.
+        Raises UnknownFileset when the server does not list ``since``, else ServerUnavailable.
         """
         url = f"{self.url}/{_segment(product)}/index.txt" + (f"?{_segment(since)}" if since else "")
 
         def read(body: bytes) -> list[FilesetRow]:
             if since and not body.strip():
-                raise UnknownFileset(f"{url}: the server does not know fileset {since!r} (any more)")
+                raise UnknownFileset(f"{url}: the server does not list fileset {since!r} (any more)")
             return read_filesets(body, url)
 
         return self._listing(url, read)
@@ -66,7 +66,7 @@ class ListingClient:
         return f"{self.url}/{_segment(product)}/{_segment(fileset)}/{_segment(name)}"
 
     def _listing(self, url: str, read: Callable[[bytes], T]) -> T:
-        """Return ``read`` of the body. An invalid listing may be a passing fault, and is fetched again."""
+        """Return ``read`` of the body. An invalid listing may be a transient fault: it is fetched again."""
 
         def attempt() -> T:
             body = self._fetch_body(url)

@@ -1,7 +1,8 @@
-"""Partial files: the resume record beside each, and the map of the ranges of a file that comes in ranges.
+"""Partial files: the resume record beside each, and the map of the byte ranges of a large file.
 
-The record holds the ETag under which the partial file began, and the listed size and md5. Without ``pieces``
-the partial file holds the file from its first byte to its own end; with ``pieces``, these byte ranges of it.
+The record holds the ETag under which the partial file began, and the listed size and md5. A record with
+``pieces`` lists the byte ranges that the partial file holds; one without them stands for all bytes from the
+start of the file to the end of the partial file.
 """
 
 import json
@@ -43,13 +44,13 @@ class ResumeRecord:
             same_file = (record["bytes"], record["md5"]) == (self.row.bytes, self.row.md5)
             if not same_file or not STRONG_ETAG.fullmatch(record["etag"]):
                 return None
-            pieces = record.get("pieces", [[0, length]])
-            return ResumeState(record["etag"], _checked(pieces, min(length, self.row.bytes)))
+            ranges = record.get("pieces", [[0, length]])
+            return ResumeState(record["etag"], _checked(ranges, min(length, self.row.bytes)))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, etag: str, held: Ranges | None = None) -> None:
-        """Write the record by one rename; without ``held`` the file is held from its start to its end."""
+        """Write the record by one rename; ``held`` None stands for all bytes of the partial file."""
         record: dict[str, object] = {"etag": etag, "bytes": self.row.bytes, "md5": self.row.md5}
         if held is not None:
             record["pieces"] = held
@@ -62,13 +63,13 @@ class ResumeRecord:
         self.path.unlink(missing_ok=True)
 
 
-def _checked(pieces: list[list[int]], size: int) -> Ranges:
+def _checked(ranges: list[list[int]], size: int) -> Ranges:
     """Return the byte ranges of a record. Raises ValueError or TypeError unless they lie within ``size``."""
-    bounds = [bound for first, end in pieces for bound in (first, end)]
+    bounds = [bound for first, end in ranges for bound in (first, end)]
     if {type(bound) for bound in bounds} - {int} or bounds != sorted(set(bounds)):
-        raise ValueError(f"expected ranges in order, got {pieces}")
+        raise ValueError(f"expected ranges in order, got {ranges}")
     if bounds and not 0 <= bounds[0] < bounds[-1] <= size:
-        raise ValueError(f"expected ranges within {size} bytes, got {pieces}")
+        raise ValueError(f"expected ranges within {size} bytes, got {ranges}")
     return list(zip(bounds[::2], bounds[1::2], strict=True))
 
 
@@ -89,7 +90,7 @@ class ByteRange:
 class RangeMap:
     """Byte ranges of a file of ``size`` bytes: those ``held``, those claimed one by one, and the others.
 
-    Each range has one writer, which moves its ``at``. All else is for one thread at a time.
+    Each range has one writer, which advances its ``at``. All other use is for one thread at a time.
     """
 
     def __init__(self, size: int, held: Ranges) -> None:

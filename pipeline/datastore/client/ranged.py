@@ -2,12 +2,12 @@
 
 Rules (protocol notes, "Files"):
 
-* The first request is for the first range. A server that answers with the whole file is taken at its word:
-  the file comes over that one connection, and nothing was requested twice.
-* A server that answers with the range and a strong ETag is asked for the others under that ETag, by the
-  threads of the pool that are idle. Any other answer, such as one with another ETag, means that the
-  file cannot be had in ranges: it starts afresh over one connection.
-* The md5 follows the bytes that are complete from the start, while others come in.
+* The first request is for the first range. When the server responds with the whole file,
+  the file is received over that one connection, and nothing is requested twice.
+* When the server responds with the range and a strong ETag, idle threads of the pool request the other
+  ranges under that ETag. After any other response, such as one with another ETag, the transfer starts
+  afresh over one connection.
+* The md5 is computed over the bytes that are complete from the start, while others are received.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from pipeline.datastore.client.retry import retry
 from pipeline.datastore.client.transfer import CHUNK_BYTES, Transfer, chunks
 from pipeline.datastore.listing import FileRow
 
-# Bytes that the md5 follows at most for each chunk that comes in: the connection never waits for long.
+# Bytes by which the md5 advances at most for each chunk received: the connection never waits for long.
 _DIGEST_BYTES = 8 * CHUNK_BYTES
 
 
@@ -31,10 +31,10 @@ _DIGEST_BYTES = 8 * CHUNK_BYTES
 class RangePolicy:
     """Sizes (bytes) for transfers in ranges.
 
-    Files of ``from_bytes`` and more with a listed md5 come in ranges. No range is larger than ``largest``.
-    Towards the end of the file ranges shrink to ``small``, and to ``smallest`` where connections would be
-    idle otherwise. The resume record is written after each ``recorded_every`` bytes: after a kill, as many
-    come again.
+    Files of ``from_bytes`` and more with a listed md5 are fetched in ranges. No range is larger than
+    ``largest``. Towards the end of the file ranges shrink to ``small``, and to ``smallest`` where connections
+    would be idle otherwise. The resume record is written after each ``recorded_every`` bytes: after a kill,
+    as many are fetched again.
     """
 
     from_bytes: int = 16 << 20
@@ -44,7 +44,7 @@ class RangePolicy:
     recorded_every: int = 8 << 20
 
     def applies_to(self, row: FileRow) -> bool:
-        """Return True if the file is to come in ranges."""
+        """Return True if the file is to be fetched in ranges."""
         return row.bytes >= self.from_bytes and row.md5 is not None
 
     def range_bytes(self, missing: int, connections: int) -> int:
@@ -62,12 +62,11 @@ class RangePolicy:
         return max(self.smallest, min(share, self.largest))
 
 
-def fetch(transfer: Transfer, pool: FetchPool, policy: RangePolicy | None = None) -> None:
+def fetch(transfer: Transfer, pool: FetchPool, policy: RangePolicy) -> None:
     """Fetch the file, in ranges where the policy says so. Called by a thread of the pool.
 
     Raises as ``Transfer.fetch``.
     """
-    policy = policy or RangePolicy()
     if policy.applies_to(transfer.row) and pool.count > 1:
         RangedTransfer(transfer, pool, policy).fetch()
     else:
@@ -75,7 +74,7 @@ def fetch(transfer: Transfer, pool: FetchPool, policy: RangePolicy | None = None
 
 
 class UnusableRange(Exception):
-    """Answer that is not the requested range."""
+    """Response that is not the requested range."""
 
 
 class RangedTransfer:
@@ -103,7 +102,7 @@ class RangedTransfer:
         self._transfer.record.remove()
 
     def _attempt(self) -> None:
-        """Try in ranges once; after that, or when they make no file, over one connection."""
+        """Try in ranges once; after that, or after UnusableRange, over one connection."""
         if self._tried:
             self._transfer.attempt()
             return
@@ -177,7 +176,7 @@ class RangedTransfer:
         return requested | ({"If-Range": self._etag} if self._etag else {})
 
     def _checked_etag(self, claimed: ByteRange, response: Response) -> str:
-        """Return the ETag of an answer that is just the requested range. Raises UnusableRange otherwise."""
+        """Return the ETag of a response with exactly the requested range. Raises UnusableRange otherwise."""
         size = self._transfer.row.bytes
         etag = response.headers.get("ETag", "")
         as_requested = (
@@ -190,7 +189,7 @@ class RangedTransfer:
         raise UnusableRange
 
     def _start(self, etag: str) -> None:
-        """Prepare the partial file for ranges at any place, and offer the others to the pool."""
+        """Prepare the partial file for writes at any offset, and have idle threads fetch other ranges."""
         self._etag = etag
         # The record comes before the size, which would otherwise count as bytes received.
         self._write_record(etag)

@@ -1,4 +1,4 @@
-"""Retries: how often a request is tried, and how long the pauses in between are."""
+"""Retries of a request: number of tries, and pauses between them."""
 
 import random
 import time
@@ -19,8 +19,8 @@ class RetryPolicy:
     of the server replaces it. No pause is longer than ``longest_pause``. ``sleep`` waits.
     """
 
-    attempts: int = 4
-    first_pause: float = 1.0
+    attempts: int
+    first_pause: float
     longest_pause: float = 300.0
     sleep: Callable[[float], object] = time.sleep
 
@@ -31,10 +31,10 @@ class RetryPolicy:
 
 
 class RetryableError(Exception):
-    """A failure that may pass; ``final`` is raised when no try is left.
+    """Transient failure; ``final`` is raised when no try is left.
 
-    ``retry_after`` is the pause (seconds) that the server asked for. ``limit`` is the number of such failures
-    after which no further try is made, where it is less than ``RetryPolicy.attempts``.
+    ``retry_after`` is the pause (seconds) in the server's Retry-After field. ``limit`` is the number of such
+    failures after which no further try is made, where it is less than ``RetryPolicy.attempts``.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ def retry(policy: RetryPolicy, attempt: Callable[[], T]) -> T:
     ...     if failures:
     ...         raise failures.pop()
     ...     return "listing"
-    >>> retry(RetryPolicy(first_pause=0), attempt)
+    >>> retry(RetryPolicy(attempts=4, first_pause=0), attempt)
     'listing'
     """
     failures = limited = 0

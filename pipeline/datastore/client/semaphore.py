@@ -8,8 +8,8 @@ from types import TracebackType
 class FifoSemaphore:
     """FIFO semaphore. Safe for use by several threads.
 
-    ``threading.Semaphore`` lets the thread that has just released it acquire it again before those that wait:
-    a thread that fetches one file after the other would keep listings waiting for as long as there are files.
+    A thread that has just released a ``threading.Semaphore`` may acquire it again before waiting threads: a
+    thread that fetches one file after the other would delay listings until the last file.
     """
 
     def __init__(self, count: int) -> None:
@@ -23,7 +23,7 @@ class FifoSemaphore:
         return len(self._turns)
 
     def acquire(self) -> None:
-        """Wait until one is free and nobody came before."""
+        """Wait for a free place, behind the threads that came before."""
         with self._lock:
             if self._free:
                 self._free -= 1
@@ -34,7 +34,7 @@ class FifoSemaphore:
         turn.acquire()
 
     def release(self) -> None:
-        """Hand it to the thread that has waited longest, or free it."""
+        """Release a place, to the thread that has waited longest if one waits."""
         with self._lock:
             if self._turns:
                 self._turns.popleft().release()

@@ -37,9 +37,9 @@ class Session(requests.Session):
 
     * Proxies, certificates and passwords of the environment are looked up once for each origin. All requests
       to one origin are copies of the first with their own address and headers: a quarter of the time.
-    * Redirects are left to the caller. Requests looks where a redirect leads even when told not to follow it:
+    * Redirects are left to the caller. Requests resolves the target even without following the redirect:
       it would read the body to its end, and fail on a Location that is no address.
-    * Cookies are not kept: a request is the same whenever it is made.
+    * Cookies are not kept: no request depends on an earlier one.
     """
 
     def __init__(self, connections: int) -> None:

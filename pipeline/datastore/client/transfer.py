@@ -4,9 +4,9 @@ Rules (protocol notes, "Files" and "How the real server misbehaves"):
 
 * The file must have the listed size and md5; nothing else decides.
 * A partial file is resumed with ``Range`` and ``If-Range`` if it began under an ETag and has a listed md5,
-  against which the whole is verified in the end. Without md5 it starts afresh.
-* A server that answers 200 to a Range request sends the whole file: it starts afresh.
-* ``*.txt`` files come chunked, with no validators and no ranges.
+  against which the whole file is verified. Without a listed md5 the transfer starts afresh.
+* A 200 response to a Range request has the whole file: the transfer starts afresh.
+* ``*.txt`` files are sent chunked, with no validators and no ranges.
 """
 
 import hashlib
@@ -30,8 +30,8 @@ _LENGTH = re.compile(r"[0-9]{1,19}")
 class TransferPolicy:
     """Policy of all transfers.
 
-    Files of ``resumable_from`` bytes and more have a resume record. A file that comes with another size or
-    md5 than listed is fetched ``mismatches`` times at most.
+    Files of ``resumable_from`` bytes and more have a resume record. A file whose size or md5 differs from
+    the listing is fetched ``mismatches`` times at most.
     """
 
     resumable_from: int = 1 << 20
@@ -80,7 +80,7 @@ class Transfer:
                 self._receive(file, response)
 
     def receive_whole(self, response: Response) -> None:
-        """Receive the answer to a request for the whole file. Raises as ``attempt``."""
+        """Receive the response to a request for the whole file. Raises as ``attempt``."""
         with open(self.partial, "ab+") as file:
             self._start_afresh(file, response)
             self._receive(file, response)
@@ -99,7 +99,7 @@ class Transfer:
         return None
 
     def _continues(self, response: Response, held: int) -> bool:
-        """Return True if a 206 holds the bytes after the ``held`` ones, to the listed end; else raise."""
+        """Return True if a 206 has the bytes from ``held`` to the listed end. Raises RetryableError."""
         came = response.headers.get("Content-Range")
         if came == f"bytes {held}-{self.row.bytes - 1}/{self.row.bytes}":
             return True
@@ -157,7 +157,7 @@ class Transfer:
 
 
 def chunks(response: Response, expected: int) -> Iterator[bytes]:
-    """Yield the body, of which there should be ``expected`` bytes: those, and one more if there are more."""
+    """Yield the body in chunks, up to ``expected`` bytes, and one byte more if the body is longer."""
     left = expected
     while chunk := response.read(min(CHUNK_BYTES, left + 1)):
         left -= len(chunk)

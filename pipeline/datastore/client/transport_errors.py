@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-# Not OSError: writing the bytes of an answer may fail on the disk of this machine.
+# Not OSError: writing the bytes of a response may fail on the disk of this machine.
 TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError)
 _PROXY_ERRORS = (urllib3.exceptions.ProxyError, requests.exceptions.ProxyError)
 
@@ -17,7 +17,7 @@ _PROXY_ERRORS = (urllib3.exceptions.ProxyError, requests.exceptions.ProxyError)
 def describe(error: BaseException, url: str, missing: str, timeout: float) -> str:
     """Return the cause of a transport error as a sentence without its full stop.
 
-    ``missing`` names what did not come within ``timeout`` (seconds), such as "no answer".
+    ``missing`` names what did not come within ``timeout`` (seconds), such as "no response".
     """
     causes = list(_causes(error))
     host, peer = urlsplit(url).hostname or "", urlsplit(url).netloc.rpartition("@")[2]
@@ -28,7 +28,7 @@ def describe(error: BaseException, url: str, missing: str, timeout: float) -> st
             return f"cannot resolve host {host} ({getattr(cause, 'strerror', None) or 'unknown name'})"
         if sentence := _sentence(cause, peer, missing, timeout):
             return sentence
-    return f"no valid HTTP answer from {peer} ({_reason(causes[-1])})"
+    return f"no valid HTTP response from {peer} ({_reason(causes[-1])})"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -40,7 +40,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _sentence(cause: BaseException, peer: str, missing: str, timeout: float) -> str | None:
-    """Return the sentence for one error; None for errors that say too little by themselves."""
+    """Return the sentence for one error; None for an error without a sentence of its own."""
     match cause:
         case ConnectionRefusedError():
             return f"connection refused by {peer}"
@@ -49,11 +49,11 @@ def _sentence(cause: BaseException, peer: str, missing: str, timeout: float) -> 
         case ssl.SSLCertVerificationError():
             return f"certificate verify failed for {peer}: {cause.verify_message}"
         case http.client.RemoteDisconnected():
-            return f"connection closed by {peer} without an answer"
+            return f"connection closed by {peer} without a response"
         case http.client.IncompleteRead() | urllib3.exceptions.IncompleteRead():
             return f"connection closed by {peer} before the end"
         case urllib3.exceptions.DecodeError():
-            return f"damaged Content-Encoding in the answer from {peer}"
+            return f"damaged Content-Encoding in the response from {peer}"
         case ConnectionError():
             return f"connection reset by {peer}"
         case ssl.SSLError():

@@ -27,8 +27,8 @@ from pipeline.datastore.server.tree import Tree
 class ServerLimits:
     """Limits of a server.
 
-    ``keep_alive_seconds``: an idle connection is closed then. ``shutdown_seconds``: requests in progress are
-    cancelled so long after the server has closed their connections. ``backlog``: connections that wait to be
+    ``keep_alive_seconds``: time after which an idle connection is closed. ``shutdown_seconds``: time after
+    which requests in progress are cancelled at a shutdown. ``backlog``: connections that wait to be
     accepted. ``chunk_bytes``: part of a file read at a time. ``rows_per_page``: filesets on an HTML page.
     """
 
@@ -193,8 +193,8 @@ def run(
 def listen(host: str, port: int, *, backlog: int) -> socket.socket:
     """Return a listening socket. Raises OSError when the address is taken or not of this machine."""
     listener = socket.create_server((host, port), backlog=backlog)
-    # Connections inherit it. Without it a small response, head and body, waits 40 ms for the client's
-    # delayed acknowledgement; asyncio sets it only on sockets made with an explicit protocol number.
+    # Connections inherit the option. Without it a small response, head and body, waits 40 ms for the
+    # client's delayed acknowledgement; asyncio sets it only on sockets with an explicit protocol number.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 

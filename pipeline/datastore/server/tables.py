@@ -67,7 +67,7 @@ def write_lines(lines: Iterable[Cells]) -> bytes:
 def rows_after(listing: bytes, fileset: bytes) -> bytes | None:
     """Return the part of a product listing below the row of the fileset, under the ``#`` line in force there.
 
-    None when no row has that name. The search goes from the end, where the names that are asked for stand.
+    None when no row has that name. The search goes from the end: requested names are mostly recent ones.
     """
     position = len(listing)
     while (position := listing.rfind(fileset, 0, position)) >= 0:

@@ -21,10 +21,10 @@ from pipeline.datastore.server.tables import (
 )
 
 BROKEN_INCLUDE = b"[an error occurred while processing this directive]\n"
-"""Answer of the original to ``?NAME`` for a name that no fileset can have."""
+"""Response of the original to ``?NAME`` for a name that no fileset can have."""
 
 UNKNOWN_FILESET = b"\n"
-"""Answer of the original to ``?NAME`` for a fileset that the product does not list."""
+"""Response of the original to ``?NAME`` for a fileset that the product does not list."""
 
 _FILESET_NAME = re.compile(r"[A-Za-z0-9\-+_.: ]+", re.ASCII)
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from pipeline.errors import MachineFault
 from pipeline.mirror.state.layout import short_digest
 
-# Two names that share a byte exclude each other needlessly: with so many bytes, hardly ever.
+# Two names with the same byte exclude each other needlessly, which is rare with so many bytes.
 _BYTES = 1 << 20
-# Pause between two tries for a byte that another process holds. A blocking fcntl call would take the
-# threads of a process for one, and refuse as a deadlock what is none.
+# Pause between two tries for a byte that another process holds. A blocking fcntl call would treat the threads
+# of a process as one owner, and report deadlocks where there are none.
 _PAUSE_SECONDS = 0.01
 
 
@@ -45,8 +45,8 @@ class ByteLocks:
     def held(self, names: Iterable[str], what: str, timeout: float = float("inf")) -> Iterator[None]:
         """Hold the locks of all the names.
 
-        Raises MachineFault, which says that another process holds ``what``, when they are not released
-        within ``timeout`` seconds.
+        Raises MachineFault, which names ``what`` is locked, when another holder does not release them within
+        ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
         places = sorted({int(short_digest(name), 16) % _BYTES for name in names})
@@ -55,7 +55,7 @@ class ByteLocks:
 
     @contextmanager
     def _held_by_thread(self, places: list[int], what: str, deadline: float) -> Iterator[None]:
-        """Exclude the other threads of this process: the kernel's lock is one for all of them."""
+        """Exclude the other threads of this process, which share the kernel's lock."""
         with self._changed:
             timeout = min(deadline - time.monotonic(), threading.TIMEOUT_MAX)
             if not self._changed.wait_for(lambda: self._held.isdisjoint(places), timeout):
@@ -70,7 +70,7 @@ class ByteLocks:
 
     @contextmanager
     def _held_by_process(self, places: list[int], what: str, deadline: float) -> Iterator[None]:
-        """Exclude other processes. In the order of the bytes, so that no two wait for each other."""
+        """Exclude other processes. All lock bytes in ascending order, so that no two wait for each other."""
         file = self._opened()
         try:
             for place in places:

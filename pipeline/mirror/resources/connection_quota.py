@@ -1,8 +1,8 @@
-"""Quota of connections: all processes of an update together keep to the limit.
+"""Quota of connections, by which all processes of an update together keep to the limit.
 
-A process that works alone lends all connections to whatever fileset can use them. When other processes take
-part, each fileset keeps to one connection, which Luigi counts for the filesets in progress everywhere: the
-sum is then within the limit without messages between the processes.
+In a process that works alone any fileset may use all idle connections. When other processes take part, each
+fileset keeps to one connection, which Luigi counts as a resource of its task on every host: the sum stays
+within the limit without messages between the processes.
 """
 
 import mmap
@@ -16,7 +16,7 @@ _SHARED, _OVER = 0, slice(1, 5)
 class ConnectionQuota:
     """Connections of one process. Safe for use by several threads.
 
-    Forked processes see what ``share`` sets, and ``is_kept`` sees what they use.
+    ``share`` and ``is_kept`` act across forked processes, through shared memory.
     """
 
     def __init__(self, connections: int) -> None:
@@ -36,20 +36,21 @@ class ConnectionQuota:
 
     @property
     def fraction(self) -> float:
-        """The part of all connections that the filesets being fetched here may use, from 0 to 1."""
+        """Part of all connections that the filesets in progress here may use, from 0 to 1."""
         if not self._memory[_SHARED]:
             return 1.0
         return min(1.0, max(1, len(self._used)) / self._connections)
 
     def surplus(self, fileset: object, using: int) -> int:
         """Return how many of the connections that a fileset uses, or is about to use, exceed its quota."""
-        # Recorded before the flag is read: either this process sees the flag, or who sets it sees this.
+        # Recorded before the flag is read: either the flag is found here, or the record where the flag is
+        # set.
         self._record(fileset, using)
         return max(0, using - 1) if self._memory[_SHARED] else 0
 
     @contextmanager
     def all_lent(self, file: object) -> Iterator[bool]:
-        """Yield True if one file may use whatever connections are idle, for as long as the ``with`` lasts."""
+        """Yield True if one file may use all idle connections inside the ``with``."""
         self._record(file, self._connections)
         try:
             alone = not self._memory[_SHARED]

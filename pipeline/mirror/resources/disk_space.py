@@ -1,4 +1,4 @@
-"""Disk space: never fill the disk beyond what the settings leave free."""
+"""Disk space: reservations, so that ``mirror.min_free`` bytes stay free on the disk."""
 
 import shutil
 import threading
@@ -18,13 +18,13 @@ class Reservation:
         self._lock = threading.Lock()
 
     def written(self, count: int) -> None:
-        """Release the reservation of ``count`` bytes, which are on the disk now."""
+        """Release the reservation of ``count`` bytes that have been written."""
         with self._lock:
             self.left = max(0, self.left - count)
 
 
 class DiskSpace:
-    """Space below ``root`` (bytes), shared by the filesets in progress: each reserves what it will write."""
+    """Space below ``root`` (bytes), reserved by the filesets in progress before they write."""
 
     def __init__(self, root: Path, min_free: int) -> None:
         self._root = root
@@ -37,7 +37,7 @@ class DiskSpace:
         """Reserve ``needed`` bytes for ``what``. Raises MachineFault when they are not available."""
         reservation = Reservation(needed)
         with self._lock:
-            # In this order: what is written in between counts as reserved and as used, which is safe.
+            # Reserved bytes are added up first: bytes written in between count twice, which is safe.
             reserved = sum(other.left for other in self._reservations)
             free = shutil.disk_usage(self._root).free
             missing = needed + reserved + self._min_free - free

@@ -1,9 +1,9 @@
-"""Ownership of unpacked files of which several filesets hold one of the same path.
+"""Ownership of unpacked files: which of several filesets with a file of the same path provides it.
 
-Filesets share folders, and a later one may hold a file that an earlier one holds too. The one that was
-registered later owns it, in whatever order they are unpacked; both markers record it.
+Filesets share folders, and a later one may have a file of the same path as an earlier one. The fileset that
+was registered later owns the file, in whatever order they are unpacked; both markers record the decision.
 
-Threads, processes and hosts that touch the same folder decide one after the other.
+Decisions on one folder are serialized over threads, processes and hosts.
 """
 
 from collections.abc import Iterator, Set
@@ -23,7 +23,11 @@ Contents = dict[str, tuple[int, str]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Decision on a fileset's files: those to put in place, and by path whose they replace or yield to."""
+    """Decision on a fileset's files.
+
+    ``placed`` are the files to put in place; ``replaces`` and ``yields_to`` name by path the fileset whose
+    file
+    is replaced, or stays."""
 
     placed: list[UnpackedFile]
     replaces: dict[str, str]
@@ -43,8 +47,8 @@ class Ownership:
     ) -> Iterator[Verdict]:
         """Lock the folders of ``files`` against other filesets inside the ``with``, and yield the verdict.
 
-        ``own`` is what an earlier registration of this fileset had unpacked; ``before`` are the paths of
-        files that an unpacking of this fileset put in place before, whose folders are locked too.
+        ``own`` are the files that an earlier registration of this fileset unpacked; ``before`` are the paths
+        of files from earlier attempts, whose folders are locked too.
         """
         paths = {self.layout.relative(file.path): file for file in files}
         with self.held(paths.keys() | before):
@@ -52,7 +56,7 @@ class Ownership:
 
     @contextmanager
     def held(self, paths: Set[str]) -> Iterator[None]:
-        """Lock the folders of the paths inside the ``with``: nothing else adds or removes files there."""
+        """Lock the folders of the paths inside the ``with`` against adding and removing files."""
         folders = {str(PurePosixPath(path).parent) for path in paths}
         with self.locks.held(folders, "folders of unpacked files"):
             yield
@@ -88,13 +92,13 @@ def owners_of(layout: Layout, paths: set[str], but: set[Fileset]) -> dict[str, F
 
 
 def marked_contents(layout: Layout, kind: str, fileset: Fileset) -> Contents:
-    """Return what the fileset's marker of that kind, if there is a good one, says it unpacked."""
+    """Return the contents in the fileset's marker of that kind; none without a good one."""
     marker = read_marker(layout.marker(kind, fileset.product, fileset.name)) or {}
     return {file["path"]: (file["bytes"], file["crc32"]) for file in marker.get("files", [])}
 
 
 def is_intact(layout: Layout, owner: Fileset, path: str) -> bool:
-    """Return True if the file at ``path`` is the one that its owner's marker names."""
+    """Return True if the file at ``path`` has the content recorded in its owner's marker."""
     size, crc = marked_contents(layout, MarkerKind.EXTRACTED, owner)[path]
     file = layout.root / path
     try:
@@ -109,7 +113,7 @@ def is_later(one: Fileset, other: Fileset) -> bool:
 
 
 def _is_contested(file: UnpackedFile, own: tuple[int, str] | None) -> bool:
-    """Return True if the path holds neither this file nor what the same fileset had there before."""
+    """Return True if the path has another content than this file and the fileset's earlier one (``own``)."""
     try:
         size = file.path.stat().st_size
     except FileNotFoundError:

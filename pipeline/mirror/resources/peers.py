@@ -1,11 +1,11 @@
-"""Peers: workers on this host or others that take part in the update that is running.
+"""Peers: workers on this host or others that take part in the running update.
 
-The update alone holds the mirror's lock. It publishes one notice: which peers it has admitted, and when it
-ends. Each peer registers with a file that it keeps locked, and appends a line to a report for each step that
-it did. All these files are in ``assistants/`` (docs/on-disk.md, "Assistants").
+The update alone holds the mirror's lock. It publishes one notice with the admitted peers and whether the
+update is ending. Each peer registers with a file that stays locked while the peer runs, and appends a line to
+its report after each step. All these files are in ``workers/`` (docs/on-disk.md, "Workers").
 
-No peer goes on after its update has died: a peer checks three times a second, and the next update does not
-begin before all peers of the last one have exited.
+No peer outlives its update: a peer tests the update's lock three times a second, and the next update does not
+start before all peers of the last one have exited.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ from pipeline.mirror.resources.update_lock import Holder
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import utc_now
 
-# A peer that did not touch its registration for so long hangs, and is not counted on any more.
+# A peer whose registration was not touched for so long counts as hanging: the update does not wait for it.
 SILENT_SECONDS = 30.0
-# A peer that finds that it hung for so long ends at once: another process may do its work by now.
+# A peer that was suspended for so long exits at once: its tasks may run in another process.
 HUNG_SECONDS = 20.0
-# How long a new update waits for the peers of one that died to exit: they do so within seconds.
+# Time that a new update waits for the peers of a killed one to exit.
 EXIT_SECONDS = 10.0
 _RETRY_SECONDS = 0.2
 _REGISTERED, _REPORT = ".json", ".report"
@@ -40,11 +40,11 @@ _WRITING = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 
 
 class NoUpdateToJoin(AlreadyRunning):
-    """No update that takes peers is running."""
+    """No update is running that accepts peers."""
 
 
 class PeerState(Enum):
-    """State of a peer: registered, admitted by its update, asked to end, or without an update."""
+    """State of a peer: registered, admitted by its update, ending with its update, or without one."""
 
     WAITING = auto()
     ADMITTED = auto()
@@ -87,9 +87,9 @@ class Registration:
 
 @dataclass(frozen=True)
 class StepDone:
-    """Step that a peer did: the task id, its status, the bytes received since the last report.
+    """Report of a step: the task id, its status, the bytes received since the last report.
 
-    ``code`` is the exit code that the peer would end with.
+    ``code`` is the exit code of the peer so far.
     """
 
     task: str
@@ -100,9 +100,9 @@ class StepDone:
 
 @dataclass(frozen=True)
 class PeerChanges:
-    """Result of one poll: the peers that are there, those that are gone, and the steps they reported.
+    """Result of one poll: the running peers, those that have exited, and the reported steps.
 
-    A peer that hangs is neither there nor gone.
+    ``hanging`` is the number of further peers that hang.
     """
 
     there: list[Registration]
@@ -117,7 +117,7 @@ def settings_digest(settings: Settings) -> str:
 
 
 class PeerRegistry:
-    """The peers of an update, and the steps they did. For use by one thread, while the lock is held."""
+    """Peers of an update, and their reports. For use by one thread, while the mirror's lock is held."""
 
     def __init__(self, layout: Layout, run: str, worker: str, settings: Settings) -> None:
         self._folder = layout.peers
@@ -133,10 +133,10 @@ class PeerRegistry:
         return [step for peer in self._peers.values() for step in peer.read_report()]
 
     def poll(self) -> PeerChanges:
-        """Return the changes since the last poll, and remove the files of peers that are gone."""
+        """Return the changes since the last poll, and remove the files of peers that have exited."""
         self._read_registrations()
         gone = [peer for peer in self._peers.values() if not peer.holder.is_alive()]
-        # Read after that: peers that are gone report no more.
+        # Read after that: peers that have exited report nothing further.
         steps = self.reported()
         for peer in gone:
             del self._peers[peer.registration.name]
@@ -146,20 +146,20 @@ class PeerRegistry:
         return PeerChanges(there, hanging, [peer.registration for peer in gone], steps)
 
     def admit(self, peers: list[Registration]) -> None:
-        """Admit these peers and no others: a peer that is not admitted any more ends at once."""
+        """Admit these peers and no others: a peer that is no longer admitted exits at once."""
         names = [peer.name for peer in peers]
         if names != self._notice.admitted:
             self._notice.admitted = names
             self._publish()
 
     def end(self, stopped: bool) -> None:
-        """Have the peers finish what they have in progress, and end."""
+        """Announce the end: peers finish the steps in progress, and exit."""
         if not self._notice.ending:
             self._notice.ending, self._notice.stopped = True, stopped
             self._publish()
 
     def close(self) -> None:
-        """Withdraw the notice: this update takes no more peers."""
+        """Withdraw the notice: this update accepts no more peers."""
         for path in (_notice_file(self._folder), _lock_file(self._folder)):
             path.unlink(missing_ok=True)
         os.close(self._lock)
@@ -189,7 +189,7 @@ class _Peer:
         self._seen = time.monotonic()
 
     def hangs(self) -> bool:
-        """Return True once the registration was not touched for ``SILENT_SECONDS`` by our own clock."""
+        """Return True once the registration was not touched for ``SILENT_SECONDS`` by this host's clock."""
         with contextlib.suppress(OSError), open(self._file, "rb") as file:
             touched = os.fstat(file.fileno()).st_mtime_ns
             if touched != self._touched:
@@ -198,7 +198,7 @@ class _Peer:
         return self._hung
 
     def read_report(self) -> list[StepDone]:
-        """Return the steps of all whole lines that are new."""
+        """Return the steps in the lines that were completed since the last call."""
         try:
             with open(self._report, "rb") as file:
                 file.seek(self._read)
@@ -211,7 +211,7 @@ class _Peer:
 
 
 class Membership:
-    """Registration of this process as a peer of the update that is running."""
+    """Registration of this process as a peer of the running update."""
 
     def __init__(self, layout: Layout, worker: str, settings: Settings) -> None:
         """Register. Raises NoUpdateToJoin, or SettingsError when the update has other settings."""
@@ -234,7 +234,7 @@ class Membership:
         self._file = _register(self._folder, self._registration)
 
     def state(self) -> PeerState:
-        """Return the state of this peer, now. Raises OSError."""
+        """Return the present state of this peer. Raises OSError."""
         notice = _notice(self._folder)
         if notice is None or notice.run != self._registration.run or not self._update.is_alive():
             return PeerState.LOST
@@ -252,7 +252,7 @@ class Membership:
         os.utime(self._file)
 
     def report(self, step: StepDone) -> None:
-        """Report a step that was done to the update. Raises OSError."""
+        """Append a step to the report for the update. Raises OSError."""
         line = json.dumps(asdict(step)).encode() + b"\n"
         with open(self._folder / (self._registration.name + _REPORT), "ab", buffering=0) as file:
             file.write(line)
@@ -264,25 +264,28 @@ class Membership:
 
 
 def wait_for_exit(layout: Layout) -> list[str]:
-    """Wait until the peers of an update that died have exited; then remove their files.
+    """Wait until the peers of a killed update have exited; then remove their files.
 
-    For the holder of the lock, before it touches anything. Return the names of the workers of that update
-    for Luigi's scheduler, which may take them for alive. Raises AlreadyRunning, which names those that stay.
+    For the holder of the lock, before any other work. Return the names of that update's workers in Luigi's
+    scheduler, which may still list them as alive. Raises AlreadyRunning, which names the peers that remain,
+    after ``EXIT_SECONDS``.
     """
     folder = layout.peers
     if not folder.is_dir():
         return []
     notice = _notice(folder)
     if notice:
-        # Peers find that their update is gone; its worker's name is kept in case this run is refused.
+        # Without ``run``, peers find their update gone. The worker's name is kept in case this run is
+        # refused.
         _write(_notice_file(folder), asdict(replace(notice, run="")))
     holders = {registration: _holder(folder, registration) for registration in _registrations(folder)}
     until = time.monotonic() + EXIT_SECONDS
     while living := [str(peer) for peer, holder in holders.items() if holder.is_alive()]:
         if time.monotonic() > until:
             raise AlreadyRunning(
-                f"{layout.root}: expected the workers of the last update to have ended with it, but "
-                f"still there: {', '.join(living)}. End them; this run did nothing, the next one tries again."
+                f"{layout.root}: expected the workers of the last update to have exited with it, "
+                f"still running: {', '.join(living)}. End them; this run did nothing, "
+                "the next one tries again."
             )
         time.sleep(_RETRY_SECONDS)
     for path in folder.iterdir():
@@ -293,8 +296,8 @@ def wait_for_exit(layout: Layout) -> list[str]:
 
 def _no_update(layout: Layout) -> str:
     return (
-        f"{layout.root}: expected an update of this mirror that runs with a central scheduler, to take part "
-        "in it; there is none. Start one first; this worker did nothing."
+        f"{layout.root}: expected an update of this mirror that runs with a central scheduler, found none. "
+        "Start one first; this worker did nothing."
     )
 
 
@@ -306,7 +309,7 @@ def _new_registration(run: str, worker: str) -> Registration:
 
 
 def _register(folder: Path, registration: Registration) -> int:
-    """Return the open file of the registration; it gets its name after it is locked."""
+    """Return the open file of the registration, which is renamed to its name after it is locked."""
     hidden = folder / f".{registration.name}"
     file = os.open(hidden, _WRITING, 0o666)
     fcntl.flock(file, fcntl.LOCK_EX)
@@ -345,7 +348,7 @@ def _notice_file(folder: Path) -> Path:
 
 
 def _locked(path: Path) -> int:
-    """Return the file, locked; a peer that tests the lock holds it for a moment."""
+    """Return the open file, locked. A peer that tests the lock may hold it for a moment."""
     file = os.open(path, _WRITING, 0o666)
     while True:
         try:
@@ -369,7 +372,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Write the file by one rename; not durably, as none of it outlives its process."""
+    """Write the file by one rename; not durably, as the content is of no use without the process."""
     hidden = path.with_name(f".{path.name}")
     hidden.write_text(json.dumps(content))
     os.replace(hidden, path)

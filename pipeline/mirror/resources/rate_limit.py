@@ -1,4 +1,4 @@
-"""Rate limit: bytes per second of all connections together."""
+"""Rate limit, in bytes per second over all connections together."""
 
 import threading
 import time

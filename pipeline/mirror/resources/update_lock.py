@@ -1,12 +1,12 @@
-"""One update of one mirror at a time, on this host or another.
+"""Lock of a mirror, so that one update runs at a time on all hosts.
 
 The kernel holds the lock (flock) for as long as the process lives, and releases it however the process ends;
 over NFS the file server does the same for its clients. Testing and acquiring are one operation.
 
-A file system that does not carry locks from host to host is covered by the heartbeat: the holder touches
-the file every few seconds, and a file that another host touched lately is held, whatever the local kernel
-says. Ages are measured by the file system's own clock, so that clocks of hosts need not agree. A stale lock,
-of a host that was rebooted or of a process that was killed, is not touched any more and can be acquired.
+A file system that does not carry locks from host to host is covered by the heartbeat: the holder touches the
+file every few seconds, and a file that another host touched within ``dead_after`` seconds counts as locked.
+Ages are measured by the file system's own clock, so that clocks of hosts need not agree. A stale lock, of a
+host that was rebooted or of a process that was killed, is no longer touched and can be acquired.
 """
 
 import contextlib
@@ -33,8 +33,9 @@ _RETRY_SECONDS = 0.05
 class LockPolicy:
     """Times of the lock, in seconds.
 
-    ``wait_for_exit`` is how long a holder on this host may take to exit: the processes of one that was killed
-    hold the lock until the kernel has freed their memory.
+    ``wait_for_exit`` is the time for a holder on this host to exit: killed processes hold the lock until the
+    kernel has freed their memory. The lock file is touched every ``heartbeat`` seconds; a holder on another
+    host counts as dead when the file was not touched for ``dead_after`` seconds.
     """
 
     wait_for_exit: float = 3.0
@@ -50,7 +51,8 @@ def update_lock(layout: Layout, policy: LockPolicy = DEFAULT) -> Iterator[dict[s
     """Hold the mirror's lock, together with the processes that are forked inside.
 
     Yield ``host``, ``pid`` and ``since`` of the last holder if it was killed, else an empty dictionary.
-    Raises AlreadyRunning, which names the holder, after ``wait_for_exit`` seconds for one on this host.
+    Raises AlreadyRunning, which names the holder: at once for one on another host, after ``wait_for_exit``
+    seconds for one on this host.
     """
     layout.lock_file.parent.mkdir(parents=True, exist_ok=True)
     with open(layout.lock_file, "a+", encoding="utf-8") as file:
@@ -64,7 +66,7 @@ def update_lock(layout: Layout, policy: LockPolicy = DEFAULT) -> Iterator[dict[s
 
 @contextmanager
 def heartbeat(layout: Layout, policy: LockPolicy = DEFAULT) -> Iterator[None]:
-    """Touch the lock file regularly, for other hosts to see that the holder is alive."""
+    """Touch the lock file regularly: on other hosts the holder then counts as alive."""
     released = threading.Event()
     with open(layout.lock_file, "rb") as file:
         beating = (file, released, policy.heartbeat)
@@ -78,7 +80,7 @@ def heartbeat(layout: Layout, policy: LockPolicy = DEFAULT) -> Iterator[None]:
 
 
 def _acquire(file: IO[str], layout: Layout, policy: LockPolicy) -> dict[str, object]:
-    """Acquire the lock; return what its file held, which is nothing when the last holder ended by itself."""
+    """Acquire the lock; return the killed holder named in its file, empty after a release."""
     until = time.monotonic() + policy.wait_for_exit
     while not _try_to_lock(file):
         holder = _read_holder(file)
@@ -88,7 +90,7 @@ def _acquire(file: IO[str], layout: Layout, policy: LockPolicy) -> dict[str, obj
     holder = _read_holder(file)
     if _is_elsewhere(holder) and seconds_since_touched(layout.lock_file) < policy.dead_after:
         raise AlreadyRunning(_refusal(layout, holder))
-    # The text is for people only: the lock is held on a full disk as well.
+    # The text is only for messages: on a full disk the lock is held without it.
     with contextlib.suppress(OSError):
         own = {"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}
         os.ftruncate(file.fileno(), 0)
@@ -110,26 +112,27 @@ def seconds_since_touched(path: Path) -> float:
 
 
 class Holder:
-    """Process on ``host`` that holds the lock on the file ``path`` and touches the file ``heart``."""
+    """Process on ``host`` with the lock on the file ``path``; its heartbeat touches the file ``touched``."""
 
-    def __init__(self, path: Path, host: str, heart: Path, policy: LockPolicy = DEFAULT) -> None:
+    def __init__(self, path: Path, host: str, touched: Path, policy: LockPolicy = DEFAULT) -> None:
         self._path = path
         self._host = host
-        self._heart = heart
+        self._touched = touched
         self._policy = policy
         self._lock_was_seen = False
 
     def is_alive(self) -> bool:
         """Return True while the process holds the lock.
 
-        Where locks are not carried from host to host, a dead one counts as alive for ``dead_after`` seconds.
+        Where locks are not carried from host to host, a killed process counts as alive for ``dead_after``
+        seconds.
         """
         try:
             with open(self._path, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             if self._lock_was_seen or self._host == socket.gethostname():
                 return False
-            return seconds_since_touched(self._heart) < self._policy.dead_after
+            return seconds_since_touched(self._touched) < self._policy.dead_after
         except FileNotFoundError:
             return False
         except BlockingIOError:
@@ -165,5 +168,5 @@ def _refusal(layout: Layout, holder: dict[str, object]) -> str:
         who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
     return (
         f"{layout.root}: expected to be the only update of this mirror, but it is held by {who}. "
-        "This run ends without doing anything; the next one tries again."
+        "This run did nothing; the next one tries again."
     )

@@ -106,13 +106,6 @@ def failed_in(records: Iterable[dict[str, Any]], steps: Iterable[str]) -> list[d
     return [record for record in records if record.get("step") is None or record["step"] in names]
 
 
-def postponed(layout: Layout, product: str) -> dict[str, str]:
-    """Return the failed filesets whose next attempt is not due yet, with the time (UTC) when it is."""
-    now = utc_now()
-    due = {record["fileset"]: record.get("next_try") or "" for record in failures(layout, product)}
-    return {name: when for name, when in due.items() if when > now}
-
-
 def _is_own_fault(reason: MirrorError) -> bool:
     return not isinstance(reason, ServerUnavailable | MachineFault)
 

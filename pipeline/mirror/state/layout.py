@@ -11,7 +11,7 @@ from pipeline.names import checked_segment, is_usable
 
 # The listing of a fileset, kept beside its files as it was served.
 INDEX = "index.txt"
-# Up to this number, markers are looked up one by one; above it, their whole folder is scanned.
+# Up to this number, markers are read one by one; above it, their whole folder is scanned.
 LOOK_UP_AT_MOST = 1000
 
 
@@ -47,7 +47,7 @@ class Layout:
         return self.root / "log" / "update_mirror.log"
 
     def worker_log(self, host: str) -> Path:
-        """The log of the workers on that host that take part in updates, rotated."""
+        """Return the path of the log of the workers on that host, rotated."""
         return self.root / "log" / f"worker.{host}.log"
 
     @property
@@ -67,74 +67,74 @@ class Layout:
 
     @property
     def lock_file(self) -> Path:
-        """File that the running update holds locked."""
+        """File locked by the running update."""
         return self.root / "state" / "update.lock"
 
     @property
     def fileset_locks(self) -> Path:
-        """File of byte-range locks: one byte for each fileset of which a step is being done."""
+        """File of byte-range locks: one byte for each fileset with a step in progress."""
         return self.root / "state" / "filesets.lock"
 
     @property
     def ownership_lock(self) -> Path:
-        """File of byte-range locks: one byte for each folder of ``data/`` into which files are being put."""
+        """File of byte-range locks: one byte for each folder of ``data/`` that an extraction writes to."""
         return self.root / "state" / "ownership.lock"
 
     @property
     def peers(self) -> Path:
-        """Folder in which the processes of one update coordinate; there while an update accepts workers."""
-        return self.root / "assistants"
+        """Folder for the coordination of workers; present while an update accepts them."""
+        return self.root / "workers"
 
     @property
     def root_listing(self) -> Path:
-        """The products as the root of the upstream Data Store last listed them."""
+        """The last listing of the root of the upstream Data Store."""
         return self.root / "state" / "root.txt"
 
     @property
     def store_root(self) -> Path:
-        """Folder of all filesets that are here: in it a folder per product, in that a folder per fileset."""
+        """Folder of all downloaded filesets: ``PRODUCT/FILESET`` below it."""
         return self.root / "store"
 
     def store(self, product: str, fileset: str) -> Path:
-        """Folder of the fileset's files exactly as served."""
+        """Return the folder of the fileset's files exactly as served."""
         return self._fileset(self.store_root, product, fileset)
 
     def incoming(self, product: str, fileset: str) -> Path:
-        """Folder of a fileset that is being fetched: ``files/`` verified, ``partial/`` not yet."""
+        """Return the folder of a download in progress: ``files/`` verified, ``partial/`` not yet."""
         return self._fileset(self.root / "incoming", product, fileset)
 
     def info(self, product: str, fileset: str) -> Path:
-        """Folder of the fileset's dbinfo and dirinfo with local paths."""
+        """Return the folder of the fileset's dbinfo and dirinfo with local paths."""
         return self._fileset(self.root / "info", product, fileset)
 
     def state(self, product: str) -> Path:
-        """Folder of all that is remembered of a product."""
+        """Return the folder of the state of a product."""
         return self.root / "state" / checked_segment(product, "product name")
 
     def state_products(self) -> list[str]:
-        """Return the names of the products of which anything is remembered, sorted."""
+        """Return the names of the products with any state, sorted."""
         folders = (self.root / "state").iterdir()
         return sorted(path.name for path in folders if is_usable(path.name) and path.is_dir())
 
     def listing(self, product: str) -> Path:
-        """The local listing: every row of the product seen so far."""
+        """Return the path of the local listing: every row of the product received so far."""
         return self.state(product) / "listing.txt"
 
     def discovered(self, product: str) -> Path:
-        """Marker of the last discovery: when it was, and how many rows were new."""
+        """Return the marker of the last discovery: its time, and the number of new rows."""
         return self.state(product) / "discovered.json"
 
     def updated(self, product: str) -> Path:
-        """Marker of the last update that went through the whole product."""
+        """Return the marker of the last update that went through the whole product."""
         return self.state(product) / "updated.json"
 
     def ledger(self, product: str) -> Path:
-        """Cache of the bytes of the downloaded filesets."""
+        """Return the path of the ledger: a cache of the bytes of the downloaded filesets."""
         return self.state(product) / "sizes.json"
 
     @property
     def verification(self) -> Path:
-        """Marker of the verification that is unfinished."""
+        """Marker of the unfinished verification."""
         return self.root / "state" / "verification.json"
 
     @property
@@ -143,11 +143,11 @@ class Layout:
         return self.root / "state" / "verified.json"
 
     def product_verified(self, product: str) -> Path:
-        """Marker of the last verification of the product."""
+        """Return the marker of the last verification of the product."""
         return self.state(product) / "verified.json"
 
     def marker(self, kind: str, product: str, fileset: str) -> Path:
-        """The marker of that kind of one fileset."""
+        """Return the path of the fileset's marker of that kind."""
         name = checked_segment(fileset, f"fileset of product {product}")
         return self.state(product) / kind / f"{name}{SUFFIX}"
 
@@ -174,7 +174,7 @@ class Layout:
         return {name for name in usable if is_good_marker(self.marker(kind, product, name))}
 
     def relative(self, path: Path) -> str:
-        """Return the path relative to the root, which is how markers record it."""
+        """Return the path relative to the root, as recorded in markers."""
         return path.relative_to(self.root).as_posix()
 
     def _fileset(self, folder: Path, product: str, fileset: str) -> Path:
@@ -186,5 +186,5 @@ class Layout:
 
 
 def short_digest(text: str) -> str:
-    """Return 16 hex digits that stand for a name where the name itself would be too long."""
+    """Return 16 hex digits to use in place of a name that would be too long."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,8 +1,8 @@
 """Ledger of the bytes of all downloaded filesets of a product.
 
-Reading hundreds of thousands of markers for one sum would take longer than the rest of a run. So the ledger
-keeps one sum for the markers of each minute, and only the markers of minutes in which one came, went or was
-written again are read.
+Reading hundreds of thousands of markers for one sum would take longer than the rest of a run. The ledger
+keeps one sum for the markers of each minute of writing. The markers of a minute are read again only when one
+of them was added, removed or written again.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ _MINUTE_NS = 60 * 10**9
 
 
 def stored_bytes(layout: Layout, product: str) -> int:
-    """Return the listed bytes of all downloaded filesets of the product; update the ledger."""
+    """Return the listed bytes of all downloaded filesets of the product, and update the ledger."""
     cache = layout.ledger(product)
     known = _read(cache)
     folder = layout.state(product) / MarkerKind.DOWNLOADED
@@ -36,7 +36,7 @@ def stored_bytes(layout: Layout, product: str) -> int:
     for minute, markers in minutes.items():
         if minute not in known:
             known[minute] = [*markers.digest, sum(_marked_bytes(folder, name) for name in markers.names)]
-    # Only a cache: a disk too full for it is no reason to fail.
+    # The ledger is only a cache: a run does not fail because the disk is too full to write it.
     with contextlib.suppress(OSError):
         write_whole(cache, json.dumps(known).encode())
     return sum(size for _, _, size in known.values())
@@ -52,7 +52,7 @@ class _Minute:
 
     @property
     def digest(self) -> list[int]:
-        """Figures that differ when a marker has come, gone, or been written again."""
+        """Figures that change when a marker is added, removed or written again."""
         return [self.count, self.times]
 
 

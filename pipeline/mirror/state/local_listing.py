@@ -1,11 +1,11 @@
-"""The local listing of a product: every row ever seen, one line each.
+"""Local listing of a product: every row ever received, one line each.
 
-It may have a million rows, so nothing here holds them all: rows are read one by one, new ones are appended,
-and only the end of the file is read for the newest rows.
+A listing may have a million rows, which are never in memory together: rows are read one by one, new ones are
+appended, and only the end of the file is read for the newest rows.
 
-The file has an mtime checksum as markers have (``marker_file``): rows are appended and flushed first, and the
-checksum is set then. So a listing with a valid checksum is whole. Without one it was cut off while rows were
-appended, or changed by another program, and it is read from end to end before it is used.
+The file has an mtime checksum as markers have (``marker_file``), set after new rows are appended and flushed:
+a listing with a valid checksum is whole. A listing without one was cut off while rows were appended, or
+changed by another program, and is read from end to end before it is used.
 """
 
 import os
@@ -32,19 +32,19 @@ class Registration(NamedTuple):
 
 
 class LocalListing:
-    """Listing of one product in a file; an absent one has no rows.
+    """Listing of one product in a file; an absent file has no rows.
 
-    Reading needs no lock: a last line that is being written is not seen. ``repair``, ``add``, ``replace`` and
-    ``drop`` are for the holder of the mirror's lock.
+    Reading needs no lock: an unfinished last line is left out. ``repair``, ``add``, ``replace`` and ``drop``
+    are for the holder of the mirror's lock.
     """
 
     def __init__(self, layout: Layout, product: str) -> None:
         self.path = layout.listing(product)
 
     def repair(self) -> bool:
-        """Make the listing sound; return False when it is absent or damaged.
+        """Truncate an unfinished last line; return False when the listing is absent or damaged.
 
-        A last line that was not written to its end is cut off.
+        Rows are read and compared only if the mtime checksum is invalid.
         """
         try:
             if has_mtime_checksum(self.path.stat()):
@@ -61,7 +61,7 @@ class LocalListing:
     def rows(self, but: Container[str] = ()) -> Iterator[FilesetRow]:
         """Yield the rows in their order, without those of the filesets in ``but``.
 
-        Raises ServerUnavailable where the listing is damaged, and when there is none.
+        Raises ServerUnavailable where the listing is damaged, or when there is none.
         """
         try:
             yield from scan_filesets(self._lines(), str(self.path), but)
@@ -96,7 +96,7 @@ class LocalListing:
         return sum(line[0] not in "#\n" for line in self._lines(errors="replace"))
 
     def add(self, rows: Sequence[FilesetRow], moved: Collection[str] = ()) -> None:
-        """Append rows durably, and remove the rows that the filesets in ``moved`` have so far."""
+        """Append rows durably, and remove the earlier rows of the filesets in ``moved``."""
         if moved:
             self._rewrite(moved, rows)
             return
@@ -157,7 +157,8 @@ class LocalListing:
         except UnicodeDecodeError:
             self._drop_checksum()
             raise ServerUnavailable(
-                f"{self.path}: expected ASCII text, it is damaged. The next run asks the server again."
+                f"{self.path}: expected ASCII text, the file is damaged. "
+                "The next run fetches the listing again."
             ) from None
 
     def _lines_from_the_end(self) -> Iterator[str]:
@@ -176,7 +177,7 @@ class LocalListing:
 
 
 def known_rows(layout: Layout, product: str) -> list[FilesetRow]:
-    """Return every row of the product seen so far; none when the local listing is absent or damaged."""
+    """Return every row of the product received so far; none when the local listing is absent or damaged."""
     try:
         return list(LocalListing(layout, product).rows())
     except ServerUnavailable:

@@ -25,7 +25,7 @@ _counted: dict[Path, tuple[int, int]] = {}
 def read_marker(path: Path) -> dict[str, Any] | None:
     """Return the content of the marker; None when it is absent, damaged, or of another schema.
 
-    Raises OSError when this machine cannot read it: a marker that is there must not pass for absent.
+    Raises OSError when the file cannot be read: an existing marker must not count as absent.
     """
     try:
         marker = json.loads(path.read_bytes())
@@ -41,7 +41,7 @@ def write_marker(path: Path, content: dict[str, Any]) -> None:
 
 
 def marker_text(content: dict[str, Any]) -> bytes:
-    """Return a marker as it is written."""
+    """Return the text of a marker with this content."""
     return (json.dumps({"schema": SCHEMA, **content}, indent=1) + "\n").encode()
 
 
@@ -54,14 +54,14 @@ def good_markers(folder: Path) -> set[str]:
     """Return the names, without suffix, of the good markers in the folder; none when there is no folder."""
     changed = _modified_ns(folder)
     names = {name for name, _ in scan_markers(folder)}
-    # A change within the clock's resolution could not be told from the one before it.
+    # Two changes within the clock's resolution have the same time.
     if changed is not None and time.time_ns() - changed > 2 * _SECOND_NS:
         _counted[folder] = (changed, len(names))
     return names
 
 
 def count_good_markers(folder: Path) -> int:
-    """Return the number of good markers in the folder; counted anew only if one came or went."""
+    """Return the number of good markers in the folder; counted again only after a change of the folder."""
     changed, count = _counted.get(folder, (None, 0))
     if changed is not None and changed == _modified_ns(folder):
         return count
@@ -75,7 +75,7 @@ def scan_markers(folder: Path) -> Iterator[tuple[str, int]]:
     except FileNotFoundError:
         return
     try:
-        # A scan of the folder's descriptor spares the path from the root for each of a million markers.
+        # With a descriptor, the kernel need not resolve the folder's path for each of a million markers.
         with os.scandir(descriptor) as entries:
             for entry in entries:
                 name = entry.name
@@ -88,7 +88,7 @@ def scan_markers(folder: Path) -> Iterator[tuple[str, int]]:
 
 
 def is_good_marker(path: Path) -> bool:
-    """Return True if a good marker is there."""
+    """Return True if the path is a good marker."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -97,7 +97,7 @@ def is_good_marker(path: Path) -> bool:
 
 
 def has_mtime_checksum(status: os.stat_result) -> bool:
-    """Return True if the file was neither cut nor written since its mtime checksum was set."""
+    """Return True if the file was neither truncated nor written since its mtime checksum was set."""
     return status.st_mtime_ns % _SECOND_NS == _checksum(status.st_size)
 
 

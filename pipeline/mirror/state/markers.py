@@ -1,7 +1,7 @@
 """Markers of filesets: which steps are done, for which registration (docs/on-disk.md, "Markers").
 
-A marker is written last. Where one is absent or stale, the step is done again on top of what is on
-disk, which is checked and reused.
+A marker is written last. Where a marker is absent or stale, the step is done again; files on disk are checked
+and reused.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Fileset:
     """One registration of one fileset.
 
     ``registered`` is the time in its listing row (UTC, as text), ``columns`` are all values of that row by
-    the names of their columns; empty where the row is not at hand.
+    the names of their columns; empty where no listing row was read.
     """
 
     product: str
@@ -37,7 +37,7 @@ class Fileset:
 
 
 def utc_now() -> str:
-    """Return the time as every marker has it: UTC, to the second."""
+    """Return the current time as written in markers: UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

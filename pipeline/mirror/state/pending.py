@@ -4,8 +4,10 @@ from collections.abc import Collection, Iterable
 
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow
+from pipeline.mirror.state.failures import failed_in, failures
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
+from pipeline.mirror.state.markers import utc_now
 from pipeline.mirror.state.selection import is_selected, refuse_unknown_columns
 from pipeline.mirror.state.steps import Steps, StepSpec
 
@@ -14,7 +16,7 @@ def pending_rows(layout: Layout, product: Product, steps: Steps) -> list[Fileset
     """Return the rows that the settings select and of which one of the ``steps`` is to be done, oldest first.
 
     Skipped and withdrawn filesets are not among them; those whose next attempt is not due yet are
-    (``failures.postponed``). Raises SettingsError when ``select`` names a column that no row has,
+    (``postponed``). Raises SettingsError when ``select`` names a column that no row has,
     ServerUnavailable when the local listing was damaged since the server was asked.
     """
     listing = LocalListing(layout, product.name)
@@ -23,6 +25,19 @@ def pending_rows(layout: Layout, product: Product, steps: Steps) -> list[Fileset
     for kind in (MarkerKind.SKIPPED, MarkerKind.WITHDRAWN):
         done |= layout.marked(kind, product.name)
     return [row for row in listing.rows(but=done) if is_selected(row, product)]
+
+
+def postponed(layout: Layout, product: str, steps: Steps) -> dict[str, str]:
+    """Return the failed filesets whose next attempt is not due yet, with the time (UTC) when it is.
+
+    The failure of an optional step does not postpone a required one that is missing.
+    """
+    now = utc_now()
+    later = [record for record in failures(layout, product) if (record.get("next_try") or "") > now]
+    required = failed_in(later, (step.name for step in steps.required))
+    optional = {record["fileset"] for record in later} - {record["fileset"] for record in required}
+    due = incomplete(layout, product, optional, steps.required)
+    return {record["fileset"]: record["next_try"] for record in later if record["fileset"] not in due}
 
 
 def steps_to_schedule(layout: Layout, product: str, names: Collection[str], steps: Steps) -> "ToSchedule":

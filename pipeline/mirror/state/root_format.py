@@ -1,7 +1,7 @@
 """Format number of a mirror's root folder: ``ROOT/mirror.json``.
 
-A program that meets a higher format than its own must not touch the root folder: what is there may mean
-something else than this program takes it for. A root folder without the file is of format 1.
+A program must not touch a root folder of a higher format than its own, in which files may have another
+meaning. A root folder without the file is of format 1.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ FORMAT = 1
 
 
 def check_root_format(layout: Layout) -> None:
-    """Make sure that this program may read and write the root folder.
+    """Check that this program may read and write the root folder.
 
-    Raises SettingsError for a format that this program does not know and for a damaged ``mirror.json``,
+    Raises SettingsError for a format higher than ``FORMAT`` and for a damaged ``mirror.json``,
     MachineFault when the file cannot be read.
     """
     path = layout.root_format
@@ -35,7 +35,7 @@ def check_root_format(layout: Layout) -> None:
         )
     if found > FORMAT:
         raise SettingsError(
-            f"{path}: the mirror is of format {found}, this program knows formats up to {FORMAT}. "
+            f"{path}: the mirror is of format {found}, this program supports formats up to {FORMAT}. "
             "Use a newer version of ipp-mirror; nothing was started."
         )
 
@@ -43,11 +43,11 @@ def check_root_format(layout: Layout) -> None:
 def record_root_format(layout: Layout) -> None:
     """Write ``mirror.json`` where there is none. For the holder of the update lock.
 
-    An existing file is left alone, with whatever other keys it has. Raises as ``check_root_format``.
+    An existing file is left as it is, with all other keys in it. Raises as ``check_root_format``.
     """
     check_root_format(layout)
     if not layout.root_format.exists():
-        # Without the file the root folder is of format 1 all the same, so a full disk is no reason to fail.
+        # Without the file the root folder is of format 1 all the same, so a full disk is no error.
         with contextlib.suppress(OSError):
             write_whole(layout.root_format, (json.dumps({"format": FORMAT}) + "\n").encode())
 

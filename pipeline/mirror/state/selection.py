@@ -1,4 +1,4 @@
-"""Filesets of a product that the settings ask for (``select`` in ``mirror.yaml``)."""
+"""Selection of the filesets of a product by the settings (``select`` in ``mirror.yaml``)."""
 
 import fnmatch
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from pipeline.errors import SettingsError
 
 
 def is_selected(row: FilesetRow, product: Product) -> bool:
-    """Return True if the settings of the product ask for the fileset.
+    """Return True if the settings of the product select the fileset.
 
     A row without a column that ``select`` names is not selected, nor one without a valid time of registration
     where ``select`` has a time.

@@ -1,4 +1,4 @@
-"""Skipping a fileset on purpose, and unskipping it."""
+"""Skipped filesets: excluded from updates by an operator."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from pipeline.mirror.state.markers import Fileset, utc_now
 def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: str) -> None:
     """Exclude the fileset from updates until it is registered again.
 
-    Raises SettingsError for an unknown fileset.
+    Raises SettingsError for a fileset that the local listing does not name.
     """
     known = (each for each in LocalListing(layout, product).registrations() if each.name == name)
     row = next(known, None)

@@ -44,6 +44,10 @@ def _nothing_to_verify(_context: "RunContext", _fileset: "Fileset", _rate: "Rate
     return ()
 
 
+def _nothing_unexpected(_layout: Layout) -> Iterable[Problem]:
+    return ()
+
+
 def _nothing_to_retract(_context: "RunContext", _fileset: "Fileset") -> None:
     return None
 
@@ -59,7 +63,7 @@ def drop_marker(layout: Layout, step: "StepSpec", fileset: "Fileset") -> None:
 
 @dataclass(frozen=True)
 class StepSpec:
-    """One step of the workflow; each step requires the one before it.
+    """One step of the workflow; each step requires the nearest one before it that is wanted.
 
     ``name`` is a verb (``extract``), ``marker`` the folder of its markers (``extracted``).
 
@@ -68,6 +72,7 @@ class StepSpec:
     * ``retract(context, fileset)`` removes what the step made, when the fileset is deleted.
     * ``set_aside(layout, step, fileset)`` makes the step pending when the fileset is registered again.
     * ``verify(context, fileset, rate)`` yields what is not as the marker says; reading keeps to ``rate``.
+    * ``unexpected(layout)`` yields what lies in the folders of the step and belongs to no fileset.
     * ``is_ready(layout, fileset)`` is False when what the next step needs is gone in spite of the marker.
     * ``is_wanted(settings)`` is False when the settings do without the step.
     * An ``optional`` step may fail: the fileset counts as complete without it.
@@ -80,6 +85,7 @@ class StepSpec:
     retract: Callable[["RunContext", "Fileset"], None] = _nothing_to_retract
     set_aside: Callable[[Layout, "StepSpec", "Fileset"], None] = drop_marker
     verify: Callable[["RunContext", "Fileset", "RateLimit"], Iterable[Problem]] = _nothing_to_verify
+    unexpected: Callable[[Layout], Iterable[Problem]] = _nothing_unexpected
     is_ready: Callable[[Layout, "Fileset"], bool] = _as_marked
     is_wanted: Callable[[Settings], bool] = _always
 
@@ -109,11 +115,10 @@ class Steps:
         """The steps without which a fileset is incomplete."""
         return tuple(row for row in self.rows if not row.optional)
 
-    def requires(self, step: StepSpec) -> StepSpec | None:
-        """Return the step that has to be done before ``step``; None for the first one."""
-        at = self.rows.index(step)
-        return self.rows[at - 1] if at else None
+    def before(self, step: StepSpec) -> tuple[StepSpec, ...]:
+        """Return the steps before ``step``, the nearest one first."""
+        return self.rows[: self.rows.index(step)][::-1]
 
-    def follows(self, step: StepSpec) -> StepSpec | None:
-        """Return the step that is done after ``step``; None for the last one."""
-        return self.rows[at] if (at := self.rows.index(step) + 1) < len(self.rows) else None
+    def after(self, step: StepSpec) -> tuple[StepSpec, ...]:
+        """Return the steps after ``step``, the nearest one first."""
+        return self.rows[self.rows.index(step) + 1 :]

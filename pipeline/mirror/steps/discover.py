@@ -1,8 +1,8 @@
-"""Discovery: what the server has registered since it was last asked.
+"""Discovery of the filesets that the server has registered since the last discovery.
 
-The local listing holds every row ever seen, in the server's order. The server is asked what came
-after the last fileset but one, so that its answer begins with the last one: when it does not, that
-one was withdrawn or registered again, and the whole list is asked for (protocol notes, "Since").
+The local listing has every row ever received, in the server's order. The request is for the filesets after
+the last but one, so that the response begins with the last one. When it does not, the last fileset was
+withdrawn or registered again, and the whole list is requested (protocol notes, "Since").
 """
 
 from pipeline.datastore.client import ListingClient, UnknownFileset
@@ -21,9 +21,9 @@ def discover_product(
 ) -> int:
     """Bring the local listing of the product up to date; return the number of rows that are new.
 
-    Filesets that were registered again become pending. With ``whole`` the whole list is asked for, which
-    alone shows all that was withdrawn. Raises ServerUnavailable when the server gives no valid listing; then
-    nothing has changed here.
+    Filesets that were registered again become pending. With ``whole`` the whole list is requested, which
+    alone shows all withdrawn filesets. Raises ServerUnavailable when the server sends no valid listing; then
+    the mirror is unchanged.
     """
     listing = LocalListing(layout, product)
     newer = None
@@ -41,7 +41,7 @@ def discover_product(
 
 
 def _newer(listings: ListingClient, product: str, served: list[Registration]) -> list[FilesetRow] | None:
-    """Return the rows after the last one; None when the server's last one is another one by now."""
+    """Return the rows after the last served one; None when the response does not begin with that one."""
     if len(served) < 2:
         return None
     since, newest = served
@@ -55,7 +55,7 @@ def _newer(listings: ListingClient, product: str, served: list[Registration]) ->
 def _append_newer(
     layout: Layout, product: str, listing: LocalListing, newer: list[FilesetRow], steps: Steps
 ) -> int:
-    """Append what the server registered since; return the number of rows.
+    """Append the newly registered rows; return their number.
 
     A fileset that was registered again moves to the end.
     """
@@ -73,7 +73,7 @@ def _append_newer(
 def _merge_whole(
     layout: Layout, product: str, listing: LocalListing, listed: list[FilesetRow], steps: Steps
 ) -> int:
-    """Merge the server's whole list, and mark what it lacks as withdrawn; return the number of new rows."""
+    """Merge the server's whole list, and mark withdrawn filesets; return the number of new rows."""
     sound = listing.repair()
     recorded = dict(listing.registrations()) if sound else {}
     new = [row for row in listed if recorded.get(row.name) != row.registered]
@@ -85,14 +85,14 @@ def _merge_whole(
 
 
 def merged(known: list[FilesetRow], listed: list[FilesetRow]) -> list[FilesetRow]:
-    """Return the server's whole list, with the rows that it withdrew kept behind the row they came after."""
+    """Return the server's whole list, with each withdrawn row kept behind its predecessor."""
     listed_by_name = {row.name: row for row in listed}
     withdrawn_after: dict[str | None, list[FilesetRow]] = {}
     anchor = None
     for row in known:
         if row.name not in listed_by_name:
             if not is_usable(row.name + SUFFIX):
-                continue  # it can have no marker, so it was never here
+                continue  # such a name can have no marker: the fileset was never downloaded
             withdrawn_after.setdefault(anchor, []).append(row)
         elif _is_same(row, listed_by_name[row.name]):
             anchor = row.name
@@ -109,7 +109,7 @@ def _is_same(one: FilesetRow | Registration | None, other: FilesetRow) -> bool:
 
 
 def _set_aside_stale_markers(layout: Layout, product: str, new: list[FilesetRow], steps: Steps) -> None:
-    """Make filesets that were registered again pending, the last step first; forget failures and skips."""
+    """Make filesets that were registered again pending, without their failures and skips."""
     names = {row.name for row in new}
     for step in reversed(steps.rows):
         marked = layout.marked_among(step.marker, product, names)

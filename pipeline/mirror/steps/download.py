@@ -19,11 +19,11 @@ from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind, short_digest
 from pipeline.mirror.state.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.transfers import TransferProgress, Transfers
-from pipeline.mirror.steps.verify import verify_stored
+from pipeline.mirror.steps.verify import unexpected_stored, verify_stored
 from pipeline.names import checked_segment
 
-# Fewer missing files, smaller all together, are fetched one after the other: other filesets use the other
-# connections meanwhile.
+# Fewer missing files, smaller all together, are fetched one after the other, while other filesets use the
+# other connections.
 PARALLEL_FROM_FILES = 10
 PARALLEL_FROM_BYTES = 1 << 20
 # The unit of ``st_blocks``.
@@ -33,9 +33,9 @@ _BLOCK_BYTES = 512
 def download_fileset(context: RunContext, fileset: Fileset, report: Report) -> None:
     """Download one fileset into ``store/`` and write its marker.
 
-    What is here already, in ``incoming/`` from an earlier run or in ``store/``, is reused after its md5 was
-    checked. Raises FilesFailed when some files could not be fetched (the others stay in ``incoming/`` for the
-    next run), or another MirrorError for the fileset as a whole.
+    Files in ``incoming/`` from an earlier run, or in ``store/``, are reused after a check of their md5.
+    Raises FilesFailed when some files could not be fetched (the others stay in ``incoming/`` for the next
+    run), or another MirrorError for the fileset as a whole.
     """
     _Download(context, fileset, report).run()
 
@@ -68,7 +68,7 @@ class _Download:
         return self.context.layout.store(self.fileset.product, self.fileset.name)
 
     def _is_published(self, index: bytes, rows: list[FileRow]) -> bool:
-        """Return True if an earlier run published exactly this, and only the marker is missing."""
+        """Return True if an earlier run published just these files, and only the marker is missing."""
         try:
             return (self._final / INDEX).read_bytes() == index and all(
                 _matches(self._final / row.name, row) for row in rows
@@ -88,7 +88,7 @@ class _Download:
         return [row for row in rows if not self._is_reusable(row)]
 
     def _is_reusable(self, row: FileRow) -> bool:
-        """Return True if the row's file is in ``incoming/`` now; a copy in ``store/`` is linked there."""
+        """Return True if the row's file is in ``incoming/``, or could be linked there from ``store/``."""
         path = self._incoming / "files" / row.name
         if path.exists() and row.md5 and _matches(path, row):
             return True
@@ -104,7 +104,7 @@ class _Download:
         total = sum(row.bytes for row in rows)
         here = total - sum(row.bytes for row in missing)
         progress = TransferProgress(self.report, len(rows), total, len(rows) - len(missing), here)
-        # With room for what it unpacks to: nothing is to be fetched in vain. Extraction reserves its own.
+        # Includes an estimate of the unpacked bytes: a download is refused when its extraction would not fit.
         needed = self._bytes_to_write(missing)
         with self.context.space.reserved(needed, f"fileset {self.fileset}") as room:
             transfers = Transfers(
@@ -123,13 +123,13 @@ class _Download:
             raise FilesFailed(errors)
 
     def _bytes_to_write(self, missing: list[FileRow]) -> int:
-        """Return the rest of the missing files, and an estimate of what the bundles among them unpack to."""
+        """Return the bytes still to be fetched, plus an estimate of the unpacked bytes."""
         bundles = sum(row.bytes for row in missing if row.is_bundle)
         unpacked = bundles * USUAL_RATIO if self.context.settings.mirror.unpack else 0
         return sum(row.bytes - self._bytes_on_disk(row) for row in missing) + unpacked
 
     def _bytes_on_disk(self, row: FileRow) -> int:
-        """Return the bytes that the row's partial file occupies, whether it is resumed or fetched afresh."""
+        """Return the bytes that the row's partial file occupies, resumable or not."""
         try:
             return min(row.bytes, self._partial(row).stat().st_blocks * _BLOCK_BYTES)
         except FileNotFoundError:
@@ -157,7 +157,7 @@ class _Download:
             os.rename(part, self._incoming / "files" / row.name)
 
     def _fetch_large(self, transfer: Transfer) -> None:
-        """Fetch a file in ranges over all idle connections, unless other processes may use those."""
+        """Fetch a file in ranges over all idle connections, unless other processes may use these."""
         with self.context.quota.all_lent(transfer.partial) as alone:
             if alone:
                 ranged.fetch(transfer, self.context.fetch_pool, self.context.ranges)
@@ -171,7 +171,7 @@ class _Download:
             flush_file(files / name)
         flush_folder(files)
         publish_folder(files, self._final)
-        # A killed unpacking has its journal there, which the next one needs.
+        # ``incoming/`` itself may have the journal of a killed unpacking, which the next one needs.
         shutil.rmtree(self._incoming / "partial", ignore_errors=True)
         with contextlib.suppress(OSError):
             self._incoming.rmdir()
@@ -193,7 +193,7 @@ class _Download:
 
 
 def is_stored(layout: Layout, fileset: Fileset) -> bool:
-    """Return True if all that the fileset's marker names is in ``store/``, by the names in the folder."""
+    """Return True if ``store/`` has a file of each name in the fileset's marker."""
     marker = fresh_marker(layout, MarkerKind.DOWNLOADED, fileset) or {"files": []}
     try:
         here = {path.name for path in layout.store(fileset.product, fileset.name).iterdir()}
@@ -211,12 +211,12 @@ def remove_stored(context: RunContext, fileset: Fileset) -> None:
 
 
 def _matches(path: Path, row: FileRow) -> bool:
-    """Return True if the file has the listed size, and the listed md5 where there is one."""
+    """Return True if the file has the listed size, and the listed md5 unless that is None."""
     return path.stat().st_size == row.bytes and (row.md5 is None or file_md5(path) == row.md5)
 
 
 def _check_marker_name(layout: Layout, fileset: Fileset) -> None:
-    """Raise OSError before the transfer, rather than after it, where no marker can have that name."""
+    """Raise OSError for a name too long for a marker: before the transfer, rather than after it."""
     path = layout.marker(MarkerKind.DOWNLOADED, fileset.product, fileset.name)
     if len(path.name) > os.pathconf(layout.root, "PC_NAME_MAX"):
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
@@ -234,5 +234,6 @@ DOWNLOAD = StepSpec(
     do=download_fileset,
     retract=remove_stored,
     verify=verify_stored,
+    unexpected=unexpected_stored,
     is_ready=is_stored,
 )

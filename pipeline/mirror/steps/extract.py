@@ -1,4 +1,4 @@
-"""Extraction of a fileset: its bundles unpacked where dirinfo says, its descriptions with local paths."""
+"""Extraction of a fileset: its bundles unpacked into the folders in dirinfo, dirinfo and dbinfo localized."""
 
 import shutil
 from concurrent.futures import Future, wait
@@ -32,7 +32,7 @@ from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, mark_done, utc_now
 from pipeline.mirror.state.steps import StepSpec, drop_marker
 from pipeline.mirror.steps.journal import Journal, journal_of
-from pipeline.mirror.steps.verify import verify_unpacked
+from pipeline.mirror.steps.verify import unexpected_data, verify_unpacked
 
 # Bundles that are smaller all together are unpacked one after the other.
 PARALLEL_FROM_BYTES = 4 << 20
@@ -42,8 +42,8 @@ def extract_fileset(context: RunContext, fileset: Fileset, report: Report) -> No
     """Unpack every bundle of the fileset in ``store/`` into ``data/``, and write the marker.
 
     A fileset without bundles has nothing to unpack and is only marked. Raises BundleUnusable,
-    HostileName or MachineFault; the next run starts the extraction afresh, and knows from the journal
-    what was put in place before.
+    HostileName or MachineFault; the next run starts the extraction afresh, and reads from the journal which
+    files were put in place before.
     """
     _Extraction(context, fileset, report).run()
 
@@ -86,7 +86,7 @@ class _Extraction:
     def _put_in_place(
         self, unpacked: list[UnpackedFile], superseded: Contents, before: set[str], journal: Journal
     ) -> None:
-        """Rename what this fileset owns into place, remove what it no longer has, write the marker."""
+        """Rename the files that this fileset owns into place, remove superseded ones, write the marker."""
         with self.context.ownership.claimed(self.fileset, unpacked, superseded, before) as verdict:
             journal.record(before | {self._layout.relative(file.path) for file in verdict.placed})
             put_in_place(verdict.placed, self._layout.data)
@@ -94,7 +94,7 @@ class _Extraction:
             self._mark(unpacked, verdict)
 
     def _unpack(self, bundles: list[FileRow], journal: Journal) -> list[UnpackedFile]:
-        """Return all that the bundles hold, in temporary files beside their final places."""
+        """Return the files of the bundles, unpacked to temporary files beside their final places."""
         dirinfo = self._dirinfo()
         data = self._layout.data
         folders = {self._store / row.name: data / dirinfo.folder(row.component or "") for row in bundles}
@@ -103,7 +103,7 @@ class _Extraction:
         return _each_path_once(self._unpack_into(folders, journal.tag))
 
     def _unpack_into(self, folders: dict[Path, Path], tag: str) -> list[UnpackedFile]:
-        """Return all that the bundles hold, each bundle unpacked into its folder."""
+        """Return the files of the bundles, each bundle unpacked into its folder."""
         limits = UnpackLimits(ratio=self.context.settings.mirror.unpack_ratio)
         needed = sum(expected_bytes(bundle, limits) for bundle in folders)
         what = f"unpacking fileset {self.fileset}"
@@ -134,14 +134,14 @@ class _Extraction:
         described = self._document("dirinfo")
         if described is None:
             raise BundleUnusable(
-                f"fileset {self.fileset}: expected a file of component 'dirinfo' that says where bundles go, "
-                "got none. Nothing is unpacked; the next run tries again."
+                f"fileset {self.fileset}: expected a file of component 'dirinfo' with the folders of "
+                "the bundles, got none. Nothing is unpacked; the next run tries again."
             )
         name, document = described
         return read_dirinfo(document, f"{self.fileset}/{name}")
 
     def _localize(self, dirinfo: DirInfo) -> None:
-        """Write the fileset's dirinfo and dbinfo to ``info/`` with local paths, and remove all else there."""
+        """Write dirinfo and dbinfo to ``info/`` with local paths, and remove any other file there."""
         data = self._layout.data
         documents = {}
         if described := self._document("dirinfo"):
@@ -163,7 +163,7 @@ class _Extraction:
         return None
 
     def _remove_superseded(self, before: set[str], unpacked: list[UnpackedFile]) -> None:
-        """Remove what only an earlier registration of this fileset had unpacked."""
+        """Remove files that only an earlier registration of this fileset had unpacked."""
         gone = before - {self._layout.relative(file.path) for file in unpacked}
         if gone:
             gone -= owners_of(self._layout, gone, {self.fileset}).keys()
@@ -182,7 +182,7 @@ class _Extraction:
 
 
 def supersede(layout: Layout, step: StepSpec, fileset: Fileset) -> None:
-    """Make the extraction pending; what it unpacked stays recorded until it is replaced."""
+    """Make the extraction pending; the unpacked files stay recorded until they are replaced."""
     marker = layout.marker(step.marker, fileset.product, fileset.name)
     kept = layout.marker(MarkerKind.SUPERSEDED, fileset.product, fileset.name)
     write_whole(kept, marker.read_bytes())
@@ -190,10 +190,10 @@ def supersede(layout: Layout, step: StepSpec, fileset: Fileset) -> None:
 
 
 def remove_unpacked(context: RunContext, fileset: Fileset) -> None:
-    """Remove what the fileset unpacked and no other fileset holds, its info, and folders that are empty then.
+    """Remove the files that only this fileset unpacked, its info, and folders that become empty.
 
-    Another fileset that holds one of the files may have had it replaced by this fileset's: its extraction
-    becomes pending.
+    The extraction of another fileset with one of the files becomes pending, as this fileset may have replaced
+    the file.
     """
     layout = context.layout
     kinds = (MarkerKind.EXTRACTED, MarkerKind.SUPERSEDED)
@@ -211,9 +211,9 @@ def remove_unpacked(context: RunContext, fileset: Fileset) -> None:
 
 
 def undo_unpacking(context: RunContext, fileset: Fileset) -> None:
-    """Remove what a killed unpacking left behind, for a fileset that is not pending any more.
+    """Remove the leftovers of a killed unpacking, for a fileset that is no longer pending.
 
-    What its own markers name stays, and what another fileset holds: where that was overwritten, the
+    Files in its own markers stay, and files of other filesets: where one of these was overwritten, the
     extraction of the other fileset becomes pending.
     """
     layout = context.layout
@@ -264,5 +264,6 @@ EXTRACT = StepSpec(
     retract=remove_unpacked,
     set_aside=supersede,
     verify=verify_unpacked,
+    unexpected=unexpected_data,
     is_wanted=_is_wanted,
 )

@@ -1,4 +1,4 @@
-"""Housekeeping of an update: what is removed before its filesets are done, and what is recorded after."""
+"""Housekeeping of an update: leftovers removed before its filesets are done, and records written after."""
 
 import contextlib
 import os
@@ -27,13 +27,13 @@ def finish_product(layout: Layout, product: str, run: str, *, done: int, failed:
 
 
 def has_filesets_in_progress(layout: Layout, product: str) -> bool:
-    """Return True if a fileset of the product was started and not ended, which a killed run leaves behind."""
+    """Return True if a killed run left a fileset of the product in progress."""
     incoming = layout.root / "incoming" / product
     return incoming.is_dir() and any(incoming.iterdir())
 
 
 def tidy_incoming(context: RunContext, product: str, pending: set[str]) -> None:
-    """Remove what is left of transfers and unpackings of filesets that are not pending."""
+    """Remove the leftovers of transfers and unpackings of filesets that are not pending."""
     incoming = context.layout.root / "incoming" / product
     if not incoming.is_dir():
         return

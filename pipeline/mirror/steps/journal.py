@@ -1,7 +1,7 @@
-"""Journal of a fileset's unpacking while it lasts, so that a kill leaves nothing behind for long.
+"""Journal of an unpacking in progress, by which the next run removes the leftovers of a killed one.
 
-The journal names the folders in which temporary files may lie before the first of them is written, and the
-files that are about to be renamed into place.
+The journal names the folders of temporary files before the first of these is written, and the files that are
+about to be renamed into place.
 """
 
 import json
@@ -49,7 +49,7 @@ class Journal:
             remove_temporaries(Path(folder), self.tag)
 
     def end(self) -> None:
-        """Remove the journal and what is left of the transfer: nothing temporary remains."""
+        """Remove the journal, with all that is left in ``incoming/`` for the fileset."""
         self._file.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -1,7 +1,7 @@
-"""Removal of what the server withdrew, where the settings ask for it (``on_removed: delete``).
+"""Removal of withdrawn filesets, with ``on_removed: delete`` in the settings.
 
-Only on the evidence of a whole, valid listing, and never more than a set share of a product in
-one run: a listing that lost its rows must not empty the mirror.
+A fileset counts as withdrawn only by a whole, valid listing, and one run deletes at most a set share of a
+product: a listing that lost its rows must not empty the mirror.
 """
 
 from pipeline.durable import remove_files
@@ -18,10 +18,10 @@ class TooMuchWithdrawn(MirrorError):
 
 
 def delete_withdrawn(context: RunContext, product: str) -> int:
-    """Delete all filesets of the product that the last whole listing lacked; return their number.
+    """Delete all withdrawn filesets of the product; return their number.
 
-    Raises TooMuchWithdrawn when they are more than the share ``mirror.delete_at_most`` of the known ones (one
-    is always allowed), or MachineFault.
+    Raises TooMuchWithdrawn when they are more than the share ``mirror.delete_at_most`` of the listed ones
+    (one is always allowed), or MachineFault.
     """
     layout, at_most = context.layout, context.settings.mirror.delete_at_most
     listing = LocalListing(layout, product)
@@ -44,7 +44,7 @@ def delete_withdrawn(context: RunContext, product: str) -> int:
 
 
 def _delete(context: RunContext, fileset: Fileset) -> None:
-    """Retract the steps, the last one first; then remove the markers, which name all that the steps made."""
+    """Retract the steps, the last one first; then remove the markers, which the steps read."""
     for step in reversed(context.steps.rows):
         step.retract(context, fileset)
     remove_files(

@@ -17,9 +17,9 @@ _REPORT_SECONDS = 1.0
 
 @dataclass
 class TransferProgress:
-    """Progress of a fileset's transfer: ``files`` of ``count`` and ``bytes`` of ``total`` are here.
+    """Progress of a fileset's transfer: ``files`` of ``count`` and ``bytes`` of ``total`` are complete.
 
-    ``bytes`` is exact enough for a person without a lock.
+    ``bytes`` is updated without a lock, which is exact enough for a display.
     """
 
     report: Report
@@ -79,7 +79,7 @@ class Transfers:
             self.quota.done(self)
 
     def _balance(self, waiting: list[FileRow]) -> None:
-        """Start what the quota permits, and cancel what is not started and exceeds it."""
+        """Submit files within the quota, and cancel submitted ones beyond it that have not started."""
         surplus = self.quota.surplus(self, len(self._running) + len(waiting))
         while waiting and len(waiting) > surplus:
             row = waiting.pop()

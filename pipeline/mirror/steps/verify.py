@@ -1,7 +1,7 @@
-"""Verification: what is on disk against the listings and the markers, byte by byte.
+"""Verification of the files on disk against the listings and the markers, byte by byte.
 
 ``store/`` is compared by size and md5 with the marker and the fileset's own index.txt, ``data/`` by
-size and CRC-32 with the extraction marker. What no marker names is reported, never removed.
+size and CRC-32 with the extraction marker. Files that no marker names are reported, never removed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +19,7 @@ from pipeline.mirror.context import RunContext
 from pipeline.mirror.resources.ownership import is_later, owners_of
 from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
+from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.steps import Problem, Steps
@@ -27,12 +28,12 @@ RESUMED_WITHIN = timedelta(days=7)
 
 
 def fileset_problems(context: RunContext, fileset: Fileset, rate: RateLimit) -> list[Problem]:
-    """Return all that is wrong with the fileset, step by step; reading keeps to ``rate``."""
+    """Return the problems of the fileset, step by step; reading keeps to ``rate``."""
     return [problem for step in context.steps for problem in step.verify(context, fileset, rate)]
 
 
 def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Iterator[Problem]:
-    """Yield what is wrong with the files of a fileset in ``store/``."""
+    """Yield the problems of a fileset's files in ``store/``."""
     layout, kind = context.layout, MarkerKind.DOWNLOADED
     folder = layout.store(fileset.product, fileset.name)
     marker = fresh_marker(layout, kind, fileset)
@@ -59,7 +60,7 @@ def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Ite
 
 
 def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> Iterator[Problem]:
-    """Yield what is wrong with the files that a fileset unpacked into ``data/`` and still owns."""
+    """Yield the problems of the files that a fileset unpacked into ``data/`` and still owns."""
     layout, kind = context.layout, MarkerKind.EXTRACTED
     path = layout.marker(kind, fileset.product, fileset.name)
     marker = fresh_marker(layout, kind, fileset)
@@ -85,7 +86,7 @@ def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> I
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Comparison of files with what their marker says; ``marker`` is its kind."""
+    """Comparison of files with their marker; ``marker`` is its kind."""
 
     layout: Layout
     rate: RateLimit
@@ -93,7 +94,7 @@ class _Comparison:
     marker: str
 
     def file(self, path: Path, size: int, digest: str | None) -> Iterator[Problem]:
-        """Yield what is wrong with one file; without a ``digest`` the size alone is compared."""
+        """Yield the problem of one file, if there is one; without a ``digest`` only the size is compared."""
         what = self._difference(path, size, digest)
         if what is not None:
             yield Problem(self.layout.relative(path), what, self.marker)
@@ -112,24 +113,38 @@ class _Comparison:
         return None if found == digest else f"damaged: expected digest {digest}, it has {found}"
 
 
-def unexpected_filesets(layout: Layout, product: str, rows: list[FilesetRow], steps: Steps) -> list[Problem]:
-    """Return what lies in ``store/`` and among the markers for filesets that the product's listing lacks."""
+def unexpected_markers(layout: Layout, product: str, rows: list[FilesetRow], steps: Steps) -> list[Problem]:
+    """Return the markers of steps for filesets that the product's listing lacks."""
     known = {row.name for row in rows}
-    folder = layout.store_root / product
-    stored = [path for path in folder.iterdir() if path.name not in known] if folder.is_dir() else []
     marked = [
         layout.marker(step.marker, product, name)
         for step in steps
         for name in layout.marked(step.marker, product) - known
     ]
-    return [
-        Problem(layout.relative(path), "unexpected: the product's listing does not name it", None)
-        for path in sorted(stored) + sorted(marked)
-    ]
+    return [_unlisted(layout, path) for path in sorted(marked)]
 
 
-def unexpected_data(layout: Layout) -> list[Problem]:
-    """Return the files in ``data/`` that no extraction marker names.
+def unexpected_files(layout: Layout, steps: Steps) -> list[Problem]:
+    """Return what lies in the folders of the steps and belongs to no fileset."""
+    return [problem for step in steps for problem in step.unexpected(layout)]
+
+
+def unexpected_stored(layout: Layout) -> Iterator[Problem]:
+    """Yield the folders in ``store/`` of filesets that the listings of their products lack."""
+    for product in layout.state_products():
+        folder = layout.store_root / product
+        if folder.is_dir():
+            known = {row.name for row in known_rows(layout, product)}
+            stored = sorted(path for path in folder.iterdir() if path.name not in known)
+            yield from (_unlisted(layout, path) for path in stored)
+
+
+def _unlisted(layout: Layout, path: Path) -> Problem:
+    return Problem(layout.relative(path), "unexpected: the product's listing does not name it", None)
+
+
+def unexpected_data(layout: Layout) -> Iterator[Problem]:
+    """Yield the files in ``data/`` that no extraction marker names.
 
     Holds a digest of each path in memory.
     """
@@ -139,15 +154,13 @@ def unexpected_data(layout: Layout) -> list[Problem]:
             for name in layout.marked(kind, product):
                 marker = read_marker(layout.marker(kind, product, name)) or {}
                 known.update(hash(file["path"]) for file in marker.get("files", []))
-    return [
-        Problem(relative, _stray(path), None)
-        for path in sorted(layout.data.rglob("*"))
-        if path.is_file() and hash(relative := layout.relative(path)) not in known
-    ]
+    for path in sorted(layout.data.rglob("*")):
+        if path.is_file() and hash(relative := layout.relative(path)) not in known:
+            yield Problem(relative, _stray(path), None)
 
 
 def filesets_here(layout: Layout, product: str, rows: list[FilesetRow], steps: Steps) -> list[FilesetRow]:
-    """Return the rows of which anything is in ``store/`` or marked as done."""
+    """Return the rows of the filesets with a folder in ``store/`` or a marker of a step."""
     here = set().union(*(layout.marked(step.marker, product) for step in steps))
     folder = layout.store_root / product
     if folder.is_dir():
@@ -156,12 +169,12 @@ def filesets_here(layout: Layout, product: str, rows: list[FilesetRow], steps: S
 
 
 def make_pending(layout: Layout, fileset: Fileset, markers: Iterable[str]) -> None:
-    """Remove the markers of steps that have to be done again; what is good on disk is reused."""
+    """Remove the markers of steps that have to be done again; valid files on disk are reused."""
     remove_files(layout.marker(kind, fileset.product, fileset.name) for kind in markers)
 
 
 def start_verification(layout: Layout, now: str) -> str:
-    """Return the name of the verification to resume: one that was stopped lately, else a new one."""
+    """Return the name of the verification to resume if one was started within 7 days, else ``now``."""
     started: str = (read_marker(layout.verification) or {}).get("run", "")
     oldest = (datetime.now(UTC) - RESUMED_WITHIN).isoformat()
     if started > oldest:

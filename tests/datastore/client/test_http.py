@@ -52,7 +52,7 @@ def connect():
     opened: list[DataStoreClient] = []
 
     def connect(url: str, connections: int = 2, attempts: int = 1, timeout: float = 20) -> DataStoreClient:
-        policy = RetryPolicy(attempts=attempts, sleep=lambda _: None)
+        policy = RetryPolicy(attempts=attempts, first_pause=1, sleep=lambda _: None)
         opened.append(DataStoreClient(url, Limits(connections=connections, timeout=timeout), policy))
         return opened[-1]
 
@@ -176,7 +176,7 @@ def test_each_kind_of_redirect_keeps_the_range_that_was_asked_for(status, connec
 
 def test_redirects_in_a_circle_end(server, connect):
     server.faults.append(faults.redirects())
-    with pytest.raises(ServerUnavailable, match="expected an answer, got more than 5 redirects, the last to"):
+    with pytest.raises(ServerUnavailable, match="more than 5 redirects, the last to"):
         connect(server.url, attempts=4).products()
     assert len(server.requests) == 6
 
@@ -212,7 +212,7 @@ def test_a_redirect_elsewhere_is_not_followed(to, connect):
 def test_a_redirect_to_what_is_no_address(to, connect):
     with (
         scripted(leads(to)) as server,
-        pytest.raises(ServerUnavailable, match=r"got a redirect to '.*', which is no address"),
+        pytest.raises(ServerUnavailable, match=r"expected a redirect to an address, got one to "),
     ):
         connect(server.url, attempts=4).products()
     assert len(server.asked) == 1

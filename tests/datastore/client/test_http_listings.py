@@ -62,7 +62,7 @@ def connect(pauses):
     opened: list[DataStoreClient] = []
 
     def connect(url: str, attempts: int = 4, timeout: float = 20) -> DataStoreClient:
-        policy = RetryPolicy(attempts=attempts, sleep=pauses.append)
+        policy = RetryPolicy(attempts=attempts, first_pause=1, sleep=pauses.append)
         opened.append(DataStoreClient(url, Limits(connections=2, timeout=timeout), policy))
         return opened[-1]
 
@@ -105,7 +105,7 @@ def test_what_came_since(store, server):
 
 
 def test_a_fileset_that_the_server_no_longer_knows(store, server, pauses):
-    with pytest.raises(UnknownFileset, match=r"does not know fileset 'o1\.chip\.0\.0\.1'") as raised:
+    with pytest.raises(UnknownFileset, match=r"does not list fileset 'o1\.chip\.0\.0\.1'") as raised:
         store.filesets(PRODUCT, since="o1.chip.0.0.1")
     assert isinstance(raised.value, ServerUnavailable)
     assert (len(server.requests), pauses) == (1, [])
@@ -147,7 +147,7 @@ def test_names_are_encoded_as_they_were_listed(store, server):
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
 def test_the_query_reaches_the_server_as_it_was_and_with_nothing_a_shell_would_read(name):
     with scripted(lambda asked: answer(body=b"# filesetID|time registered|type|\n")) as server:
-        store = DataStoreClient(server.url)
+        store = DataStoreClient(server.url, Limits(1, 60), RetryPolicy(4, 1))
         store.filesets("p", since=name)
         store.close()
     path, _, query = server.asked[0].target.partition("?")
@@ -181,7 +181,7 @@ def test_a_compressed_listing_that_is_damaged(connect):
     with (
         scripted(lambda asked: answer(body=body, Content_Encoding="gzip")) as server,
         pytest.raises(
-            ServerUnavailable, match=r"index\.txt: damaged Content-Encoding in the answer from 127"
+            ServerUnavailable, match=r"index\.txt: damaged Content-Encoding in the response from 127"
         ),
     ):
         connect(server.url).products()
@@ -234,7 +234,7 @@ def test_no_pause_is_longer_than_the_longest(server):
     server.faults.append(faults.fails(500))
     pauses: list[float] = []
     policy = RetryPolicy(attempts=12, first_pause=3, longest_pause=20, sleep=pauses.append)
-    store = DataStoreClient(server.url, retry_policy=policy)
+    store = DataStoreClient(server.url, Limits(1, 60), policy)
     with pytest.raises(ServerUnavailable):
         store.products()
     store.close()
@@ -292,7 +292,7 @@ def test_a_retry_after_that_makes_no_sense_is_passed_over(retry_after, connect, 
 def test_no_retry_after_breaks_the_client(retry_after):
     pauses: list[float] = []
     with scripted(in_turn(answer("503 Busy", Retry_After=retry_after), answer(body=ROOT))) as server:
-        store = DataStoreClient(server.url, retry_policy=RetryPolicy(sleep=pauses.append))
+        store = DataStoreClient(server.url, Limits(16, 60), RetryPolicy(4, 1, sleep=pauses.append))
         assert len(store.products()) == 6
         store.close()
     assert 0 <= pauses[0] <= 300
@@ -338,7 +338,7 @@ def test_rows_that_make_no_sense_are_not_asked_for_again(store, server, pauses):
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_listing_without_end(compressed, server):
-    store = DataStoreClient(server.url, Limits(listing_bytes=5_000_000))
+    store = DataStoreClient(server.url, Limits(1, 60, listing_bytes=5_000_000), RetryPolicy(4, 1))
     server.faults.append(
         faults.edits(lambda body: body + bytes(50_000_000))
         if compressed
@@ -364,7 +364,7 @@ def test_a_listing_that_stops_coming(server, connect, pauses):
 
 def test_an_answer_that_does_not_begin(server, connect):
     server.faults.append(faults.delays(30))
-    with pytest.raises(ServerUnavailable, match=r"no answer from 127\.0\.0\.1:\d+ within [\d.]+ s"):
+    with pytest.raises(ServerUnavailable, match=r"no response from 127\.0\.0\.1:\d+ within [\d.]+ s"):
         connect(server.url, timeout=0.2, attempts=2).products()
     assert len(server.requests) == 2
 
@@ -406,7 +406,7 @@ def test_what_is_no_answer(name, connect):
         scripted(lambda asked: NO_ANSWERS[name]) as server,
         pytest.raises(
             ServerUnavailable,
-            match=r"index\.txt: (no (valid HTTP )?answer from 127|connection closed by|expected an?)",
+            match=r"index\.txt: (no (valid HTTP )?response from 127|connection closed by|expected an?)",
         ),
     ):
         connect(server.url, timeout=0.5, attempts=2).products()

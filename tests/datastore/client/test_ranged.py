@@ -87,7 +87,9 @@ class Fetch:
         self.pool = FetchPool(count)
         self._ranges = ranges
         self._lock = threading.Lock()
-        policy = RetryPolicy(attempts=attempts, sleep=lambda pause: (self.pauses.append(pause), sleep(pause)))
+        policy = RetryPolicy(
+            attempts=attempts, first_pause=1, sleep=lambda pause: (self.pauses.append(pause), sleep(pause))
+        )
         self._store = DataStoreClient(url, Limits(connections=count, timeout=timeout), policy)
         url = self._store.file_url("p", "f", row.name)
         self._transfer = Transfer(self._store, policy, url, row, part, self.count)
@@ -301,8 +303,8 @@ def test_several_large_files_and_many_small_ones(server, served, tmp_path):
         size = 17 * MB + number if name.startswith("large") else 50_000 + number
         contents[name] = CONTENT if name == "f.tgz" else CONTENT[number : number + size]
         served.with_name(name).write_bytes(contents[name])
-    policy = RetryPolicy(sleep=lambda _: None)
-    store = DataStoreClient(server.url, Limits(connections=3), policy)
+    policy = RetryPolicy(attempts=4, first_pause=1, sleep=lambda _: None)
+    store = DataStoreClient(server.url, Limits(connections=3, timeout=60), policy)
     pool = FetchPool(3)
     futures = []
     for name, content in contents.items():
@@ -310,7 +312,7 @@ def test_several_large_files_and_many_small_ones(server, served, tmp_path):
         transfer = Transfer(
             store, policy, url, row_of(content, name), tmp_path / f"{name}.part", lambda _: None
         )
-        futures.append(pool.submit(fetch_in_ranges, transfer, pool))
+        futures.append(pool.submit(fetch_in_ranges, transfer, pool, RangePolicy()))
     for future in futures:
         future.result(TIMEOUT_SECONDS)
     pool.close()

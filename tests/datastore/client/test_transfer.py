@@ -45,7 +45,7 @@ class Fetch:
         self.pauses: list[float] = []
         self.received = self.largest = 0
         self._partial = partial
-        policy = RetryPolicy(attempts=attempts, sleep=self.pauses.append)
+        policy = RetryPolicy(attempts=attempts, first_pause=1, sleep=self.pauses.append)
         self._store = DataStoreClient(url, Limits(connections=1, timeout=timeout), policy)
         url = self._store.file_url("p", "f", row.name)
         self._transfer = Transfer(self._store, self._store.retry_policy, url, row, partial, self._count)

@@ -40,7 +40,7 @@ class Client:
     """A client of a scripted server, and the threads that fetch."""
 
     def __init__(self, url: str, folder: Path, connections: int, timeout: float) -> None:
-        policy = RetryPolicy(attempts=2, sleep=lambda _: None)
+        policy = RetryPolicy(attempts=2, first_pause=1, sleep=lambda _: None)
         self.store = DataStoreClient(url, Limits(connections=connections, timeout=timeout), policy)
         self.pool = FetchPool(connections)
         self._folder = folder

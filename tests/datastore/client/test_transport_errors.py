@@ -15,7 +15,7 @@ from pipeline.errors import ServerUnavailable
 
 CHUNKED = answer(Transfer_Encoding="chunked", Connection="close", Content_Length="")
 ANSWERS = {
-    "closed": (b"", "connection closed by {peer} without an answer"),
+    "closed": (b"", "connection closed by {peer} without a response"),
     "cut": (
         answer(body=b"# productID", Content_Length="999", Connection="close"),
         "connection closed by {peer} before the end",
@@ -23,7 +23,7 @@ ANSWERS = {
     "cut before a chunk": (CHUNKED, "connection closed by {peer} before the end"),
     "no HTTP": (
         b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
-        "no valid HTTP answer from {peer} (BadStatusLine: SSH-2.0-OpenSSH_9.6)",
+        "no valid HTTP response from {peer} (BadStatusLine: SSH-2.0-OpenSSH_9.6)",
     ),
 }
 
@@ -32,12 +32,16 @@ ANSWERS = {
 def test_the_cause_is_told_first_and_then_what_happens_next(name):
     said, cause = ANSWERS[name]
     with scripted(lambda _: said) as server:
-        store = DataStoreClient(server.url, Limits(timeout=20), RetryPolicy(attempts=1))
+        store = DataStoreClient(
+            server.url, Limits(connections=1, timeout=20), RetryPolicy(attempts=1, first_pause=1)
+        )
         with pytest.raises(ServerUnavailable) as raised:
             store.products()
         store.close()
     peer = server.url.removeprefix("http://").removesuffix("/ds")
-    assert str(raised.value) == f"{server.url}/index.txt: {cause.format(peer=peer)}. The next run asks again."
+    assert (
+        str(raised.value) == f"{server.url}/index.txt: {cause.format(peer=peer)}. The next run tries again."
+    )
 
 
 def raised_by(*causes: BaseException) -> BaseException:
@@ -66,18 +70,18 @@ PEER = "store.example:8080"
         ),
         ([ConnectionRefusedError(111, "x"), requests.ConnectionError()], f"connection refused by {PEER}"),
         ([ConnectionResetError(104, "x"), requests.ConnectionError()], f"connection reset by {PEER}"),
-        ([TimeoutError("timed out"), requests.ReadTimeout()], f"no answer from {PEER} within 60 s"),
-        ([urllib3.exceptions.ReadTimeoutError(POOL, "/", "x")], f"no answer from {PEER} within 60 s"),
+        ([TimeoutError("timed out"), requests.ReadTimeout()], f"no response from {PEER} within 60 s"),
+        ([urllib3.exceptions.ReadTimeoutError(POOL, "/", "x")], f"no response from {PEER} within 60 s"),
         (
             [OSError(113, "No route to host"), requests.ConnectionError()],
             f"cannot reach {PEER} (No route to host)",
         ),
         (
             [requests.exceptions.InvalidHeader("odd")],
-            f"no valid HTTP answer from {PEER} (InvalidHeader: odd)",
+            f"no valid HTTP response from {PEER} (InvalidHeader: odd)",
         ),
     ],
     ids=["resolve", "resolve proxy", "refused", "reset", "timeout", "urllib3 timeout", "no route", "other"],
 )
 def test_foreign_errors_and_their_sentences(causes, sentence):
-    assert describe(raised_by(*causes), URL, "no answer", 60.0) == sentence
+    assert describe(raised_by(*causes), URL, "no response", 60.0) == sentence

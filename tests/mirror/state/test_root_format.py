@@ -42,7 +42,7 @@ def test_a_higher_format_is_refused(work, tmp_path: Path):
     ) as error:
         work(Layout(tmp_path))
     assert str(error.value).startswith(f"{tmp_path}/mirror.json: the mirror is of format 2, ")
-    assert "this program knows formats up to 1" in str(error.value)
+    assert "this program supports formats up to 1" in str(error.value)
     assert tree(tmp_path) == {"mirror.json": text.encode()}
 
 

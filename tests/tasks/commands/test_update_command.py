@@ -78,5 +78,5 @@ def test_a_stop_while_the_command_is_loaded(number, follower: Follower, tmp_path
         loading.send_signal(number)
         assert loading.wait(60) == 25
         said = loading.stderr.read()
-    assert said == "ipp-mirror: stopped on request before anything was begun; the next run goes on.\n"
+    assert said == "ipp-mirror: stopped on request before anything was started; the next run goes on.\n"
     assert not follower.root.exists()

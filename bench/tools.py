@@ -1,4 +1,4 @@
-"""Who takes part: this project's mirror in its forms, and the tools that people would use instead."""
+"""Programs to compare: this project's mirror with several settings, and general download tools."""
 
 import json
 import shutil
@@ -15,33 +15,33 @@ _PEERS = Path(__file__).parent / "peers"
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """Mirrors a whole Data Store into an empty folder: discover, fetch, verify, unpack."""
+class Tool:
+    """Program that mirrors a whole Data Store into an empty folder: discover, fetch, verify, unpack."""
 
     name: str
 
     def missing(self) -> str | None:
-        """What has to be installed before it can take part; None when nothing has."""
+        """Return the software that has to be installed first; None when all is there."""
         raise NotImplementedError
 
     def run(self, url: str, folder: Path) -> Run:
-        """Mirror the Data Store at ``url``; leaves ``store/`` and ``data/`` in ``folder``."""
+        """Mirror the Data Store at ``url`` to ``store/`` and ``data/`` in ``folder``."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Ours(Contestant):
+class Ours(Tool):
     """The ``luigi`` command, start-up included, with the local or the central scheduler."""
 
     connections: int = 8
     central: bool = False
 
     def missing(self) -> str | None:
-        """It is always there."""
+        """Return None."""
         return None
 
     def run(self, url: str, folder: Path) -> Run:
-        """One update. What a central scheduler takes of CPU time and memory is counted as ours."""
+        """Run one update. CPU time and memory of a central scheduler are included."""
         config = folder / "mirror.yaml"
         settings = {"source": {"url": url, "connections": self.connections}, "mirror": {"root": str(folder)}}
         config.write_text(json.dumps(settings))
@@ -58,17 +58,17 @@ class Ours(Contestant):
 
 
 @dataclass(frozen=True)
-class Peer(Contestant):
-    """A script of peers/, named after the tool that it is about."""
+class Peer(Tool):
+    """Script of peers/, named after its download tool."""
 
     package: str
 
     def missing(self) -> str | None:
-        """The Debian package, when its command is not there."""
+        """Return the Debian package of the tool if its command is missing."""
         return None if shutil.which(self.name) else f"Debian package {self.package}"
 
     def run(self, url: str, folder: Path) -> Run:
-        """The script, from the listings to the unpacked files."""
+        """Run the script, from the listings to the unpacked files."""
         return run(["bash", str(_PEERS / f"{self.name}.sh"), url], folder, folder / "output.log")
 
 
@@ -80,32 +80,30 @@ ARIA2C = Peer("aria2c", package="aria2")
 RCLONE = Peer("rclone", package="rclone")
 
 
-def present(contestants: list[Contestant]) -> list[Contestant]:
-    """Those that can take part; says who cannot, and why."""
-    for each in contestants:
+def installed(tools: list[Tool]) -> list[Tool]:
+    """Return the installed ones; print the name of each other one, and its missing software."""
+    for each in tools:
         if missing := each.missing():
             print(f"{each.name} is left out: it needs {missing}")
-    return [each for each in contestants if each.missing() is None]
+    return [each for each in tools if each.missing() is None]
 
 
-def race(
-    contestants: list[Contestant], payload: Payload, url: str, arena: Path, rounds: int
-) -> dict[str, list[Run]]:
-    """The runs of all contestants, taking turns, each into an empty folder below ``arena``, each checked.
+def compare(tools: list[Tool], payload: Payload, url: str, target: Path, rounds: int) -> dict[str, list[Run]]:
+    """Return the runs of all tools, by name, each into an empty folder ``target`` and checked.
 
-    Every round begins with another one, so that none always follows the same.
+    Tools run in turns; every round begins with another one, so that none always follows the same.
     """
-    runs: dict[str, list[Run]] = {each.name: [] for each in contestants}
+    runs: dict[str, list[Run]] = {each.name: [] for each in tools}
     for number in range(rounds):
-        first = number % len(contestants)
-        for contestant in contestants[first:] + contestants[:first]:
+        first = number % len(tools)
+        for tool in tools[first:] + tools[:first]:
             with ExitStack() as afterwards:
-                arena.mkdir(parents=True)
-                afterwards.callback(shutil.rmtree, arena)
-                runs[contestant.name].append(contestant.run(url, arena))
-                check(payload, arena, thorough=isinstance(contestant, Ours))
+                target.mkdir(parents=True)
+                afterwards.callback(shutil.rmtree, target)
+                runs[tool.name].append(tool.run(url, target))
+                check(payload, target, thorough=isinstance(tool, Ours))
             print(
-                f"  round {number + 1}: {contestant.name} {runs[contestant.name][-1].seconds:.2f} s",
+                f"  round {number + 1}: {tool.name} {runs[tool.name][-1].seconds:.2f} s",
                 flush=True,
             )
     return runs
