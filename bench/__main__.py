@@ -35,7 +35,7 @@ from bench.tables import comparison_table, measured_cells, print_table
 from bench.tools import (
     ARIA2C,
     OURS,
-    OURS_16,
+    OURS_8,
     OURS_CENTRAL,
     RCLONE,
     WGET,
@@ -119,7 +119,7 @@ class Bench:
         given = payload(self.folder, workload)
         link = Link()
         with self._serving(given) as server, relay(server.port, link, self.folder) as relayed:
-            tools = installed([OURS, OURS_16, *peers])
+            tools = installed([OURS, OURS_8, *peers])
             self._compare(f"Far, {workload.title}", tools, given, relayed.port)
         for connections in (8, 16):
             rate = min(link.rate, connections * link.connection_rate)

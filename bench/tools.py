@@ -33,7 +33,7 @@ class Tool:
 class Ours(Tool):
     """The ``luigi`` command, start-up included, with the local or the central scheduler."""
 
-    connections: int = 8
+    connections: int | None = None
     central: bool = False
 
     def missing(self) -> str | None:
@@ -43,7 +43,8 @@ class Ours(Tool):
     def run(self, url: str, folder: Path) -> Run:
         """Run one update. CPU time and memory of a central scheduler are included."""
         config = folder / "mirror.yaml"
-        settings = {"source": {"url": url, "connections": self.connections}, "mirror": {"root": str(folder)}}
+        source = {"url": url} | ({"connections": self.connections} if self.connections else {})
+        settings = {"source": source, "mirror": {"root": str(folder)}}
         config.write_text(json.dumps(settings))
         command = [str(BIN / "luigi"), "--module", "tasks", "UpdateMirror", "--mirror-config", str(config)]
         if not self.central:
@@ -74,7 +75,7 @@ class Peer(Tool):
 
 OURS = Ours("ours")
 OURS_CENTRAL = Ours("ours, central scheduler", central=True)
-OURS_16 = Ours("ours, 16 connections", connections=16)
+OURS_8 = Ours("ours, 8 connections", connections=8)
 WGET = Peer("wget", package="wget")
 ARIA2C = Peer("aria2c", package="aria2")
 RCLONE = Peer("rclone", package="rclone")

@@ -45,8 +45,9 @@ def print_mirror(root: Path) -> None:
         held = as_size(sum(path.stat().st_size for path in files))
         example = f"  e.g. {files[len(files) // 2].relative_to(root)}" if files else ""
         print(f"  {folder + '/':8}{len(files):5} files {held:>9}{example}")
+    command = Path(sys.executable).with_name("ipp-mirror")
     print(
-        f"\nHow it is: {sys.executable} -m tasks status --mirror-config {DEMO}/mirror.yaml"
+        f"\nState of the mirror: {command} status --config {DEMO}/mirror.yaml"
         "\nRun `make demo` again: nothing is fetched twice. Delete var/demo to start over."
     )
 
