@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import COLUMNS, Ended, File, Follower, Upstream, bundle, dirinfo, served_filesets
-from running import answers as answers_at
-from running import free_port, luigi_command, started, until
+from running import Scheduler, Turnstile, free_port, luigi_command, started, until
 from support.third_step import make_program, recipe
 
 PRODUCT = "md-all-rel-200907"
@@ -93,17 +92,21 @@ def program(with_optional_step: Path, follower: Follower) -> Program:
     return Program(with_optional_step, follower)
 
 
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[int]:
+    """The port of a central scheduler."""
+    scheduler = Scheduler(tmp_path, free_port())
+    running = scheduler.start()
+    yield scheduler.port
+    running.kill()
+
+
 @pytest.fixture(params=["local", "central"])
-def scheduled(request, program: Program, tmp_path: Path) -> Iterator[Program]:
+def scheduled(request, program: Program) -> Program:
     """The program with a local scheduler, and with the central one."""
-    with ExitStack() as stack:
-        if request.param == "central":
-            program.port = free_port()
-            luigid = [sys.executable, "-m", "tasks.runtime.luigid", "--address", "127.0.0.1"]
-            luigid += ["--port", str(program.port), "--state-path", str(tmp_path / "state.pickle")]
-            running = stack.enter_context(started(luigid, tmp_path / "luigid.log"))
-            until(lambda: running.ended or answers_at(program.port), "luigid does not answer")
-        yield program
+    if request.param == "central":
+        program.port = request.getfixturevalue("port")
+    return program
 
 
 def register(upstream: Upstream, fileset: str, counts: str, **listed: str) -> None:
@@ -330,3 +333,26 @@ def test_the_step_finds_the_columns_of_the_listing_in_a_marker(follower, upstrea
     marker = json.loads((follower.root / "state" / PRODUCT / "downloaded" / "good.json").read_text())
     [listed] = upstream.products[PRODUCT].values()
     assert marker["columns"] == dict(zip(COLUMNS, listed, strict=True))
+
+
+def test_a_worker_on_another_host_does_the_step(program, upstream, server, port, tmp_path):
+    for number in range(1, 13):
+        register(upstream, f"f{number}", str(number) if number % 4 else "x")
+    program.port = port
+    bundles = Turnstile()
+    server.faults.append(bundles.fault("*/*/*.tgz"))
+    notice = program.follower.root / "assistants" / "update.json"
+    command = luigi_command(program.follower, port, "--workers", "1")
+    with ExitStack() as stack:
+        update = stack.enter_context(started(command, tmp_path / "update", program.environment))
+        until(lambda: update.ended or notice.exists(), "the update takes no workers")
+        command.append("--assistant")
+        worker = stack.enter_context(started(command, tmp_path / "worker", program.environment))
+        until(lambda: worker.ended or bundles.waiting == 2, "the worker gets no fileset")
+        bundles.open()
+        helped = worker.wait()
+        result = update.wait()
+    assert result.code == 0, result.output
+    assert summary(result) == "12 new, 12 done, 0 failed, 0 skipped, 3 failed in optional steps"
+    assert (helped.code, helped.output.count("0 failed;")) == (0, 1), helped.output
+    assert len(program.charts()) == 9
