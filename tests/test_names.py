@@ -39,7 +39,7 @@ NAMES = st.text(max_size=40) | TRICKY | st.text(ALLOWED + "/", max_size=40)
 
 
 def accepted(check, name):
-    """Return what the check makes of the name; None when the check refuses it, which only HostileName may do."""
+    """Return what the check makes of the name; None when it is refused, which only HostileName may do."""
     try:
         return check(name, "file of fileset X")
     except HostileName as error:
