@@ -17,7 +17,7 @@ source:
   hidden_products: [{hidden}]   # served, but not listed at the root
 mirror:
   root: mirror
-  # No products are named: all that the root lists, and the hidden ones.
+  # Without products: all that the root lists, and the hidden ones.
 """
 
 
@@ -31,7 +31,7 @@ def main() -> int:
     with simulate(store, hidden=[PARTNER.name], request_log=requests) as server:
         print(f"sample Data Store: {server.url}, its requests in {requests}", flush=True)
         settings.write_text(SETTINGS.format(url=server.url, hidden=PARTNER.name), encoding="utf-8")
-        command = [sys.executable, "-m", "tasks", "update", "--mirror-config", str(settings)]
+        command = [sys.executable, "-m", "tasks", "update", "--config", str(settings)]
         code = subprocess.run(command, check=False).returncode
     print_mirror(DEMO / "mirror")
     return code
@@ -46,7 +46,7 @@ def print_mirror(root: Path) -> None:
         example = f"  e.g. {files[len(files) // 2].relative_to(root)}" if files else ""
         print(f"  {folder + '/':8}{len(files):5} files {held:>9}{example}")
     print(
-        f"\nHow it is: {sys.executable} -m tasks status --mirror-config {DEMO}/mirror.yaml"
+        f"\nIts status: {sys.executable} -m tasks status --config {DEMO}/mirror.yaml"
         "\nRun `make demo` again: nothing is fetched twice. Delete var/demo to start over."
     )
 
