@@ -1,1 +1,1 @@
-"""The Data Store protocol: listings, client, server. Independent of the mirror."""
+"""Data Store protocol: listings, client, server. Independent of the mirror."""

@@ -131,7 +131,7 @@ class _FileHead:
 
 @dataclass(frozen=True, slots=True)
 class _FileBody:
-    """An open file whose bytes are sent as the body of a response."""
+    """Open file whose bytes are sent as the body of a response."""
 
     descriptor: int
     receive: Receive
