@@ -31,7 +31,7 @@ class NoPeers:
         return 0
 
     def poll(self) -> bool:
-        """Return False: no peer came or went."""
+        """Return False: the peers are unchanged."""
         return False
 
     def offer(self, task: MirrorTask, added: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ class Coordinator(NoPeers):
     def poll(self) -> bool:
         """Read the reports of the peers, at most four times a second, and admit newly registered peers.
 
-        Return True when a peer came or went.
+        Return True when the admitted peers have changed.
         """
         now = time.monotonic()
         if now < self._poll_at:
