@@ -12,7 +12,7 @@ SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: .venv/ready ## make .venv/ from the lock file; nothing to do when it is current
+setup: .venv/ready ## make .venv/ from the lock file; does nothing when it is current
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "expected Python 3.11, 3.12 or 3.13, got %d.%d from PYTHON=$(PYTHON); name another one, such as PYTHON=python3.13" % sys.version_info[:2])'
@@ -21,7 +21,7 @@ setup: .venv/ready ## make .venv/ from the lock file; nothing to do when it is c
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
-demo: setup ## start the sample Data Store, mirror it into var/demo/, print what arrived
+demo: setup ## start the sample Data Store, mirror it into var/demo/, print the result
 	@$(BIN)/python -m pipeline.sample.demo
 
 test: setup ## run every test
@@ -30,7 +30,7 @@ test: setup ## run every test
 update: setup ## one update of the mirror (CONFIG=FILE for other settings than mirror.yaml)
 	@$(BIN)/ipp-mirror update $(SETTINGS)
 
-worker: setup ## take part in the update that is running, from another host too (HOST=... of its scheduler)
+worker: setup ## take part in the running update, also from another host (HOST=... of its scheduler)
 	@$(BIN)/ipp-mirror worker $(SETTINGS) $(if $(HOST),--scheduler-host $(HOST))
 
 assist: setup
@@ -48,13 +48,13 @@ skip: setup ## skip a fileset: PRODUCT=... FILESET=... REASON=...
 unskip: setup ## unskip a fileset: PRODUCT=... FILESET=...
 	@$(BIN)/ipp-mirror unskip $(SETTINGS) "$(PRODUCT)" "$(FILESET)"
 
-verify: setup ## compare every file with listings and markers (REPAIR=1 repairs what is wrong)
+verify: setup ## compare every file with listings and markers (REPAIR=1 repairs problems)
 	@$(BIN)/ipp-mirror verify $(SETTINGS) $(if $(REPAIR),--repair)
 
-serve: setup ## serve the mirror to the next site at http://127.0.0.1:8080/ds
+serve: setup ## serve the mirror to other sites at http://127.0.0.1:8080/ds
 	@$(BIN)/ipp-mirror serve $(SETTINGS)
 
-bench: setup ## the whole job measured side by side with wget, aria2c and rclone
+bench: setup ## compare first updates with wget, aria2c and rclone
 	@$(BIN)/python -m bench
 
 torture: setup ## kill an update 200 times, then compare every byte (some minutes)
@@ -66,6 +66,6 @@ lint: setup ## ruff, formatting included; types; the directions of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-clean: ## remove what make made: .venv/, the demo, caches; never a mirror
+clean: ## remove .venv/, the demo and caches; never a mirror
 	rm -rf .venv var/demo build .mypy_cache .import_linter_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

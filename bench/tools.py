@@ -31,7 +31,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class Ours(Tool):
-    """The ``luigi`` command, start-up included, with the local or the central scheduler."""
+    """Command ``luigi``, start-up included, with the local or the central scheduler."""
 
     connections: int | None = None
     central: bool = False

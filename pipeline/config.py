@@ -1,6 +1,6 @@
 """``mirror.yaml`` as typed, validated settings, and the only place of their defaults.
 
-Every mistake is refused at once, with the file, the line, what was expected and what came.
+Any mistake is a SettingsError with the file, the line, the expected value and the one found.
 Sizes are bytes, rates bytes per second, times seconds; ``pipeline.units`` reads ``20 GB`` and ``50 MB/s``.
 """
 
@@ -144,7 +144,7 @@ class Product(_Section):
 class Mirror(_Section):
     """Section ``mirror``: the folder and the content of the mirror.
 
-    ``products`` None stands for all that the root of the Data Store lists, and the hidden ones.
+    ``products`` None stands for all products that the root of the Data Store lists, and the hidden ones.
     """
 
     root: Annotated[Path, BeforeValidator(_folder)]
@@ -174,7 +174,7 @@ class Settings(_Section):
     mirror: Mirror
 
     def product(self, name: str) -> Product:
-        """Return the settings of a product: without ``select`` where ``mirror.products`` does not name it."""
+        """Return the settings of a product: defaults for one that ``mirror.products`` does not name."""
         for product in self.mirror.products or []:
             if product.name == name:
                 return product
@@ -184,7 +184,7 @@ class Settings(_Section):
 def read_settings(path: Path) -> Settings:
     """Read the YAML file at ``path``; a relative root is taken from the folder of the file.
 
-    Raises SettingsError, with the line and what was expected there.
+    Raises SettingsError, with the line and the expected value.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -209,13 +209,13 @@ def read_settings(path: Path) -> Settings:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML loader that refuses repeated names, and names the line of an impossible date or number."""
+    """YAML loader with errors for repeated names, and with the line of an invalid date or number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
-                problem = f"{key.value!r} stands there twice, expected once"
+                problem = f"expected {key.value!r} once, got it twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)

@@ -1,4 +1,4 @@
-"""Durable writes: readers see whole files only, and a power cut loses nothing that a marker stands for.
+"""Durable writes: readers find whole files only, and a power cut loses nothing that a marker stands for.
 
 The order is always the same: flush the data to the disk, rename, flush the folder.
 """
@@ -39,7 +39,7 @@ def make_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -> None:
-    """Write a file atomically: a reader sees the old content or the new one, never a part.
+    """Write a file atomically: a reader gets the old content or the new one, never a part. Raises OSError.
 
     ``modified_ns`` is the modification time of the file (nanoseconds since 1970); None for now.
     """

@@ -1,7 +1,7 @@
 """Errors of the project, one class for each different reaction of an operator.
 
-Every message says what was expected, what came, where it came from and what happens next. The
-exit codes are those of ``docs/guide.md``; a run ends with the highest one that applies.
+Every message has the cause, the expected and the actual value, their source, and what happens next. The exit
+codes are those of ``docs/guide.md``; a run ends with the highest one that applies.
 """
 
 import errno

@@ -24,7 +24,7 @@ def as_size(count: float) -> str:
 def parse_size(value: object) -> int:
     """Return the bytes in a text such as ``20 GB``; an integer is bytes already.
 
-    Raises ValueError, which says what was expected.
+    Raises ValueError, with the expected form.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -38,7 +38,7 @@ def parse_size(value: object) -> int:
 def parse_rate(value: object) -> int:
     """Return the bytes per second in a text such as ``50 MB/s``; an integer is bytes per second already.
 
-    Raises ValueError, which says what was expected.
+    Raises ValueError, with the expected form.
     """
     size = value.strip().removesuffix("/s") if isinstance(value, str) else value
     try:

@@ -1,4 +1,4 @@
-"""The Luigi tasks of the mirror: ``luigi --module tasks UpdateMirror``.
+"""Luigi tasks of the mirror: ``luigi --module tasks UpdateMirror``.
 
 Importing this package registers the tasks, installs the worker that runs them, and makes the process end
 at once on SIGTERM and SIGINT until that worker handles the signals.

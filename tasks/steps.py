@@ -1,4 +1,4 @@
-"""The workflow: all steps of a fileset, in the order in which they are done."""
+"""Workflow: all steps of a fileset, in the order in which they are done."""
 
 from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.download import DOWNLOAD

@@ -1,4 +1,4 @@
-"""The marker files of the mirror as Luigi targets."""
+"""Marker files of the mirror as Luigi targets."""
 
 from pathlib import Path
 

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class ProblemsFound(MirrorError):
-    """Verification found problems; each was logged on a line of its own."""
+    """Problems found by a verification; each is logged on a separate line."""
 
 
 class VerifyMirror(MirrorTask):

@@ -58,8 +58,8 @@ def localized_dbinfo(document: bytes, source: str, dirinfo: DirInfo, data: Path)
 
     A row whose component dirinfo lacks (omitted because it was empty; an input that belongs to another
     fileset) has no file here: its ``uri`` and ``path_base`` become NULL, which means absent, rather than a
-    path that does not exist on this machine. It is no reason to fail the fileset: archives must have a
-    place, rows need none.
+    path that does not exist on this machine. Such a row is no error: archives must have a folder,
+    rows need none.
 
     Raises BundleUnusable for an invalid document, HostileName for a path that ends in ``..``.
     """

@@ -1,4 +1,4 @@
-"""Unpack bundles straight to their destination, where only whole files ever appear.
+"""Unpacking of bundles, straight to their destination, where only whole files ever appear.
 
 Every member is written beside its destination under a hidden temporary name and made durable; when all
 bundles of a fileset are unpacked, ``put_in_place`` renames the files.
@@ -27,7 +27,7 @@ from pipeline.names import checked_member_path
 
 CHUNK_BYTES = 1 << 18
 MAX_DOCUMENT_BYTES = 256 << 20
-# For long names and other attributes before a member, which tarfile reads into memory.
+# Limit of long names and other attributes of a member, which tarfile reads into memory.
 MAX_HEADER_BYTES = 1 << 20
 TEMPORARY_SUFFIX = ".unpacking"
 # Estimate of the bytes unpacked for each byte packed: FITS images compress to about a third.
@@ -82,7 +82,7 @@ class Unpacking:
     def run(self) -> list[UnpackedFile]:
         """Unpack the bundle into temporary files, and flush them to the disk.
 
-        Raises BundleUnusable or HostileName, or OSError from the disk, and leaves no temporary file then.
+        Raises BundleUnusable or HostileName, or OSError from the disk, and removes all temporary files first.
         """
         self._make_folder(self.folder)
         paths: set[Path] = set()
@@ -139,7 +139,7 @@ class Unpacking:
                 f"of tar type {member.type!r}. The bundle is not unpacked; the next run tries again."
             )
         member.name = checked_member_path(member.name, f"{self.bundle}, member")
-        # Python 3.11.0 to 3.11.3 have no filters; the checks above leave them little to find.
+        # Python 3.11.0 to 3.11.3 have no filters; the checks above cover most of them.
         if hasattr(tarfile, "data_filter"):
             # _make_inside resolves each folder once, so the filter need not resolve it for every member.
             tarfile.data_filter(member, "/")
@@ -196,9 +196,8 @@ class Unpacking:
 def expected_bytes(bundle: Path, limits: UnpackLimits) -> int:
     """Return the bytes that the bundle unpacks to, according to the size at its end (modulo 2**32 in gzip).
 
-    Of the possible sizes, this is the likeliest one; never more than ``limits`` allow. It is an estimate
-    only: the last bytes of another format, or of concatenated gzip members, are something else. Raises
-    OSError.
+    The likeliest of the possible sizes, and never more than ``limits`` allow. This is an estimate: in another
+    format, or in concatenated gzip members, the last bytes are no size of the whole. Raises OSError.
     """
     packed = bundle.stat().st_size
     with open(bundle, "rb") as file:
@@ -211,8 +210,8 @@ def expected_bytes(bundle: Path, limits: UnpackLimits) -> int:
 def put_in_place(files: list[UnpackedFile], data: Path) -> None:
     """Rename the files to their destinations, durably.
 
-    An empty folder at a destination is removed: an earlier version of the bundle may have made it. Raises
-    BundleUnusable if a destination is a folder with content; no file is renamed then.
+    An empty folder at a destination, perhaps of an earlier version of the bundle, is removed. Raises
+    BundleUnusable, before any file is renamed, if a destination is a folder with content.
     """
     for file in files:
         if file.path.is_dir() and not file.path.is_symlink():
@@ -265,7 +264,7 @@ def remove_temporaries(folder: Path, tag: str) -> None:
 
 
 class _Header(tarfile.TarInfo):
-    """Header of a member; refuses members that tarfile would read into memory whatever their size."""
+    """Header of a member. Members that tarfile would read into memory without a limit raise ReadError."""
 
     _EXTENDED = frozenset(
         {
@@ -305,7 +304,7 @@ _UNUSABLE: tuple[type[Exception], ...] = (  # type: ignore[assignment]
 
 
 def _refuse_more_than_padding(packed: IO[bytes], bundle: Path) -> None:
-    """Read to the end, where the gzip stream has its checksum."""
+    """Read to the end, where the checksum of gzip is verified. Raises BundleUnusable for content."""
     while chunk := packed.read(CHUNK_BYTES):
         if chunk.strip(b"\0"):
             raise BundleUnusable(

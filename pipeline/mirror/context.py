@@ -83,7 +83,7 @@ class RunContext:
 
     @property
     def wanted_steps(self) -> Steps:
-        """The steps that the settings include."""
+        """Steps that the settings include."""
         return self.steps.wanted(self.settings)
 
     def products(self) -> list[str]:

@@ -17,7 +17,7 @@ source:
   hidden_products: [{hidden}]   # served, but not listed at the root
 mirror:
   root: mirror
-  # No products are named: all that the root lists, and the hidden ones.
+  # Without products: all that the root lists, and the hidden ones.
 """
 
 
@@ -31,7 +31,7 @@ def main() -> int:
     with simulate(store, hidden=[PARTNER.name], request_log=requests) as server:
         print(f"sample Data Store: {server.url}, its requests in {requests}", flush=True)
         settings.write_text(SETTINGS.format(url=server.url, hidden=PARTNER.name), encoding="utf-8")
-        command = [sys.executable, "-m", "tasks", "update", "--mirror-config", str(settings)]
+        command = [sys.executable, "-m", "tasks", "update", "--config", str(settings)]
         code = subprocess.run(command, check=False).returncode
     print_mirror(DEMO / "mirror")
     return code

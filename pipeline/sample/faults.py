@@ -1,4 +1,4 @@
-"""Faults of servers, as the simulator shows them on the wire (protocol notes, "Answers").
+"""Faults of servers, emulated by the simulator on the wire (protocol notes, "Answers").
 
 A fault is a small ASGI middleware for the requests that it matches; it ends after a given number of these.
 Faults that HTTP has no message for (a reset, a body that is cut off or exceeds its length) act on the
@@ -47,12 +47,12 @@ Act = Callable[[Scope, Receive, Send, ASGIApp], Awaitable[None]]
 
 
 class ClientGone(Exception):
-    """The connection is closed: nothing more can be sent on it."""
+    """Connection closed by the client: nothing more can be sent."""
 
 
 @dataclass
 class Fault:
-    """A fault for the first ``times`` requests that match its target (None: all of them).
+    """Fault of the first ``times`` requests that match its target (None: all of them).
 
     ``used`` counts the requests on which the fault acted.
     """
@@ -85,7 +85,7 @@ def named(text: str) -> Fault:
     return NAMED[name](target=target) if target else NAMED[name]()
 
 
-# Other responses in place of the true one.
+# Other responses in place of the correct one.
 
 
 def says(
@@ -141,7 +141,7 @@ def redirects(to: str | None = None, *, target: str = LISTINGS, times: int | Non
     return Fault(act, target, times)
 
 
-# The true response, its body changed as a whole.
+# The correct response, its body changed as a whole.
 
 
 def edits(
@@ -195,7 +195,7 @@ def compresses(*, target: str = FILES, times: int | None = None) -> Fault:
     return edits(gzip.compress, fields={"Content-Encoding": "gzip"}, target=target, times=times)
 
 
-# The true response with another head.
+# The correct response with another head.
 
 
 def changes_etag(*, target: str = FILES, times: int | None = None) -> Fault:
@@ -376,7 +376,8 @@ class _Overrunning:
     """``send`` with ``by`` added to the Content-Length, for the whole body and ``extra`` after it.
 
     Bytes beyond the announced length are written to the transport, past the HTTP layer, which would refuse
-    them. The HTTP layer never gets the end of the body, since it would close a connection without keep-alive.
+    them. The end of the body is not sent to the HTTP layer, which would close a connection without
+    keep-alive.
     """
 
     def __init__(self, by: int, extra: bytes, send: Send, transport: asyncio.Transport) -> None:
@@ -462,7 +463,7 @@ def _interrupts(
 
 
 async def _pause(seconds: float | None, receive: Receive) -> None:
-    """Wait, None for ever. Raises ClientGone when the client closes the connection meanwhile."""
+    """Wait, for ever if None. Raises ClientGone when the client closes the connection."""
     try:
         async with asyncio.timeout(seconds):
             await wait_for_disconnect(receive)

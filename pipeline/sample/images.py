@@ -26,7 +26,7 @@ Card = tuple[str, str | float | int | bool, str]
 
 
 class Planes(NamedTuple):
-    """Three images of one piece of sky: counts, variance, and mask bits of bad pixels."""
+    """Three images of one part of the sky: counts, variance, and mask bits of bad pixels."""
 
     image: Pixels
     variance: Pixels
@@ -79,7 +79,7 @@ def render(frame: Frame, quality: Quality, stars: Stars, random: np.random.Gener
 
 
 def raw_counts(planes: Planes) -> NDArray[np.uint16]:
-    """Return the image as the camera reads it out: whole counts above a bias."""
+    """Return the image in raw counts: integers above a bias."""
     return np.clip(planes.image + BIAS, 0, 65_535).astype(np.uint16)
 
 

@@ -150,7 +150,7 @@ def _laid_out(table: Sequence[tuple[str, ...]], widths: Sequence[int]) -> str:
 
 
 def _marked(table: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """Return the table with the ``#`` that marks the line of column names."""
+    """Yield the lines of the table, with a ``#`` before the column names."""
     yield (f"# {table[0][0]}", *table[0][1:])
     yield from table[1:]
 

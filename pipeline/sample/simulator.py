@@ -1,4 +1,4 @@
-"""The simulator: a Data Store that records requests and misbehaves on demand, for the demo and the tests.
+"""Simulator: a Data Store with a record of requests and faults on demand, for the demo and the tests.
 
 ``simulate`` runs a simulator in a thread, ``python -m pipeline.sample.simulator`` in a process. A request
 passes the recorder, the faults that match it, and the application of ``pipeline.datastore.server``.
@@ -32,7 +32,7 @@ from pipeline.sample.faults import NAMED, TRANSPORT, ClientGone, Fault, named
 
 @dataclass
 class RecordedRequest:
-    """A request to the simulator.
+    """Request to the simulator.
 
     ``target`` is the path with its query as sent, ``range`` the header field; ``status`` is None until the
     response starts; ``bytes_sent`` counts the bytes of the body handed to the connection.
@@ -49,9 +49,9 @@ class RecordedRequest:
 
 
 class Recorder:
-    """All requests in the order of arrival, and the numbers of connections and of requests in progress.
+    """Record of all requests in the order of arrival, and counts of connections and requests in progress.
 
-    ``log`` is a file that gets a line for each request when it ends.
+    At its end, each request is appended to the file ``log`` as one line.
     """
 
     def __init__(self, log: Path | None = None) -> None:
@@ -61,7 +61,7 @@ class Recorder:
         self.clear()
 
     def clear(self) -> None:
-        """Forget the requests and restart all counts and peaks from the connections that are open."""
+        """Remove the recorded requests, and restart all counts and peaks from the open connections."""
         self.requests: list[RecordedRequest] = []
         self.connections_made = 0
         self.peak_connections = self.open_connections
@@ -96,9 +96,9 @@ class Recorder:
 
 
 class SimulatorApp(DataStoreApp):
-    """The application of a Data Store with a recorder and faults. ``faults`` may be changed at any time.
+    """Application of a Data Store with a recorder and faults. ``faults`` may be changed at any time.
 
-    Faults apply in their order, the first one nearest to the true response.
+    Faults apply in their order, the first one to the correct response.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class SimulatorApp(DataStoreApp):
 
 
 class Simulator(RunningServer):
-    """A simulator served by a thread of this process until the end of a ``with`` block."""
+    """Simulator served by a thread of this process until the end of a ``with`` block."""
 
     def __init__(self, app: SimulatorApp) -> None:
         self._simulator = app
@@ -173,7 +173,7 @@ class Simulator(RunningServer):
         return self._simulator.recorder.peak_connections
 
     def clear(self) -> None:
-        """Forget the requests and restart the peaks."""
+        """Remove the recorded requests, and restart counts and peaks."""
         self._simulator.recorder.clear()
 
 
@@ -186,21 +186,22 @@ def simulate(
 ) -> Simulator:
     """Serve a publisher's folder in a thread of this process, on a free port of 127.0.0.1.
 
-    ``hidden`` products are absent from the root listing; ``request_log`` gets a line for each request.
+    ``hidden`` products are absent from the root listing; a line for each request is appended to
+    ``request_log``.
     """
     return Simulator(SimulatorApp(store, hidden=hidden, faults=faults, request_log=request_log))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Return the exit code."""
-    parser = build_parser("pipeline.sample.simulator", "serve a folder as a Data Store that misbehaves")
+    parser = build_parser("pipeline.sample.simulator", "serve a folder as a Data Store with faults")
     parser.add_argument("--request-log", type=Path, metavar="FILE", help="append a line for each request")
     parser.add_argument(
         "--fault",
         action="append",
         default=[],
         metavar="NAME[=TARGET]",
-        help="misbehave; repeatable; TARGET is listings, files, everything or a pattern like '*/index.txt'; "
+        help="add a fault; repeatable; TARGET is listings, files, everything or a pattern as '*/index.txt'; "
         f"NAME is one of {', '.join(NAMED)}",
     )
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Postage stamps: requests answered with plain FITS files, a table and a document of the results."""
+"""Postage stamps: results of requests as plain FITS files, a table and a document."""
 
 from datetime import datetime, timedelta
 

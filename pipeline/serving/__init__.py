@@ -1,4 +1,4 @@
-"""The mirror as a Data Store for the next site.
+"""Mirror as a Data Store for other sites.
 
     from pipeline.serving import MirrorTree, serve_mirror
 

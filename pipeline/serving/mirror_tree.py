@@ -1,4 +1,4 @@
-"""The tree of a mirror, as the server of a Data Store reads it."""
+"""Tree of a mirror, for the server of a Data Store."""
 
 import os
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from pipeline.names import checked_segment, is_usable
 
 
 class MirrorTree(PublishedTree):
-    """A mirror's filesets as a publisher's tree: only filesets that are complete in the mirror are listed.
+    """Filesets of a mirror as a publisher's tree: only filesets that are complete in the mirror are listed.
 
     The root lists the products present, with type and description from the root listing of the mirror's
     own source.

@@ -1,4 +1,4 @@
-"""The ``ipp-mirror`` command: one module per subcommand.
+"""Command ``ipp-mirror``: one module per subcommand.
 
 The modules import Luigi, the server and the settings in their functions only: help and completion are
 immediate, and each subcommand imports only its own libraries.

@@ -32,7 +32,7 @@ def worker(
 ) -> None:
     """Take part in the update that is running.
 
-    A worker runs on the host of the update or on another host that sees the same files and settings. The
+    A worker runs on the host of the update or on another host with the same files and settings. The
     update must use the central scheduler. A worker ends with the update, and with exit code 10 if no update
     is running.
     """

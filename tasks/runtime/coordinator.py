@@ -31,7 +31,7 @@ class NoPeers:
         return 0
 
     def poll(self) -> bool:
-        """Return False: no peer came or went."""
+        """Return False: the peers are unchanged."""
         return False
 
     def offer(self, task: MirrorTask, added: dict[str, Any]) -> None:
@@ -48,7 +48,7 @@ class NoPeers:
 
 
 class Coordinator(NoPeers):
-    """The peers of an update; for use by the thread of its worker.
+    """Peers of an update; for use by the thread of its worker.
 
     ``complete`` is called with the task id and the status of each step that a peer did.
     """
@@ -66,7 +66,7 @@ class Coordinator(NoPeers):
 
     @property
     def workers(self) -> list[str]:
-        """The admitted peers, by the names that the scheduler has for them."""
+        """Names of the admitted peers in the scheduler."""
         return [peer.worker for peer in self._admitted]
 
     @property
@@ -77,7 +77,7 @@ class Coordinator(NoPeers):
     def poll(self) -> bool:
         """Read the reports of the peers, at most four times a second, and admit newly registered peers.
 
-        Return True when a peer came or went.
+        Return True when the admitted peers have changed.
         """
         now = time.monotonic()
         if now < self._poll_at:
@@ -88,8 +88,8 @@ class Coordinator(NoPeers):
         before = self._admitted
         changes = self._changes()
         self._admit(changes, newcomers=not self._before_peers)
-        if gone := {peer.worker for peer in changes.gone}:
-            fail_tasks_of(self._scheduler, lambda worker: worker["name"] in gone)
+        if exited := {peer.worker for peer in changes.exited}:
+            fail_tasks_of(self._scheduler, lambda worker: worker["name"] in exited)
         return before != self._admitted
 
     def offer(self, task: MirrorTask, added: dict[str, Any]) -> None:
@@ -103,12 +103,12 @@ class Coordinator(NoPeers):
 
     def read(self) -> None:
         """Record the steps that peers have reported since the last call."""
-        self._note(self._registry.reported())
+        self._record(self._registry.reported())
 
     def drain(self) -> None:
         """Have peers finish the steps in progress, and wait until all have exited, except those that hang."""
         self._registry.end(stopped=self._run.stopping.is_set())
-        while (changes := self._changes()).there:
+        while (changes := self._changes()).running:
             time.sleep(POLL_SECONDS)
         if changes.hanging:
             log.warning(
@@ -121,10 +121,10 @@ class Coordinator(NoPeers):
 
     def _changes(self) -> PeerChanges:
         changes = self._registry.poll()
-        self._note(changes.steps)
+        self._record(changes.steps)
         return changes
 
-    def _note(self, steps: list[StepDone]) -> None:
+    def _record(self, steps: list[StepDone]) -> None:
         for step in steps:
             self._run.context.counters.count(received=step.received)
             self._run.note(step.code)
@@ -133,9 +133,9 @@ class Coordinator(NoPeers):
     def _admit(self, changes: PeerChanges, newcomers: bool) -> None:
         """Admit the running peers, as soon as each fileset here keeps to its connections."""
         quota = self._run.context.quota
-        quota.share(bool(changes.there or changes.hanging))
-        known = [peer for peer in self._admitted if peer in changes.there]
-        admitted = changes.there if newcomers and quota.is_kept else known
+        quota.share(bool(changes.running or changes.hanging))
+        known = [peer for peer in self._admitted if peer in changes.running]
+        admitted = changes.running if newcomers and quota.is_kept else known
         if admitted == self._admitted:
             return
         for peer in admitted:

@@ -8,7 +8,7 @@ from pipeline.errors import EXIT_SETTINGS_OR_BUG, EXIT_STOPPED, MirrorError, mac
 
 
 class Stopped(MirrorError):
-    """The run was stopped on request before all tasks were done."""
+    """Run stopped on request before all tasks were done."""
 
     exit_code = EXIT_STOPPED
 

@@ -50,7 +50,7 @@ def get_listing(context: RunContext, url: str, _: Report) -> bytes:
 
 
 class ProcessLost(MirrorError):
-    """A process of this run was killed."""
+    """Process of this run that was killed."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ ONE_REQUEST_SECONDS = 0.5
 
 def handle_early_signals() -> None:
     """End at once on SIGTERM and SIGINT until the worker handles them; handlers of other programs stay."""
-    # Python lets only the main thread install handlers.
+    # Only the main thread may install handlers in Python.
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (signal.SIGTERM, signal.SIGINT):

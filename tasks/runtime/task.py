@@ -32,17 +32,17 @@ class MirrorTask(luigi.Task):
 
     @property
     def following(self) -> "MirrorTask | None":
-        """The next step of the same fileset; None after the last one."""
+        """Next step of the same fileset; None after the last one."""
         return None
 
     @property
     def context(self) -> RunContext:
-        """The context of the run."""
+        """Context of the run."""
         return current_run().context
 
     @property
     def layout(self) -> Layout:
-        """The paths of the mirror."""
+        """Paths of the mirror."""
         return self.context.layout
 
     @property

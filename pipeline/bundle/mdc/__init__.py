@@ -26,10 +26,10 @@ Rules for all documents:
   hostile one must not use up the memory of the machine.
 * Scopes nest to any depth, because no function is recursive. Reading and writing take time linear in the
   size of the document.
-* Of a name that is repeated without MULTI, the first entry stands and a warning is kept; with ``overwrite``
-  the last one stands, in the place of the first. The same holds for entries that ``METADATA UPDATE`` merges.
-  UPDATE merges into the first scope of that name, and begins one if there is none; RESET drops all
-  earlier entries of that name.
+* Of a name that is repeated without MULTI, the first entry is kept, with a warning; with ``overwrite`` the
+  last one is kept, in the place of the first. The same holds for entries that ``METADATA UPDATE`` merges.
+  UPDATE merges into the first scope of that name, and begins one if there is none; RESET drops all earlier
+  entries of that name.
 * A row type of a ``TYPE`` line is valid in its own scope, not in nested ones; its rows have a word for every
   field.
 

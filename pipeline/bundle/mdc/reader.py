@@ -34,7 +34,7 @@ _SHOWN = 60
 def read(document: bytes, source: str, *, overwrite: bool = False) -> Scope:
     """Return the outermost scope of a document, with the warnings about the document.
 
-    ``source`` names the document in messages. With ``overwrite`` the last entry of a repeated name stands,
+    ``source`` names the document in messages. With ``overwrite`` the last entry of a repeated name is kept,
     otherwise the first. Raises BundleUnusable for an invalid document.
     """
     text, _ = decode(document, source)
@@ -76,7 +76,7 @@ def _inflate(document: bytes, source: str) -> bytes:
 class Reader:
     """Reader of one document, line by line.
 
-    With ``overwrite`` the last entry of a repeated name stands, otherwise the first. ``hidden`` holds the
+    With ``overwrite`` the last entry of a repeated name is kept, otherwise the first. ``hidden`` holds the
     entries of the document that its scopes lack, replaced by another entry of that name or dropped by RESET.
     The key is the ``id`` of the scope, which exists as long as the scope that ``read`` returned and
     ``hidden``.

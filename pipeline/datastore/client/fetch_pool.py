@@ -31,7 +31,7 @@ class _Task:
 class FetchPool:
     """Pool of ``count`` threads, one for each connection. Safe for use by several threads.
 
-    As ``ThreadPoolExecutor``, with a second queue of idle tasks. Threads are started as tasks come in.
+    As ``ThreadPoolExecutor``, with a second queue of idle tasks. Threads are started as tasks are submitted.
 
     >>> pool = FetchPool(2)
     >>> pool.submit(divmod, 7, 2).result()

@@ -63,7 +63,7 @@ class RangePolicy:
 
 
 def fetch(transfer: Transfer, pool: FetchPool, policy: RangePolicy) -> None:
-    """Fetch the file, in ranges where the policy says so. Called by a thread of the pool.
+    """Fetch the file, in ranges where the policy applies to it. For calls by a thread of the pool.
 
     Raises as ``Transfer.fetch``.
     """
@@ -191,7 +191,7 @@ class RangedTransfer:
     def _start(self, etag: str) -> None:
         """Prepare the partial file for writes at any offset, and have idle threads fetch other ranges."""
         self._etag = etag
-        # The record comes before the size, which would otherwise count as bytes received.
+        # The record is written first: without it, the size of the file would count as bytes received.
         self._write_record(etag)
         with open(self._transfer.partial, "ab") as file:
             file.truncate(self._transfer.row.bytes)

@@ -17,7 +17,7 @@ _PROXY_ERRORS = (urllib3.exceptions.ProxyError, requests.exceptions.ProxyError)
 def describe(error: BaseException, url: str, missing: str, timeout: float) -> str:
     """Return the cause of a transport error as a sentence without its full stop.
 
-    ``missing`` names what did not come within ``timeout`` (seconds), such as "no response".
+    ``missing`` is the beginning of the sentence for a timeout of ``timeout`` seconds, such as "no response".
     """
     causes = list(_causes(error))
     host, peer = urlsplit(url).hostname or "", urlsplit(url).netloc.rpartition("@")[2]

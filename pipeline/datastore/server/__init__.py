@@ -1,4 +1,4 @@
-"""The server of the Data Store protocol; a folder of files is enough to publish from.
+"""Server of the Data Store protocol; a folder of files is enough to publish from.
 
 >>> import tempfile, urllib.request
 >>> from pathlib import Path

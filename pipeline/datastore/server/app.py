@@ -1,4 +1,4 @@
-"""The server of a Data Store: ``DataStoreApp``, the ASGI application, and the HTTP server that runs it.
+"""Server of a Data Store: ``DataStoreApp``, the ASGI application, and the HTTP server that runs it.
 
 ``run`` serves until SIGTERM or SIGINT, ``serve`` in a thread of this process. Of the paths below the prefix,
 ``…/index.txt`` is a listing, ``/PRODUCT/FILESET/NAME`` a file, and every other an HTML page.
@@ -124,7 +124,7 @@ class DataStoreApp:
 
 
 class RunningServer:
-    """An application served by a thread of this process until the end of a ``with`` block.
+    """Application served by a thread of this process until the end of a ``with`` block.
 
     A ``port`` of 0 is any free one; ``url`` has the one that was taken. ``protocol`` handles the connections.
     """

@@ -1,7 +1,7 @@
 """Responses of a Data Store: listings, pages, files with ranges, errors (protocol notes, "Answers").
 
 * Listings and ``*.txt`` files are sent as the original's include filter does: chunked, no validators, no
-  ranges, although the ``Accept-Ranges`` field says otherwise.
+  ranges, in spite of their ``Accept-Ranges`` field.
 * Other files: GET, HEAD, one ``Range`` (206, 416), ``If-Range``, 304. A request for several ranges gets
   the whole file, as RFC 9110 allows.
 """
@@ -104,7 +104,7 @@ async def send_file(scope: Scope, receive: Receive, send: Send, path: Path, *, c
 
 @dataclass(frozen=True, slots=True)
 class _FileHead:
-    """Size in bytes, validators and media type of a file, as the head of a response gives them."""
+    """Size in bytes, validators and media type of a file, for the head of a response."""
 
     size: int
     etag: str
@@ -131,7 +131,7 @@ class _FileHead:
 
 @dataclass(frozen=True, slots=True)
 class _FileBody:
-    """An open file whose bytes are sent as the body of a response."""
+    """Open file whose bytes are sent as the body of a response."""
 
     descriptor: int
     receive: Receive
@@ -141,7 +141,7 @@ class _FileBody:
     async def send_range(self, wanted: range) -> None:
         """Send the bytes at the offsets of ``wanted``.
 
-        A file that shrinks meanwhile ends the body early; the reader sees that by its length.
+        If the file shrinks meanwhile, the body ends before its Content-Length.
         """
         if len(wanted) <= self.chunk_bytes:
             # Handing a short read to a thread takes longer than the read.

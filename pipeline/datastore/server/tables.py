@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, repeat, zip_longest
 
 Cells = tuple[bytes, ...]
-"""The fields of one line of a listing, without blanks around them."""
+"""Fields of one line of a listing, without blanks around them."""
 
 Row = tuple[Cells, Cells]
-"""A row with the header in force for it: (header, row)."""
+"""Row with the header in force for it: (header, row)."""
 
 ROOT_HEADER: Cells = (b"# productID", b"Most recent", b"Time registered", b"type", b"Description")
 PRODUCT_HEADER: Cells = (b"# filesetID", b"time registered", b"type")

@@ -56,7 +56,7 @@ class Tree(Protocol):
 
 
 class PublishedTree:
-    """A publisher's folder: ``FOLDER/[PRODUCT/[FILESET/]]index.txt`` and the files of each fileset.
+    """Folder of a publisher: ``FOLDER/[PRODUCT/[FILESET/]]index.txt`` and the files of each fileset.
 
     ``hidden`` products are absent from the root listing. A missing ``index.txt`` of the root or of a
     product is generated from the folders present. Each listing is read again when it changes on disk.

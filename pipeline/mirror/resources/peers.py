@@ -28,11 +28,11 @@ from pipeline.mirror.resources.update_lock import Holder
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import utc_now
 
-# A peer whose registration was not touched for so long counts as hanging: the update does not wait for it.
+# Seconds without a touch of its registration after which a peer counts as hanging: no update waits for it.
 SILENT_SECONDS = 30.0
-# A peer that was suspended for so long exits at once: its tasks may run in another process.
+# Seconds of suspension after which a peer exits at once: its tasks may run in another process.
 HUNG_SECONDS = 20.0
-# Time that a new update waits for the peers of a killed one to exit.
+# Seconds that a new update waits for the peers of a killed one to exit.
 EXIT_SECONDS = 10.0
 _RETRY_SECONDS = 0.2
 _REGISTERED, _REPORT = ".json", ".report"
@@ -105,9 +105,9 @@ class PeerChanges:
     ``hanging`` is the number of further peers that hang.
     """
 
-    there: list[Registration]
+    running: list[Registration]
     hanging: int
-    gone: list[Registration]
+    exited: list[Registration]
     steps: list[StepDone]
 
 
@@ -135,15 +135,15 @@ class PeerRegistry:
     def poll(self) -> PeerChanges:
         """Return the changes since the last poll, and remove the files of peers that have exited."""
         self._read_registrations()
-        gone = [peer for peer in self._peers.values() if not peer.holder.is_alive()]
+        exited = [peer for peer in self._peers.values() if not peer.holder.is_alive()]
         # Read after that: peers that have exited report nothing further.
         steps = self.reported()
-        for peer in gone:
+        for peer in exited:
             del self._peers[peer.registration.name]
             _remove(self._folder, peer.registration.name)
-        there = [peer.registration for peer in self._peers.values() if not peer.hangs()]
-        hanging = len(self._peers) - len(there)
-        return PeerChanges(there, hanging, [peer.registration for peer in gone], steps)
+        running = [peer.registration for peer in self._peers.values() if not peer.hangs()]
+        hanging = len(self._peers) - len(running)
+        return PeerChanges(running, hanging, [peer.registration for peer in exited], steps)
 
     def admit(self, peers: list[Registration]) -> None:
         """Admit these peers and no others: a peer that is no longer admitted exits at once."""
@@ -176,7 +176,7 @@ class PeerRegistry:
 
 
 class _Peer:
-    """A registered peer of this update."""
+    """Registered peer of this update."""
 
     def __init__(self, folder: Path, registration: Registration) -> None:
         self.registration = registration

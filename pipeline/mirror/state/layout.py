@@ -38,12 +38,12 @@ class Layout:
 
     @property
     def data(self) -> Path:
-        """The unpacked tree: DATA in the protocol notes."""
+        """Unpacked tree: DATA in the protocol notes."""
         return self.root / "data"
 
     @property
     def log_file(self) -> Path:
-        """The log of updates and verifications, rotated."""
+        """Log of updates and verifications, rotated."""
         return self.root / "log" / "update_mirror.log"
 
     def worker_log(self, host: str) -> Path:
@@ -87,7 +87,7 @@ class Layout:
 
     @property
     def root_listing(self) -> Path:
-        """The last listing of the root of the upstream Data Store."""
+        """Last listing of the root of the upstream Data Store."""
         return self.root / "state" / "root.txt"
 
     @property

@@ -33,7 +33,7 @@ def test_a_mirror_that_is_not_there(follower: Follower):
     assert refused.returncode == 40
     assert refused.stderr == (
         f"ipp-mirror: expected a mirror at {follower.root}, found none: nothing to serve. "
-        "Make one with: ipp-mirror update\n"
+        "Create it with: ipp-mirror update\n"
     )
 
 
