@@ -297,6 +297,18 @@ def test_nothing_is_left_of_an_unpacking_when_the_fileset_is_registered_again_wi
     assert follower.content("data") == {"gpc1/MD01/o1.XY07/other.fits": b"other"}
 
 
+@NEEDS_STRACE
+def test_nothing_is_left_of_an_unpacking_when_the_fileset_is_registered_again_without_bundles(
+    release, follower, tmp_path
+):
+    killed_at(unpacked("data/gpc1/MD01/o1.XY02/c.fits"), follower, tmp_path / "output")
+    release.add(PRODUCT, CHIP, [File("table.fits", b"t" * 500)])
+    assert follower.update().code == 0
+    assert leftovers(follower.root) == []
+    assert follower.content("data") == {}
+    assert follower.content("info") == {}
+
+
 def test_documents_of_an_earlier_registration_do_not_stay(release, follower):
     assert follower.update().code == 0
     described = File("renamed.mdc", dirinfo("gpc1/MD01", {"XY01": "o1.XY01"}), "text", "dirinfo")

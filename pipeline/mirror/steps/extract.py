@@ -61,7 +61,7 @@ class _Extraction:
             journal = journal_of(self._layout, self.fileset)
             superseded = marked_contents(self._layout, MarkerKind.SUPERSEDED, self.fileset)
             before = set(superseded) | journal.files()
-            unpacked = self._unpack(bundles, journal) if bundles else []
+            unpacked = self._unpack(bundles, journal) if bundles else self._unpack_nothing(journal)
             try:
                 self._put_in_place(unpacked, superseded, before, journal)
             finally:
@@ -101,6 +101,14 @@ class _Extraction:
         journal.start(set(folders.values()))
         self._localize(dirinfo)
         return _each_path_once(self._unpack_into(folders, journal.tag))
+
+    def _unpack_nothing(self, journal: Journal) -> list[UnpackedFile]:
+        """Remove the temporary files and the documents of an earlier registration, which had bundles."""
+        journal.clean_up()
+        info = self._layout.info(self.fileset.product, self.fileset.name)
+        if info.is_dir():
+            shutil.rmtree(info)
+        return []
 
     def _unpack_into(self, folders: dict[Path, Path], tag: str) -> list[UnpackedFile]:
         """Return the files of the bundles, each bundle unpacked into its folder."""
