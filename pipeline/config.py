@@ -191,7 +191,7 @@ def read_settings(path: Path) -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
             f"{path}: expected a settings file here, got: {getattr(error, 'strerror', None) or error}. "
-            "Name another with --mirror-config FILE or in luigi.cfg under [mirror]."
+            "Name another with --config FILE or in luigi.cfg under [mirror]."
         ) from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)

@@ -193,6 +193,6 @@ def _failure_message(product: str, tried: int, failed: int, later: dict[str, str
         first = min(later, key=lambda name: later[name])
         parts.append(
             f"{len(later)} that failed often are tried with exponential back-off, the next ({first}) "
-            f"from {later[first]} on (`make skip PRODUCT={product} FILESET=… REASON=…` skips one)"
+            f"from {later[first]} on (`ipp-mirror skip {product} FILESET --reason …` skips one)"
         )
     return f"product {product}: " + "; ".join(parts)

@@ -21,7 +21,7 @@ def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: st
     if row is None:
         raise SettingsError(
             f"expected a fileset that the local listing of product {product} names, got {name!r}. "
-            "Nothing was skipped; `make update` brings the listing up to date."
+            "Nothing was skipped; `ipp-mirror update` brings the listing up to date."
         )
     fileset = Fileset(product, name, row.registered)
     write_marker(

@@ -83,7 +83,7 @@ def test_settings_that_are_not_there_are_one_sentence_and_code_40(name, tmp_path
     assert refused.returncode == 40
     assert refused.stderr == (
         f"ipp-mirror: {missing}: expected a settings file here, got: No such file or directory. "
-        "Name another with --mirror-config FILE or in luigi.cfg under [mirror].\n"
+        "Name another with --config FILE or in luigi.cfg under [mirror].\n"
     )
 
 
