@@ -1,1 +1,1 @@
-"""Code that several folders of tests share."""
+"""Code that several tests share."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -39,22 +40,24 @@ def progress() -> TransferProgress:
 
 
 class Fetches:
-    """Fetches that are counted; ``meeting`` of them wait for each other."""
+    """Fetches that are counted; the first ones wait until so many run at once, or for ``timeout`` seconds."""
 
-    def __init__(self, meeting: int = 1) -> None:
+    def __init__(self, meeting: int = 1, timeout: float = TIMEOUT_SECONDS) -> None:
         self.names: list[str] = []
         self.most = 0
         self._running = 0
         self._lock = threading.Lock()
-        self._barrier = threading.Barrier(meeting, timeout=TIMEOUT_SECONDS)
+        self._barrier = threading.Barrier(meeting, timeout=timeout)
 
     def __call__(self, row: FileRow) -> None:
         with self._lock:
             self._running += 1
             self.most = max(self.most, self._running)
             self.names.append(row.name)
-        if len(self.names) <= self._barrier.parties:
-            self._barrier.wait()
+            is_first = len(self.names) <= self._barrier.parties
+        if is_first:
+            with suppress(threading.BrokenBarrierError):
+                self._barrier.wait()
         with self._lock:
             self._running -= 1
 
@@ -71,14 +74,14 @@ def test_a_lone_fileset_uses_all_connections(pool, quota):
 
 def test_a_fileset_keeps_to_one_connection_while_they_are_shared(pool, quota):
     quota.share(True)
-    fetches = Fetches()
+    fetches = Fetches(meeting=2, timeout=0.3)
     Transfers(pool, quota, fetches, progress()).run(ROWS)
     assert fetches.most == 1
     assert [row.name for row in ROWS] == fetches.names
 
 
 def test_files_in_turn_are_fetched_in_the_order_of_the_listing(pool, quota):
-    fetches = Fetches()
+    fetches = Fetches(meeting=2, timeout=0.3)
     transfers = Transfers(pool, quota, fetches, progress())
     transfers.run_in_turn(ROWS)
     assert [row.name for row in ROWS] == fetches.names
