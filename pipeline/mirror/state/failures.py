@@ -85,7 +85,7 @@ def clear_failure(layout: Layout, fileset: Fileset, done: Iterable[StepSpec] | N
     if not path.exists():
         return
     step = (read_marker(path) or {}).get("step")
-    if done is None or step is None or step in {each.name for each in done}:
+    if done is None or step is None or step in [each.name for each in done]:
         remove_files([path])
 
 
@@ -109,7 +109,8 @@ def failed_in(records: Iterable[dict[str, Any]], steps: Iterable[str]) -> list[d
     A record without a step was written by a version that knew required steps only, and counts as one of
     each.
     """
-    names = set(steps)
+    # Not a set: in a record that another program wrote, the step may be anything.
+    names = list(steps)
     return [record for record in records if record.get("step") is None or record["step"] in names]
 
 

@@ -3,8 +3,16 @@
 from pathlib import Path
 
 from pipeline.errors import ContentMismatch
-from pipeline.mirror.state.failures import BackOff, clear_failure, failures, has_failed, record_failure
-from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.failures import (
+    BackOff,
+    clear_failure,
+    failed_in,
+    failures,
+    has_failed,
+    record_failure,
+)
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.markers import Fileset
 from tasks.steps import STEPS
 
@@ -34,3 +42,13 @@ def test_success_of_a_step_removes_the_record_of_that_step_and_of_earlier_ones(t
         record_failure(layout, FILESET, failed.name, ContentMismatch("wrong"), "one", BackOff(every_run=5))
         clear_failure(layout, FILESET, STEPS.up_to(succeeded))
         assert [record["step"] for record in failures(layout, "p")] == left
+
+
+def test_a_record_of_a_step_that_is_no_name_stops_nothing(tmp_path: Path):
+    layout = Layout(tmp_path)
+    record = {"fileset": FILESET.name, "registered": FILESET.registered, "files": [], "step": ["download"]}
+    write_marker(layout.marker(MarkerKind.FAILED, "p", FILESET.name), record)
+    assert failed_in(failures(layout, "p"), ["download", "extract"]) == []
+    clear_failure(layout, FILESET, STEPS)
+    clear_failure(layout, FILESET)
+    assert failures(layout, "p") == []
