@@ -25,12 +25,6 @@ def handle_early_signals() -> None:
             signal.signal(number, _end)
 
 
-def restore_signals() -> None:
-    """Restore Python's handlers of SIGTERM and SIGINT."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def _end(_number: int, _frame: object) -> None:
     # Not SystemExit: an import in progress could catch it.
     os.write(2, _MESSAGE)
