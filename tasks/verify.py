@@ -75,7 +75,7 @@ class VerifyMirror(MirrorTask):
         content = {"run": self.started, "finished": utc_now(), "failed": found}
         write_marker(self.layout.verified, content)
         if found:
-            hint = "" if self.repair else "; `ipp-mirror verify --repair` fetches and unpacks damaged files again"
+            hint = "" if self.repair else "; `ipp-mirror verify --repair` repairs what is damaged or missing"
             raise ProblemsFound(f"{found} problems in all{hint}")
 
 

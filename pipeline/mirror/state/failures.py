@@ -104,7 +104,8 @@ def failed_in(records: Iterable[dict[str, Any]], steps: Iterable[str]) -> list[d
     A record without a step was written by a version that knew required steps only, and counts as one of
     each.
     """
-    names = set(steps)
+    # Not a set: in a record that another program wrote, the step may be anything.
+    names = list(steps)
     return [record for record in records if record.get("step") is None or record["step"] in names]
 
 

@@ -13,11 +13,12 @@ from pipeline.mirror.state.failures import (
     failed_in,
     failures,
     has_failed,
-    postponed,
     record_failure,
 )
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.pending import postponed
+from tasks.steps import STEPS
 
 FILESET = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:01Z")
 AGAIN = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:02Z")
@@ -70,7 +71,7 @@ def test_a_fault_of_the_server_or_this_machine_postpones_nothing(error, layout):
         record_failure(layout, FILESET, "download", error, "one", BackOff(every_run=1))
     (record,) = failures(layout, "p")
     assert (record["attempts"], record["faults"]) == (10, 0)
-    assert postponed(layout, "p") == {}
+    assert postponed(layout, "p", STEPS) == {}
 
 
 def test_one_file_at_fault_is_a_fault_of_the_fileset(layout):
@@ -79,7 +80,7 @@ def test_one_file_at_fault_is_a_fault_of_the_fileset(layout):
     (record,) = failures(layout, "p")
     assert record["faults"] == 1
     assert record["files"] == [{"file": "a", "reason": "no answer"}, {"file": "b", "reason": "wrong"}]
-    assert postponed(layout, "p") == {FILESET.name: record["next_try"]}
+    assert postponed(layout, "p", STEPS) == {FILESET.name: record["next_try"]}
 
 
 @pytest.mark.parametrize(
