@@ -1,16 +1,12 @@
 """Luigi tasks in threads, and the results that they put into a queue."""
 
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from queue import SimpleQueue
 from typing import Any
 
 from luigi.worker import TaskProcess, TaskStatusReporter
 
 from tasks.runtime.task import MirrorTask
-
-# More than ever run: one for each slot, and one for each task that only waits.
-MOST_THREADS = 100_000
 
 
 class TaskRunner:
@@ -23,13 +19,13 @@ class TaskRunner:
         self._worker_id = worker_id
         self._scheduler = scheduler
         self._results = results
-        self._threads = ThreadPoolExecutor(MOST_THREADS, "task")
 
     def start(self, task: MirrorTask) -> None:
         """Run the task beside the others. Raises RuntimeError when no thread can be started."""
         reporter = TaskStatusReporter(self._scheduler, task.task_id, self._worker_id, None)
         process = TaskProcess(task, self._worker_id, self._results, reporter, check_complete_on_run=True)
-        self._threads.submit(process.run)
+        # A pool would keep a task for which it cannot start a thread, and run it later.
+        threading.Thread(target=process.run, name=f"task {task.task_id}", daemon=True).start()
         self.running[task.task_id] = task
 
     def take_result(self, seconds: float | None) -> tuple[MirrorTask, str, str] | None:
@@ -48,13 +44,6 @@ class TaskRunner:
         """Number of running tasks, without those that only wait."""
         return sum(not task.only_waits for task in self.running.values())
 
-    def held(self) -> Counter[str]:
-        """Return how much of each resource the running tasks hold."""
-        held: Counter[str] = Counter()
-        for task in self.running.values():
-            held.update(task.resources)
-        return held
-
-    def cancel(self) -> None:
-        """Start no task that waits for a thread."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+    def held(self, resource: str) -> int:
+        """Return how much of the resource the running tasks hold."""
+        return sum(task.resources.get(resource, 0) for task in self.running.values())
