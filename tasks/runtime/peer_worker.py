@@ -181,10 +181,6 @@ class PeerWorker(MirrorWorker):
         return self._is_finishing and super()._is_over()
 
     @property
-    def _wait_seconds(self) -> float:
-        return POLL_SECONDS
-
-    @property
     def _processes(self) -> int:
         return 1 + len(self._run.membership.notice.admitted)
 
@@ -211,7 +207,7 @@ class PeerWorker(MirrorWorker):
 
     def _complete(self, task_id: str, status: str) -> None:
         """Forget the task: the scheduler names it again if it is to be done again."""
-        self._forget([task_id])
+        self._scheduled_tasks.pop(task_id, None)
 
     def _resubmit(self) -> None:
         """Forget the next steps that others have done."""

@@ -7,7 +7,7 @@ A thread only waits for the step that it sends to one of the run's own processes
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
@@ -26,11 +26,8 @@ from tasks.runtime.schedulers import CentralScheduler, LocalScheduler, fail_task
 from tasks.runtime.signals import StopSignals
 from tasks.runtime.task import MirrorTask
 
-# After so many forgotten tasks, Luigi's cache of task instances is cleared.
-FORGET_AFTER = 1000
 # After so long without a task from the scheduler, all is submitted again: one that was restarted has lost it.
 RESUBMIT_SECONDS = 2.0
-WAIT_SECONDS = 1.0
 
 
 class MirrorWorker(Worker):
@@ -48,8 +45,9 @@ class MirrorWorker(Worker):
         self._root: Any = None
         self._registering = False
         self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
-        self._forgotten = 0
         self._peers = NoPeers()
+        # Memory must not grow with the number of tasks.
+        Register.disable_instance_cache()
 
     def __enter__(self) -> "MirrorWorker":
         self._run = or_exit(self._begin_run)
@@ -134,7 +132,7 @@ class MirrorWorker(Worker):
             if self._is_over():
                 return
             self._client.flush()
-            if self._take_result(self._wait_seconds):
+            if self._take_result(POLL_SECONDS):
                 while self._take_result(0):
                     pass
 
@@ -147,10 +145,6 @@ class MirrorWorker(Worker):
         if self._is_finishing:
             return not (self._runner.slots_used or self._resumable())
         return not self._runner.running
-
-    @property
-    def _wait_seconds(self) -> float:
-        return POLL_SECONDS if self._peers.workers else WAIT_SECONDS
 
     def _resubmit_if_needed(self) -> None:
         """Submit all again after a peer came or went, and when the scheduler has had no task for a while."""
@@ -176,7 +170,7 @@ class MirrorWorker(Worker):
 
     def _next_tasks(self) -> list[MirrorTask]:
         """Return the tasks to start: as many as there are free slots, or fewer."""
-        free = self.worker_processes - self._runner.slots_used
+        free = max(0, self.worker_processes - self._runner.slots_used)
         return self._next_steps(free) if self._is_finishing else self._requested_tasks(free)
 
     def _next_steps(self, most: int) -> list[MirrorTask]:
@@ -262,16 +256,8 @@ class MirrorWorker(Worker):
         # The result of a task that was done elsewhere, and runs here as well, is still to come.
         over = [each for each in released if each not in self._runner.running]
         self._client.forget_completed(over)
-        self._forget(over)
-
-    def _forget(self, task_ids: Iterable[str]) -> None:
-        """Free the memory of tasks: it must not grow with their number."""
-        for task_id in task_ids:
-            self._scheduled_tasks.pop(task_id, None)
-            self._forgotten += 1
-        if self._forgotten > FORGET_AFTER:
-            self._forgotten = 0
-            Register.clear_instance_cache()
+        for each in over:
+            self._scheduled_tasks.pop(each, None)
 
     def _finish_running(self, take_result: Callable[[None], Any]) -> None:
         """Wait for the running tasks; release those that only wait once all others are done."""
