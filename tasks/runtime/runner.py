@@ -1,7 +1,8 @@
 """Luigi tasks in threads, and the results that they put into a queue."""
 
 import threading
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from luigi.worker import TaskProcess, TaskStatusReporter
@@ -28,16 +29,18 @@ class TaskRunner:
         threading.Thread(target=process.run, name=f"task {task.task_id}", daemon=True).start()
         self.running[task.task_id] = task
 
-    def take_result(self, seconds: float | None) -> tuple[MirrorTask, str, str] | None:
-        """Return the next task that has ended, its status and an explanation; None when woken.
+    def take_results(self, seconds: float | None) -> list[tuple[MirrorTask, str, str]]:
+        """Return the tasks that have ended, their statuses and explanations.
 
-        Raises queue.Empty when nothing came within the time.
+        Wait at most so many seconds for the first, or until woken; None waits without end.
         """
-        result = self._results.get(seconds != 0, seconds)
-        if result is None:
-            return None
-        task_id, status, explanation, *_ = result
-        return self.running.pop(task_id), status, explanation
+        results = []
+        with suppress(Empty):
+            results.append(self._results.get(timeout=seconds))
+            while True:
+                results.append(self._results.get_nowait())
+        ended = [result[:3] for result in results if result is not None]
+        return [(self.running.pop(task_id), status, explanation) for task_id, status, explanation in ended]
 
     @property
     def slots_used(self) -> int:

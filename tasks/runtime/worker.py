@@ -8,7 +8,6 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
-from queue import Empty
 from typing import Any
 
 import luigi
@@ -104,14 +103,14 @@ class MirrorWorker(Worker):
                 self._add_worker()
                 self.set_worker_processes(self.worker_processes or self._run.slots)
                 self._work()
-                self._finish_running(self._take_result)
+                self._finish_running(self._take_results)
             self._client.flush()
         except RPCError as error:
             self._run.lose_scheduler(error)
-            self._finish_running(self._runner.take_result)
+            self._finish_running(self._runner.take_results)
         except Exception as error:
             self._run.abort(error)
-            self._finish_running(self._runner.take_result)
+            self._finish_running(self._runner.take_results)
         self._conclude()
         raise SystemExit(self._run.finish())
 
@@ -132,9 +131,7 @@ class MirrorWorker(Worker):
             if self._is_over():
                 return
             self._client.flush()
-            if self._take_result(POLL_SECONDS):
-                while self._take_result(0):
-                    pass
+            self._take_results(POLL_SECONDS)
 
     @property
     def _is_finishing(self) -> bool:
@@ -217,15 +214,10 @@ class MirrorWorker(Worker):
         self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
         self._run.window.start(task.task_id)
 
-    def _take_result(self, seconds: float | None) -> bool:
-        """Take the next result of a task; return False if none came within the time."""
-        try:
-            result = self._runner.take_result(seconds)
-        except Empty:
-            return False
-        if result is not None:
+    def _take_results(self, seconds: float | None) -> None:
+        """Take the results that are there; wait at most so long for the first."""
+        for result in self._runner.take_results(seconds):
             self._report(*result)
-        return True
 
     def _report(self, task: MirrorTask, status: str, explanation: str) -> None:
         """Tell the scheduler how a task ended."""
@@ -259,14 +251,14 @@ class MirrorWorker(Worker):
         for each in over:
             self._scheduled_tasks.pop(each, None)
 
-    def _finish_running(self, take_result: Callable[[None], Any]) -> None:
+    def _finish_running(self, take_results: Callable[[None], Any]) -> None:
         """Wait for the running tasks; release those that only wait once all others are done."""
         while self._runner.slots_used:
-            take_result(None)
+            take_results(None)
         self._peers.drain()
         self._run.window.abort()
         while self._runner.running:
-            take_result(None)
+            take_results(None)
 
     def _conclude(self) -> None:
         if self._run.code == 0 and self._root and not self._root.complete():
