@@ -20,14 +20,23 @@ class TaskRunner:
         self._worker_id = worker_id
         self._scheduler = scheduler
         self._results = results
+        self._queued: SimpleQueue[TaskProcess] = SimpleQueue()
+        self._threads = 0
 
     def start(self, task: MirrorTask) -> None:
         """Run the task beside the others. Raises RuntimeError when no thread can be started."""
         reporter = TaskStatusReporter(self._scheduler, task.task_id, self._worker_id, None)
         process = TaskProcess(task, self._worker_id, self._results, reporter, check_complete_on_run=True)
-        # A pool would keep a task for which it cannot start a thread, and run it later.
-        threading.Thread(target=process.run, name=f"task {task.task_id}", daemon=True).start()
+        # Before the task is queued: a ThreadPoolExecutor would keep one without a thread, and run it later.
+        if len(self.running) == self._threads:
+            threading.Thread(target=self._run_queued, name=f"task-{self._threads}", daemon=True).start()
+            self._threads += 1
         self.running[task.task_id] = task
+        self._queued.put(process)
+
+    def _run_queued(self) -> None:
+        while True:
+            self._queued.get().run()
 
     def take_results(self, seconds: float | None) -> list[tuple[MirrorTask, str, str]]:
         """Return the tasks that have ended, their statuses and explanations.
