@@ -15,10 +15,12 @@ import luigi
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, SettingsError, machine_faults
 from pipeline.mirror.resources.rate_limit import RateLimit
+from pipeline.mirror.state.failures import failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.state.pending import incomplete
 from pipeline.mirror.state.steps import Problem
 from pipeline.mirror.steps.verify import (
     end_verification,
@@ -101,13 +103,25 @@ class VerifyProduct(MirrorTask):
         bad = self._verified(here)
         if self.repair and bad:
             log.info("product %s: repairing %d filesets", self.product, len(bad))
-            outcome = current_run().submit(tasks_for(self.context, self.product, bad))
-            self.context.counters.count(**vars(outcome))
-            current_run().refuse_when_stopping()
+            self._repair(bad)
             bad = self._verified(bad, after="repair")
         log.info("product %s: %d filesets verified, %d with problems", self.product, len(here), len(bad))
         content = {"run": self.verification, "finished": utc_now(), "problems": len(bad) + len(unexpected)}
         write_marker(self.layout.product_verified(self.product), content)
+
+    def _repair(self, rows: list[FilesetRow]) -> None:
+        """Fetch and unpack the filesets again. Raises Stopped after a request to stop."""
+        current_run().submit(tasks_for(self.context, self.product, rows))
+        names = {row.name for row in rows}
+        required = self.context.wanted_steps.required
+        left = incomplete(self.layout, self.product, names, required)
+        records = [each for each in failures(self.layout, self.product) if each["fileset"] in names]
+        failed = failed_in(records, (step.name for step in required))
+        optional_failed = len(records) - len(failed)
+        self.context.counters.count(
+            done=len(names) - len(left), failed=len(failed), optional_failed=optional_failed
+        )
+        current_run().refuse_when_stopping()
 
     def _verified(self, rows: list[FilesetRow], after: str = "") -> list[FilesetRow]:
         """Verify the filesets; return those with problems, which become pending for a repair."""

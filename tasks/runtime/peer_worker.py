@@ -173,34 +173,26 @@ class PeerWorker(MirrorWorker):
         self._ending.set()
         self._run.results.put(None)
 
-    def _is_over(self) -> bool:
-        ending = self._ending.is_set() or self._run.stopping.is_set()
-        return ending and not self._runner.running and not self._following
-
     @property
-    def _wait_seconds(self) -> float:
-        return POLL_SECONDS
+    def _is_finishing(self) -> bool:
+        return self._ending.is_set() or super()._is_finishing
+
+    def _is_over(self) -> bool:
+        return self._is_finishing and super()._is_over()
 
     @property
     def _processes(self) -> int:
         return 1 + len(self._run.membership.notice.admitted)
 
-    def _startable(self) -> int:
-        share = self._run.fair_share(self._processes)
-        return int(self._runner.held()["connections"] < share["connections"] or bool(self._following))
-
-    def _next_tasks(self) -> list[MirrorTask]:
-        return self._next_steps() if self._ending.is_set() else super()._next_tasks()
-
-    def _resumable_step(self) -> MirrorTask | None:
-        return self._following.popitem()[1] if self._following else None
+    def _resumable(self) -> list[MirrorTask]:
+        return list(self._following.values())
 
     def _start(self, task: MirrorTask) -> None:
         self._following.pop(task.task_id, None)
         super()._start(task)
 
-    def _record_result(self, task: MirrorTask, status: str) -> None:
-        """Record the result, in the report to the update first: a reported failure does not count as lost."""
+    def _report(self, task: MirrorTask, status: str, explanation: str) -> None:
+        """Report to the update first: a reported failure does not count as lost."""
         self._run.report(task.task_id, status)
         following = task.following
         if status == DONE and following is not None:
@@ -211,13 +203,12 @@ class PeerWorker(MirrorWorker):
         if self._failures == FAILURES_IN_A_ROW:
             log.error("%d filesets in a row failed here: this worker ends.", self._failures)
             self._ending.set()
+        super()._report(task, status, explanation)
 
     def _complete(self, task_id: str, status: str) -> None:
         """Forget the task; the scheduler hands it out again if necessary."""
-        self._forget([task_id])
+        self._scheduled_tasks.pop(task_id, None)
 
-    def _refresh(self) -> None:
+    def _resubmit(self) -> None:
         """Forget the next steps that other workers have done."""
-        if time.monotonic() > self._refresh_at:
-            self._following = {key: task for key, task in self._following.items() if not task.complete()}
-        super()._refresh()
+        self._following = {key: task for key, task in self._following.items() if not task.complete()}

@@ -46,7 +46,7 @@ from tasks.runtime.processes import (
     step_processes,
 )
 from tasks.runtime.progress import progress_on_terminal
-from tasks.runtime.window import Outcome, TaskWindow
+from tasks.runtime.window import TaskWindow
 from tasks.steps import STEPS
 
 # Start of this process: identifies its run.
@@ -133,10 +133,9 @@ class Run:
         unpackers = UNPACKED_AT_ONCE + UNPACKED_PER_CORE * processors_elsewhere
         return {"connections": self.context.settings.source.connections, "unpackers": unpackers}
 
-    def fair_share(self, processes: int) -> dict[str, int]:
-        """Return this process's part of each resource among that many processes."""
-        connections = -(-self.context.settings.source.connections // processes)
-        return {"connections": connections, "unpackers": UNPACKED_AT_ONCE}
+    def fair_share(self, processes: int) -> int:
+        """Return the number of connections of this process when that many processes take part."""
+        return -(-self.context.settings.source.connections // processes)
 
     def products(self, only: tuple[str, ...] = ()) -> list[str]:
         """Return the products to update. Raises SettingsError when ``only`` names another one."""
@@ -151,11 +150,11 @@ class Run:
             )
         return list(only) or self._products
 
-    def submit(self, tasks: Iterator[luigi.Task]) -> Outcome:
+    def submit(self, tasks: Iterator[luigi.Task]) -> None:
         """Run the tasks in the worker; wait until each is done or has failed, or until the run stops."""
         submission = self.window.open(tasks)
         self.results.put(None)
-        return submission.wait()
+        submission.wait()
 
     def do_step(self, resource: str, step: StepSpec, fileset: Fileset, report: Report) -> None:
         """Do a step in one of the processes that have the resource. Raises MirrorError."""

@@ -33,6 +33,11 @@ class MirrorScheduler(Scheduler):
                 self._state.inactivate_tasks([task_id])
 
     @rpc_method()
+    def get_works(self, most: int, worker: str, host: str, running: list[str]) -> list[dict[str, Any]]:
+        """Return the answers to at most so many calls of ``get_work``: until there is no task left."""
+        return _works_of(self, most, worker, host, running)
+
+    @rpc_method()
     def several(self, calls: list[tuple[str, dict[str, Any]]]) -> list[Any]:
         """Make the calls, each a method and its arguments, in this order; return the answers."""
         return [self._answer(method, arguments) for method, arguments in calls]
@@ -48,10 +53,6 @@ class LocalScheduler(MirrorScheduler):
 
     def __init__(self) -> None:
         super().__init__(prune_on_get_work=False, record_task_history=False)
-
-    def get_works(self, most: int, worker: str, host: str, running: list[str]) -> list[dict[str, Any]]:
-        """Return the answer to ``get_work``: where a call costs little, one is enough."""
-        return [self.get_work(worker=worker, host=host, current_tasks=running)]
 
     def forget_completed(self, task_ids: list[str]) -> None:
         """Remove tasks that are done or have failed for good."""
@@ -84,14 +85,12 @@ class CentralScheduler(RemoteScheduler):
             super().add_task(**arguments)  # type: ignore[misc]  # added by Luigi at run time
 
     def get_works(self, most: int, worker: str, host: str, running: list[str]) -> list[dict[str, Any]]:
-        """Return the answers to so many calls of ``get_work``, made in one request."""
-        more: dict[str, Any] = {"worker": worker, "host": host}
-        # With current_tasks, a call gives again what was given to the worker before and does not run.
-        first = more | {"current_tasks": running}
-        calls = [("get_work", first), *[("get_work", more)] * (most - 1)]
-        if self._takes_several:
-            return self._send(calls)[-len(calls) :]
-        return [self.get_work(**first)]  # type: ignore[attr-defined]  # added by Luigi at run time
+        """Return the answers to at most so many calls of ``get_work``, in one request."""
+        if most < 1 or not self._takes_several:
+            return _works_of(self, most, worker, host, running)
+        arguments = {"most": most, "worker": worker, "host": host, "running": running}
+        works: list[dict[str, Any]] = self._send([("get_works", arguments)])[-1]
+        return works
 
     def forget_completed(self, task_ids: list[str]) -> None:
         """Remove tasks that are done or have failed for good, except for the last ones."""
@@ -120,6 +119,14 @@ class CentralScheduler(RemoteScheduler):
     @cached_property
     def _takes_several(self) -> bool:
         return "several" in super()._request("/api/is_pause_enabled", {})
+
+
+def _works_of(scheduler: Any, most: int, worker: str, host: str, running: list[str]) -> list[dict[str, Any]]:
+    works: list[dict[str, Any]] = []
+    while len(works) < most and (not works or works[-1]["task_id"] is not None):
+        current = running + [work["task_id"] for work in works]
+        works.append(scheduler.get_work(worker=worker, host=host, current_tasks=current))
+    return works
 
 
 def fail_tasks_of(scheduler: Any, is_gone: Callable[[dict[str, Any]], bool]) -> None:

@@ -3,22 +3,9 @@
 import threading
 from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 import luigi
 from luigi.task_status import DONE, FAILED
-
-
-@dataclass
-class Outcome:
-    """Number of submitted tasks that are ``done``, that ``failed``, and that lack only an optional step.
-
-    A task whose required steps are done counts as done, also when an optional step failed.
-    """
-
-    done: int = 0
-    failed: int = 0
-    optional_failed: int = 0
 
 
 class Submission:
@@ -27,13 +14,11 @@ class Submission:
     def __init__(self, tasks: Iterator[luigi.Task]) -> None:
         self.tasks = tasks
         self.in_flight = 0
-        self.outcome = Outcome()
         self.closed = threading.Event()
 
-    def wait(self) -> Outcome:
+    def wait(self) -> None:
         """Wait until every task is done or has failed, or until the window is aborted."""
         self.closed.wait()
-        return self.outcome
 
 
 class _Chain:
@@ -100,11 +85,6 @@ class TaskWindow:
         for submission in list(self._open):
             submission.closed.set()
 
-    @property
-    def in_flight(self) -> list[luigi.Task]:
-        """The tasks that are submitted and neither done nor failed."""
-        return [chain.last for chain in self._in_flight.values()]
-
     def submit(self) -> luigi.Task | None:
         """Take the next task into the window, of each submission in turn; None without room or task."""
         for _ in range(len(self._open) if len(self._in_flight) < self._size else 0):
@@ -124,37 +104,25 @@ class TaskWindow:
         for chain in self._chains_of.get(task_id, ()):
             chain.started = True
 
-    def complete(self, task_id: str, status: str) -> list[str] | None:
-        """Note the result of a step; return the ids of the steps that no task in flight needs any more.
-
-        Return None when it is a step of no task in flight.
-        """
-        chains = self._chains_of.get(task_id)
-        if chains is None:
-            return None
+    def complete(self, task_id: str, status: str) -> list[str]:
+        """Note the result of a step; return the ids of the steps that no task in flight needs any more."""
         released: list[str] = []
-        for chain in list(chains):
+        for chain in list(self._chains_of.get(task_id, ())):
             if status == DONE:
                 chain.complete(task_id)
             if status == FAILED or not chain.todo:
                 released += self._remove(chain)
         return released
 
-    def ready(self, running: Collection[str]) -> Iterator[luigi.Task]:
-        """Yield the steps of tasks in flight that could start: not ``running``, all requirements done."""
-        for chain in self._in_flight.values():
-            yield from chain.ready(running)
+    def resumable(self, running: Collection[str]) -> list[luigi.Task]:
+        """Return the steps that could start, of the tasks of which this process did a step."""
+        started = [chain for chain in self._in_flight.values() if chain.started]
+        return [step for chain in started for step in chain.ready(running)]
 
-    def resumable(self, running: Collection[str]) -> Iterator[luigi.Task]:
-        """Yield those of the ready steps that follow a step which this process did."""
-        for chain in self._in_flight.values():
-            if chain.started:
-                yield from chain.ready(running)
-
-    def is_idle(self, task: luigi.Task, running: Collection[str]) -> bool:
-        """Return True while the task is in flight and none of its steps is ``running``."""
-        chain = self._in_flight.get(task.task_id)
-        return chain is not None and chain.requires.keys().isdisjoint(running)
+    def idle(self, running: Collection[str]) -> list[luigi.Task]:
+        """Return the tasks in flight of which no step is ``running``."""
+        chains = self._in_flight.values()
+        return [chain.last for chain in chains if chain.requires.keys().isdisjoint(running)]
 
     def _add(self, chain: _Chain) -> None:
         chain.submission.in_flight += 1
@@ -171,14 +139,6 @@ class TaskWindow:
             if not chains:
                 del self._chains_of[task_id]
                 released.append(task_id)
-        self._count(chain)
-        return released
-
-    def _count(self, chain: _Chain) -> None:
-        failed = any(not getattr(step, "optional", False) for step in chain.todo.values())
-        outcome = chain.submission.outcome
-        outcome.failed += failed
-        outcome.done += not failed
-        outcome.optional_failed += bool(chain.todo) and not failed
         chain.submission.in_flight -= 1
         self.completed += 1
+        return released

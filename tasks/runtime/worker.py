@@ -7,8 +7,7 @@ A thread only waits for the step that it sends to one of the run's own processes
 import json
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from queue import Empty
+from collections.abc import Callable
 from typing import Any
 
 import luigi
@@ -26,14 +25,8 @@ from tasks.runtime.schedulers import CentralScheduler, LocalScheduler, fail_task
 from tasks.runtime.signals import StopSignals
 from tasks.runtime.task import MirrorTask
 
-# After so many forgotten tasks, Luigi's cache of task instances is cleared.
-FORGET_AFTER = 1000
-# Interval at which the scheduler is asked to look for workers that are gone, and told again of all tasks in
-# flight if it had none to hand out: one that was restarted has lost them.
-REFRESH_SECONDS = 2.0
-# Calls without an answer wait so long for one with an answer before they are sent by themselves.
-FLUSH_SECONDS = 0.02
-WAIT_SECONDS = 1.0
+# After so long without a task from the scheduler, all is submitted again: one that was restarted has lost it.
+RESUBMIT_SECONDS = 2.0
 
 
 class MirrorWorker(Worker):
@@ -49,14 +42,11 @@ class MirrorWorker(Worker):
         # Luigi keeps all calls of add_task for a summary that is not printed here.
         self._add_task_history = deque(maxlen=0)  # type: ignore[assignment]
         self._root: Any = None
-        # True while a task that the window does not know, of a product for example, may be ready to run.
-        self._ask_anyway = True
-        self._refresh_at = 0.0
-        self._started_since_refresh = False
-        self._to_forget: set[str] = set()
-        self._forgotten = 0
         self._registering = False
+        self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
         self._peers = NoPeers()
+        # Memory must not grow with the number of tasks.
+        Register.disable_instance_cache()
 
     def __enter__(self) -> "MirrorWorker":
         self._run = or_exit(self._begin_run)
@@ -113,15 +103,14 @@ class MirrorWorker(Worker):
                 self._add_worker()
                 self.set_worker_processes(self.worker_processes or self._run.slots)
                 self._work()
-                self._finish_running()
+                self._finish_running(self._take_results)
             self._client.flush()
         except RPCError as error:
             self._run.lose_scheduler(error)
-            self._finish_running(tell=False)
+            self._finish_running(self._runner.take_results)
         except Exception as error:
             self._run.abort(error)
-            self._runner.cancel()
-            self._finish_running(tell=False)
+            self._finish_running(self._runner.take_results)
         self._conclude()
         raise SystemExit(self._run.finish())
 
@@ -135,57 +124,77 @@ class MirrorWorker(Worker):
     def _work(self) -> None:
         """Run tasks until none is left; after a request to stop, only the last steps of what was started."""
         while True:
-            while self._take_result(0):
-                pass
-            if self._peers.poll() and not self._run.stopping.is_set():
-                self._resubmit()
-            self._refresh()
-            stopping = self._run.stopping.is_set()
-            tasks = self._next_steps() if stopping else self._next_tasks()
-            for task in tasks:
+            self._resubmit_if_needed()
+            self._submit()
+            for task in self._next_tasks():
                 self._start(task)
-            if tasks or stopping != self._run.stopping.is_set():
-                continue
             if self._is_over():
                 return
-            if not self._take_result(FLUSH_SECONDS):
-                self._client.flush()
-                self._take_result(self._wait_seconds)
-
-    def _is_over(self) -> bool:
-        return not (self._runner.slots_used if self._run.stopping.is_set() else self._runner.running)
+            self._client.flush()
+            self._take_results(POLL_SECONDS)
 
     @property
-    def _wait_seconds(self) -> float:
-        return POLL_SECONDS if self._peers.workers else WAIT_SECONDS
+    def _is_finishing(self) -> bool:
+        """True while only the last steps of what was started are done."""
+        return self._run.stopping.is_set()
 
-    def _next_steps(self) -> list[MirrorTask]:
-        """Return the next step of a fileset of which this process did a step; claim it from the scheduler."""
-        step = self._resumable_step() if self._runner.slots_used < self.worker_processes else None
-        if step is None:
-            return []
-        self._client.add_task(worker=self._id, task_id=step.task_id, status=RUNNING)
-        return [step]
+    def _is_over(self) -> bool:
+        if self._is_finishing:
+            return not (self._runner.slots_used or self._resumable())
+        return not self._runner.running
 
-    def _resumable_step(self) -> MirrorTask | None:
-        steps: Iterator[Any] = self._run.window.resumable(self._runner.running)
-        return next(steps, None)
+    def _resubmit_if_needed(self) -> None:
+        """Submit all again after a peer came or went, and when the scheduler has had no task for a while."""
+        changed = self._peers.poll()
+        if not self._run.stopping.is_set() and (changed or time.monotonic() > self._resubmit_at):
+            self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
+            self._resubmit()
+
+    def _resubmit(self) -> None:
+        """Register the resources and the tasks in flight again, except for those that run here."""
+        self._client.prune()
+        self._client.update_resources(**self._run.resources(self._peers.processors))
+        # A task that has failed elsewhere must not be added again.
+        self._peers.read()
+        for task in self._run.window.idle(self._runner.running):
+            self.add(task)
+
+    def _submit(self) -> None:
+        """Submit the tasks that the window has room for."""
+        while not self._run.stopping.is_set() and (task := self._run.window.submit()) is not None:
+            if not self.add(task):
+                self._complete(task.task_id, FAILED)
 
     def _next_tasks(self) -> list[MirrorTask]:
-        """Submit the tasks that the window has room for; return those that the scheduler hands out."""
-        while (added := self._run.window.submit()) is not None:
-            if not self.add(added):
-                self._complete(added.task_id, FAILED)
+        """Return the tasks to start: as many as there are free slots, or fewer."""
+        free = max(0, self.worker_processes - self._runner.slots_used)
+        return self._next_steps(free) if self._is_finishing else self._requested_tasks(free)
+
+    def _next_steps(self, most: int) -> list[MirrorTask]:
+        """Return next steps of filesets of which this process did a step; claim them from the scheduler."""
+        steps = self._resumable()[:most]
+        for step in steps:
+            self._client.add_task(worker=self._id, task_id=step.task_id, status=RUNNING)
+        return steps
+
+    def _resumable(self) -> list[MirrorTask]:
+        steps: list[Any] = self._run.window.resumable(self._runner.running)
+        return steps
+
+    def _requested_tasks(self, most: int) -> list[MirrorTask]:
+        """Return the tasks that the scheduler hands out."""
         running = self._runner.running
-        wanted = min(self._startable(), self.worker_processes - self._runner.slots_used)
-        if wanted < 1:
-            return []
-        works = self._client.get_works(wanted, self._id, self.host, list(running))
+        works = self._client.get_works(min(most, self._fair_share()), self._id, self.host, list(running))
         if any(work.get("worker_state") == WORKER_STATE_DISABLED for work in works):
             self._run.stop()
-        found = [work for work in works if work["task_id"] is not None and work["task_id"] not in running]
-        self._ask_anyway = self._ask_anyway and bool(found)
-        return [self._task(work) for work in found]
+        return [self._task(work) for work in works if work["task_id"] not in {None, *running}]
+
+    def _fair_share(self) -> int:
+        """Return how many tasks this process takes before it is the turn of another one."""
+        if self._processes == 1:
+            return self.worker_processes
+        free = self._run.fair_share(self._processes) - self._runner.held("connections")
+        return max(free, min(1, len(self._resumable())))
 
     def _task(self, work: dict[str, Any]) -> MirrorTask:
         if work["task_id"] not in self._scheduled_tasks:
@@ -193,19 +202,6 @@ class MirrorWorker(Worker):
             self._scheduled_tasks[work["task_id"]] = loaded
         task: MirrorTask = self._scheduled_tasks[work["task_id"]]
         return task
-
-    def _startable(self) -> int:
-        """Return how many of the ready steps fit into the share of this process; 0 if asking is in vain."""
-        held, share = self._runner.held(), self._run.fair_share(self._processes)
-        count = 0
-        for step in self._run.window.ready(self._runner.running):
-            if all(held[name] + amount <= share.get(name, amount) for name, amount in step.resources.items()):
-                held.update(step.resources)
-                count += 1
-        if self._ask_anyway or not self._runner.running:
-            count = max(count, 1)
-        # Of several processes, none is to take all tasks at once.
-        return min(count, 1) if self._processes > 1 else count
 
     @property
     def _processes(self) -> int:
@@ -215,28 +211,16 @@ class MirrorWorker(Worker):
     def _start(self, task: MirrorTask) -> None:
         self._runner.start(task)
         self._scheduled_tasks[task.task_id] = task
-        self._started_since_refresh = True
+        self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
         self._run.window.start(task.task_id)
 
-    def _take_result(self, seconds: float | None, tell: bool = True) -> bool:
-        """Take the next result of a task; return False if none came within the time."""
-        try:
-            result = self._runner.take_result(seconds)
-        except Empty:
-            return False
-        if result is not None:
-            task, status, explanation = result
-            self._record_result(task, status)
-            if tell:
-                self._tell(task, status, explanation)
-            else:
-                self._complete(task.task_id, status)
-        return True
+    def _take_results(self, seconds: float | None) -> None:
+        """Take the results that are there; wait at most so long for the first."""
+        for result in self._runner.take_results(seconds):
+            self._report(*result)
 
-    def _record_result(self, task: MirrorTask, status: str) -> None:
-        """Record the result where others than the scheduler read it."""
-
-    def _tell(self, task: MirrorTask, status: str, explanation: str) -> None:
+    def _report(self, task: MirrorTask, status: str, explanation: str) -> None:
+        """Tell the scheduler how a task ended."""
         self._add_task(
             worker=self._id,
             task_id=task.task_id,
@@ -261,52 +245,20 @@ class MirrorWorker(Worker):
     def _complete(self, task_id: str, status: str) -> None:
         """Note the result of a task in the window, and forget the tasks that nothing needs any more."""
         released = self._run.window.complete(task_id, status)
-        self._ask_anyway = self._ask_anyway or released is None
-        self._to_forget.update(released or [])
         # The result of a task that was done elsewhere, and runs here as well, is still to come.
-        over = self._to_forget - self._runner.running.keys()
-        self._to_forget -= over
-        self._client.forget_completed(list(over))
-        self._forget(over)
+        over = [each for each in released if each not in self._runner.running]
+        self._client.forget_completed(over)
+        for each in over:
+            self._scheduled_tasks.pop(each, None)
 
-    def _forget(self, task_ids: Iterable[str]) -> None:
-        """Free the memory of tasks: it must not grow with their number."""
-        for task_id in task_ids:
-            self._scheduled_tasks.pop(task_id, None)
-            self._forgotten += 1
-        if self._forgotten > FORGET_AFTER:
-            self._forgotten = 0
-            Register.clear_instance_cache()
-
-    def _refresh(self) -> None:
-        """From time to time, have the scheduler look for workers that are gone, and resubmit what it lost."""
-        now = time.monotonic()
-        if now < self._refresh_at or self._run.stopping.is_set():
-            return
-        self._refresh_at = now + REFRESH_SECONDS
-        self._client.prune()
-        if not self._started_since_refresh:
-            self._resubmit()
-        self._started_since_refresh = False
-        self._ask_anyway = True
-
-    def _resubmit(self) -> None:
-        """Register the resources and the tasks in flight again, except for those that run here."""
-        self._client.update_resources(**self._run.resources(self._peers.processors))
-        for task in self._run.window.in_flight:
-            # A task that has failed elsewhere must not be added again.
-            self._peers.read()
-            if self._run.window.is_idle(task, self._runner.running):
-                self.add(task)
-
-    def _finish_running(self, tell: bool = True) -> None:
+    def _finish_running(self, take_results: Callable[[None], Any]) -> None:
         """Wait for the running tasks; release those that only wait once all others are done."""
         while self._runner.slots_used:
-            self._take_result(None, tell)
+            take_results(None)
         self._peers.drain()
         self._run.window.abort()
         while self._runner.running:
-            self._take_result(None, tell)
+            take_results(None)
 
     def _conclude(self) -> None:
         if self._run.code == 0 and self._root and not self._root.complete():

@@ -3,7 +3,8 @@
 import csv
 import shutil
 
-from conftest import File, Follower, Upstream
+from support.follower import Follower
+from support.upstream import File, Upstream
 
 PRODUCT = "md-all-rel-200907"
 

@@ -2,7 +2,8 @@
 
 import json
 
-from conftest import File, Follower, Upstream
+from support.follower import Follower
+from support.upstream import File, Upstream
 
 PRODUCT = "md-all-rel-200907"
 ROWS = """

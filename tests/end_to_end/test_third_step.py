@@ -13,9 +13,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import COLUMNS, Ended, File, Follower, Upstream, bundle, dirinfo, served_filesets
-from running import Scheduler, Turnstile, free_port, luigi_command, started, until
+from support.bundles import bundle, dirinfo
+from support.command import Ended
+from support.follower import Follower
+from support.running import Scheduler, Turnstile, free_port, luigi_command, started, until
 from support.third_step import make_program, recipe
+from support.upstream import COLUMNS, File, Upstream, served_filesets
 
 PRODUCT = "md-all-rel-200907"
 COMMAND = Path(sys.executable).with_name("ipp-mirror")

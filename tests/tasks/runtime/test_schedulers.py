@@ -87,6 +87,23 @@ def test_each_request_for_work_gives_one_task(client):
     assert work(client, first, second) is None
 
 
+@pytest.mark.parametrize("url", ["central", "luigid"], indirect=True)
+def test_works_are_tasks_until_there_is_none(client, url):
+    add(client, "a", "b", "c")
+    running: list[str] = []
+    for most in (0, 2, 9, 9):
+        works = client.get_works(most, "w", "h", running)
+        assert len(works) <= most
+        running += [work["task_id"] for work in works if work["task_id"] is not None]
+    assert sorted(running) == ["a", "b", "c"]
+    assert works[-1]["task_id"] is None
+
+
+def test_works_come_in_one_request(client, url):
+    add(client, "a", "b", "c")
+    assert [work["task_id"] is not None for work in client.get_works(9, "w", "h", [])] == [True] * 3 + [False]
+
+
 def test_a_result_frees_the_next_step_in_the_same_request(client):
     add(client, "first")
     client.add_task(task_id="second", worker="w", family="F", deps=["first"])

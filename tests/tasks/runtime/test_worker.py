@@ -60,9 +60,6 @@ class Chains:
     def done(self) -> set[str]:
         return {path.stem for path in self.folder.glob("*.done")}
 
-    def outcome(self, product: str = "a") -> dict[str, int]:
-        return json.loads((self.folder / f"{product}.outcome").read_text())
-
 
 @pytest.fixture(params=["local", "central"])
 def chains(request, tmp_path: Path) -> Iterator[Chains]:
@@ -88,7 +85,6 @@ def test_every_step_is_done_once_and_in_order(chains):
     ended = chains.run(COUNT=30)
     assert ended.code == 0, ended.output
     assert chains.done == steps(*range(30))
-    assert chains.outcome() == {"done": 30, "failed": 0, "optional_failed": 0}
     begun = [name for kind, name in chains.journal if kind == "begin"]
     assert len(begun) == 90
     for number in range(30):
@@ -97,17 +93,11 @@ def test_every_step_is_done_once_and_in_order(chains):
 
 
 @pytest.mark.parametrize(
-    ("failing", "lost", "outcome"),
-    [
-        ("First", "First Second Third", {"done": 2, "failed": 1, "optional_failed": 0}),
-        ("Second", "Second Third", {"done": 2, "failed": 1, "optional_failed": 0}),
-        ("Third", "Third", {"done": 3, "failed": 0, "optional_failed": 1}),
-    ],
+    ("failing", "lost"), [("First", "First Second Third"), ("Second", "Second Third"), ("Third", "Third")]
 )
-def test_a_step_that_fails_ends_its_chain_and_no_other(failing, lost, outcome, chains):
+def test_a_step_that_fails_ends_its_chain_and_no_other(failing, lost, chains):
     ended = chains.run(FAILING=f"{failing}-a1")
     assert chains.done == steps(0, 1, 2) - steps(1, names=lost)
-    assert chains.outcome() == outcome
     assert "product a: on this machine: made up" in ended.output
     assert "Traceback" not in ended.output
 
@@ -152,7 +142,6 @@ def test_after_a_request_to_stop_only_what_was_begun_is_finished(chains, tmp_pat
         (chains.folder / "open").touch()
         assert running.wait().code == 25, running.output
     assert chains.done == steps(0, 1)
-    assert chains.outcome() == {"done": 2, "failed": 0, "optional_failed": 0}
 
 
 def test_a_second_request_ends_at_once(local, tmp_path):
