@@ -198,8 +198,9 @@ class PeerWorker(MirrorWorker):
         if status == DONE and following is not None:
             self._following[following.task_id] = following
         failed = status == FAILED and not task.optional
-        self._run.context.counters.count(done=status == DONE and following is None, failed=failed)
-        self._failures = self._failures + 1 if status == FAILED else 0
+        complete = not failed and (following is None or status == FAILED)
+        self._run.context.counters.count(done=complete, failed=failed)
+        self._failures = self._failures + 1 if failed else 0
         if self._failures == FAILURES_IN_A_ROW:
             log.error("%d filesets in a row failed here: this worker ends.", self._failures)
             self._ending.set()

@@ -72,7 +72,7 @@ class MirrorWorker(Worker):
             raise SystemExit(self._run.finish())
 
     def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
-        """Schedule the task; before the first one, make sure that the server and the scheduler answer."""
+        """Schedule the task; before the first one, make sure that the server and the scheduler respond."""
         if self._root is None:
             self._root = task
             or_exit(task.deps)
@@ -81,7 +81,7 @@ class MirrorWorker(Worker):
         return bool(super().add(task, multiprocess, processes))
 
     def _register_resources(self) -> None:
-        """Tell the scheduler of the resources. Ends the run when no scheduler answers."""
+        """Register the resources with the scheduler; end the run when no scheduler responds."""
         self._registering = True
         killed = self._run.killed
         try:
@@ -220,7 +220,7 @@ class MirrorWorker(Worker):
             self._report(*result)
 
     def _report(self, task: MirrorTask, status: str, explanation: str) -> None:
-        """Tell the scheduler how a task ended."""
+        """Send the result of a task to the scheduler."""
         self._add_task(
             worker=self._id,
             task_id=task.task_id,
@@ -235,7 +235,7 @@ class MirrorWorker(Worker):
         )
 
     def _add_task(self, *args: Any, **result: Any) -> None:
-        """Tell the scheduler of a task: that it is to be done, or how it ended."""
+        """Send a task to the scheduler: one that is to be done, or one that has ended."""
         super()._add_task(*args, **result)
         task_id, status = result["task_id"], result["status"]
         self._peers.offer(self._scheduled_tasks[task_id], result)

@@ -344,7 +344,7 @@ def test_a_worker_on_another_host_does_the_step(program, upstream, server, port,
     program.port = port
     bundles = Turnstile()
     server.faults.append(bundles.fault("*/*/*.tgz"))
-    notice = program.follower.root / "assistants" / "update.json"
+    notice = program.follower.root / "workers" / "update.json"
     command = luigi_command(program.follower, port, "--workers", "1")
     with ExitStack() as stack:
         update = stack.enter_context(started(command, tmp_path / "update", program.environment))
