@@ -1,20 +1,8 @@
-"""All tasks of the mirror, and the worker that runs them."""
+"""All tasks of the mirror, which Luigi registers as they are imported, and the worker that runs them."""
 
-from tasks.fileset import DownloadFileset, ExtractFileset
+from tasks import fileset, update, verify
 from tasks.runtime.install import use_mirror_worker
-from tasks.update import DiscoverProduct, RelistProduct, UpdateMirror, UpdateProduct
-from tasks.verify import VerifyFileset, VerifyMirror, VerifyProduct
 
-__all__ = [
-    "DiscoverProduct",
-    "DownloadFileset",
-    "ExtractFileset",
-    "RelistProduct",
-    "UpdateMirror",
-    "UpdateProduct",
-    "VerifyFileset",
-    "VerifyMirror",
-    "VerifyProduct",
-]
+__all__ = ["fileset", "update", "verify"]
 
 use_mirror_worker()

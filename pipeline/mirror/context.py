@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from pipeline.config import Settings, read_settings
-from pipeline.datastore.client import DataStoreClient, FetchPool, Limits, ListingClient, RetryPolicy
-from pipeline.datastore.client.ranged import RangePolicy
+from pipeline.datastore.client import (
+    DataStoreClient,
+    FetchPool,
+    Limits,
+    ListingClient,
+    RangePolicy,
+    RetryPolicy,
+)
 from pipeline.datastore.listing import write_products
 from pipeline.durable import write_whole
 from pipeline.errors import SettingsError, machine_faults

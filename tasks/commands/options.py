@@ -39,7 +39,7 @@ def workers_option(function: Function) -> Function:
         "--workers",
         type=Integer(min=0),
         metavar="N",
-        help="Filesets in progress at once; 0 for the default, [core] workers in luigi.cfg.",
+        help="Most steps at once; 0 for the default, [core] workers in luigi.cfg.",
     )(function)
 
 

@@ -18,6 +18,7 @@
 from pipeline.datastore.client.fetch_pool import FetchPool
 from pipeline.datastore.client.http import DataStoreClient, Limits
 from pipeline.datastore.client.listings import ListingClient, UnknownFileset
+from pipeline.datastore.client.ranged import RangePolicy
 from pipeline.datastore.client.retry import RetryableError, RetryPolicy, retry
 from pipeline.datastore.client.transfer import Transfer, TransferPolicy
 
@@ -26,6 +27,7 @@ __all__ = [
     "FetchPool",
     "Limits",
     "ListingClient",
+    "RangePolicy",
     "RetryPolicy",
     "RetryableError",
     "Transfer",

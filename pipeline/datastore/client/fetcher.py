@@ -9,6 +9,8 @@ from typing import Protocol
 from pipeline.datastore.client.retry import RetryableError
 from pipeline.errors import MirrorError
 
+# Bytes of a body that are read at a time.
+CHUNK_BYTES = 1 << 18
 _RETRYABLE_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 

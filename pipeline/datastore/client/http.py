@@ -8,7 +8,7 @@ from urllib.parse import urljoin
 
 import requests
 
-from pipeline.datastore.client.fetcher import check_status
+from pipeline.datastore.client.fetcher import CHUNK_BYTES, check_status
 from pipeline.datastore.client.listings import ListingClient
 from pipeline.datastore.client.retry import RetryableError, RetryPolicy
 from pipeline.datastore.client.semaphore import FifoSemaphore
@@ -16,7 +16,6 @@ from pipeline.datastore.client.session import Origin, Session
 from pipeline.datastore.client.transport_errors import TRANSPORT_ERRORS, describe
 from pipeline.errors import ServerUnavailable
 
-_CHUNK_BYTES = 1 << 18
 _REDIRECTS = {301, 302, 303, 307, 308}
 _SHORT_LENGTH = re.compile("[0-9]{1,4}")
 
@@ -92,7 +91,7 @@ class DataStoreClient(ListingClient):
             check_status(response, url, ServerUnavailable, "a listing")
             body = bytearray()
             # An error of the transport is raised for a body that was cut short, chunked or not.
-            while chunk := response.read(_CHUNK_BYTES, decode=True):
+            while chunk := response.read(CHUNK_BYTES, decode=True):
                 body += chunk
                 if len(body) > self._limits.listing_bytes:
                     raise ServerUnavailable(

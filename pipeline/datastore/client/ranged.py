@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.datastore.client.fetch_pool import FetchPool
-from pipeline.datastore.client.fetcher import Response
+from pipeline.datastore.client.fetcher import CHUNK_BYTES, Response
 from pipeline.datastore.client.partial import STRONG_ETAG, ByteRange, RangeMap
 from pipeline.datastore.client.retry import retry
-from pipeline.datastore.client.transfer import CHUNK_BYTES, Transfer, chunks
+from pipeline.datastore.client.transfer import Transfer, chunks
 from pipeline.datastore.listing import FileRow
 
 # Bytes by which the md5 advances at most for each chunk received: the connection never waits for long.

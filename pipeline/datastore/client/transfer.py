@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.datastore.client.fetcher import Fetcher, Response, check_status
+from pipeline.datastore.client.fetcher import CHUNK_BYTES, Fetcher, Response, check_status
 from pipeline.datastore.client.partial import STRONG_ETAG, ResumeRecord
 from pipeline.datastore.client.retry import RetryableError, RetryPolicy, retry
 from pipeline.datastore.listing import FileRow
 from pipeline.errors import ContentMismatch
 
-CHUNK_BYTES = 1 << 18
 _LENGTH = re.compile(r"[0-9]{1,19}")
 
 

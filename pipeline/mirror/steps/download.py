@@ -106,11 +106,11 @@ class _Download:
         progress = TransferProgress(self.report, len(rows), total, len(rows) - len(missing), here)
         # Includes an estimate of the unpacked bytes: a download is refused when its extraction would not fit.
         needed = self._bytes_to_write(missing)
-        with self.context.space.reserved(needed, f"fileset {self.fileset}") as room:
+        with self.context.space.reserved(needed, f"fileset {self.fileset}") as reservation:
             transfers = Transfers(
                 self.context.fetch_pool,
                 self.context.quota,
-                lambda row: self._fetch_file(row, progress, room),
+                lambda row: self._fetch_file(row, progress, reservation),
                 progress,
             )
             if len(missing) < PARALLEL_FROM_FILES and total - here < PARALLEL_FROM_BYTES:
@@ -138,10 +138,10 @@ class _Download:
     def _partial(self, row: FileRow) -> Path:
         return self._incoming / "partial" / f"{short_digest(row.name)}.part"
 
-    def _fetch_file(self, row: FileRow, progress: TransferProgress, room: Reservation) -> None:
+    def _fetch_file(self, row: FileRow, progress: TransferProgress, reservation: Reservation) -> None:
         def received(count: int) -> None:
             self.context.rate.take(count, self.context.quota.fraction)
-            room.written(count)
+            reservation.written(count)
             progress.bytes += count
             self.context.counters.count(received=count)
 

@@ -117,9 +117,9 @@ class _Extraction:
         what = f"unpacking fileset {self.fileset}"
         small = sum(bundle.stat().st_size for bundle in folders) < PARALLEL_FROM_BYTES
         submit = done_at_once if small else self.context.unpackers.submit
-        with self.context.space.reserved(needed, what) as room, machine_faults(what, needed):
+        with self.context.space.reserved(needed, what) as reservation, machine_faults(what, needed):
             running = [
-                submit(Unpacking(bundle, folder, self._layout.data, tag, room.written, limits).run)
+                submit(Unpacking(bundle, folder, self._layout.data, tag, reservation.written, limits).run)
                 for bundle, folder in folders.items()
             ]
             return self._results(running)

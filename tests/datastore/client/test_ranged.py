@@ -614,7 +614,7 @@ def test_a_part_goes_on_over_fewer_connections(interrupted, server, fetch, part)
 
 
 def test_a_part_with_ranges_starts_afresh_over_one_connection(interrupted, server, fetch, part):
-    """What has gaps is never taken for the beginning of the file."""
+    """A file with gaps is never taken for the beginning of the file."""
     fetched = fetch(server, count=1)
     assert asked(server) == [(None, 200)]
     assert fetched.received == SIZE

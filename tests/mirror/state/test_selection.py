@@ -1,4 +1,4 @@
-"""Which rows of a product listing the settings select."""
+"""Selection of rows of a product listing by the settings."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""What the client of a central scheduler defers, sends in one request, and has forgotten."""
+"""Client of a central scheduler: deferred calls, several in one request, forgotten tasks."""
 
 import json
 import threading
