@@ -102,7 +102,7 @@ def test_a_step_that_fails_ends_its_chain_and_no_other(failing, lost, chains):
     assert "Traceback" not in ended.output
 
 
-def begun(chains: Chains, step: str) -> int:
+def started_steps(chains: Chains, step: str) -> int:
     return sum(kind == "begin" and name.startswith(step) for kind, name in chains.journal)
 
 
@@ -114,29 +114,40 @@ def gated(chains: Chains, folder: Path, *arguments: str, **more: object):
 def test_as_many_first_steps_at_once_as_there_are_connections(chains, tmp_path):
     chains.connections = 5
     with gated(chains, tmp_path, COUNT=12) as running:
-        until(lambda: begun(chains, "First") == 5 or running.ended, "not all connections are used")
+        until(lambda: started_steps(chains, "First") == 5 or running.ended, "not all connections are used")
         assert not running.ends_within(SEEN_SECONDS)
-        assert begun(chains, "First") == 5
+        assert started_steps(chains, "First") == 5
         (chains.folder / "open").touch()
         assert running.wait().code == 0, running.output
     assert chains.done == steps(*range(12))
+
+
+def test_a_second_step_starts_while_first_steps_hold_all_connections(chains, tmp_path):
+    chains.connections = 2
+    (chains.folder / "First-a3.done").touch()
+    with gated(chains, tmp_path, COUNT=4) as running:
+        until(lambda: started_steps(chains, "First") == 2 or running.ended, "not all connections are used")
+        until(lambda: started_steps(chains, "Second") == 1 or running.ended, "the second step waits")
+        (chains.folder / "open").touch()
+        assert running.wait().code == 0, running.output
+    assert chains.done == steps(*range(4))
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_no_more_at_once_than_asked_for_and_tasks_that_only_wait_take_no_slot(workers, local, tmp_path):
     local.connections = 9
     with gated(local, tmp_path, "--workers", str(workers), PRODUCTS="abc", COUNT=5) as running:
-        until(lambda: begun(local, "First") == workers or running.ended, "not all slots are used")
+        until(lambda: started_steps(local, "First") == workers or running.ended, "not all slots are used")
         assert not running.ends_within(SEEN_SECONDS)
-        assert begun(local, "First") == workers
+        assert started_steps(local, "First") == workers
         (local.folder / "open").touch()
         assert running.wait().code == 0, running.output
     assert local.done == set().union(*(steps(*range(5), product=product) for product in "abc"))
 
 
-def test_after_a_request_to_stop_only_what_was_begun_is_finished(chains, tmp_path):
+def test_after_a_request_to_stop_only_what_was_started_is_finished(chains, tmp_path):
     with gated(chains, tmp_path, COUNT=12) as running:
-        until(lambda: begun(chains, "First") == 2 or running.ended, "nothing is begun")
+        until(lambda: started_steps(chains, "First") == 2 or running.ended, "nothing is started")
         running.send(signal.SIGTERM)
         assert not running.ends_within(SEEN_SECONDS)
         (chains.folder / "open").touch()
@@ -146,7 +157,7 @@ def test_after_a_request_to_stop_only_what_was_begun_is_finished(chains, tmp_pat
 
 def test_a_second_request_ends_at_once(local, tmp_path):
     with gated(local, tmp_path) as running:
-        until(lambda: begun(local, "First") == 2 or running.ended, "nothing is begun")
+        until(lambda: started_steps(local, "First") == 2 or running.ended, "nothing is started")
         running.send(signal.SIGTERM)
         assert not running.ends_within(2 * SEEN_SECONDS)
         running.send(signal.SIGTERM)
