@@ -132,8 +132,8 @@ def _works_of(scheduler: Any, most: int, worker: str, host: str, running: list[s
 def fail_tasks_of(scheduler: Any, is_gone: Callable[[dict[str, Any]], bool]) -> None:
     """Report the running tasks of workers that are gone as failed.
 
-    The scheduler itself would take the workers for alive until ``worker_disconnect_delay`` has passed, and
-    give their tasks to nobody.
+    Without that the scheduler counts the workers as alive until ``worker_disconnect_delay`` has passed, and
+    hands out none of their tasks.
     """
     for worker in scheduler.worker_list(include_running=True):
         if is_gone(worker):
