@@ -1,4 +1,4 @@
-"""Columns of a listing that no publisher should write: repeated and empty names, short and long rows."""
+"""Rows of a listing that no publisher should write: odd columns, free text, names that are none."""
 
 import json
 
@@ -29,3 +29,37 @@ def test_the_marker_has_the_columns_by_which_filesets_are_selected(upstream: Ups
         "stage": "chip",
         "filter": "null",
     }
+
+
+ODD_ROWS = b"""\
+# filesetID|time registered|type|stage|comment|
+plain|2009-07-30T00:00:00Z|TABLE|chip|fine|
+.|2009-07-30T00:00:01Z|TABLE|chip|fine|
+..|2009-07-30T00:00:02Z|TABLE|chip|fine|
+|2009-07-30T00:00:03Z|TABLE|chip|fine|
+a/b|2009-07-30T00:00:04Z|TABLE|chip|fine|
+text|2009-07-30T00:00:05Z|TABLE|chip|d\xe9j\xe0 vu # and
+a line end|
+too few|
+twice|2009-07-30T00:00:06Z|TABLE|chip|fine|
+twice|2009-07-30T00:00:07Z|TABLE|warp|fine|
+last|2009-07-30T00:00:08Z|TABLE|chip|fine|
+"""
+
+
+def test_an_odd_row_costs_itself_alone(upstream: Upstream, follower: Follower):
+    good = {"plain", "text", "twice", "last"}
+    for name in good:
+        upstream.add(PRODUCT, name, [File("a.fits", b"a")])
+    (upstream.folder / PRODUCT / "index.txt").write_bytes(ODD_ROWS)
+    follower.mirror["products"] = [PRODUCT]
+    for new in (8, 0):
+        result = follower.update()
+        assert result.code == 30, result.output
+        assert f"filesets: {new} new, " in result.output
+        assert "Traceback" not in result.output
+        assert follower.marked("downloaded", PRODUCT) == good
+        for name in (".", "..", "", "a/b"):
+            assert f"'.' or '..', got {name!r}" in result.output
+    marker = json.loads((follower.root / "state" / PRODUCT / "downloaded" / "twice.json").read_text())
+    assert (marker["registered"], marker["columns"]["stage"]) == ("2009-07-30T00:00:07Z", "warp")

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pipeline.mirror.state.marker_file import SUFFIX, count_good_markers, good_markers, is_good_marker
+from pipeline.mirror.state.marker_file import (
+    SUFFIX,
+    can_name_marker,
+    count_good_markers,
+    good_markers,
+    is_good_marker,
+)
 from pipeline.names import checked_segment, is_usable
 
 # The listing of a fileset, kept beside its files as it was served.
@@ -170,7 +176,7 @@ class Layout:
         """Return those of the filesets that have a good marker of that kind."""
         if len(filesets) > look_up_at_most:
             return self.marked(kind, product).intersection(filesets)
-        usable = (name for name in filesets if is_usable(name + SUFFIX))
+        usable = (name for name in filesets if can_name_marker(name))
         return {name for name in usable if is_good_marker(self.marker(kind, product, name))}
 
     def relative(self, path: Path) -> str:

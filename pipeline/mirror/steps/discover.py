@@ -10,10 +10,9 @@ from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
-from pipeline.mirror.state.marker_file import SUFFIX, write_marker
+from pipeline.mirror.state.marker_file import can_name_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker, utc_now
 from pipeline.mirror.state.steps import Steps
-from pipeline.names import is_usable
 
 
 def discover_product(
@@ -91,7 +90,7 @@ def merged(known: list[FilesetRow], listed: list[FilesetRow]) -> list[FilesetRow
     anchor = None
     for row in known:
         if row.name not in listed_by_name:
-            if not is_usable(row.name + SUFFIX):
+            if not can_name_marker(row.name):
                 continue  # such a name can have no marker: the fileset was never downloaded
             withdrawn_after.setdefault(anchor, []).append(row)
         elif _is_same(row, listed_by_name[row.name]):
@@ -126,7 +125,7 @@ def _set_aside_stale_markers(layout: Layout, product: str, new: list[FilesetRow]
 
 def _mark_withdrawn(layout: Layout, product: str, withdrawn: set[str]) -> None:
     marked = layout.marked(MarkerKind.WITHDRAWN, product)
-    withdrawn = {name for name in withdrawn if is_usable(name + SUFFIX)}
+    withdrawn = {name for name in withdrawn if can_name_marker(name)}
     for name in sorted(withdrawn - marked):
         write_marker(
             layout.marker(MarkerKind.WITHDRAWN, product, name),
