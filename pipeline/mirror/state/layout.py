@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from pipeline.durable import WRITING_SUFFIX
 from pipeline.mirror.state.marker_file import (
     SUFFIX,
     can_name_marker,
@@ -17,6 +18,18 @@ from pipeline.names import checked_segment, is_usable
 
 # The listing of a fileset, kept beside its files as it was served.
 INDEX = "index.txt"
+# Names in ``state/`` that are not folders of products.
+STATE_NAMES = frozenset(
+    {
+        "filesets.lock",
+        "ownership.lock",
+        "owners",
+        "root.txt",
+        "update.lock",
+        "verification.json",
+        "verified.json",
+    }
+)
 # Up to this number, markers are read one by one; above it, their whole folder is scanned.
 LOOK_UP_AT_MOST = 1000
 
@@ -114,13 +127,19 @@ class Layout:
         return self._fileset(self.root / "info", product, fileset)
 
     def state(self, product: str) -> Path:
-        """Return the folder of the state of a product."""
-        return self.root / "state" / checked_segment(product, "product name")
+        """Return the folder of the state of a product.
+
+        It has the product's name, with a ``~`` behind a name that ``state/`` uses itself.
+        """
+        name = checked_segment(product, "product name")
+        is_taken = name in STATE_NAMES or name.endswith(WRITING_SUFFIX)
+        return self.root / "state" / (f"{name}~" if is_taken else name)
 
     def state_products(self) -> list[str]:
         """Return the names of the products with any state, sorted."""
-        folders = (self.root / "state").iterdir()
-        return sorted(path.name for path in folders if is_usable(path.name) and path.is_dir())
+        folders = (path for path in (self.root / "state").iterdir() if path.is_dir())
+        names = {path.name.removesuffix("~"): path for path in folders}
+        return sorted(name for name, path in names.items() if is_usable(name) and self.state(name) == path)
 
     def listing(self, product: str) -> Path:
         """Return the path of the local listing: every row of the product received so far."""

@@ -63,3 +63,26 @@ def test_an_odd_row_costs_itself_alone(upstream: Upstream, follower: Follower):
             assert f"'.' or '..', got {name!r}" in result.output
     marker = json.loads((follower.root / "state" / PRODUCT / "downloaded" / "twice.json").read_text())
     assert (marker["registered"], marker["columns"]["stage"]) == ("2009-07-30T00:00:07Z", "warp")
+
+
+STATE_NAMES = ["filesets.lock", "update.lock", "root.txt", "verified.json", "owners", "a.writing"]
+NO_NAMES = ["..", ".", "a/b", "control\x01", "x" * 300]
+
+
+def test_an_odd_name_of_a_product_costs_that_product_alone(upstream: Upstream, follower: Follower):
+    for product in (*STATE_NAMES, PRODUCT):
+        upstream.add(product, "f", [File("a.fits", b"a")], type="TABLE")
+    root = upstream.folder / "index.txt"
+    rows = "".join(f"{name}|f|2009-07-29T00:00:00Z|TABLE|test|\n" for name in NO_NAMES)
+    root.write_text(root.read_text().rstrip("\n") + f"\n{rows}")
+    for done in (7, 0):
+        result = follower.update()
+        assert result.code == 30, result.output
+        assert f"filesets: {done} new, {done} done, 0 failed" in result.output
+        assert "Traceback" not in result.output
+        assert result.output.count("The product is left out") == len(NO_NAMES)
+    held = {path.split("/")[0] for path in follower.content("store")}
+    assert held == {*STATE_NAMES, PRODUCT}
+    follower.mirror["products"] = [*STATE_NAMES, PRODUCT]
+    again = follower.update()
+    assert (again.code, again.output.count("\n")) == (0, 1), again.output
