@@ -17,7 +17,7 @@ from pipeline.errors import MirrorError, ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.pending import incomplete, pending_rows, postponed
-from pipeline.mirror.steps.discover import discover_product
+from pipeline.mirror.steps.discover import discover_product, whole_list_is_due
 from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
 from tasks.fileset import tasks_for
@@ -51,6 +51,22 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
         """Return one update for each product."""
         products = current_run().products(self.products)
         return [UpdateProduct(product=name, started=self.started) for name in products]
+
+    def run(self) -> None:
+        """Check that no fileset is left, after every product ended without a failure.
+
+        Raises FilesetsFailed for filesets that became pending during the update.
+        """
+        counters, settings = self.context.counters, self.context.settings
+        if not counters.pending and settings.mirror.on_removed == "keep":
+            return  # nothing was pending, and nothing has changed since
+        required = self.context.wanted_steps.required
+        for product in current_run().products(self.products):
+            if rows := pending_rows(self.layout, settings.product(product), required):
+                raise FilesetsFailed(
+                    f"product {product}: {len(rows)} filesets became pending during this update, the first "
+                    f"is {rows[0].name}. The next update completes them."
+                )
 
 
 class UpdateProduct(MirrorTask):
@@ -152,7 +168,8 @@ class DiscoverProduct(MirrorTask):
         required = (step.name for step in self.context.wanted_steps.required)
         failed = failed_in(failures(self.layout, self.product), required)
         left = failed or has_filesets_in_progress(self.layout, self.product)
-        whole = bool(left) or self.context.settings.mirror.on_removed == "delete"
+        deletes = self.context.settings.mirror.on_removed == "delete"
+        whole = bool(left) or deletes or whole_list_is_due(self.layout, self.product)
         new = discover_product(
             self.layout, self.context.listings, self.product, self.started, self.context.steps, whole=whole
         )

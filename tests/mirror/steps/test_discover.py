@@ -35,7 +35,12 @@ def test_discovery_of_nothing_opens_no_marker_and_scans_no_folder_of_done_filese
     with opened_below(layout.state(PRODUCT)) as opened:
         assert discover_product(layout, Listings(), PRODUCT, "run", STEPS, whole=False) == 0
     # The folder itself is flushed when the marker of the discovery is written.
-    assert {name for name in opened if not name.endswith(".writing")} == {"listing.txt", "withdrawn", "."}
+    assert {name for name in opened if not name.endswith(".writing")} == {
+        "listing.txt",
+        "discovered.json",
+        "withdrawn",
+        ".",
+    }
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
