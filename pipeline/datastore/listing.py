@@ -25,6 +25,8 @@ from typing import TypeVar
 from pipeline.errors import ContentMismatch, ServerUnavailable
 
 ENCODING = "latin-1"
+# Type of filesets of bundles, in capitals.
+DISTRIBUTION = "IPP-DIST"
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _SHOWN = 120
 log = logging.getLogger(__name__)

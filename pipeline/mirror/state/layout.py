@@ -23,7 +23,6 @@ STATE_NAMES = frozenset(
     {
         "filesets.lock",
         "ownership.lock",
-        "owners",
         "root.txt",
         "update.lock",
         "verification.json",

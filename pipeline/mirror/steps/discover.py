@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pipeline.datastore.client import ListingClient, UnknownFileset
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
+from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
 from pipeline.mirror.state.marker_file import can_name_marker, read_marker, write_marker
@@ -33,7 +34,10 @@ def discover_product(
     if listing.repair() and not whole:
         newer = _newer(listings, product, listing.newest(2, but=layout.marked(MarkerKind.WITHDRAWN, product)))
     if newer is None:
-        new = _merge_whole(layout, product, listing, listings.filesets(product), steps)
+        listed = listings.filesets(product)
+        if not listed:
+            _check_emptiness(listings, product, is_known=bool(listing.count()))
+        new = _merge_whole(layout, product, listing, listed, steps)
     else:
         new = _append_newer(layout, product, listing, newer, steps)
     last_whole = asked if newer is None else _last_whole(layout, product)
@@ -67,6 +71,22 @@ def whole_list_is_due(layout: Layout, product: str) -> bool:
 def _last_whole(layout: Layout, product: str) -> str:
     """Return the time (UTC) when the whole list was fetched last; an empty text for never."""
     return str((read_marker(layout.discovered(product)) or {}).get("whole", ""))
+
+
+def _check_emptiness(listings: ListingClient, product: str, *, is_known: bool) -> None:
+    """Raise ServerUnavailable unless the root confirms a listing without filesets.
+
+    The server sends such a listing also when it could not query its database (protocol notes, "Listings"). A
+    hidden product, which the root does not list, may be empty as long as none of its filesets ``is_known``.
+    """
+    newest = {row.name: row.most_recent for row in listings.products()}
+    if newest.get(product) is None and (product in newest or not is_known):
+        return
+    named = f"of which the root names {newest[product]!r}" if newest.get(product) else "which had some"
+    raise ServerUnavailable(
+        f"{listings.url}: product {product}: expected a listing with filesets, {named}, got one without any. "
+        "Nothing is changed in the mirror; the next run tries again."
+    )
 
 
 def _newer(listings: ListingClient, product: str, served: list[Registration]) -> list[FilesetRow] | None:

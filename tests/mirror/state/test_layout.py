@@ -56,6 +56,6 @@ def test_a_product_may_have_a_name_that_the_state_folder_uses(name, tmp_path):
     layout = Layout(tmp_path)
     for product in (name, "p"):
         layout.state(product).mkdir(parents=True)
-    (tmp_path / "state" / "owners").mkdir()
+    (tmp_path / "state" / "@owners").mkdir()
     assert layout.state(name) == tmp_path / "state" / f"{name}~"
     assert layout.state_products() == sorted([name, "p"])
