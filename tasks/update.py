@@ -16,7 +16,9 @@ from pipeline.config import Product
 from pipeline.errors import MirrorError, ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.pending import incomplete, pending_rows, postponed
+from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.steps.discover import discover_product, whole_list_is_due
 from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
@@ -87,6 +89,8 @@ class UpdateProduct(MirrorTask):
     def run(self) -> None:
         """Submit every pending fileset, oldest first, and wait until each is done or has failed."""
         pending = pending_rows(self.layout, self._settings, self.context.wanted_steps)
+        if not pending:
+            self._warn_of_empty_selection()
         names = {row.name for row in pending}
         clear_failures_except(self.layout, self.product, names)
         tidy_incoming(self.context, self.product, names)
@@ -102,6 +106,11 @@ class UpdateProduct(MirrorTask):
     @property
     def _settings(self) -> Product:
         return self.context.settings.product(self.product)
+
+    def _warn_of_empty_selection(self) -> None:
+        rows = LocalListing(self.layout, self.product).rows()
+        if message := empty_selection(self._settings, rows):
+            log.warning("product %s: %s", self.product, message)
 
     def _incomplete(self, filesets: set[str]) -> set[str]:
         """Return the filesets of which a required step is not done."""

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import pytest
 from support.command import ended
@@ -367,3 +368,14 @@ def test_one_fileset_by_hand(release, follower):
     assert unknown.code == 40, unknown.output
     assert "nonsense" in unknown.output
     assert "Traceback" not in unknown.output
+
+
+def test_a_selection_that_matches_nothing_says_so(release, follower):
+    follower.mirror["products"] = [{"name": PRODUCT, "select": {"stage": ["warps"]}}]
+    said = f"product {PRODUCT}: select matches 0 of 3 filesets; stage has chip, warp"
+    for _ in range(2):
+        result = follower.update()
+        assert result.code == 0
+        assert said in result.output
+    shown = ended([sys.executable, "-m", "tasks", "status", "--config", str(follower.config)])
+    assert (shown.code, shown.output.splitlines()[-1]) == (0, said)
