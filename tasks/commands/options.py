@@ -10,6 +10,7 @@ from pipeline.errors import HostileName
 from pipeline.names import checked_segment
 
 if TYPE_CHECKING:
+    from pipeline.config import Settings
     from pipeline.mirror.state.layout import Layout
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -64,7 +65,12 @@ def checked_name(_context: click.Context, _parameter: click.Parameter, name: str
 
 
 def read_layout(config: Path | None) -> "Layout":
-    """Return the layout of the mirror in the settings file.
+    """Return the layout of the mirror in the settings file. Raises SettingsError as ``read_mirror``."""
+    return read_mirror(config)[1]
+
+
+def read_mirror(config: Path | None) -> "tuple[Settings, Layout]":
+    """Return the settings and the layout of the mirror in the settings file.
 
     Raises SettingsError, also when the mirror has a higher format than this program supports.
     """
@@ -72,9 +78,10 @@ def read_layout(config: Path | None) -> "Layout":
     from pipeline.mirror.state.layout import Layout
     from pipeline.mirror.state.root_format import check_root_format
 
-    layout = Layout(read_settings(config or _default_config()).mirror.root)
+    settings = read_settings(config or _default_config())
+    layout = Layout(settings.mirror.root)
     check_root_format(layout)
-    return layout
+    return settings, layout
 
 
 def _default_config() -> Path:

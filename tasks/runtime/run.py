@@ -20,6 +20,7 @@ from pipeline.errors import (
     EXIT_NOT_SCHEDULED,
     EXIT_SETTINGS_OR_BUG,
     EXIT_STOPPED,
+    HostileName,
     MirrorError,
     SettingsError,
     machine_fault,
@@ -33,6 +34,7 @@ from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.root_format import record_root_format
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.housekeeping import remove_half_written
+from pipeline.names import checked_segment
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
 from tasks.mirror_config import mirror
@@ -140,7 +142,7 @@ class Run:
     def products(self, only: tuple[str, ...] = ()) -> list[str]:
         """Return the products to update. Raises SettingsError when ``only`` names another one."""
         if self._products is None:
-            self._products = self.context.products()
+            self._products = [name for name in self.context.products() if self._is_usable(name)]
         unknown = set(only) - set(self._products)
         if unknown:
             raise SettingsError(
@@ -149,6 +151,16 @@ class Run:
                 "nothing was started."
             )
         return list(only) or self._products
+
+    def _is_usable(self, product: str) -> bool:
+        """Return True if the product's name can be a path; log and note the failure of another one."""
+        try:
+            checked_segment(product, "product that the root lists")
+        except HostileName as error:
+            log.error("%s. The product is left out.", error)
+            self.note(EXIT_FILESET_FAILED)
+            return False
+        return True
 
     def submit(self, tasks: Iterator[luigi.Task]) -> None:
         """Run the tasks in the worker; wait until each is done or has failed, or until the run stops."""
