@@ -80,8 +80,8 @@ def test_the_root_of_a_mirror_describes_products_as_its_source_does(mirror):
     with serve_mirror_at(mirror) as server:
         assert ask(server, "/index.txt").body == (
             b"# productID  |Most recent |Time registered     |type     |Description                     |\n"
-            b"p            |three       |2009-08-11T00:00:02Z|IPP-DIST |p                               |\n"
-            b"q            |x           |2010-01-01T00:00:00Z|PSRESULTS|q                               |\n\n"
+            b"p            |three       |2009-08-11T00:00:02Z|ipp-dist |p                               |\n"
+            b"q            |x           |2010-01-01T00:00:00Z|psresults|q                               |\n\n"
         )
         (mirror / "state/root.txt").write_bytes(
             b"# productID|Most recent|Time registered|type|Description|\n"
@@ -91,7 +91,7 @@ def test_the_root_of_a_mirror_describes_products_as_its_source_does(mirror):
         assert ask(server, "/index.txt").body == (
             b"# productID  |Most recent |Time registered     |type     |Description                     |\n"
             b"q            |x           |2010-01-01T00:00:00Z|psresults|Stamps                          |\n"
-            b"p            |three       |2009-08-11T00:00:02Z|IPP-DIST |p                               |\n\n"
+            b"p            |three       |2009-08-11T00:00:02Z|ipp-dist |p                               |\n\n"
         )
 
 

@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.datastore.server.latest_cache import LatestCache
 from pipeline.datastore.server.tables import (
     PRODUCT_HEADER,
     ROOT_HEADER,
@@ -17,6 +17,7 @@ from pipeline.datastore.server.tables import (
     lay_out_root,
     parse_tables,
     rows_after,
+    split_cells,
     write_lines,
 )
 
@@ -25,6 +26,17 @@ BROKEN_INCLUDE = b"[an error occurred while processing this directive]\n"
 
 UNKNOWN_FILESET = b"\n"
 """Response of the original to ``?NAME`` for a fileset that the product does not list."""
+
+PRODUCTS_CACHED = 32
+"""Most products whose listings are kept in memory."""
+
+_PRODUCT_TYPES = {
+    kind.lower(): kind
+    for kind in (
+        *(b"image", b"dump", b"psrequest", b"psresults", b"table", b"ipp-dist"),
+        *(b"ipp-misc", b"dqresults", b"IPP-MOPS", b"IPP-PSPS"),
+    )
+}
 
 _FILESET_NAME = re.compile(r"[A-Za-z0-9\-+_.: ]+", re.ASCII)
 
@@ -67,6 +79,7 @@ class PublishedTree:
     def __init__(self, folder: Path, hidden: Iterable[str] = ()) -> None:
         self.folder = Path(os.path.realpath(folder))
         self.hidden = frozenset(hidden)
+        self._laid_out: LatestCache[str, bytes, bytes] = LatestCache(PRODUCTS_CACHED)
 
     def root_listing(self) -> bytes:
         """Return the listing of the products that are not hidden."""
@@ -84,7 +97,7 @@ class PublishedTree:
         if listing is None:
             return None
         if after is None:
-            return _lay_out_cached(listing)
+            return self._laid_out.get(product, listing, lambda: lay_out_product(listing))
         if not _FILESET_NAME.fullmatch(after):
             return BROKEN_INCLUDE
         newer = rows_after(listing, after.strip().encode())
@@ -93,7 +106,10 @@ class PublishedTree:
     def fileset_listing(self, product: str, fileset: str) -> bytes | None:
         """Return the ``index.txt`` of the fileset, byte for byte. None when there is none."""
         folder = self.find_folder(product, fileset)
-        return None if folder is None else read_listing(folder / "index.txt")
+        try:
+            return None if folder is None else (folder / "index.txt").read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
 
     def file(self, product: str, fileset: str, name: str) -> Path | None:
         """Return the real path of the file. None when the tree has nothing of that name.
@@ -145,17 +161,13 @@ def read_listing(path: Path) -> bytes | None:
     """Return the content of a listing file, cached until the file changes. None when there is none."""
     try:
         state = path.stat()
-        return _read_in_state(path, (state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino))
+        version = (state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino)
+        return _FILES.get(path, version, path.read_bytes)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
 
 
-_lay_out_cached = lru_cache(maxsize=16)(lay_out_product)
-
-
-@lru_cache(maxsize=64)
-def _read_in_state(path: Path, _state: tuple[int, ...]) -> bytes:
-    return path.read_bytes()
+_FILES: LatestCache[Path, tuple[int, ...], bytes] = LatestCache(PRODUCTS_CACHED)
 
 
 def _is_public(name: str) -> bool:
@@ -184,7 +196,12 @@ def _generate_product(folder: Path) -> bytes:
 
 def _root_row(product: bytes, listing: bytes, upstream: Cells | None) -> Cells:
     """Return the row of a product with this listing; ``upstream`` is its row in another root listing."""
-    *_, table = [[], *parse_tables(listing)]
-    newest = table[-1][:3] if len(table) > 1 else (b"none", b"null", b"ipp-dist")
-    kind, description = upstream[3:5] if upstream else (newest[2], product)
-    return (product, newest[0], newest[1], kind, description)
+    last = listing.rstrip().rpartition(b"\n")[2].strip()
+    if last.startswith(b"#") or not last:
+        name, time, kind = b"none", b"null", b"ipp-dist"
+    else:
+        name, time, kind, *_ = [*split_cells(last), b"null", b"null"]
+    if upstream and len(upstream) >= len(ROOT_HEADER):
+        return (product, name, time, *upstream[3:5])
+    # The type of a product is not that of its filesets; readers drop products of a type unknown to them.
+    return (product, name, time, _PRODUCT_TYPES.get(kind.lower(), b"ipp-misc"), product)
