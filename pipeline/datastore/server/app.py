@@ -21,11 +21,18 @@ from pipeline.datastore.server.tree import Tree
 class ServerLimits:
     """Limits of a server.
 
-    ``keep_alive_seconds``: time after which an idle connection is closed. ``shutdown_seconds``: time after
-    which requests in progress are cancelled at a shutdown. ``backlog``: connections that wait to be
-    accepted. ``chunk_bytes``: part of a file read at a time. ``rows_per_page``: filesets on an HTML page.
+    ``connections``: most at once, fewer where the process may not open two files for each; others wait.
+    ``request_bytes`` and ``request_seconds``: most for a request, head and body. ``stall_seconds``: time
+    after which a connection is closed whose client acknowledges nothing of a response.
+    ``keep_alive_seconds``: the same for one without a request. ``shutdown_seconds``: time after which
+    requests in progress are cancelled at a shutdown. ``backlog``: connections that wait to be accepted.
+    ``chunk_bytes``: part of a response written at a time. ``rows_per_page``: filesets on an HTML page.
     """
 
+    connections: int = 512
+    request_bytes: int = 1 << 16
+    request_seconds: float = 30
+    stall_seconds: float = 60
     keep_alive_seconds: int = 15
     shutdown_seconds: int = 1
     backlog: int = 1024

@@ -75,7 +75,8 @@ def test_an_idle_connection_is_closed(store):
 
 
 def test_small_responses_do_not_wait_for_acknowledgements():
-    with listen("127.0.0.1", 0, backlog=1) as listener, socket.create_connection(listener.getsockname()):
+    with listen("127.0.0.1", 0, ServerLimits()) as listener, socket.create_connection(listener.getsockname()):
+        listener.setblocking(True)
         connection, _ = listener.accept()
         with connection:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1

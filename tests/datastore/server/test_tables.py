@@ -8,7 +8,7 @@ from pipeline.datastore.server.pages import Place, render_page
 from pipeline.datastore.server.tables import lay_out_product, rows_after
 
 HEADER = b"# filesetID|time registered|type|"
-NAMES = st.sampled_from([b"a", b"A", b"aa", b"a b", b"", b" ", b"b+c:d", b"B+C:d", b"#", b"|", b"\xe9"])
+NAMES = st.sampled_from([b"a", b"A", b"aa", b"a b", b"", b" ", b"b+c:d", b"B+C:d", b"\xe9"])
 LINES = st.one_of(
     st.just(HEADER),
     st.builds(b"".join, st.lists(st.sampled_from([b"a", b"A", b" ", b"|", b"#", b"\r", b"\t", b"\xe9"]))),
