@@ -76,7 +76,7 @@ def rows_after(listing: bytes, fileset: bytes) -> bytes | None:
     Upper and lower case are the same, but a row of exactly that name comes first; of several such rows the
     last one counts. None when no row below a ``#`` line has that name.
     """
-    row = _find_row(listing, fileset) if fileset else None
+    row = _find_row(listing, fileset.strip()) if fileset.strip() else None
     if row is None:
         return None
     header = listing.rfind(b"\n#", 0, row.start()) + 1

@@ -100,7 +100,7 @@ class PublishedTree:
             return self._laid_out.get(product, listing, lambda: lay_out_product(listing))
         if not _FILESET_NAME.fullmatch(after):
             return BROKEN_INCLUDE
-        newer = rows_after(listing, after.strip().encode())
+        newer = rows_after(listing, after.encode())
         return UNKNOWN_FILESET if newer is None else lay_out_product(newer)
 
     def fileset_listing(self, product: str, fileset: str) -> bytes | None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.datastore.server.pages import Place, render_page
+from pipeline.datastore.server.pages import render_page
 from pipeline.datastore.server.tables import lay_out_product, rows_after
 
 HEADER = b"# filesetID|time registered|type|"
@@ -22,7 +22,7 @@ LISTINGS = st.one_of(
 
 def below(listing: bytes, name: bytes) -> bytes | None:
     """The rows after a name, read line by line."""
-    lines = listing.split(b"\n")
+    lines, name = listing.split(b"\n"), name.strip()
     headers = [at for at, line in enumerate(lines) if line.startswith(b"#")]
     named = {at: line.split(b"|")[0].strip() for at, line in enumerate(lines) if at > 0}
     found = [at for at, cell in named.items() if cell == name]
@@ -44,7 +44,7 @@ def test_the_rows_after_any_name_in_any_listing(listing, name):
 @given(LISTINGS, st.integers(0, 2))
 def test_any_listing_can_be_laid_out_and_shown(listing, depth):
     assert lay_out_product(listing).endswith(b"\n")
-    assert "</html>" in render_page(Place(("p", "f")[:depth], ""), listing, 1, rows_per_page=2)
+    assert "</html>" in render_page(["p", "f"][:depth], listing, 1, rows_per_page=2)
 
 
 @pytest.mark.parametrize(
