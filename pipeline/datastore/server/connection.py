@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from pipeline.datastore.server.app import ServerLimits
@@ -34,6 +34,7 @@ class StoreConnection(HttpToolsProtocol):
         self._on_lost = on_lost
         self._deadline: asyncio.TimerHandle | None = None
         self._received = 0
+        self._cycles: list[RequestResponseCycle] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -44,6 +45,10 @@ class StoreConnection(HttpToolsProtocol):
         """Release what the connection held."""
         self._request_is_whole()
         super().connection_lost(exc)
+        for cycle in self._cycles:
+            # The base class ends the latest request only, which with pipelining is not the one in progress.
+            cycle.disconnected = not cycle.response_complete
+            cycle.message_event.set()
         self._on_lost()
 
     def data_received(self, data: bytes) -> None:
@@ -67,6 +72,7 @@ class StoreConnection(HttpToolsProtocol):
         if any(name in _BODY_FIELDS for name, _ in self.headers):
             # The rest of a body that is not read must not pass for the next request.
             self.cycle.keep_alive = False
+        self._cycles = [*(cycle for cycle in self._cycles if not cycle.response_complete), self.cycle]
 
     def on_message_complete(self) -> None:
         """End the wait for the request."""

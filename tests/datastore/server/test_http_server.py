@@ -63,10 +63,14 @@ def test_a_client_that_leaves_is_no_fault_of_the_server(store, caplog):
     assert caplog.records == []
 
 
-def test_an_idle_connection_is_closed(store):
+@pytest.mark.parametrize("more", ["", "Upgrade: websocket\r\n", "Upgrade: h2c\r\nHTTP2-Settings: x\r\n"])
+def test_an_idle_connection_is_closed(store, more):
+    connection = "Upgrade" if more else "keep-alive"
     with (
         serve_folder(store, limits=ServerLimits(keep_alive_seconds=1)) as server,
-        open_request(server, "/md/o1/a.tgz", fields={"Connection": "keep-alive"}) as client,
+        open_request(
+            server, "/md/o1/a.tgz", fields={"Connection": f"{connection}\r\n{more}".strip()}
+        ) as client,
     ):
         received = b""
         while chunk := client.recv(1 << 16):

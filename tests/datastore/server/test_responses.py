@@ -2,11 +2,10 @@
 
 import os
 import re
-from pathlib import Path
 
 import pytest
 import requests
-from support.wire import ask, open_request, recorded, serve_folder, until, write_tree
+from support.wire import ask, open_request, recorded, serve_folder, write_tree
 
 from pipeline.datastore.server import ServerLimits
 
@@ -320,18 +319,3 @@ def test_a_file_that_shrinks_while_it_is_sent_ends_early(store, changing_server)
         while piece := client.recv(1 << 20):
             raw += piece
     assert len(raw) < len(content)
-
-
-def test_a_file_is_closed_when_its_client_leaves(store, changing_server):
-    path = store / FILESET / "left.tgz"
-    path.touch()
-    os.truncate(path, 1 << 40)  # a hole: more than can be read to its end while the test waits
-    with open_request(changing_server, f"/{FILESET}/left.tgz") as client:
-        client.recv(1000)
-        assert is_open(path)
-    until(lambda: not is_open(path))
-
-
-def is_open(path):
-    """True while this process, which is the server's, has the file open."""
-    return path in {Path(os.path.realpath(link)) for link in Path("/proc/self/fd").iterdir()}

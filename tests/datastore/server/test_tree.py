@@ -5,6 +5,7 @@ import os
 import pytest
 from support.wire import ask, recorded, serve_folder, write_tree
 
+from pipeline.datastore.server import ServerLimits
 from pipeline.datastore.server.tree import BROKEN_INCLUDE
 
 MD = "md-all-rel-200907"
@@ -97,6 +98,13 @@ def test_columns_are_as_wide_as_the_rows_that_are_shown(server):
         b"# filesetID               |time registered     |type    |target_id|stage|stage_id|exp_name   "
         b"|data_group   |filter |"
     )
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 1000])
+def test_a_listing_in_many_parts_is_the_same(store, chunk_bytes):
+    with serve_folder(store, limits=ServerLimits(chunk_bytes=chunk_bytes)) as server:
+        assert ask(server, f"/{MD}/index.txt").body == recorded("02_product_index.txt").body
+        assert ask(server, f"/{MD}/index.txt", method="HEAD").rest == b""
 
 
 def test_conditions_and_ranges_on_a_listing_are_ignored(server):
