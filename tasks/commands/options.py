@@ -10,6 +10,7 @@ from pipeline.errors import HostileName
 from pipeline.names import checked_segment
 
 if TYPE_CHECKING:
+    from pipeline.config import Settings
     from pipeline.mirror.state.layout import Layout
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -63,16 +64,22 @@ def checked_name(_context: click.Context, _parameter: click.Parameter, name: str
         raise click.BadParameter(str(error)) from None
 
 
+def read_config(config: Path | None) -> "Settings":
+    """Return the settings in the file. Raises SettingsError."""
+    from pipeline.config import read_settings
+
+    return read_settings(config or _default_config())
+
+
 def read_layout(config: Path | None) -> "Layout":
     """Return the layout of the mirror in the settings file.
 
     Raises SettingsError, also when the mirror has a higher format than this program supports.
     """
-    from pipeline.config import read_settings
     from pipeline.mirror.state.layout import Layout
     from pipeline.mirror.state.root_format import check_root_format
 
-    layout = Layout(read_settings(config or _default_config()).mirror.root)
+    layout = Layout(read_config(config).mirror.root)
     check_root_format(layout)
     return layout
 

@@ -93,7 +93,7 @@ class PublishedTree:
 
         None when there is no such product; BROKEN_INCLUDE and UNKNOWN_FILESET as the original.
         """
-        listing = self.read_product(product)
+        listing = self._listing_of(product)
         if listing is None:
             return None
         if after is None:
@@ -137,6 +137,10 @@ class PublishedTree:
         published = read_listing(folder / "index.txt")
         return _generate_product(folder) if published is None else published
 
+    def product_names(self) -> list[str]:
+        """Return the names of all products, hidden ones and those without a fileset too, sorted."""
+        return _public_folders(self.folder)
+
     def find_folder(self, *names: str) -> Path | None:
         """Return the real path of a folder of the tree. None when there is none, or a link leads out."""
         if not all(map(_is_public, names)):
@@ -149,12 +153,18 @@ class PublishedTree:
     def generate_root(self, upstream: bytes) -> bytes:
         """Return a root listing of the products present, with type and description from ``upstream``."""
         described = {cells[0]: cells for table in parse_tables(upstream) for cells in table[1:]}
-        listings = {os.fsencode(name): self.read_product(name) for name in _public_folders(self.folder)}
+        listings = {os.fsencode(name): self._listing_of(name) for name in self.product_names()}
         present = {name: listing for name, listing in listings.items() if listing is not None}
         order = [name for name in described if name in present]
         order += [name for name in present if name not in described]
         rows = [_root_row(name, present[name], described.get(name)) for name in order]
         return write_lines([ROOT_HEADER, *rows])
+
+    def _listing_of(self, product: str) -> bytes | None:
+        listing = self.read_product(product)
+        if listing is None and product in self.product_names():
+            return write_lines([PRODUCT_HEADER])
+        return listing
 
 
 def read_listing(path: Path) -> bytes | None:
@@ -202,6 +212,6 @@ def _root_row(product: bytes, listing: bytes, upstream: Cells | None) -> Cells:
     else:
         name, time, kind, *_ = [*split_cells(last), b"null", b"null"]
     if upstream and len(upstream) >= len(ROOT_HEADER):
-        return (product, name, time, *upstream[3:5])
+        return (product, name, upstream[2] if name == b"none" else time, *upstream[3:5])
     # The type of a product is not that of its filesets; readers drop products of a type unknown to them.
     return (product, name, time, _PRODUCT_TYPES.get(kind.lower(), b"ipp-misc"), product)

@@ -113,7 +113,8 @@ class Layout:
 
     def state_products(self) -> list[str]:
         """Return the names of the products with any state, sorted."""
-        folders = (self.root / "state").iterdir()
+        state = self.root / "state"
+        folders = state.iterdir() if state.is_dir() else []
         return sorted(path.name for path in folders if is_usable(path.name) and path.is_dir())
 
     def listing(self, product: str) -> Path:
