@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -73,7 +74,8 @@ class PublishedTree:
     ``hidden`` products are absent from the root listing. A missing ``index.txt`` of the root or of a
     product is generated from the folders present. Each listing is read again when it changes on disk.
 
-    A subclass that keeps its listings elsewhere overrides ``read_root`` and ``read_product``.
+    A subclass that keeps its listings elsewhere overrides ``read_root``, ``read_product`` and
+    ``product_names``.
     """
 
     def __init__(self, folder: Path, hidden: Iterable[str] = ()) -> None:
@@ -106,10 +108,8 @@ class PublishedTree:
     def fileset_listing(self, product: str, fileset: str) -> bytes | None:
         """Return the ``index.txt`` of the fileset, byte for byte. None when there is none."""
         folder = self.find_folder(product, fileset)
-        try:
-            return None if folder is None else (folder / "index.txt").read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return None
+        path = None if folder is None else folder / "index.txt"
+        return path.read_bytes() if path and path.is_file() else None
 
     def file(self, product: str, fileset: str, name: str) -> Path | None:
         """Return the real path of the file. None when the tree has nothing of that name.
@@ -171,9 +171,11 @@ def read_listing(path: Path) -> bytes | None:
     """Return the content of a listing file, cached until the file changes. None when there is none."""
     try:
         state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            return None  # a pipe would be read for ever
         version = (state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino)
         return _FILES.get(path, version, path.read_bytes)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -196,7 +198,9 @@ def _generate_product(folder: Path) -> bytes:
     times = {}
     for name in _public_folders(folder):
         with suppress(OSError):
-            times[name] = (folder / name / "index.txt").stat().st_mtime
+            state = (folder / name / "index.txt").stat()
+            if stat.S_ISREG(state.st_mode):
+                times[name] = state.st_mtime
     rows = [
         (os.fsencode(name), f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%SZ}".encode(), b"notset")
         for name, time in sorted(times.items(), key=lambda item: item[1])

@@ -145,6 +145,16 @@ def test_a_listing_is_read_afresh_when_it_changes(store, changing_server):
     assert ask(changing_server, "/empty-product/empty/index.txt").status == 404
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_an_index_that_is_no_file_is_none(store, changing_server, make):
+    for folder in (store, store / MD, store / MD / CHIP):
+        (folder / "index.txt").unlink()
+        make(folder / "index.txt")
+    assert ask(changing_server, f"/{MD}/{CHIP}/index.txt").status == 404
+    assert ask(changing_server, f"/{MD}/index.txt").body == b"# filesetID|time registered|type|\n\n"
+    assert MD.encode() in ask(changing_server, "/index.txt").body
+
+
 def test_columns_that_change_within_a_product_get_a_line_of_their_own(store, changing_server):
     (store / MD / "index.txt").write_bytes(
         b"# filesetID|time registered|type|\na|t|IPP-DIST|\nbb|t|X|\n"
