@@ -136,7 +136,8 @@ class Layout:
 
     def state_products(self) -> list[str]:
         """Return the names of the products with any state, sorted."""
-        folders = (path for path in (self.root / "state").iterdir() if path.is_dir())
+        state = self.root / "state"
+        folders = [path for path in state.iterdir() if path.is_dir()] if state.is_dir() else []
         names = {path.name.removesuffix("~"): path for path in folders}
         return sorted(name for name, path in names.items() if is_usable(name) and self.state(name) == path)
 
