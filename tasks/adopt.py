@@ -89,6 +89,14 @@ class AdoptProduct(UpdateProduct):
             held, others = self.adopted.filesets(self.product)
             due = [row for row in pending if row.name in held]
             self._report(held, {row.name for row in due}, others)
+            if self.adopted.by is TakeOver.RENAME:
+                self._remove_old_names(held)
+        if elsewhere := len(pending) - len(due):
+            log.info(
+                "product %s: %d filesets are not there; `ipp-mirror update` fetches them",
+                self.product,
+                elsewhere,
+            )
         return due
 
     def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:
@@ -101,10 +109,7 @@ class AdoptProduct(UpdateProduct):
         write_marker(self.layout.adopted(self.product), content)
 
     def _report(self, held: set[str], due: set[str], others: set[str]) -> None:
-        """Log how many filesets of the folder are taken over, and which are left there and why.
-
-        Raises OSError when old names of complete filesets cannot be removed.
-        """
+        """Log how many filesets of the folder are taken over, and which are left there and why."""
         layout, product, listed = self.layout, self.product, set()
         unselected: set[str] = set()
         for row in self._rows(held):
@@ -125,13 +130,17 @@ class AdoptProduct(UpdateProduct):
             "product %s: %d filesets to take over, %d complete before%s",
             *(product, len(due), len(complete), more),
         )
-        if self.adopted.by is TakeOver.RENAME:
-            self._remove_old_names(listed)
 
     def _rows(self, names: set[str]) -> Iterator[FilesetRow]:
         return (row for row in LocalListing(self.layout, self.product).rows() if row.name in names)
 
-    def _remove_old_names(self, listed: set[str]) -> None:
-        """Remove the names that an adoption left when it was killed, or was one by link."""
-        for row in self._rows(self.layout.marked_among(MarkerKind.DOWNLOADED, self.product, listed)):
-            remove_old_names(self.layout, self.adopted, Fileset.of(self.product, row))
+    def _remove_old_names(self, held: set[str]) -> None:
+        """Remove the old names that an adoption left which was killed, or was one by link.
+
+        Raises OSError.
+        """
+        here = self.layout.marked_among(MarkerKind.DOWNLOADED, self.product, held)
+        filesets = (Fileset.of(self.product, row) for row in self._rows(here))
+        removed = sum(remove_old_names(self.layout, self.adopted, fileset) for fileset in filesets)
+        if removed:
+            log.info("product %s: %d old names of complete filesets removed", self.product, removed)

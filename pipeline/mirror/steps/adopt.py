@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
@@ -92,18 +93,22 @@ def adopt_fileset(context: RunContext, argument: tuple[AdoptedFolder, Fileset], 
     return adoption.adopted
 
 
-def remove_old_names(layout: Layout, folder: AdoptedFolder, fileset: Fileset) -> None:
+def remove_old_names(layout: Layout, folder: AdoptedFolder, fileset: Fileset) -> int:
     """Remove the names of those files of a complete fileset of which ``store/`` has the same file.
 
-    Raises OSError.
+    Return their number. Raises OSError.
     """
     marker = fresh_marker(layout, MarkerKind.DOWNLOADED, fileset) or {"files": []}
     store, old = layout.store(fileset.product, fileset.name), folder.fileset(fileset.product, fileset.name)
     # One folder under two paths, by a mount for example, has one name of each file only.
-    if marker["files"] and not _is_same_file(store, old):
-        for name in (file["name"] for file in marker["files"]):
-            if _is_same_file(store / name, old / name):
-                (old / name).unlink()
+    if _is_same_file(store, old):
+        return 0
+    names = [
+        each["name"] for each in marker["files"] if _is_same_file(store / each["name"], old / each["name"])
+    ]
+    for name in names:
+        (old / name).unlink()
+    return len(names)
 
 
 @dataclass
@@ -297,14 +302,13 @@ def _check_links(folder: AdoptedFolder, layout: Layout, product: str) -> None:
 
 
 def _files(product: Path) -> Iterator[Path]:
-    """Yield a regular file of each fileset that has one."""
+    """Yield a regular file of each fileset that has one and may be read."""
     with os.scandir(product) as filesets:
-        folders = (Path(fileset.path) for fileset in filesets if fileset.is_dir(follow_symlinks=False))
-        for folder in folders:
-            with os.scandir(folder) as files:
-                yield from islice(
-                    (folder / file.name for file in files if file.is_file(follow_symlinks=False)), 1
-                )
+        for fileset in filesets:
+            if fileset.is_dir(follow_symlinks=False):
+                with suppress(PermissionError), os.scandir(fileset) as files:
+                    regular = (Path(file.path) for file in files if file.is_file(follow_symlinks=False))
+                    yield from islice(regular, 1)
 
 
 def _try_link(file: Path, layout: Layout) -> None:
