@@ -92,11 +92,8 @@ class AdoptProduct(UpdateProduct):
             if self.adopted.by is TakeOver.RENAME:
                 self._remove_old_names(held)
         if elsewhere := len(pending) - len(due):
-            log.info(
-                "product %s: %d filesets are not there; `ipp-mirror update` fetches them",
-                self.product,
-                elsewhere,
-            )
+            hint = "`ipp-mirror update` fetches them"
+            log.info("product %s: %d filesets are not there; %s", self.product, elsewhere, hint)
         return due
 
     def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:
@@ -123,6 +120,8 @@ class AdoptProduct(UpdateProduct):
             "not selected": unselected,
             "that are no folders": others,
         }
+        for why, names in left.items():
+            log.debug("product %s: left there: %d %s: %s", product, len(names), why, named(names, len(names)))
         complete = held.difference(due, *left.values())
         parts = [f"{len(names)} {why} ({named(names)})" for why, names in left.items() if names]
         more = f"; left there: {', '.join(parts)}" if parts else ""

@@ -101,7 +101,7 @@ def remove_old_names(layout: Layout, folder: AdoptedFolder, fileset: Fileset) ->
     marker = fresh_marker(layout, MarkerKind.DOWNLOADED, fileset) or {"files": []}
     store, old = layout.store(fileset.product, fileset.name), folder.fileset(fileset.product, fileset.name)
     # One folder under two paths, by a mount for example, has one name of each file only.
-    if _is_same_file(store, old):
+    if not (store.is_dir() and old.is_dir()) or store.samefile(old):
         return 0
     names = [
         each["name"] for each in marker["files"] if _is_same_file(store / each["name"], old / each["name"])
