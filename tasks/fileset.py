@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 
 import luigi
 from luigi.rpc import RPCError
@@ -18,6 +19,7 @@ from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import steps_to_schedule
 from pipeline.mirror.state.steps import StepSpec
+from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
 from pipeline.mirror.steps.download import DOWNLOAD
 from pipeline.mirror.steps.extract import EXTRACT
 from tasks.runtime.errors import Bug, FailedAlready, as_mirror_error
@@ -44,6 +46,19 @@ class ListingRow(luigi.Parameter[FilesetRow | None]):
     def serialize(self, row: FilesetRow | None) -> str:
         """Return the row as a JSON list of columns and values."""
         return json.dumps([row.columns, row.fields]) if row else ""
+
+
+class AdoptedFolderParameter(luigi.Parameter[AdoptedFolder | None]):
+    """Folder from which files are taken over, and in which way; None for a download of all."""
+
+    def parse(self, text: str) -> AdoptedFolder | None:
+        """Return the folder in ``WAY:PATH``."""
+        by, _, path = text.partition(":")
+        return AdoptedFolder(Path(path), TakeOver(by)) if text else None
+
+    def serialize(self, folder: AdoptedFolder | None) -> str:
+        """Return the folder as ``WAY:PATH``."""
+        return f"{folder.by}:{folder.path}" if folder else ""
 
 
 class FilesetTask(MirrorTask):
@@ -93,6 +108,8 @@ class StepTask(FilesetTask):
     ``step`` is the row of the workflow, ``resource`` the Luigi resource of which the task takes one; it also
     decides which process does the step.
     """
+
+    adopted = AdoptedFolderParameter(default=None, significant=False)
 
     step: StepSpec
     resource: str
@@ -155,13 +172,17 @@ class StepTask(FilesetTask):
             if has_failed(self.layout, self.identity, current_run().update):
                 raise FailedAlready(f"{self.subject}: failed in this update. The next one tries again.")
             try:
-                current_run().do_step(self.resource, self.step, self.identity, self.report)
+                self.do()
             except Exception as error:
                 self._record(error)
                 raise
         # The record of an earlier step is left by a process that was killed after it had written the marker.
         done = (self.step, *self.context.steps.before(self.step))
         clear_failure(self.layout, self.identity, [step.name for step in done])
+
+    def do(self) -> None:
+        """Do the step in one of the processes of the run. Raises MirrorError."""
+        current_run().do_step(self.resource, self.step, self.identity, self.report)
 
     def _record(self, exception: Exception) -> None:
         """Write the failure record, for the next run, for status, and for a second worker of this update."""
@@ -189,6 +210,22 @@ class DownloadFileset(StepTask):
     step = DOWNLOAD
     resource = "connections"
 
+    def do(self) -> None:
+        """Download the fileset, except for files that are taken over from an adopted folder."""
+        if self.adopted is None:
+            super().do()
+            return
+        outcome = current_run().fetching.do(adopt_fileset, (self.adopted, self.identity), self.report)
+        left = len(outcome.left) + len(outcome.unlisted)
+        self.context.counters.count(adopted=outcome.files, adopted_bytes=outcome.bytes, left=left)
+        folder = self.adopted.fileset(self.product, self.fileset)
+        for name, reason in outcome.left.items():
+            log.warning("left: %s: %s", folder / name, reason)
+        for name in outcome.unlisted:
+            log.debug("left: %s: its fileset does not list it", ascii(str(folder / name)))
+        if outcome.error is not None:
+            raise outcome.error
+
 
 class ExtractFileset(StepTask):
     """Every bundle of the fileset unpacked into ``data/``, as its dirinfo says."""
@@ -202,11 +239,13 @@ TASKS: dict[str, Callable[..., StepTask]] = {
 }
 
 
-def tasks_for(context: RunContext, product: str, rows: Sequence[FilesetRow]) -> Iterator[StepTask]:
+def tasks_for(
+    context: RunContext, product: str, rows: Sequence[FilesetRow], adopted: AdoptedFolder | None = None
+) -> Iterator[StepTask]:
     """Return the tasks that complete the filesets, oldest first: mostly the last step of each."""
     missing = steps_to_schedule(context.layout, product, {row.name for row in rows}, context.wanted_steps)
     return (
-        TASKS[step.name](product=product, fileset=row.name, row=row, position=position)
+        TASKS[step.name](product=product, fileset=row.name, row=row, position=position, adopted=adopted)
         for position, row in enumerate(rows)
         for step in missing.of(row.name)
     )

@@ -9,10 +9,12 @@ The output of each step is one marker file, written last; the files on disk are 
 
 import contextlib
 import logging
+from collections.abc import Container, Iterator
 
 import luigi
 
 from pipeline.config import Product
+from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
@@ -22,7 +24,7 @@ from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.steps.discover import discover_product, whole_list_is_due
 from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
-from tasks.fileset import tasks_for
+from tasks.fileset import StepTask, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import MirrorTask
 from tasks.targets import RunMarker
@@ -94,14 +96,26 @@ class UpdateProduct(MirrorTask):
         names = {row.name for row in pending}
         clear_failures_except(self.layout, self.product, names)
         tidy_incoming(self.context, self.product, names)
-        later = postponed(self.layout, self.product, self.context.wanted_steps)
-        due = [row for row in pending if row.name not in later]
+        later = self._postponed()
+        due = self._due(pending, later)
         tried = self._incomplete({row.name for row in due})
         self.context.counters.count(pending=len(due))
-        current_run().submit(tasks_for(self.context, self.product, due))
+        current_run().submit(self._tasks(due))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
         self._finish(tried - withdrawn, left - withdrawn, later)
+
+    def _postponed(self) -> dict[str, str]:
+        """Return the failed filesets that are left for a later run, with the time (UTC) of their next try."""
+        return postponed(self.layout, self.product, self.context.wanted_steps)
+
+    def _due(self, pending: list[FilesetRow], later: Container[str]) -> list[FilesetRow]:
+        """Return the pending filesets that are tried in this run."""
+        return [row for row in pending if row.name not in later]
+
+    def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:
+        """Return the tasks that complete the filesets."""
+        return tasks_for(self.context, self.product, rows)
 
     @property
     def _settings(self) -> Product:
@@ -147,12 +161,15 @@ class UpdateProduct(MirrorTask):
         self.context.counters.count(done=done, failed=len(failed), optional_failed=optional)
         current_run().refuse_when_stopping()
         waiting = {name: later[name] for name in self._incomplete(set(later))}
-        outcome = {"done": done, "failed": len(failed) + len(waiting)}
-        finish_product(self.layout, self.product, self.started, **outcome)
-        if self.context.settings.mirror.on_removed == "delete":
-            self._delete_withdrawn()
+        self._record(done, len(failed) + len(waiting))
         if failed or waiting:
             raise FilesetsFailed(_failure_message(self.product, len(tried), len(failed), waiting))
+
+    def _record(self, done: int, failed: int) -> None:
+        """Write the marker of the update, and delete withdrawn filesets if the settings ask for that."""
+        finish_product(self.layout, self.product, self.started, done=done, failed=failed)
+        if self.context.settings.mirror.on_removed == "delete":
+            self._delete_withdrawn()
 
     def _delete_withdrawn(self) -> None:
         if deleted := delete_withdrawn(self.context, self.product):

@@ -39,7 +39,10 @@ Report = Callable[[str, float], None]
 
 @dataclass
 class RunCounters:
-    """Progress of one run, for the terminal: filesets and bytes received. Safe for use by several threads."""
+    """Progress of one run, for the terminal: filesets and bytes received. Safe for use by several threads.
+
+    ``adopted`` and ``left`` are files of an adopted folder that were taken over, and were not.
+    """
 
     pending: int = 0
     new: int = 0
@@ -47,14 +50,17 @@ class RunCounters:
     failed: int = 0
     optional_failed: int = 0
     verified: int = 0
+    adopted: int = 0
+    adopted_bytes: int = 0
+    left: int = 0
     bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def count(self, *, received: int = 0, **filesets: int) -> None:
-        """Add filesets ``pending``, ``new``, ``done`` …, and bytes received."""
+    def count(self, *, received: int = 0, **numbers: int) -> None:
+        """Add filesets ``pending``, ``new``, ``done`` …, files ``adopted`` …, and bytes received."""
         with self._lock:
             self.bytes += received
-            for what, number in filesets.items():
+            for what, number in numbers.items():
                 setattr(self, what, getattr(self, what) + number)
 
     def take_received(self) -> int:

@@ -231,6 +231,9 @@ class Run:
         counters = self.context.counters
         more = f", {counters.optional_failed} failed in optional steps" if counters.optional_failed else ""
         more += f", {counters.verified} verified" if counters.verified else ""
+        if counters.adopted or counters.left:
+            size = as_size(counters.adopted_bytes)
+            more += f"; {counters.adopted} files ({size}) adopted, {counters.left} others left"
         log.info(
             "filesets: %d new, %d done, %d failed, %d skipped%s; %s fetched in %.1f s",
             *(counters.new, counters.done, counters.failed, skipped, more),

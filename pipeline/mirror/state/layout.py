@@ -153,6 +153,10 @@ class Layout:
         """Return the marker of the last update that went through the whole product."""
         return self.state(product) / "updated.json"
 
+    def adopted(self, product: str) -> Path:
+        """Return the marker of the last adoption of the product."""
+        return self.state(product) / "adopted.json"
+
     def ledger(self, product: str) -> Path:
         """Return the path of the ledger: a cache of the bytes of the downloaded filesets."""
         return self.state(product) / "sizes.json"
