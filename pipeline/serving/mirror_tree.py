@@ -46,13 +46,13 @@ class MirrorTree(PublishedTree):
         held = [row for row in rows if self._holds(folder, row[1][0], arrivals)]
         return write_rows(sorted(held, key=lambda row: arrivals[row[1][0]]))
 
-    def product_names(self) -> list[str]:
-        """Return the names of the products that were discovered, or of which filesets are here, sorted."""
-        discovered = [name for name in self._layout.state_products() if self._is_discovered(name)]
-        return sorted({*discovered, *filter(is_usable, super().product_names())})
-
-    def _is_discovered(self, product: str) -> bool:
-        return is_usable(product) and self._layout.discovered(product).is_file()
+    def products_without_folder(self) -> list[str]:
+        """Return the names of the products that were discovered and of which no fileset has come yet."""
+        return [
+            name
+            for name in self._layout.state_products()
+            if self._layout.discovered(name).is_file() and self.find_folder(name) is None
+        ]
 
     def _holds(self, product: Path, fileset: bytes, arrivals: dict[bytes, int]) -> bool:
         """Return True if all files of the fileset are present; checked once per change of its folder."""

@@ -39,6 +39,8 @@ _PRODUCT_TYPES = {
     )
 }
 
+_NO_FILESETS = write_lines([PRODUCT_HEADER])
+
 _FILESET_NAME = re.compile(r"[A-Za-z0-9\-+_.: ]+", re.ASCII)
 
 
@@ -75,7 +77,7 @@ class PublishedTree:
     product is generated from the folders present. Each listing is read again when it changes on disk.
 
     A subclass that keeps its listings elsewhere overrides ``read_root``, ``read_product`` and
-    ``product_names``.
+    ``products_without_folder``.
     """
 
     def __init__(self, folder: Path, hidden: Iterable[str] = ()) -> None:
@@ -95,7 +97,9 @@ class PublishedTree:
 
         None when there is no such product; BROKEN_INCLUDE and UNKNOWN_FILESET as the original.
         """
-        listing = self._listing_of(product)
+        if product in self.products_without_folder():
+            return lay_out_product(_NO_FILESETS) if after is None else UNKNOWN_FILESET
+        listing = self.read_product(product)
         if listing is None:
             return None
         if after is None:
@@ -137,9 +141,9 @@ class PublishedTree:
         published = read_listing(folder / "index.txt")
         return _generate_product(folder) if published is None else published
 
-    def product_names(self) -> list[str]:
-        """Return the names of all products, hidden ones and those without a fileset too, sorted."""
-        return _public_folders(self.folder)
+    def products_without_folder(self) -> list[str]:
+        """Return the names of products that have no fileset, and so no folder in the tree."""
+        return []
 
     def find_folder(self, *names: str) -> Path | None:
         """Return the real path of a folder of the tree. None when there is none, or a link leads out."""
@@ -153,18 +157,13 @@ class PublishedTree:
     def generate_root(self, upstream: bytes) -> bytes:
         """Return a root listing of the products present, with type and description from ``upstream``."""
         described = {cells[0]: cells for table in parse_tables(upstream) for cells in table[1:]}
-        listings = {os.fsencode(name): self._listing_of(name) for name in self.product_names()}
+        listings = {os.fsencode(name): self.read_product(name) for name in _public_folders(self.folder)}
+        listings |= {os.fsencode(name): _NO_FILESETS for name in self.products_without_folder()}
         present = {name: listing for name, listing in listings.items() if listing is not None}
         order = [name for name in described if name in present]
         order += [name for name in present if name not in described]
         rows = [_root_row(name, present[name], described.get(name)) for name in order]
         return write_lines([ROOT_HEADER, *rows])
-
-    def _listing_of(self, product: str) -> bytes | None:
-        listing = self.read_product(product)
-        if listing is None and product in self.product_names():
-            return write_lines([PRODUCT_HEADER])
-        return listing
 
 
 def read_listing(path: Path) -> bytes | None:
