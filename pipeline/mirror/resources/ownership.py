@@ -3,7 +3,8 @@
 Filesets share folders, and a later one may have a file of the same path as an earlier one. The fileset that
 was registered later owns the file, in whatever order they are unpacked; both markers record the decision.
 
-Decisions on one folder are serialized over threads, processes and hosts.
+Decisions on one folder are serialized over threads, processes and hosts. The filesets that come into question
+are found in the folder's owner record.
 """
 
 from collections.abc import Iterator, Set
@@ -16,6 +17,7 @@ from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.owner_records import record_files, recorded_with
 
 # Size in bytes and CRC-32 of files, by their paths relative to the root.
 Contents = dict[str, tuple[int, str]]
@@ -47,11 +49,13 @@ class Ownership:
     ) -> Iterator[Verdict]:
         """Lock the folders of ``files`` against other filesets inside the ``with``, and yield the verdict.
 
+        The fileset is in the owner records of the folders from then on, so that its marker may be written.
         ``own`` are the files that an earlier registration of this fileset unpacked; ``before`` are the paths
         of files from earlier attempts, whose folders are locked too.
         """
         paths = {self.layout.relative(file.path): file for file in files}
         with self.held(paths.keys() | before):
+            record_files(self.layout, fileset, paths)
             yield self._verdict(fileset, paths, own)
 
     @contextmanager
@@ -72,22 +76,20 @@ class Ownership:
         )
 
 
-def owners_of(layout: Layout, paths: set[str], but: set[Fileset]) -> dict[str, Fileset]:
+def owners_of(layout: Layout, paths: Set[str], but: Set[Fileset]) -> dict[str, Fileset]:
     """Return for each of the paths the latest fileset, other than those in ``but``, that unpacked it.
 
-    Reads every extraction marker of the mirror: for rare use.
+    Reads the owner records of the folders of the paths, and the extraction markers of those filesets that may
+    have one of the paths. A reader that does not hold the locks of the folders may miss a fileset that is not
+    marked yet.
     """
     owners: dict[str, Fileset] = {}
-    aside = {(fileset.product, fileset.name) for fileset in but}
-    for product in layout.state_products():
-        for name in layout.marked(MarkerKind.EXTRACTED, product):
-            if (product, name) in aside:
-                continue
-            marker = read_marker(layout.marker(MarkerKind.EXTRACTED, product, name)) or {}
-            for path in paths & {file["path"] for file in marker.get("files", [])}:
-                owner = Fileset(product, name, marker["registered"])
-                if path not in owners or is_later(owner, owners[path]):
-                    owners[path] = owner
+    for product, name in recorded_with(layout, paths) - {(each.product, each.name) for each in but}:
+        marker = read_marker(layout.marker(MarkerKind.EXTRACTED, product, name)) or {}
+        for path in paths & {file["path"] for file in marker.get("files", [])}:
+            owner = Fileset(product, name, marker["registered"])
+            if path not in owners or is_later(owner, owners[path]):
+                owners[path] = owner
     return owners
 
 

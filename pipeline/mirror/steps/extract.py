@@ -30,6 +30,7 @@ from pipeline.mirror.resources.ownership import (
 )
 from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, mark_done, utc_now
+from pipeline.mirror.state.owner_records import drop_records
 from pipeline.mirror.state.steps import StepSpec, drop_marker
 from pipeline.mirror.steps.journal import Journal, journal_of
 from pipeline.mirror.steps.verify import unexpected_data, verify_unpacked
@@ -211,6 +212,7 @@ def remove_unpacked(context: RunContext, fileset: Fileset) -> None:
         gone = paths - owners.keys()
         remove_files(layout.root / path for path in gone)
         _remove_empty_folders(layout, gone)
+        drop_records(layout, gone, fileset)
     info = layout.info(fileset.product, fileset.name)
     if info.exists():
         shutil.rmtree(info)
