@@ -269,7 +269,7 @@ def checked_markers(root: Path, product: str, step: str) -> set[str]:
         for file in marker["files"]:
             assert marked(file) == found(root, product, path.stem, file), f"{path} lies about {file}"
         unpacked = [file["path"] for file in marker["files"] if "path" in file]
-        assert unrecorded(Layout(root), Fileset(product, path.stem, ""), unpacked) == {}, "no owner record"
+        assert unrecorded(Layout(root), Fileset(product, path.stem, ""), unpacked) == [], "no owner record"
         names.add(path.stem)
     return names
 

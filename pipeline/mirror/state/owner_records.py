@@ -43,7 +43,7 @@ def record_files(layout: Layout, fileset: Fileset, paths: Iterable[str]) -> None
         _append(layout, folder, [line])
         for folder, line in _lines((fileset.product, fileset.name), paths).items()
     ]
-    # Those that had the line too: the process that wrote the line may have been killed before its flush.
+    # Records that had the line too: the process that wrote the line may have been killed before its flush.
     for record in records:
         flush_file(record)
     for folder in {record.parent for record in records}:
@@ -51,7 +51,7 @@ def record_files(layout: Layout, fileset: Fileset, paths: Iterable[str]) -> None
 
 
 def recorded_with(layout: Layout, paths: Set[str]) -> set[Key]:
-    """Return the filesets that may have unpacked one of the paths: the latter are relative to the root.
+    """Return the filesets that may have unpacked one of the ``paths``, which are relative to the root.
 
     Reads the records of the folders of the paths; the time is linear in the filesets that share these.
     """
@@ -65,13 +65,14 @@ def recorded_with(layout: Layout, paths: Set[str]) -> set[Key]:
     return {(product, name) for product, name in found if is_usable(product) and is_usable(name)}
 
 
-def unrecorded(layout: Layout, fileset: Fileset, paths: Iterable[str]) -> dict[str, Path]:
-    """Return the folders of ``paths`` in whose records the fileset is missing, with these records."""
-    missing = {}
-    for folder, line in _lines((fileset.product, fileset.name), paths).items():
-        if tuple(line.split("/", 2)) not in set(_recorded(layout, folder)):
-            missing[folder] = layout.owner_record(folder)
-    return missing
+def unrecorded(layout: Layout, fileset: Fileset, paths: Iterable[str]) -> list[str]:
+    """Return the folders of ``paths`` in whose records the fileset is missing."""
+    lines = _lines((fileset.product, fileset.name), paths)
+    return [
+        folder
+        for folder, line in lines.items()
+        if tuple(line.split("/", 2)) not in set(_recorded(layout, folder))
+    ]
 
 
 def drop_records(layout: Layout, paths: Iterable[str], removed: Fileset) -> None:

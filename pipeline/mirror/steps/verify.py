@@ -73,9 +73,9 @@ def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> I
             what = "the marker is damaged or of another registration"
             yield Problem(layout.relative(path), what, kind)
         return
-    for folder, record in unrecorded(layout, fileset, [file["path"] for file in marker["files"]]).items():
+    for folder in unrecorded(layout, fileset, [file["path"] for file in marker["files"]]):
         what = f"expected it to name fileset {fileset}, which unpacked into {folder}"
-        yield Problem(layout.relative(record), what, kind)
+        yield Problem(layout.relative(layout.owner_record(folder)), what, kind)
     compare = _Comparison(layout, rate, file_crc32, kind)
     problems = [
         problem

@@ -119,7 +119,7 @@ def test_processes_do_not_meet_in_a_folder_and_the_latest_wins(processes, tmp_pa
         for at in range(ROUNDS):
             fileset = Fileset("p", f"o{at:03}.{number}", "")
             paths = [f"data/{folder}/a.cmf" for folder in ("x", "y/z", f"only.{at}")]
-            assert unrecorded(layout, fileset, paths) == {}
+            assert unrecorded(layout, fileset, paths) == []
 
 
 def owner_in(path: str) -> int:
