@@ -172,11 +172,9 @@ class _Extraction:
         return None
 
     def _remove_superseded(self, before: set[str], unpacked: list[UnpackedFile]) -> None:
-        """Remove files that only an earlier registration of this fileset had unpacked."""
+        """Remove files that an earlier registration of this fileset had unpacked, and this one does not."""
         gone = before - {self._layout.relative(file.path) for file in unpacked}
-        if gone:
-            gone -= owners_of(self._layout, gone, {self.fileset}).keys()
-            remove_files(self._layout.root / path for path in sorted(gone))
+        _abandon(self._layout, gone, {self.fileset})
         marker = self._layout.marker(MarkerKind.SUPERSEDED, self.fileset.product, self.fileset.name)
         if marker.exists():
             remove_files([marker])
@@ -208,7 +206,7 @@ def remove_unpacked(context: RunContext, fileset: Fileset) -> None:
     kinds = (MarkerKind.EXTRACTED, MarkerKind.SUPERSEDED)
     paths: set[str] = set().union(*(marked_contents(layout, kind, fileset) for kind in kinds))
     with context.ownership.held(paths):
-        owners = owners_of(layout, paths, {fileset}) if paths else {}
+        owners = owners_of(layout, paths, {fileset})
         gone = paths - owners.keys()
         remove_files(layout.root / path for path in gone)
         _remove_empty_folders(layout, gone)
@@ -232,15 +230,24 @@ def undo_unpacking(context: RunContext, fileset: Fileset) -> None:
     own = [marked_contents(layout, kind, fileset) for kind in (MarkerKind.EXTRACTED, MarkerKind.SUPERSEDED)]
     stray = journal.files() - set().union(*own)
     with context.ownership.held(stray):
-        owners = owners_of(layout, stray, set()) if stray else {}
-        remove_files(layout.root / path for path in sorted(stray - owners.keys()))
-        for owner in {owner for path, owner in owners.items() if not is_intact(layout, owner, path)}:
-            drop_marker(layout, EXTRACT, owner)
+        _abandon(layout, stray, set())
     info = layout.info(fileset.product, fileset.name)
     if any(own):
         remove_files(info.glob(f".*{WRITING_SUFFIX}"))
     elif info.is_dir():
         shutil.rmtree(info)
+
+
+def _abandon(layout: Layout, paths: set[str], but: set[Fileset]) -> None:
+    """Remove those of the files that only filesets in ``but`` unpacked, or none.
+
+    Where one of another fileset was overwritten, the extraction of that fileset becomes pending. For the
+    holder of the locks of the folders.
+    """
+    owners = owners_of(layout, paths, but)
+    remove_files(layout.root / path for path in sorted(paths - owners.keys()))
+    for owner in {owner for path, owner in owners.items() if not is_intact(layout, owner, path)}:
+        drop_marker(layout, EXTRACT, owner)
 
 
 def _remove_empty_folders(layout: Layout, paths: set[str]) -> None:
