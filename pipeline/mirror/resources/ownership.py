@@ -44,19 +44,17 @@ class Ownership:
     locks: ByteLocks
 
     @contextmanager
-    def claimed(
-        self, fileset: Fileset, files: list[UnpackedFile], own: Contents, before: Set[str]
-    ) -> Iterator[Verdict]:
+    def claimed(self, fileset: Fileset, files: list[UnpackedFile], before: Set[str]) -> Iterator[Verdict]:
         """Lock the folders of ``files`` against other filesets inside the ``with``, and yield the verdict.
 
         The fileset is in the owner records of the folders from then on, so that its marker may be written.
-        ``own`` are the files that an earlier registration of this fileset unpacked; ``before`` are the paths
-        of files from earlier attempts, whose folders are locked too.
+        ``before`` are the paths of files from earlier registrations and attempts of this fileset, whose
+        folders are locked too.
         """
         paths = {self.layout.relative(file.path): file for file in files}
         with self.held(paths.keys() | before):
             record_files(self.layout, fileset, paths)
-            yield self._verdict(fileset, paths, own)
+            yield self._verdict(fileset, paths)
 
     @contextmanager
     def held(self, paths: Set[str]) -> Iterator[None]:
@@ -65,9 +63,9 @@ class Ownership:
         with self.locks.held(folders, "folders of unpacked files"):
             yield
 
-    def _verdict(self, fileset: Fileset, paths: dict[str, UnpackedFile], own: Contents) -> Verdict:
-        contested = {path for path, file in paths.items() if _is_contested(file, own.get(path))}
-        owners = owners_of(self.layout, contested, {fileset}) if contested else {}
+    def _verdict(self, fileset: Fileset, paths: dict[str, UnpackedFile]) -> Verdict:
+        contested = {path for path, file in paths.items() if _has_other_content(file)}
+        owners = owners_of(self.layout, contested, {fileset})
         yields_to = {path: owner for path, owner in owners.items() if is_later(owner, fileset)}
         return Verdict(
             placed=[file for path, file in paths.items() if path not in yields_to],
@@ -114,11 +112,10 @@ def is_later(one: Fileset, other: Fileset) -> bool:
     return (one.registered, one.product, one.name) > (other.registered, other.product, other.name)
 
 
-def _is_contested(file: UnpackedFile, own: tuple[int, str] | None) -> bool:
-    """Return True if the path has another content than this file and the fileset's earlier one (``own``)."""
+def _has_other_content(file: UnpackedFile) -> bool:
+    """Return True if another content than that of this file lies at its destination."""
     try:
         size = file.path.stat().st_size
     except FileNotFoundError:
         return False
-    known = {(file.bytes, file.crc32)} | ({own} if own else set())
-    return size not in {known_size for known_size, _ in known} or (size, file_crc32(file.path)) not in known
+    return size != file.bytes or file_crc32(file.path) != file.crc32

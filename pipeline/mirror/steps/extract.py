@@ -22,7 +22,6 @@ from pipeline.durable import WRITING_SUFFIX, remove_files, write_whole
 from pipeline.errors import BundleUnusable, machine_faults
 from pipeline.mirror.context import Report, RunContext, done_at_once
 from pipeline.mirror.resources.ownership import (
-    Contents,
     Verdict,
     is_intact,
     marked_contents,
@@ -61,10 +60,10 @@ class _Extraction:
             bundles = [row for row in self._rows if row.is_bundle]
             journal = journal_of(self._layout, self.fileset)
             superseded = marked_contents(self._layout, MarkerKind.SUPERSEDED, self.fileset)
-            before = set(superseded) | journal.files()
+            before = superseded.keys() | journal.files()
             unpacked = self._unpack(bundles, journal) if bundles else self._unpack_nothing(journal)
             try:
-                self._put_in_place(unpacked, superseded, before, journal)
+                self._put_in_place(unpacked, before, journal)
             finally:
                 discard(unpacked)
             journal.end()
@@ -84,11 +83,9 @@ class _Extraction:
         index = self._store / INDEX
         return read_files(index.read_bytes(), str(index))
 
-    def _put_in_place(
-        self, unpacked: list[UnpackedFile], superseded: Contents, before: set[str], journal: Journal
-    ) -> None:
+    def _put_in_place(self, unpacked: list[UnpackedFile], before: set[str], journal: Journal) -> None:
         """Rename the files that this fileset owns into place, remove superseded ones, write the marker."""
-        with self.context.ownership.claimed(self.fileset, unpacked, superseded, before) as verdict:
+        with self.context.ownership.claimed(self.fileset, unpacked, before) as verdict:
             journal.record(before | {self._layout.relative(file.path) for file in verdict.placed})
             put_in_place(verdict.placed, self._layout.data)
             self._remove_superseded(before, unpacked)
@@ -190,9 +187,12 @@ class _Extraction:
 
 def supersede(layout: Layout, step: StepSpec, fileset: Fileset) -> None:
     """Make the extraction pending; the unpacked files stay recorded until they are replaced."""
-    marker = layout.marker(step.marker, fileset.product, fileset.name)
-    kept = layout.marker(MarkerKind.SUPERSEDED, fileset.product, fileset.name)
-    write_whole(kept, marker.read_bytes())
+    try:
+        content = layout.marker(step.marker, fileset.product, fileset.name).read_bytes()
+    except FileNotFoundError:
+        # Another process is deleting the fileset.
+        return
+    write_whole(layout.marker(MarkerKind.SUPERSEDED, fileset.product, fileset.name), content)
     drop_marker(layout, step, fileset)
 
 
@@ -211,11 +211,11 @@ def remove_unpacked(context: RunContext, fileset: Fileset) -> None:
         remove_files(layout.root / path for path in gone)
         _remove_empty_folders(layout, gone)
         drop_records(layout, gone, fileset)
+        for owner in set(owners.values()):
+            supersede(layout, EXTRACT, owner)
     info = layout.info(fileset.product, fileset.name)
     if info.exists():
         shutil.rmtree(info)
-    for owner in set(owners.values()):
-        drop_marker(layout, EXTRACT, owner)
 
 
 def undo_unpacking(context: RunContext, fileset: Fileset) -> None:
@@ -247,7 +247,7 @@ def _abandon(layout: Layout, paths: set[str], but: set[Fileset]) -> None:
     owners = owners_of(layout, paths, but)
     remove_files(layout.root / path for path in sorted(paths - owners.keys()))
     for owner in {owner for path, owner in owners.items() if not is_intact(layout, owner, path)}:
-        drop_marker(layout, EXTRACT, owner)
+        supersede(layout, EXTRACT, owner)
 
 
 def _remove_empty_folders(layout: Layout, paths: set[str]) -> None:

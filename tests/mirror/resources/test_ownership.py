@@ -55,7 +55,7 @@ def put_files(ownership: Ownership, fileset: Fileset, folders: list[str]) -> Non
     """Put files in place as an extraction does."""
     layout = ownership.layout
     files = unpacked(layout, fileset, folders)
-    with ownership.claimed(fileset, files, {}, set()) as verdict:
+    with ownership.claimed(fileset, files, set()) as verdict:
         alone_in(layout, folders)
         put_in_place(verdict.placed, layout.data)
         mine = [
@@ -92,7 +92,7 @@ def hold(root: Path, held: Connection) -> None:
     """Claim a folder, say so, and keep it until killed."""
     layout = Layout(root)
     fileset = Fileset("p", "held", "2009-07-29T00:00:00Z")
-    with ownership_at(root).claimed(fileset, unpacked(layout, fileset, ["x"]), {}, set()):
+    with ownership_at(root).claimed(fileset, unpacked(layout, fileset, ["x"]), set()):
         held.send("held")
         signal.pause()
 
