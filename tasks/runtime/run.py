@@ -31,6 +31,7 @@ from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.owner_records import restore_owner_records
 from pipeline.mirror.state.root_format import record_root_format
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.housekeeping import remove_half_written
@@ -88,6 +89,7 @@ class Run:
             self.context = replace(self.context, listings=self._listings())
             self._open.enter_context(progress_on_terminal(self.context.counters, self.completed))
             self._open.enter_context(log_to(self.log_file))
+            self._restore_records()
         except BaseException:
             self._open.close()
             raise
@@ -114,6 +116,11 @@ class Run:
     def _start_heartbeat(self) -> None:
         """Start the heartbeat of the lock, after all processes are forked."""
         self._open.enter_context(heartbeat(self.context.layout))
+
+    def _restore_records(self) -> None:
+        """Make the owner records complete: before any step, and after the heartbeat began."""
+        with machine_faults(f"recording the owners of the files in {self.context.layout.data}"):
+            restore_owner_records(self.context.layout)
 
     @property
     def update(self) -> str:

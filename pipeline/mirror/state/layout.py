@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.durable import WRITING_SUFFIX
 from pipeline.mirror.state.marker_file import (
@@ -97,6 +97,24 @@ class Layout:
     def ownership_lock(self) -> Path:
         """File of byte-range locks: one byte for each folder of ``data/`` that an extraction writes to."""
         return self.root / "state" / "ownership.lock"
+
+    @property
+    def owners(self) -> Path:
+        """Folder of the owner records; no product can have its name."""
+        return self.root / "state" / "@owners"
+
+    @property
+    def owners_complete(self) -> Path:
+        """Marker of the owner records: every extraction marker has its lines in them."""
+        return self.owners / f"complete{SUFFIX}"
+
+    def owner_record(self, folder: str) -> Path:
+        """Return the path of the owner record of a folder of ``data/``, given relative to the root.
+
+        The records of sibling folders lie in one folder, which an extraction has to flush once only.
+        """
+        siblings = short_digest(str(PurePosixPath(folder).parent))[:2]
+        return self.owners / siblings / short_digest(folder)
 
     @property
     def peers(self) -> Path:

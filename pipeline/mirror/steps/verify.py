@@ -22,6 +22,7 @@ from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
+from pipeline.mirror.state.owner_records import unrecorded
 from pipeline.mirror.state.steps import Problem, Steps
 
 RESUMED_WITHIN = timedelta(days=7)
@@ -60,7 +61,10 @@ def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Ite
 
 
 def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> Iterator[Problem]:
-    """Yield the problems of the files that a fileset unpacked into ``data/`` and still owns."""
+    """Yield the problems of the files that a fileset unpacked into ``data/`` and still owns.
+
+    A fileset that is missing in an owner record is a problem too.
+    """
     layout, kind = context.layout, MarkerKind.EXTRACTED
     path = layout.marker(kind, fileset.product, fileset.name)
     marker = fresh_marker(layout, kind, fileset)
@@ -69,6 +73,9 @@ def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> I
             what = "the marker is damaged or of another registration"
             yield Problem(layout.relative(path), what, kind)
         return
+    for folder in unrecorded(layout, fileset, [file["path"] for file in marker["files"]]):
+        what = f"expected it to name fileset {fileset}, which unpacked into {folder}"
+        yield Problem(layout.relative(layout.owner_record(folder)), what, kind)
     compare = _Comparison(layout, rate, file_crc32, kind)
     problems = [
         problem
