@@ -11,43 +11,30 @@ of the standard library.
 import hashlib
 import os
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO
 
-from isal import igzip, igzip_lib, isal_zlib
+from isal import igzip, isal_zlib
 
+from pipeline.bundle.archive import (
+    CHUNK_BYTES,
+    Header,
+    UnpackLimits,
+    refuse_more_than_padding,
+    unusable_archive,
+)
 from pipeline.bundle.config_dump import relocated_config_dump
 from pipeline.durable import flush_file, flush_folder, make_folder
 from pipeline.errors import BundleUnusable
 from pipeline.names import checked_member_path
 
-CHUNK_BYTES = 1 << 18
 MAX_DOCUMENT_BYTES = 256 << 20
-# Limit of long names and other attributes of a member, which tarfile reads into memory.
-MAX_HEADER_BYTES = 1 << 20
 TEMPORARY_SUFFIX = ".unpacking"
 # Estimate of the bytes unpacked for each byte packed: FITS images compress to about a third.
 USUAL_RATIO = 3
-
-
-@dataclass(frozen=True)
-class UnpackLimits:
-    """Limits for one bundle: bytes unpacked for each byte packed, and number of members.
-
-    A bundle may always unpack to ``always_allowed_bytes``: a few kB may hold a FITS image of zeros.
-    """
-
-    ratio: int
-    members: int = 100_000
-    always_allowed_bytes: int = 256 << 20
-
-    def max_bytes(self, packed: int) -> int:
-        """Return the bytes that a bundle of ``packed`` bytes may unpack to."""
-        return max(self.always_allowed_bytes, packed * self.ratio)
 
 
 @dataclass(frozen=True)
@@ -89,7 +76,7 @@ class Unpacking:
         folders: set[Path] = set()
         unpacked: list[UnpackedFile] = []
         try:
-            with _unusable_archive(self.bundle):
+            with unusable_archive(self.bundle):
                 for member, content in self._members():
                     path = self._destination(member, paths)
                     if path.parent not in folders:
@@ -111,7 +98,7 @@ class Unpacking:
         count = 0
         with (
             igzip.open(self.bundle, "rb") as packed,  # type: ignore[no-untyped-call]
-            tarfile.open(fileobj=packed, mode="r:", tarinfo=_Header) as archive,
+            tarfile.open(fileobj=packed, mode="r:", tarinfo=Header) as archive,
         ):
             for member in archive:
                 count += 1
@@ -125,7 +112,7 @@ class Unpacking:
                 content = self._checked(member, archive)
                 if content is not None:
                     yield member, content
-            _refuse_more_than_padding(packed, self.bundle)
+            refuse_more_than_padding(packed, self.bundle)
 
     def _checked(self, member: tarfile.TarInfo, archive: tarfile.TarFile) -> IO[bytes] | None:
         """Return the content of a regular file; None for a folder. Raises BundleUnusable for others."""
@@ -261,64 +248,3 @@ def remove_temporaries(folder: Path, tag: str) -> None:
     """Remove the temporary files with that tag below ``folder``."""
     for path in folder.rglob(f".*.{tag}{TEMPORARY_SUFFIX}"):
         path.unlink(missing_ok=True)
-
-
-class _Header(tarfile.TarInfo):
-    """Header of a member. Members that tarfile would read into memory without a limit raise ReadError."""
-
-    _EXTENDED = frozenset(
-        {
-            tarfile.XHDTYPE,
-            tarfile.XGLTYPE,
-            tarfile.SOLARIS_XHDTYPE,
-            tarfile.GNUTYPE_LONGNAME,
-            tarfile.GNUTYPE_LONGLINK,
-        }
-    )
-
-    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in self._EXTENDED and not 0 <= self.size <= MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {self.size} bytes, more than {MAX_HEADER_BYTES}")
-        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
-
-    def _refuse_sparse(self, *_: object) -> NoReturn:
-        # No writer of bundles makes sparse files, and the maps of their holes can be of any size.
-        raise tarfile.ReadError("a sparse file")
-
-    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
-
-
-# Raised by the readers for invalid bytes; the last three for numbers that are invalid or out of range, and
-# for an endless chain of headers.
-# (The stubs of isal declare its exception class as an instance.)
-_UNUSABLE: tuple[type[Exception], ...] = (  # type: ignore[assignment]
-    tarfile.TarError,
-    EOFError,
-    zlib.error,
-    igzip_lib.IsalError,
-    igzip.BadGzipFile,
-    ValueError,
-    OverflowError,
-    RecursionError,
-)
-
-
-def _refuse_more_than_padding(packed: IO[bytes], bundle: Path) -> None:
-    """Read to the end, where the checksum of gzip is verified. Raises BundleUnusable for content."""
-    while chunk := packed.read(CHUNK_BYTES):
-        if chunk.strip(b"\0"):
-            raise BundleUnusable(
-                f"{bundle}: expected nothing after the end of the archive, got further bytes. "
-                "The bundle is not unpacked; the next run tries again."
-            )
-
-
-@contextmanager
-def _unusable_archive(bundle: Path) -> Iterator[None]:
-    try:
-        yield
-    except _UNUSABLE as error:
-        raise BundleUnusable(
-            f"{bundle}: expected a gzipped tar archive, got {error or type(error).__name__}. "
-            "The bundle is not unpacked; the next run tries again."
-        ) from None

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from support.bundles import bundle
 from support.trees import tree
 
-from pipeline.bundle.unpack import Unpacking, UnpackLimits, expected_bytes, put_in_place
+from pipeline.bundle.archive import UnpackLimits
+from pipeline.bundle.unpack import Unpacking, expected_bytes, put_in_place
 from pipeline.errors import BundleUnusable, HostileName
 
 

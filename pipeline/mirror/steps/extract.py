@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from pipeline.bundle.archive import UnpackLimits
 from pipeline.bundle.dbinfo import localized_dbinfo
 from pipeline.bundle.dirinfo import DirInfo, localized_dirinfo, read_dirinfo
 from pipeline.bundle.unpack import (
     UnpackedFile,
     Unpacking,
-    UnpackLimits,
     discard,
     expected_bytes,
     put_in_place,
