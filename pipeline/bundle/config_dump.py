@@ -6,6 +6,9 @@ from pathlib import Path
 from pipeline.bundle import mdc
 from pipeline.errors import BundleUnusable
 
+MAX_DUMP_BYTES = 4 << 20
+"""Limit of a config dump (inflated). To edit a document takes up to a hundred times its size in memory."""
+
 _FILE_SCOPES = {("FILES", "INPUT"), ("FILES", "OUTPUT"), ("FILES.INPUT",), ("FILES.OUTPUT",)}
 _VOLUME = re.compile(r"(?:neb://|path://|/data/|file:///data/)[^/]+/+")
 
@@ -18,8 +21,9 @@ def relocated_config_dump(document: bytes, source: str, data: Path) -> bytes:
     without a volume, and a path with ``..``, which would lead out of ``data``. The result for a
     gzip-compressed document is compressed too.
 
-    A ``.mdc`` without such scopes, or an invalid one, is returned unchanged: one such file is no reason to
-    withhold the other files of the bundle. Raises BundleUnusable only if no document can hold ``data``.
+    A ``.mdc`` without such scopes, an invalid one, or one beyond ``MAX_DUMP_BYTES`` is returned unchanged:
+    one such file is no reason to withhold the other files of the bundle. Raises BundleUnusable only if no
+    document can hold ``data``.
     """
     base = str(data.absolute())
     mdc.Scope().add("DATA", "STR", base)
@@ -28,7 +32,7 @@ def relocated_config_dump(document: bytes, source: str, data: Path) -> bytes:
         return _relocated(string.value or "", base) if _is_of_files(string.path) else None
 
     try:
-        return mdc.rewrite(document, source, local)
+        return mdc.rewrite(document, source, local, MAX_DUMP_BYTES)
     except BundleUnusable:
         return document
 

@@ -105,7 +105,7 @@ def test_nothing_is_left_of_a_hostile_archive(name, tmp_path):
 
 
 def test_an_honest_archive(tmp_path):
-    assert unpack(tmp_path, bundle(GOOD)) == 3001
+    unpack(tmp_path, bundle(GOOD))
     assert tree(tmp_path / "root" / "data" / "c") == GOOD
 
 
@@ -196,7 +196,7 @@ def test_a_bomb_is_refused_before_it_is_written(tmp_path):
 
 
 def test_too_many_members_are_refused(tmp_path):
-    with pytest.raises(BundleUnusable, match="at most 10 members"):
+    with pytest.raises(BundleUnusable, match="at most 10 files and folders"):
         unpack(tmp_path, bundle({f"m{number}": b"" for number in range(20)}), members=10)
     assert tree(tmp_path / "root") == {}
 

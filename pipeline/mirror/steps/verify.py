@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundle.unpack import TEMPORARY_SUFFIX, file_crc32
+from pipeline.bundle.unpack import file_crc32
 from pipeline.datastore.client.transfer import file_md5
 from pipeline.datastore.listing import FileRow, FilesetRow, read_files
 from pipeline.durable import remove_files
@@ -23,6 +23,7 @@ from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.steps import Problem, Steps
+from pipeline.names import TEMPORARY_SUFFIX
 
 RESUMED_WITHIN = timedelta(days=7)
 
