@@ -29,7 +29,7 @@ def relocated_config_dump(document: bytes, source: str, data: Path) -> bytes:
     mdc.Scope().add("DATA", "STR", base)
 
     def local(string: mdc.StringValue) -> str | None:
-        return _relocated(string.value or "", base) if _is_of_files(string.path) else None
+        return relocated_path(string.value or "", base) if _is_of_files(string.path) else None
 
     try:
         return mdc.rewrite(document, source, local, MAX_DUMP_BYTES)
@@ -41,7 +41,8 @@ def _is_of_files(path: tuple[str, ...]) -> bool:
     return path[:2] in _FILE_SCOPES or path[:1] in _FILE_SCOPES
 
 
-def _relocated(value: str, base: str) -> str | None:
+def relocated_path(value: str, base: str) -> str | None:
+    """Return the path with its volume replaced by ``base``; None without a volume, or with ``..`` in it."""
     volume = _VOLUME.match(value)
     if not volume or ".." in value.split("/"):
         return None
