@@ -21,7 +21,7 @@ from pipeline.names import checked_member_path
 CHUNK_BYTES = 1 << 18
 # Limits of long names and other attributes, of a member and of all members. tarfile reads those of a member
 # into memory, and needs time that grows as the square of their length.
-MAX_HEADER_BYTES = 1 << 13
+MAX_HEADER_BYTES = 1 << 12
 MAX_HEADERS_BYTES = 1 << 22
 # Modification times from 1970 to the year 4147 (seconds): file systems and Python know no others for sure.
 MAX_TIME = 1 << 36

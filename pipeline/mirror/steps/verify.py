@@ -23,6 +23,7 @@ from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.steps import Problem, Steps
+from pipeline.mirror.steps.bundles import bundles_of
 from pipeline.names import TEMPORARY_SUFFIX
 
 RESUMED_WITHIN = timedelta(days=7)
@@ -50,9 +51,12 @@ def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Ite
         yield Problem(layout.relative(folder / INDEX), what, kind)
         return
     compare = _Comparison(layout, rate, file_md5, kind)
+    deleted = (
+        set() if context.settings.mirror.keep_bundles else {row.name for row in bundles_of(fileset, rows)}
+    )
     for row in rows:
         path = folder / row.name
-        if context.settings.mirror.keep_bundles or not row.is_bundle or path.exists():
+        if row.name not in deleted or path.exists():
             yield from compare.file(path, row.bytes, row.md5)
     expected = {INDEX, *(row.name for row in rows)}
     for path in sorted(folder.iterdir()):
