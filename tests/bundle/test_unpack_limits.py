@@ -12,7 +12,7 @@ from support.trees import tree
 
 from pipeline.bundle.archive import CHUNK_BYTES, UnpackLimits
 from pipeline.bundle.config_dump import MAX_DUMP_BYTES
-from pipeline.bundle.unpack import UnpackedFile, Unpacking
+from pipeline.bundle.unpack import BLOCK_BYTES, UnpackedFile, Unpacking
 from pipeline.errors import BundleUnusable
 
 ALLOWED = 1 << 20
@@ -114,6 +114,16 @@ def test_what_is_allowed_is_unpacked_and_counted(tmp_path):
     disk, files = unpacked(tmp_path, gzip.compress(FILE + many(100) + END))
     assert disk.held() <= disk.counted == len(ZEROS) + 4096 * (101 + len({"c"}))
     assert sum(file.bytes for file in files) == len(ZEROS)
+
+
+@pytest.mark.parametrize("name", ["one large file", "one file that says so", "a size as an attribute"])
+def test_a_member_that_says_that_it_is_too_large_is_not_begun(name, tmp_path):
+    path = tmp_path / "b.tgz"
+    path.write_bytes(gzip.compress(BOMBS[name]))
+    wrote: list[int] = []
+    with pytest.raises(BundleUnusable, match="for each byte packed"):
+        Unpacking(path, tmp_path / "c", tmp_path, "tag", wrote.append, LIMITS).run()
+    assert wrote == [BLOCK_BYTES], "more than the folder"
 
 
 def test_the_message_has_the_limits(tmp_path):
