@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from pipeline.bundle.archive import UnpackLimits
 from pipeline.bundle.dbinfo import localized_dbinfo
 from pipeline.bundle.dirinfo import DirInfo, localized_dirinfo, read_dirinfo
 from pipeline.bundle.unpack import (
     UnpackedFile,
     Unpacking,
-    UnpackLimits,
     discard,
     expected_bytes,
     put_in_place,
@@ -31,6 +31,7 @@ from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, mark_done, utc_now
 from pipeline.mirror.state.owner_records import drop_records
 from pipeline.mirror.state.steps import StepSpec, drop_marker
+from pipeline.mirror.steps.bundles import bundles_of
 from pipeline.mirror.steps.journal import Journal, journal_of
 from pipeline.mirror.steps.verify import unexpected_data, verify_unpacked
 
@@ -57,7 +58,7 @@ class _Extraction:
 
     def run(self) -> None:
         with machine_faults(f"unpacking fileset {self.fileset}"):
-            bundles = [row for row in self._rows if row.is_bundle]
+            bundles = bundles_of(self.fileset, self._rows)
             journal = journal_of(self._layout, self.fileset)
             superseded = marked_contents(self._layout, MarkerKind.SUPERSEDED, self.fileset)
             before = superseded.keys() | journal.files()

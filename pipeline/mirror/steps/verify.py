@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundle.unpack import TEMPORARY_SUFFIX, file_crc32
+from pipeline.bundle.unpack import file_crc32
 from pipeline.datastore.client.transfer import file_md5
 from pipeline.datastore.listing import FileRow, FilesetRow, read_files
 from pipeline.durable import remove_files
@@ -24,6 +24,8 @@ from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.owner_records import unrecorded
 from pipeline.mirror.state.steps import Problem, Steps
+from pipeline.mirror.steps.bundles import bundles_of
+from pipeline.names import TEMPORARY_SUFFIX
 
 RESUMED_WITHIN = timedelta(days=7)
 
@@ -50,9 +52,12 @@ def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Ite
         yield Problem(layout.relative(folder / INDEX), what, kind)
         return
     compare = _Comparison(layout, rate, file_md5, kind)
+    deleted = (
+        set() if context.settings.mirror.keep_bundles else {row.name for row in bundles_of(fileset, rows)}
+    )
     for row in rows:
         path = folder / row.name
-        if context.settings.mirror.keep_bundles or not row.is_bundle or path.exists():
+        if row.name not in deleted or path.exists():
             yield from compare.file(path, row.bytes, row.md5)
     expected = {INDEX, *(row.name for row in rows)}
     for path in sorted(folder.iterdir()):
