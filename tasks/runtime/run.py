@@ -30,7 +30,7 @@ from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.markers import Fileset
-from pipeline.mirror.state.root_format import record_root_format
+from pipeline.mirror.state.root_format import record_root_format, short_id
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.housekeeping import remove_half_written
 from pipeline.reporting.status import write_status
@@ -80,6 +80,8 @@ class Run:
             self.window = TaskWindow(2 * self.slots)
             with machine_faults(f"acquiring the lock of the mirror at {self.context.layout.root}"):
                 self._acquire()
+                # Stands for the mirror in the tasks and the resources of Luigi's scheduler.
+                self.mirror = short_id(self.context.layout)
                 processes = step_processes(self.context, self.stopping, self.lose_process)
                 self.fetching, self.unpacking = self._open.enter_context(processes)
                 self._start_heartbeat()
@@ -131,7 +133,8 @@ class Run:
     def resources(self, processors_elsewhere: int = 0) -> dict[str, int]:
         """Return the resources that Luigi's scheduler divides among the tasks of all workers."""
         unpackers = UNPACKED_AT_ONCE + UNPACKED_PER_CORE * processors_elsewhere
-        return {"connections": self.context.settings.source.connections, "unpackers": unpackers}
+        connections = self.context.settings.source.connections
+        return resources_of(self.mirror, {"connections": connections, "unpackers": unpackers})
 
     def fair_share(self, processes: int) -> int:
         """Return the number of connections of this process when that many processes take part."""
@@ -245,6 +248,16 @@ def begin_run(kind: Callable[[], R]) -> R:
 def current_run() -> Run:
     """Return the run of this process."""
     return _runs[0]
+
+
+def current_mirror() -> str:
+    """Return the short id of the mirror of this process; empty before its run has begun."""
+    return _runs[0].mirror if _runs else ""
+
+
+def resources_of(mirror: str, amounts: dict[str, int]) -> dict[str, int]:
+    """Return the amounts under the names that the resources of this mirror have for Luigi's scheduler."""
+    return {f"{name}-{mirror}": amount for name, amount in amounts.items()}
 
 
 def or_exit(begin: Callable[[], T]) -> T:

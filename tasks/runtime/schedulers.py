@@ -129,13 +129,15 @@ def _works_of(scheduler: Any, most: int, worker: str, host: str, running: list[s
     return works
 
 
-def fail_tasks_of(scheduler: Any, is_gone: Callable[[dict[str, Any]], bool]) -> None:
-    """Report the running tasks of workers that are gone as failed.
+def fail_tasks_of(scheduler: Any, mirror: str, is_gone: Callable[[dict[str, Any]], bool]) -> None:
+    """Report the running tasks of workers that are gone as failed, those of the mirror with this short id.
 
     Without that the scheduler counts the workers as alive until ``worker_disconnect_delay`` has passed, and
-    hands out none of their tasks.
+    hands out none of their tasks. A living worker of another mirror may have the process id of one that is
+    gone.
     """
     for worker in scheduler.worker_list(include_running=True):
         if is_gone(worker):
-            for task_id in worker["running"]:
-                scheduler.add_task(worker=worker["name"], task_id=task_id, status=FAILED, runnable=False)
+            for task_id, task in worker["running"].items():
+                if task["params"].get("mirror") == mirror:
+                    scheduler.add_task(worker=worker["name"], task_id=task_id, status=FAILED, runnable=False)

@@ -74,7 +74,8 @@ class MirrorWorker(Worker):
     def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
         """Schedule the task; before the first one, make sure that the server and the scheduler respond."""
         if self._root is None:
-            self._root = task
+            # The command line was read before the run began.
+            task = self._root = task.clone(mirror=self._run.mirror)
             or_exit(task.deps)
             or_exit(task.complete)
             self._register_resources()
@@ -88,7 +89,9 @@ class MirrorWorker(Worker):
             self._client.update_resources(**self._run.resources())
             if killed:
                 fail_tasks_of(
-                    self._client, lambda it: all(it.get(key) == killed[key] for key in ("host", "pid"))
+                    self._client,
+                    self._run.mirror,
+                    lambda it: all(it.get(key) == killed[key] for key in ("host", "pid")),
                 )
         except (RPCError, ValueError, LookupError, TypeError) as error:
             other = RPCError("that of another program; see scheduler_host and scheduler_port in luigi.cfg")
