@@ -43,6 +43,24 @@ def workers_option(function: Function) -> Function:
     )(function)
 
 
+def scheduler_options(function: Function) -> Function:
+    """Add ``--scheduler-host H`` and ``--scheduler-port N`` to a command: ``host`` and ``port``."""
+    port = click.option(
+        "--scheduler-port",
+        "port",
+        type=Integer(1, 65_535),
+        metavar="N",
+        help="Port of the central scheduler (default: [core] scheduler_port in luigi.cfg, else 8082).",
+    )
+    host = click.option(
+        "--scheduler-host",
+        "host",
+        metavar="HOST",
+        help="Host of the central scheduler (default: [core] scheduler_host in luigi.cfg, else this one).",
+    )
+    return host(port(function))
+
+
 def port_option(default: int, explanation: str, least: int = 0) -> Callable[[Function], Function]:
     """Return a decorator that adds ``--port N`` to a command."""
     return click.option(

@@ -58,7 +58,7 @@ def ask(port: int, method: str) -> dict:
 
 
 def both_complete(port: int, mirrors: list[Follower], release: Upstream, bundles: Turnstile, folder: Path):
-    """Update both at once, with filesets of both in progress at the same time: each is complete, by itself."""
+    """Update both at once, with filesets of both in progress at the same time: each is complete."""
     with ExitStack() as stack:
         updates = [
             stack.enter_context(started(luigi_command(mirror, port), folder / f"{number}.log"))
