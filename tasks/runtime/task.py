@@ -44,6 +44,10 @@ class MirrorTask(luigi.Task):
         """Return the resources that the task takes, by their names for Luigi's scheduler."""
         return resources_of(self.mirror, self.resources)
 
+    def is_listed(self) -> bool:
+        """Return True if a scheduler may offer the task although this process has not submitted it."""
+        return False
+
     @property
     def following(self) -> "MirrorTask | None":
         """Next step of the same fileset; None after the last one."""
