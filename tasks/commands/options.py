@@ -84,15 +84,17 @@ def checked_name(_context: click.Context, _parameter: click.Parameter, name: str
 def read_layout(config: Path | None) -> "Layout":
     """Return the layout of the mirror in the settings file.
 
-    Raises SettingsError, also when the mirror has a higher format than this program supports.
+    Raises SettingsError, also when the mirror has a higher format than this program supports, or is not
+    mounted.
     """
     from pipeline.config import read_settings
     from pipeline.mirror.state.layout import Layout
-    from pipeline.mirror.state.root_format import check_root_format
+    from pipeline.mirror.state.root_note import check_root
 
-    layout = Layout(read_settings(config or _default_config()).mirror.root)
-    check_root_format(layout)
-    return layout
+    path = config or _default_config()
+    settings = read_settings(path)
+    check_root(path, settings)
+    return Layout(settings.mirror.root)
 
 
 def _default_config() -> Path:

@@ -31,6 +31,7 @@ from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.root_format import record_root_format, short_id
+from pipeline.mirror.state.root_note import write_note
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.housekeeping import remove_half_written
 from pipeline.reporting.status import write_status
@@ -71,10 +72,11 @@ class Run:
         self.left_behind: list[str] = []
         self._began = time.monotonic()
         self._products: list[str] | None = None
+        self._config = Path(mirror().config)
         self._open = ExitStack()
         try:
             self.context: RunContext = self._open.enter_context(
-                open_context(Path(mirror().config), STEPS, self._pause)
+                open_context(self._config, STEPS, self._pause)
             )
             # More tasks than slots, so that no slot waits for the next task.
             self.window = TaskWindow(2 * self.slots)
@@ -88,6 +90,7 @@ class Run:
             self.context = replace(self.context, listings=self._listings())
             self._open.enter_context(progress_on_terminal(self.context.counters, self.completed))
             self._open.enter_context(log_to(self.log_file))
+            self._write_note()
         except BaseException:
             self._open.close()
             raise
@@ -110,6 +113,10 @@ class Run:
         self.left_behind = wait_for_exit(self.context.layout)
         remove_half_written(self.context.layout)
         record_root_format(self.context.layout)
+
+    def _write_note(self) -> None:
+        """Note the id of the mirror beside the settings."""
+        write_note(self._config, self.context.layout)
 
     def _start_heartbeat(self) -> None:
         """Start the heartbeat of the lock, after all processes are forked."""
