@@ -16,8 +16,10 @@ from pipeline.config import Product
 from pipeline.errors import MirrorError, ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.pending import incomplete, pending_rows, postponed
-from pipeline.mirror.steps.discover import discover_product
+from pipeline.mirror.state.selection import empty_selection
+from pipeline.mirror.steps.discover import discover_product, whole_list_is_due
 from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
 from tasks.fileset import tasks_for
@@ -52,6 +54,22 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
         products = current_run().products(self.products)
         return [UpdateProduct(product=name, started=self.started) for name in products]
 
+    def run(self) -> None:
+        """Check that no fileset is left, after every product ended without a failure.
+
+        Raises FilesetsFailed for filesets that became pending during the update.
+        """
+        counters, settings = self.context.counters, self.context.settings
+        if not counters.pending and settings.mirror.on_removed == "keep":
+            return  # nothing was pending, and nothing has changed since
+        required = self.context.wanted_steps.required
+        for product in current_run().products(self.products):
+            if rows := pending_rows(self.layout, settings.product(product), required):
+                raise FilesetsFailed(
+                    f"product {product}: {len(rows)} filesets became pending during this update, the first "
+                    f"is {rows[0].name}. The next update completes them."
+                )
+
 
 class UpdateProduct(MirrorTask):
     """All filesets of one product that are new, or are left over from earlier updates."""
@@ -71,6 +89,8 @@ class UpdateProduct(MirrorTask):
     def run(self) -> None:
         """Submit every pending fileset, oldest first, and wait until each is done or has failed."""
         pending = pending_rows(self.layout, self._settings, self.context.wanted_steps)
+        if not pending:
+            self._warn_of_empty_selection()
         names = {row.name for row in pending}
         clear_failures_except(self.layout, self.product, names)
         tidy_incoming(self.context, self.product, names)
@@ -86,6 +106,11 @@ class UpdateProduct(MirrorTask):
     @property
     def _settings(self) -> Product:
         return self.context.settings.product(self.product)
+
+    def _warn_of_empty_selection(self) -> None:
+        rows = LocalListing(self.layout, self.product).rows()
+        if message := empty_selection(self._settings, rows):
+            log.warning("product %s: %s", self.product, message)
 
     def _incomplete(self, filesets: set[str]) -> set[str]:
         """Return the filesets of which a required step is not done."""
@@ -152,7 +177,8 @@ class DiscoverProduct(MirrorTask):
         required = (step.name for step in self.context.wanted_steps.required)
         failed = failed_in(failures(self.layout, self.product), required)
         left = failed or has_filesets_in_progress(self.layout, self.product)
-        whole = bool(left) or self.context.settings.mirror.on_removed == "delete"
+        deletes = self.context.settings.mirror.on_removed == "delete"
+        whole = bool(left) or deletes or whole_list_is_due(self.layout, self.product)
         new = discover_product(
             self.layout, self.context.listings, self.product, self.started, self.context.steps, whole=whole
         )

@@ -7,20 +7,29 @@ Rules of the protocol, without network and disk:
 * Every row ends in ``|``; a last row without it was cut off in the transfer.
 * A ``#`` line whose first column is the expected one puts new columns in force for the rows below.
 * Rows may be shorter than the header; further columns are kept by name; unknown types are kept.
+* Columns with free text may have any byte, a ``|`` and even a line end in it. Names, times, sizes and md5
+  sums are ASCII. Text is read and written as latin-1, so that every byte stays as it came.
+* Of two rows of one name in the listing of the root or of a product, the later one holds.
 """
 
+import logging
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from io import BytesIO
 from itertools import islice
+from typing import TypeVar
 
 from pipeline.errors import ContentMismatch, ServerUnavailable
 
+ENCODING = "latin-1"
+# Type of filesets of bundles, in capitals.
+DISTRIBUTION = "IPP-DIST"
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _SHOWN = 120
+log = logging.getLogger(__name__)
 
 
 class Level(Enum):
@@ -90,21 +99,29 @@ class FileRow:
 
 
 def read_products(body: bytes, source: str) -> list[ProductRow]:
-    """Return the products of a root listing. Raises ServerUnavailable when it is not a valid listing."""
-    return [
+    """Return the products of a root listing. Raises ServerUnavailable when it is not a valid listing.
+
+    A damaged row is left out, with a warning in the log.
+    """
+    rows = [
         ProductRow(fields[0], None if fields[1] == "none" else fields[1], fields[2], fields[3], fields[4])
-        for _, fields in _rows(_lines(body, source), Level.PRODUCTS, source)
+        for _, fields in _rows(_rejoined(body, Level.PRODUCTS), Level.PRODUCTS, source, damaged=_leave_out)
     ]
+    return _later_of_each_name(rows, source)
 
 
 def read_filesets(body: bytes, source: str) -> list[FilesetRow]:
     """Return the filesets of a product listing, oldest registration first.
 
-    Raises ServerUnavailable when it is not a valid listing, or lists one name twice.
+    Raises ServerUnavailable when it is not a valid listing. A damaged row is left out, with a warning in the
+    log.
     """
-    rows = list(scan_filesets(_lines(body, source), source))
-    _refuse_repeats((row.name for row in rows), source, ServerUnavailable)
-    return rows
+    numbered = _rejoined(body, Level.FILESETS)
+    rows = [
+        FilesetRow(fields[0], fields[1], fields[2], columns, fields)
+        for columns, fields in _rows(numbered, Level.FILESETS, source, damaged=_leave_out)
+    ]
+    return _later_of_each_name(rows, source)
 
 
 def scan_filesets(lines: Iterable[str], source: str, but: Container[str] = ()) -> Iterator[FilesetRow]:
@@ -112,7 +129,7 @@ def scan_filesets(lines: Iterable[str], source: str, but: Container[str] = ()) -
 
     Only the names of the latter are parsed. Raises ServerUnavailable at the first line that is not valid.
     """
-    for columns, fields in _rows(lines, Level.FILESETS, source, but):
+    for columns, fields in _rows(enumerate(lines, start=1), Level.FILESETS, source, but):
         yield FilesetRow(fields[0], fields[1], fields[2], columns, fields)
 
 
@@ -127,9 +144,9 @@ def read_files(body: bytes, source: str) -> list[FileRow]:
     Raises ServerUnavailable when it is not a valid listing, ContentMismatch when a row makes no sense
     (a size that is no number, an md5 that is no md5, a file listed twice).
     """
-    lines = _lines(body, source)
-    rows = [_file_row(columns, fields, source) for columns, fields in _rows(lines, Level.FILES, source)]
-    _refuse_repeats((row.name for row in rows), source, ContentMismatch)
+    numbered = _rejoined(body, Level.FILES)
+    rows = [_file_row(columns, fields, source) for columns, fields in _rows(numbered, Level.FILES, source)]
+    _refuse_repeats(rows, source)
     return rows
 
 
@@ -140,7 +157,7 @@ def write_products(rows: Iterable[ProductRow]) -> bytes:
         f"{row.name}|{row.most_recent or 'none'}|{row.registered}|{row.type}|{row.description}|"
         for row in rows
     ]
-    return ("\n".join(lines) + "\n").encode()
+    return ("\n".join(lines) + "\n").encode(ENCODING)
 
 
 def write_filesets(rows: Iterable[FilesetRow], columns: tuple[str, ...] = ()) -> bytes:
@@ -156,7 +173,7 @@ def write_filesets(rows: Iterable[FilesetRow], columns: tuple[str, ...] = ()) ->
         lines.append("".join(f"{value}|" for value in row.fields))
     if not lines:
         lines.append("# filesetID|time registered|type|")
-    return ("\n".join(lines) + "\n").encode()
+    return ("\n".join(lines) + "\n").encode(ENCODING)
 
 
 def registered_time(registered: str) -> datetime | None:
@@ -167,13 +184,27 @@ def registered_time(registered: str) -> datetime | None:
         return None
 
 
+def _refuse(message: str) -> None:
+    raise ServerUnavailable(f"{message}. The next run tries again.")
+
+
+def _leave_out(message: str) -> None:
+    log.warning("%s. The row is left out.", message)
+
+
 def _rows(
-    lines: Iterable[str], level: Level, source: str, but: Container[str] = ()
+    numbered: Iterator[tuple[int, str]],
+    level: Level,
+    source: str,
+    but: Container[str] = (),
+    damaged: Callable[[str], None] = _refuse,
 ) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Yield the columns in force and the fields of each row whose first field is not in ``but``."""
+    """Yield the columns in force and the fields of each row whose first field is not in ``but``.
+
+    ``damaged`` is called with a message for each row that makes no sense.
+    """
     columns: tuple[str, ...] | None = None
     start: list[str] = []
-    numbered = enumerate(lines, start=1)
     for number, line in numbered:
         if columns is not None and line.partition("|")[0].strip() in but:
             continue
@@ -185,22 +216,58 @@ def _rows(
         elif line and columns is None:
             break
         elif line and columns is not None:
-            yield columns, _fields(line, level, f"{source}, line {number}")
+            fields = _fields(line, level, f"{source}, line {number}", damaged)
+            if fields is not None:
+                yield columns, fields
     if columns is None:
-        shown = "".join([*start, *(line for _, line in islice(numbered, _SHOWN))]).encode()
+        shown = "".join([*start, *(line for _, line in islice(numbered, _SHOWN))]).encode(ENCODING)
         raise ServerUnavailable(
             f"{source}: expected a listing with a '# {level.first_column} |…' line, got {_excerpt(shown)}. "
             "Nothing is changed in the mirror; the next run tries again."
         )
 
 
-def _lines(body: bytes, source: str) -> Iterator[str]:
-    """Yield the lines one by one: a list of a million lines would be a second copy in memory."""
-    if not body.isascii():
-        raise ServerUnavailable(
-            f"{source}: expected a listing of ASCII text, got {_excerpt(body)}. The next run tries again."
-        )
-    return (line.decode("ascii") for line in BytesIO(body))
+def _rejoined(body: bytes, level: Level) -> Iterator[tuple[int, str]]:
+    """Yield the lines with their numbers, a row with a line end in its free text as one line.
+
+    Such a row goes on in the next lines until one ends in ``|``. It has no more fields than columns:
+    otherwise the next line is a row of its own, and the unfinished one keeps the fields that it has.
+    """
+    width = 0
+    unfinished: tuple[int, str] | None = None
+    for number, line in enumerate(_lines(body), start=1):
+        if unfinished is None and line.endswith("|\n") and not line.startswith("#"):
+            yield number, line  # nearly every line
+            continue
+        header = _header(line.strip(), level) if line.startswith("#") else None
+        width = len(header) if header else width
+        row = (number, line)
+        if unfinished:
+            whole = f"{unfinished[1].rstrip()} {line.lstrip()}"
+            if header is None and whole.count("|") <= width:
+                row = (unfinished[0], whole)
+            else:
+                yield unfinished[0], f"{unfinished[1].rstrip()}|"
+        unfinished = row if width and _is_unfinished(row[1]) else None
+        if not unfinished:
+            yield row
+    if unfinished:
+        yield unfinished
+
+
+def _is_unfinished(line: str) -> bool:
+    line = line.strip()
+    return bool(line) and not line.startswith("#") and not line.endswith("|")
+
+
+def _lines(body: bytes) -> Iterator[str]:
+    """Yield the lines one by one: a list of a million lines would be a second copy in memory.
+
+    NUL bytes become blanks: in a local listing they mean that the file is damaged.
+    """
+    if b"\0" in body:
+        body = body.replace(b"\0", b" ")
+    return (line.decode(ENCODING) for line in BytesIO(body))
 
 
 def _header(line: str, level: Level) -> tuple[str, ...] | None:
@@ -208,19 +275,24 @@ def _header(line: str, level: Level) -> tuple[str, ...] | None:
     return columns if columns[0] == level.first_column and len(columns) >= level.required else None
 
 
-def _fields(line: str, level: Level, where: str) -> tuple[str, ...]:
+def _fields(line: str, level: Level, where: str, damaged: Callable[[str], None]) -> tuple[str, ...] | None:
+    """Return the fields of a row; None for one that makes no sense, after a call of ``damaged``.
+
+    Raises ServerUnavailable for a row that is cut off.
+    """
     if not line.endswith("|"):
         raise ServerUnavailable(
-            f"{where}: every row ends in '|', this one is cut off: {line[-_SHOWN:]!r}. "
+            f"{where}: every row ends in '|', this one is cut off: {line[-_SHOWN:]!a}. "
             "The next run tries again."
         )
     fields = tuple(value.strip() for value in line[:-1].split("|"))
     if len(fields) < level.required:
-        raise ServerUnavailable(
-            f"{where}: expected at least {level.required} fields, got {len(fields)}: {line[:_SHOWN]!r}. "
-            "The next run tries again."
-        )
-    return fields
+        damaged(f"{where}: expected at least {level.required} fields, got {len(fields)}: {line[:_SHOWN]!a}")
+    elif not (fields[0].isascii() and fields[1].isascii()):
+        damaged(f"{where}: expected a row that begins with ASCII text, got {line[:_SHOWN]!a}")
+    else:
+        return fields
+    return None
 
 
 def _file_row(columns: tuple[str, ...], fields: tuple[str, ...], source: str) -> FileRow:
@@ -229,17 +301,35 @@ def _file_row(columns: tuple[str, ...], fields: tuple[str, ...], source: str) ->
         raise ContentMismatch(f"{source}: expected a size in bytes for file {name!r}, got {size!r}")
     if md5 and not _MD5.fullmatch(md5):
         raise ContentMismatch(f"{source}: expected an md5 of 32 hex digits for file {name!r}, got {md5!r}")
-    return FileRow(name, int(size), md5 or None, kind, dict(zip(columns[4:], fields[4:], strict=False)))
+    extra = dict(zip(columns[4:], fields[4:], strict=False))
+    if len(fields) > 4 and fields[4] and (len(columns) == 4 or not columns[4]):
+        # The name of the fifth column may be missing (protocol notes, "Components").
+        extra = {"component": fields[4], **{name: value for name, value in extra.items() if name}}
+    return FileRow(name, int(size), md5 or None, kind, extra)
 
 
-def _refuse_repeats(names: Iterable[str], source: str, error: type[Exception]) -> None:
+Row = TypeVar("Row", ProductRow, FilesetRow)
+
+
+def _later_of_each_name(rows: list[Row], source: str) -> list[Row]:
+    """Return the rows without those of whose name there is a later one (protocol notes, "Repeated names")."""
+    last = {row.name: number for number, row in enumerate(rows)}
+    if len(last) == len(rows):
+        return rows
+    for number, row in enumerate(rows):
+        if last[row.name] != number:
+            log.warning("%s: %r is listed more than once; the last of its rows holds.", source, row.name)
+    return [row for number, row in enumerate(rows) if last[row.name] == number]
+
+
+def _refuse_repeats(rows: list[FileRow], source: str) -> None:
     seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise error(f"{source}: {name!r} is listed twice; expected each name once")
-        seen.add(name)
+    for row in rows:
+        if row.name in seen:
+            raise ContentMismatch(f"{source}: {row.name!r} is listed twice; expected each name once")
+        seen.add(row.name)
 
 
 def _excerpt(body: bytes) -> str:
-    text = body[:_SHOWN].decode("ascii", "backslashreplace").strip()
-    return f"{text!r}{'…' if len(body) > _SHOWN else ''}" if text else "an empty body"
+    text = body[:_SHOWN].decode(ENCODING).strip()
+    return f"{text!a}{'…' if len(body) > _SHOWN else ''}" if text else "an empty body"

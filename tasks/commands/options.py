@@ -10,6 +10,7 @@ from pipeline.errors import HostileName
 from pipeline.names import checked_segment
 
 if TYPE_CHECKING:
+    from pipeline.config import Settings
     from pipeline.mirror.state.layout import Layout
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -82,7 +83,12 @@ def checked_name(_context: click.Context, _parameter: click.Parameter, name: str
 
 
 def read_layout(config: Path | None) -> "Layout":
-    """Return the layout of the mirror in the settings file.
+    """Return the layout of the mirror in the settings file. Raises SettingsError as ``read_mirror``."""
+    return read_mirror(config)[1]
+
+
+def read_mirror(config: Path | None) -> "tuple[Settings, Layout]":
+    """Return the settings and the layout of the mirror in the settings file.
 
     Raises SettingsError, also when the mirror has a higher format than this program supports, or is not
     mounted.
@@ -94,7 +100,7 @@ def read_layout(config: Path | None) -> "Layout":
     path = config or _default_config()
     settings = read_settings(path)
     check_root(path, settings)
-    return Layout(settings.mirror.root)
+    return settings, Layout(settings.mirror.root)
 
 
 def _default_config() -> Path:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.errors import SettingsError, machine_faults
-from tasks.commands.options import config_option, read_layout
+from tasks.commands.options import config_option, read_mirror
 
 if TYPE_CHECKING:
+    from pipeline.config import Settings
     from pipeline.mirror.state.layout import Layout
 
 _SKIP_COLUMNS = ("product", "fileset", "since", "by", "reason")
@@ -29,14 +30,17 @@ def status(config: Path | None) -> None:
     Print the status files of the last update, with a row for each product and for each failed file, and the
     skipped filesets.
     """
-    layout = read_layout(config)
+    settings, layout = read_mirror(config)
     with machine_faults(f"reading the status of the mirror at {layout.root}"):
         tables = {str(path): _rows(path) for path in (layout.product_status, layout.download_failures)}
         skips = _skips(layout)
+        notes = _empty_selections(settings, layout)
     for title, rows in tables.items():
         _print_table(title, rows)
     if skips:
         _print_table("skipped", [_SKIP_COLUMNS, *skips])
+    for note in notes:
+        click.echo(f"\n{note}")
 
 
 def _rows(path: Path) -> list[list[str]]:
@@ -56,6 +60,17 @@ def _skips(layout: "Layout") -> list[list[str]]:
 
     markers = [marker for product in layout.state_products() for marker in skipped(layout, product)]
     return [[marker[column] for column in _SKIP_COLUMNS] for marker in markers]
+
+
+def _empty_selections(settings: "Settings", layout: "Layout") -> list[str]:
+    from pipeline.mirror.state.local_listing import LocalListing
+    from pipeline.mirror.state.selection import empty_selection
+
+    messages = {
+        product.name: empty_selection(product, LocalListing(layout, product.name).rows())
+        for product in settings.mirror.products or []
+    }
+    return [f"product {product}: {message}" for product, message in messages.items() if message]
 
 
 def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:

@@ -20,6 +20,7 @@ from pipeline.errors import (
     EXIT_NOT_SCHEDULED,
     EXIT_SETTINGS_OR_BUG,
     EXIT_STOPPED,
+    HostileName,
     MirrorError,
     SettingsError,
     machine_fault,
@@ -34,6 +35,7 @@ from pipeline.mirror.state.root_format import record_root_format, short_id
 from pipeline.mirror.state.root_note import write_note
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.housekeeping import remove_half_written
+from pipeline.names import checked_segment
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
 from tasks.mirror_config import mirror
@@ -150,7 +152,7 @@ class Run:
     def products(self, only: tuple[str, ...] = ()) -> list[str]:
         """Return the products to update. Raises SettingsError when ``only`` names another one."""
         if self._products is None:
-            self._products = self.context.products()
+            self._products = [name for name in self.context.products() if self._is_usable(name)]
         unknown = set(only) - set(self._products)
         if unknown:
             raise SettingsError(
@@ -159,6 +161,16 @@ class Run:
                 "nothing was started."
             )
         return list(only) or self._products
+
+    def _is_usable(self, product: str) -> bool:
+        """Return True if the product's name can be a path; log and note the failure of another one."""
+        try:
+            checked_segment(product, "product that the root lists")
+        except HostileName as error:
+            log.error("%s. The product is left out.", error)
+            self.note(EXIT_FILESET_FAILED)
+            return False
+        return True
 
     def submit(self, tasks: Iterator[luigi.Task]) -> None:
         """Run the tasks in the worker; wait until each is done or has failed, or until the run stops."""

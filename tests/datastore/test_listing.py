@@ -176,20 +176,85 @@ def test_a_listing_that_is_cut_off_within_a_row_is_refused_wherever_it_was_cut()
         assert [row.name for row in rows] == [row.name for row in whole[: len(rows)]]
 
 
-@pytest.mark.parametrize("reader", [reader for reader, _ in READERS])
-@pytest.mark.parametrize("rubbish", [b"\xff\xfe\x00", "# filesetID|é|".encode(), bytes(range(256))])
-def test_rubbish_is_refused_and_shown_escaped(rubbish, reader):
-    with pytest.raises(ServerUnavailable) as raised:
-        reader(FILESETS + rubbish, "http://x")
-    assert str(raised.value).isascii() or "…" in str(raised.value)
-    assert "http://x: expected a listing of ASCII text" in str(raised.value)
+@pytest.mark.parametrize(("reader", "header"), READERS)
+@pytest.mark.parametrize("rubbish", [b"\xff\xfe\x00", "filesetID|é|".encode(), bytes(range(256))])
+def test_rubbish_is_refused_and_shown_escaped(rubbish, reader, header):
+    for body in (rubbish, rubbish + b"|\n" + header):
+        with pytest.raises(ServerUnavailable, match="http://x: expected a listing with a '# ") as raised:
+            reader(body, "http://x")
+        assert str(raised.value).replace("…", "").isascii()
 
 
-def test_a_name_that_is_listed_twice():
-    with pytest.raises(ServerUnavailable, match="'a' is listed twice"):
-        read_filesets(FILESETS + b"a|t|T|\nb|t|T|\na |t2|T|\n", "x")
+def test_of_two_rows_of_one_name_the_later_one_holds(caplog):
+    rows = read_filesets(FILESETS + b"a|t|T|\nb|t|T|\na |t2|T|\n", "http://x")
+    assert [(row.name, row.registered) for row in rows] == [("b", "t"), ("a", "t2")]
+    assert "http://x: 'a' is listed more than once" in caplog.text
+    (product,) = read_products(PRODUCTS + b"p|a|t|T|one|\np|b|t|T|other|\n", "http://x")
+    assert product.description == "other"
+
+
+def test_a_file_that_is_listed_twice():
     with pytest.raises(ContentMismatch, match="'a' is listed twice"):
         read_files(FILES + b"a|1||t|\n a|1||t|\n", "x")
+
+
+FREE_TEXT = [
+    *("déjà vu".encode(), b"d\xe9j\xe0 vu", b"seeing < 1'' # cloudy", b"x # y|", b"\x80\xff"),
+    *(b"clouds\nwind", b"clouds\n\nwind", b"clouds\r\n# wind", b"clouds\n", b"a\nb\nc"),
+]
+
+
+@pytest.mark.parametrize("text", FREE_TEXT)
+def test_free_text_costs_no_row_and_no_other_column(text, caplog):
+    header = b"# filesetID|time registered|type|stage|comment|\n"
+    body = header + b"a|t|T|chip|fine|\nb|t|T|warp|" + text + b"|\nc|t|T|diff|fine|\n"
+    rows = read_filesets(body, "http://x")
+    assert [(row.name, row.registered, row.column("stage")) for row in rows] == [
+        *(("a", "t", "chip"), ("b", "t", "warp"), ("c", "t", "diff")),
+    ]
+    assert not caplog.text
+    kept = write_filesets(rows)
+    assert read_filesets(kept, "again") == rows
+    if b"\n" not in text and b"|" not in text:
+        assert text in kept
+
+
+@pytest.mark.parametrize("text", FREE_TEXT)
+def test_free_text_in_the_description_of_a_product_costs_no_product(text):
+    body = PRODUCTS + b"p|none|t|T|" + text + b"|\nq|f|t|T|fine|\n"
+    assert [(row.name, row.most_recent, row.type) for row in read_products(body, "x")] == [
+        *(("p", None, "T"), ("q", "f", "T")),
+    ]
+
+
+def test_a_row_whose_end_is_missing_does_not_swallow_the_next(caplog):
+    body = FILESETS + b"a|t|T|chip|r|\nb|t|T|ch\nc|t|T|warp|r|\nd|t\ne|t|T|warp|r|\n"
+    rows = read_filesets(body, "http://x")
+    assert [(row.name, row.column("stage")) for row in rows] == [
+        *(("a", "chip"), ("b", "ch"), ("c", "warp"), ("e", "warp")),
+    ]
+    assert "http://x, line 5: expected at least 3 fields, got 2: 'd|t|'. The row is left out." in caplog.text
+
+
+@pytest.mark.parametrize("row", [b"x|", b"x|t|", b"\xe9|t|T|", b"x|\xe9|T|", b"|"])
+def test_a_row_that_makes_no_sense_is_left_out_alone(row, caplog):
+    rows = read_filesets(FILESETS + b"a|t|T|chip|r|\n" + row + b"\nb|t|T|warp|r|\n", "http://x")
+    assert [row.name for row in rows] == ["a", "b"]
+    assert "http://x, line 3: expected " in caplog.text
+    products = read_products(PRODUCTS + b"p|f|t|T|D|\n" + row + b"\nq|f|t|T|D|\n", "http://x")
+    assert [row.name for row in products] == ["p", "q"]
+
+
+def test_the_fifth_column_is_the_component_when_it_has_no_name():
+    for header in (b"# fileID|bytes|md5sum|type|\n", b"# fileID|bytes|md5sum|type||\n"):
+        named, empty, short = read_files(header + b"a|1||tgz|XY01|\nb|1||tgz||\nc|1||text|\n", "x")
+        assert (named.component, named.is_bundle) == ("XY01", True)
+        assert not empty.is_bundle
+        assert short.component is None
+    (row,) = read_files(b"# fileID|bytes|md5sum|type||component|\na|1||tgz|XY01|XY02|\n", "x")
+    assert row.component == "XY02"
+    (row,) = read_files(b"# fileID|bytes|md5sum|type|chipname|\na|1||tgz|XY01|\n", "x")
+    assert row.component is None
 
 
 @pytest.mark.parametrize("size", ["", "-1", "+1", "1.0", "1e3", "0x10", "1 0", "null", "9" * 20])

@@ -62,11 +62,13 @@ def test_every_command_refuses_a_root_it_does_not_know(content, mirrored, server
 
 def test_an_update_keeps_keys_that_it_does_not_know(mirrored):
     path = mirrored.root / "mirror.json"
-    assert json.loads(path.read_bytes()).keys() == {"format", "id"}
-    path.write_text('{"id": "5f0c", "format": 1}')
+    written = json.loads(path.read_bytes())
+    assert written.keys() == {"format", "id"}
+    text = json.dumps({"later": [1], "id": written["id"], "format": 1})
+    path.write_text(text)
     result = mirrored.update()
     assert result.code == 0, result.output
-    assert path.read_text() == '{"id": "5f0c", "format": 1}'
+    assert path.read_text() == text
 
 
 def test_a_half_written_file_of_a_killed_update_goes(mirrored):

@@ -1,6 +1,8 @@
 """The whole job, as a person sees it: the luigi command, the trees that result, the exit codes."""
 
 import csv
+import json
+import sys
 
 import pytest
 from support.command import ended
@@ -159,6 +161,45 @@ def test_what_was_withdrawn_stays_and_what_is_new_arrives(newest, release, follo
     assert follower.update().code == 0
     assert follower.content("store") == kept | served_filesets(release)
     assert follower.marked("withdrawn", PRODUCT) == {newest}
+
+
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("fetched", [True, False])
+@pytest.mark.parametrize("name", ["o1.chip.1.1.1", "plain"])
+def test_what_was_withdrawn_and_is_registered_again_arrives(name, fetched, others, release, server, follower):
+    if not fetched:
+        server.faults.append(faults.fails(404, target=f"{PRODUCT}/{name}/*"))
+    assert follower.update().code == (0 if fetched else 30)
+    server.faults.clear()
+    release.withdraw(PRODUCT, name)
+    for number in range(others):
+        release.add(PRODUCT, f"other{number}", [File("new.fits", b"new")])
+    assert follower.update().code == 0
+    if name == "plain" or not fetched:
+        assert follower.marked("withdrawn", PRODUCT) == {name}
+    release.add(PRODUCT, name, [File("again.fits", b"again")])
+    result = follower.update()
+    assert result.code == 0, result.output
+    assert "1 new, 1 done" in result.output
+    assert follower.content("store") == served_filesets(release)
+    assert follower.marked("withdrawn", PRODUCT) == set()
+
+
+def test_what_a_whole_list_lacked_once_is_found_again_after_a_week(release, server, follower):
+    release.add(PRODUCT, "last", [File("l.fits", b"L")])
+    lost = faults.edits(
+        lambda body: b"".join(line for line in body.splitlines(True) if b"chip.2.2.1|" not in line),
+        target=f"{PRODUCT}/index.txt",
+    )
+    server.faults.append(lost)
+    assert follower.update().code == 0
+    assert follower.marked("downloaded", PRODUCT) == {"o1.chip.1.1.1", "plain", "last"}
+    server.faults.clear()
+    discovered = follower.root / "state" / PRODUCT / "discovered.json"
+    marker = json.loads(discovered.read_text())
+    discovered.write_text(json.dumps(marker | {"whole": "2026-01-01T00:00:00Z"}))
+    assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(release)
 
 
 @pytest.mark.parametrize(
@@ -327,3 +368,14 @@ def test_one_fileset_by_hand(release, follower):
     assert unknown.code == 40, unknown.output
     assert "nonsense" in unknown.output
     assert "Traceback" not in unknown.output
+
+
+def test_a_selection_that_matches_nothing_says_so(release, follower):
+    follower.mirror["products"] = [{"name": PRODUCT, "select": {"stage": ["warps"]}}]
+    said = f"product {PRODUCT}: select matches 0 of 3 filesets; stage has chip, warp"
+    for _ in range(2):
+        result = follower.update()
+        assert result.code == 0
+        assert said in result.output
+    shown = ended([sys.executable, "-m", "tasks", "status", "--config", str(follower.config)])
+    assert (shown.code, shown.output.splitlines()[-1]) == (0, said)

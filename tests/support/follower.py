@@ -38,8 +38,27 @@ class Follower:
         return [*luigi, "--mirror-config", str(self.config), "--local-scheduler", *more]
 
     def update(self, *more: str) -> Ended:
-        """Run one update."""
-        return ended(self.command(*more))
+        """Run one update. After one of everything that ends with 0, nothing may be left."""
+        result = ended(self.command(*more))
+        if result.code == 0 and not more:
+            assert self.left() == {}
+        return result
+
+    def left(self) -> dict[str, set[str]]:
+        """Filesets, of products without select, that are listed and neither complete, skipped nor withdrawn."""
+        selecting = [each for each in self.mirror.get("products", []) if isinstance(each, dict)]
+        names = {product["name"] for product in selecting}
+        left = {}
+        for listing in (self.root / "state").glob("*/listing.txt"):
+            lines = listing.read_text("latin-1").splitlines()
+            listed = {line.split("|")[0].strip() for line in lines if line.strip() and line[0] != "#"}
+            steps = ("downloaded", "extracted") if self.mirror.get("unpack", True) else ("downloaded",)
+            product = listing.parent.name
+            done = set.intersection(*(self.marked(step, product) for step in steps))
+            rest = listed - done - self.marked("skipped", product) - self.marked("withdrawn", product)
+            if rest and product not in names:
+                left[product] = rest
+        return left
 
     def marked(self, step: str, product: str) -> set[str]:
         """The filesets that have a marker of that step."""

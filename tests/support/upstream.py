@@ -78,7 +78,10 @@ class Upstream:
     def _announce(self, product: str) -> None:
         rows = "".join("|".join(row) + "|\n" for row in self.products[product].values())
         (self.folder / product / "index.txt").write_text(f"# {'|'.join(COLUMNS)}|\n{rows}\n")
-        names = "".join(f"{name}|none|2009-07-29T00:00:00Z|ipp-dist|test|\n" for name in self.products)
+        newest = {name: next(reversed(filesets), "none") for name, filesets in self.products.items()}
+        names = "".join(
+            f"{name}|{last}|2009-07-29T00:00:00Z|ipp-dist|test|\n" for name, last in newest.items()
+        )
         (self.folder / "index.txt").write_text(
             f"# productID|Most recent|Time registered|type|Description|\n{names}\n"
         )

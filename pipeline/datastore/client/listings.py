@@ -53,13 +53,24 @@ class ListingClient:
 
         return self._listing(url, read)
 
-    def files(self, product: str, fileset: str) -> tuple[bytes, list[FileRow]]:
+    def files(self, product: str, fileset: str, *, may_be_empty: bool = True) -> tuple[bytes, list[FileRow]]:
         """Return the fileset's ``index.txt`` as served, and the files that it lists.
 
-        Raises ServerUnavailable, or ContentMismatch for rows that make no sense.
+        Raises ServerUnavailable, also for a listing without rows unless it ``may_be_empty``, or
+        ContentMismatch for rows that make no sense.
         """
         url = f"{self.url}/{_segment(product)}/{_segment(fileset)}/index.txt"
-        return self._listing(url, lambda body: (body, read_files(body, url)))
+
+        def read(body: bytes) -> tuple[bytes, list[FileRow]]:
+            rows = read_files(body, url)
+            if not rows and not may_be_empty:
+                raise ServerUnavailable(
+                    f"{url}: expected the documents of a distribution fileset at least, got a listing "
+                    "without files. Nothing is changed in the mirror; the next run tries again."
+                )
+            return body, rows
+
+        return self._listing(url, read)
 
     def file_url(self, product: str, fileset: str, name: str) -> str:
         """Return the address of a file."""

@@ -13,9 +13,8 @@ from typing import Any
 from pipeline.durable import remove_files
 from pipeline.errors import FilesFailed, MachineFault, MirrorError, ServerUnavailable
 from pipeline.mirror.state.layout import Layout, MarkerKind, short_digest
-from pipeline.mirror.state.marker_file import SUFFIX, read_marker, write_marker
+from pipeline.mirror.state.marker_file import SUFFIX, can_name_marker, read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
-from pipeline.names import is_usable
 
 
 @dataclass(frozen=True)
@@ -124,6 +123,6 @@ def _records(layout: Layout, product: str) -> Iterator[tuple[Path, dict[str, Any
 def _path(layout: Layout, fileset: Fileset) -> Path:
     """Return the path of a record; a digest stands for a name that may not become a path, or is too long."""
     name = fileset.name
-    if not is_usable(name + SUFFIX):
+    if not can_name_marker(name):
         name = f"unusable-name-{short_digest(name)}"
     return layout.marker(MarkerKind.FAILED, fileset.product, name)

@@ -6,11 +6,29 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pipeline.mirror.state.marker_file import SUFFIX, count_good_markers, good_markers, is_good_marker
+from pipeline.durable import WRITING_SUFFIX
+from pipeline.mirror.state.marker_file import (
+    SUFFIX,
+    can_name_marker,
+    count_good_markers,
+    good_markers,
+    is_good_marker,
+)
 from pipeline.names import checked_segment, is_usable
 
 # The listing of a fileset, kept beside its files as it was served.
 INDEX = "index.txt"
+# Names in ``state/`` that are not folders of products.
+STATE_NAMES = frozenset(
+    {
+        "filesets.lock",
+        "ownership.lock",
+        "root.txt",
+        "update.lock",
+        "verification.json",
+        "verified.json",
+    }
+)
 # Up to this number, markers are read one by one; above it, their whole folder is scanned.
 LOOK_UP_AT_MOST = 1000
 
@@ -108,13 +126,19 @@ class Layout:
         return self._fileset(self.root / "info", product, fileset)
 
     def state(self, product: str) -> Path:
-        """Return the folder of the state of a product."""
-        return self.root / "state" / checked_segment(product, "product name")
+        """Return the folder of the state of a product.
+
+        It has the product's name, with a ``~`` behind a name that ``state/`` uses itself.
+        """
+        name = checked_segment(product, "product name")
+        is_taken = name in STATE_NAMES or name.endswith(WRITING_SUFFIX)
+        return self.root / "state" / (f"{name}~" if is_taken else name)
 
     def state_products(self) -> list[str]:
         """Return the names of the products with any state, sorted."""
-        folders = (self.root / "state").iterdir()
-        return sorted(path.name for path in folders if is_usable(path.name) and path.is_dir())
+        folders = (path for path in (self.root / "state").iterdir() if path.is_dir())
+        names = {path.name.removesuffix("~"): path for path in folders}
+        return sorted(name for name, path in names.items() if is_usable(name) and self.state(name) == path)
 
     def listing(self, product: str) -> Path:
         """Return the path of the local listing: every row of the product received so far."""
@@ -170,7 +194,7 @@ class Layout:
         """Return those of the filesets that have a good marker of that kind."""
         if len(filesets) > look_up_at_most:
             return self.marked(kind, product).intersection(filesets)
-        usable = (name for name in filesets if is_usable(name + SUFFIX))
+        usable = (name for name in filesets if can_name_marker(name))
         return {name for name in usable if is_good_marker(self.marker(kind, product, name))}
 
     def relative(self, path: Path) -> str:

@@ -15,7 +15,13 @@ from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import NamedTuple
 
-from pipeline.datastore.listing import FilesetRow, fileset_columns, scan_filesets, write_filesets
+from pipeline.datastore.listing import (
+    ENCODING,
+    FilesetRow,
+    fileset_columns,
+    scan_filesets,
+    write_filesets,
+)
 from pipeline.durable import write_whole
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.layout import Layout
@@ -93,7 +99,11 @@ class LocalListing:
 
     def count(self) -> int:
         """Return the number of rows, damaged ones included."""
-        return sum(line[0] not in "#\n" for line in self._lines(errors="replace"))
+        try:
+            with open(self.path, "rb") as file:
+                return sum(line[:1] not in b"#\n" and line.endswith(b"\n") for line in file)
+        except FileNotFoundError:
+            return 0
 
     def add(self, rows: Sequence[FilesetRow], moved: Collection[str] = ()) -> None:
         """Append rows durably, and remove the earlier rows of the filesets in ``moved``."""
@@ -119,7 +129,7 @@ class LocalListing:
         body = bytearray()
         for line in self._lines():
             if line.startswith("#") or _name(line) not in but:
-                body += line.encode()
+                body += line.encode(ENCODING)
         if more:
             body += write_filesets(more, self._columns_at_the_end())
         self._write(bytes(body))
@@ -148,18 +158,21 @@ class LocalListing:
             return False
         return True
 
-    def _lines(self, errors: str = "strict") -> Iterator[str]:
+    def _lines(self) -> Iterator[str]:
+        """Yield the whole lines. Raises ServerUnavailable where a name or time is damaged."""
         try:
-            with open(self.path, encoding="ascii", errors=errors, newline="\n") as file:
-                yield from (line for line in file if line.endswith("\n"))
+            with open(self.path, encoding=ENCODING, newline="\n") as file:
+                for line in file:
+                    if not (line.isascii() or "".join(line.split("|", 2)[:2]).isascii()):
+                        self._drop_checksum()
+                        raise ServerUnavailable(
+                            f"{self.path}: expected rows that begin with ASCII text, the file is damaged. "
+                            "The next run fetches the listing again."
+                        )
+                    if line.endswith("\n"):
+                        yield line
         except FileNotFoundError:
             return
-        except UnicodeDecodeError:
-            self._drop_checksum()
-            raise ServerUnavailable(
-                f"{self.path}: expected ASCII text, the file is damaged. "
-                "The next run fetches the listing again."
-            ) from None
 
     def _lines_from_the_end(self) -> Iterator[str]:
         with ExitStack() as opened:
@@ -173,7 +186,7 @@ class LocalListing:
                 end, begin = begin, max(0, begin - _BLOCK_BYTES)
                 lines = (os.pread(file.fileno(), end - begin, begin) + after).split(b"\n")
                 after = lines.pop(0) if begin else b""
-                yield from (line.decode("ascii", "replace") for line in reversed(lines))
+                yield from (line.decode(ENCODING) for line in reversed(lines))
 
 
 def known_rows(layout: Layout, product: str) -> list[FilesetRow]:

@@ -14,12 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.durable import write_whole
+from pipeline.names import is_usable
 
 SCHEMA = 1
 SUFFIX = ".json"
 _SECOND_NS = 10**9
 # Folder -> modification time of the folder (ns), and the number of good markers in it at that time.
 _counted: dict[Path, tuple[int, int]] = {}
+
+
+def can_name_marker(name: str) -> bool:
+    """Return True if a marker can have this name: one that is no path segment, or is too long, cannot."""
+    return is_usable(name) and is_usable(name + SUFFIX)
 
 
 def read_marker(path: Path) -> dict[str, Any] | None:

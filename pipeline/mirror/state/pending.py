@@ -12,7 +12,7 @@ from pipeline.mirror.state.selection import is_selected, refuse_unknown_columns
 from pipeline.mirror.state.steps import Steps, StepSpec
 
 
-def pending_rows(layout: Layout, product: Product, steps: Steps) -> list[FilesetRow]:
+def pending_rows(layout: Layout, product: Product, steps: Iterable[StepSpec]) -> list[FilesetRow]:
     """Return the rows that the settings select and of which one of the ``steps`` is to be done, oldest first.
 
     Skipped and withdrawn filesets are not among them; those whose next attempt is not due yet are

@@ -1,11 +1,16 @@
 """Selection of the filesets of a product by the settings (``select`` in ``mirror.yaml``)."""
 
 import fnmatch
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 
 from pipeline.config import Product, Select
 from pipeline.datastore.listing import FilesetRow, registered_time
 from pipeline.errors import SettingsError
+
+# A filter is listed with a number of its kind, as in r.00000: its band alone stands for all of them.
+BAND_COLUMN = "filter"
+_VALUES_SHOWN = 8
 
 
 def is_selected(row: FilesetRow, product: Product) -> bool:
@@ -35,6 +40,34 @@ def refuse_unknown_columns(product: Product, columns: Callable[[], set[str]]) ->
         )
 
 
+def empty_selection(product: Product, rows: Iterable[FilesetRow]) -> str | None:
+    """Return a sentence on a ``select`` that matches none of the rows, with the values that they have.
+
+    Return None when it matches one, or there is no row. ``rows`` are read up to the first match.
+    """
+    if product.select is None:
+        return None
+    count = 0
+    values: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if is_selected(row, product):
+            return None
+        count += 1
+        for column in product.select.patterns:
+            values[column].add(row.column(column) or "no value")
+    found = [f"{column} has {_some(values[column])}" for column in product.select.patterns]
+    return (
+        f"select matches 0 of {count} filesets; {'; '.join(found) or 'none is of that time'}"
+        if count
+        else None
+    )
+
+
+def _some(values: set[str]) -> str:
+    more = ["…"] if len(values) > _VALUES_SHOWN else []
+    return ", ".join([*sorted(values)[:_VALUES_SHOWN], *more])
+
+
 def _matches_time(row: FilesetRow, select: Select) -> bool:
     after, before = select.registered_after, select.registered_before
     if after is None and before is None:
@@ -48,6 +81,12 @@ def _matches_time(row: FilesetRow, select: Select) -> bool:
 def _matches_columns(row: FilesetRow, select: Select) -> bool:
     return all(
         (value := row.column(column)) is not None
-        and any(fnmatch.fnmatchcase(value, pattern) for pattern in patterns)
+        and any(_matches(column, value, pattern) for pattern in patterns)
         for column, patterns in select.patterns.items()
     )
+
+
+def _matches(column: str, value: str, pattern: str) -> bool:
+    if column == BAND_COLUMN and fnmatch.fnmatchcase(value.partition(".")[0], pattern):
+        return True
+    return fnmatch.fnmatchcase(value, pattern)

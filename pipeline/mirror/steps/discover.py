@@ -5,15 +5,19 @@ the last but one, so that the response begins with the last one. When it does no
 withdrawn or registered again, and the whole list is requested (protocol notes, "Since").
 """
 
+from datetime import UTC, datetime, timedelta
+
 from pipeline.datastore.client import ListingClient, UnknownFileset
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
+from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
-from pipeline.mirror.state.marker_file import SUFFIX, write_marker
+from pipeline.mirror.state.marker_file import can_name_marker, read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker, utc_now
 from pipeline.mirror.state.steps import Steps
-from pipeline.names import is_usable
+
+WHOLE_LIST_EVERY = timedelta(days=7)
 
 
 def discover_product(
@@ -26,18 +30,63 @@ def discover_product(
     the mirror is unchanged.
     """
     listing = LocalListing(layout, product)
-    newer = None
+    asked, newer = utc_now(), None
     if listing.repair() and not whole:
         newer = _newer(listings, product, listing.newest(2, but=layout.marked(MarkerKind.WITHDRAWN, product)))
     if newer is None:
-        new = _merge_whole(layout, product, listing, listings.filesets(product), steps)
+        listed = listings.filesets(product)
+        if not listed:
+            _check_emptiness(listings, product, is_known=bool(listing.count()))
+        new = _merge_whole(layout, product, listing, listed, steps)
     else:
         new = _append_newer(layout, product, listing, newer, steps)
+    last_whole = asked if newer is None else _last_whole(layout, product)
     write_marker(
         layout.discovered(product),
-        {"product": product, "run": run, "asked": utc_now(), "url": listings.url, "new": new},
+        {
+            "product": product,
+            "run": run,
+            "asked": asked,
+            "whole": last_whole,
+            "url": listings.url,
+            "new": new,
+        },
     )
     return new
+
+
+def whole_list_is_due(layout: Layout, product: str) -> bool:
+    """Return True if the whole list was not fetched within ``WHOLE_LIST_EVERY``.
+
+    Only the whole list shows what was withdrawn, or is listed again under its old registration.
+    """
+    try:
+        last = datetime.fromisoformat(_last_whole(layout, product))
+        # A time in the future comes from a clock that was wrong.
+        return not timedelta(0) <= datetime.now(UTC) - last < WHOLE_LIST_EVERY
+    except (TypeError, ValueError):
+        return True
+
+
+def _last_whole(layout: Layout, product: str) -> str:
+    """Return the time (UTC) when the whole list was fetched last; an empty text for never."""
+    return str((read_marker(layout.discovered(product)) or {}).get("whole", ""))
+
+
+def _check_emptiness(listings: ListingClient, product: str, *, is_known: bool) -> None:
+    """Raise ServerUnavailable unless the root confirms a listing without filesets.
+
+    The server sends such a listing also when it could not query its database (protocol notes, "Listings"). A
+    hidden product, which the root does not list, may be empty as long as none of its filesets ``is_known``.
+    """
+    newest = {row.name: row.most_recent for row in listings.products()}
+    if newest.get(product) is None and (product in newest or not is_known):
+        return
+    named = f"of which the root names {newest[product]!r}" if newest.get(product) else "which had some"
+    raise ServerUnavailable(
+        f"{listings.url}: product {product}: expected a listing with filesets, {named}, got one without any. "
+        "Nothing is changed in the mirror; the next run tries again."
+    )
 
 
 def _newer(listings: ListingClient, product: str, served: list[Registration]) -> list[FilesetRow] | None:
@@ -62,6 +111,7 @@ def _append_newer(
     if not newer:
         return 0
     names = {row.name for row in newer}
+    _unmark_withdrawn(layout, product, names)
     recorded = {known.name: known for known in listing.registrations() if known.name in names}
     new = [row for row in newer if not _is_same(recorded.get(row.name), row)]
     _set_aside_stale_markers(layout, product, new, steps)
@@ -91,7 +141,7 @@ def merged(known: list[FilesetRow], listed: list[FilesetRow]) -> list[FilesetRow
     anchor = None
     for row in known:
         if row.name not in listed_by_name:
-            if not is_usable(row.name + SUFFIX):
+            if not can_name_marker(row.name):
                 continue  # such a name can have no marker: the fileset was never downloaded
             withdrawn_after.setdefault(anchor, []).append(row)
         elif _is_same(row, listed_by_name[row.name]):
@@ -126,10 +176,16 @@ def _set_aside_stale_markers(layout: Layout, product: str, new: list[FilesetRow]
 
 def _mark_withdrawn(layout: Layout, product: str, withdrawn: set[str]) -> None:
     marked = layout.marked(MarkerKind.WITHDRAWN, product)
-    withdrawn = {name for name in withdrawn if is_usable(name + SUFFIX)}
+    withdrawn = {name for name in withdrawn if can_name_marker(name)}
     for name in sorted(withdrawn - marked):
         write_marker(
             layout.marker(MarkerKind.WITHDRAWN, product, name),
             {"product": product, "fileset": name, "noticed": utc_now()},
         )
-    remove_files(layout.marker(MarkerKind.WITHDRAWN, product, name) for name in marked - withdrawn)
+    _unmark_withdrawn(layout, product, marked - withdrawn)
+
+
+def _unmark_withdrawn(layout: Layout, product: str, listed: set[str]) -> None:
+    """Remove the marks of filesets that the server lists."""
+    marked = layout.marked_among(MarkerKind.WITHDRAWN, product, listed)
+    remove_files(layout.marker(MarkerKind.WITHDRAWN, product, name) for name in marked)

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.bundle.unpack import USUAL_RATIO
 from pipeline.datastore.client import Transfer, ranged
 from pipeline.datastore.client.transfer import file_md5
-from pipeline.datastore.listing import FileRow
+from pipeline.datastore.listing import DISTRIBUTION, FileRow
 from pipeline.durable import flush_file, flush_folder, publish_folder
 from pipeline.errors import FilesFailed, HostileName, machine_faults
 from pipeline.mirror.context import Report, RunContext
@@ -51,7 +51,11 @@ class _Download:
         checked_segment(self.fileset.name, f"fileset of product {self.fileset.product}")
         with machine_faults(f"making room for fileset {self.fileset}"):
             _check_marker_name(self.context.layout, self.fileset)
-        index, rows = self.context.upstream.files(self.fileset.product, self.fileset.name)
+        # A distribution fileset has two documents at least (protocol notes, "Listings").
+        is_distribution = self.fileset.columns.get("type", "").upper() == DISTRIBUTION
+        index, rows = self.context.upstream.files(
+            self.fileset.product, self.fileset.name, may_be_empty=not is_distribution
+        )
         for row in rows:
             _check_name(row, self.fileset)
         if not self._is_published(index, rows):

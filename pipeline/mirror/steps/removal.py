@@ -21,12 +21,17 @@ def delete_withdrawn(context: RunContext, product: str) -> int:
     """Delete all withdrawn filesets of the product; return their number.
 
     Raises TooMuchWithdrawn when they are more than the share ``mirror.delete_at_most`` of the listed ones
-    (one is always allowed), or MachineFault.
+    (one is always allowed), and when no fileset is left in the listing, or MachineFault.
     """
     layout, at_most = context.layout, context.settings.mirror.delete_at_most
     listing = LocalListing(layout, product)
     known = listing.count()
     withdrawn = layout.marked(MarkerKind.WITHDRAWN, product)
+    if known and len(withdrawn) >= known:
+        raise TooMuchWithdrawn(
+            f"product {product}: the server lists none of {known} known filesets. Nothing was deleted; if "
+            "upstream really emptied the product, take it out of mirror.products and delete its folders."
+        )
     allowed = max(1, int(at_most * known))
     if len(withdrawn) > allowed:
         raise TooMuchWithdrawn(

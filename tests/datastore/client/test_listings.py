@@ -98,6 +98,15 @@ def test_a_slash_at_the_end_of_the_address_makes_no_difference(server, connect):
     assert targets(server) == ["/ds/index.txt"] * 2
 
 
+def test_a_distribution_fileset_without_files_is_no_answer(connect, pauses):
+    with scripted(in_turn(answer(body=b"# fileID|bytes|md5sum|type|\n"))) as running:
+        store = connect(running.url)
+        assert store.files(PRODUCT, "f")[1] == []
+        with pytest.raises(ServerUnavailable, match="got a listing without files"):
+            store.files(PRODUCT, "f", may_be_empty=False)
+    assert len(pauses) == 3
+
+
 def test_what_came_since(store, server):
     assert [row.name for row in store.filesets(PRODUCT, since="o1.chip.1.1.1")] == ["o1.chip.2.2.1"]
     assert store.filesets(PRODUCT, since="o1.chip.2.2.1") == []

@@ -7,7 +7,7 @@ from support.audit import opened_below
 from support.many_filesets import KNOWN, PRODUCT, row
 
 from pipeline.errors import HostileName
-from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.layout import STATE_NAMES, Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, mark_done
 
 
@@ -49,3 +49,13 @@ def test_no_name_leads_out_of_the_root(name, tmp_path):
     for path in paths:
         with pytest.raises(HostileName):
             path()
+
+
+@pytest.mark.parametrize("name", [*sorted(STATE_NAMES), "a.writing"])
+def test_a_product_may_have_a_name_that_the_state_folder_uses(name, tmp_path):
+    layout = Layout(tmp_path)
+    for product in (name, "p"):
+        layout.state(product).mkdir(parents=True)
+    (tmp_path / "state" / "@owners").mkdir()
+    assert layout.state(name) == tmp_path / "state" / f"{name}~"
+    assert layout.state_products() == sorted([name, "p"])

@@ -5,7 +5,7 @@ import yaml
 
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow, read_filesets
-from pipeline.mirror.state.selection import is_selected
+from pipeline.mirror.state.selection import empty_selection, is_selected
 
 LISTING = b"""# filesetID|time registered|type|stage|filter|target_id|
 a|2009-07-31T23:59:59Z|IPP-DIST|camera|r.00000|1|
@@ -34,7 +34,12 @@ SELECTED = {
     "{stage: '*'}": "abd",
     "{stage: 'null'}": "",
     "{filter: 'r.?????'}": "adf",
-    "{filter: 'r'}": "",
+    "{filter: 'r'}": "adf",
+    "{filter: [g, y]}": "b",
+    "{filter: '[gr]'}": "abdf",
+    "{filter: R}": "",
+    "{filter: r.0}": "",
+    "{filesetID: ''}": "",
     "{filter: 'r.*', stage: [camera, warp]}": "a",
     "{filter: 'g*', type: table}": "",
     "{type: table}": "c",
@@ -66,3 +71,28 @@ def test_the_time_of_registration_is_no_column_of_its_own():
 def test_a_row_needs_no_columns_when_nothing_is_selected():
     row = FilesetRow("a", "null", "T", ("filesetID", "time registered", "type"), ("a", "null", "T"))
     assert is_selected(row, Product(name="p"))
+
+
+EMPTY = {
+    "{filter: R}": "select matches 0 of 6 filesets; filter has g.00000, no value, r.00000",
+    "{stage: warps, filter: r}": "select matches 0 of 6 filesets; stage has Camera, camera, no value, stack; "
+    "filter has g.00000, no value, r.00000",
+    "{registered_after: 2020-01-01}": "select matches 0 of 6 filesets; none is of that time",
+    "{stage: stack}": None,
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("select", EMPTY)
+def test_a_selection_that_matches_nothing_names_the_values_that_there_are(select):
+    product = Product.model_validate({"name": "p", "select": yaml.safe_load(select)})
+    assert empty_selection(product, read_filesets(LISTING, "x")) == EMPTY[select]
+    assert empty_selection(product, []) is None
+
+
+def test_of_many_values_some_are_named():
+    header = b"# filesetID|time registered|type|exp_name|\n"
+    rows = read_filesets(header + b"".join(b"f%02d|t|T|o%02d|\n" % (i, i) for i in range(50)), "x")
+    product = Product.model_validate({"name": "p", "select": {"exp_name": "none"}})
+    shown = ", ".join(f"o{number:02}" for number in range(8))
+    assert empty_selection(product, rows) == f"select matches 0 of 50 filesets; exp_name has {shown}, …"

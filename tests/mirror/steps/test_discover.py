@@ -2,10 +2,12 @@
 
 import os
 
+import pytest
 from support.audit import opened_below
 from support.many_filesets import KNOWN, PRODUCT, invalidate_checksums, row
 
-from pipeline.datastore.listing import FilesetRow
+from pipeline.datastore.listing import FilesetRow, ProductRow
+from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.steps.discover import discover_product
@@ -13,14 +15,20 @@ from tasks.steps import STEPS
 
 
 class Listings:
-    """A server that has some rows after the last one that is known."""
+    """A server that has some rows after the last one that is known; the root names the newest fileset."""
 
     url = "http://x"
 
-    def __init__(self, *rows: FilesetRow) -> None:
+    def __init__(self, *rows: FilesetRow, newest: dict[str, str | None] | None = None) -> None:
         self.rows = rows
+        self.newest = newest or {}
 
-    def filesets(self, product: str, since: str) -> list[FilesetRow]:
+    def products(self) -> list[ProductRow]:
+        return [ProductRow(name, newest, "t", "T", "") for name, newest in self.newest.items()]
+
+    def filesets(self, product: str, since: str | None = None) -> list[FilesetRow]:
+        if since is None:
+            return list(self.rows)
         assert (product, since) == (PRODUCT, f"fileset.{KNOWN - 2}")
         return [row(KNOWN - 1), *self.rows]
 
@@ -35,7 +43,12 @@ def test_discovery_of_nothing_opens_no_marker_and_scans_no_folder_of_done_filese
     with opened_below(layout.state(PRODUCT)) as opened:
         assert discover_product(layout, Listings(), PRODUCT, "run", STEPS, whole=False) == 0
     # The folder itself is flushed when the marker of the discovery is written.
-    assert {name for name in opened if not name.endswith(".writing")} == {"listing.txt", "withdrawn", "."}
+    assert {name for name in opened if not name.endswith(".writing")} == {
+        "listing.txt",
+        "discovered.json",
+        "withdrawn",
+        ".",
+    }
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
@@ -52,3 +65,23 @@ def test_discovery_of_a_few_looks_up_those_alone(layout):
     for step in STEPS:
         assert len(list((layout.state(PRODUCT) / step.marker).iterdir())) == KNOWN - 1
     assert layout.marker(MarkerKind.SUPERSEDED, PRODUCT, "fileset.7").exists()
+
+
+@pytest.mark.parametrize("newest", [{PRODUCT: "fileset.7"}, {}, {"other": None}])
+def test_an_empty_listing_that_the_root_does_not_confirm_is_no_answer(newest, layout):
+    before = layout.listing(PRODUCT).read_bytes()
+    with pytest.raises(ServerUnavailable, match=f"product {PRODUCT}: expected a listing with filesets"):
+        discover_product(layout, Listings(newest=newest), PRODUCT, "run", STEPS, whole=True)
+    assert layout.listing(PRODUCT).read_bytes() == before
+    assert layout.marked(MarkerKind.WITHDRAWN, PRODUCT) == set()
+
+
+def test_an_empty_listing_that_the_root_confirms(layout):
+    listings = Listings(newest={PRODUCT: None})
+    assert discover_product(layout, listings, PRODUCT, "run", STEPS, whole=True) == 0
+    assert len(layout.marked(MarkerKind.WITHDRAWN, PRODUCT)) == KNOWN
+    for product in ("hidden", "new"):
+        listings = Listings(newest={"new": None})
+        assert discover_product(layout, listings, product, "run", STEPS, whole=False) == 0
+    with pytest.raises(ServerUnavailable, match="root names 'first'"):
+        discover_product(layout, Listings(newest={"new": "first"}), "new", "run", STEPS, whole=False)

@@ -1,0 +1,88 @@
+"""Rows of a listing that no publisher should write: odd columns, free text, names that are none."""
+
+import json
+
+from support.follower import Follower
+from support.upstream import File, Upstream
+
+PRODUCT = "md-all-rel-200907"
+ROWS = """
+# filesetID|time registered|type|stage|stage|filter|
+twice|2009-07-30T00:00:00Z|IPP-DIST|chip|warp|null|surplus|
+# filesetID|time registered|type|
+short|2009-07-30T00:00:01Z||
+"""
+
+
+def test_the_marker_has_the_columns_by_which_filesets_are_selected(upstream: Upstream, follower: Follower):
+    for name in ("twice", "short"):
+        upstream.add(PRODUCT, name, [File("a.fits", b"a")])
+    (upstream.folder / PRODUCT / "index.txt").write_text(ROWS.lstrip() + "\n")
+    follower.mirror["products"] = [{"name": PRODUCT, "select": {"stage": ["chip"]}}]
+    assert follower.update().code == 0
+    assert follower.marked("downloaded", PRODUCT) == {"twice"}
+    marker = json.loads((follower.root / "state" / PRODUCT / "downloaded" / "twice.json").read_text())
+    assert marker["columns"] == {
+        "filesetID": "twice",
+        "time registered": "2009-07-30T00:00:00Z",
+        "type": "IPP-DIST",
+        "stage": "chip",
+        "filter": "null",
+    }
+
+
+ODD_ROWS = b"""\
+# filesetID|time registered|type|stage|comment|
+plain|2009-07-30T00:00:00Z|TABLE|chip|fine|
+.|2009-07-30T00:00:01Z|TABLE|chip|fine|
+..|2009-07-30T00:00:02Z|TABLE|chip|fine|
+|2009-07-30T00:00:03Z|TABLE|chip|fine|
+a/b|2009-07-30T00:00:04Z|TABLE|chip|fine|
+text|2009-07-30T00:00:05Z|TABLE|chip|d\xe9j\xe0 vu # and
+a line end|
+too few|
+twice|2009-07-30T00:00:06Z|TABLE|chip|fine|
+twice|2009-07-30T00:00:07Z|TABLE|warp|fine|
+last|2009-07-30T00:00:08Z|TABLE|chip|fine|
+"""
+
+
+def test_an_odd_row_costs_itself_alone(upstream: Upstream, follower: Follower):
+    good = {"plain", "text", "twice", "last"}
+    for name in good:
+        upstream.add(PRODUCT, name, [File("a.fits", b"a")])
+    (upstream.folder / PRODUCT / "index.txt").write_bytes(ODD_ROWS)
+    follower.mirror["products"] = [PRODUCT]
+    for new in (8, 0):
+        result = follower.update()
+        assert result.code == 30, result.output
+        assert f"filesets: {new} new, " in result.output
+        assert "Traceback" not in result.output
+        assert follower.marked("downloaded", PRODUCT) == good
+        for name in (".", "..", "", "a/b"):
+            assert f"'.' or '..', got {name!r}" in result.output
+    marker = json.loads((follower.root / "state" / PRODUCT / "downloaded" / "twice.json").read_text())
+    assert (marker["registered"], marker["columns"]["stage"]) == ("2009-07-30T00:00:07Z", "warp")
+
+
+STATE_NAMES = ["filesets.lock", "update.lock", "root.txt", "verified.json", "a.writing"]
+NO_NAMES = ["..", ".", "a/b", "control\x01", "x" * 300]
+
+
+def test_an_odd_name_of_a_product_costs_that_product_alone(upstream: Upstream, follower: Follower):
+    for product in (*STATE_NAMES, PRODUCT):
+        upstream.add(product, "f", [File("a.fits", b"a")], type="TABLE")
+    root = upstream.folder / "index.txt"
+    rows = "".join(f"{name}|f|2009-07-29T00:00:00Z|TABLE|test|\n" for name in NO_NAMES)
+    root.write_text(root.read_text().rstrip("\n") + f"\n{rows}")
+    for done in (6, 0):
+        result = follower.update()
+        assert result.code == 30, result.output
+        assert f"filesets: {done} new, {done} done, 0 failed" in result.output
+        assert "Traceback" not in result.output
+        assert result.output.count("The product is left out") == len(NO_NAMES)
+    held = {path.split("/")[0] for path in follower.content("store")}
+    assert held == {*STATE_NAMES, PRODUCT}
+    follower.mirror["products"] = [*STATE_NAMES, PRODUCT]
+    again = follower.update()
+    assert (again.code, again.output.count("\n")) == (0, 1), again.output
