@@ -4,7 +4,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, SettingsError, machine_fault
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.failures import BackOff, clear_failure, has_failed, record_failure
+from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import steps_to_schedule
+from pipeline.mirror.state.selection import is_selected
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
 from pipeline.mirror.steps.download import DOWNLOAD
@@ -125,6 +127,16 @@ class StepTask(FilesetTask):
     def optional(self) -> bool:  # type: ignore[override]
         """True for a step without which the fileset still counts as mirrored."""
         return self.step.optional
+
+    def is_listed(self) -> bool:
+        """Return True if the local listing has this row, and the settings select it.
+
+        Raises ServerUnavailable for a damaged listing.
+        """
+        if self.row is None or self.row.name != self.fileset:
+            return False
+        settings = self.context.settings.product(self.product)
+        return hash(self.row) in listed_rows(self.layout, self.product) and is_selected(self.row, settings)
 
     def requires(self) -> "list[StepTask]":
         """Return the task of the step before this one."""
@@ -237,6 +249,20 @@ class ExtractFileset(StepTask):
 TASKS: dict[str, Callable[..., StepTask]] = {
     task.step.name: task for task in (DownloadFileset, ExtractFileset)
 }
+
+
+def listed_rows(layout: Layout, product: str) -> frozenset[int]:
+    """Return the hashes of all rows of the local listing.
+
+    Raises ServerUnavailable for a damaged listing, OSError without one.
+    """
+    found = LocalListing(layout, product).path.stat()
+    return _listed_rows(layout, product, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=8)
+def _listed_rows(layout: Layout, product: str, *_version: int) -> frozenset[int]:
+    return frozenset(map(hash, LocalListing(layout, product).rows()))
 
 
 def tasks_for(

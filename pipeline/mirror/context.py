@@ -27,7 +27,7 @@ from pipeline.mirror.resources.disk_space import DiskSpace
 from pipeline.mirror.resources.ownership import Ownership
 from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.layout import Layout
-from pipeline.mirror.state.root_format import check_root_format
+from pipeline.mirror.state.root_note import check_root
 from pipeline.mirror.state.steps import Steps
 
 T = TypeVar("T")
@@ -117,12 +117,12 @@ class RunContext:
 def open_context(config: Path, steps: Steps, sleep: Callable[[float], object]) -> Iterator[RunContext]:
     """Open the context of a run from a settings file; ``sleep`` waits between tries.
 
-    Raises SettingsError, also when the root cannot be written or has an unknown format.
+    Raises SettingsError, also when the root cannot be written, has an unknown format, or is not mounted.
     """
     settings = read_settings(config)
     source, mirror = settings.source, settings.mirror
     layout = Layout(mirror.root)
-    check_root_format(layout)
+    check_root(config, settings)
     _make_root(mirror.root, config)
     limits = Limits(connections=source.connections, timeout=source.timeout)
     retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)

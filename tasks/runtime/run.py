@@ -32,7 +32,8 @@ from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.owner_records import restore_owner_records
-from pipeline.mirror.state.root_format import record_root_format
+from pipeline.mirror.state.root_format import record_root_format, short_id
+from pipeline.mirror.state.root_note import write_note
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.housekeeping import remove_half_written
 from pipeline.names import checked_segment
@@ -74,15 +75,18 @@ class Run:
         self.left_behind: list[str] = []
         self._began = time.monotonic()
         self._products: list[str] | None = None
+        self._config = Path(mirror().config)
         self._open = ExitStack()
         try:
             self.context: RunContext = self._open.enter_context(
-                open_context(Path(mirror().config), STEPS, self._pause)
+                open_context(self._config, STEPS, self._pause)
             )
             # More tasks than slots, so that no slot waits for the next task.
             self.window = TaskWindow(2 * self.slots)
             with machine_faults(f"acquiring the lock of the mirror at {self.context.layout.root}"):
                 self._acquire()
+                # Stands for the mirror in the tasks and the resources of Luigi's scheduler.
+                self.mirror = short_id(self.context.layout)
                 processes = step_processes(self.context, self.stopping, self.lose_process)
                 self.fetching, self.unpacking = self._open.enter_context(processes)
                 self._start_heartbeat()
@@ -90,6 +94,7 @@ class Run:
             self._open.enter_context(progress_on_terminal(self.context.counters, self.completed))
             self._open.enter_context(log_to(self.log_file))
             self._restore_records()
+            self._write_note()
         except BaseException:
             self._open.close()
             raise
@@ -112,6 +117,10 @@ class Run:
         self.left_behind = wait_for_exit(self.context.layout)
         remove_half_written(self.context.layout)
         record_root_format(self.context.layout)
+
+    def _write_note(self) -> None:
+        """Note the id of the mirror beside the settings."""
+        write_note(self._config, self.context.layout)
 
     def _start_heartbeat(self) -> None:
         """Start the heartbeat of the lock, after all processes are forked."""
@@ -140,7 +149,8 @@ class Run:
     def resources(self, processors_elsewhere: int = 0) -> dict[str, int]:
         """Return the resources that Luigi's scheduler divides among the tasks of all workers."""
         unpackers = UNPACKED_AT_ONCE + UNPACKED_PER_CORE * processors_elsewhere
-        return {"connections": self.context.settings.source.connections, "unpackers": unpackers}
+        connections = self.context.settings.source.connections
+        return resources_of(self.mirror, {"connections": connections, "unpackers": unpackers})
 
     def fair_share(self, processes: int) -> int:
         """Return the number of connections of this process when that many processes take part."""
@@ -267,6 +277,16 @@ def begin_run(kind: Callable[[], R]) -> R:
 def current_run() -> Run:
     """Return the run of this process."""
     return _runs[0]
+
+
+def current_mirror() -> str:
+    """Return the short id of the mirror of this process; empty before its run has begun."""
+    return _runs[0].mirror if _runs else ""
+
+
+def resources_of(mirror: str, amounts: dict[str, int]) -> dict[str, int]:
+    """Return the amounts under the names that the resources of this mirror have for Luigi's scheduler."""
+    return {f"{name}-{mirror}": amount for name, amount in amounts.items()}
 
 
 def or_exit(begin: Callable[[], T]) -> T:
