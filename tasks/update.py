@@ -67,6 +67,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
         required = self.context.wanted_steps.required
         for product in current_run().products(self.products):
             if rows := pending_rows(self.layout, settings.product(product), required):
+                counters.count(due=len(rows))
                 raise FilesetsFailed(
                     f"product {product}: {len(rows)} filesets became pending during this update, the first "
                     f"is {rows[0].name}. The next update completes them."
@@ -99,11 +100,13 @@ class UpdateProduct(MirrorTask):
         later = self._postponed()
         due = self._due(pending, later)
         tried = self._incomplete({row.name for row in due})
-        self.context.counters.count(pending=len(due))
+        waiting = self._incomplete(set(later))
+        self.context.counters.count(pending=len(due), due=len(tried | waiting))
         current_run().submit(self._tasks(due))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
-        self._finish(tried - withdrawn, left - withdrawn, later)
+        self.context.counters.count(due=-len(withdrawn))
+        self._finish(tried - withdrawn, left - withdrawn, {name: later[name] for name in waiting})
 
     def _postponed(self) -> dict[str, str]:
         """Return the failed filesets that are left for a later run, with the time (UTC) of their next try."""
@@ -145,9 +148,10 @@ class UpdateProduct(MirrorTask):
             log.info("product %s: withdrawn upstream meanwhile: %s", self.product, named)
         return withdrawn
 
-    def _finish(self, tried: set[str], left: set[str], later: dict[str, str]) -> None:
+    def _finish(self, tried: set[str], left: set[str], waiting: dict[str, str]) -> None:
         """Record and report the outcome: which of the filesets that were ``tried`` are ``left`` incomplete.
 
+        ``waiting`` are those that are left for a later run, with the time of their next try.
         Raises FilesetsFailed, or Stopped after a request to stop.
         """
         records = failures(self.layout, self.product)
@@ -160,7 +164,6 @@ class UpdateProduct(MirrorTask):
         done = len(tried) - len(left)
         self.context.counters.count(done=done, failed=len(failed), optional_failed=optional)
         current_run().refuse_when_stopping()
-        waiting = {name: later[name] for name in self._incomplete(set(later))}
         self._record(done, len(failed) + len(waiting))
         if failed or waiting:
             raise FilesetsFailed(_failure_message(self.product, len(tried), len(failed), waiting))

@@ -20,7 +20,6 @@ from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
-from pipeline.mirror.state.pending import incomplete
 from pipeline.mirror.state.steps import Problem
 from pipeline.mirror.steps.verify import (
     end_verification,
@@ -34,8 +33,12 @@ from pipeline.mirror.steps.verify import (
 from pipeline.units import parse_rate
 from tasks.fileset import FilesetTask, tasks_for
 from tasks.runtime.run import STARTED, current_run
+from tasks.runtime.summary import verification_summary
 from tasks.runtime.task import MirrorTask
 from tasks.targets import RunMarker
+
+# Added to the name of a verification for its second part, after the repair.
+REPAIR = "repair"
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,7 @@ class VerifyMirror(MirrorTask):
     """Verification of the whole mirror; with ``repair``, damaged files are fetched again."""
 
     subject = "verification"
+    summary = staticmethod(verification_summary)
 
     repair = luigi.BoolParameter(
         default=False, description="fetch and unpack again damaged and missing files"
@@ -78,7 +82,7 @@ class VerifyMirror(MirrorTask):
         write_marker(self.layout.verified, content)
         if found:
             hint = "" if self.repair else "; `ipp-mirror verify --repair` repairs what is damaged or missing"
-            raise ProblemsFound(f"{found} problems in all{hint}")
+            raise ProblemsFound(f"{found} problem{'' if found == 1 else 's'} in all{hint}")
 
 
 class VerifyProduct(MirrorTask):
@@ -100,11 +104,12 @@ class VerifyProduct(MirrorTask):
         unexpected = unexpected_markers(self.layout, self.product, rows, self.context.steps)
         _log_problems(unexpected)
         here = filesets_here(self.layout, self.product, rows, self.context.steps)
+        self.context.counters.count(due=len(here))
         bad = self._verified(here)
         if self.repair and bad:
             log.info("product %s: repairing %d filesets", self.product, len(bad))
             self._repair(bad)
-            bad = self._verified(bad, after="repair")
+            bad = self._verified(bad, after=REPAIR)
         log.info("product %s: %d filesets verified, %d with problems", self.product, len(here), len(bad))
         content = {"run": self.verification, "finished": utc_now(), "problems": len(bad) + len(unexpected)}
         write_marker(self.layout.product_verified(self.product), content)
@@ -114,13 +119,9 @@ class VerifyProduct(MirrorTask):
         current_run().submit(tasks_for(self.context, self.product, rows))
         names = {row.name for row in rows}
         required = self.context.wanted_steps.required
-        left = incomplete(self.layout, self.product, names, required)
         records = [each for each in failures(self.layout, self.product) if each["fileset"] in names]
         failed = failed_in(records, (step.name for step in required))
-        optional_failed = len(records) - len(failed)
-        self.context.counters.count(
-            done=len(names) - len(left), failed=len(failed), optional_failed=optional_failed
-        )
+        self.context.counters.count(failed=len(failed), optional_failed=len(records) - len(failed))
         current_run().refuse_when_stopping()
 
     def _verified(self, rows: list[FilesetRow], after: str = "") -> list[FilesetRow]:
@@ -131,13 +132,21 @@ class VerifyProduct(MirrorTask):
             VerifyFileset(product=self.product, fileset=row.name, row=row, position=position, **more)
             for position, row in enumerate(rows)
         )
+        markers = {row.name: self._marker(row, after) for row in rows}
+        bad = [row for row in rows if markers[row.name].get("problems", True)]
+        self._count(len(rows) - len(bad), sum(bool(markers[row.name]) for row in bad), after)
         current_run().refuse_when_stopping()
-        bad = [row for row in rows if self._marker(row, after).get("problems", True)]
         if self.repair and not after:
             for row in bad:
-                steps = self._marker(row, after).get("steps", [])
-                make_pending(self.layout, Fileset.of(self.product, row), steps)
+                make_pending(self.layout, Fileset.of(self.product, row), markers[row.name].get("steps", []))
         return bad
+
+    def _count(self, sound: int, damaged: int, after: str) -> None:
+        """Count the filesets that were verified, each once: those repaired no more as damaged."""
+        if after:
+            self.context.counters.count(repaired=sound, damaged=-sound)
+        else:
+            self.context.counters.count(sound=sound, damaged=damaged)
 
     def _marker(self, row: FilesetRow, after: str) -> dict[str, Any]:
         """Return the marker that the fileset has now; nothing where this verification wrote none."""
@@ -175,7 +184,6 @@ class VerifyFileset(FilesetTask):
                 "steps": sorted({problem.marker for problem in problems if problem.marker}),
             },
         )
-        self.context.counters.count(verified=1)
 
 
 @cache

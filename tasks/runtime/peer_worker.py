@@ -19,7 +19,7 @@ from luigi.task_status import DONE, FAILED
 from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, MirrorError
 from pipeline.mirror.resources.peers import HUNG_SECONDS, Membership, PeerState, StepDone
 from pipeline.units import as_size
-from tasks.runtime.run import Run, begin_run
+from tasks.runtime.run import Run, Summary, begin_run
 from tasks.runtime.task import MirrorTask
 from tasks.runtime.worker import MirrorWorker
 
@@ -82,7 +82,7 @@ class PeerRun(Run):
         code = self.code if self.code > EXIT_FILESET_FAILED else 0
         self.membership.report(StepDone(task, status, received, code))
 
-    def finish(self) -> int:
+    def finish(self, _: Summary) -> int:
         """Write the summary line, and end the registration; return the exit code."""
         counters = self.context.counters
         if counters.failed:

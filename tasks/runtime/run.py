@@ -26,7 +26,7 @@ from pipeline.errors import (
     machine_fault,
     machine_faults,
 )
-from pipeline.mirror.context import Report, RunContext, open_context
+from pipeline.mirror.context import Report, RunContext, RunCounters, open_context
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import MarkerKind
@@ -56,6 +56,8 @@ from tasks.steps import STEPS
 # Start of this process: identifies its run.
 STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
+# Text of the last line, from the counters, the number of skipped filesets, and True for a stopped run.
+Summary = Callable[[RunCounters, int, bool], str]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -236,7 +238,7 @@ class Run:
         """Seconds since the run began."""
         return time.monotonic() - self._began
 
-    def finish(self) -> int:
+    def finish(self, summary: Summary) -> int:
         """Write the status files and the summary line; return the exit code."""
         products = sorted({*self.context.layout.state_products(), *(self._products or [])})
         try:
@@ -246,16 +248,8 @@ class Run:
             log.warning("%s", machine_fault("writing the status files", error))
         skipped = sum(len(self.context.layout.marked(MarkerKind.SKIPPED, product)) for product in products)
         counters = self.context.counters
-        more = f", {counters.optional_failed} failed in optional steps" if counters.optional_failed else ""
-        more += f", {counters.verified} verified" if counters.verified else ""
-        if counters.adopted or counters.left:
-            size = as_size(counters.adopted_bytes)
-            more += f"; {counters.adopted} files ({size}) adopted, {counters.left} others left"
-        log.info(
-            "filesets: %d new, %d done, %d failed, %d skipped%s; %s fetched in %.1f s",
-            *(counters.new, counters.done, counters.failed, skipped, more),
-            *(as_size(counters.bytes), self.seconds),
-        )
+        numbers = summary(counters, skipped, self.stopping.is_set())
+        log.info("filesets: %s; %s fetched in %.1f s", numbers, as_size(counters.bytes), self.seconds)
         return self.code
 
     def end(self) -> None:

@@ -10,6 +10,7 @@ from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.layout import Layout
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.run import current_mirror, current_run, resources_of
+from tasks.runtime.summary import update_summary
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ class MirrorTask(luigi.Task):
     for_peers = False
     # True for a task of which workers on other hosts may do a part.
     takes_peers = False
+    # Numbers of the line that ends a run of this task.
+    summary = staticmethod(update_summary)
 
     def __init__(self, *arguments: Any, **parameters: Any) -> None:
         super().__init__(*arguments, **{"mirror": current_mirror()} | parameters)

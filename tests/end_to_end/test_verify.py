@@ -68,6 +68,7 @@ def test_a_sound_mirror(mirrored):
     result = verify(mirrored)
     assert result.code == 0, result.output
     assert "2 filesets verified, 0 with problems" in result.output
+    assert "filesets: 2 here: 2 sound, 0 repaired, 0 with problems, 0 left; " in result.output
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -77,10 +78,13 @@ def test_damage_is_found_reported_and_repaired(name, mirrored, upstream, server)
     found = verify(mirrored)
     assert found.code == 30, found.output
     assert path in found.output
+    assert "1 problem in all; " in found.output
+    assert "filesets: 2 here: 1 sound, 0 repaired, 1 with problems, 0 left; " in found.output
     assert "Traceback" not in found.output
     server.clear()
     repaired = verify(mirrored, "--repair")
     assert repaired.code == 0, repaired.output
+    assert "filesets: 2 here: 1 sound, 1 repaired, 0 with problems, 0 left; " in repaired.output
     assert mirrored.content("store") == served_filesets(upstream)
     assert mirrored.content("data") == data
     fetched = [request.target for request in server.requests if "index.txt" not in request.target]
