@@ -87,7 +87,7 @@ class UpdateProduct(MirrorTask):
         return RunMarker(self.layout.updated(self.product), self.started)
 
     def run(self) -> None:
-        """Submit every pending fileset, oldest first, and wait until each is done or has failed."""
+        """Submit every pending fileset, and wait until each is done or has failed."""
         pending = pending_rows(self.layout, self._settings, self.context.wanted_steps)
         if not pending:
             self._warn_of_empty_selection()
@@ -95,7 +95,9 @@ class UpdateProduct(MirrorTask):
         clear_failures_except(self.layout, self.product, names)
         tidy_incoming(self.context, self.product, names)
         later = postponed(self.layout, self.product, self.context.wanted_steps)
-        due = [row for row in pending if row.name not in later]
+        failed = self.layout.marked(MarkerKind.FAILED, self.product)
+        # Those that failed before come last: others are not to wait for what may fail again.
+        due = sorted((row for row in pending if row.name not in later), key=lambda row: row.name in failed)
         tried = self._incomplete({row.name for row in due})
         self.context.counters.count(pending=len(due))
         current_run().submit(tasks_for(self.context, self.product, due))

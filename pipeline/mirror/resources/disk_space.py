@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import MachineFault
+from pipeline.errors import NoSpace
 from pipeline.units import as_size
 
 
@@ -34,7 +34,7 @@ class DiskSpace:
 
     @contextmanager
     def reserved(self, needed: int, what: str) -> Iterator[Reservation]:
-        """Reserve ``needed`` bytes for ``what``. Raises MachineFault when they are not available."""
+        """Reserve ``needed`` bytes for ``what``. Raises NoSpace when they are not available."""
         reservation = Reservation(needed)
         with self._lock:
             # Reserved bytes are added up first: bytes written in between count twice, which is safe.
@@ -42,7 +42,7 @@ class DiskSpace:
             free = shutil.disk_usage(self._root).free
             missing = needed + reserved + self._min_free - free
             if missing > 0:
-                raise MachineFault(
+                raise NoSpace(
                     f"{what} needs {as_size(needed)} below {self._root}; {as_size(free)} are free, "
                     f"of which {as_size(self._min_free)} stay free (mirror.min_free) and "
                     f"{as_size(reserved)} are reserved for other filesets: "
