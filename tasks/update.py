@@ -90,7 +90,7 @@ class UpdateProduct(MirrorTask):
         return RunMarker(self.layout.updated(self.product), self.started)
 
     def run(self) -> None:
-        """Submit every pending fileset, oldest first, and wait until each is done or has failed."""
+        """Submit every pending fileset, and wait until each is done or has failed."""
         pending = pending_rows(self.layout, self._settings, self.context.wanted_steps)
         if not pending:
             self._warn_of_empty_selection()
@@ -113,8 +113,12 @@ class UpdateProduct(MirrorTask):
         return postponed(self.layout, self.product, self.context.wanted_steps)
 
     def _due(self, pending: list[FilesetRow], later: Container[str]) -> list[FilesetRow]:
-        """Return the pending filesets that are tried in this run."""
-        return [row for row in pending if row.name not in later]
+        """Return the pending filesets that are tried in this run.
+
+        Those that failed before come last: others are not to wait for what may fail again.
+        """
+        failed = self.layout.marked(MarkerKind.FAILED, self.product)
+        return sorted((row for row in pending if row.name not in later), key=lambda row: row.name in failed)
 
     def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:
         """Return the tasks that complete the filesets."""

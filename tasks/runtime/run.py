@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import luigi
 
-from pipeline.datastore.client import ListingClient
+from pipeline.datastore.client import ListingClient, UnknownFileset
 from pipeline.errors import (
     EXIT_FILESET_FAILED,
     EXIT_NOT_SCHEDULED,
@@ -22,6 +22,7 @@ from pipeline.errors import (
     EXIT_STOPPED,
     HostileName,
     MirrorError,
+    ServerUnavailable,
     SettingsError,
     machine_fault,
     machine_faults,
@@ -30,6 +31,7 @@ from pipeline.mirror.context import Report, RunContext, RunCounters, open_contex
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.owner_records import restore_owner_records
 from pipeline.mirror.state.root_format import record_root_format, short_id
@@ -42,6 +44,7 @@ from pipeline.units import as_size
 from tasks.mirror_config import mirror
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.log import log_to
+from tasks.runtime.outage import OutageWatch
 from tasks.runtime.processes import (
     UNPACKED_AT_ONCE,
     UNPACKED_PER_CORE,
@@ -78,6 +81,8 @@ class Run:
         self._began = time.monotonic()
         self._products: list[str] | None = None
         self._config = Path(mirror().config)
+        self._ended_by: Stopped | None = None
+        self._outages = OutageWatch(lambda: self.context.counters.bytes, self._server_answers)
         self._open = ExitStack()
         try:
             self.context: RunContext = self._open.enter_context(
@@ -190,16 +195,40 @@ class Run:
     def do_step(self, resource: str, step: StepSpec, fileset: Fileset, report: Report) -> None:
         """Do a step in one of the processes that have the resource. Raises MirrorError."""
         processes = self.fetching if resource == "connections" else self.unpacking
-        processes.do(do_step, (step.name, fileset), report)
+        try:
+            processes.do(do_step, (step.name, fileset), report)
+        except MirrorError as error:
+            if not step.optional and (reason := self._outages.failed(error, fileset.product)):
+                self._end_early(reason)
+            raise
+        self._outages.succeeded()
+
+    def _server_answers(self, product: str) -> bool:
+        """Return True if the server sends a valid listing of the product."""
+        newest = LocalListing(self.context.layout, product).newest(1)
+        try:
+            self.context.listings.filesets(product, *(each.name for each in newest))
+        except UnknownFileset:
+            return True
+        except ServerUnavailable:
+            return False
+        return True
+
+    def _end_early(self, reason: Stopped) -> None:
+        """Stop the run, as all filesets that are left would fail."""
+        log.error("%s", reason)
+        self._ended_by = reason
+        self.note(reason.exit_code)
+        self._stop_processes()
 
     def completed(self) -> int:
         """Return the number of submitted tasks that are done or have failed."""
         return self.window.completed
 
     def refuse_when_stopping(self) -> None:
-        """Raise Stopped after a request to stop."""
+        """Raise Stopped, or the reason for an early end, when the run stops before all is done."""
         if self.stopping.is_set():
-            raise Stopped("stopped on request; the next run goes on from here")
+            raise self._ended_by or Stopped("stopped on request; the next run goes on from here")
 
     def note(self, code: int) -> None:
         """Raise the exit code of the run to at least ``code``."""
@@ -250,6 +279,9 @@ class Run:
         counters = self.context.counters
         numbers = summary(counters, skipped, self.stopping.is_set())
         log.info("filesets: %s; %s fetched in %.1f s", numbers, as_size(counters.bytes), self.seconds)
+        if self._ended_by and self._outages.others_failed:
+            # The early end does not explain these failures.
+            self.note(EXIT_FILESET_FAILED)
         return self.code
 
     def end(self) -> None:
