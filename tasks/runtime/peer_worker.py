@@ -20,6 +20,7 @@ from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_FILESET_FAILED, EXIT_NOT_
 from pipeline.mirror.resources.peers import HUNG_SECONDS, Membership, PeerState, StepDone
 from pipeline.units import as_size
 from tasks.runtime.run import Run, Summary, begin_run
+from tasks.runtime.signals import restore_terminal
 from tasks.runtime.task import MirrorTask
 from tasks.runtime.worker import MirrorWorker
 
@@ -171,6 +172,7 @@ class PeerWorker(MirrorWorker):
     def _abort(self, why: str) -> NoReturn:
         """Exit as if killed, which is safe at any instant."""
         log.error("this worker ends at once: %s. Others take over the filesets in progress.", why)
+        restore_terminal()
         os._exit(EXIT_NOT_SCHEDULED if self._admitted.is_set() else EXIT_ALREADY_RUNNING)
 
     def _end(self) -> None:

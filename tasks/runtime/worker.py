@@ -30,6 +30,8 @@ from tasks.runtime.task import MirrorTask
 
 # After so long without a task from the scheduler, all is submitted again: one that was restarted has lost it.
 RESUBMIT_SECONDS = 2.0
+# Tasks in progress that the message at a request to stop names.
+NAMED_AT_STOP = 3
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,18 @@ class MirrorWorker(Worker):
         if self._registering:
             # Nothing is in progress, and a scheduler that does not answer is not waited for.
             raise SystemExit(self._finish())
+        log.info(
+            "stopping after what is in progress: %s. Ctrl-C (or the signal) again ends at once; either way "
+            "the next run goes on from there.",
+            self._in_progress(),
+        )
+
+    def _in_progress(self) -> str:
+        """Return the subjects of the running tasks, the first ones by name."""
+        subjects = [task.subject for task in self._runner.running.values() if not task.only_waits]
+        more = len(subjects) - NAMED_AT_STOP
+        named = ", ".join(subjects[:NAMED_AT_STOP])
+        return f"{named} and {more} more" if more > 0 else named or "nothing"
 
     def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
         """Schedule the task; before the first one, make sure that the server and the scheduler respond."""
