@@ -188,6 +188,7 @@ class StepTask(FilesetTask):
             except Exception as error:
                 self._record(error)
                 raise
+        log.debug("%s: %s", self.subject, self.step.marker)
         # The record of an earlier step is left by a process that was killed after it had written the marker.
         done = (self.step, *self.context.steps.before(self.step))
         clear_failure(self.layout, self.identity, [step.name for step in done])

@@ -88,6 +88,7 @@ class PeerRun(Run):
         counters = self.context.counters
         if counters.failed:
             self.note(EXIT_FILESET_FAILED)
+        self._report_repeated()
         log.info(
             "worker: %d filesets completed here, %d failed; %s fetched in %.1f s",
             *(counters.done, counters.failed, as_size(counters.bytes), self.seconds),

@@ -43,7 +43,7 @@ from pipeline.reporting.status import write_status
 from pipeline.units import as_size
 from tasks.mirror_config import mirror
 from tasks.runtime.errors import Stopped, as_mirror_error
-from tasks.runtime.log import log_to
+from tasks.runtime.log import log_beginning, log_to
 from tasks.runtime.outage import OutageWatch
 from tasks.runtime.processes import (
     UNPACKED_AT_ONCE,
@@ -99,7 +99,8 @@ class Run:
                 self._start_heartbeat()
             self.context = replace(self.context, listings=self._listings())
             self._open.enter_context(progress_on_terminal(self.context.counters, self.completed))
-            self._open.enter_context(log_to(self.log_file))
+            self._causes = self._open.enter_context(log_to(self.log_file))
+            log_beginning(self._config, self.context.settings)
             self._restore_records()
             self._write_note()
         except BaseException:
@@ -276,6 +277,7 @@ class Run:
             self.note(EXIT_FILESET_FAILED)
             log.warning("%s", machine_fault("writing the status files", error))
         skipped = sum(len(self.context.layout.marked(MarkerKind.SKIPPED, product)) for product in products)
+        self._report_repeated()
         counters = self.context.counters
         numbers = summary(counters, skipped, self.stopping.is_set())
         log.info("filesets: %s; %s fetched in %.1f s", numbers, as_size(counters.bytes), self.seconds)
@@ -283,6 +285,11 @@ class Run:
             # The early end does not explain these failures.
             self.note(EXIT_FILESET_FAILED)
         return self.code
+
+    def _report_repeated(self) -> None:
+        """Log how many failures had a cause that the console has shown once."""
+        for sentence in self._causes.repeated():
+            log.warning("%s", sentence)
 
     def end(self) -> None:
         """Release the lock, the connections, the processes and the log."""

@@ -8,6 +8,7 @@ import luigi
 from pipeline.errors import MirrorError
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.layout import Layout
+from tasks.runtime.causes import Failure
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.run import current_mirror, current_run, resources_of
 from tasks.runtime.summary import update_summary
@@ -83,5 +84,6 @@ class MirrorTask(luigi.Task):
         message = str(error)
         if not message.startswith(self.subject):
             message = f"{self.subject}: {message}"
-        log.log(logging.DEBUG if isinstance(error, Stopped) else logging.WARNING, "%s", message)
+        level = logging.DEBUG if isinstance(error, Stopped) else logging.WARNING
+        log.log(level, "%s", message, extra={"failure": Failure.of(self.subject, error)})
         return message
