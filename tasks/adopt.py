@@ -29,6 +29,7 @@ from pipeline.mirror.steps.adopt import (
     products_here,
     remove_old_names,
 )
+from pipeline.units import as_count
 from tasks.fileset import AdoptedFolderParameter, StepTask, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import MirrorTask
@@ -93,7 +94,8 @@ class AdoptProduct(UpdateProduct):
                 self._remove_old_names(held)
         if elsewhere := len(pending) - len(due):
             hint = "`ipp-mirror update` fetches them"
-            log.info("product %s: %d filesets are not there; %s", self.product, elsewhere, hint)
+            missing = as_count(elsewhere, "fileset")
+            log.info("product %s: not there: %s; %s", self.product, missing, hint)
         return due
 
     def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:

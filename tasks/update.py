@@ -24,6 +24,7 @@ from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.steps.discover import discover_product, whole_list_is_due
 from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
+from pipeline.units import as_count
 from tasks.fileset import StepTask, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import MirrorTask
@@ -69,8 +70,8 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
             if rows := pending_rows(self.layout, settings.product(product), required):
                 counters.count(due=len(rows))
                 raise FilesetsFailed(
-                    f"product {product}: {len(rows)} filesets became pending during this update, the first "
-                    f"is {rows[0].name}. The next update completes them."
+                    f"product {product}: {as_count(len(rows), 'fileset')} became pending during this update, "
+                    f"the first is {rows[0].name}. The next update completes them."
                 )
 
 
@@ -180,7 +181,7 @@ class UpdateProduct(MirrorTask):
 
     def _delete_withdrawn(self) -> None:
         if deleted := delete_withdrawn(self.context, self.product):
-            log.info("product %s: %d withdrawn filesets deleted", self.product, deleted)
+            log.info("product %s: %s deleted", self.product, as_count(deleted, "withdrawn fileset"))
 
 
 class DiscoverProduct(MirrorTask):
@@ -238,7 +239,7 @@ class FilesetsFailed(MirrorError):
 
 
 def _failure_message(product: str, tried: int, failed: int, later: dict[str, str]) -> str:
-    parts = [f"{failed} of {tried} pending filesets failed"] if failed else []
+    parts = [f"{failed} of {as_count(tried, 'pending fileset')} failed"] if failed else []
     if later:
         first = min(later, key=lambda name: later[name])
         parts.append(

@@ -30,7 +30,7 @@ from pipeline.mirror.steps.verify import (
     unexpected_files,
     unexpected_markers,
 )
-from pipeline.units import parse_rate
+from pipeline.units import as_count, parse_rate
 from tasks.fileset import FilesetTask, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.summary import verification_summary
@@ -45,6 +45,10 @@ log = logging.getLogger(__name__)
 
 class ProblemsFound(MirrorError):
     """Problems found by a verification; each is logged on a separate line."""
+
+
+class NothingHere(MirrorError):
+    """Mirror in which no fileset is, and nothing was verified."""
 
 
 class VerifyMirror(MirrorTask):
@@ -74,15 +78,27 @@ class VerifyMirror(MirrorTask):
 
     def run(self) -> None:
         """Report files of no fileset, and add up the problems of all products."""
+        self._refuse_empty_mirror()
         unexpected = unexpected_files(self.layout, self.context.steps)
         _log_problems(unexpected)
         found = len(unexpected) + sum(_found(product) for product in self.requires())
         end_verification(self.layout)
         content = {"run": self.started, "finished": utc_now(), "failed": found}
+        content |= {"unexpected": _by_path(unexpected)}
         write_marker(self.layout.verified, content)
         if found:
             hint = "" if self.repair else "; `ipp-mirror verify --repair` repairs what is damaged or missing"
-            raise ProblemsFound(f"{found} problem{'' if found == 1 else 's'} in all{hint}")
+            raise ProblemsFound(f"{as_count(found, 'problem')} in all{hint}")
+
+    def _refuse_empty_mirror(self) -> None:
+        """Raise NothingHere when no product has a fileset."""
+        products, steps = self.layout.state_products(), self.context.steps
+        if not any(self.layout.count(step.marker, product) for product in products for step in steps):
+            end_verification(self.layout)
+            raise NothingHere(
+                f"nothing to verify: no fileset is in the mirror at {self.layout.root}. "
+                "If it should have some, correct mirror.root; `ipp-mirror update` fetches them."
+            )
 
 
 class VerifyProduct(MirrorTask):
@@ -107,11 +123,13 @@ class VerifyProduct(MirrorTask):
         self.context.counters.count(due=len(here))
         bad = self._verified(here)
         if self.repair and bad:
-            log.info("product %s: repairing %d filesets", self.product, len(bad))
+            log.info("product %s: repairing %s", self.product, as_count(len(bad), "fileset"))
             self._repair(bad)
             bad = self._verified(bad, after=REPAIR)
-        log.info("product %s: %d filesets verified, %d with problems", self.product, len(here), len(bad))
+        verified = as_count(len(here), "fileset")
+        log.info("product %s: %s verified, %d with problems", self.product, verified, len(bad))
         content = {"run": self.verification, "finished": utc_now(), "problems": len(bad) + len(unexpected)}
+        content |= {"unexpected": _by_path(unexpected)}
         write_marker(self.layout.product_verified(self.product), content)
 
     def _repair(self, rows: list[FilesetRow]) -> None:
@@ -198,6 +216,10 @@ def rate_limit(text: str) -> RateLimit:
 def _log_problems(problems: list[Problem]) -> None:
     for problem in problems:
         log.warning("%s", problem)
+
+
+def _by_path(problems: list[Problem]) -> dict[str, str]:
+    return {problem.path: problem.what for problem in problems}
 
 
 def _found(product: VerifyProduct) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pipeline.errors import FilesFailed, MirrorError
+from pipeline.units import as_count
 
 # Paths and addresses, digests, sizes and long numbers differ between messages of one cause. A short number
 # may be the cause, as a status code is.
@@ -70,8 +71,7 @@ class FirstOfEachCause(logging.Filter):
                 kind = each.first.partition(" ")[0]
                 others = each.count - len(each.named)
                 more = f" and {others} others, which the log names" if others else ""
-                noun = kind if each.count == 1 else f"{kind}s"
                 yield (
-                    f"{each.count} more {noun} failed for the same reason as {each.first}: "
+                    f"{as_count(each.count, f'more {kind}')} failed for the same reason as {each.first}: "
                     f"{', '.join(each.named)}{more}"
                 )

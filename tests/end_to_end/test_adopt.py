@@ -339,7 +339,7 @@ def test_the_next_update_fetches_what_is_not_there(release, old, server, followe
     shutil.rmtree(old / PRODUCT / CHIP)
     result = adopt(follower, old)
     assert result.code == 0, result.output
-    assert f"product {PRODUCT}: 1 filesets are not there; `ipp-mirror update` fetches them\n" in result.output
+    assert f"product {PRODUCT}: not there: 1 fileset; `ipp-mirror update` fetches them\n" in result.output
     assert fetched(server) == []
     status = (follower.root / "status" / "product_status.csv").read_text()
     assert "never" in status

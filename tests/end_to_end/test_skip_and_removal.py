@@ -99,7 +99,7 @@ def test_withdrawn_filesets_are_deleted_where_asked(dozen, follower):
     dozen.withdraw(PRODUCT, "o1.chip.3.1.1")
     result = follower.update()
     assert result.code == 0, result.output
-    assert "1 withdrawn filesets deleted" in result.output
+    assert "1 withdrawn fileset deleted" in result.output
     assert follower.content("store") == served_filesets(dozen)
     assert "gpc1/MD01/o1.XY01/n3.fits" not in follower.content("data")
     assert len(follower.content("data")) == 11

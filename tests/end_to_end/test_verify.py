@@ -137,3 +137,40 @@ def test_a_fileset_that_cannot_be_verified_does_not_count_as_sound(mirrored):
     assert result.code == 40, result.output
     assert "2 filesets verified, 1 with problems" in result.output
     assert json.loads((mirrored.root / "state" / "verified.json").read_text())["failed"] == 1
+
+
+def status(follower: Follower) -> str:
+    return ended([sys.executable, "-m", "tasks", "status", "--config", str(follower.config)]).output
+
+
+def test_an_empty_mirror(upstream, follower):
+    for more in ((), ("--repair",)):
+        result = verify(follower, *more)
+        assert result.code == 30, result.output
+        assert f"nothing to verify: no fileset is in the mirror at {follower.root}. " in result.output
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_status_shows_what_was_found_until_it_is_mended(name, mirrored):
+    assert verify(mirrored).code == 0
+    assert "problems that verify found" not in status(mirrored)
+    path = DAMAGES[name](mirrored)
+    assert verify(mirrored).code == 30
+    shown = status(mirrored).partition("problems that verify found (")[2]
+    assert path in shown
+    assert mirrored.update().code == 0
+    # An update does again what has no marker, and nothing else; unpacked files of no marker stay unexpected
+    # until they are verified again.
+    is_mended = name == "a missing marker"
+    assert ("problems that verify found" in status(mirrored)) != is_mended
+    assert verify(mirrored, "--repair").code == 0
+    assert "problems that verify found" not in status(mirrored)
+
+
+def test_status_shows_unexpected_files_until_they_are_gone(mirrored):
+    stranger = mirrored.root / "data" / "mine.txt"
+    stranger.write_bytes(b"x")
+    assert verify(mirrored).code == 30
+    assert "data/mine.txt: unexpected" in status(mirrored)
+    stranger.unlink()
+    assert "problems that verify found" not in status(mirrored)
