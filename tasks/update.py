@@ -27,7 +27,7 @@ from pipeline.mirror.steps.removal import delete_withdrawn
 from pipeline.units import as_count
 from tasks.fileset import StepTask, tasks_for
 from tasks.runtime.run import STARTED, current_run
-from tasks.runtime.task import MirrorTask
+from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
 
     takes_peers = True
     products = ProductNames(default=(), description="only these products, as a,b")
-    started = luigi.Parameter(default=STARTED, description="made by the program: tells updates apart")
+    started = luigi.Parameter(default=STARTED, description=HIDDEN)
 
     def requires(self) -> list["UpdateProduct"]:
         """Return one update for each product."""

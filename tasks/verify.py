@@ -34,7 +34,7 @@ from pipeline.units import as_count, parse_rate
 from tasks.fileset import FilesetTask, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.summary import verification_summary
-from tasks.runtime.task import MirrorTask
+from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
 
 # Added to the name of a verification for its second part, after the repair.
@@ -61,7 +61,7 @@ class VerifyMirror(MirrorTask):
         default=False, description="fetch and unpack again damaged and missing files"
     )
     rate = luigi.Parameter(default="", description="limit of the rate of reading, such as 50 MB/s")
-    started = luigi.Parameter(default=STARTED, description="identifier, made by the program")
+    started = luigi.Parameter(default=STARTED, description=HIDDEN)
 
     def requires(self) -> list["VerifyProduct"]:
         """Return one verification for each product with any state."""

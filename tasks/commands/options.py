@@ -38,9 +38,10 @@ def workers_option(function: Function) -> Function:
     """Add ``--workers N`` to a command, whose parameter is ``workers``."""
     return click.option(
         "--workers",
-        type=Integer(min=0),
+        type=Integer(min=1),
         metavar="N",
-        help="Most steps at once; 0 for the default, [core] workers in luigi.cfg.",
+        help="Most steps at once (default: [core] workers in luigi.cfg, else as many as the connections and "
+        "the processors can do).",
     )(function)
 
 

@@ -1,5 +1,6 @@
 """Base class of the mirror's tasks: attributes for the worker, and the report of a failure."""
 
+import argparse
 import logging
 from typing import Any
 
@@ -13,6 +14,9 @@ from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.run import current_mirror, current_run, resources_of
 from tasks.runtime.summary import update_summary
 
+# Description of a parameter that the program sets, and that `luigi TASK --help` does not list.
+HIDDEN = argparse.SUPPRESS
+
 log = logging.getLogger(__name__)
 
 
@@ -23,7 +27,7 @@ class MirrorTask(luigi.Task):
     parameter of every task, and a part of the name of every resource.
     """
 
-    mirror = luigi.Parameter(default="", description="made by the program: tells mirrors apart")
+    mirror = luigi.Parameter(default="", description=HIDDEN)
 
     # Failed steps are retried by the next run; the scheduler must never disable a task.
     retry_count = 1_000_000
