@@ -48,6 +48,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
     """One update of every product, or of those in ``products``: the task that cron runs."""
 
     takes_peers = True
+    only_waits = True
     products = ProductNames(default=(), description="only these products, as a,b")
     started = luigi.Parameter(default=STARTED, description="made by the program: tells updates apart")
 
@@ -57,20 +58,27 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
         return [UpdateProduct(product=name, started=self.started) for name in products]
 
     def run(self) -> None:
-        """Check that no fileset is left, after every product ended without a failure.
+        """Complete filesets that became pending while others were done, after every product ended well.
 
-        Raises FilesetsFailed for filesets that became pending during the update.
+        The extraction of a fileset becomes pending when the fileset that has replaced one of its files no
+        longer brings that file. Raises FilesetsFailed for filesets that are left then, Stopped after a
+        request to stop.
         """
-        counters, settings = self.context.counters, self.context.settings
-        if not counters.pending and settings.mirror.on_removed == "keep":
+        if not self.context.counters.pending and self.context.settings.mirror.on_removed == "keep":
             return  # nothing was pending, and nothing has changed since
-        required = self.context.wanted_steps.required
         for product in current_run().products(self.products):
-            if rows := pending_rows(self.layout, settings.product(product), required):
-                raise FilesetsFailed(
-                    f"product {product}: {len(rows)} filesets became pending during this update, the first "
-                    f"is {rows[0].name}. The next update completes them."
-                )
+            if rows := self._pending(product):
+                current_run().submit(tasks_for(self.context, product, rows))
+                current_run().refuse_when_stopping()
+                left = self._pending(product)
+                self.context.counters.count(done=len(rows) - len(left), failed=len(left))
+                if left:
+                    raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}))
+
+    def _pending(self, product: str) -> list[FilesetRow]:
+        """Return the rows of the filesets that are neither complete nor skipped."""
+        settings = self.context.settings.product(product)
+        return pending_rows(self.layout, settings, self.context.wanted_steps.required)
 
 
 class UpdateProduct(MirrorTask):
