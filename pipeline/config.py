@@ -26,7 +26,7 @@ from pipeline.errors import HostileName, SettingsError
 from pipeline.names import checked_segment
 from pipeline.units import parse_rate, parse_size
 
-_ADDRESS = re.compile(r"https?://[^/\s?#]+[^\s?#]*")
+_ADDRESS = re.compile(r"https?://[^/\\\s\x00-\x1f\x7f?#]+[^\\\s\x00-\x1f\x7f?#]*")
 _MOST_BYTES = 10**18
 
 

@@ -319,6 +319,8 @@ def test_addresses(url, file):
         "http://h/?q",
         "http://h/#f",
         "http://h/ d",
+        r"http://h\\@other/",
+        r"http://h/\\d",
         "http://:80/",
         "http://h:99999/",
         "http://h:0/",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urljoin
 
 import requests
+from urllib3.util import parse_url
 
 from pipeline.datastore.client.fetcher import CHUNK_BYTES, check_status
 from pipeline.datastore.client.listings import ListingClient
@@ -16,7 +17,10 @@ from pipeline.datastore.client.session import Origin, Session
 from pipeline.datastore.client.transport_errors import TRANSPORT_ERRORS, describe
 from pipeline.errors import ServerUnavailable
 
+_SHOWN = 200
 _REDIRECTS = {301, 302, 303, 307, 308}
+# Characters that one parser of addresses takes for an end of the host, or leaves out, and another does not.
+_AMBIGUOUS = re.compile(r"[\\\x00-\x1f\x7f]")
 _SHORT_LENGTH = re.compile("[0-9]{1,4}")
 
 
@@ -126,21 +130,29 @@ def _release(response: requests.Response) -> None:
 
 
 def _redirected(url: str, location: str) -> str:
-    """Return the target of a redirect within the server: no other server responds in its place.
+    """Return the target of a redirect within the server, as urllib3 reads it: no other server responds.
 
     Raises ServerUnavailable for any other target.
     """
     try:
-        target = urljoin(url, location)
-        old, new = Origin.of(url), Origin.of(target)
+        if _AMBIGUOUS.search(location):
+            raise ValueError
+        target = parse_url(urljoin(url, location))
+        old, new = Origin.of(url), Origin.of(target.url)
     except ValueError:
         raise ServerUnavailable(
-            f"{url}: expected a redirect to an address, got one to {location!r}. The next run tries again."
+            f"{url}: expected a redirect to an address, got one to {location[:_SHOWN]!r}. "
+            "The next run tries again."
         ) from None
+    if target.auth is not None:
+        raise ServerUnavailable(
+            f"{url}: expected a redirect without a user name, got one with a user name, to {new}, "
+            "which is not followed. A user name and password belong in ~/.netrc."
+        )
     to_https = (old.scheme, new.scheme) == ("http", "https") and old.host == new.host
     if old == new or to_https:
-        return target
+        return target.url
     raise ServerUnavailable(
-        f"{url}: expected a response from {old}, got a redirect to {target}, "
+        f"{url}: expected a response from {old}, got a redirect to {target.url[:_SHOWN]}, "
         "which is not followed. If the Data Store has moved, change source.url in mirror.yaml."
     )

@@ -2,12 +2,12 @@
 
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.cookies import RequestsCookieJar
 from requests.utils import get_netrc_auth
+from urllib3.util import parse_url
 
 from pipeline import __version__
 
@@ -16,17 +16,20 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Origin(NamedTuple):
-    """Server of an address: scheme, host and port."""
+    """Server of an address: scheme, host and port, as the parser of urllib3 reads them, which connects.
 
-    scheme: str
+    Two parsers may see two hosts in one text: in ``http://one\\@two/`` urllib3 sees one, urllib.parse two.
+    """
+
+    scheme: str | None
     host: str | None
     port: int | None
 
     @classmethod
     def of(cls, url: str) -> "Origin":
         """Return the origin of an address. Raises ValueError for text that is none."""
-        parts = urlsplit(url)
-        return cls(parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme))
+        parts = parse_url(url)
+        return cls(parts.scheme, parts.host, parts.port or _PORTS.get(parts.scheme or ""))
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.host}" + (f":{self.port}" if self.port else "")
@@ -60,22 +63,18 @@ class Session(requests.Session):
         """Return proxies and certificates for an address, looked up once for its origin."""
         origin = Origin.of(url)
         if origin not in self._settings:
-            self._settings[origin] = super().merge_environment_settings(url, *settings)
+            self._settings[origin] = super().merge_environment_settings(str(origin), *settings)
         return dict(self._settings[origin])
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        """Return the request as it is sent: a copy of the first one to its origin.
-
-        A request with a password in its address, which a redirect may bring, is prepared by itself.
-        """
+        """Return the request as it is sent: a copy of the first one to its origin."""
         url = str(request.url)
-        if "@" in url:
-            return super().prepare_request(request)
         origin = Origin.of(url)
         if origin not in self._templates:
+            # Any value for ``auth`` keeps requests from looking for a password in netrc and in the address.
+            password = get_netrc_auth(str(origin)) or _no_password
             self._templates[origin] = super().prepare_request(
-                # Any value for ``auth`` keeps requests from reading netrc a second time.
-                requests.Request(request.method, url, auth=get_netrc_auth(url) or _no_password)
+                requests.Request(request.method, url, auth=password)
             )
         prepared = self._templates[origin].copy()
         prepared.prepare_method(request.method)
