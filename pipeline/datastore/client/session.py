@@ -1,5 +1,6 @@
-"""Session of requests without the work that each request of a Data Store would repeat."""
+"""Session of requests within limits, without the work that each request of a Data Store would repeat."""
 
+import threading
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from requests.utils import get_netrc_auth
 from urllib3.util import parse_url
 
 from pipeline import __version__
+from pipeline.datastore.client.limits import Limits, limited_pools
 
 USER_AGENT = f"ipp-mirror/{__version__}"
 _PORTS = {"http": 80, "https": 443}
@@ -36,8 +38,9 @@ class Origin(NamedTuple):
 
 
 class Session(requests.Session):
-    """Session with up to ``connections`` kept connections for each of http and https.
+    """Session with up to ``limits.connections`` kept connections for each of http and https.
 
+    * Responses are read within ``limits``, or aborted; see ``limits.LimitedResponse``.
     * Proxies, certificates and passwords of the environment are looked up once for each origin. All requests
       to one origin are copies of the first with their own address and headers: a quarter of the time.
     * Redirects are left to the caller. Requests resolves the target even without following the redirect:
@@ -45,11 +48,11 @@ class Session(requests.Session):
     * Cookies are not kept: no request depends on an earlier one.
     """
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, limits: Limits, stopping: threading.Event) -> None:
         super().__init__()
         self.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
         self.cookies = RequestsCookieJar(policy=DefaultCookiePolicy(allowed_domains=()))
-        adapter = HTTPAdapter(pool_connections=2, pool_maxsize=connections)
+        adapter = _LimitedAdapter(limits, stopping)
         self.mount("http://", adapter)
         self.mount("https://", adapter)
         self._settings: dict[Origin, Any] = {}
@@ -81,6 +84,23 @@ class Session(requests.Session):
         prepared.prepare_url(url, None)
         prepared.headers.update(request.headers or {})
         return prepared
+
+
+class _LimitedAdapter(HTTPAdapter):
+    """Adapter whose connections, also those through a proxy, read responses within limits."""
+
+    def __init__(self, limits: Limits, stopping: threading.Event) -> None:
+        self._pools = limited_pools(limits, stopping)
+        super().__init__(pool_connections=2, pool_maxsize=limits.connections)
+
+    def init_poolmanager(self, *args: Any, **more: Any) -> None:
+        super().init_poolmanager(*args, **more)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **more)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
 
 
 def _no_password(request: requests.PreparedRequest) -> requests.PreparedRequest:

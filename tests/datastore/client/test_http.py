@@ -15,7 +15,8 @@ import pytest
 from support.scripted_server import Asked, answer, scripted
 from support.upstream import File, Upstream
 
-from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.http import DataStoreClient
+from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transfer import Transfer
 from pipeline.errors import MirrorError, ServerUnavailable

@@ -20,7 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from support.scripted_server import Asked, Scripted, answer, scripted
 
 from pipeline.datastore.client.fetch_pool import FetchPool
-from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.http import DataStoreClient
+from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.ranged import RangePolicy
 from pipeline.datastore.client.ranged import fetch as fetch_in_ranges
 from pipeline.datastore.client.retry import RetryPolicy

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.scripted_server import Asked, Scripted, answer, in_turn, scripted
 
-from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.http import DataStoreClient
+from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transfer import Transfer, TransferPolicy, file_md5
 from pipeline.datastore.listing import FileRow

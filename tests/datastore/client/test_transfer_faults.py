@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.http import DataStoreClient
+from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.listing import FileRow
