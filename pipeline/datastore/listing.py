@@ -21,6 +21,10 @@ from pipeline.errors import ContentMismatch, ServerUnavailable
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _SHOWN = 120
+# Far beyond any row of a listing: to split a longer one into fields takes time and memory for nothing.
+_LONGEST_ROW = 1 << 16
+# Bytes. No disk holds such a file: a larger size is an error of its row, not of this machine.
+_LARGEST_FILE = 10**14
 
 
 class Level(Enum):
@@ -204,11 +208,18 @@ def _lines(body: bytes, source: str) -> Iterator[str]:
 
 
 def _header(line: str, level: Level) -> tuple[str, ...] | None:
+    if len(line) > _LONGEST_ROW:
+        return None
     columns = tuple(column.strip() for column in line.lstrip("#").strip().removesuffix("|").split("|"))
     return columns if columns[0] == level.first_column and len(columns) >= level.required else None
 
 
 def _fields(line: str, level: Level, where: str) -> tuple[str, ...]:
+    if len(line) > _LONGEST_ROW:
+        raise ServerUnavailable(
+            f"{where}: expected a row of at most {_LONGEST_ROW} bytes, got {len(line)}: {line[:_SHOWN]!r}. "
+            "The next run tries again."
+        )
     if not line.endswith("|"):
         raise ServerUnavailable(
             f"{where}: every row ends in '|', this one is cut off: {line[-_SHOWN:]!r}. "
@@ -225,8 +236,11 @@ def _fields(line: str, level: Level, where: str) -> tuple[str, ...]:
 
 def _file_row(columns: tuple[str, ...], fields: tuple[str, ...], source: str) -> FileRow:
     name, size, md5, kind = fields[:4]
-    if not (size.isascii() and size.isdigit() and len(size) < 20):
-        raise ContentMismatch(f"{source}: expected a size in bytes for file {name!r}, got {size!r}")
+    md5 = md5.lower()
+    if not (size.isascii() and size.isdigit() and len(size) < 20 and int(size) <= _LARGEST_FILE):
+        raise ContentMismatch(
+            f"{source}: expected a size in bytes (at most 10**14) for file {name!r}, got {size[:_SHOWN]!r}"
+        )
     if md5 and not _MD5.fullmatch(md5):
         raise ContentMismatch(f"{source}: expected an md5 of 32 hex digits for file {name!r}, got {md5!r}")
     return FileRow(name, int(size), md5 or None, kind, dict(zip(columns[4:], fields[4:], strict=False)))

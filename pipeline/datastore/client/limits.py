@@ -69,7 +69,13 @@ class LimitedResponse(http.client.HTTPResponse):
     def read1(self, n: int = -1) -> bytes:
         """Return up to ``n`` bytes of the body, as soon as there are some; b"" at its end."""
         self._incoming.allow(max(n, 0))
-        return super().read1(n)
+        try:
+            body = super().read1(n)
+        except (ValueError, OverflowError):
+            raise ResponseAborted("a chunk without a valid size") from None
+        if self.chunked and (self.chunk_left or 0) < 0:
+            raise ResponseAborted("a chunk of negative size")
+        return body
 
 
 class _Incoming(io.RawIOBase):

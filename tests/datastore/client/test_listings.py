@@ -333,7 +333,7 @@ def test_a_chunked_listing_that_ends_at_a_row_but_without_its_last_chunk(store, 
 
 
 def test_rows_that_make_no_sense_are_not_asked_for_again(store, server, pauses):
-    with pytest.raises(ContentMismatch, match=r"expected a size in bytes for file 'a\.fits', got 'many'"):
+    with pytest.raises(ContentMismatch, match=r"expected a size in bytes .* for file 'a\.fits', got 'many'"):
         store.files("odd", "f")
     assert (len(server.requests), pauses) == (1, [])
 
