@@ -77,7 +77,7 @@ class Run:
         self._open = ExitStack()
         try:
             self.context: RunContext = self._open.enter_context(
-                open_context(Path(mirror().config), STEPS, self._pause)
+                open_context(Path(mirror().config), STEPS, self._pause, self.stopping)
             )
             # More tasks than slots, so that no slot waits for the next task.
             self.window = TaskWindow(2 * self.slots)
