@@ -6,7 +6,7 @@ BIN := .venv/bin
 SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test update worker assist scheduler status skip unskip verify serve bench torture
+.PHONY: help setup demo test update adopt worker assist scheduler status skip unskip verify serve bench torture
 .PHONY: lint clean
 
 help: ## this list
@@ -29,6 +29,9 @@ test: setup ## run every test
 
 update: setup ## one update of the mirror (CONFIG=FILE for other settings than mirror.yaml)
 	@$(BIN)/ipp-mirror update $(SETTINGS)
+
+adopt: setup ## take over a mirror made by update_mirror.py: FOLDER=... (BY=rename, BY=copy)
+	@$(BIN)/ipp-mirror adopt $(SETTINGS) $(if $(BY),--by "$(BY)") "$(FOLDER)"
 
 worker: setup ## take part in the running update, also from another host (HOST=... of its scheduler)
 	@$(BIN)/ipp-mirror worker $(SETTINGS) $(if $(HOST),--scheduler-host $(HOST))

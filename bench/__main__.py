@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.check import check
+from bench.contested import EARLIER, FILES, LATER, ContestedStore
 from bench.daemons import Daemon, data_store, nginx, relay
 from bench.measure import Run, Spread, disk_write_seconds, first_and_last_thousand
 from bench.memory import PeakMemory, at_a_tenth_and_at_the_end
@@ -59,8 +60,9 @@ NEEDED_BYTES = {
     "many": 2e9,
     "state": 3e9,
     "state-million": 5e9,
+    "contested": 6e9,
 }
-NEEDED_FILES = {"many": 500_000, "state": 600_000, "state-million": 2_200_000}
+NEEDED_FILES = {"many": 500_000, "state": 600_000, "state-million": 2_200_000, "contested": 900_000}
 FAR_PEERS = (WGET, ARIA2C)
 NEW_FILESETS = 10
 SLOW_RATES = (150_000_000, 450_000_000)
@@ -75,6 +77,7 @@ class Bench:
     disk: Path
     rounds: int
     server: str
+    filesets: int
 
     def near(self, workload: Workload) -> None:
         """Measure a first update from a server on loopback into memory-backed storage."""
@@ -173,6 +176,34 @@ class Bench:
             shutil.rmtree(old.home)
         print_table(f"Scale of state ({self.rounds} rounds; memory of all processes)", rows)
 
+    def contested(self) -> None:
+        """Measure an update whose filesets replace all files of another product, after the one without."""
+        store = ContestedStore(self.folder / "contested", self.filesets)
+        target = self.folder / "target"
+        store.remove()
+        target.mkdir(parents=True)
+        figures = []
+        for product in (EARLIER, LATER):
+            store.publish(product)
+            with data_store(store.folder, self.folder) as server:
+                run = OURS.run(_url(server.port), target)
+            store.check(target, product)
+            each = (run.seconds, run.cpu_seconds)
+            first, last = first_and_last_thousand(target, product)
+            figures.append((*(1000 * seconds / self.filesets for seconds in each), first, last))
+        without, replacing = figures
+        ratios = [there / here for here, there in zip(without, replacing, strict=True)]
+        rows = [["ms for each fileset", "all", "CPU", "first 1000", "last 1000"]]
+        for name, row in (
+            ("no conflict", without),
+            (f"{FILES} files replaced", replacing),
+            ("ratio", ratios),
+        ):
+            rows.append([name, *(f"{value:.2f}" for value in row)])
+        print_table(f"{self.filesets:,} filesets that replace the files of as many others", rows)
+        store.remove()
+        shutil.rmtree(target)
+
     def _update(self, old: OldMirror, server: Daemon, new: int) -> Run:
         """Run an update after registering ``new`` filesets. The peak is that of all processes together."""
         if new:
@@ -208,6 +239,7 @@ SUITES: dict[str, Callable[[Bench], None]] = {
     "many": Bench.many,
     "state": lambda bench: bench.state([1_000, 10_000, 100_000]),
     "state-million": lambda bench: bench.state([1_000_000]),
+    "contested": Bench.contested,
 }
 
 
@@ -219,7 +251,7 @@ def main() -> None:
     suites = ["medium"] if options.quick else options.suite or list(SUITES)
     rounds = 3 if options.quick else options.rounds
     options.folder.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.folder.resolve(), options.disk.resolve(), rounds, options.server)
+    bench = Bench(options.folder.resolve(), options.disk.resolve(), rounds, options.server, options.filesets)
     shutil.rmtree(bench.folder / "target", ignore_errors=True)
     print(
         f"{os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}, "
@@ -260,6 +292,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("var/bench"),
         help="a folder on the disk to measure (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--filesets",
+        type=int,
+        default=10_000,
+        help="filesets of each product in the suite contested (default: %(default)s)",
     )
     parser.add_argument("--server", choices=["own", "nginx"], default="own", help="default: %(default)s")
     return parser

@@ -49,11 +49,15 @@ def run(command: Sequence[str], cwd: Path, log: Path) -> Run:
     return Run(seconds, cpu_seconds, int(peak_bytes))
 
 
-def first_and_last_thousand(root: Path) -> tuple[float, float]:
-    """Return the milliseconds for each of the first and of the last thousand filesets of a mirror."""
-    done = sorted(path.stat().st_ctime_ns for path in root.glob("state/*/extracted/[!.]*.json"))
-    first, last = done[999] - done[0], done[-1] - done[-1000]
-    return first / 999 / 1e6, last / 999 / 1e6
+def first_and_last_thousand(root: Path, product: str = "*") -> tuple[float, float]:
+    """Return the milliseconds for each of the first and of the last thousand filesets of a mirror.
+
+    Of less than two thousand, the halves. ``product`` is a name or a pattern.
+    """
+    done = sorted(path.stat().st_ctime_ns for path in root.glob(f"state/{product}/extracted/[!.]*.json"))
+    count = min(1000, len(done) // 2)
+    first, last = done[count - 1] - done[0], done[-1] - done[-count]
+    return first / (count - 1) / 1e6, last / (count - 1) / 1e6
 
 
 def disk_write_seconds(folder: Path, size: int) -> float:

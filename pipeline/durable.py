@@ -27,6 +27,25 @@ def flush_folder(path: Path) -> None:
     _flush(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
+def flush_file_system(path: Path) -> None:
+    """Wait until all that was written to the file system of the folder is on the disk.
+
+    For very many files at once: other programs' bytes are waited for, too.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+        except AttributeError:
+            os.sync()
+            return
+        if syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(path))
+    finally:
+        os.close(descriptor)
+
+
 def make_folder(path: Path) -> None:
     """Make the folder and its missing parents, each name flushed to the disk."""
     # No thread may rely on a folder that another thread has made and not yet flushed.

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
+from pathlib import Path
 
 import luigi
 from luigi.rpc import RPCError
 
 from pipeline.datastore.listing import FilesetRow
-from pipeline.errors import EXIT_SETTINGS_OR_BUG, SettingsError, machine_fault
+from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, SettingsError, machine_fault
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.failures import BackOff, clear_failure, has_failed, record_failure
 from pipeline.mirror.state.layout import Layout
@@ -20,6 +21,7 @@ from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import steps_to_schedule
 from pipeline.mirror.state.selection import is_selected
 from pipeline.mirror.state.steps import StepSpec
+from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
 from pipeline.mirror.steps.download import DOWNLOAD
 from pipeline.mirror.steps.extract import EXTRACT
 from tasks.runtime.errors import Bug, FailedAlready, as_mirror_error
@@ -46,6 +48,19 @@ class ListingRow(luigi.Parameter[FilesetRow | None]):
     def serialize(self, row: FilesetRow | None) -> str:
         """Return the row as a JSON list of columns and values."""
         return json.dumps([row.columns, row.fields]) if row else ""
+
+
+class AdoptedFolderParameter(luigi.Parameter[AdoptedFolder | None]):
+    """Folder from which files are taken over, and in which way; None for a download of all."""
+
+    def parse(self, text: str) -> AdoptedFolder | None:
+        """Return the folder in ``WAY:PATH``."""
+        by, _, path = text.partition(":")
+        return AdoptedFolder(Path(path), TakeOver(by)) if text else None
+
+    def serialize(self, folder: AdoptedFolder | None) -> str:
+        """Return the folder as ``WAY:PATH``."""
+        return f"{folder.by}:{folder.path}" if folder else ""
 
 
 class FilesetTask(MirrorTask):
@@ -96,6 +111,8 @@ class StepTask(FilesetTask):
     decides which process does the step.
     """
 
+    adopted = AdoptedFolderParameter(default=None, significant=False)
+
     step: StepSpec
     resource: str
     for_peers = True
@@ -112,11 +129,11 @@ class StepTask(FilesetTask):
         return self.step.optional
 
     def is_listed(self) -> bool:
-        """Return True if the local listing has this row, and the settings select it.
+        """Return True if the local listing has this row, and the settings select it; never in an adoption.
 
         Raises ServerUnavailable for a damaged listing.
         """
-        if self.row is None or self.row.name != self.fileset:
+        if self.row is None or self.row.name != self.fileset or self.adopted is not None:
             return False
         settings = self.context.settings.product(self.product)
         return hash(self.row) in listed_rows(self.layout, self.product) and is_selected(self.row, settings)
@@ -167,13 +184,23 @@ class StepTask(FilesetTask):
             if has_failed(self.layout, self.identity, current_run().update):
                 raise FailedAlready(f"{self.subject}: failed in this update. The next one tries again.")
             try:
-                current_run().do_step(self.resource, self.step, self.identity, self.report)
+                self.do()
             except Exception as error:
                 self._record(error)
+                self._count(as_mirror_error(error))
                 raise
+            self._count(None)
         # The record of an earlier step is left by a process that was killed after it had written the marker.
         done = (self.step, *self.context.steps.before(self.step))
         clear_failure(self.layout, self.identity, [step.name for step in done])
+
+    def _count(self, error: MirrorError | None) -> None:
+        if not self.optional:
+            current_run().count_step(self.product, error)
+
+    def do(self) -> None:
+        """Do the step in one of the processes of the run. Raises MirrorError."""
+        current_run().do_step(self.resource, self.step, self.identity, self.report)
 
     def _record(self, exception: Exception) -> None:
         """Write the failure record, for the next run, for status, and for a second worker of this update."""
@@ -200,6 +227,22 @@ class DownloadFileset(StepTask):
 
     step = DOWNLOAD
     resource = "connections"
+
+    def do(self) -> None:
+        """Download the fileset, except for files that are taken over from an adopted folder."""
+        if self.adopted is None:
+            super().do()
+            return
+        outcome = current_run().fetching.do(adopt_fileset, (self.adopted, self.identity), self.report)
+        left = len(outcome.left) + len(outcome.unlisted)
+        self.context.counters.count(adopted=outcome.files, adopted_bytes=outcome.bytes, left=left)
+        folder = self.adopted.fileset(self.product, self.fileset)
+        for name, reason in outcome.left.items():
+            log.warning("left: %s: %s", folder / name, reason)
+        for name in outcome.unlisted:
+            log.debug("left: %s: its fileset does not list it", ascii(str(folder / name)))
+        if outcome.error is not None:
+            raise outcome.error
 
 
 class ExtractFileset(StepTask):
@@ -228,11 +271,13 @@ def _listed_rows(layout: Layout, product: str, *_version: int) -> frozenset[int]
     return frozenset(map(hash, LocalListing(layout, product).rows()))
 
 
-def tasks_for(context: RunContext, product: str, rows: Sequence[FilesetRow]) -> Iterator[StepTask]:
+def tasks_for(
+    context: RunContext, product: str, rows: Sequence[FilesetRow], adopted: AdoptedFolder | None = None
+) -> Iterator[StepTask]:
     """Return the tasks that complete the filesets, oldest first: mostly the last step of each."""
     missing = steps_to_schedule(context.layout, product, {row.name for row in rows}, context.wanted_steps)
     return (
-        TASKS[step.name](product=product, fileset=row.name, row=row, position=position)
+        TASKS[step.name](product=product, fileset=row.name, row=row, position=position, adopted=adopted)
         for position, row in enumerate(rows)
         for step in missing.of(row.name)
     )

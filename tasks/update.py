@@ -9,10 +9,12 @@ The output of each step is one marker file, written last; the files on disk are 
 
 import contextlib
 import logging
+from collections.abc import Container, Iterator
 
 import luigi
 
 from pipeline.config import Product
+from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
@@ -22,7 +24,7 @@ from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.steps.discover import discover_product, whole_list_is_due
 from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
-from tasks.fileset import tasks_for
+from tasks.fileset import StepTask, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import MirrorTask
 from tasks.targets import RunMarker
@@ -46,6 +48,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
     """One update of every product, or of those in ``products``: the task that cron runs."""
 
     takes_peers = True
+    only_waits = True
     products = ProductNames(default=(), description="only these products, as a,b")
     started = luigi.Parameter(default=STARTED, description="made by the program: tells updates apart")
 
@@ -55,20 +58,27 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
         return [UpdateProduct(product=name, started=self.started) for name in products]
 
     def run(self) -> None:
-        """Check that no fileset is left, after every product ended without a failure.
+        """Complete filesets that became pending while others were done, after every product ended well.
 
-        Raises FilesetsFailed for filesets that became pending during the update.
+        The extraction of a fileset becomes pending when the fileset that has replaced one of its files no
+        longer brings that file. Raises FilesetsFailed for filesets that are left then, Stopped after a
+        request to stop.
         """
-        counters, settings = self.context.counters, self.context.settings
-        if not counters.pending and settings.mirror.on_removed == "keep":
+        if not self.context.counters.pending and self.context.settings.mirror.on_removed == "keep":
             return  # nothing was pending, and nothing has changed since
-        required = self.context.wanted_steps.required
         for product in current_run().products(self.products):
-            if rows := pending_rows(self.layout, settings.product(product), required):
-                raise FilesetsFailed(
-                    f"product {product}: {len(rows)} filesets became pending during this update, the first "
-                    f"is {rows[0].name}. The next update completes them."
-                )
+            if rows := self._pending(product):
+                current_run().submit(tasks_for(self.context, product, rows))
+                current_run().refuse_when_stopping()
+                left = self._pending(product)
+                self.context.counters.count(done=len(rows) - len(left), failed=len(left))
+                if left:
+                    raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}))
+
+    def _pending(self, product: str) -> list[FilesetRow]:
+        """Return the rows of the filesets that are neither complete nor skipped."""
+        settings = self.context.settings.product(product)
+        return pending_rows(self.layout, settings, self.context.wanted_steps.required)
 
 
 class UpdateProduct(MirrorTask):
@@ -94,16 +104,28 @@ class UpdateProduct(MirrorTask):
         names = {row.name for row in pending}
         clear_failures_except(self.layout, self.product, names)
         tidy_incoming(self.context, self.product, names)
-        later = postponed(self.layout, self.product, self.context.wanted_steps)
+        later = self._postponed()
         failed = self.layout.marked(MarkerKind.FAILED, self.product)
         # Those that failed before come last: others are not to wait for what may fail again.
-        due = sorted((row for row in pending if row.name not in later), key=lambda row: row.name in failed)
+        due = sorted(self._due(pending, later), key=lambda row: row.name in failed)
         tried = self._incomplete({row.name for row in due})
         self.context.counters.count(pending=len(due))
-        current_run().submit(tasks_for(self.context, self.product, due))
+        current_run().submit(self._tasks(due))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
         self._finish(tried - withdrawn, left - withdrawn, later)
+
+    def _postponed(self) -> dict[str, str]:
+        """Return the failed filesets that are left for a later run, with the time (UTC) of their next try."""
+        return postponed(self.layout, self.product, self.context.wanted_steps)
+
+    def _due(self, pending: list[FilesetRow], later: Container[str]) -> list[FilesetRow]:
+        """Return the pending filesets that are tried in this run."""
+        return [row for row in pending if row.name not in later]
+
+    def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:
+        """Return the tasks that complete the filesets."""
+        return tasks_for(self.context, self.product, rows)
 
     @property
     def _settings(self) -> Product:
@@ -149,12 +171,15 @@ class UpdateProduct(MirrorTask):
         self.context.counters.count(done=done, failed=len(failed), optional_failed=optional)
         current_run().refuse_when_stopping()
         waiting = {name: later[name] for name in self._incomplete(set(later))}
-        outcome = {"done": done, "failed": len(failed) + len(waiting)}
-        finish_product(self.layout, self.product, self.started, **outcome)
-        if self.context.settings.mirror.on_removed == "delete":
-            self._delete_withdrawn()
+        self._record(done, len(failed) + len(waiting))
         if failed or waiting:
             raise FilesetsFailed(_failure_message(self.product, len(tried), len(failed), waiting))
+
+    def _record(self, done: int, failed: int) -> None:
+        """Write the marker of the update, and delete withdrawn filesets if the settings ask for that."""
+        finish_product(self.layout, self.product, self.started, done=done, failed=failed)
+        if self.context.settings.mirror.on_removed == "delete":
+            self._delete_withdrawn()
 
     def _delete_withdrawn(self) -> None:
         if deleted := delete_withdrawn(self.context, self.product):

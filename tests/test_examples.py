@@ -19,6 +19,8 @@ NEED_EXAMPLES = [
     "pipeline.datastore.client.ranged",
     "pipeline.datastore.client.retry",
     "pipeline.datastore.server",
+    "pipeline.datastore.server.latest_cache",
+    "pipeline.datastore.server.tables",
     "pipeline.mirror.resources",
     "pipeline.mirror.state",
     "pipeline.units",

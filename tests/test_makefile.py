@@ -36,4 +36,15 @@ def test_an_interpreter_that_does_not_fit_is_one_sentence(version, tmp_path: Pat
 def test_help_lists_the_operations():
     listed = subprocess.run(["make"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     targets = {line.split()[0] for line in listed.splitlines()}
-    assert {"setup", "demo", "test", "update", "worker", "status", "verify", "serve", "scheduler"} <= targets
+    assert {
+        "setup",
+        "demo",
+        "test",
+        "update",
+        "adopt",
+        "worker",
+        "status",
+        "verify",
+        "serve",
+        "scheduler",
+    } <= targets

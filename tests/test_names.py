@@ -103,6 +103,24 @@ def test_names_that_no_check_accepts(check, name):
     assert accepted(check, name) is None
 
 
+@pytest.mark.parametrize("check", [checked_relative_path, checked_member_path])
+def test_the_limits_of_a_path(check):
+    deepest, longest = "/".join(["a"] * 64), "/".join(["x" * 255] * 4)
+    assert accepted(check, deepest) == deepest
+    assert accepted(check, longest) == longest
+    assert accepted(check, f"{deepest}/a") is None
+    assert accepted(check, f"{longest}/a") is None
+    assert accepted(check, "./" * 2000 + "a") is None
+
+
+@pytest.mark.parametrize("check", [checked_relative_path, checked_member_path])
+def test_names_of_temporary_files_are_refused(check):
+    for name in (".0123.tag.unpacking", ".x.UnPacking", "a/.0123.tag.unpacking/b", "..unpacking"):
+        assert accepted(check, name) is None
+    for name in ("a.unpacking", ".unpacking.fits", "unpacking"):
+        assert accepted(check, name) == name
+
+
 @pytest.mark.parametrize("check", CHECKS)
 def test_255_bytes_are_the_most(check):
     assert accepted(check, "x" * 255) == "x" * 255

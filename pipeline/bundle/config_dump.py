@@ -6,6 +6,9 @@ from pathlib import Path
 from pipeline.bundle import mdc
 from pipeline.errors import BundleUnusable
 
+MAX_DUMP_BYTES = 4 << 20
+"""Limit of a config dump (inflated). To edit a document takes up to a hundred times its size in memory."""
+
 _FILE_SCOPES = {("FILES", "INPUT"), ("FILES", "OUTPUT"), ("FILES.INPUT",), ("FILES.OUTPUT",)}
 _VOLUME = re.compile(r"(?:neb://|path://|/data/|file:///data/)[^/]+/+")
 
@@ -18,17 +21,18 @@ def relocated_config_dump(document: bytes, source: str, data: Path) -> bytes:
     without a volume, and a path with ``..``, which would lead out of ``data``. The result for a
     gzip-compressed document is compressed too.
 
-    A ``.mdc`` without such scopes, or an invalid one, is returned unchanged: one such file is no reason to
-    withhold the other files of the bundle. Raises BundleUnusable only if no document can hold ``data``.
+    A ``.mdc`` without such scopes, an invalid one, or one beyond ``MAX_DUMP_BYTES`` is returned unchanged:
+    one such file is no reason to withhold the other files of the bundle. Raises BundleUnusable only if no
+    document can hold ``data``.
     """
     base = str(data.absolute())
     mdc.Scope().add("DATA", "STR", base)
 
     def local(string: mdc.StringValue) -> str | None:
-        return _relocated(string.value or "", base) if _is_of_files(string.path) else None
+        return relocated_path(string.value or "", base) if _is_of_files(string.path) else None
 
     try:
-        return mdc.rewrite(document, source, local)
+        return mdc.rewrite(document, source, local, MAX_DUMP_BYTES)
     except BundleUnusable:
         return document
 
@@ -37,7 +41,8 @@ def _is_of_files(path: tuple[str, ...]) -> bool:
     return path[:2] in _FILE_SCOPES or path[:1] in _FILE_SCOPES
 
 
-def _relocated(value: str, base: str) -> str | None:
+def relocated_path(value: str, base: str) -> str | None:
+    """Return the path with its volume replaced by ``base``; None without a volume, or with ``..`` in it."""
     volume = _VOLUME.match(value)
     if not volume or ".." in value.split("/"):
         return None

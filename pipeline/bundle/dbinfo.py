@@ -5,31 +5,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.bundle import mdc
+from pipeline.bundle.config_dump import relocated_path
 from pipeline.bundle.dirinfo import DirInfo
 from pipeline.errors import HostileName
-
-EXPOSURE = "exposure"
-"""Component of the camera stage, which has only this one."""
 
 
 @dataclass(frozen=True)
 class RunTables:
     """Tables of one stage: that of runs, those of rows, and the column of a row that names its component.
 
-    ``component_key`` is None for a stage with a single component.
+    ``component_key`` is None for a stage with a single component. ``component`` is the one of all rows, where
+    the stage gives it a name.
     """
 
     run: str
     stage: str
     rows: tuple[str, ...]
     component_key: str | None
+    component: str | None = None
 
 
 RUN_TABLES = (
     RunTables("rawExp", "raw", ("rawImfile",), "class_id"),
     RunTables("chipRun", "chip", ("chipProcessedImfile",), "class_id"),
     RunTables("chipBackgroundRun", "chip_bg", ("chipBackgroundImfile",), "class_id"),
-    RunTables("camRun", "camera", ("camProcessedExp",), None),
+    RunTables("camRun", "camera", ("camProcessedExp",), None, "exposure"),
     RunTables("fakeRun", "fake", ("fakeProcessedImfile",), "class_id"),
     RunTables("warpRun", "warp", ("warpSkyfile", "warpSkyCellMap"), "skycell_id"),
     RunTables("warpBackgroundRun", "warp_bg", ("warpBackgroundSkyfile",), "skycell_id"),
@@ -37,6 +37,8 @@ RUN_TABLES = (
     RunTables("stackRun", "stack", ("stackSumSkyfile", "stackInputSkyfile"), "skycell_id"),
     RunTables("staticskyRun", "sky", ("staticskyResult", "staticskyInput"), None),
     RunTables("skycalRun", "skycal", ("skycalResult",), None),
+    RunTables("fullForceRun", "ff", ("fullForceSummary",), None, "summary"),
+    RunTables("fullForceRun", "ff", ("fullForceInput", "fullForceResult"), "warp_id"),
 )
 
 _TABLES = {name: tables for tables in RUN_TABLES for name in (tables.run, *tables.rows)}
@@ -46,12 +48,13 @@ def localized_dbinfo(document: bytes, source: str, dirinfo: DirInfo, data: Path)
     """Return the document with absolute paths below ``data`` for those of the sender; all other bytes stay.
 
     In every row, ``workdir`` becomes DATA/DESTDIR; ``uri`` and ``path_base``, unless NULL or empty, become
-    DATA/DESTDIR/COMPONENT_DIR and the last part of the old value; ``tess_id`` keeps its last part. The
-    component of a row is the first of these that exists:
+    DATA/DESTDIR/COMPONENT_DIR and the last part of the old value; ``tess_id`` keeps its last part.
+    ``sources_path_base`` belongs to another fileset: its volume becomes DATA, as in config dumps; without a
+    volume it becomes NULL. The component of a row is the first of these that exists:
 
-    * ``exposure`` in a table of the camera stage;
+    * the name that ``RUN_TABLES`` has for all rows of its table (``exposure``, ``summary``);
     * the value of the key column of its table (``class_id`` or ``skycell_id``; either in a table that is not
-      in ``RUN_TABLES``);
+      in ``RUN_TABLES``); for ``warp_id`` the only component that begins with its value and a dot;
     * the value of that column in the only row of the run table: a stackSumSkyfile names no sky cell, its
       stackRun does;
     * the only component of dirinfo.
@@ -71,6 +74,7 @@ class _Localizer:
 
     def __init__(self, source: str, dirinfo: DirInfo, data: Path) -> None:
         root = data.absolute()
+        self.root = str(root)
         self.source = source
         self.workdir = dirinfo.local_base(data)
         self.folders = {name: str(root / dirinfo.folder(name)) for name in dirinfo.components}
@@ -80,6 +84,7 @@ class _Localizer:
             "workdir": self._workdir,
             "uri": self._local_path,
             "path_base": self._local_path,
+            "sources_path_base": self._path_of_another_fileset,
             "tess_id": self._last_part,
         }
 
@@ -100,6 +105,9 @@ class _Localizer:
         folder = None if component is None else self.folders.get(component)
         return mdc.NULL if folder is None else f"{folder}/{name}"
 
+    def _path_of_another_fileset(self, string: mdc.StringValue) -> str | None:
+        return (relocated_path(string.value, self.root) or mdc.NULL) if string.value else None
+
     def _last_part(self, string: mdc.StringValue) -> str | None:
         if not string.value:
             return None
@@ -118,13 +126,18 @@ class _Localizer:
         tables = _TABLES.get(table)
         if tables is None:
             return _text(row, "class_id") or _text(row, "skycell_id") or self.only
-        if tables.stage == "camera":
-            return EXPOSURE
         if tables.component_key is None:
-            return self.only
+            return tables.component or self.only
+        if tables.component_key == "warp_id":
+            return self._component_of_warp(row)
         if tables.run not in self.component_of_run:
             self.component_of_run[tables.run] = _component_of_run(document, tables.run, tables.component_key)
         return _text(row, tables.component_key) or self.component_of_run[tables.run] or self.only
+
+    def _component_of_warp(self, row: mdc.Scope) -> str | None:
+        """Return the component ``WARP_ID.SKYCELL_ID`` of a row; its sky cell is in no table."""
+        of_warp = [name for name in self.folders if name.startswith(f"{row.get('warp_id')}.")]
+        return of_warp[0] if len(of_warp) == 1 else None
 
 
 def _component_of_run(document: mdc.Scope, run_table: str, component_key: str) -> str | None:

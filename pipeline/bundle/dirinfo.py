@@ -13,7 +13,7 @@ class DirInfo:
     """Folders of a fileset, relative to DATA; the paths are checked on construction.
 
     ``destdir`` is None for ``none`` in the document. ``components`` are folders below ``destdir``, by
-    component. Raises HostileName for a path that would leave DATA.
+    component; ``.`` is ``destdir`` itself. Raises HostileName for a path that would leave DATA.
     """
 
     destdir: str | None
@@ -31,14 +31,17 @@ class DirInfo:
     def folder(self, component: str) -> str:
         """Return the folder below DATA into which the archive of the component unpacks.
 
-        Raises BundleUnusable for a component that dirinfo does not name.
+        Empty for DATA itself. Raises BundleUnusable for a component that dirinfo does not name.
         """
         if component not in self.components:
             raise BundleUnusable(
                 f"dirinfo: expected a folder for component {component[:255]!r}, got one for each of "
                 f"{_shown(self.components)} only; the component cannot be placed"
             )
-        folder = checked_relative_path(self.components[component], f"folder of component {component}")
+        folder = self.components[component]
+        if folder.rstrip("/") == ".":
+            return self.base()
+        folder = checked_relative_path(folder, f"folder of component {component[:255]}")
         return f"{self.base()}/{folder}".lstrip("/")
 
     def local_base(self, data: Path) -> str:

@@ -2,52 +2,27 @@
 
 Every member is written beside its destination under a hidden temporary name and made durable; when all
 bundles of a fileset are unpacked, ``put_in_place`` renames the files.
-
-A bundle holds folders and regular files only: its writer follows links (protocol notes, "Distribution
-filesets"), so a bundle with a link, device or pipe is refused. All other members pass the ``data`` filter
-of the standard library.
 """
 
 import hashlib
 import os
-import tarfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NoReturn
 
-from isal import igzip, igzip_lib, isal_zlib
+from isal import isal_zlib
 
-from pipeline.bundle.config_dump import relocated_config_dump
+from pipeline.bundle.archive import CHUNK_BYTES, Allowance, Member, UnpackLimits, read_members
+from pipeline.bundle.config_dump import MAX_DUMP_BYTES, relocated_config_dump
 from pipeline.durable import flush_file, flush_folder, make_folder
 from pipeline.errors import BundleUnusable
-from pipeline.names import checked_member_path
+from pipeline.names import TEMPORARY_SUFFIX
 
-CHUNK_BYTES = 1 << 18
-MAX_DOCUMENT_BYTES = 256 << 20
-# Limit of long names and other attributes of a member, which tarfile reads into memory.
-MAX_HEADER_BYTES = 1 << 20
-TEMPORARY_SUFFIX = ".unpacking"
+# Space that a file or folder takes on the disk besides its bytes, at most.
+BLOCK_BYTES = 4096
 # Estimate of the bytes unpacked for each byte packed: FITS images compress to about a third.
 USUAL_RATIO = 3
-
-
-@dataclass(frozen=True)
-class UnpackLimits:
-    """Limits for one bundle: bytes unpacked for each byte packed, and number of members.
-
-    A bundle may always unpack to ``always_allowed_bytes``: a few kB may hold a FITS image of zeros.
-    """
-
-    ratio: int
-    members: int = 100_000
-    always_allowed_bytes: int = 256 << 20
-
-    def max_bytes(self, packed: int) -> int:
-        """Return the bytes that a bundle of ``packed`` bytes may unpack to."""
-        return max(self.always_allowed_bytes, packed * self.ratio)
 
 
 @dataclass(frozen=True)
@@ -69,7 +44,7 @@ class Unpacking:
 
     ``data`` is the DATA folder, to which the paths in config dumps are relocated. ``tag`` distinguishes the
     temporary files of a fileset from those of others. ``wrote`` is called after each write, with the number
-    of bytes.
+    of bytes that it took on the disk; what ``wrote`` raises ends the extraction.
     """
 
     bundle: Path
@@ -84,113 +59,117 @@ class Unpacking:
 
         Raises BundleUnusable or HostileName, or OSError from the disk, and removes all temporary files first.
         """
-        self._make_folder(self.folder)
-        paths: set[Path] = set()
-        folders: set[Path] = set()
-        unpacked: list[UnpackedFile] = []
+        unpacked = _UnpackedFiles(self, Allowance(self.bundle, self.limits))
         try:
-            with _unusable_archive(self.bundle):
-                for member, content in self._members():
-                    path = self._destination(member, paths)
-                    if path.parent not in folders:
-                        self._make_inside(path.parent, member)
-                        folders.add(path.parent)
-                    paths.add(path)
-                    unpacked.append(self._write(member, content, path))
-            for file in unpacked:
+            unpacked.make_folder(self.folder)
+            for member in read_members(self.bundle, unpacked.allowance):
+                unpacked.add(member)
+            for file in unpacked.files.values():
                 flush_file(file.temporary)
         except BaseException:
-            for path in paths:
-                self._temporary(path).unlink(missing_ok=True)
+            unpacked.discard()
             raise
-        return unpacked
+        return list(unpacked.files.values())
 
-    def _members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-        """Yield the regular files of the archive, each with its content."""
-        budget = self.limits.max_bytes(self.bundle.stat().st_size)
-        count = 0
-        with (
-            igzip.open(self.bundle, "rb") as packed,  # type: ignore[no-untyped-call]
-            tarfile.open(fileobj=packed, mode="r:", tarinfo=_Header) as archive,
-        ):
-            for member in archive:
-                count += 1
-                budget -= member.size
-                if count > self.limits.members or budget < 0:
-                    raise BundleUnusable(
-                        f"{self.bundle}: expected at most {self.limits.members} members and "
-                        f"{self.limits.ratio} bytes for each byte packed, got more at {member.name[:300]!r}. "
-                        "It is not unpacked; the next run tries again."
-                    )
-                content = self._checked(member, archive)
-                if content is not None:
-                    yield member, content
-            _refuse_more_than_padding(packed, self.bundle)
 
-    def _checked(self, member: tarfile.TarInfo, archive: tarfile.TarFile) -> IO[bytes] | None:
-        """Return the content of a regular file; None for a folder. Raises BundleUnusable for others."""
-        if member.isdir():
-            if member.name.strip("./"):
-                checked_member_path(member.name, f"{self.bundle}, folder")
-            return None
-        if not member.isreg():
+@dataclass
+class _UnpackedFiles:
+    """Files of a bundle that is being unpacked, by destination."""
+
+    request: Unpacking
+    allowance: Allowance
+    files: dict[Path, UnpackedFile] = field(default_factory=dict)
+    temporaries: list[Path] = field(default_factory=list)
+    folders: set[Path] = field(default_factory=set)
+
+    def add(self, member: Member) -> None:
+        """Write the member to a temporary file."""
+        path = self.request.folder / member.name
+        if path in self.files:
             raise BundleUnusable(
-                f"{self.bundle}: expected regular files and folders, got member {member.name[:300]!r} "
-                f"of tar type {member.type!r}. The bundle is not unpacked; the next run tries again."
-            )
-        member.name = checked_member_path(member.name, f"{self.bundle}, member")
-        # Python 3.11.0 to 3.11.3 have no filters; the checks above cover most of them.
-        if hasattr(tarfile, "data_filter"):
-            # _make_inside resolves each folder once, so the filter need not resolve it for every member.
-            tarfile.data_filter(member, "/")
-        return archive.extractfile(member)
-
-    def _destination(self, member: tarfile.TarInfo, unpacked: set[Path]) -> Path:
-        path = self.folder / member.name
-        if path in unpacked:
-            raise BundleUnusable(
-                f"{self.bundle}: expected each member once, got {member.name!r} twice. "
+                f"{self.request.bundle}: expected each member once, got {member.name!r} twice. "
                 "The bundle is not unpacked; the next run tries again."
             )
-        return path
+        content = self._content(member)
+        if path.parent not in self.folders:
+            self._make_inside(path.parent, member)
+        self.files[path] = self._write(path, content, member.modified)
 
-    def _make_inside(self, folder: Path, member: tarfile.TarInfo) -> None:
-        """Make a folder for members. Raises BundleUnusable if a link in DATA leads elsewhere."""
-        if not folder.resolve().is_relative_to(self.folder.resolve()):
-            raise BundleUnusable(
-                f"{self.bundle}: expected member {member.name!r} to lie below {self.folder}, "
-                "but a link there leads elsewhere. The bundle is not unpacked; remove the link, and the next "
-                "run tries again."
-            )
-        self._make_folder(folder)
+    def discard(self) -> None:
+        """Remove the temporary files."""
+        for temporary in self.temporaries:
+            temporary.unlink(missing_ok=True)
 
-    def _make_folder(self, folder: Path) -> None:
+    def make_folder(self, folder: Path) -> None:
+        """Make the folder and its missing parents. Raises BundleUnusable where there is a file."""
+        for missing in (folder, *folder.parents):
+            if missing.is_dir():
+                break
+            self.allowance.use(members=1)
+            self._took(BLOCK_BYTES)
         try:
             make_folder(folder)
         except (FileExistsError, NotADirectoryError) as error:
             raise BundleUnusable(
-                f"{self.bundle}: expected a folder at {error.filename}, or nothing, there is a file. "
+                f"{self.request.bundle}: expected a folder at {error.filename}, or nothing, there is a file. "
                 "The bundle is not unpacked; the next run tries again."
             ) from None
+        self.folders.add(folder)
 
-    def _write(self, member: tarfile.TarInfo, content: IO[bytes], path: Path) -> UnpackedFile:
-        if member.name.endswith(".mdc") and member.size <= MAX_DOCUMENT_BYTES:
-            chunks = iter([relocated_config_dump(content.read(), f"{self.bundle}:{member.name}", self.data)])
-        else:
-            chunks = iter(lambda: content.read(CHUNK_BYTES), b"")
+    def _make_inside(self, folder: Path, member: Member) -> None:
+        """Make a folder for members. Raises BundleUnusable if a link in DATA leads elsewhere."""
+        if not folder.resolve().is_relative_to(self.request.folder.resolve()):
+            raise BundleUnusable(
+                f"{self.request.bundle}: expected member {member.name!r} to lie below {self.request.folder}, "
+                "but a link there leads elsewhere. The bundle is not unpacked; remove the link, and the next "
+                "run tries again."
+            )
+        self.make_folder(folder)
+
+    def _content(self, member: Member) -> Iterable[bytes]:
+        """Return the bytes to be written, in chunks."""
+        if member.link is not None:
+            return self._copy(member, member.link)
+        if member.name.endswith(".mdc") and member.size <= MAX_DUMP_BYTES:
+            return self._relocated(member)
+        return member.content
+
+    def _copy(self, member: Member, link: str) -> Iterator[bytes]:
+        """Return the content of a file that is unpacked already. Raises BundleUnusable if there is none."""
+        target = self.files.get(self.request.folder / link)
+        if target is None:
+            raise BundleUnusable(
+                f"{self.request.bundle}: expected hard link {member.name!r} to lead to a file before it, "
+                f"got {link!r}. The bundle is not unpacked; the next run tries again."
+            )
+        self.allowance.use(bytes=target.bytes)
+        return _chunks_of(target.temporary)
+
+    def _relocated(self, member: Member) -> Iterator[bytes]:
+        dump = b"".join(member.content)
+        source = f"{self.request.bundle}:{member.name}"
+        relocated = relocated_config_dump(dump, source, self.request.data)
+        self.allowance.use(bytes=max(0, len(relocated) - len(dump)))
+        return (relocated[start : start + CHUNK_BYTES] for start in range(0, len(relocated), CHUNK_BYTES))
+
+    def _write(self, path: Path, content: Iterable[bytes], modified: float) -> UnpackedFile:
         size = crc = 0
-        temporary = self._temporary(path)
+        temporary = path.with_name(temporary_name(path.name, self.request.tag))
+        self.temporaries.append(temporary)
         with open(temporary, "wb") as file:
-            for chunk in chunks:
+            self._took(BLOCK_BYTES)
+            for chunk in content:
                 file.write(chunk)
-                self.wrote(len(chunk))
+                self.request.wrote(len(chunk))
                 size += len(chunk)
                 crc = isal_zlib.crc32(chunk, crc)
-        os.utime(temporary, (member.mtime, member.mtime))
+        os.utime(temporary, (modified, modified))
         return UnpackedFile(path, temporary, size, f"{crc:08x}")
 
-    def _temporary(self, path: Path) -> Path:
-        return path.with_name(temporary_name(path.name, self.tag))
+    def _took(self, count: int) -> None:
+        """Count bytes on the disk that are no content of a member."""
+        self.allowance.use(bytes=count)
+        self.request.wrote(count)
 
 
 def expected_bytes(bundle: Path, limits: UnpackLimits) -> int:
@@ -245,10 +224,15 @@ def discard(files: list[UnpackedFile]) -> None:
 def file_crc32(path: Path) -> str:
     """Return the CRC-32 of a file, as 8 hex digits."""
     crc = 0
+    for chunk in _chunks_of(path):
+        crc = isal_zlib.crc32(chunk, crc)
+    return f"{crc:08x}"
+
+
+def _chunks_of(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK_BYTES):
-            crc = isal_zlib.crc32(chunk, crc)
-    return f"{crc:08x}"
+            yield chunk
 
 
 def temporary_name(name: str, tag: str) -> str:
@@ -261,64 +245,3 @@ def remove_temporaries(folder: Path, tag: str) -> None:
     """Remove the temporary files with that tag below ``folder``."""
     for path in folder.rglob(f".*.{tag}{TEMPORARY_SUFFIX}"):
         path.unlink(missing_ok=True)
-
-
-class _Header(tarfile.TarInfo):
-    """Header of a member. Members that tarfile would read into memory without a limit raise ReadError."""
-
-    _EXTENDED = frozenset(
-        {
-            tarfile.XHDTYPE,
-            tarfile.XGLTYPE,
-            tarfile.SOLARIS_XHDTYPE,
-            tarfile.GNUTYPE_LONGNAME,
-            tarfile.GNUTYPE_LONGLINK,
-        }
-    )
-
-    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in self._EXTENDED and not 0 <= self.size <= MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {self.size} bytes, more than {MAX_HEADER_BYTES}")
-        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
-
-    def _refuse_sparse(self, *_: object) -> NoReturn:
-        # No writer of bundles makes sparse files, and the maps of their holes can be of any size.
-        raise tarfile.ReadError("a sparse file")
-
-    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
-
-
-# Raised by the readers for invalid bytes; the last three for numbers that are invalid or out of range, and
-# for an endless chain of headers.
-# (The stubs of isal declare its exception class as an instance.)
-_UNUSABLE: tuple[type[Exception], ...] = (  # type: ignore[assignment]
-    tarfile.TarError,
-    EOFError,
-    zlib.error,
-    igzip_lib.IsalError,
-    igzip.BadGzipFile,
-    ValueError,
-    OverflowError,
-    RecursionError,
-)
-
-
-def _refuse_more_than_padding(packed: IO[bytes], bundle: Path) -> None:
-    """Read to the end, where the checksum of gzip is verified. Raises BundleUnusable for content."""
-    while chunk := packed.read(CHUNK_BYTES):
-        if chunk.strip(b"\0"):
-            raise BundleUnusable(
-                f"{bundle}: expected nothing after the end of the archive, got further bytes. "
-                "The bundle is not unpacked; the next run tries again."
-            )
-
-
-@contextmanager
-def _unusable_archive(bundle: Path) -> Iterator[None]:
-    try:
-        yield
-    except _UNUSABLE as error:
-        raise BundleUnusable(
-            f"{bundle}: expected a gzipped tar archive, got {error or type(error).__name__}. "
-            "The bundle is not unpacked; the next run tries again."
-        ) from None

@@ -39,7 +39,10 @@ Report = Callable[[str, float], None]
 
 @dataclass
 class RunCounters:
-    """Progress of one run, for the terminal: filesets and bytes received. Safe for use by several threads."""
+    """Progress of one run, for the terminal: filesets and bytes received. Safe for use by several threads.
+
+    ``adopted`` and ``left`` are files of an adopted folder that were taken over, and were not.
+    """
 
     pending: int = 0
     new: int = 0
@@ -47,14 +50,17 @@ class RunCounters:
     failed: int = 0
     optional_failed: int = 0
     verified: int = 0
+    adopted: int = 0
+    adopted_bytes: int = 0
+    left: int = 0
     bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def count(self, *, received: int = 0, **filesets: int) -> None:
-        """Add filesets ``pending``, ``new``, ``done`` …, and bytes received."""
+    def count(self, *, received: int = 0, **numbers: int) -> None:
+        """Add filesets ``pending``, ``new``, ``done`` …, files ``adopted`` …, and bytes received."""
         with self._lock:
             self.bytes += received
-            for what, number in filesets.items():
+            for what, number in numbers.items():
                 setattr(self, what, getattr(self, what) + number)
 
     def take_received(self) -> int:
@@ -108,9 +114,15 @@ class RunContext:
 
 
 @contextmanager
-def open_context(config: Path, steps: Steps, sleep: Callable[[float], object]) -> Iterator[RunContext]:
+def open_context(
+    config: Path,
+    steps: Steps,
+    sleep: Callable[[float], object],
+    stopping: threading.Event | None = None,
+) -> Iterator[RunContext]:
     """Open the context of a run from a settings file; ``sleep`` waits between tries.
 
+    Once ``stopping`` is set, requests that the server delays are aborted.
     Raises SettingsError, also when the root cannot be written, has an unknown format, or is not mounted.
     """
     settings = read_settings(config)
@@ -118,9 +130,9 @@ def open_context(config: Path, steps: Steps, sleep: Callable[[float], object]) -
     layout = Layout(mirror.root)
     check_root(config, settings)
     _make_root(mirror.root, config)
-    limits = Limits(connections=source.connections, timeout=source.timeout)
+    limits = Limits(source.connections, source.timeout, source.least_speed)
     retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
-    upstream = DataStoreClient(source.url, limits, retry_policy)
+    upstream = DataStoreClient(source.url, limits, retry_policy, stopping)
     fetch_pool = FetchPool(source.connections)
     unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
     locks = [ByteLocks(path) for path in (layout.ownership_lock, layout.fileset_locks)]

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pipeline.datastore.server import DataStoreApp, PublishedTree, RunningServer, run
 from pipeline.datastore.server.__main__ import build_parser, serve_or_complain
+from pipeline.datastore.server.connection import StoreConnection
 from pipeline.datastore.server.responses import wait_for_disconnect
 from pipeline.sample.faults import NAMED, TRANSPORT, ClientGone, Fault, named
 
@@ -135,7 +135,7 @@ class Simulator(RunningServer):
 
     def __init__(self, app: SimulatorApp) -> None:
         self._simulator = app
-        super().__init__(app, protocol=_recording_protocol(app.recorder))
+        super().__init__(app, connection=_recording_connection(app.recorder))
 
     @property
     def faults(self) -> list[Fault]:
@@ -211,15 +211,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app = SimulatorApp(
             options.store, hidden=options.hidden, faults=faults, request_log=options.request_log
         )
-        run(app, host=options.host, port=options.port, protocol=_recording_protocol(app.recorder))
+        run(app, host=options.host, port=options.port, connection=_recording_connection(app.recorder))
 
     return serve_or_complain(options, serve)
 
 
-def _recording_protocol(recorder: Recorder) -> type[HttpToolsProtocol]:
-    """Return a protocol that counts its connections and gives the application their transports."""
+def _recording_connection(recorder: Recorder) -> type[StoreConnection]:
+    """Return a class of connections that counts them and gives the application their transports."""
 
-    class RecordingProtocol(HttpToolsProtocol):
+    class RecordingConnection(StoreConnection):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             recorder.add_connection()
@@ -234,7 +234,7 @@ def _recording_protocol(recorder: Recorder) -> type[HttpToolsProtocol]:
             recorder.remove_connection()
             super().connection_lost(exc)
 
-    return RecordingProtocol
+    return RecordingConnection
 
 
 def _recording(request: RecordedRequest, scope: Scope, send: Send) -> Send:

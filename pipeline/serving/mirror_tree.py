@@ -46,6 +46,14 @@ class MirrorTree(PublishedTree):
         held = [row for row in rows if self._holds(folder, row[1][0], arrivals)]
         return write_rows(sorted(held, key=lambda row: arrivals[row[1][0]]))
 
+    def products_without_folder(self) -> list[str]:
+        """Return the names of the products that were discovered and of which no fileset has come yet."""
+        return [
+            name
+            for name in self._layout.state_products()
+            if self._layout.discovered(name).is_file() and self.find_folder(name) is None
+        ]
+
     def _holds(self, product: Path, fileset: bytes, arrivals: dict[bytes, int]) -> bool:
         """Return True if all files of the fileset are present; checked once per change of its folder."""
         arrived = arrivals.get(fileset)

@@ -12,6 +12,7 @@ import click
 
 from pipeline import __version__
 from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, MirrorError
+from tasks.commands.adopt import adopt
 from tasks.commands.completion import completion
 from tasks.commands.scheduler import scheduler
 from tasks.commands.serve import serve
@@ -52,7 +53,10 @@ def ipp_mirror() -> None:
     """Keep a local mirror of a Pan-STARRS IPP Data Store."""
 
 
-for _command in (update, worker, assist, verify, status, serve, skip, unskip, scheduler, completion):
+for _command in (
+    *(update, adopt, worker, assist, verify, status, serve, skip, unskip),
+    *(scheduler, completion),
+):
     ipp_mirror.add_command(_command)
 
 

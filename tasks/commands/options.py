@@ -62,6 +62,15 @@ def scheduler_options(function: Function) -> Function:
     return host(port(function))
 
 
+def products_option(function: Function) -> Function:
+    """Add ``--products A,B`` to a command, whose parameter is ``products``."""
+    return click.option(
+        "--products",
+        metavar="A,B",
+        help="Only these products, separated by commas (default: all of the settings).",
+    )(function)
+
+
 def port_option(default: int, explanation: str, least: int = 0) -> Callable[[Function], Function]:
     """Return a decorator that adds ``--port N`` to a command."""
     return click.option(

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import SettingsError
-from tasks.commands.options import config_option, port_option, read_layout
+from tasks.commands.options import config_option, port_option, read_mirror
 
 _EXAMPLES = """\b
 Examples:
@@ -24,7 +24,7 @@ Examples:
     "--hidden",
     multiple=True,
     metavar="PRODUCT",
-    help="Product to serve without listing it at the root; repeatable.",
+    help="Product to serve without listing it at the root, as those of source.hidden_products; repeatable.",
 )
 def serve(config: Path | None, host: str, port: int, hidden: tuple[str, ...]) -> None:
     """Serve the mirror as a Data Store.
@@ -34,14 +34,14 @@ def serve(config: Path | None, host: str, port: int, hidden: tuple[str, ...]) ->
     """
     from pipeline.serving import serve_mirror
 
-    layout = read_layout(config)
+    settings, layout = read_mirror(config)
     if not layout.root.is_dir():
         raise SettingsError(
             f"expected a mirror at {layout.root}, found none: nothing to serve. "
             "Create it with: ipp-mirror update"
         )
     try:
-        serve_mirror(layout, host=host, port=port, hidden=hidden)
+        serve_mirror(layout, host=host, port=port, hidden=[*hidden, *settings.source.hidden_products])
     except OSError as error:
         raise SettingsError(
             f"cannot listen on {host} port {port}: {error.strerror}. Choose another --port."

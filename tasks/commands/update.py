@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tasks.commands.options import config_option, scheduler_options, workers_option
+from tasks.commands.options import config_option, products_option, scheduler_options, workers_option
 
 _EXAMPLES = """\b
 Examples:
@@ -16,11 +16,7 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @config_option
-@click.option(
-    "--products",
-    metavar="A,B",
-    help="Products to update, separated by commas (default: all of the settings).",
-)
+@products_option
 @scheduler_options
 @workers_option
 def update(

@@ -56,6 +56,9 @@ class PeerRun(Run):
     def _start_heartbeat(self) -> None:
         """Do nothing: the thread that polls the update touches the registration."""
 
+    def _restore_records(self) -> None:
+        """Do nothing: the update did so before it took workers."""
+
     @property
     def update(self) -> str:
         """Identifier of the update that this worker takes part in."""

@@ -13,7 +13,7 @@ _SECONDS = 0.25
 
 @contextmanager
 def progress_on_terminal(counters: RunCounters, completed: Callable[[], int]) -> Iterator[None]:
-    """Show the number of completed filesets of those pending, and the bytes received, during the run."""
+    """Show the completed filesets of those pending, and the bytes received or adopted, during the run."""
     if not sys.stdout.isatty():
         yield
         return
@@ -28,7 +28,8 @@ def progress_on_terminal(counters: RunCounters, completed: Callable[[], int]) ->
         def follow() -> None:
             while not ended.wait(_SECONDS):
                 total = counters.pending or None
-                progress.update(bar, completed=completed(), total=total, moved=as_size(counters.bytes))
+                moved = as_size(counters.bytes + counters.adopted_bytes)
+                progress.update(bar, completed=completed(), total=total, moved=moved)
 
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()

@@ -33,6 +33,7 @@ from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.owner_records import restore_owner_records
 from pipeline.mirror.state.root_format import record_root_format, short_id
 from pipeline.mirror.state.root_note import write_note
 from pipeline.mirror.state.steps import StepSpec
@@ -83,7 +84,7 @@ class Run:
         self._open = ExitStack()
         try:
             self.context: RunContext = self._open.enter_context(
-                open_context(self._config, STEPS, self._pause)
+                open_context(self._config, STEPS, self._pause, self.stopping)
             )
             # More tasks than slots, so that no slot waits for the next task.
             self.window = TaskWindow(2 * self.slots)
@@ -97,6 +98,7 @@ class Run:
             self.context = replace(self.context, listings=self._listings())
             self._open.enter_context(progress_on_terminal(self.context.counters, self.completed))
             self._open.enter_context(log_to(self.log_file))
+            self._restore_records()
             self._write_note()
         except BaseException:
             self._open.close()
@@ -128,6 +130,11 @@ class Run:
     def _start_heartbeat(self) -> None:
         """Start the heartbeat of the lock, after all processes are forked."""
         self._open.enter_context(heartbeat(self.context.layout))
+
+    def _restore_records(self) -> None:
+        """Make the owner records complete: before any step, and after the heartbeat began."""
+        with machine_faults(f"recording the owners of the files in {self.context.layout.data}"):
+            restore_owner_records(self.context.layout)
 
     @property
     def update(self) -> str:
@@ -186,13 +193,14 @@ class Run:
     def do_step(self, resource: str, step: StepSpec, fileset: Fileset, report: Report) -> None:
         """Do a step in one of the processes that have the resource. Raises MirrorError."""
         processes = self.fetching if resource == "connections" else self.unpacking
-        try:
-            processes.do(do_step, (step.name, fileset), report)
-        except MirrorError as error:
-            if not step.optional and (reason := self._outages.failed(error, fileset.product)):
-                self._end_early(reason)
-            raise
-        self._outages.succeeded()
+        processes.do(do_step, (step.name, fileset), report)
+
+    def count_step(self, product: str, error: MirrorError | None) -> None:
+        """Count a required step that was done, or failed; end the run after too many failures in a row."""
+        if error is None:
+            self._outages.succeeded()
+        elif reason := self._outages.failed(error, product):
+            self._end_early(reason)
 
     def _server_answers(self, product: str) -> bool:
         """Return True if the server sends a valid listing of the product."""
@@ -270,6 +278,9 @@ class Run:
         counters = self.context.counters
         more = f", {counters.optional_failed} failed in optional steps" if counters.optional_failed else ""
         more += f", {counters.verified} verified" if counters.verified else ""
+        if counters.adopted or counters.left:
+            size = as_size(counters.adopted_bytes)
+            more += f"; {counters.adopted} files ({size}) adopted, {counters.left} others left"
         log.info(
             "filesets: %d new, %d done, %d failed, %d skipped%s; %s fetched in %.1f s",
             *(counters.new, counters.done, counters.failed, skipped, more),

@@ -74,11 +74,12 @@ def test_raw_files_are_right_below_data():
 
 
 def test_the_run_tables_of_every_stage():
-    assert {tables.stage for tables in RUN_TABLES} == {
-        *("raw", "chip", "chip_bg", "camera", "fake", "warp", "warp_bg", "diff", "stack", "sky", "skycal")
-    }
+    stages = ("raw", "chip", "chip_bg", "camera", "fake", "warp", "warp_bg", "diff", "stack", "sky", "skycal")
+    assert {tables.stage for tables in RUN_TABLES} == {*stages, "ff"}
     for tables in RUN_TABLES:
-        component = "exposure" if tables.stage == "camera" else "c"
+        if tables.component_key == "warp_id":
+            continue
+        component = tables.component or "c"
         column = f"{tables.component_key or 'x'} STR c"
         dirinfo = DirInfo("d", {component: "f"} if tables.component_key is None else {"c": "f", "e": "g"})
         for table in tables.rows:
@@ -111,6 +112,68 @@ def test_a_row_that_names_no_component_belongs_to_the_only_one():
         document = row(table, "path_base STR neb://a/b")
         assert path_base(document, SKY, table) == "/mirror/data/gpc1/sky/MD04/skycell.1566.004/b"
         assert path_base(document, CHIPS, table) is None
+
+
+FORCED = (
+    b"dbversion MULTI\ndbversion METADATA\n   schema_version STR 1.1.77\nEND\n"
+    b"fullForceRun MULTI\nfullForceRun METADATA\n   ff_id S64 3\n   skycal_id S64 9\n"
+    b"   sources_path_base STR neb://ipp053.0/gpc1/sky.20120706/RINGS.V3/skycell.1/cal.9 # of a skycal run\n"
+    b"   workdir STR neb://@HOST@.0/gpc1/ff.20120801\nEND\n"
+    b"fullForceInput MULTI\nfullForceInput METADATA\n   ff_id S64 3\n   warp_id S64 41\nEND\n"
+    b"fullForceResult MULTI\n"
+    b"fullForceResult METADATA\n   warp_id S64 41\n   path_base STR neb://h/gpc1/ff.20120801/a/ff.41\nEND\n"
+    b"fullForceResult METADATA\n   warp_id S64 4\n   path_base STR neb://h/gpc1/ff.20120801/a/ff.4\nEND\n"
+    b"fullForceResult METADATA\n   warp_id S64 1\n   path_base STR neb://h/gpc1/ff.20120801/a/ff.1\nEND\n"
+    b"fullForceSummary MULTI\nfullForceSummary METADATA\n   ff_id S64 3\n"
+    b"   path_base STR neb://h/gpc1/ff.20120801/s/ff.3\nEND\n"
+)
+
+
+def test_rows_of_forced_photometry_belong_to_their_warps_and_to_the_summary():
+    components = {"41.skycell.1": "a/41", "4.skycell.1": "a/4", "summary": "s"}
+    changed = localized_dbinfo(FORCED, "dbinfo.mdc", DirInfo("gpc1/ff.20120801", components), DATA)
+    expected = FORCED
+    for old, new in [
+        (b"neb://ipp053.0/gpc1/sky.20120706/", b"/mirror/data/gpc1/sky.20120706/"),
+        (b"neb://@HOST@.0/gpc1/ff.20120801", b"/mirror/data/gpc1/ff.20120801"),
+        (b"neb://h/gpc1/ff.20120801/a/ff.41", b"/mirror/data/gpc1/ff.20120801/a/41/ff.41"),
+        (b"neb://h/gpc1/ff.20120801/a/ff.4\n", b"/mirror/data/gpc1/ff.20120801/a/4/ff.4\n"),
+        (b"neb://h/gpc1/ff.20120801/a/ff.1\n", b"NULL\n"),
+        (b"neb://h/gpc1/ff.20120801/s/ff.3", b"/mirror/data/gpc1/ff.20120801/s/ff.3"),
+    ]:
+        assert expected.count(old) == 1
+        expected = expected.replace(old, new)
+    assert changed == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "local"),
+    [
+        ("NULL", None),
+        ("", ""),
+        ("sky/cal.9", None),
+        ("neb://V/a/../../b", None),
+        ("/data/V/b", "/mirror/data/b"),
+    ],
+)
+def test_sources_of_another_fileset_are_below_data_or_absent(value, local):
+    document = row("fullForceRun", f"sources_path_base STR {value}")
+    assert localized(document, CHIPS)["fullForceRun"]["sources_path_base"] == local
+
+
+def test_a_difference_of_stacks_is_placed_as_any_difference():
+    dirinfo = DirInfo("gpc1/SS", {"skycell.1": "a", "skycell.2": "b"})
+    document = b"diffRun MULTI\n" + row("diffRun", "diff_id S64 5", "workdir STR neb://h/gpc1/SS")
+    document += row("diffSkyfile", "skycell_id STR skycell.2", "path_base STR neb://h/gpc1/SS/b/d.5")
+    scope = localized(document, dirinfo)
+    assert scope["diffRun"]["workdir"] == "/mirror/data/gpc1/SS"
+    assert scope["diffSkyfile"]["path_base"] == "/mirror/data/gpc1/SS/b/d.5"
+
+
+def test_a_stack_summary_belongs_to_its_only_component():
+    document = row("stackSummary", "projection_cell STR skycell.1", "path_base STR neb://h/gpc1/sum/s.1")
+    dirinfo = DirInfo("gpc1/sum", {"skycell.1": "."})
+    assert path_base(document, dirinfo, "stackSummary") == "/mirror/data/gpc1/sum/s.1"
 
 
 def test_an_unknown_table_is_placed_by_what_its_rows_name():

@@ -45,9 +45,20 @@ def test_a_component_that_is_not_named_cannot_be_placed(component):
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize(
-    "path", ["/etc", "..", "a/../../b", ".", "", "a\x00", "a\\b", "~/x;rm", "é", "x" * 256]
-)
+@pytest.mark.parametrize("folder", [".", "./"])
+def test_a_folder_may_be_the_one_around_it(folder):
+    dirinfo = read_dirinfo(DOCUMENT.replace(b"o4741g0234o.44433", folder.encode()), "dirinfo.mdc")
+    assert dirinfo.folder("XY01") == "gpc1/MD01.200907/2009/07/29"
+    assert DirInfo(None, {"XY01": folder}).folder("XY01") == ""
+
+
+HOSTILE = [
+    *("/etc", "..", "a/../../b", "./..", "", "/", "/.", "a\x00", "a\\b", "~/x;rm", "é", "x" * 256),
+    *("a/" * 1500, "/".join(["x" * 100] * 11), ".0123.tag.unpacking", "a/.0.UNPACKING/b"),
+]
+
+
+@pytest.mark.parametrize("path", HOSTILE)
 def test_hostile_paths_are_refused(path):
     with pytest.raises(HostileName):
         DirInfo(path, {})

@@ -1,6 +1,7 @@
 """This machine cannot: a full disk, a read-only one, no permission, no more open files, names too long."""
 
 import contextlib
+import gzip
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from random import Random
 from threading import Event
 
 import pytest
+from support.bundles import bundle, dirinfo
 from support.command import ended
 from support.follower import Follower
 from support.running import gate, leftovers, started, tree_is_true, until
@@ -147,6 +149,21 @@ def test_the_disk_fills_up_in_the_middle_of_unpacking(disk, release, server, fol
     server.clear()
     complete(follower, release)
     assert file_requests(server) == []
+
+
+def test_min_free_stays_free_when_a_bundle_holds_more_than_its_last_bytes_say(
+    disk, release, server, follower
+):
+    """The last four bytes are the size of the last member of the gzip stream, which is none here."""
+    follower.mirror["min_free"] = "2 MB"
+    packed = bundle({"z.fits": bytes(60 * MB)}) + gzip.compress(b"")
+    described = File("dirinfo.mdc", dirinfo("gpc1/MD01", {"XY01": "zeros"}), "text", "dirinfo")
+    release.add(PRODUCT, "zeros", [described, File("zeros.tgz", packed, "tgz", "XY01")])
+    result = follower.update()
+    assert result.code == 30, result.output
+    is_clear(result.output, f"unpacking fileset {PRODUCT}/zeros needs more than was reserved", "are missing")
+    is_clear(result.output, "2 done, 1 failed")
+    assert set(follower.content("data")) == {"gpc1/MD01/o1.XY01/a.fits"}
 
 
 def test_a_bundle_is_not_unpacked_where_there_is_no_space_for_it(disk, release, server, follower):

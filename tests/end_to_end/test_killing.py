@@ -33,7 +33,7 @@ from support.running import (
 from support.upstream import File, Upstream, served_filesets
 
 from pipeline.bundle.unpack import temporary_name
-from pipeline.mirror.state.layout import short_digest
+from pipeline.mirror.state.layout import Layout, short_digest
 from pipeline.sample import faults
 
 PRODUCT = "md-all-rel-200907"
@@ -107,9 +107,12 @@ def unpacked(path: str, *kept: str) -> Instant:
 
 
 STATE = f"state/{PRODUCT}"
+OWNERS = str(Layout(Path("/")).owner_record("data/gpc1/MD01/o1.XY01").relative_to("/"))
 INCOMING = f"incoming/{PRODUCT}/{CHIP}"
 INSTANTS = {
     "the format of the root is written": written("mirror.json"),
+    "the owner records are made": Instant("mkdir", "state/@owners/7f"),
+    "the owner records are complete": written("state/@owners/complete.json"),
     "the first folder is made": Instant("mkdir", f"state/{PRODUCT}"),
     "the listing gets its name": written(f"{STATE}/listing.txt"),
     "the listing is there": written(f"{STATE}/discovered.json"),
@@ -126,6 +129,8 @@ INSTANTS = {
     "the journal gets its name": written(f"{INCOMING}/unpacking.json", CHIP),
     "a bundle is opened": Instant("openat", f"store/{PRODUCT}/{CHIP}/{CHIP}.XY02.tgz", (CHIP,)),
     "a member's folder is made": Instant("mkdir", "data/gpc1/MD01/o1.XY01/deep", (CHIP,)),
+    "an owner is recorded": Instant("openat", OWNERS, (CHIP,)),
+    "an owner was recorded": Instant("fsync", OWNERS, (CHIP,)),
     "a member gets its name": unpacked("data/gpc1/MD01/o1.XY02/c.fits", CHIP),
     "a member has its name": Instant("fsync", "data/gpc1/MD01/o1.XY01", (CHIP,)),
     "the extraction is marked": written(f"{STATE}/extracted/{CHIP}.json", CHIP),
@@ -187,6 +192,7 @@ REPLACED = {
     "old and new have changed places": Instant("fsync", f"store/{PRODUCT}", (CHIP,)),
     "the old copy is removed": Instant("rmdir", f"{INCOMING}/files", (CHIP,)),
     "the new marker gets its name": written(f"{STATE}/downloaded/{CHIP}.json", CHIP),
+    "the owner is recorded": Instant("openat", OWNERS, (CHIP,)),
     "a new member gets its name": unpacked("data/gpc1/MD01/o1.XY01/a.fits", CHIP),
     "an old member is removed": Instant("unlink", "data/gpc1/MD01/o1.XY01/deep/b.fits", (CHIP,)),
     "what was superseded is forgotten": Instant("unlink", f"{STATE}/superseded/{CHIP}.json", (CHIP,)),
@@ -284,6 +290,35 @@ def test_a_file_of_another_fileset_comes_back_from_one_that_was_killed_and_withd
     assert follower.update().code == 0
     assert follower.content("data") == older
     assert checked_markers(follower.root, "other", "extracted") == {"o1.warp.1.1.1"}
+
+
+RESTORED = {
+    "they are made": Instant("mkdir", "state/@owners/7f"),
+    "one is written": Instant("openat", OWNERS),
+    "all are written": Instant("syncfs", "state/@owners"),
+    "they are complete": written("state/@owners/complete.json"),
+}
+
+
+@NEEDS_STRACE
+@pytest.mark.parametrize("name", RESTORED)
+def test_killed_while_the_owner_records_are_restored_just_when(name, release, server, follower, tmp_path):
+    assert follower.update().code == 0
+    shutil.rmtree(follower.root / "state" / "@owners")
+    killed_at(RESTORED[name], follower, tmp_path / "output")
+    server.clear()
+    newer = {"XY01": {"a.fits": b"newer"}, "XY02": {"c.fits": b"newer"}}
+    follower.mirror["on_removed"] = "delete"
+    release.add_bundles("other", "o1.warp.1.1.1", newer)
+    assert follower.update().code == 0
+    marker = json.loads((follower.root / "state/other/extracted/o1.warp.1.1.1.json").read_text())
+    contested = {"data/gpc1/MD01/o1.XY01/a.fits", "data/gpc1/MD01/o1.XY02/c.fits"}
+    assert marker["replaces"] == dict.fromkeys(contested, f"{PRODUCT}/{CHIP}")
+    release.withdraw("other", "o1.warp.1.1.1")
+    assert follower.update().code == 0
+    assert follower.update().code == 0
+    complete(follower, release)
+    assert {target.split("/")[3] for target in file_requests(server)} == {"o1.warp.1.1.1"}
 
 
 @NEEDS_STRACE

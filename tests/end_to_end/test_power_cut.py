@@ -14,6 +14,8 @@ from support.running import started
 from support.trees import tree
 from support.upstream import File, Upstream
 
+from pipeline.mirror.state.layout import Layout
+
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"
 
@@ -54,8 +56,14 @@ def named_by_markers(root: Path, served: Iterable[str]) -> dict[str, list[str]]:
         files = json.loads((root / downloaded).read_bytes())["files"]
         members = json.loads((root / extracted).read_bytes())["files"]
         promised[downloaded] = [f"store/{PRODUCT}/{name}/{file['name']}" for file in files]
-        promised[extracted] = [downloaded, *(file["path"] for file in members)]
+        promised[extracted] = [downloaded, *(file["path"] for file in members), *records_of(root, members)]
     return promised
+
+
+def records_of(root: Path, members: list[dict[str, str]]) -> set[str]:
+    """The owner records of the folders of unpacked files: paths below the root."""
+    layout = Layout(root)
+    return {layout.relative(layout.owner_record(member["path"].rpartition("/")[0])) for member in members}
 
 
 def safe_copy(folder: Path) -> Node:
@@ -103,6 +111,19 @@ def test_so_it_does_while_rows_are_added_to_the_listing(release, follower, tmp_p
     assert Disk(follower.root, promised, before).run(without), "unnoticed without the flush of the listing"
 
 
+def test_so_it_does_while_the_owner_records_are_restored(release, follower, tmp_path):
+    assert follower.update().code == 0
+    shutil.rmtree(follower.root / "state" / "@owners")
+    before = safe_copy(follower.root)
+    calls = traced(follower, tmp_path / "log")
+    records = [path for path in tree(follower.root) if path.startswith("state/@owners/")]
+    assert len(records) == 10
+    promised = {"state/@owners/complete.json": records[:-1]}
+    assert Disk(follower.root, promised, deepcopy(before)).run(calls) == []
+    without = [call for call in calls if call.name != "syncfs"]
+    assert Disk(follower.root, promised, before).run(without), "unnoticed without the flush of all records"
+
+
 # Every flush of such a path is needed. Others are only so where no later one makes up for them.
 NEEDED = (
     f"incoming/{PRODUCT}/*/files",
@@ -115,6 +136,8 @@ NEEDED = (
     f"info/{PRODUCT}/*/*.writing",
     f"info/{PRODUCT}/*.1.1",
     f"state/{PRODUCT}/*.writing",
+    "state/@owners/??",
+    "state/@owners/??/*",
     "status/*.writing",
 )
 

@@ -158,6 +158,19 @@ def test_a_file_that_two_filesets_hold_is_the_later_ones(upstream, follower):
     assert follower.content("data") == {same: b"1"}
 
 
+def test_a_file_that_its_later_owner_no_longer_brings_comes_back(upstream, follower):
+    same = "gpc1/MD01/o1.XY01/same.fits"
+    for number in (1, 2):
+        upstream.add_bundles(PRODUCT, f"o1.chip.{number}.1.1", {"XY01": {"same.fits": b"%d" % number}})
+    assert follower.update().code == 0
+    assert follower.content("data") == {same: b"2"}
+    upstream.add_bundles(PRODUCT, "o1.chip.2.1.1", {"XY01": {"other.fits": b"2"}})
+    assert follower.update().code == 0
+    assert follower.update().code == 0
+    assert follower.content("data") == {same: b"1", "gpc1/MD01/o1.XY01/other.fits": b"2"}
+    assert command(follower, "verify").code == 0
+
+
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_a_file_that_moves_from_one_fileset_to_another_is_not_lost(upstream, follower, tmp_path):
     """strace holds the removal from the one up, while the other is unpacked."""

@@ -115,7 +115,7 @@ def test_what_this_program_never_wrote_stops_no_run(path, release, server, mirro
     complete(mirrored, release)
 
 
-PARTS = ["state", *(f"state/{PRODUCT}{step}" for step in ("", "/downloaded", "/extracted"))]
+PARTS = ["state", "state/@owners", *(f"state/{PRODUCT}{step}" for step in ("", "/downloaded", "/extracted"))]
 
 
 @pytest.mark.parametrize("part", PARTS)

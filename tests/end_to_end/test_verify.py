@@ -8,6 +8,8 @@ from support.command import ended
 from support.follower import Follower
 from support.upstream import File, Upstream, served_filesets
 
+from pipeline.mirror.state.layout import Layout
+
 PRODUCT = "md-all-rel-200907"
 
 
@@ -42,6 +44,11 @@ def truncate(follower: Follower, path: str) -> str:
     return path
 
 
+def owner_record(follower: Follower) -> str:
+    layout = Layout(follower.root)
+    return layout.relative(layout.owner_record("data/gpc1/MD01/o1.XY01"))
+
+
 DAMAGES = {
     "a flipped byte in a bundle": lambda f: damage(
         f, f"store/{PRODUCT}/o1.chip.1.1.1/o1.chip.1.1.1.XY01.tgz"
@@ -51,6 +58,7 @@ DAMAGES = {
     "a missing index": lambda f: delete(f, f"store/{PRODUCT}/plain/index.txt"),
     "a flipped byte in unpacked data": lambda f: damage(f, "data/gpc1/MD01/o1.XY01/a.fits"),
     "a missing unpacked file": lambda f: delete(f, "data/gpc1/MD01/o1.XY01/b.fits"),
+    "a missing owner record": lambda f: delete(f, owner_record(f)),
     "a missing marker": lambda f: delete(f, f"state/{PRODUCT}/downloaded/plain.json"),
     "a truncated marker": lambda f: truncate(f, f"state/{PRODUCT}/extracted/o1.chip.1.1.1.json"),
 }

@@ -80,8 +80,8 @@ def test_the_root_of_a_mirror_describes_products_as_its_source_does(mirror):
     with serve_mirror_at(mirror) as server:
         assert ask(server, "/index.txt").body == (
             b"# productID  |Most recent |Time registered     |type     |Description                     |\n"
-            b"p            |three       |2009-08-11T00:00:02Z|IPP-DIST |p                               |\n"
-            b"q            |x           |2010-01-01T00:00:00Z|PSRESULTS|q                               |\n\n"
+            b"p            |three       |2009-08-11T00:00:02Z|ipp-dist |p                               |\n"
+            b"q            |x           |2010-01-01T00:00:00Z|psresults|q                               |\n\n"
         )
         (mirror / "state/root.txt").write_bytes(
             b"# productID|Most recent|Time registered|type|Description|\n"
@@ -91,7 +91,7 @@ def test_the_root_of_a_mirror_describes_products_as_its_source_does(mirror):
         assert ask(server, "/index.txt").body == (
             b"# productID  |Most recent |Time registered     |type     |Description                     |\n"
             b"q            |x           |2010-01-01T00:00:00Z|psresults|Stamps                          |\n"
-            b"p            |three       |2009-08-11T00:00:02Z|IPP-DIST |p                               |\n\n"
+            b"p            |three       |2009-08-11T00:00:02Z|ipp-dist |p                               |\n\n"
         )
 
 
@@ -106,3 +106,17 @@ def test_a_folder_that_no_product_can_be_is_not_served(mirror):
     with serve_mirror_at(mirror) as server:
         assert ask(server, "/b%C3%A9/index.txt").status == 404
         assert names_listed(server, "/index.txt") == ["p"]
+
+
+def test_a_product_that_was_discovered_is_listed_without_a_fileset(mirror):
+    root = b"# productID|Most recent|Time registered|type|Description|\nr|none|2011-01-01T00:00:00Z|dump|R|\n"
+    write_tree(mirror, {"state/r/discovered.json": b"{}", "state/s/other": b"", "state/root.txt": root})
+    with serve_mirror_at(mirror) as server:
+        rows = ask(server, "/index.txt").body.split(b"\n")[1:-2]
+        assert [row.split(b"|")[0].strip() for row in rows] == [b"r", b"p"]
+        assert [cell.strip() for cell in rows[0].split(b"|")] == [
+            *(b"r", b"none", b"2011-01-01T00:00:00Z", b"dump", b"R", b"")
+        ]
+        assert ask(server, "/r/index.txt").body == b"# filesetID|time registered|type|\n\n"
+        assert ask(server, "/r/index.txt?x").body == b"\n"
+        assert ask(server, "/s/index.txt").status == 404

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-TRACED = "openat,write,ftruncate,fsync,fdatasync,rename,renameat2,link,mkdir,unlink,unlinkat,rmdir"
+TRACED = "openat,write,ftruncate,fsync,fdatasync,syncfs,rename,renameat2,link,mkdir,unlink,unlinkat,rmdir"
 _LINE = re.compile(r"(\d+) +(.*)")
 _CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+)")
 _RESUMED = re.compile(r"<\.\.\. \w+ resumed>(.*)")
@@ -152,6 +152,11 @@ class Disk:
         node.safe = set(node.names)
 
     _fdatasync = _fsync
+
+    def _syncfs(self, _call: Call, _path: Path) -> None:
+        for node in (self.top, *(node for _, node in self.top.below())):
+            node.clean = True
+            node.safe = set(node.names)
 
     def _mkdir(self, _call: Call, path: Path) -> None:
         if path.name and not self._is_there(path):

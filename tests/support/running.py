@@ -21,6 +21,9 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.owner_records import unrecorded
 from pipeline.sample.faults import Fault
 from pipeline.sample.simulator import Simulator
 from support.command import REPOSITORY, Ended
@@ -265,6 +268,8 @@ def checked_markers(root: Path, product: str, step: str) -> set[str]:
         assert (marker["schema"], marker["product"], marker["fileset"]) == (1, product, path.stem)
         for file in marker["files"]:
             assert marked(file) == found(root, product, path.stem, file), f"{path} lies about {file}"
+        unpacked = [file["path"] for file in marker["files"] if "path" in file]
+        assert unrecorded(Layout(root), Fileset(product, path.stem, ""), unpacked) == [], "no owner record"
         names.add(path.stem)
     return names
 

@@ -41,16 +41,16 @@ def read(document: bytes, source: str, *, overwrite: bool = False) -> Scope:
     return Reader(source, overwrite).read(text)
 
 
-def decode(document: bytes, source: str) -> tuple[str, str]:
+def decode(document: bytes, source: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> tuple[str, str]:
     """Return the text of a document, and its encoding.
 
     Raises BundleUnusable for a document beyond the limits, or cut off in its compressed form.
     """
     if document.startswith(GZIP_MAGIC):
-        document = _inflate(document, source)
-    if len(document) > MAX_DOCUMENT_BYTES or document.count(b"\n") > MAX_LINES:
+        document = _inflate(document, source, max_bytes)
+    if len(document) > max_bytes or document.count(b"\n") > MAX_LINES:
         raise BundleUnusable(
-            f"{source}: expected a document of at most {MAX_DOCUMENT_BYTES} bytes and {MAX_LINES} lines, "
+            f"{source}: expected a document of at most {max_bytes} bytes and {MAX_LINES} lines, "
             "got more. It is not read."
         )
     try:
@@ -59,11 +59,11 @@ def decode(document: bytes, source: str) -> tuple[str, str]:
         return document.decode("latin-1"), "latin-1"
 
 
-def _inflate(document: bytes, source: str) -> bytes:
+def _inflate(document: bytes, source: str, max_bytes: int) -> bytes:
     chunks, size = [], 0
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(document)) as file:
-            while size <= MAX_DOCUMENT_BYTES and (chunk := file.read(_READ_BYTES)):
+            while size <= max_bytes and (chunk := file.read(_READ_BYTES)):
                 chunks.append(chunk)
                 size += len(chunk)
     except (OSError, EOFError, zlib.error) as error:

@@ -4,7 +4,7 @@ import gzip
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from pipeline.bundle.mdc.reader import GZIP_MAGIC, LINE, Reader, decode
+from pipeline.bundle.mdc.reader import GZIP_MAGIC, LINE, MAX_DOCUMENT_BYTES, Reader, decode
 from pipeline.bundle.mdc.scope import Entry, Scope
 from pipeline.bundle.mdc.values import BLANKS, ROW_WORD, VECTOR_WORD, is_one_value
 from pipeline.errors import BundleUnusable
@@ -39,18 +39,18 @@ class _Edit(NamedTuple):
     new: str
 
 
-def rewrite(document: bytes, source: str, replace: Replace) -> bytes:
+def rewrite(document: bytes, source: str, replace: Replace, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """Return the document with the new values that ``replace`` gives; every other byte stays.
 
     ``replace`` is called for every STR value, also for repeated ones that a reader passes over, for the
     fields of rows and for the elements of vectors; the new value ``NULL`` makes a value absent. The result
     for a gzip-compressed document is compressed too, to the same bytes for the same input. ``source`` names
-    the document in messages.
+    the document in messages. ``max_bytes`` limits the inflated document.
 
-    Raises BundleUnusable for an invalid document, for one nested more than ``MAX_REWRITTEN_DEPTH`` deep, and
-    for a new value that its line cannot hold.
+    Raises BundleUnusable for an invalid document, for one beyond the limits or nested more than
+    ``MAX_REWRITTEN_DEPTH`` deep, and for a new value that its line cannot hold.
     """
-    text, encoding = decode(document, source)
+    text, encoding = decode(document, source, max_bytes)
     edits: dict[int, list[_Edit]] = {}
     for string in _strings(Reader(source), text):
         new = replace(string)

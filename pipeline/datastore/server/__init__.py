@@ -12,7 +12,8 @@
 served by a class with the methods of ``Tree``.
 """
 
-from pipeline.datastore.server.app import DataStoreApp, RunningServer, ServerLimits, run, serve
+from pipeline.datastore.server.app import DataStoreApp, ServerLimits
+from pipeline.datastore.server.http_server import RunningServer, run, serve
 from pipeline.datastore.server.tree import PublishedTree, Tree
 
 __all__ = ["DataStoreApp", "PublishedTree", "RunningServer", "ServerLimits", "Tree", "run", "serve"]

@@ -1,25 +1,27 @@
-"""Server of a Data Store: ``DataStoreApp``, the ASGI application, and the HTTP server that runs it.
+"""Application of a Data Store: ``DataStoreApp``.
 
-``run`` serves until SIGTERM or SIGINT, ``serve`` in a thread of this process. Of the paths below the prefix,
-``…/index.txt`` is a listing, ``/PRODUCT/FILESET/NAME`` a file, and every other an HTML page.
+Of the paths below the prefix, ``…/index.txt`` is a listing, ``/PRODUCT/FILESET/NAME`` a file, and every other
+an HTML page, whose URL ends in a slash.
 """
 
 import asyncio
-import socket
-import threading
+import logging
 from dataclasses import dataclass
 from http import HTTPStatus
-from types import FrameType
-from typing import Self
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
-import uvicorn
-from starlette.datastructures import QueryParams
-from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.datastructures import Headers, QueryParams
+from starlette.types import Message, Receive, Scope, Send
 
-from pipeline.datastore.server.pages import Place, render_page
-from pipeline.datastore.server.responses import send_error, send_file, send_listing, send_page
+from pipeline.datastore.server.pages import render_page
+from pipeline.datastore.server.responses import (
+    discard_body,
+    send_error,
+    send_file,
+    send_listing,
+    send_page,
+    send_redirect,
+)
 from pipeline.datastore.server.tree import Tree
 
 
@@ -27,11 +29,18 @@ from pipeline.datastore.server.tree import Tree
 class ServerLimits:
     """Limits of a server.
 
-    ``keep_alive_seconds``: time after which an idle connection is closed. ``shutdown_seconds``: time after
-    which requests in progress are cancelled at a shutdown. ``backlog``: connections that wait to be
-    accepted. ``chunk_bytes``: part of a file read at a time. ``rows_per_page``: filesets on an HTML page.
+    ``connections``: most at once, fewer where the process may not open two files for each; others wait.
+    ``request_bytes`` and ``request_seconds``: most for a request, head and body. ``stall_seconds``: time
+    after which a connection is closed whose client acknowledges nothing of a response.
+    ``keep_alive_seconds``: the same for one without a request. ``shutdown_seconds``: time after which
+    requests in progress are cancelled at a shutdown. ``backlog``: connections that wait to be accepted.
+    ``chunk_bytes``: part of a response written at a time. ``rows_per_page``: filesets on an HTML page.
     """
 
+    connections: int = 512
+    request_bytes: int = 1 << 16
+    request_seconds: float = 30
+    stall_seconds: float = 60
     keep_alive_seconds: int = 15
     shutdown_seconds: int = 1
     backlog: int = 1024
@@ -40,6 +49,14 @@ class ServerLimits:
 
 
 DEFAULT_LIMITS = ServerLimits()
+
+_STATUS_OF_ERRORS = {
+    FileNotFoundError: HTTPStatus.NOT_FOUND,
+    NotADirectoryError: HTTPStatus.NOT_FOUND,
+    PermissionError: HTTPStatus.FORBIDDEN,
+}
+
+_logger = logging.getLogger(__name__)
 
 
 class DataStoreApp:
@@ -51,59 +68,84 @@ class DataStoreApp:
         self._tree = tree
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Respond to one request."""
-        segments = self.path_segments(scope)
-        if scope["method"] not in {"GET", "HEAD"}:
-            await send_error(scope, send, HTTPStatus.METHOD_NOT_ALLOWED, [("Allow", "GET, HEAD")])
-        elif segments is None:
-            await send_error(scope, send, HTTPStatus.NOT_FOUND)
-        elif segments[-1:] == ["index.txt"]:
-            await self._respond_listing(scope, send, segments[:-1])
-        elif len(segments) == 3:
-            await self._respond_file(scope, receive, send, segments)
-        else:
-            await self._respond_page(scope, send, segments)
+        """Respond to one request.
+
+        An error of the disk is logged, and 503 to the client, or ends a response in progress.
+        """
+        started = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._respond(scope, receive, send_on)
+        except OSError as error:
+            status = _STATUS_OF_ERRORS.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE)
+            if status is HTTPStatus.SERVICE_UNAVAILABLE:
+                _logger.error("cannot respond to %s %r: %s", scope["method"], scope["raw_path"], error)
+            if not started:
+                await send_error(scope, send, status)
 
     def path_segments(self, scope: Scope) -> list[str] | None:
         """Return the decoded segments of the request's path below the prefix; None for a path outside.
 
-        Bytes that are not UTF-8 are surrogate escapes, as in names of files.
+        Repeated slashes are one. Bytes that are not UTF-8 are surrogate escapes, as in names of files.
         """
-        path = scope["raw_path"].decode("latin-1")
-        below = path.removeprefix(self.prefix)
-        if not path.startswith(self.prefix) or below[:1] not in {"", "/"}:
+        raw = [name for name in scope["raw_path"].decode("latin-1").split("/") if name]
+        prefix = [name for name in self.prefix.split("/") if name]
+        if raw[: len(prefix)] != prefix:
             return None
-        names = [unquote_to_bytes(name).decode("utf-8", "surrogateescape") for name in below.split("/")[1:]]
-        return names[:-1] if names[-1:] == [""] and len(names) <= 3 else names
+        return [_decoded(name) for name in raw[len(prefix) :]]
 
-    async def _respond_listing(self, scope: Scope, send: Send, names: list[str]) -> None:
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        segments = self.path_segments(scope)
+        is_listing = segments is not None and segments[-1:] == ["index.txt"]
+        allowed = ["GET", "HEAD", "POST"] if is_listing else ["GET", "HEAD"]
+        ends_in_slash = scope["raw_path"].endswith(b"/")
+        if scope["method"] not in allowed:
+            await send_error(scope, send, HTTPStatus.METHOD_NOT_ALLOWED, [("Allow", ", ".join(allowed))])
+        elif segments is None or (ends_in_slash and (is_listing or len(segments) > 2)):
+            await send_error(scope, send, HTTPStatus.NOT_FOUND)
+        elif is_listing:
+            await self._respond_listing(scope, receive, send, segments[:-1])
+        elif len(segments) == 3:
+            await self._respond_file(scope, receive, send, segments)
+        elif ends_in_slash:
+            await self._respond_page(scope, send, segments)
+        else:
+            await self._redirect_to_page(scope, send, segments)
+
+    async def _respond_listing(self, scope: Scope, receive: Receive, send: Send, names: list[str]) -> None:
+        if scope["method"] == "POST":
+            await discard_body(receive)
         query = unquote(scope["query_string"].decode("latin-1"))
         listing = await asyncio.to_thread(self._listing, names, query)
         if listing is None:
-            await send_error(scope, send, HTTPStatus.NOT_FOUND)
-        else:
-            await send_listing(scope, send, listing)
+            raise FileNotFoundError
+        await send_listing(scope, send, listing, chunk_bytes=self.limits.chunk_bytes)
 
     async def _respond_page(self, scope: Scope, send: Send, names: list[str]) -> None:
-        last = scope["raw_path"].decode("latin-1").rpartition("/")[2]
         number = QueryParams(scope["query_string"]).get("page", "")
-        html = await asyncio.to_thread(self._page, Place(tuple(names), last), number)
-        if html is None:
-            await send_error(scope, send, HTTPStatus.NOT_FOUND)
-        else:
-            await send_page(scope, send, html)
+        # ``wget -r`` follows every link, and must stay below the page at which it begins.
+        is_wget = "wget" in Headers(scope=scope).get("user-agent", "").lower()
+        html = await asyncio.to_thread(self._page, names, number, upward=not is_wget)
+        await send_page(scope, send, html)
+
+    async def _redirect_to_page(self, scope: Scope, send: Send, names: list[str]) -> None:
+        if await asyncio.to_thread(self._listing, names, "") is None:
+            raise FileNotFoundError
+        # Relative, and quoted anew: no text of the request can become the name of another host.
+        last = scope["raw_path"].decode("latin-1").rpartition("/")[2]
+        query = quote(scope["query_string"], safe="%=&")
+        await send_redirect(scope, send, f"./{quote(unquote_to_bytes(last))}/" + (query and f"?{query}"))
 
     async def _respond_file(self, scope: Scope, receive: Receive, send: Send, names: list[str]) -> None:
-        try:
-            path = self._tree.file(*names)
-            if path is None:
-                await send_error(scope, send, HTTPStatus.NOT_FOUND)
-            else:
-                await send_file(scope, receive, send, path, chunk_bytes=self.limits.chunk_bytes)
-        except FileNotFoundError:
-            await send_error(scope, send, HTTPStatus.NOT_FOUND)
-        except PermissionError:
-            await send_error(scope, send, HTTPStatus.FORBIDDEN)
+        path = self._tree.file(*names)
+        if path is None:
+            raise FileNotFoundError
+        await send_file(scope, receive, send, path, chunk_bytes=self.limits.chunk_bytes)
 
     def _listing(self, names: list[str], query: str) -> bytes | None:
         match names:
@@ -115,121 +157,13 @@ class DataStoreApp:
                 return self._tree.fileset_listing(product, fileset)
         return None
 
-    def _page(self, place: Place, number: str) -> str | None:
-        listing = self._listing(list(place.names), "")
+    def _page(self, names: list[str], number: str, *, upward: bool) -> str:
+        listing = self._listing(names, "")
         if listing is None:
-            return None
+            raise FileNotFoundError
         page = int(number) if number.isdecimal() and len(number) < 10 else 1
-        return render_page(place, listing, page, rows_per_page=self.limits.rows_per_page)
+        return render_page(names, listing, page, rows_per_page=self.limits.rows_per_page, upward=upward)
 
 
-class RunningServer:
-    """Application served by a thread of this process until the end of a ``with`` block.
-
-    A ``port`` of 0 is any free one; ``url`` has the one that was taken. ``protocol`` handles the connections.
-    """
-
-    def __init__(
-        self,
-        app: DataStoreApp,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        protocol: type[HttpToolsProtocol] = HttpToolsProtocol,
-    ) -> None:
-        self._app = app
-        self._address = (host, port)
-        self._protocol = protocol
-        self.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def url(self) -> str:
-        """Base URL of the Data Store, with the prefix and without a slash at the end."""
-        return _url(self._address, self._app)
-
-    def start(self) -> None:
-        """Serve again after ``stop``, on the same port."""
-        listener = listen(*self._address, backlog=self._app.limits.backlog)
-        self._address = listener.getsockname()[:2]
-        self._server = _HttpServer(self._app, self._protocol)
-        self._thread = threading.Thread(
-            target=self._server.run, args=([listener],), name=f"serving {self.url}"
-        )
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Abort every connection, whatever is being sent on it, and stop serving."""
-        self._server.should_exit = True
-        self._thread.join()
-
-
-def serve(app: DataStoreApp, *, host: str = "127.0.0.1", port: int = 0) -> RunningServer:
-    """Serve in a thread of this process; a ``port`` of 0 is any free one."""
-    return RunningServer(app, host=host, port=port)
-
-
-def run(
-    app: DataStoreApp,
-    *,
-    host: str,
-    port: int,
-    protocol: type[HttpToolsProtocol] = HttpToolsProtocol,
-) -> None:
-    """Serve in this thread until SIGTERM or SIGINT; prints the URL first.
-
-    Raises OSError when the address cannot be listened on.
-    """
-    listener = listen(host, port, backlog=app.limits.backlog)
-    print(f"Serving at {_url(listener.getsockname()[:2], app)}", flush=True)
-    _HttpServer(app, protocol).run([listener])
-
-
-def listen(host: str, port: int, *, backlog: int) -> socket.socket:
-    """Return a listening socket. Raises OSError when the address is taken or not of this machine."""
-    listener = socket.create_server((host, port), backlog=backlog)
-    # Connections inherit the option. Without it a small response, head and body, waits 40 ms for the
-    # client's delayed acknowledgement; asyncio sets it only on sockets with an explicit protocol number.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
-
-
-class _HttpServer(uvicorn.Server):
-    """HTTP server that stops at once: it aborts all connections, and does not raise the signal again."""
-
-    def __init__(self, app: DataStoreApp, protocol: type[HttpToolsProtocol]) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=protocol,
-                loop="asyncio",
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=app.limits.keep_alive_seconds,
-                timeout_graceful_shutdown=app.limits.shutdown_seconds,
-            )
-        )
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.should_exit = True
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-        await super().shutdown(sockets)
-
-
-def _url(address: tuple[str, int], app: DataStoreApp) -> str:
-    return f"http://{address[0]}:{address[1]}{app.prefix}"
+def _decoded(name: str) -> str:
+    return unquote_to_bytes(name).decode("utf-8", "surrogateescape")

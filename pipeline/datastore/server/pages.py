@@ -1,7 +1,7 @@
 """HTML pages of a Data Store: a listing as a table with links.
 
-Every link is relative, so the pages work below any prefix and behind a proxy that changes it; and the same
-with or without a slash at the end of the requested URL.
+Every link is relative to the URL of the page, which ends in a slash, so the pages work below any prefix and
+behind a proxy that changes it.
 """
 
 import os
@@ -45,29 +45,6 @@ _LEVELS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Position of a page in the Data Store.
-
-    ``names`` are the product and the fileset, as far as the URL has them; ``last`` is the text after the last
-    slash of the requested URL, empty when the URL ends in a slash.
-    """
-
-    names: tuple[str, ...]
-    last: str
-
-    def down(self, *names: bytes) -> str:
-        """Return a link to an item below."""
-        return self._here() + "/".join(quote(name, safe="") for name in names)
-
-    def up(self, levels: int) -> str:
-        """Return a link to the page that many levels higher."""
-        return self._here() + "../" * levels
-
-    def _here(self) -> str:
-        return f"./{self.last}/" if self.last else "./"
-
-
-@dataclass(frozen=True, slots=True)
 class Text:
     """Text of a cell or of the breadcrumb, empty for a missing value; a link unless ``href`` is None."""
 
@@ -84,29 +61,31 @@ class Table:
     rows: list[list[Text]]
 
 
-def render_page(place: Place, listing: bytes, number: int, *, rows_per_page: int) -> str:
-    """Return the page of a listing as HTML.
+def render_page(
+    names: list[str], listing: bytes, number: int, *, rows_per_page: int, upward: bool = True
+) -> str:
+    """Return the page of a listing as HTML; ``names`` are the product and the fileset, if any.
 
-    The filesets of a product are shown newest first, ``rows_per_page`` on a page, of which this is the
-    ``number``-th or the nearest to it.
+    Links to the pages above are left out unless ``upward``. The filesets of a product are shown newest
+    first, ``rows_per_page`` on a page, of which this is the ``number``-th or the nearest to it.
     """
-    depth, rows = len(place.names), parse_rows(listing)
+    depth, rows = len(names), parse_rows(listing)
     size = rows_per_page if depth == 1 else max(len(rows), 1)
     last = max(-(-len(rows) // size), 1)
     number = min(max(number, 1), last)
     shown = (rows[::-1] if depth == 1 else rows)[(number - 1) * size : number * size]
     level = _LEVELS[depth]
-    *above, here = ["Data Store", *map(_display, place.names)]
+    *above, here = ["Data Store", *map(_display, names)]
     return _TEMPLATES.get_template("listing.html").render(
         title=level.title.format(here),
         here=here,
-        breadcrumb=[Text(name, place.up(depth - at)) for at, name in enumerate(above)],
+        breadcrumb=[Text(name, "../" * (depth - at) if upward else None) for at, name in enumerate(above)],
         facts=_facts(level, rows),
-        text_version=place.down(b"index.txt"),
+        text_version="./index.txt",
         number=number,
         last=last,
         caption=f"{level.item.capitalize()}s",
-        tables=list(_tables(place, shown)),
+        tables=list(_tables(depth, shown)),
         empty=level.empty,
     )
 
@@ -120,26 +99,29 @@ def _facts(level: Level, rows: list[Row]) -> str:
     return count
 
 
-def _tables(place: Place, rows: list[Row]) -> Iterator[Table]:
+def _tables(depth: int, rows: list[Row]) -> Iterator[Table]:
     for header, group in groupby(rows, key=lambda row: row[0]):
         columns = [_decode(cell.lstrip(b"# ")) for cell in header]
-        yield Table(columns, [_table_row(place, columns, cells) for _, cells in group])
+        yield Table(columns, [_table_row(depth, columns, cells) for _, cells in group])
 
 
-def _table_row(place: Place, columns: list[str], cells: Cells) -> list[Text]:
+def _table_row(depth: int, columns: list[str], cells: Cells) -> list[Text]:
     name, *values = cells
-    rest = [
-        _value(place, column or "", cell or b"", name) for column, cell in zip_longest(columns[1:], values)
-    ]
-    return [Text(_decode(name), place.down(name)), *rest]
+    rest = [_value(column or "", cell or b"", name) for column, cell in zip_longest(columns[1:], values)]
+    return [Text(_decode(name), _link(name, is_folder=depth < 2)), *rest]
 
 
-def _value(place: Place, column: str, cell: bytes, name: bytes) -> Text:
+def _value(column: str, cell: bytes, name: bytes) -> Text:
     if cell in _MISSING:
         return Text("", None, column)
     if column == "Most recent":
-        return Text(_decode(cell), place.down(name, cell), column)
+        return Text(_decode(cell), _link(name, cell, is_folder=True), column)
     return Text(f"{_size(cell):,}" if column == "bytes" and _size(cell) else _decode(cell), None, column)
+
+
+def _link(*names: bytes, is_folder: bool) -> str:
+    """Return a link to an item below the page."""
+    return "./" + "/".join(quote(name, safe="") for name in names) + ("/" if is_folder else "")
 
 
 def _decode(cell: bytes) -> str:

@@ -63,20 +63,42 @@ async def send_response(send: Send, status: int, fields: Fields, body: bytes = b
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_listing(scope: Scope, send: Send, listing: bytes) -> None:
-    """Send a listing: 200, chunked, no validators."""
-    await send_response(send, HTTPStatus.OK, _FILTERED, b"" if scope["method"] == "HEAD" else listing)
+async def discard_body(receive: Receive) -> None:
+    """Read the body of the request to its end."""
+    while (await receive()).get("more_body"):
+        pass
+
+
+async def send_listing(scope: Scope, send: Send, listing: bytes, *, chunk_bytes: int) -> None:
+    """Send a listing: 200, chunked, no validators.
+
+    Connections that are slow share the listing in memory, and buffer no more than ``chunk_bytes``.
+    """
+    await _send_head(send, HTTPStatus.OK, _FILTERED)
+    size = 0 if scope["method"] == "HEAD" else len(listing)
+    for begin in range(0, max(size, 1), chunk_bytes):
+        end = min(begin + chunk_bytes, size)
+        await send({"type": "http.response.body", "body": listing[begin:end], "more_body": end < size})
+
+
+async def send_redirect(scope: Scope, send: Send, location: str) -> None:
+    """Send 301 to ``location``, relative to the URL of the request."""
+    await send_error(scope, send, HTTPStatus.MOVED_PERMANENTLY, [("Location", location)])
 
 
 async def send_page(scope: Scope, send: Send, html: str) -> None:
     """Send an HTML page."""
     body = html.encode()
-    fields = [("Content-Length", str(len(body))), ("Content-Type", "text/html; charset=utf-8")]
+    fields = [
+        ("Vary", "User-Agent"),
+        ("Content-Length", str(len(body))),
+        ("Content-Type", "text/html; charset=utf-8"),
+    ]
     await send_response(send, HTTPStatus.OK, fields, b"" if scope["method"] == "HEAD" else body)
 
 
 async def send_error(scope: Scope, send: Send, status: HTTPStatus, fields: Fields | None = None) -> None:
-    """Send an error with a short page that names it, and ``fields`` more."""
+    """Send an error or a redirect with a short page that names it, and ``fields`` more."""
     reason = _REASONS.get(status, status.description)
     body = _ERROR_PAGE.format(status=status, reason=reason).encode()
     head = [("Content-Length", str(len(body))), ("Content-Type", "text/html; charset=iso-8859-1")]
@@ -224,7 +246,7 @@ def _parse_date(date: str | None) -> float | None:
     """Return an HTTP date as seconds since 1970 UTC; None for what is not a date."""
     try:
         return parsedate_to_datetime(date).timestamp() if date else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -9,6 +9,7 @@ Values are bytes from end to end: a server passes on what a publisher wrote, tex
 of listings is ``pipeline.datastore.listing``.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, repeat, zip_longest
 
@@ -37,9 +38,14 @@ def parse_tables(listing: bytes) -> Iterator[list[Cells]]:
             yield table
             table = []
         if line:
-            table.append(tuple(cell.strip() for cell in line.removesuffix(b"|").split(b"|")))
+            table.append(split_cells(line))
     if table:
         yield table
+
+
+def split_cells(line: bytes) -> Cells:
+    """Return the cells of a line without blanks at its ends."""
+    return tuple(cell.strip() for cell in line.removesuffix(b"|").split(b"|"))
 
 
 def parse_rows(listing: bytes) -> list[Row]:
@@ -67,16 +73,27 @@ def write_lines(lines: Iterable[Cells]) -> bytes:
 def rows_after(listing: bytes, fileset: bytes) -> bytes | None:
     """Return the part of a product listing below the row of the fileset, under the ``#`` line in force there.
 
-    None when no row has that name. The search goes from the end: requested names are mostly recent ones.
+    Upper and lower case are the same, but a row of exactly that name comes first; of several such rows the
+    last one counts. None when no row below a ``#`` line has that name.
     """
-    position = len(listing)
-    while (position := listing.rfind(fileset, 0, position)) >= 0:
-        begin = listing.rfind(b"\n", 0, position) + 1
-        end = listing.find(b"\n", position) + 1 or len(listing)
-        if listing[begin:end].split(b"|", 1)[0].strip() == fileset:
-            header = max(listing.rfind(b"\n#", 0, begin) + 1, 0)
-            return listing[header : listing.find(b"\n", header) + 1] + listing[end:]
-    return None
+    row = _find_row(listing, fileset.strip()) if fileset.strip() else None
+    if row is None:
+        return None
+    header = listing.rfind(b"\n#", 0, row.start()) + 1
+    if not listing.startswith(b"#", header):
+        return None
+    end = listing.find(b"\n", row.end()) + 1 or len(listing)
+    return listing[header : listing.find(b"\n", header) + 1] + listing[end:]
+
+
+def _find_row(listing: bytes, fileset: bytes) -> re.Match[bytes] | None:
+    # A pattern that begins with a line end is searched for at the speed of the memory.
+    row = rb"\n[ \t\r\f\v]*(%b)[ \t\r\f\v]*(?=[|\n]|\Z)" % re.escape(fileset)
+    found = None
+    for match in re.finditer(row, listing, re.IGNORECASE):
+        if found is None or match[1] == fileset or found[1] != fileset:
+            found = match
+    return found
 
 
 def lay_out_root(tables: Iterable[list[Cells]]) -> bytes:

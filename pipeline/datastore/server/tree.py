@@ -2,13 +2,14 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.datastore.server.latest_cache import LatestCache
 from pipeline.datastore.server.tables import (
     PRODUCT_HEADER,
     ROOT_HEADER,
@@ -17,6 +18,7 @@ from pipeline.datastore.server.tables import (
     lay_out_root,
     parse_tables,
     rows_after,
+    split_cells,
     write_lines,
 )
 
@@ -25,6 +27,19 @@ BROKEN_INCLUDE = b"[an error occurred while processing this directive]\n"
 
 UNKNOWN_FILESET = b"\n"
 """Response of the original to ``?NAME`` for a fileset that the product does not list."""
+
+PRODUCTS_CACHED = 32
+"""Most products whose listings are kept in memory."""
+
+_PRODUCT_TYPES = {
+    kind.lower(): kind
+    for kind in (
+        *(b"image", b"dump", b"psrequest", b"psresults", b"table", b"ipp-dist"),
+        *(b"ipp-misc", b"dqresults", b"IPP-MOPS", b"IPP-PSPS"),
+    )
+}
+
+_NO_FILESETS = write_lines([PRODUCT_HEADER])
 
 _FILESET_NAME = re.compile(r"[A-Za-z0-9\-+_.: ]+", re.ASCII)
 
@@ -61,12 +76,14 @@ class PublishedTree:
     ``hidden`` products are absent from the root listing. A missing ``index.txt`` of the root or of a
     product is generated from the folders present. Each listing is read again when it changes on disk.
 
-    A subclass that keeps its listings elsewhere overrides ``read_root`` and ``read_product``.
+    A subclass that keeps its listings elsewhere overrides ``read_root``, ``read_product`` and
+    ``products_without_folder``.
     """
 
     def __init__(self, folder: Path, hidden: Iterable[str] = ()) -> None:
         self.folder = Path(os.path.realpath(folder))
         self.hidden = frozenset(hidden)
+        self._laid_out: LatestCache[str, bytes, bytes] = LatestCache(PRODUCTS_CACHED)
 
     def root_listing(self) -> bytes:
         """Return the listing of the products that are not hidden."""
@@ -80,20 +97,23 @@ class PublishedTree:
 
         None when there is no such product; BROKEN_INCLUDE and UNKNOWN_FILESET as the original.
         """
+        if product in self.products_without_folder():
+            return lay_out_product(_NO_FILESETS) if after is None else UNKNOWN_FILESET
         listing = self.read_product(product)
         if listing is None:
             return None
         if after is None:
-            return _lay_out_cached(listing)
+            return self._laid_out.get(product, listing, lambda: lay_out_product(listing))
         if not _FILESET_NAME.fullmatch(after):
             return BROKEN_INCLUDE
-        newer = rows_after(listing, after.strip().encode())
+        newer = rows_after(listing, after.encode())
         return UNKNOWN_FILESET if newer is None else lay_out_product(newer)
 
     def fileset_listing(self, product: str, fileset: str) -> bytes | None:
         """Return the ``index.txt`` of the fileset, byte for byte. None when there is none."""
         folder = self.find_folder(product, fileset)
-        return None if folder is None else read_listing(folder / "index.txt")
+        path = None if folder is None else folder / "index.txt"
+        return path.read_bytes() if path and path.is_file() else None
 
     def file(self, product: str, fileset: str, name: str) -> Path | None:
         """Return the real path of the file. None when the tree has nothing of that name.
@@ -121,6 +141,10 @@ class PublishedTree:
         published = read_listing(folder / "index.txt")
         return _generate_product(folder) if published is None else published
 
+    def products_without_folder(self) -> list[str]:
+        """Return the names of products that have no fileset, and so no folder in the tree."""
+        return []
+
     def find_folder(self, *names: str) -> Path | None:
         """Return the real path of a folder of the tree. None when there is none, or a link leads out."""
         if not all(map(_is_public, names)):
@@ -134,6 +158,7 @@ class PublishedTree:
         """Return a root listing of the products present, with type and description from ``upstream``."""
         described = {cells[0]: cells for table in parse_tables(upstream) for cells in table[1:]}
         listings = {os.fsencode(name): self.read_product(name) for name in _public_folders(self.folder)}
+        listings |= {os.fsencode(name): _NO_FILESETS for name in self.products_without_folder()}
         present = {name: listing for name, listing in listings.items() if listing is not None}
         order = [name for name in described if name in present]
         order += [name for name in present if name not in described]
@@ -145,17 +170,15 @@ def read_listing(path: Path) -> bytes | None:
     """Return the content of a listing file, cached until the file changes. None when there is none."""
     try:
         state = path.stat()
-        return _read_in_state(path, (state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        if not stat.S_ISREG(state.st_mode):
+            return None  # a pipe would be read for ever
+        version = (state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino)
+        return _FILES.get(path, version, path.read_bytes)
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-_lay_out_cached = lru_cache(maxsize=16)(lay_out_product)
-
-
-@lru_cache(maxsize=64)
-def _read_in_state(path: Path, _state: tuple[int, ...]) -> bytes:
-    return path.read_bytes()
+_FILES: LatestCache[Path, tuple[int, ...], bytes] = LatestCache(PRODUCTS_CACHED)
 
 
 def _is_public(name: str) -> bool:
@@ -174,7 +197,9 @@ def _generate_product(folder: Path) -> bytes:
     times = {}
     for name in _public_folders(folder):
         with suppress(OSError):
-            times[name] = (folder / name / "index.txt").stat().st_mtime
+            state = (folder / name / "index.txt").stat()
+            if stat.S_ISREG(state.st_mode):
+                times[name] = state.st_mtime
     rows = [
         (os.fsencode(name), f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%SZ}".encode(), b"notset")
         for name, time in sorted(times.items(), key=lambda item: item[1])
@@ -184,7 +209,12 @@ def _generate_product(folder: Path) -> bytes:
 
 def _root_row(product: bytes, listing: bytes, upstream: Cells | None) -> Cells:
     """Return the row of a product with this listing; ``upstream`` is its row in another root listing."""
-    *_, table = [[], *parse_tables(listing)]
-    newest = table[-1][:3] if len(table) > 1 else (b"none", b"null", b"ipp-dist")
-    kind, description = upstream[3:5] if upstream else (newest[2], product)
-    return (product, newest[0], newest[1], kind, description)
+    last = listing.rstrip().rpartition(b"\n")[2].strip()
+    if last.startswith(b"#") or not last:
+        name, time, kind = b"none", b"null", b"ipp-dist"
+    else:
+        name, time, kind, *_ = [*split_cells(last), b"null", b"null"]
+    if upstream and len(upstream) >= len(ROOT_HEADER):
+        return (product, name, upstream[2] if name == b"none" else time, *upstream[3:5])
+    # The type of a product is not that of its filesets; readers drop products of a type unknown to them.
+    return (product, name, time, _PRODUCT_TYPES.get(kind.lower(), b"ipp-misc"), product)

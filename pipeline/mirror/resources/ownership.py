@@ -3,7 +3,8 @@
 Filesets share folders, and a later one may have a file of the same path as an earlier one. The fileset that
 was registered later owns the file, in whatever order they are unpacked; both markers record the decision.
 
-Decisions on one folder are serialized over threads, processes and hosts.
+Decisions on one folder are serialized over threads, processes and hosts. The filesets that come into question
+are found in the folder's owner record.
 """
 
 from collections.abc import Iterator, Set
@@ -16,6 +17,7 @@ from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.owner_records import record_files, recorded_with
 
 # Size in bytes and CRC-32 of files, by their paths relative to the root.
 Contents = dict[str, tuple[int, str]]
@@ -42,17 +44,17 @@ class Ownership:
     locks: ByteLocks
 
     @contextmanager
-    def claimed(
-        self, fileset: Fileset, files: list[UnpackedFile], own: Contents, before: Set[str]
-    ) -> Iterator[Verdict]:
+    def claimed(self, fileset: Fileset, files: list[UnpackedFile], before: Set[str]) -> Iterator[Verdict]:
         """Lock the folders of ``files`` against other filesets inside the ``with``, and yield the verdict.
 
-        ``own`` are the files that an earlier registration of this fileset unpacked; ``before`` are the paths
-        of files from earlier attempts, whose folders are locked too.
+        The fileset is in the owner records of the folders from then on, so that its marker may be written.
+        ``before`` are the paths of files from earlier registrations and attempts of this fileset, whose
+        folders are locked too.
         """
         paths = {self.layout.relative(file.path): file for file in files}
         with self.held(paths.keys() | before):
-            yield self._verdict(fileset, paths, own)
+            record_files(self.layout, fileset, paths)
+            yield self._verdict(fileset, paths)
 
     @contextmanager
     def held(self, paths: Set[str]) -> Iterator[None]:
@@ -61,9 +63,9 @@ class Ownership:
         with self.locks.held(folders, "folders of unpacked files"):
             yield
 
-    def _verdict(self, fileset: Fileset, paths: dict[str, UnpackedFile], own: Contents) -> Verdict:
-        contested = {path for path, file in paths.items() if _is_contested(file, own.get(path))}
-        owners = owners_of(self.layout, contested, {fileset}) if contested else {}
+    def _verdict(self, fileset: Fileset, paths: dict[str, UnpackedFile]) -> Verdict:
+        contested = {path for path, file in paths.items() if _has_other_content(file)}
+        owners = owners_of(self.layout, contested, {fileset})
         yields_to = {path: owner for path, owner in owners.items() if is_later(owner, fileset)}
         return Verdict(
             placed=[file for path, file in paths.items() if path not in yields_to],
@@ -72,22 +74,20 @@ class Ownership:
         )
 
 
-def owners_of(layout: Layout, paths: set[str], but: set[Fileset]) -> dict[str, Fileset]:
+def owners_of(layout: Layout, paths: Set[str], but: Set[Fileset]) -> dict[str, Fileset]:
     """Return for each of the paths the latest fileset, other than those in ``but``, that unpacked it.
 
-    Reads every extraction marker of the mirror: for rare use.
+    Reads the owner records of the folders of the paths, and the extraction markers of those filesets that may
+    have one of the paths. A reader that does not hold the locks of the folders may miss a fileset that is not
+    marked yet.
     """
     owners: dict[str, Fileset] = {}
-    aside = {(fileset.product, fileset.name) for fileset in but}
-    for product in layout.state_products():
-        for name in layout.marked(MarkerKind.EXTRACTED, product):
-            if (product, name) in aside:
-                continue
-            marker = read_marker(layout.marker(MarkerKind.EXTRACTED, product, name)) or {}
-            for path in paths & {file["path"] for file in marker.get("files", [])}:
-                owner = Fileset(product, name, marker["registered"])
-                if path not in owners or is_later(owner, owners[path]):
-                    owners[path] = owner
+    for product, name in recorded_with(layout, paths) - {(each.product, each.name) for each in but}:
+        marker = read_marker(layout.marker(MarkerKind.EXTRACTED, product, name)) or {}
+        for path in paths & {file["path"] for file in marker.get("files", [])}:
+            owner = Fileset(product, name, marker["registered"])
+            if path not in owners or is_later(owner, owners[path]):
+                owners[path] = owner
     return owners
 
 
@@ -112,11 +112,10 @@ def is_later(one: Fileset, other: Fileset) -> bool:
     return (one.registered, one.product, one.name) > (other.registered, other.product, other.name)
 
 
-def _is_contested(file: UnpackedFile, own: tuple[int, str] | None) -> bool:
-    """Return True if the path has another content than this file and the fileset's earlier one (``own``)."""
+def _has_other_content(file: UnpackedFile) -> bool:
+    """Return True if another content than that of this file lies at its destination."""
     try:
         size = file.path.stat().st_size
     except FileNotFoundError:
         return False
-    known = {(file.bytes, file.crc32)} | ({own} if own else set())
-    return size not in {known_size for known_size, _ in known} or (size, file_crc32(file.path)) not in known
+    return size != file.bytes or file_crc32(file.path) != file.crc32

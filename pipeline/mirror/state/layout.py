@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.durable import WRITING_SUFFIX
 from pipeline.mirror.state.marker_file import (
@@ -99,6 +99,24 @@ class Layout:
         return self.root / "state" / "ownership.lock"
 
     @property
+    def owners(self) -> Path:
+        """Folder of the owner records; no product can have its name."""
+        return self.root / "state" / "@owners"
+
+    @property
+    def owners_complete(self) -> Path:
+        """Marker of the owner records: every extraction marker has its lines in them."""
+        return self.owners / f"complete{SUFFIX}"
+
+    def owner_record(self, folder: str) -> Path:
+        """Return the path of the owner record of a folder of ``data/``, given relative to the root.
+
+        The records of sibling folders lie in one folder, which an extraction has to flush once only.
+        """
+        siblings = short_digest(str(PurePosixPath(folder).parent))[:2]
+        return self.owners / siblings / short_digest(folder)
+
+    @property
     def peers(self) -> Path:
         """Folder for the coordination of workers; present while an update accepts them."""
         return self.root / "workers"
@@ -136,7 +154,8 @@ class Layout:
 
     def state_products(self) -> list[str]:
         """Return the names of the products with any state, sorted."""
-        folders = (path for path in (self.root / "state").iterdir() if path.is_dir())
+        state = self.root / "state"
+        folders = [path for path in state.iterdir() if path.is_dir()] if state.is_dir() else []
         names = {path.name.removesuffix("~"): path for path in folders}
         return sorted(name for name, path in names.items() if is_usable(name) and self.state(name) == path)
 
@@ -151,6 +170,10 @@ class Layout:
     def updated(self, product: str) -> Path:
         """Return the marker of the last update that went through the whole product."""
         return self.state(product) / "updated.json"
+
+    def adopted(self, product: str) -> Path:
+        """Return the marker of the last adoption of the product."""
+        return self.state(product) / "adopted.json"
 
     def ledger(self, product: str) -> Path:
         """Return the path of the ledger: a cache of the bytes of the downloaded filesets."""

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,16 +29,23 @@ PARALLEL_FROM_FILES = 10
 PARALLEL_FROM_BYTES = 1 << 20
 # The unit of ``st_blocks``.
 _BLOCK_BYTES = 512
+# Puts the verified file of a row at a path, and returns True if there is one.
+Take = Callable[[FileRow, Path], bool]
 
 
-def download_fileset(context: RunContext, fileset: Fileset, report: Report) -> None:
+def _take_none(_row: FileRow, _path: Path) -> bool:
+    return False
+
+
+def download_fileset(context: RunContext, fileset: Fileset, report: Report, take: Take = _take_none) -> None:
     """Download one fileset into ``store/`` and write its marker.
 
-    Files in ``incoming/`` from an earlier run, or in ``store/``, are reused after a check of their md5.
+    Files in ``incoming/`` from an earlier run, or in ``store/``, are reused after a check of their md5; for
+    all others ``take`` is asked before they are fetched.
     Raises FilesFailed when some files could not be fetched (the others stay in ``incoming/`` for the next
     run), or another MirrorError for the fileset as a whole.
     """
-    _Download(context, fileset, report).run()
+    _Download(context, fileset, report, take).run()
 
 
 @dataclass
@@ -45,6 +53,7 @@ class _Download:
     context: RunContext
     fileset: Fileset
     report: Report
+    take: Take
     started: str = field(default_factory=utc_now)
 
     def run(self) -> None:
@@ -92,7 +101,7 @@ class _Download:
         return [row for row in rows if not self._is_reusable(row)]
 
     def _is_reusable(self, row: FileRow) -> bool:
-        """Return True if the row's file is in ``incoming/``, or could be linked there from ``store/``."""
+        """Return True if the row's file is in ``incoming/``, or could be linked or taken over into it."""
         path = self._incoming / "files" / row.name
         if path.exists() and row.md5 and _matches(path, row):
             return True
@@ -101,7 +110,7 @@ class _Download:
         if published.exists() and row.md5 and _matches(published, row):
             os.link(published, path)
             return True
-        return False
+        return self.take(row, path)
 
     def _fetch(self, missing: list[FileRow], rows: list[FileRow]) -> None:
         """Fetch the missing ones of all ``rows`` into ``incoming/``, each verified. Raises FilesFailed."""

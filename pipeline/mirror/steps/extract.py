@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from pipeline.bundle.archive import UnpackLimits
 from pipeline.bundle.dbinfo import localized_dbinfo
 from pipeline.bundle.dirinfo import DirInfo, localized_dirinfo, read_dirinfo
 from pipeline.bundle.unpack import (
     UnpackedFile,
     Unpacking,
-    UnpackLimits,
     discard,
     expected_bytes,
     put_in_place,
@@ -22,7 +22,6 @@ from pipeline.durable import WRITING_SUFFIX, remove_files, write_whole
 from pipeline.errors import BundleUnusable, machine_faults
 from pipeline.mirror.context import Report, RunContext, done_at_once
 from pipeline.mirror.resources.ownership import (
-    Contents,
     Verdict,
     is_intact,
     marked_contents,
@@ -30,7 +29,9 @@ from pipeline.mirror.resources.ownership import (
 )
 from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, mark_done, utc_now
+from pipeline.mirror.state.owner_records import drop_records
 from pipeline.mirror.state.steps import StepSpec, drop_marker
+from pipeline.mirror.steps.bundles import bundles_of
 from pipeline.mirror.steps.journal import Journal, journal_of
 from pipeline.mirror.steps.verify import unexpected_data, verify_unpacked
 
@@ -57,13 +58,13 @@ class _Extraction:
 
     def run(self) -> None:
         with machine_faults(f"unpacking fileset {self.fileset}"):
-            bundles = [row for row in self._rows if row.is_bundle]
+            bundles = bundles_of(self.fileset, self._rows)
             journal = journal_of(self._layout, self.fileset)
             superseded = marked_contents(self._layout, MarkerKind.SUPERSEDED, self.fileset)
-            before = set(superseded) | journal.files()
+            before = superseded.keys() | journal.files()
             unpacked = self._unpack(bundles, journal) if bundles else self._unpack_nothing(journal)
             try:
-                self._put_in_place(unpacked, superseded, before, journal)
+                self._put_in_place(unpacked, before, journal)
             finally:
                 discard(unpacked)
             journal.end()
@@ -83,11 +84,9 @@ class _Extraction:
         index = self._store / INDEX
         return read_files(index.read_bytes(), str(index))
 
-    def _put_in_place(
-        self, unpacked: list[UnpackedFile], superseded: Contents, before: set[str], journal: Journal
-    ) -> None:
+    def _put_in_place(self, unpacked: list[UnpackedFile], before: set[str], journal: Journal) -> None:
         """Rename the files that this fileset owns into place, remove superseded ones, write the marker."""
-        with self.context.ownership.claimed(self.fileset, unpacked, superseded, before) as verdict:
+        with self.context.ownership.claimed(self.fileset, unpacked, before) as verdict:
             journal.record(before | {self._layout.relative(file.path) for file in verdict.placed})
             put_in_place(verdict.placed, self._layout.data)
             self._remove_superseded(before, unpacked)
@@ -171,11 +170,9 @@ class _Extraction:
         return None
 
     def _remove_superseded(self, before: set[str], unpacked: list[UnpackedFile]) -> None:
-        """Remove files that only an earlier registration of this fileset had unpacked."""
+        """Remove files that an earlier registration of this fileset had unpacked, and this one does not."""
         gone = before - {self._layout.relative(file.path) for file in unpacked}
-        if gone:
-            gone -= owners_of(self._layout, gone, {self.fileset}).keys()
-            remove_files(self._layout.root / path for path in sorted(gone))
+        _abandon(self._layout, gone, {self.fileset})
         marker = self._layout.marker(MarkerKind.SUPERSEDED, self.fileset.product, self.fileset.name)
         if marker.exists():
             remove_files([marker])
@@ -191,9 +188,12 @@ class _Extraction:
 
 def supersede(layout: Layout, step: StepSpec, fileset: Fileset) -> None:
     """Make the extraction pending; the unpacked files stay recorded until they are replaced."""
-    marker = layout.marker(step.marker, fileset.product, fileset.name)
-    kept = layout.marker(MarkerKind.SUPERSEDED, fileset.product, fileset.name)
-    write_whole(kept, marker.read_bytes())
+    try:
+        content = layout.marker(step.marker, fileset.product, fileset.name).read_bytes()
+    except FileNotFoundError:
+        # Another process is deleting the fileset.
+        return
+    write_whole(layout.marker(MarkerKind.SUPERSEDED, fileset.product, fileset.name), content)
     drop_marker(layout, step, fileset)
 
 
@@ -207,15 +207,16 @@ def remove_unpacked(context: RunContext, fileset: Fileset) -> None:
     kinds = (MarkerKind.EXTRACTED, MarkerKind.SUPERSEDED)
     paths: set[str] = set().union(*(marked_contents(layout, kind, fileset) for kind in kinds))
     with context.ownership.held(paths):
-        owners = owners_of(layout, paths, {fileset}) if paths else {}
+        owners = owners_of(layout, paths, {fileset})
         gone = paths - owners.keys()
         remove_files(layout.root / path for path in gone)
         _remove_empty_folders(layout, gone)
+        drop_records(layout, gone, fileset)
+        for owner in set(owners.values()):
+            supersede(layout, EXTRACT, owner)
     info = layout.info(fileset.product, fileset.name)
     if info.exists():
         shutil.rmtree(info)
-    for owner in set(owners.values()):
-        drop_marker(layout, EXTRACT, owner)
 
 
 def undo_unpacking(context: RunContext, fileset: Fileset) -> None:
@@ -230,15 +231,24 @@ def undo_unpacking(context: RunContext, fileset: Fileset) -> None:
     own = [marked_contents(layout, kind, fileset) for kind in (MarkerKind.EXTRACTED, MarkerKind.SUPERSEDED)]
     stray = journal.files() - set().union(*own)
     with context.ownership.held(stray):
-        owners = owners_of(layout, stray, set()) if stray else {}
-        remove_files(layout.root / path for path in sorted(stray - owners.keys()))
-        for owner in {owner for path, owner in owners.items() if not is_intact(layout, owner, path)}:
-            drop_marker(layout, EXTRACT, owner)
+        _abandon(layout, stray, set())
     info = layout.info(fileset.product, fileset.name)
     if any(own):
         remove_files(info.glob(f".*{WRITING_SUFFIX}"))
     elif info.is_dir():
         shutil.rmtree(info)
+
+
+def _abandon(layout: Layout, paths: set[str], but: set[Fileset]) -> None:
+    """Remove those of the files that only filesets in ``but`` unpacked, or none.
+
+    Where one of another fileset was overwritten, the extraction of that fileset becomes pending. For the
+    holder of the locks of the folders.
+    """
+    owners = owners_of(layout, paths, but)
+    remove_files(layout.root / path for path in sorted(paths - owners.keys()))
+    for owner in {owner for path, owner in owners.items() if not is_intact(layout, owner, path)}:
+        supersede(layout, EXTRACT, owner)
 
 
 def _remove_empty_folders(layout: Layout, paths: set[str]) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundle.unpack import TEMPORARY_SUFFIX, file_crc32
+from pipeline.bundle.unpack import file_crc32
 from pipeline.datastore.client.transfer import file_md5
 from pipeline.datastore.listing import FileRow, FilesetRow, read_files
 from pipeline.durable import remove_files
@@ -22,7 +22,10 @@ from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
+from pipeline.mirror.state.owner_records import unrecorded
 from pipeline.mirror.state.steps import Problem, Steps
+from pipeline.mirror.steps.bundles import bundles_of
+from pipeline.names import TEMPORARY_SUFFIX
 
 RESUMED_WITHIN = timedelta(days=7)
 
@@ -49,9 +52,12 @@ def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Ite
         yield Problem(layout.relative(folder / INDEX), what, kind)
         return
     compare = _Comparison(layout, rate, file_md5, kind)
+    deleted = (
+        set() if context.settings.mirror.keep_bundles else {row.name for row in bundles_of(fileset, rows)}
+    )
     for row in rows:
         path = folder / row.name
-        if context.settings.mirror.keep_bundles or not row.is_bundle or path.exists():
+        if row.name not in deleted or path.exists():
             yield from compare.file(path, row.bytes, row.md5)
     expected = {INDEX, *(row.name for row in rows)}
     for path in sorted(folder.iterdir()):
@@ -60,7 +66,10 @@ def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Ite
 
 
 def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> Iterator[Problem]:
-    """Yield the problems of the files that a fileset unpacked into ``data/`` and still owns."""
+    """Yield the problems of the files that a fileset unpacked into ``data/`` and still owns.
+
+    A fileset that is missing in an owner record is a problem too.
+    """
     layout, kind = context.layout, MarkerKind.EXTRACTED
     path = layout.marker(kind, fileset.product, fileset.name)
     marker = fresh_marker(layout, kind, fileset)
@@ -69,6 +78,9 @@ def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> I
             what = "the marker is damaged or of another registration"
             yield Problem(layout.relative(path), what, kind)
         return
+    for folder in unrecorded(layout, fileset, [file["path"] for file in marker["files"]]):
+        what = f"expected it to name fileset {fileset}, which unpacked into {folder}"
+        yield Problem(layout.relative(layout.owner_record(folder)), what, kind)
     compare = _Comparison(layout, rate, file_crc32, kind)
     problems = [
         problem

@@ -150,12 +150,22 @@ def test_links_lead_to_what_they_name(server, path, slash):
     assert [urljoin(url, page.links[name]) for name in crumbs] == above
 
 
+@pytest.mark.parametrize("agent", ["Wget/1.21.3", "Mozilla/5.0 (like wget)"])
+def test_pages_for_wget_have_no_links_upward(server, agent):
+    for path in ("/", "/md-all-rel-200907/", f"/md-all-rel-200907/{CHIP}/"):
+        response = requests.get(server.url + path, headers={"User-Agent": agent})
+        links = Page(response.text).links.values()
+        assert links and all(urljoin(response.url, link).startswith(response.url) for link in links)
+        assert response.headers["Vary"] == "User-Agent"
+        assert get(server, path)[0].in_tag("td", "th", "h1") == Page(response.text).in_tag("td", "th", "h1")
+
+
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_odd_names_are_shown_and_linked_as_they_are(server, slash):
     path = f"/{quote(ODD, safe='')}"
     page, url = get(server, path + slash)
     assert page.in_tag("h1") == [f"Product {ODD}"]
-    assert urljoin(url, page.links[ODD]) == f"{server.url}{path}{path}"
+    assert urljoin(url, page.links[ODD]) == f"{server.url}{path}{path}/"
     page, url = get(server, path + path + slash)
     assert page.in_tag("h1") == [f"Fileset {ODD}"]
     assert page.tags["i"] == page.tags["b"] == 0
@@ -183,7 +193,7 @@ def test_a_page_number_out_of_range_shows_the_nearest_page(server, number):
     assert page.in_tag("li")[-1] == ("Page 3 of 3" if number == "4" else "Page 1 of 3")
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/large/nothing/", "/.hidden", "/large//"])
+@pytest.mark.parametrize("path", ["/nothing", "/large/nothing/", "/.hidden", "/large/nothing/x/"])
 def test_there_is_no_page_of_what_is_not_there(server, path):
     assert requests.get(server.url + path).status_code == 404
 

@@ -5,6 +5,9 @@ import os
 import pytest
 from support.wire import ask, recorded, serve_folder, write_tree
 
+from pipeline.datastore.server import ServerLimits
+from pipeline.datastore.server.tree import BROKEN_INCLUDE
+
 MD = "md-all-rel-200907"
 NEWEST = "o4741g0237o.warp.7001.35.1"
 CHIP = "o4741g0234o.chip.14517.31.1"
@@ -97,6 +100,13 @@ def test_columns_are_as_wide_as_the_rows_that_are_shown(server):
     )
 
 
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 1000])
+def test_a_listing_in_many_parts_is_the_same(store, chunk_bytes):
+    with serve_folder(store, limits=ServerLimits(chunk_bytes=chunk_bytes)) as server:
+        assert ask(server, f"/{MD}/index.txt").body == recorded("02_product_index.txt").body
+        assert ask(server, f"/{MD}/index.txt", method="HEAD").rest == b""
+
+
 def test_conditions_and_ranges_on_a_listing_are_ignored(server):
     conditions = {
         "Range": "bytes=0-3",
@@ -135,6 +145,16 @@ def test_a_listing_is_read_afresh_when_it_changes(store, changing_server):
     assert ask(changing_server, "/empty-product/empty/index.txt").status == 404
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_an_index_that_is_no_file_is_none(store, changing_server, make):
+    for folder in (store, store / MD, store / MD / CHIP):
+        (folder / "index.txt").unlink()
+        make(folder / "index.txt")
+    assert ask(changing_server, f"/{MD}/{CHIP}/index.txt").status == 404
+    assert ask(changing_server, f"/{MD}/index.txt").body == b"# filesetID|time registered|type|\n\n"
+    assert MD.encode() in ask(changing_server, "/index.txt").body
+
+
 def test_columns_that_change_within_a_product_get_a_line_of_their_own(store, changing_server):
     (store / MD / "index.txt").write_bytes(
         b"# filesetID|time registered|type|\na|t|IPP-DIST|\nbb|t|X|\n"
@@ -152,6 +172,63 @@ def test_columns_that_change_within_a_product_get_a_line_of_their_own(store, cha
     assert ask(changing_server, f"/{MD}/index.txt?ccc").body == b"# filesetID|time registered|type|stage|\n\n"
 
 
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("a+b:c", [b"d"]),
+        ("A%2BB%3Ac", [b"d"]),
+        ("%61%2Bb%3Ac", [b"d"]),
+        ("%20a+b:c%20", [b"d"]),
+        ("d", []),
+        ("D", []),
+        ("a%252Bb:c", None),
+        ("a%20b:c", None),
+        ("%20", None),
+        ("%20%20", None),
+        ("+", None),
+        ("x", None),
+    ],
+)
+@pytest.mark.parametrize("end", [b"|\n", b"|\n\n", b"|\r\n", b"|", b"", b" "])
+def test_any_query_of_a_listing_with_any_end_is_answered(store, changing_server, query, names, end):
+    (store / MD / "index.txt").write_bytes(b"# filesetID|time registered|type|\na+b:c|t|X|\nd|t|X" + end)
+    body = ask(changing_server, f"/{MD}/index.txt?{query}").body
+    if names is None:
+        assert body in {b"\n", BROKEN_INCLUDE}
+    else:
+        assert [line.split(b"|")[0].strip() for line in body.split(b"\n")[1:-2]] == names
+
+
+@pytest.mark.parametrize(
+    "listing", [b"", b"\n", b"a", b"a|", b"|", b"|||||", b"#", b"a|b|\n# filesetID|", b"\0"]
+)
+def test_a_product_with_a_malformed_listing_leaves_the_others_served(store, changing_server, listing):
+    (store / "index.txt").unlink()
+    (store / MD / "index.txt").write_bytes(listing)
+    assert ask(changing_server, f"/{MD}/index.txt").status == ask(changing_server, f"/{MD}/").status == 200
+    rows = ask(changing_server, "/index.txt").body.split(b"\n")[1:-2]
+    assert [row.split(b"|")[0].strip() for row in rows] == [b"empty-product", MD.encode(), b"pstampresults"]
+    assert all(len(row.split(b"|")) == 6 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("fileset_type", "product_type"),
+    [
+        ("IPP-DIST", "ipp-dist"),
+        ("PSRESULTS", "psresults"),
+        ("psrequest", "psrequest"),
+        ("IPP-MOPS", "IPP-MOPS"),
+        ("OBJECT", "ipp-misc"),
+    ],
+)
+def test_a_generated_root_has_types_of_products(store, changing_server, fileset_type, product_type):
+    (store / "index.txt").unlink()
+    listing = f"# filesetID|time registered|type|\na|t|{fileset_type}|\n"
+    (store / MD / "index.txt").write_text(listing)
+    row = ask(changing_server, "/index.txt").body.split(b"\n")[2]
+    assert [cell.strip().decode() for cell in row.split(b"|")] == [MD, "a", "t", product_type, MD, ""]
+
+
 def test_without_listing_files_the_folders_are_listed(tmp_path):
     store = write_tree(
         tmp_path, {"p/later/index.txt": b"", "p/first/index.txt": b"", "p/.new/index.txt": b"", "q/x/y": b""}
@@ -166,6 +243,6 @@ def test_without_listing_files_the_folders_are_listed(tmp_path):
         )
         rows = [line.split(b"|")[:4] for line in ask(server, "/index.txt").body.split(b"\n")[1:-2]]
         assert rows == [
-            [b"p            ", b"later       ", b"2009-08-11T14:13:21Z", b"notset   "],
+            [b"p            ", b"later       ", b"2009-08-11T14:13:21Z", b"ipp-misc "],
             [b"q            ", b"none        ", b"null                ", b"ipp-dist "],
         ]

@@ -9,13 +9,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from support.audit import opened_below
 
 from pipeline.bundle.unpack import UnpackedFile, put_in_place
 from pipeline.errors import MachineFault
 from pipeline.mirror.resources.byte_locks import ByteLocks
-from pipeline.mirror.resources.ownership import Ownership
+from pipeline.mirror.resources.ownership import Ownership, owners_of
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, mark_done
+from pipeline.mirror.state.owner_records import restore_owner_records, unrecorded
 
 FRESH = multiprocessing.get_context("spawn")
 TIMEOUT_SECONDS = 60
@@ -53,7 +55,7 @@ def put_files(ownership: Ownership, fileset: Fileset, folders: list[str]) -> Non
     """Put files in place as an extraction does."""
     layout = ownership.layout
     files = unpacked(layout, fileset, folders)
-    with ownership.claimed(fileset, files, {}, set()) as verdict:
+    with ownership.claimed(fileset, files, set()) as verdict:
         alone_in(layout, folders)
         put_in_place(verdict.placed, layout.data)
         mine = [
@@ -90,7 +92,7 @@ def hold(root: Path, held: Connection) -> None:
     """Claim a folder, say so, and keep it until killed."""
     layout = Layout(root)
     fileset = Fileset("p", "held", "2009-07-29T00:00:00Z")
-    with ownership_at(root).claimed(fileset, unpacked(layout, fileset, ["x"]), {}, set()):
+    with ownership_at(root).claimed(fileset, unpacked(layout, fileset, ["x"]), set()):
         held.send("held")
         signal.pause()
 
@@ -107,7 +109,58 @@ def test_processes_do_not_meet_in_a_folder_and_the_latest_wins(processes, tmp_pa
     data = Layout(tmp_path).data
     assert (data / "x" / "a.cmf").read_bytes() == latest
     assert (data / "y" / "z" / "a.cmf").read_bytes() == latest
-    assert len(Layout(tmp_path).marked(MarkerKind.EXTRACTED, "p")) == ROUNDS * processes
+    layout = Layout(tmp_path)
+    assert len(layout.marked(MarkerKind.EXTRACTED, "p")) == ROUNDS * processes
+    owned = {f"data/{folder}/a.cmf" for folder in ("x", "y/z", *(f"only.{at}" for at in range(ROUNDS)))}
+    owners = {path: owner.name for path, owner in owners_of(layout, owned, set()).items()}
+    last = processes - 1
+    assert owners == {path: f"o{owner_in(path):03}.{last}" for path in owned}
+    for number in range(processes):
+        for at in range(ROUNDS):
+            fileset = Fileset("p", f"o{at:03}.{number}", "")
+            paths = [f"data/{folder}/a.cmf" for folder in ("x", "y/z", f"only.{at}")]
+            assert unrecorded(layout, fileset, paths) == []
+
+
+def owner_in(path: str) -> int:
+    """The number of the latest fileset with the path."""
+    folder = path.split("/")[1]
+    return int(folder.removeprefix("only.")) if folder.startswith("only.") else ROUNDS - 1
+
+
+@pytest.mark.parametrize("filesets", [20, 200])
+@pytest.mark.parametrize("shared", [False, True], ids=["folder of its own", "shared folder"])
+def test_a_decision_reads_the_markers_of_those_that_may_have_the_file(shared, filesets, tmp_path):
+    layout = Layout(tmp_path)
+    for number in range(filesets):
+        paths = [f"data/{'x' if shared else number}/o{number:03}.{part}" for part in ("a", "b")]
+        marked(layout, Fileset("p", f"o{number:03}", "2009"), paths)
+    restore_owner_records(layout)
+    contested = {f"data/{'x' if shared else 7}/o007.a"}
+    later = Fileset("q", "later", "2010")
+    with opened_below(layout.root) as opened:
+        owners = owners_of(layout, contested, {later})
+    assert owners == {next(iter(contested)): Fileset("p", "o007", "2009")}
+    record = layout.relative(layout.owner_record("data/x" if shared else "data/7"))
+    assert opened == [record, "state/p/extracted/o007.json"]
+
+
+def test_an_owner_that_is_recorded_and_not_marked_is_none(tmp_path):
+    layout = Layout(tmp_path)
+    ownership = ownership_at(tmp_path)
+    earlier, later = Fileset("p", "earlier", "2009"), Fileset("p", "later", "2010")
+    put_files(ownership, earlier, ["x"])
+    put_files(ownership, later, ["x"])
+    assert owners_of(layout, {"data/x/a.cmf"}, set()) == {"data/x/a.cmf": later}
+    layout.marker(MarkerKind.EXTRACTED, "p", "later").unlink()
+    assert owners_of(layout, {"data/x/a.cmf"}, set()) == {"data/x/a.cmf": earlier}
+    assert owners_of(layout, {"data/x/a.cmf"}, {earlier}) == {}
+    ownership.locks.close()
+
+
+def marked(layout: Layout, fileset: Fileset, paths: list[str]) -> None:
+    files = [{"path": path, "bytes": 1, "crc32": "00000000"} for path in paths]
+    mark_done(layout, MarkerKind.EXTRACTED, fileset, "", {"files": files})
 
 
 def test_another_process_waits_until_the_holder_is_killed(tmp_path):

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,14 @@ from support.follower import Follower
 from support.upstream import File, Upstream
 
 from pipeline.bundle.unpack import temporary_name
-from pipeline.errors import BundleUnusable
+from pipeline.errors import BundleUnusable, HostileName
 from pipeline.mirror.context import RunContext, open_context
+from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.steps.download import download_fileset
 from pipeline.mirror.steps.extract import extract_fileset
 from pipeline.mirror.steps.journal import journal_of
+from pipeline.mirror.steps.verify import verify_stored
 from tasks.steps import STEPS
 
 FILESET = Fileset("p", "o1.chip.1.1.1", "2009-07-29T00:00:01Z")
@@ -42,9 +45,9 @@ def download(follower: Follower) -> None:
         download_fileset(context, FILESET, lambda *_: None)
 
 
-def extract(follower: Follower) -> None:
+def extract(follower: Follower, **columns: str) -> None:
     with opened(follower) as context:
-        extract_fileset(context, FILESET, lambda *_: None)
+        extract_fileset(context, replace(FILESET, columns=columns), lambda *_: None)
 
 
 def two_bundles(upstream: Upstream, folders: dict[str, str], *contents: bytes) -> None:
@@ -69,6 +72,75 @@ def test_a_bundle_that_is_no_archive_leaves_nothing_of_the_other(upstream, follo
     two_bundles(upstream, {"XY01": "o1", "XY02": "o2"}, bundle(MEMBERS["XY01"]), NOISE)
     download(follower)
     with pytest.raises(BundleUnusable, match="expected a gzipped tar archive"):
+        extract(follower)
+    assert follower.content("data") == {}
+
+
+ARCHIVE = File("a.tgz", bundle({"a.fits": NOISE}), "tgz", "XY01")
+
+
+@pytest.mark.parametrize("archive", [ARCHIVE, replace(ARCHIVE, content=b"no archive")])
+def test_a_fileset_of_another_type_without_dirinfo_has_plain_files(archive, upstream, follower):
+    follower.mirror["keep_bundles"] = False
+    upstream.add("p", FILESET.name, [archive], type="OBJECT")
+    download(follower)
+    extract(follower, type="OBJECT")
+    assert follower.content("data") == {}
+    stored = follower.root / "store/p" / FILESET.name / "a.tgz"
+    assert stored.read_bytes() == archive.content
+    stored.unlink()
+    with opened(follower) as context:
+        problems = list(verify_stored(context, replace(FILESET, columns={"type": "OBJECT"}), RateLimit(None)))
+    assert [problem.what for problem in problems] == ["missing"]
+
+
+@pytest.mark.parametrize("columns", [{"type": "IPP-DIST"}, {"type": "null"}, {"type": ""}, {}])
+def test_a_distribution_or_a_fileset_of_unknown_type_needs_a_dirinfo(columns, upstream, follower):
+    upstream.add("p", FILESET.name, [ARCHIVE])
+    download(follower)
+    with pytest.raises(BundleUnusable, match="expected a file of component 'dirinfo'"):
+        extract(follower, **columns)
+
+
+def test_a_fileset_of_another_type_with_dirinfo_is_unpacked(upstream, follower):
+    upstream.add_bundles("p", FILESET.name, MEMBERS, type="OBJECT")
+    download(follower)
+    extract(follower, type="OBJECT")
+    assert follower.content("data") == DATA
+
+
+def test_forced_photometry_with_a_summary_in_the_work_directory(upstream, follower):
+    rows = (
+        b"fullForceRun METADATA\nworkdir STR neb://h/gpc1/ff\nsources_path_base STR neb://h/gpc1/cal/c.9\nEND\n"
+        b"fullForceResult METADATA\nwarp_id S64 41\npath_base STR neb://h/gpc1/ff/w/r.41\nEND\n"
+        b"fullForceSummary METADATA\npath_base STR neb://h/gpc1/ff/s.3\nEND\n"
+    )
+    files = [
+        File(
+            "dirinfo.ff.3.mdc", dirinfo("gpc1/ff", {"41.skycell.1": "w", "summary": "."}), "text", "dirinfo"
+        ),
+        File("dbinfo.ff.3.mdc", rows, "text", "dbinfo"),
+        File("41.tgz", bundle({"r.41.cmf": b"r"}), "tgz", "41.skycell.1"),
+        File("s.tgz", bundle({"s.3.cmf": b"s", "s.3.log.bz2": b"BZh9"}), "tgz", "summary"),
+    ]
+    upstream.add("p", FILESET.name, files, stage="ff")
+    download(follower)
+    extract(follower, type="IPP-DIST")
+    assert follower.content("data") == {
+        "gpc1/ff/w/r.41.cmf": b"r",
+        "gpc1/ff/s.3.cmf": b"s",
+        "gpc1/ff/s.3.log.bz2": b"BZh9",
+    }
+    localized = follower.content("info")[f"p/{FILESET.name}/dbinfo.ff.3.mdc"]
+    below = bytes(follower.root / "data/gpc1")
+    assert localized == rows.replace(b"neb://h/gpc1", below)
+
+
+@pytest.mark.parametrize("destdir", ["/".join(["a"] * 1500), "/".join(["x" * 200] * 30), "x" * 256])
+def test_a_folder_that_no_file_system_takes_is_the_fault_of_the_fileset(destdir, upstream, follower):
+    upstream.add_bundles("p", FILESET.name, MEMBERS, destdir=destdir)
+    download(follower)
+    with pytest.raises(HostileName, match=r"dirinfo.*destdir"):
         extract(follower)
     assert follower.content("data") == {}
 

@@ -31,7 +31,9 @@ def test_the_zsh_script_begins_with_the_line_that_zsh_looks_for():
     ("words", "offered"),
     [
         ("ipp-mirror u", ["update", "unskip"]),
-        ("ipp-mirror a", []),
+        ("ipp-mirror a", ["adopt"]),
+        ("ipp-mirror as", []),
+        ("ipp-mirror adopt --by ", ["link", "rename", "copy"]),
         ("ipp-mirror verify --re", ["--repair"]),
         ("ipp-mirror worker --sch", ["--scheduler-host", "--scheduler-port"]),
         ("ipp-mirror completion z", ["zsh"]),

@@ -9,7 +9,9 @@ from support.command import REPOSITORY, ipp_mirror
 
 from pipeline import __version__
 
-COMMANDS = ["completion", "scheduler", "serve", "skip", "status", "unskip", "update", "verify", "worker"]
+COMMANDS = [
+    *("adopt", "completion", "scheduler", "serve", "skip", "status", "unskip", "update", "verify", "worker"),
+]
 
 
 def test_the_help_lists_every_command_and_every_exit_code():
@@ -54,6 +56,8 @@ WRONG = {
     "update --workers x": " update: invalid value for '--workers': 'x' is not a valid integer.",
     "worker --scheduler-port 0": " worker: invalid value for '--scheduler-port': "
     "0 is not in the range 1<=x<=65535.",
+    "adopt": " adopt: missing argument 'FOLDER'.",
+    "adopt . --by mv": " adopt: invalid value for '--by': 'mv' is not one of 'link', 'rename', 'copy'.",
     "verify --rate": " verify: option '--rate' requires an argument.",
     "status --config": " status: option '--config' requires an argument.",
     "serve --port 65536": " serve: invalid value for '--port': 65536 is not in the range 0<=x<=65535.",
@@ -75,9 +79,10 @@ def test_a_wrong_command_line_is_one_sentence_and_code_40(line):
     assert refused.stderr == f"ipp-mirror{WRONG[line]} Nothing was done; see `{command} --help`.\n"
 
 
-@pytest.mark.parametrize("name", ["update", "worker", "verify", "status", "serve", "skip", "unskip"])
+@pytest.mark.parametrize("name", ["update", "adopt", "worker", "verify", "status", "serve", "skip", "unskip"])
 def test_settings_that_are_not_there_are_one_sentence_and_code_40(name, tmp_path):
-    more = {"skip": ["p", "f", "--reason", "r"], "unskip": ["p", "f"]}.get(name, [])
+    arguments = {"skip": ["p", "f", "--reason", "r"], "unskip": ["p", "f"], "adopt": ["."]}
+    more = arguments.get(name, [])
     missing = tmp_path / "mirror.yaml"
     refused = ipp_mirror(name, "--config", missing, *more)
     assert refused.returncode == 40

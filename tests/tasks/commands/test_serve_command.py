@@ -3,6 +3,7 @@
 import signal
 import socket
 import subprocess
+from contextlib import contextmanager
 
 import pytest
 import requests
@@ -26,6 +27,39 @@ def test_a_mirror_is_served_until_a_signal(number, upstream: Upstream, follower:
         serving.send_signal(number)
         assert serving.wait(60) == 0
         assert serving.stderr.read() == ""
+
+
+def test_hidden_products_stay_hidden_and_products_without_filesets_are_listed(
+    upstream: Upstream, follower: Follower
+):
+    upstream.add(PRODUCT, "right", [File("r.fits", b"right")])
+    upstream.add("secret", "s", [File("s.fits", b"secret")])
+    upstream.add("more", "m", [File("m.fits", b"more")])
+    upstream.add("empty", "gone", [File("g.fits", b"gone")])
+    upstream.withdraw("empty", "gone")
+    follower.source["hidden_products"] = ["secret"]
+    assert follower.update().code == 0
+    with served(follower, "--hidden", "more") as url:
+        rows = [line.split("|") for line in requests.get(f"{url}/index.txt", timeout=60).text.splitlines()]
+        listed = [[cell.strip() for cell in row[:4]] for row in rows[1:] if row != [""]]
+        assert sorted(row[0] for row in listed) == ["empty", PRODUCT]
+        assert listed[[row[0] for row in listed].index("empty")] == [
+            *("empty", "none", "2009-07-29T00:00:00Z", "ipp-dist")
+        ]
+        assert requests.get(f"{url}/empty/index.txt", timeout=60).text.startswith("# filesetID")
+        assert requests.get(f"{url}/secret/s/s.fits", timeout=60).content == b"secret"
+        assert requests.get(f"{url}/more/index.txt", timeout=60).text.count("\n") == 3
+
+
+@contextmanager
+def served(follower: Follower, *options: str):
+    """Serve the mirror; the value is the URL."""
+    command = [COMMAND, "serve", "--config", str(follower.config), "--port", "0", *options]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as serving:
+        try:
+            yield serving.stdout.readline().split()[-1]
+        finally:
+            serving.terminate()
 
 
 def test_a_mirror_that_is_not_there(follower: Follower):

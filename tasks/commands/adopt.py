@@ -1,0 +1,43 @@
+"""``ipp-mirror adopt``."""
+
+from pathlib import Path
+
+import click
+
+from tasks.commands.options import config_option, products_option, read_layout, workers_option
+
+_EXAMPLES = """\b
+Examples:
+  ipp-mirror adopt /panstarrs/data/MIRROR                 give the files there a second name here
+  ipp-mirror adopt /panstarrs/data/MIRROR --by rename     … and remove their old names
+  ipp-mirror adopt /mnt/old-disk/MIRROR --by copy         from another file system
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@config_option
+@click.option(
+    "--by",
+    type=click.Choice(["link", "rename", "copy"]),
+    default="link",
+    show_default=True,
+    help="How a verified file is taken over. Only `rename` changes FOLDER: it removes the old name "
+    "once the fileset is complete here.",
+)
+@products_option
+@workers_option
+@click.argument("folder", type=click.Path(path_type=Path))
+def adopt(config: Path | None, by: str, products: str | None, workers: int | None, folder: Path) -> None:
+    """Take over a mirror made by update_mirror.py.
+
+    FOLDER has the files in PRODUCT/FILESET. Filesets that it holds are completed here as by an update, but
+    each file there that has the listed size and md5 is taken over, not fetched. All other files stay where
+    they are. A stopped adoption is resumed by the same command; `ipp-mirror update` fetches what FOLDER
+    does not hold.
+    """
+    from pipeline.mirror.steps.adopt import checked_folder
+    from tasks.commands.luigi_command import run_task
+
+    real = checked_folder(folder, read_layout(config).root)
+    only = ["--products", products] if products else []
+    run_task("AdoptMirror", "--folder", str(real), "--by", by, *only, config=config, workers=workers)
