@@ -26,7 +26,7 @@ from pipeline.errors import HostileName, SettingsError
 from pipeline.names import checked_segment
 from pipeline.units import parse_rate, parse_size
 
-_ADDRESS = re.compile(r"https?://[^/\s?#]+[^\s?#]*")
+_ADDRESS = re.compile(r"https?://[^/\\\s\x00-\x1f\x7f?#]+[^\\\s\x00-\x1f\x7f?#]*")
 _MOST_BYTES = 10**18
 
 
@@ -99,6 +99,7 @@ class Source(_Section):
     hidden_products: list[ProductName] = []
     connections: Annotated[int, Field(ge=1, le=256)] = 16
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    least_speed: BytesPerSecond = 1000
     attempts: Annotated[int, Field(ge=1, le=100)] = 4
     retry_pause: Annotated[float, Field(ge=0)] = 1.0
     rate_limit: BytesPerSecond | None = None

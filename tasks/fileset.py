@@ -12,7 +12,7 @@ import luigi
 from luigi.rpc import RPCError
 
 from pipeline.datastore.listing import FilesetRow
-from pipeline.errors import EXIT_SETTINGS_OR_BUG, SettingsError, machine_fault
+from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, SettingsError, machine_fault
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.failures import BackOff, clear_failure, has_failed, record_failure
 from pipeline.mirror.state.layout import Layout
@@ -129,11 +129,11 @@ class StepTask(FilesetTask):
         return self.step.optional
 
     def is_listed(self) -> bool:
-        """Return True if the local listing has this row, and the settings select it.
+        """Return True if the local listing has this row, and the settings select it; never in an adoption.
 
         Raises ServerUnavailable for a damaged listing.
         """
-        if self.row is None or self.row.name != self.fileset:
+        if self.row is None or self.row.name != self.fileset or self.adopted is not None:
             return False
         settings = self.context.settings.product(self.product)
         return hash(self.row) in listed_rows(self.layout, self.product) and is_selected(self.row, settings)
@@ -187,11 +187,17 @@ class StepTask(FilesetTask):
                 self.do()
             except Exception as error:
                 self._record(error)
+                self._count(as_mirror_error(error))
                 raise
+            self._count(None)
         log.debug("%s: %s", self.subject, self.step.marker)
         # The record of an earlier step is left by a process that was killed after it had written the marker.
         done = (self.step, *self.context.steps.before(self.step))
         clear_failure(self.layout, self.identity, [step.name for step in done])
+
+    def _count(self, error: MirrorError | None) -> None:
+        if not self.optional:
+            current_run().count_step(self.product, error)
 
     def do(self) -> None:
         """Do the step in one of the processes of the run. Raises MirrorError."""

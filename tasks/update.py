@@ -49,6 +49,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
     """One update of every product, or of those in ``products``: the task that cron runs."""
 
     takes_peers = True
+    only_waits = True
     products = ProductNames(default=(), description="only these products, as a,b")
     started = luigi.Parameter(default=STARTED, description=HIDDEN)
 
@@ -58,21 +59,28 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
         return [UpdateProduct(product=name, started=self.started) for name in products]
 
     def run(self) -> None:
-        """Check that no fileset is left, after every product ended without a failure.
+        """Complete filesets that became pending while others were done, after every product ended well.
 
-        Raises FilesetsFailed for filesets that became pending during the update.
+        The extraction of a fileset becomes pending when the fileset that has replaced one of its files no
+        longer brings that file. Raises FilesetsFailed for filesets that are left then, Stopped after a
+        request to stop.
         """
-        counters, settings = self.context.counters, self.context.settings
-        if not counters.pending and settings.mirror.on_removed == "keep":
+        if not self.context.counters.pending and self.context.settings.mirror.on_removed == "keep":
             return  # nothing was pending, and nothing has changed since
-        required = self.context.wanted_steps.required
         for product in current_run().products(self.products):
-            if rows := pending_rows(self.layout, settings.product(product), required):
-                counters.count(due=len(rows))
-                raise FilesetsFailed(
-                    f"product {product}: {as_count(len(rows), 'fileset')} became pending during this update, "
-                    f"the first is {rows[0].name}. The next update completes them."
-                )
+            if rows := self._pending(product):
+                current_run().submit(tasks_for(self.context, product, rows))
+                left = self._pending(product)
+                failed = 0 if current_run().stopping.is_set() else len(left)
+                self.context.counters.count(due=len(rows), done=len(rows) - len(left), failed=failed)
+                current_run().refuse_when_stopping()
+                if left:
+                    raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}))
+
+    def _pending(self, product: str) -> list[FilesetRow]:
+        """Return the rows of the filesets that are neither complete nor skipped."""
+        settings = self.context.settings.product(product)
+        return pending_rows(self.layout, settings, self.context.wanted_steps.required)
 
 
 class UpdateProduct(MirrorTask):
@@ -99,7 +107,9 @@ class UpdateProduct(MirrorTask):
         clear_failures_except(self.layout, self.product, names)
         tidy_incoming(self.context, self.product, names)
         later = self._postponed()
-        due = self._due(pending, later)
+        failed = self.layout.marked(MarkerKind.FAILED, self.product)
+        # Those that failed before come last: others are not to wait for what may fail again.
+        due = sorted(self._due(pending, later), key=lambda row: row.name in failed)
         tried = self._incomplete({row.name for row in due})
         waiting = self._incomplete(set(later))
         self.context.counters.count(pending=len(due), due=len(tried | waiting))
@@ -114,12 +124,8 @@ class UpdateProduct(MirrorTask):
         return postponed(self.layout, self.product, self.context.wanted_steps)
 
     def _due(self, pending: list[FilesetRow], later: Container[str]) -> list[FilesetRow]:
-        """Return the pending filesets that are tried in this run.
-
-        Those that failed before come last: others are not to wait for what may fail again.
-        """
-        failed = self.layout.marked(MarkerKind.FAILED, self.product)
-        return sorted((row for row in pending if row.name not in later), key=lambda row: row.name in failed)
+        """Return the pending filesets that are tried in this run."""
+        return [row for row in pending if row.name not in later]
 
     def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:
         """Return the tasks that complete the filesets."""

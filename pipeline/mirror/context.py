@@ -119,9 +119,15 @@ class RunContext:
 
 
 @contextmanager
-def open_context(config: Path, steps: Steps, sleep: Callable[[float], object]) -> Iterator[RunContext]:
+def open_context(
+    config: Path,
+    steps: Steps,
+    sleep: Callable[[float], object],
+    stopping: threading.Event | None = None,
+) -> Iterator[RunContext]:
     """Open the context of a run from a settings file; ``sleep`` waits between tries.
 
+    Once ``stopping`` is set, requests that the server delays are aborted.
     Raises SettingsError, also when the root cannot be written, has an unknown format, or is not mounted.
     """
     settings = read_settings(config)
@@ -129,9 +135,9 @@ def open_context(config: Path, steps: Steps, sleep: Callable[[float], object]) -
     layout = Layout(mirror.root)
     check_root(config, settings)
     _make_root(mirror.root, config)
-    limits = Limits(connections=source.connections, timeout=source.timeout)
+    limits = Limits(source.connections, source.timeout, source.least_speed)
     retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
-    upstream = DataStoreClient(source.url, limits, retry_policy)
+    upstream = DataStoreClient(source.url, limits, retry_policy, stopping)
     fetch_pool = FetchPool(source.connections)
     unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
     locks = [ByteLocks(path) for path in (layout.ownership_lock, layout.fileset_locks)]

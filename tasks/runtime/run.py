@@ -86,7 +86,7 @@ class Run:
         self._open = ExitStack()
         try:
             self.context: RunContext = self._open.enter_context(
-                open_context(self._config, STEPS, self._pause)
+                open_context(self._config, STEPS, self._pause, self.stopping)
             )
             # More tasks than slots, so that no slot waits for the next task.
             self.window = TaskWindow(2 * self.slots)
@@ -196,13 +196,14 @@ class Run:
     def do_step(self, resource: str, step: StepSpec, fileset: Fileset, report: Report) -> None:
         """Do a step in one of the processes that have the resource. Raises MirrorError."""
         processes = self.fetching if resource == "connections" else self.unpacking
-        try:
-            processes.do(do_step, (step.name, fileset), report)
-        except MirrorError as error:
-            if not step.optional and (reason := self._outages.failed(error, fileset.product)):
-                self._end_early(reason)
-            raise
-        self._outages.succeeded()
+        processes.do(do_step, (step.name, fileset), report)
+
+    def count_step(self, product: str, error: MirrorError | None) -> None:
+        """Count a required step that was done, or failed; end the run after too many failures in a row."""
+        if error is None:
+            self._outages.succeeded()
+        elif reason := self._outages.failed(error, product):
+            self._end_early(reason)
 
     def _server_answers(self, product: str) -> bool:
         """Return True if the server sends a valid listing of the product."""

@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 import pytest
 from support.command import Ended, ended
@@ -26,7 +25,6 @@ from support.earlier_mirror import (
     WRONG,
     partial_file,
     publish_correction,
-    renew_etag,
     restore,
 )
 from support.follower import Follower
@@ -59,11 +57,7 @@ def server(tmp_path: Path, keep_times):
 
 @pytest.fixture
 def follower(tmp_path: Path, server) -> Follower:
-    """The restored mirror; its upstream has another address than it had, and the ETags of this server."""
-    for fileset, name in ((RESUMED, "resumed.fits"), (LARGE, "large.fits")):
-        with urlopen(Request(f"{server.url}/{PRODUCT}/{fileset}/{name}", method="HEAD")) as answer:
-            renew_etag(tmp_path / "mirror", fileset, name, answer.headers["ETag"])
-    server.clear()
+    """The restored mirror; its upstream has another address than it had."""
     return Follower(tmp_path, server.url)
 
 

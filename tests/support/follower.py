@@ -45,7 +45,7 @@ class Follower:
         return result
 
     def left(self) -> dict[str, set[str]]:
-        """Filesets of products without select that are listed and neither complete, skipped nor withdrawn."""
+        """Filesets of products without select that are neither complete, skipped nor withdrawn."""
         selecting = [each for each in self.mirror.get("products", []) if isinstance(each, dict)]
         names = {product["name"] for product in selecting}
         left = {}

@@ -29,11 +29,8 @@ class Response(Protocol):
     def headers(self) -> Mapping[str, str]:
         """Header fields."""
 
-    def read(self, size: int, *, decode: bool = False) -> bytes:
-        """Return up to ``size`` bytes of the body; b"" at its end.
-
-        The bytes are as sent; with ``decode``, the Content-Encoding is removed.
-        """
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes of the body, as sent and as soon as there are some; b"" at its end."""
 
 
 class Fetcher(Protocol):

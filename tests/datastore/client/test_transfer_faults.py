@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.http import DataStoreClient
+from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.listing import FileRow
@@ -31,10 +32,17 @@ def server(tmp_path: Path):
 class Fetch:
     """A transfer of the one file; remembers its pauses and the bytes it received."""
 
-    def __init__(self, server: Simulator, partial: Path, row: FileRow = ROW, attempts: int = 4) -> None:
+    def __init__(
+        self,
+        server: Simulator,
+        partial: Path,
+        row: FileRow = ROW,
+        attempts: int = 4,
+        progress: int = RetryPolicy.progress_bytes,
+    ) -> None:
         self.pauses: list[float] = []
         self.received = 0
-        policy = RetryPolicy(attempts=attempts, first_pause=1.0, sleep=self.pauses.append)
+        policy = RetryPolicy(attempts, 1.0, progress_bytes=progress, sleep=self.pauses.append)
         self.store = DataStoreClient(server.url, Limits(connections=2, timeout=1), policy)
         url = self.store.file_url("p", "f", "f.tgz")
         self.transfer = Transfer(self.store, self.store.retry_policy, url, row, partial, self._count)
@@ -125,7 +133,7 @@ def interrupted(server: Simulator, partial: Path) -> None:
     """Leave a partial file as a run that ended early does."""
     server.faults.append(faults.hangs_up(after=2_000_000))
     with pytest.raises(ServerUnavailable):
-        Fetch(server, partial, attempts=1)()
+        Fetch(server, partial, attempts=1, progress=1 << 60)()
     server.faults.clear()
     server.clear()
     assert 0 < partial.stat().st_size < ROW.bytes
