@@ -61,7 +61,7 @@ class PublishedTree:
     ``hidden`` products are absent from the root listing. A missing ``index.txt`` of the root or of a
     product is generated from the folders present. Each listing is read again when it changes on disk.
 
-    A subclass that keeps its listings elsewhere overrides ``read_root`` and ``read_product``.
+    A subclass that keeps its listings elsewhere overrides ``read_root``, ``read_product`` and ``read_newer``.
     """
 
     def __init__(self, folder: Path, hidden: Iterable[str] = ()) -> None:
@@ -87,7 +87,7 @@ class PublishedTree:
             return _lay_out_cached(listing)
         if not _FILESET_NAME.fullmatch(after):
             return BROKEN_INCLUDE
-        newer = rows_after(listing, after.strip().encode())
+        newer = self.read_newer(product, after.strip().encode())
         return UNKNOWN_FILESET if newer is None else lay_out_product(newer)
 
     def fileset_listing(self, product: str, fileset: str) -> bytes | None:
@@ -120,6 +120,13 @@ class PublishedTree:
             return None
         published = read_listing(folder / "index.txt")
         return _generate_product(folder) if published is None else published
+
+    def read_newer(self, product: str, after: bytes) -> bytes | None:
+        """Return the listing of the filesets registered after ``after``, in any layout.
+
+        Called after ``read_product``. None when the product does not list ``after``.
+        """
+        return rows_after(self.read_product(product) or b"", after)
 
     def find_folder(self, *names: str) -> Path | None:
         """Return the real path of a folder of the tree. None when there is none, or a link leads out."""

@@ -1,13 +1,14 @@
 """Discovery of the filesets that the server has registered since the last discovery.
 
 The local listing has every row ever received, in the server's order. The request is for the filesets after
-the last but one, so that the response begins with the last one. When it does not, the last fileset was
+the last but one, so that the last one is in the response. When it is not, the last fileset was
 withdrawn or registered again, and the whole list is requested (protocol notes, "Since").
 """
 
 from pipeline.datastore.client import ListingClient, UnknownFileset
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
+from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
 from pipeline.mirror.state.marker_file import SUFFIX, write_marker
@@ -17,7 +18,14 @@ from pipeline.names import is_usable
 
 
 def discover_product(
-    layout: Layout, listings: ListingClient, product: str, run: str, steps: Steps, *, whole: bool
+    layout: Layout,
+    listings: ListingClient,
+    product: str,
+    run: str,
+    steps: Steps,
+    arrivals: Arrivals,
+    *,
+    whole: bool,
 ) -> int:
     """Bring the local listing of the product up to date; return the number of rows that are new.
 
@@ -29,10 +37,15 @@ def discover_product(
     newer = None
     if listing.repair() and not whole:
         newer = _newer(listings, product, listing.newest(2, but=layout.marked(MarkerKind.WITHDRAWN, product)))
+    listed = listings.filesets(product) if newer is None else []
+    # Before a registration is replaced: what is held is served until it is replaced too.
+    is_settled = arrivals.settle(product)
     if newer is None:
-        new = _merge_whole(layout, product, listing, listings.filesets(product), steps)
+        new = _merge_whole(layout, product, listing, listed, steps, arrivals)
     else:
         new = _append_newer(layout, product, listing, newer, steps)
+    if not is_settled:
+        arrivals.settle(product)
     write_marker(
         layout.discovered(product),
         {"product": product, "run": run, "asked": utc_now(), "url": listings.url, "new": new},
@@ -41,7 +54,10 @@ def discover_product(
 
 
 def _newer(listings: ListingClient, product: str, served: list[Registration]) -> list[FilesetRow] | None:
-    """Return the rows after the last served one; None when the response does not begin with that one."""
+    """Return the rows after the last but one, without the last one; None when the response lacks that.
+
+    A mirror may list filesets between the two that came later (docs/protocol.md, "Since").
+    """
     if len(served) < 2:
         return None
     since, newest = served
@@ -49,7 +65,9 @@ def _newer(listings: ListingClient, product: str, served: list[Registration]) ->
         newer = listings.filesets(product, since=since.name)
     except UnknownFileset:
         return None
-    return newer[1:] if newer and _is_same(newest, newer[0]) else None
+    if not any(_is_same(newest, row) for row in newer):
+        return None
+    return [row for row in newer if row.name != newest.name]
 
 
 def _append_newer(
@@ -71,16 +89,25 @@ def _append_newer(
 
 
 def _merge_whole(
-    layout: Layout, product: str, listing: LocalListing, listed: list[FilesetRow], steps: Steps
+    layout: Layout,
+    product: str,
+    listing: LocalListing,
+    listed: list[FilesetRow],
+    steps: Steps,
+    arrivals: Arrivals,
 ) -> int:
-    """Merge the server's whole list, and mark withdrawn filesets; return the number of new rows."""
+    """Merge the server's whole list, and mark withdrawn filesets; return the number of new rows.
+
+    The order is that of the server: what it sends for the last but one of the rows depends on it.
+    """
     sound = listing.repair()
     recorded = dict(listing.registrations()) if sound else {}
     new = [row for row in listed if recorded.get(row.name) != row.registered]
     _set_aside_stale_markers(layout, product, new, steps)
-    if new or not sound:
+    names = {row.name for row in listed}
+    if new or not sound or [name for name in recorded if name in names] != [row.name for row in listed]:
         listing.replace(merged(known_rows(layout, product) if sound else [], listed))
-    _mark_withdrawn(layout, product, recorded.keys() - {row.name for row in listed})
+    _mark_withdrawn(layout, product, recorded.keys() - names, arrivals)
     return len(new)
 
 
@@ -124,7 +151,8 @@ def _set_aside_stale_markers(layout: Layout, product: str, new: list[FilesetRow]
                 remove_files([layout.marker(kind, product, row.name)])
 
 
-def _mark_withdrawn(layout: Layout, product: str, withdrawn: set[str]) -> None:
+def _mark_withdrawn(layout: Layout, product: str, withdrawn: set[str], arrivals: Arrivals) -> None:
+    """Mark the filesets as withdrawn, and only them."""
     marked = layout.marked(MarkerKind.WITHDRAWN, product)
     withdrawn = {name for name in withdrawn if is_usable(name + SUFFIX)}
     for name in sorted(withdrawn - marked):
@@ -132,4 +160,7 @@ def _mark_withdrawn(layout: Layout, product: str, withdrawn: set[str]) -> None:
             layout.marker(MarkerKind.WITHDRAWN, product, name),
             {"product": product, "fileset": name, "noticed": utc_now()},
         )
-    remove_files(layout.marker(MarkerKind.WITHDRAWN, product, name) for name in marked - withdrawn)
+    if listed_again := marked - withdrawn:
+        # Readers that came in the meantime have not seen these filesets.
+        arrivals.enter_again(product, listed_again)
+        remove_files(layout.marker(MarkerKind.WITHDRAWN, product, name) for name in listed_again)

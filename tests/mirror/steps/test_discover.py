@@ -6,7 +6,9 @@ from support.audit import opened_below
 from support.many_filesets import KNOWN, PRODUCT, invalidate_checksums, row
 
 from pipeline.datastore.listing import FilesetRow
-from pipeline.mirror.state.layout import MarkerKind
+from pipeline.mirror.resources.arrivals import Arrivals
+from pipeline.mirror.resources.byte_locks import ByteLocks
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.steps.discover import discover_product
 from tasks.steps import STEPS
@@ -25,6 +27,10 @@ class Listings:
         return [row(KNOWN - 1), *self.rows]
 
 
+def arrivals_of(layout: Layout) -> Arrivals:
+    return Arrivals(layout, ByteLocks(layout.arrivals_lock))
+
+
 def test_discovery_of_nothing_opens_no_marker_and_scans_no_folder_of_done_filesets(layout):
     path = layout.listing(PRODUCT)
     before = path.stat()
@@ -33,9 +39,16 @@ def test_discovery_of_nothing_opens_no_marker_and_scans_no_folder_of_done_filese
     os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
     invalidate_checksums(layout)
     with opened_below(layout.state(PRODUCT)) as opened:
-        assert discover_product(layout, Listings(), PRODUCT, "run", STEPS, whole=False) == 0
+        assert (
+            discover_product(layout, Listings(), PRODUCT, "run", STEPS, arrivals_of(layout), whole=False) == 0
+        )
     # The folder itself is flushed when the marker of the discovery is written.
-    assert {name for name in opened if not name.endswith(".writing")} == {"listing.txt", "withdrawn", "."}
+    assert {name for name in opened if not name.endswith(".writing")} == {
+        "listing.txt",
+        "arrivals.json",
+        "withdrawn",
+        ".",
+    }
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
@@ -44,7 +57,10 @@ def test_discovery_of_a_few_looks_up_those_alone(layout):
     again = row(7, registered="later")
     new = [row(KNOWN), again, row(KNOWN + 1)]
     with opened_below(layout.state(PRODUCT)) as opened:
-        assert discover_product(layout, Listings(*new), PRODUCT, "run", STEPS, whole=False) == 3
+        assert (
+            discover_product(layout, Listings(*new), PRODUCT, "run", STEPS, arrivals_of(layout), whole=False)
+            == 3
+        )
     markers = {name for name in opened if "fileset" in name and not name.endswith(".writing")}
     assert markers == {f"{kind}/fileset.7.json" for kind in ("downloaded", "extracted")}
     expected = [row(number) for number in range(KNOWN) if number != 7] + new
