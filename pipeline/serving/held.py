@@ -2,7 +2,7 @@
 
 import os
 from bisect import bisect_right
-from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,27 +92,44 @@ class StoredFolders:
         return {name: index_md5 for name, (_, index_md5) in seen.items() if index_md5 is not None}
 
 
-def rows_in_order(arrivals: Path, folders: StoredFolders) -> list[HeldRow] | None:
+def rows_in_order(
+    arrivals: Path, folders: StoredFolders, marked: Callable[[set[str]], set[str]]
+) -> list[HeldRow] | None:
     """Return the rows of the complete filesets in the order of their arrival.
 
-    None when ``arrivals.txt`` is absent or damaged.
+    None when ``arrivals.txt`` is absent, damaged, or lacks a fileset that is ``marked`` as downloaded.
     """
-    by_name: defaultdict[bytes, list[tuple[int, Entry]]] = defaultdict(list)
+    entries = _read(arrivals)
+    if entries is None:
+        return None
+    # In this order: what is entered is published before anything else is entered.
+    complete = folders.complete()
+    without = complete.keys() - entries.keys()
+    if without:
+        # Those that arrived in between have an entry by now.
+        without -= (_read(arrivals) or {}).keys()
+        if marked({os.fsdecode(name) for name in without}):
+            return None
+    rows = []
+    for name in complete.keys() & entries.keys():
+        held = [at for at, (_, entry) in enumerate(entries[name]) if entry.index_md5 == complete[name]]
+        if held:
+            rows.append(_held(entries[name][: held[-1] + 1]))
+    return sorted(rows, key=_place)
+
+
+def _read(arrivals: Path) -> dict[bytes, list[tuple[int, Entry]]] | None:
+    """Return the entries by name, with their places; None when the file is absent or damaged."""
+    by_name: dict[bytes, list[tuple[int, Entry]]] = {}
     try:
         with open(arrivals, "rb") as file:
             for place, entry in enumerate(scan_arrivals(file)):
                 if entry is None:
                     return None
-                by_name[entry.name].append((place, entry))
+                by_name.setdefault(entry.name, []).append((place, entry))
     except FileNotFoundError:
         return None
-    rows = []
-    for name, index_md5 in folders.complete().items():
-        entries = by_name.get(name, [])
-        holding = [at for at, (_, entry) in enumerate(entries) if entry.index_md5 == index_md5]
-        if holding:
-            rows.append(_held(entries[: holding[-1] + 1]))
-    return sorted(rows, key=_place)
+    return by_name
 
 
 def _held(entries: list[tuple[int, Entry]]) -> HeldRow:

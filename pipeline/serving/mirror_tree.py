@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from pipeline.datastore.server.tables import PRODUCT_HEADER, parse_rows, write_lines
@@ -81,12 +82,10 @@ class MirrorTree(PublishedTree):
         )
 
     def _rows(self, product: str, folder: Path) -> list[HeldRow]:
-        """Return the rows of the filesets held, in their order of arrival.
-
-        What was entered last is published after that: the entries are read before the folders.
-        """
+        """Return the rows of the filesets held, in their order of arrival."""
         folders = self._folders.setdefault(product, StoredFolders(folder))
-        rows = rows_in_order(self._layout.arrivals(product), folders)
+        downloaded = partial(self._layout.marked_among, MarkerKind.DOWNLOADED, product)
+        rows = rows_in_order(self._layout.arrivals(product), folders, downloaded)
         if rows is None:
             rows = self._rows_as_listed(product, folders)
         withdrawn = {name.encode() for name in self._layout.marked(MarkerKind.WITHDRAWN, product)}
