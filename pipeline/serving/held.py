@@ -6,10 +6,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 from pipeline.datastore.server.tables import PRODUCT_HEADER, write_lines
-from pipeline.mirror.state.arrivals import Entry, scan_arrivals, stored_index_md5
+from pipeline.mirror.state.arrivals import HEADER_START, Entry, scan_arrivals, scan_entries, stored_index_md5
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,44 +94,90 @@ class StoredFolders:
         return {name: index_md5 for name, (_, index_md5) in seen.items() if index_md5 is not None}
 
 
-def rows_in_order(
-    arrivals: Path, folders: StoredFolders, marked: Callable[[set[str]], set[str]]
-) -> list[HeldRow] | None:
-    """Return the rows of the complete filesets in the order of their arrival.
+class ArrivalOrder:
+    """``arrivals.txt`` of one product; what was appended since it was read last is read alone."""
 
-    None when ``arrivals.txt`` is absent, damaged, or lacks a fileset that is ``marked`` as downloaded.
-    """
-    entries = _read(arrivals)
-    if entries is None:
-        return None
-    # In this order: what is entered is published before anything else is entered.
-    complete = folders.complete()
-    without = complete.keys() - entries.keys()
-    if without:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._forget()
+
+    def _forget(self) -> None:
+        self._state = (0, 0, 0)
+        self._offset = 0
+        self._header = b""
+        self._count = 0
+        self._entries: dict[bytes, list[tuple[int, Entry]]] = {}
+        self._rows: dict[bytes, tuple[int, bytes, HeldRow]] = {}
+
+    def rows(self, folders: StoredFolders, marked: Callable[[set[str]], set[str]]) -> list[HeldRow] | None:
+        """Return the rows of the complete filesets in the order of their arrival.
+
+        None when the file is absent, damaged, or lacks a fileset that is ``marked`` as downloaded.
+        """
+        if not self._read():
+            return None
+        # In this order: what is entered is published before anything else is entered.
+        complete = folders.complete()
+        rows = [
+            row
+            for name, index_md5 in complete.items()
+            if name in self._entries and (row := self._row(name, index_md5))
+        ]
+        without = complete.keys() - self._entries.keys()
         # Those that arrived in between have an entry by now.
-        without -= (_read(arrivals) or {}).keys()
+        if without and self._read():
+            without -= self._entries.keys()
         if marked({os.fsdecode(name) for name in without}):
             return None
-    rows = []
-    for name in complete.keys() & entries.keys():
-        held = [at for at, (_, entry) in enumerate(entries[name]) if entry.index_md5 == complete[name]]
-        if held:
-            rows.append(_held(entries[name][: held[-1] + 1]))
-    return sorted(rows, key=_place)
+        return sorted(rows, key=_place)
 
+    def _row(self, name: bytes, index_md5: bytes) -> HeldRow | None:
+        """Return the row of the last entry with that ``index.txt``."""
+        entries = self._entries[name]
+        known = self._rows.get(name)
+        if known is not None and known[:2] == (len(entries), index_md5):
+            return known[2]
+        holding = [at for at, (_, entry) in enumerate(entries) if entry.index_md5 == index_md5]
+        if not holding:
+            return None
+        row = _held(entries[: holding[-1] + 1])
+        self._rows[name] = (len(entries), index_md5, row)
+        return row
 
-def _read(arrivals: Path) -> dict[bytes, list[tuple[int, Entry]]] | None:
-    """Return the entries by name, with their places; None when the file is absent or damaged."""
-    by_name: dict[bytes, list[tuple[int, Entry]]] = {}
-    try:
-        with open(arrivals, "rb") as file:
-            for place, entry in enumerate(scan_arrivals(file)):
-                if entry is None:
-                    return None
-                by_name.setdefault(entry.name, []).append((place, entry))
-    except FileNotFoundError:
-        return None
-    return by_name
+    def _read(self) -> bool:
+        """Read what is new; return False when the file is absent or damaged."""
+        try:
+            with open(self._path, "rb") as file:
+                status = os.fstat(file.fileno())
+                state = (status.st_ino, status.st_size, status.st_mtime_ns)
+                if state == self._state:
+                    return True
+                if state[0] != self._state[0] or state[1] <= self._state[1]:
+                    self._forget()
+                file.seek(self._offset)
+                lines = file.read()
+        except FileNotFoundError:
+            self._forget()
+            return False
+        if not self._add(lines[: lines.rfind(b"\n") + 1]):
+            self._forget()
+            return False
+        self._state = state
+        return True
+
+    def _add(self, content: bytes) -> bool:
+        """Add the entries in whole lines; return False when one of them is damaged."""
+        lines = list(BytesIO(content))
+        scan = scan_entries(chain([self._header], lines)) if self._offset else scan_arrivals(lines)
+        for entry in scan:
+            if entry is None:
+                return False
+            self._entries.setdefault(entry.name, []).append((self._count, entry))
+            self._count += 1
+        headers = (line for line in reversed(lines) if line.startswith(HEADER_START))
+        self._header = next(headers, self._header)
+        self._offset += len(content)
+        return True
 
 
 def _held(entries: list[tuple[int, Entry]]) -> HeldRow:

@@ -9,7 +9,7 @@ from pipeline.datastore.server.tables import PRODUCT_HEADER, parse_rows, write_l
 from pipeline.datastore.server.tree import PublishedTree, read_listing
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.names import is_usable
-from pipeline.serving.held import HeldFilesets, HeldRow, StoredFolders, rows_in_order
+from pipeline.serving.held import ArrivalOrder, HeldFilesets, HeldRow, StoredFolders
 
 # A folder that was changed within this time (ns) may be changed again without another modification time.
 _RACY_NS = 2 * 10**9
@@ -33,6 +33,7 @@ class MirrorTree(PublishedTree):
         super().__init__(layout.store_root, hidden)
         self._layout = layout
         self._folders: dict[str, StoredFolders] = {}
+        self._orders: dict[str, ArrivalOrder] = {}
         self._held: dict[str, tuple[_State | None, HeldFilesets]] = {}
 
     def read_root(self) -> bytes:
@@ -85,7 +86,8 @@ class MirrorTree(PublishedTree):
         """Return the rows of the filesets held, in their order of arrival."""
         folders = self._folders.setdefault(product, StoredFolders(folder))
         downloaded = partial(self._layout.marked_among, MarkerKind.DOWNLOADED, product)
-        rows = rows_in_order(self._layout.arrivals(product), folders, downloaded)
+        order = self._orders.setdefault(product, ArrivalOrder(self._layout.arrivals(product)))
+        rows = order.rows(folders, downloaded)
         if rows is None:
             rows = self._rows_as_listed(product, folders)
         withdrawn = {name.encode() for name in self._layout.marked(MarkerKind.WITHDRAWN, product)}
