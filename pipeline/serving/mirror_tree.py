@@ -1,5 +1,6 @@
 """Tree of a mirror, for the server of a Data Store."""
 
+import threading
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -32,6 +33,7 @@ class MirrorTree(PublishedTree):
     def __init__(self, layout: Layout, hidden: Iterable[str] = ()) -> None:
         super().__init__(layout.store_root, hidden)
         self._layout = layout
+        self._reading = threading.Lock()
         self._folders: dict[str, StoredFolders] = {}
         self._orders: dict[str, ArrivalOrder] = {}
         self._held: dict[str, tuple[_State | None, HeldFilesets]] = {}
@@ -48,14 +50,9 @@ class MirrorTree(PublishedTree):
         folder = self.find_folder(product)
         if folder is None or not is_usable(product):
             return None
-        began = time.time_ns()
-        state = self._state(product, folder)
-        known, held = self._held.get(product, (None, None))
-        if held is None or known != state:
-            held = HeldFilesets(self._rows(product, folder))
-            is_settled = all(began - modified > _RACY_NS for _, modified in filter(None, state))
-            self._held[product] = (state if is_settled else None), held
-        return held.listing
+        # Requests are answered in several threads: the first one reads what the others wait for.
+        with self._reading:
+            return self._read_held(product, folder).listing
 
     def read_newer(self, product: str, after: bytes) -> bytes | None:
         """Return the listing of all that a reader of the fileset ``after`` may lack.
@@ -63,6 +60,16 @@ class MirrorTree(PublishedTree):
         None when the listing that was read last does not have ``after``.
         """
         return self._held[product][1].after(after)
+
+    def _read_held(self, product: str, folder: Path) -> HeldFilesets:
+        began = time.time_ns()
+        state = self._state(product, folder)
+        known, held = self._held.get(product, (None, None))
+        if held is None or known != state:
+            held = HeldFilesets(self._rows(product, folder))
+            is_settled = all(began - modified > _RACY_NS for _, modified in filter(None, state))
+            self._held[product] = (state if is_settled else None), held
+        return held
 
     def _state(self, product: str, folder: Path) -> _State:
         """Return the state of all that decides on the listing of a product.

@@ -325,7 +325,7 @@ def publish_many(root, writer: int) -> None:
 
 
 def test_a_reader_misses_nothing_while_processes_and_threads_publish(holding):
-    """It asks for what is behind its newest fileset, or behind the last but one."""
+    """It asks for what is behind its newest fileset, while others ask the same server for everything."""
     names = [f"{writer}.{number}" for writer in (0, 1) for number in range(FILESETS_EACH)]
     holding.know(ONE, *map(row, names))
     holding.arrive(ONE)
@@ -334,6 +334,15 @@ def test_a_reader_misses_nothing_while_processes_and_threads_publish(holding):
     writers = [context.Process(target=publish_many, args=(holding.layout.root, at)) for at in (0, 1)]
     for writer in writers:
         writer.start()
+    stopping = threading.Event()
+
+    def ask() -> None:
+        while not stopping.is_set():
+            tree.product_listing(PRODUCT)
+
+    others = [threading.Thread(target=ask) for _ in range(2)]
+    for other in others:
+        other.start()
     seen = ["one"]
     while len(seen) <= len(names):
         ended = not any(writer.is_alive() for writer in writers)
@@ -341,7 +350,8 @@ def test_a_reader_misses_nothing_while_processes_and_threads_publish(holding):
         seen += [line.split("|")[0].strip() for line in listing if line and not line.startswith("#")]
         if ended:
             break
-    for writer in writers:
-        writer.join()
+    stopping.set()
+    for each in (*writers, *others):
+        each.join()
     assert sorted(seen) == sorted(["one", *names])
     assert served(holding) == seen
