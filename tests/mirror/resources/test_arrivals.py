@@ -355,3 +355,15 @@ def test_a_reader_misses_nothing_while_processes_and_threads_publish(holding):
         each.join()
     assert sorted(seen) == sorted(["one", *names])
     assert served(holding) == seen
+
+
+def test_nothing_is_published_between_an_entry_and_its_fileset(holding):
+    other = threading.Thread(target=holding.arrive, args=(TWO,))
+    with holding.arrivals.entered(Fileset.of(PRODUCT, ONE), index_of(b"x")):
+        other.start()
+        other.join(timeout=0.3)
+        assert holding.entries() == ["one 1"]
+        assert served(holding) == []
+        holding.publish(ONE, b"x")
+    other.join()
+    assert served(holding) == ["one", "two"]
