@@ -204,9 +204,7 @@ class DiscoverProduct(MirrorTask):
         left = failed or has_filesets_in_progress(self.layout, self.product)
         deletes = self.context.settings.mirror.on_removed == "delete"
         whole = bool(left) or deletes or whole_list_is_due(self.layout, self.product)
-        new = discover_product(
-            self.layout, self.context.listings, self.product, self.started, self.context.steps, whole=whole
-        )
+        new = _discover(self, whole=whole)
         self.context.counters.count(new=new)
 
 
@@ -229,9 +227,20 @@ class RelistProduct(MirrorTask):
         """Bring the product's listing up to date, if the server answers."""
         self.fetched = True
         with contextlib.suppress(ServerUnavailable):
-            discover_product(
-                self.layout, self.context.listings, self.product, self.started, self.context.steps, whole=True
-            )
+            _discover(self, whole=True)
+
+
+def _discover(task: DiscoverProduct | RelistProduct, *, whole: bool) -> int:
+    context = task.context
+    return discover_product(
+        context.layout,
+        context.listings,
+        task.product,
+        task.started,
+        context.steps,
+        context.arrivals,
+        whole=whole,
+    )
 
 
 class FilesetsFailed(MirrorError):

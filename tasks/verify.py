@@ -96,6 +96,8 @@ class VerifyProduct(MirrorTask):
 
     def run(self) -> None:
         """Verify, repair on request, and verify repaired filesets again."""
+        if self.repair:
+            self.context.arrivals.settle(self.product)
         rows = known_rows(self.layout, self.product)
         unexpected = unexpected_markers(self.layout, self.product, rows, self.context.steps)
         _log_problems(unexpected)

@@ -47,7 +47,7 @@ def traced(follower: Follower, log: Path, *more: str) -> list[Call]:
 
 
 def named_by_markers(root: Path, served: Iterable[str]) -> dict[str, list[str]]:
-    """For each marker, what it says is on the disk: paths below the root."""
+    """For each marker and each fileset seen, what must be on the disk before: paths below the root."""
     promised = {}
     for name in served:
         downloaded, extracted = (
@@ -55,6 +55,7 @@ def named_by_markers(root: Path, served: Iterable[str]) -> dict[str, list[str]]:
         )
         files = json.loads((root / downloaded).read_bytes())["files"]
         members = json.loads((root / extracted).read_bytes())["files"]
+        promised[f"store/{PRODUCT}/{name}"] = [f"state/{PRODUCT}/arrivals.txt"]
         promised[downloaded] = [f"store/{PRODUCT}/{name}/{file['name']}" for file in files]
         promised[extracted] = [downloaded, *(file["path"] for file in members), *records_of(root, members)]
     return promised
@@ -135,6 +136,7 @@ NEEDED = (
     "data/gpc1/MD01/o1.XY02",
     f"info/{PRODUCT}/*/*.writing",
     f"info/{PRODUCT}/*.1.1",
+    f"state/{PRODUCT}/arrivals.txt",
     f"state/{PRODUCT}/*.writing",
     "state/@owners/??",
     "state/@owners/??/*",

@@ -16,7 +16,7 @@ _RESUMED = re.compile(r"<\.\.\. \w+ resumed>(.*)")
 _PATH = re.compile(r'"((?:[^"\\]|\\.)*)"|(?:\d+|AT_FDCWD)<([^>]*)>')
 _UNFINISHED = "<unfinished ...>"
 _FOLDERS = ("store", "data", "info", "state")
-_NEVER_FLUSHED = ("state/update.lock", "state/ownership.lock", "state/filesets.lock")
+_NEVER_FLUSHED = ("state/update.lock", "state/ownership.lock", "state/arrivals.lock", "state/filesets.lock")
 
 
 @dataclass(frozen=True)

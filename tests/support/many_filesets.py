@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 from pipeline.datastore.listing import FilesetRow
+from pipeline.mirror.resources.arrivals import Arrivals
+from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, mark_done
@@ -37,6 +39,12 @@ def complete_mirror(root: Path) -> Layout:
     for number in range(KNOWN):
         mark_downloaded(layout, number, minute=1 + number // 100)
         mark_done(layout, MarkerKind.EXTRACTED, Fileset.of(PRODUCT, row(number)), "t", {"files": []})
+    # Changes of this moment could go unnoticed by time: nothing is changed any more.
+    arrivals = Arrivals(layout, ByteLocks(layout.arrivals_lock))
+    arrivals.settle(PRODUCT)
+    for path in (layout.state(PRODUCT) / MarkerKind.DOWNLOADED, layout.arrivals(PRODUCT)):
+        os.utime(path, (1, 1))
+    arrivals.settle(PRODUCT)
     return layout
 
 

@@ -117,6 +117,11 @@ class Layout:
         return self.owners / siblings / short_digest(folder)
 
     @property
+    def arrivals_lock(self) -> Path:
+        """File of byte-range locks: one byte for each product of which a fileset is being published."""
+        return self.root / "state" / "arrivals.lock"
+
+    @property
     def peers(self) -> Path:
         """Folder for the coordination of workers; present while an update accepts them."""
         return self.root / "workers"
@@ -162,6 +167,14 @@ class Layout:
     def listing(self, product: str) -> Path:
         """Return the path of the local listing: every row of the product received so far."""
         return self.state(product) / "listing.txt"
+
+    def arrivals(self, product: str) -> Path:
+        """Return the path of the order of arrival: the filesets held, in the order in which they came."""
+        return self.state(product) / "arrivals.txt"
+
+    def arrivals_seen(self, product: str) -> Path:
+        """Return the path of a cache: for which state of the folder the order of arrival was found sound."""
+        return self.state(product) / "arrivals.json"
 
     def discovered(self, product: str) -> Path:
         """Return the marker of the last discovery: its time, and the number of new rows."""
