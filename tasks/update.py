@@ -16,7 +16,7 @@ from pipeline.config import Product
 from pipeline.errors import MirrorError, ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
-from pipeline.mirror.state.pending import incomplete, pending_rows, postponed
+from pipeline.mirror.state.pending import incomplete, pending_rows, postponed, renew_snapshots
 from pipeline.mirror.steps.discover import discover_product
 from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
@@ -70,6 +70,7 @@ class UpdateProduct(MirrorTask):
 
     def run(self) -> None:
         """Submit every pending fileset, oldest first, and wait until each is done or has failed."""
+        renew_snapshots(self.layout, self.product, self.context.wanted_steps)
         pending = pending_rows(self.layout, self._settings, self.context.wanted_steps)
         names = {row.name for row in pending}
         clear_failures_except(self.layout, self.product, names)
@@ -122,8 +123,7 @@ class UpdateProduct(MirrorTask):
         self.context.counters.count(done=done, failed=len(failed), optional_failed=optional)
         current_run().refuse_when_stopping()
         waiting = {name: later[name] for name in self._incomplete(set(later))}
-        outcome = {"done": done, "failed": len(failed) + len(waiting)}
-        finish_product(self.layout, self.product, self.started, **outcome)
+        finish_product(self.layout, self.product, self.started, failed=len(failed) + len(waiting))
         if self.context.settings.mirror.on_removed == "delete":
             self._delete_withdrawn()
         if failed or waiting:
