@@ -64,7 +64,7 @@ def current_header(folder: Path) -> Header | None:
 
 def good_markers(folder: Path) -> set[str]:
     """Return the names, without suffix, of the good markers in the folder; none when there is no folder."""
-    with _snapshot(folder) as (header, parts), suppress(ValueError):
+    with _snapshot(folder) as (header, parts), suppress(OSError, ValueError):
         if header and header.is_current(folder):
             return set(chain.from_iterable(parts))
     return set(_look(folder).sizes)
@@ -163,7 +163,7 @@ def _known(folder: Path) -> dict[str, int]:
         with _snapshot(folder) as (_, parts):
             for part in parts:
                 known.update(part)
-    except ValueError:
+    except (OSError, ValueError):
         return {}
     return known
 
@@ -172,13 +172,14 @@ def _known(folder: Path) -> dict[str, int]:
 def _snapshot(folder: Path) -> Iterator[tuple[Header | None, Iterator[dict[str, int]]]]:
     """Open the snapshot of the folder: yield its header, and bytes by name in parts.
 
-    Without a snapshot there is no header and no part; a damaged part raises ValueError.
+    Without a snapshot that can be opened there is no header and no part. A part that is damaged or cannot be
+    read raises ValueError or OSError.
     """
     with ExitStack() as opened:
         try:
             path = folder.with_name(folder.name + SNAPSHOT_SUFFIX)
             file = opened.enter_context(open(path, "rb", buffering=_BLOCK_BYTES))
-        except FileNotFoundError:
+        except OSError:
             yield None, iter(())
             return
         header = _read_header(file)
@@ -188,7 +189,7 @@ def _snapshot(folder: Path) -> Iterator[tuple[Header | None, Iterator[dict[str, 
 def _read_header(file: BinaryIO) -> Header | None:
     try:
         header = Header(**json.loads(file.readline()))
-    except (TypeError, ValueError):
+    except (OSError, TypeError, ValueError):
         return None
     numbers = (header.modified, header.taken, header.count, header.bytes, header.crc32)
     return header if header.schema == SCHEMA and all(isinstance(each, int) for each in numbers) else None
