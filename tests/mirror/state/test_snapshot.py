@@ -12,7 +12,7 @@ from support.audit import opened_below
 from support.many_filesets import modify_hours_ago
 
 from pipeline.mirror.state.clock import file_system_time
-from pipeline.mirror.state.marker_file import SCHEMA, write_marker
+from pipeline.mirror.state.marker_file import SCHEMA, marker_text, write_marker
 from pipeline.mirror.state.snapshot import (
     count_markers,
     current_header,
@@ -28,7 +28,9 @@ SECOND = 10**9
 
 
 def mark(folder: Path, name: str, size: int = BYTES) -> None:
-    write_marker(folder / f"{name}.json", {"files": [{"name": "a", "bytes": size - 3}, {"bytes": 3}]})
+    folder.mkdir(exist_ok=True)
+    text = marker_text({"files": [{"name": "a", "bytes": size - 3}, {"bytes": 3}]})
+    (folder / f"{name}.json").write_bytes(text)
 
 
 def snapshot_of(folder: Path) -> Path:
@@ -148,7 +150,7 @@ def test_whatever_happens_in_whole_seconds_the_names_are_right(folder):
 
 
 def flipped_everywhere(content: bytes) -> list[bytes]:
-    return [content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :] for at in range(len(content))]
+    return [content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :] for at in range(len(content))]
 
 
 DAMAGES: dict[str, Callable[[bytes], list[bytes]]] = {
@@ -262,16 +264,16 @@ def test_markers_with_other_contents_record_no_bytes(files, folder):
     assert good_markers(folder) == NAMES | {"new"}
 
 
-def test_a_snapshot_of_several_lines_is_one(tmp_path, monkeypatch):
+def test_a_snapshot_of_several_lines_is_one(tmp_path):
     folder = tmp_path / "downloaded"
     folder.mkdir()
     mark(tmp_path, "one")
-    names = {f"n{number}" for number in range(20_001)}
+    names = {f"n{number}" for number in range(10_001)}
     for name in names:
         os.link(tmp_path / "one.json", folder / f"{name}.json")
     modify_hours_ago(folder, 1)
     renew_snapshot(folder)
-    assert len(snapshot_of(folder).read_bytes().splitlines()) == 4
+    assert len(snapshot_of(folder).read_bytes().splitlines()) == 3
     with opened_below(folder) as opened:
         assert good_markers(folder) == names
     assert set(opened) == {"."}
