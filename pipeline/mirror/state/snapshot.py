@@ -214,7 +214,7 @@ def _write(folder: Path, modified: int, taken: int, sizes: dict[str, int]) -> No
     body = bytearray()
     for start in range(0, len(names), _NAMES_PER_LINE):
         part = names[start : start + _NAMES_PER_LINE]
-        digest.update(b"".join(os.fsencode(name) + b"/" for name in part))
+        digest.update(os.fsencode("/".join(part)) + b"/")
         line = json.dumps({name: sizes[name] for name in part}, separators=(",", ":"))
         body += line.encode() + b"\n"
     total = sum(sizes.values())
