@@ -15,7 +15,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -110,21 +110,29 @@ def renew_snapshot(folder: Path) -> int:
     if modified is not None and not look.is_half_written:
         # A run does not fail because the disk is too full for a cache.
         with suppress(OSError):
-            _write(folder, modified, taken, look.sizes)
+            if look.is_as_known:
+                _confirm(folder, modified, taken)
+            else:
+                _write(folder, modified, taken, look.sizes)
     return sum(look.sizes.values())
 
 
 @dataclass(frozen=True)
 class _Look:
-    """State of a folder: bytes that each good marker records; True if a file was being written."""
+    """State of a folder: bytes that each good marker records, and True if these are as in the snapshot.
+
+    ``is_half_written`` is True if a file was being written.
+    """
 
     sizes: dict[str, int]
+    is_as_known: bool
     is_half_written: bool
 
 
 def _look(folder: Path) -> _Look:
     """Look at the names in the folder, and read the markers that the snapshot does not name."""
     known = _known(folder)
+    count = len(known)
     sizes: dict[str, int] = {}
     is_half_written = False
     for file in _files(folder):
@@ -137,7 +145,7 @@ def _look(folder: Path) -> _Look:
                 size = _recorded_bytes(folder / file)
             if size is not None:
                 sizes[name] = size
-    return _Look(sizes, is_half_written)
+    return _Look(sizes, count > 0 and not known and len(sizes) == count, is_half_written)
 
 
 def _files(folder: Path) -> Iterator[str]:
@@ -206,6 +214,14 @@ def _parts(file: BinaryIO, header: Header) -> Iterator[dict[str, int]]:
         yield part
     if checksum != header.crc32:
         raise ValueError("expected another checksum of the snapshot")
+
+
+def _confirm(folder: Path, modified: int, taken: int) -> None:
+    """Write the snapshot with the names that it has, which were found at another look."""
+    path = folder.with_name(folder.name + SNAPSHOT_SUFFIX)
+    head, _, body = path.read_bytes().partition(b"\n")
+    header = replace(Header(**json.loads(head)), modified=modified, taken=taken)
+    write_whole(path, json.dumps(asdict(header)).encode() + b"\n" + body)
 
 
 def _write(folder: Path, modified: int, taken: int, sizes: dict[str, int]) -> None:

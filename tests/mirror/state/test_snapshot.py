@@ -205,6 +205,22 @@ def test_a_copy_is_looked_at_once_and_no_marker_is_read(keeps_times, folder, tmp
     assert current_header(copy)
 
 
+@pytest.mark.parametrize("change", ["none", "added", "removed", "one for another"])
+def test_another_look_leaves_a_snapshot_that_is_true(change, folder):
+    names = set(NAMES)
+    if change in {"added", "one for another"}:
+        mark(folder, "new")
+        names.add("new")
+    if change in {"removed", "one for another"}:
+        (folder / "fileset.3.json").unlink()
+        names.remove("fileset.3")
+    for hours in (3, 2):
+        modify_hours_ago(folder, hours)
+        assert renew_snapshot(folder) == BYTES * len(names)
+        assert names_and_markers_read(folder) == (names, [])
+        assert current_header(folder).count == len(names)
+
+
 def test_a_folder_with_a_half_written_file_has_no_snapshot(folder):
     mark(folder, "new")
     (folder / ".x.writing").write_bytes(b"")
