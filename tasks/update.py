@@ -19,7 +19,7 @@ from pipeline.errors import MirrorError, ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.pending import incomplete, pending_rows, postponed
+from pipeline.mirror.state.pending import incomplete, pending_rows, postponed, renew_snapshots
 from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.steps.discover import discover_product, whole_list_is_due
 from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
@@ -98,6 +98,7 @@ class UpdateProduct(MirrorTask):
 
     def run(self) -> None:
         """Submit every pending fileset, oldest first, and wait until each is done or has failed."""
+        renew_snapshots(self.layout, self.product, self.context.wanted_steps)
         pending = pending_rows(self.layout, self._settings, self.context.wanted_steps)
         if not pending:
             self._warn_of_empty_selection()
@@ -175,7 +176,7 @@ class UpdateProduct(MirrorTask):
 
     def _record(self, done: int, failed: int) -> None:
         """Write the marker of the update, and delete withdrawn filesets if the settings ask for that."""
-        finish_product(self.layout, self.product, self.started, done=done, failed=failed)
+        finish_product(self.layout, self.product, self.started, failed=failed)
         if self.context.settings.mirror.on_removed == "delete":
             self._delete_withdrawn()
 

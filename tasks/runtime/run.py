@@ -234,7 +234,7 @@ class Run:
         except OSError as error:
             self.note(EXIT_FILESET_FAILED)
             log.warning("%s", machine_fault("writing the status files", error))
-        skipped = sum(len(self.context.layout.marked(MarkerKind.SKIPPED, product)) for product in products)
+        skipped = sum(self.context.layout.count(MarkerKind.SKIPPED, product) for product in products)
         counters = self.context.counters
         more = f", {counters.optional_failed} failed in optional steps" if counters.optional_failed else ""
         more += f", {counters.verified} verified" if counters.verified else ""

@@ -1,10 +1,11 @@
 """Discovery: how little is opened when a mirror knows many filesets, and which steps become pending."""
 
 import os
+from pathlib import Path
 
 import pytest
 from support.audit import opened_below
-from support.many_filesets import KNOWN, PRODUCT, invalidate_checksums, row
+from support.many_filesets import KNOWN, PRODUCT, row
 
 from pipeline.datastore.listing import FilesetRow, ProductRow
 from pipeline.errors import ServerUnavailable
@@ -49,33 +50,29 @@ def test_discovery_of_nothing_opens_no_marker_and_scans_no_folder_of_done_filese
     # Reading more than the end of the listing fails.
     path.write_bytes(path.read_bytes().replace(b"fileset.2|", b"fileset.\xff|"))
     os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
-    invalidate_checksums(layout)
     with opened_below(layout.state(PRODUCT)) as opened:
         assert (
             discover_product(layout, Listings(), PRODUCT, "run", STEPS, arrivals_of(layout), whole=False) == 0
         )
     # The folder itself is flushed when the marker of the discovery is written.
     assert {name for name in opened if not name.endswith(".writing")} == {
-        "listing.txt",
-        "discovered.json",
-        "arrivals.json",
-        "withdrawn",
-        ".",
+        *("listing.txt", "listing.json", "discovered.json", "arrivals.json"),
+        *("withdrawn.snapshot", "withdrawn/", "."),
     }
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_discovery_of_a_few_looks_up_those_alone(layout):
-    invalidate_checksums(layout)
     again = row(7, registered="later")
     new = [row(KNOWN), again, row(KNOWN + 1)]
     with opened_below(layout.state(PRODUCT)) as opened:
-        assert (
-            discover_product(layout, Listings(*new), PRODUCT, "run", STEPS, arrivals_of(layout), whole=False)
-            == 3
+        new_rows = discover_product(
+            layout, Listings(*new), PRODUCT, "run", STEPS, arrivals_of(layout), whole=False
         )
-    markers = {name for name in opened if "fileset" in name and not name.endswith(".writing")}
-    assert markers == {f"{kind}/fileset.7.json" for kind in ("downloaded", "extracted")}
+    assert new_rows == 3
+    looked_up = {Path(name).stem for name in opened if "fileset" in name and not name.endswith(".writing")}
+    assert looked_up == {each.name for each in new}
+    assert [name for name in opened if name.endswith("/")] == ["withdrawn/"]
     expected = [row(number) for number in range(KNOWN) if number != 7] + new
     assert list(LocalListing(layout, PRODUCT).rows()) == expected
     for step in STEPS:
