@@ -57,19 +57,14 @@ def make_folder(path: Path) -> None:
         flush_folder(path.parent)
 
 
-def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -> None:
-    """Write a file atomically: a reader gets the old content or the new one, never a part. Raises OSError.
-
-    ``modified_ns`` is the modification time of the file (nanoseconds since 1970); None for now.
-    """
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file atomically: a reader gets the old content or the new one, never a part. Raises OSError."""
     make_folder(path.parent)
     temporary = path.with_name(f".{md5(path.name.encode()).hexdigest()}{WRITING_SUFFIX}")
     try:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
-            if modified_ns is not None:
-                os.utime(file.fileno(), ns=(modified_ns, modified_ns))
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError:

@@ -19,7 +19,7 @@ from pipeline.errors import MirrorError, ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.pending import incomplete, pending_rows, postponed
+from pipeline.mirror.state.pending import incomplete, pending_rows, postponed, renew_snapshots
 from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.steps.discover import discover_product, whole_list_is_due
 from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
@@ -100,6 +100,7 @@ class UpdateProduct(MirrorTask):
 
     def run(self) -> None:
         """Submit every pending fileset, and wait until each is done or has failed."""
+        renew_snapshots(self.layout, self.product, self.context.wanted_steps)
         pending = pending_rows(self.layout, self._settings, self.context.wanted_steps)
         if not pending:
             self._warn_of_empty_selection()
@@ -181,7 +182,7 @@ class UpdateProduct(MirrorTask):
 
     def _record(self, done: int, failed: int) -> None:
         """Write the marker of the update, and delete withdrawn filesets if the settings ask for that."""
-        finish_product(self.layout, self.product, self.started, done=done, failed=failed)
+        finish_product(self.layout, self.product, self.started, failed=failed)
         if self.context.settings.mirror.on_removed == "delete":
             self._delete_withdrawn()
 
@@ -210,9 +211,7 @@ class DiscoverProduct(MirrorTask):
         left = failed or has_filesets_in_progress(self.layout, self.product)
         deletes = self.context.settings.mirror.on_removed == "delete"
         whole = bool(left) or deletes or whole_list_is_due(self.layout, self.product)
-        new = discover_product(
-            self.layout, self.context.listings, self.product, self.started, self.context.steps, whole=whole
-        )
+        new = _discover(self, whole=whole)
         self.context.counters.count(new=new)
 
 
@@ -235,9 +234,20 @@ class RelistProduct(MirrorTask):
         """Bring the product's listing up to date, if the server answers."""
         self.fetched = True
         with contextlib.suppress(ServerUnavailable):
-            discover_product(
-                self.layout, self.context.listings, self.product, self.started, self.context.steps, whole=True
-            )
+            _discover(self, whole=True)
+
+
+def _discover(task: DiscoverProduct | RelistProduct, *, whole: bool) -> int:
+    context = task.context
+    return discover_product(
+        context.layout,
+        context.listings,
+        task.product,
+        task.started,
+        context.steps,
+        context.arrivals,
+        whole=whole,
+    )
 
 
 class FilesetsFailed(MirrorError):

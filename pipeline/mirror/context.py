@@ -21,6 +21,7 @@ from pipeline.datastore.client import (
 from pipeline.datastore.listing import write_products
 from pipeline.durable import write_whole
 from pipeline.errors import SettingsError, machine_faults
+from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
 from pipeline.mirror.resources.disk_space import DiskSpace
@@ -93,6 +94,7 @@ class RunContext:
     fetch_pool: FetchPool
     unpackers: ThreadPoolExecutor
     ownership: Ownership
+    arrivals: Arrivals
     fileset_locks: ByteLocks
     quota: ConnectionQuota
     ranges: RangePolicy = field(default_factory=RangePolicy)
@@ -140,7 +142,7 @@ def open_context(
     upstream = DataStoreClient(source.url, limits, retry_policy, stopping)
     fetch_pool = FetchPool(source.connections)
     unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
-    locks = [ByteLocks(path) for path in (layout.ownership_lock, layout.fileset_locks)]
+    locks = [ByteLocks(path) for path in _lock_files(layout)]
     try:
         yield RunContext(
             settings=settings,
@@ -153,7 +155,8 @@ def open_context(
             fetch_pool=fetch_pool,
             unpackers=unpackers,
             ownership=Ownership(layout, locks[0]),
-            fileset_locks=locks[1],
+            arrivals=Arrivals(layout, locks[1]),
+            fileset_locks=locks[2],
             quota=ConnectionQuota(source.connections),
         )
     finally:
@@ -175,6 +178,10 @@ def done_at_once(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Fut
     except Exception as error:
         future.set_exception(error)
     return future
+
+
+def _lock_files(layout: Layout) -> tuple[Path, Path, Path]:
+    return layout.ownership_lock, layout.arrivals_lock, layout.fileset_locks
 
 
 def _make_root(root: Path, config: Path) -> None:

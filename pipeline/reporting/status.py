@@ -92,7 +92,7 @@ def verification_problems(layout: Layout, steps: Steps) -> list[dict[str, str]]:
         rows += _unexpected(layout, last, product)
         # Markers of filesets are read only where the last verification found problems, or has not ended.
         if layout.verification.exists() or (last or {}).get("problems"):
-            for name in sorted(layout.marked(MarkerKind.VERIFIED, product)):
+            for name in sorted(layout.names(MarkerKind.VERIFIED, product)):
                 rows += _fileset_problems(layout, steps, product, name)
     return rows
 

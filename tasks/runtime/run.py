@@ -277,7 +277,7 @@ class Run:
         except OSError as error:
             self.note(EXIT_FILESET_FAILED)
             log.warning("%s", machine_fault("writing the status files", error))
-        skipped = sum(len(self.context.layout.marked(MarkerKind.SKIPPED, product)) for product in products)
+        skipped = sum(self.context.layout.count(MarkerKind.SKIPPED, product) for product in products)
         self._report_repeated()
         counters = self.context.counters
         numbers = summary(counters, skipped, self.stopping.is_set())

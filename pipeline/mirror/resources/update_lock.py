@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import AlreadyRunning
+from pipeline.mirror.state.clock import file_system_time
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import utc_now
 
@@ -104,11 +105,7 @@ def _is_elsewhere(holder: dict[str, object]) -> bool:
 
 def seconds_since_touched(path: Path) -> float:
     """Return the age of the file by the clock of its file system. Raises FileNotFoundError."""
-    probe = path.with_name(f"clock.{socket.gethostname()}.{os.getpid()}")
-    probe.touch()
-    now = probe.stat().st_mtime
-    probe.unlink()
-    return now - path.stat().st_mtime
+    return (file_system_time(path.parent) - path.stat().st_mtime_ns) / 10**9
 
 
 class Holder:
