@@ -21,7 +21,7 @@ COMMANDS = {
     "unskip": ["unskip", PRODUCT, "skipped"],
 }
 REFUSED = {
-    '{"format": 2, "id": "5f0c"}': "format 2, this program supports formats up to 1. Use a newer version",
+    '{"format": 3, "id": "5f0c"}': "format 3, this program supports formats up to 2. Use a newer version",
     '{"format": ': "the file is damaged",
 }
 
@@ -64,7 +64,7 @@ def test_an_update_keeps_keys_that_it_does_not_know(mirrored):
     path = mirrored.root / "mirror.json"
     written = json.loads(path.read_bytes())
     assert written.keys() == {"format", "id"}
-    text = json.dumps({"later": [1], "id": written["id"], "format": 1})
+    text = json.dumps({"later": [1], "id": written["id"], "format": 2})
     path.write_text(text)
     result = mirrored.update()
     assert result.code == 0, result.output

@@ -1,8 +1,9 @@
 """Format number and id of a mirror, in its root folder: ``ROOT/mirror.json``.
 
 A program must not touch a root folder of a higher format than its own, in which files may have another
-meaning. A root folder without the file is of format 1. The id is made by the first run that holds the update
-lock, and never changes.
+meaning. A root folder without the file is of format 1. One of an earlier format is taken over by the first
+run of this program, which raises the number before it changes anything else. The id is made by the first run
+that holds the update lock, and never changes.
 """
 
 import contextlib
@@ -15,7 +16,8 @@ from pipeline.durable import write_whole
 from pipeline.errors import SettingsError, machine_fault
 from pipeline.mirror.state.layout import Layout, short_digest
 
-FORMAT = 1
+# 2 has the order of arrival and owner records, which a program for format 1 would not keep.
+FORMAT = 2
 _ID = re.compile(r"[0-9A-Za-z-]{1,64}")
 
 
@@ -29,14 +31,14 @@ def check_root_format(layout: Layout) -> None:
 
 
 def record_root_format(layout: Layout) -> None:
-    """Write ``mirror.json`` with a new id where there is none. For the holder of the update lock.
+    """Write this program's format and, where there is none, a new id. For the holder of the update lock.
 
-    A file with an id is left as it is; all other keys are kept. Raises as ``check_root_format``.
+    A file with both is left as it is; all other keys are kept. Raises as ``check_root_format``.
     """
-    stated = _read(layout) or {"format": FORMAT}
-    if "id" not in stated:
-        content = json.dumps(stated | {"id": secrets.token_hex(8)}) + "\n"
-        # Without the file the root folder is of format 1 all the same, so a full disk is no error.
+    stated = _read(layout) or {}
+    if stated.get("format") != FORMAT or "id" not in stated:
+        content = json.dumps({"id": secrets.token_hex(8)} | stated | {"format": FORMAT}) + "\n"
+        # The next run writes it again, so a full disk is no error.
         with contextlib.suppress(OSError):
             write_whole(layout.root_format, content.encode())
 

@@ -27,7 +27,7 @@ def test_a_root_without_the_file_is_accepted_and_gets_one(tmp_path: Path):
     written = tree(tmp_path)
     content = json.loads(written.pop("mirror.json"))
     assert written == {}
-    assert content == {"format": 1, "id": mirror_id(layout)}
+    assert content == {"format": FORMAT, "id": mirror_id(layout)}
     assert len(content["id"]) == 16
     check_root_format(layout)
 
@@ -49,7 +49,7 @@ def test_a_mirror_without_an_id_gets_one_and_keeps_its_other_keys(tmp_path: Path
     assert mirror_id(layout) == ""
     record_root_format(layout)
     content = json.loads((tmp_path / "mirror.json").read_bytes())
-    assert content == {"format": 1, "later": [1, 2], "id": mirror_id(layout)}
+    assert content == {"format": FORMAT, "later": [1, 2], "id": mirror_id(layout)}
     assert mirror_id(layout)
 
 
@@ -77,7 +77,7 @@ def test_a_root_that_is_not_there_is_accepted(tmp_path: Path):
 
 
 def test_other_keys_are_kept(tmp_path: Path):
-    text = '{"id": "5f0c", "format": 1, "later": [1, 2]}'
+    text = '{"id": "5f0c", "format": 2, "later": [1, 2]}'
     (tmp_path / "mirror.json").write_text(text)
     record_root_format(Layout(tmp_path))
     assert tree(tmp_path) == {"mirror.json": text.encode()}
@@ -91,8 +91,8 @@ def test_a_higher_format_is_refused(work, tmp_path: Path):
         SettingsError, match="Use a newer version of ipp-mirror; nothing was started"
     ) as error:
         work(Layout(tmp_path))
-    assert str(error.value).startswith(f"{tmp_path}/mirror.json: the mirror is of format 2, ")
-    assert "this program supports formats up to 1" in str(error.value)
+    assert str(error.value).startswith(f"{tmp_path}/mirror.json: the mirror is of format 3, ")
+    assert "this program supports formats up to 2" in str(error.value)
     assert tree(tmp_path) == {"mirror.json": text.encode()}
 
 
