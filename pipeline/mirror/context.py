@@ -24,6 +24,7 @@ from pipeline.errors import SettingsError, machine_faults
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
 from pipeline.mirror.resources.disk_space import DiskSpace
+from pipeline.mirror.resources.file_systems import check_file_systems
 from pipeline.mirror.resources.ownership import Ownership
 from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.layout import Layout
@@ -117,13 +118,15 @@ class RunContext:
 def open_context(config: Path, steps: Steps, sleep: Callable[[float], object]) -> Iterator[RunContext]:
     """Open the context of a run from a settings file; ``sleep`` waits between tries.
 
-    Raises SettingsError, also when the root cannot be written or has an unknown format.
+    Raises SettingsError, also when the root cannot be written, has an unknown format, or is spread over file
+    systems between which filesets cannot be renamed.
     """
     settings = read_settings(config)
     source, mirror = settings.source, settings.mirror
     layout = Layout(mirror.root)
     check_root_format(layout)
     _make_root(mirror.root, config)
+    check_file_systems(layout)
     limits = Limits(connections=source.connections, timeout=source.timeout)
     retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
     upstream = DataStoreClient(source.url, limits, retry_policy)
@@ -137,7 +140,7 @@ def open_context(config: Path, steps: Steps, sleep: Callable[[float], object]) -
             steps=steps,
             upstream=upstream,
             listings=upstream,
-            space=DiskSpace(mirror.root, mirror.min_free),
+            space=DiskSpace(mirror.min_free),
             rate=RateLimit(source.rate_limit),
             fetch_pool=fetch_pool,
             unpackers=unpackers,

@@ -5,8 +5,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from time import sleep
@@ -432,13 +430,9 @@ def test_stopped_and_resumed(release, old, server, follower, tmp_path):
 
 
 @pytest.fixture
-def elsewhere(old: Path) -> Iterator[Path]:
+def elsewhere(old: Path, other_disk: Path) -> Path:
     """The old folder on another file system than the mirror."""
-    shared = Path("/dev/shm")
-    if not shared.is_dir() or shared.stat().st_dev == old.stat().st_dev:
-        pytest.skip("needs a second file system at /dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared) as folder:
-        yield Path(shutil.copytree(old, Path(folder) / "MIRROR"))
+    return Path(shutil.copytree(old, other_disk / "MIRROR"))
 
 
 @pytest.mark.parametrize("by", ["link", "rename"])

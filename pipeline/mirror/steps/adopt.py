@@ -174,16 +174,16 @@ class _Adoption:
 
     def _copy(self, source: Path, row: FileRow) -> str:
         """Copy a file, which is read once; return its md5. Raises MachineFault when there is no room."""
-        digest = hashlib.md5(usedforsecurity=False)
+        digest, path = hashlib.md5(usedforsecurity=False), self._copied(row)
         with (
-            self.context.space.reserved(row.bytes, f"the copy of {source}") as reservation,
+            self.context.space.reserved({path.parent: row.bytes}, f"the copy of {source}") as reservations,
             open(source, "rb") as file,
-            open(self._copied(row), "wb") as copy,
+            open(path, "wb") as copy,
         ):
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 copy.write(chunk)
-                reservation.written(len(chunk))
+                reservations[path.parent].written(len(chunk))
         return digest.hexdigest()
 
     def finish(self) -> None:
