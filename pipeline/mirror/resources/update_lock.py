@@ -103,12 +103,19 @@ def _is_elsewhere(holder: dict[str, object]) -> bool:
 
 
 def seconds_since_touched(path: Path) -> float:
-    """Return the age of the file by the clock of its file system. Raises FileNotFoundError."""
+    """Return the age of the file by the clock of its file system. Raises FileNotFoundError.
+
+    A file that was touched in the future, when that clock was wrong, is touched now: a holder that is dead
+    is recognized by the age that the file has later.
+    """
     probe = path.with_name(f"clock.{socket.gethostname()}.{os.getpid()}")
     probe.touch()
     now = probe.stat().st_mtime
     probe.unlink()
-    return now - path.stat().st_mtime
+    age = now - path.stat().st_mtime
+    if age < 0:
+        os.utime(path)
+    return max(0.0, age)
 
 
 class Holder:
