@@ -1,4 +1,4 @@
-"""Update lock: a holder that is just being killed, and times of a clock that was wrong."""
+"""Update lock: a holder that is just being killed, a clock that was wrong, a heartbeat that fails."""
 
 import json
 import os
@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import AlreadyRunning
-from pipeline.mirror.resources.update_lock import Holder, LockPolicy, seconds_since_touched, update_lock
+from pipeline.mirror.resources.update_lock import (
+    Holder,
+    LockPolicy,
+    heartbeat,
+    seconds_since_touched,
+    update_lock,
+)
 from pipeline.mirror.state.layout import Layout
 
 HOLDS = """
@@ -86,3 +92,17 @@ def test_a_peer_that_was_touched_in_the_future_is_dead_when_it_is_not_touched_ag
     assert holder.is_alive()
     while holder.is_alive():
         time.sleep(0.05)
+
+
+def test_a_heartbeat_that_fails_is_tried_again(layout):
+    """As on a file server that is restarted: the lock file is not there for a moment."""
+    away = layout.root / "away"
+    with update_lock(layout), heartbeat(layout, LockPolicy(heartbeat=0.01)):
+        layout.lock_file.rename(away)
+        time.sleep(0.1)
+        os.utime(away, (0, 0))
+        away.rename(layout.lock_file)
+        deadline = time.monotonic() + 60
+        while layout.lock_file.stat().st_mtime == 0:
+            assert time.monotonic() < deadline, "no heartbeat came after the failure"
+            time.sleep(0.01)
