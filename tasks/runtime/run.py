@@ -27,6 +27,7 @@ from pipeline.errors import (
     machine_faults,
 )
 from pipeline.mirror.context import Report, RunContext, open_context
+from pipeline.mirror.resources.file_systems import log_missing_flush
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import MarkerKind
@@ -89,6 +90,7 @@ class Run:
             self.context = replace(self.context, listings=self._listings())
             self._open.enter_context(progress_on_terminal(self.context.counters, self.completed))
             self._open.enter_context(log_to(self.log_file))
+            log_missing_flush(self.context.layout)
             self._restore_records()
         except BaseException:
             self._open.close()

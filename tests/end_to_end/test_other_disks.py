@@ -1,6 +1,9 @@
-"""Folders of a mirror that are links to another disk."""
+"""Folders of a mirror that are links to another disk, and file systems that cannot flush."""
+
+import shutil
 
 import pytest
+from support.command import ended
 from support.follower import Follower
 from support.running import leftovers, tree_is_true
 from support.upstream import File, Upstream, served_filesets
@@ -43,3 +46,15 @@ def test_all_but_the_store_may_lie_on_another_disk(release, server, follower, ot
     assert follower.content("data") == {"gpc1/MD01/o1.XY01/b.fits": b"B" * 500}
     tree_is_true(follower.root, PRODUCT, set(release.products[PRODUCT]))
     assert leftovers(follower.root) == []
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("error", ["EINVAL", "ENOSYS"])
+def test_a_file_system_without_a_flush(error, release, server, follower):
+    failing = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", f"inject=fsync:error={error}"]
+    result = ended([*failing, *follower.command()])
+    assert result.code == 0, result.output
+    assert result.output.count("\n") == 1
+    assert follower.content("store") == served_filesets(release)
+    log = (follower.root / "log" / "update_mirror.log").read_text()
+    assert log.count("this file system cannot flush folders") == 1

@@ -1,12 +1,16 @@
 """File systems of a mirror: folders below its root may be links to other disks, or mounts of them."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.durable import can_flush_folders
 from pipeline.errors import SettingsError
 from pipeline.mirror.state.layout import Layout
+
+log = logging.getLogger(__name__)
 
 
 def nearest_folder(folder: Path) -> Path:
@@ -28,6 +32,21 @@ def check_file_systems(layout: Layout) -> None:
                 f"the disk at {layout.root}; data/, info/, state/, status/ and log/ may lie on other disks. "
                 "Nothing was started."
             )
+
+
+def log_missing_flush(layout: Layout) -> None:
+    """Log each file system of the mirror that cannot flush folders: what a power cut may cost there."""
+    folders = (layout.lock_file.parent, layout.store_root, layout.data)
+    by_device = {nearest.stat().st_dev: nearest for nearest in map(nearest_folder, folders)}
+    for folder in by_device.values():
+        # What else is wrong with the folder is reported by the step that meets it.
+        with suppress(OSError):
+            if not can_flush_folders(folder):
+                log.debug(
+                    "%s: this file system cannot flush folders. A power cut may take files that were "
+                    "complete: run `ipp-mirror verify --repair` after one.",
+                    folder,
+                )
 
 
 def _products(layout: Layout) -> Iterator[str]:

@@ -22,7 +22,7 @@ from pipeline.datastore.listing import (
     scan_filesets,
     write_filesets,
 )
-from pipeline.durable import write_whole
+from pipeline.durable import flush, write_whole
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.marker_file import checksummed_time, has_mtime_checksum
@@ -114,7 +114,7 @@ class LocalListing:
             file.seek(0, os.SEEK_END)
             file.write(write_filesets(rows, self._columns_at_the_end()))
             file.flush()
-            os.fsync(file.fileno())
+            flush(file.fileno())
             _set_checksum(file.fileno())
 
     def replace(self, rows: Iterable[FilesetRow]) -> None:
@@ -221,4 +221,4 @@ def _end_of_last_line(descriptor: int) -> int:
 def _set_checksum(descriptor: int) -> None:
     modified = checksummed_time(os.fstat(descriptor).st_size)
     os.utime(descriptor, ns=(modified, modified))
-    os.fsync(descriptor)
+    flush(descriptor)
