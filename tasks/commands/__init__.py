@@ -13,6 +13,7 @@ import click
 
 from pipeline import __version__
 from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, MachineFault, MirrorError
+from pipeline.names import escaped
 from tasks.commands.adopt import adopt
 from tasks.commands.completion import completion
 from tasks.commands.scheduler import scheduler
@@ -76,7 +77,7 @@ def _run(arguments: Sequence[str]) -> int:
         click.echo(_usage_message(error, arguments), err=True)
         return EXIT_SETTINGS_OR_BUG
     except MirrorError as error:
-        click.echo(f"ipp-mirror: {error}", err=True)
+        click.echo(escaped(f"ipp-mirror: {error}", but="\n"), err=True)
         return error.exit_code
     return code or _output_code()
 

@@ -36,7 +36,7 @@ from pipeline.mirror.state.owner_records import restore_owner_records
 from pipeline.mirror.state.root_format import record_root_format
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.housekeeping import remove_half_written
-from pipeline.names import checked_segment
+from pipeline.names import checked_segment, escaped
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
 from tasks.mirror_config import mirror
@@ -276,5 +276,5 @@ def or_exit(begin: Callable[[], T]) -> T:
     try:
         return begin()
     except MirrorError as error:
-        print(f"ipp-mirror: {error}", file=sys.stderr)
+        print(escaped(f"ipp-mirror: {error}", but="\n"), file=sys.stderr)
         raise SystemExit(error.exit_code) from None
