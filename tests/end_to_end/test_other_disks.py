@@ -58,3 +58,20 @@ def test_a_file_system_without_a_flush(error, release, server, follower):
     assert follower.content("store") == served_filesets(release)
     log = (follower.root / "log" / "update_mirror.log").read_text()
     assert log.count("this file system cannot flush folders") == 1
+
+
+def test_documents_hold_the_root_as_it_is_configured(release, server, follower, tmp_path):
+    """A link, which leads to another disk later."""
+    (tmp_path / "disk1").mkdir()
+    follower.root.symlink_to(tmp_path / "disk1")
+    assert follower.update().code == 0
+    (document,) = follower.content(f"info/{PRODUCT}/o1.chip.1.1.1").values()
+    assert f"{follower.root}/data/gpc1/MD01".encode() in document
+    assert b"disk1" not in document
+    shutil.move(tmp_path / "disk1", tmp_path / "disk2")
+    follower.root.unlink()
+    follower.root.symlink_to(tmp_path / "disk2")
+    server.clear()
+    assert follower.update().code == 0
+    assert all("index.txt" in entry.target for entry in server.requests)
+    tree_is_true(follower.root, PRODUCT, set(release.products[PRODUCT]))

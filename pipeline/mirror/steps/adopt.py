@@ -237,7 +237,7 @@ def checked_folder(folder: Path, root: Path) -> Path:
             f"expected a folder that update_mirror.py filled, got: {error.strerror} at {folder}. "
             "Nothing was started."
         ) from None
-    if real.is_relative_to(root):
+    if real.is_relative_to(os.path.realpath(root)):
         raise SettingsError(
             f"expected a folder outside mirror.root, got {folder}, which is {real} and not outside {root}. "
             f"Set mirror.root to another folder of the same file system (it may be a new one in {real}); "
@@ -259,7 +259,7 @@ def products_here(folder: AdoptedFolder, layout: Layout, products: Collection[st
             "PRODUCT/FILESET/files, or correct mirror.products; nothing was taken over."
         )
     for product in here:
-        if layout.root.is_relative_to(folder.path / product):
+        if Path(os.path.realpath(layout.root)).is_relative_to(folder.path / product):
             raise SettingsError(
                 f"expected mirror.root outside the folders of the products, got {layout.root} in "
                 f"{folder.path / product}. Set it to another folder of that file system; "
