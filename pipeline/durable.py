@@ -79,8 +79,9 @@ def make_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -> None:
-    """Write a file atomically: a reader gets the old content or the new one, never a part. Raises OSError.
+    """Write a file atomically: a reader gets the old content or the new one, never a part.
 
+    An empty folder in place of the file is removed. Raises OSError, IsADirectoryError for one with content.
     ``modified_ns`` is the modification time of the file (nanoseconds since 1970); None for now.
     """
     make_folder(path.parent)
@@ -92,7 +93,7 @@ def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -
             if modified_ns is not None:
                 os.utime(file.fileno(), ns=(modified_ns, modified_ns))
             flush(file.fileno())
-        os.replace(temporary, path)
+        _rename_file(temporary, path)
     except OSError:
         with suppress(OSError):
             temporary.unlink()
@@ -116,10 +117,16 @@ def publish_folder(new: Path, final: Path) -> None:
 
 
 def remove_files(paths: Iterable[Path]) -> None:
-    """Remove those of the files that exist, and flush each of their folders once."""
+    """Remove those of the files that exist, and flush each of their folders once.
+
+    Raises OSError, IsADirectoryError for a folder with content in place of a file.
+    """
     folders = set()
     for path in paths:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except IsADirectoryError:
+            _remove_empty(path)
         folders.add(path.parent)
     for folder in folders:
         if folder.is_dir():
@@ -132,6 +139,22 @@ def _flush(path: Path, flags: int) -> bool:
         return flush(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _rename_file(temporary: Path, path: Path) -> None:
+    try:
+        os.replace(temporary, path)
+    except IsADirectoryError:
+        _remove_empty(path)
+        os.replace(temporary, path)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove an empty folder in place of a file. Raises IsADirectoryError for one with content."""
+    try:
+        folder.rmdir()
+    except OSError:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(folder)) from None
 
 
 def _replace(new: Path, final: Path) -> Path:

@@ -124,9 +124,20 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path):
 
 def test_a_rename_that_fails_leaves_nothing_else(tmp_path):
     taken = folder(tmp_path / "marker.json", inside=b"kept")
-    with pytest.raises(IsADirectoryError):
-        write_whole(taken, b"content")
-    assert tree(tmp_path) == {"marker.json/inside": b"kept"}
+    for change in (lambda: write_whole(taken, b"content"), lambda: remove_files([taken])):
+        with pytest.raises(IsADirectoryError) as raised:
+            change()
+        assert raised.value.filename == str(taken)
+        assert tree(tmp_path) == {"marker.json/inside": b"kept"}
+
+
+def test_an_empty_folder_gives_way_to_a_file(tmp_path):
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).mkdir()
+    write_whole(tmp_path / "a.json", b"content")
+    remove_files([tmp_path / "b.json"])
+    assert tree(tmp_path) == {"a.json": b"content"}
+    assert not (tmp_path / "b.json").exists()
 
 
 def test_folders_are_made_with_their_parents(tmp_path):

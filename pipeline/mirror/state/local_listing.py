@@ -60,7 +60,7 @@ class LocalListing:
                 if not self._is_valid():
                     return False
                 _set_checksum(file.fileno())
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return False
         return True
 
