@@ -163,16 +163,17 @@ class Bench:
         print_table(f"A long first update, {MANY.title} (memory of all processes)", rows)
 
     def state(self, sizes: Sequence[int]) -> None:
-        """Measure updates of mirrors with many filesets: without and with a few new ones."""
+        """Measure updates of mirrors with many filesets: without and with a few new ones, and a slow one."""
         rows = [["known", "new", "seconds", "min-max", "CPU s", "peak MB"]]
         for known in sizes:
             old = old_mirror(self.folder, known)
             with data_store(old.store, self.folder) as server:
-                # The first update builds the ledger of stored bytes, from which the measured ones start.
-                OURS.run(_url(server.port), old.root)
+                # From the second update on, nothing has come to the folders of markers for two seconds.
+                lost, *_ = [self._update(old, server) for _ in range(3)]
                 for new in (0, NEW_FILESETS):
                     measured = [self._update(old, server, new) for _ in range(self.rounds)]
                     rows.append([f"{known:,}", str(new), *measured_cells(measured)])
+                rows.append([f"{known:,}", "0, no snapshots", *measured_cells([lost])])
             shutil.rmtree(old.home)
         print_table(f"Scale of state ({self.rounds} rounds; memory of all processes)", rows)
 
@@ -204,7 +205,7 @@ class Bench:
         store.remove()
         shutil.rmtree(target)
 
-    def _update(self, old: OldMirror, server: Daemon, new: int) -> Run:
+    def _update(self, old: OldMirror, server: Daemon, new: int = 0) -> Run:
         """Run an update after registering ``new`` filesets. The peak is that of all processes together."""
         if new:
             old.register(new)

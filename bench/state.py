@@ -14,7 +14,7 @@ from hashlib import md5
 from pathlib import Path
 
 from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
-from pipeline.mirror.state.marker_file import checksummed_time, marker_text
+from pipeline.mirror.state.marker_file import marker_text
 
 PRODUCT = "bench"
 # Filesets with separate markers. Those beyond have hard links to the markers of these, and store/ is empty
@@ -98,12 +98,8 @@ def _name(number: int) -> str:
     return f"o5045g{number:07d}o.chip.{14000 + number}.1.1"
 
 
-def _time(number: int) -> datetime:
-    return _FIRST + timedelta(seconds=number)
-
-
 def _registered(number: int) -> str:
-    return f"{_time(number):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{_FIRST + timedelta(seconds=number):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _row(number: int) -> str:
@@ -142,9 +138,6 @@ def _write_marker(path: Path, number: int, files: list[dict[str, object]]) -> No
         }
     )
     path.write_bytes(text)
-    # Modified at the time of registration: the ledger sums sizes by the minute of writing.
-    modified = checksummed_time(len(text), _time(number).timestamp())
-    os.utime(path, ns=(modified, modified))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import os
 import re
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
@@ -28,7 +28,7 @@ from pipeline.errors import HostileName, SettingsError
 from pipeline.names import checked_segment
 from pipeline.units import parse_rate, parse_size
 
-_ADDRESS = re.compile(r"https?://[^/\s?#]+[^\s?#]*")
+_ADDRESS = re.compile(r"https?://[^/\\\s\x00-\x1f\x7f?#]+[^\\\s\x00-\x1f\x7f?#]*")
 _MOST_BYTES = 10**18
 
 
@@ -75,11 +75,15 @@ def _is_address(url: str) -> bool:
 
 
 def _root(value: Any, info: ValidationInfo) -> Path:
-    """Return the root as an absolute path; ``info.context`` is the folder of the settings file."""
+    """Return the root as an absolute path.
+
+    ``info.context`` is the folder of the settings file; None, as for settings that come from no file, stands
+    for the current folder.
+    """
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("expected the path of a folder")
     try:
-        root = _without_parents(cast(Path, info.context) / Path(value).expanduser())
+        root = _without_parents((info.context or Path.cwd()) / Path(value).expanduser())
     except RuntimeError:
         raise ValueError("expected the path of a folder, and after '~' a user of this machine") from None
     text = str(root)
@@ -124,6 +128,7 @@ class Source(_Section):
     hidden_products: list[ProductName] = []
     connections: Annotated[int, Field(ge=1, le=256)] = 16
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    least_speed: BytesPerSecond = 1000
     attempts: Annotated[int, Field(ge=1, le=100)] = 4
     retry_pause: Annotated[float, Field(ge=0)] = 1.0
     rate_limit: BytesPerSecond | None = None
@@ -173,6 +178,7 @@ class Mirror(_Section):
     """
 
     root: Annotated[Path, BeforeValidator(_root)]
+    must_exist: bool = False
     products: Annotated[list[Product], Field(min_length=1)] | None = None
     unpack: bool = True
     keep_bundles: bool = True

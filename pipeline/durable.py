@@ -78,11 +78,10 @@ def make_folder(path: Path) -> None:
         flush_folder(path.parent)
 
 
-def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file atomically: a reader gets the old content or the new one, never a part.
 
     An empty folder in place of the file is removed. Raises OSError, IsADirectoryError for one with content.
-    ``modified_ns`` is the modification time of the file (nanoseconds since 1970); None for now.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{md5(path.name.encode()).hexdigest()}{WRITING_SUFFIX}")
@@ -90,8 +89,6 @@ def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
-            if modified_ns is not None:
-                os.utime(file.fileno(), ns=(modified_ns, modified_ns))
             flush(file.fileno())
         _rename_file(temporary, path)
     except OSError:

@@ -19,7 +19,7 @@ from pipeline.errors import MirrorError, ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.pending import incomplete, pending_rows, postponed
+from pipeline.mirror.state.pending import incomplete, pending_rows, postponed, renew_snapshots
 from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.steps.discover import discover_product, whole_list_is_due
 from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
@@ -48,6 +48,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
     """One update of every product, or of those in ``products``: the task that cron runs."""
 
     takes_peers = True
+    only_waits = True
     products = ProductNames(default=(), description="only these products, as a,b")
     started = luigi.Parameter(default=STARTED, description="made by the program: tells updates apart")
 
@@ -57,20 +58,27 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
         return [UpdateProduct(product=name, started=self.started) for name in products]
 
     def run(self) -> None:
-        """Check that no fileset is left, after every product ended without a failure.
+        """Complete filesets that became pending while others were done, after every product ended well.
 
-        Raises FilesetsFailed for filesets that became pending during the update.
+        The extraction of a fileset becomes pending when the fileset that has replaced one of its files no
+        longer brings that file. Raises FilesetsFailed for filesets that are left then, Stopped after a
+        request to stop.
         """
-        counters, settings = self.context.counters, self.context.settings
-        if not counters.pending and settings.mirror.on_removed == "keep":
+        if not self.context.counters.pending and self.context.settings.mirror.on_removed == "keep":
             return  # nothing was pending, and nothing has changed since
-        required = self.context.wanted_steps.required
         for product in current_run().products(self.products):
-            if rows := pending_rows(self.layout, settings.product(product), required):
-                raise FilesetsFailed(
-                    f"product {product}: {len(rows)} filesets became pending during this update, the first "
-                    f"is {rows[0].name}. The next update completes them."
-                )
+            if rows := self._pending(product):
+                current_run().submit(tasks_for(self.context, product, rows))
+                current_run().refuse_when_stopping()
+                left = self._pending(product)
+                self.context.counters.count(done=len(rows) - len(left), failed=len(left))
+                if left:
+                    raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}))
+
+    def _pending(self, product: str) -> list[FilesetRow]:
+        """Return the rows of the filesets that are neither complete nor skipped."""
+        settings = self.context.settings.product(product)
+        return pending_rows(self.layout, settings, self.context.wanted_steps.required)
 
 
 class UpdateProduct(MirrorTask):
@@ -89,7 +97,8 @@ class UpdateProduct(MirrorTask):
         return RunMarker(self.layout.updated(self.product), self.started)
 
     def run(self) -> None:
-        """Submit every pending fileset, oldest first, and wait until each is done or has failed."""
+        """Submit every pending fileset, and wait until each is done or has failed."""
+        renew_snapshots(self.layout, self.product, self.context.wanted_steps)
         pending = pending_rows(self.layout, self._settings, self.context.wanted_steps)
         if not pending:
             self._warn_of_empty_selection()
@@ -97,7 +106,9 @@ class UpdateProduct(MirrorTask):
         clear_failures_except(self.layout, self.product, names)
         tidy_incoming(self.context, self.product, names)
         later = self._postponed()
-        due = self._due(pending, later)
+        failed = self.layout.marked(MarkerKind.FAILED, self.product)
+        # Those that failed before come last: others are not to wait for what may fail again.
+        due = sorted(self._due(pending, later), key=lambda row: row.name in failed)
         tried = self._incomplete({row.name for row in due})
         self.context.counters.count(pending=len(due))
         current_run().submit(self._tasks(due))
@@ -167,7 +178,7 @@ class UpdateProduct(MirrorTask):
 
     def _record(self, done: int, failed: int) -> None:
         """Write the marker of the update, and delete withdrawn filesets if the settings ask for that."""
-        finish_product(self.layout, self.product, self.started, done=done, failed=failed)
+        finish_product(self.layout, self.product, self.started, failed=failed)
         if self.context.settings.mirror.on_removed == "delete":
             self._delete_withdrawn()
 
@@ -196,9 +207,7 @@ class DiscoverProduct(MirrorTask):
         left = failed or has_filesets_in_progress(self.layout, self.product)
         deletes = self.context.settings.mirror.on_removed == "delete"
         whole = bool(left) or deletes or whole_list_is_due(self.layout, self.product)
-        new = discover_product(
-            self.layout, self.context.listings, self.product, self.started, self.context.steps, whole=whole
-        )
+        new = _discover(self, whole=whole)
         self.context.counters.count(new=new)
 
 
@@ -221,9 +230,20 @@ class RelistProduct(MirrorTask):
         """Bring the product's listing up to date, if the server answers."""
         self.fetched = True
         with contextlib.suppress(ServerUnavailable):
-            discover_product(
-                self.layout, self.context.listings, self.product, self.started, self.context.steps, whole=True
-            )
+            _discover(self, whole=True)
+
+
+def _discover(task: DiscoverProduct | RelistProduct, *, whole: bool) -> int:
+    context = task.context
+    return discover_product(
+        context.layout,
+        context.listings,
+        task.product,
+        task.started,
+        context.steps,
+        context.arrivals,
+        whole=whole,
+    )
 
 
 class FilesetsFailed(MirrorError):

@@ -20,7 +20,7 @@ from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
-from pipeline.mirror.state.pending import incomplete
+from pipeline.mirror.state.pending import incomplete, renew_snapshots
 from pipeline.mirror.state.steps import Problem
 from pipeline.mirror.steps.verify import (
     end_verification,
@@ -96,6 +96,9 @@ class VerifyProduct(MirrorTask):
 
     def run(self) -> None:
         """Verify, repair on request, and verify repaired filesets again."""
+        if self.repair:
+            self.context.arrivals.settle(self.product)
+        renew_snapshots(self.layout, self.product, self.context.steps)
         rows = known_rows(self.layout, self.product)
         unexpected = unexpected_markers(self.layout, self.product, rows, self.context.steps)
         _log_problems(unexpected)

@@ -18,6 +18,7 @@ source:
   hidden_products: [md-all-rel-200907, durham-200907]
   connections: 12
   timeout: 7.5
+  least_speed: 2 kB/s
   attempts: 9
   retry_pause: 2
   rate_limit: 50 MB/s
@@ -39,6 +40,7 @@ mirror:
   retry_every_run: 3
   delete_at_most: 0.25
   unpack_ratio: 50
+  must_exist: true
 """
 
 
@@ -75,6 +77,7 @@ def test_every_setting(file):
         "hidden_products": ["md-all-rel-200907", "durham-200907"],
         "connections": 12,
         "timeout": 7.5,
+        "least_speed": 2000,
         "attempts": 9,
         "retry_pause": 2.0,
         "rate_limit": 50_000_000,
@@ -88,6 +91,7 @@ def test_every_setting(file):
         "retry_every_run": 3,
         "delete_at_most": 0.25,
         "unpack_ratio": 50,
+        "must_exist": True,
     }
     plain, selected = settings.mirror.products
     assert (plain.name, plain.select) == ("md-all-rel-200907", None)
@@ -108,6 +112,7 @@ def test_what_holds_when_only_the_needed_is_set(file):
         "hidden_products": [],
         "connections": 16,
         "timeout": 60.0,
+        "least_speed": 1000,
         "attempts": 4,
         "retry_pause": 1.0,
         "rate_limit": None,
@@ -121,6 +126,7 @@ def test_what_holds_when_only_the_needed_is_set(file):
         "min_free": 0,
         "retry_every_run": 5,
         "delete_at_most": 0.1,
+        "must_exist": False,
         "unpack_ratio": 200,
     }
 
@@ -208,16 +214,18 @@ def test_sizes_beyond_reason(text, file):
     assert ", line 6: mirror.min_free: expected " in refusal(file, mirror=f"min_free: {text}")
 
 
+@pytest.mark.parametrize("name", ["rate_limit", "least_speed"])
 @pytest.mark.parametrize(("text", "rate"), {"50 MB/s": 50_000_000, "1 KiB/s": 1024, "7": 7}.items())
-def test_rates(text, rate, file):
-    assert settings_with(file, source=f"rate_limit: {text}").source.rate_limit == rate
+def test_rates(text, rate, name, file):
+    assert getattr(settings_with(file, source=f"{name}: {text}").source, name) == rate
 
 
+@pytest.mark.parametrize("name", ["rate_limit", "least_speed"])
 @pytest.mark.parametrize("text", ["fast", "true", "50 MB/min", "[1]", "1.5"])
-def test_what_is_no_rate(text, file):
-    said = refusal(file, source=f"rate_limit: {text}")
-    assert ", line 3: source.rate_limit: expected a rate such as 50 MB/s, got " in said
-    assert ", line 3: source.rate_limit: expected greater" in refusal(file, source="rate_limit: 0")
+def test_what_is_no_rate(text, name, file):
+    said = refusal(file, source=f"{name}: {text}")
+    assert f", line 3: source.{name}: expected a rate such as 50 MB/s, got " in said
+    assert f", line 3: source.{name}: expected greater" in refusal(file, source=f"{name}: 0")
 
 
 WRONG = {
@@ -247,6 +255,7 @@ def test_what_the_source_refuses(line, file):
 
 WRONG_MIRROR = {
     "unpack: 1": "mirror.unpack: expected a valid boolean, got 1",
+    "must_exist: 1": "mirror.must_exist: expected a valid boolean, got 1",
     "keep_bundles: 'no'": "mirror.keep_bundles: expected a valid boolean, got 'no'",
     "on_removed: maybe": "mirror.on_removed: expected 'keep' or 'delete', got 'maybe'",
     "retry_every_run: 0": "mirror.retry_every_run: expected greater than or equal to 1, got 0",
@@ -362,6 +371,8 @@ def test_addresses(url, file):
         "http://h/?q",
         "http://h/#f",
         "http://h/ d",
+        r"http://h\\@other/",
+        r"http://h/\\d",
         "http://:80/",
         "http://h:99999/",
         "http://h:0/",

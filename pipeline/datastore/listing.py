@@ -30,6 +30,10 @@ DISTRIBUTION = "IPP-DIST"
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _SHOWN = 120
 log = logging.getLogger(__name__)
+# Far beyond any row of a listing: to split a longer one into fields takes time and memory for nothing.
+_LONGEST_ROW = 1 << 16
+# Bytes. No disk holds such a file: a larger size is an error of its row, not of this machine.
+_LARGEST_FILE = 10**14
 
 
 class Level(Enum):
@@ -234,25 +238,29 @@ def _rejoined(body: bytes, level: Level) -> Iterator[tuple[int, str]]:
     otherwise the next line is a row of its own, and the unfinished one keeps the fields that it has.
     """
     width = 0
-    unfinished: tuple[int, str] | None = None
+    unfinished: list[str] = []
+    begin, bars = 0, 0
     for number, line in enumerate(_lines(body), start=1):
-        if unfinished is None and line.endswith("|\n") and not line.startswith("#"):
+        if not unfinished and line.endswith("|\n") and not line.startswith("#"):
             yield number, line  # nearly every line
             continue
         header = _header(line.strip(), level) if line.startswith("#") else None
         width = len(header) if header else width
-        row = (number, line)
-        if unfinished:
-            whole = f"{unfinished[1].rstrip()} {line.lstrip()}"
-            if header is None and whole.count("|") <= width:
-                row = (unfinished[0], whole)
-            else:
-                yield unfinished[0], f"{unfinished[1].rstrip()}|"
-        unfinished = row if width and _is_unfinished(row[1]) else None
-        if not unfinished:
-            yield row
+        bars += line.count("|")
+        if unfinished and (header or bars > width):
+            yield begin, f"{' '.join(unfinished)}|"
+            unfinished = []
+        if unfinished or (width and _is_unfinished(line)):
+            if not unfinished:
+                begin, bars = number, line.count("|")
+            unfinished.append(line.strip())
+            if line.rstrip().endswith("|"):
+                yield begin, " ".join(unfinished)
+                unfinished = []
+        else:
+            yield number, line
     if unfinished:
-        yield unfinished
+        yield begin, " ".join(unfinished)
 
 
 def _is_unfinished(line: str) -> bool:
@@ -271,6 +279,8 @@ def _lines(body: bytes) -> Iterator[str]:
 
 
 def _header(line: str, level: Level) -> tuple[str, ...] | None:
+    if len(line) > _LONGEST_ROW:
+        return None
     columns = tuple(column.strip() for column in line.lstrip("#").strip().removesuffix("|").split("|"))
     return columns if columns[0] == level.first_column and len(columns) >= level.required else None
 
@@ -280,6 +290,9 @@ def _fields(line: str, level: Level, where: str, damaged: Callable[[str], None])
 
     Raises ServerUnavailable for a row that is cut off.
     """
+    if len(line) > _LONGEST_ROW:
+        damaged(f"{where}: expected at most {_LONGEST_ROW} bytes, got {len(line)}: {line[:_SHOWN]!a}")
+        return None
     if not line.endswith("|"):
         raise ServerUnavailable(
             f"{where}: every row ends in '|', this one is cut off: {line[-_SHOWN:]!a}. "
@@ -297,8 +310,11 @@ def _fields(line: str, level: Level, where: str, damaged: Callable[[str], None])
 
 def _file_row(columns: tuple[str, ...], fields: tuple[str, ...], source: str) -> FileRow:
     name, size, md5, kind = fields[:4]
-    if not (size.isascii() and size.isdigit() and len(size) < 20):
-        raise ContentMismatch(f"{source}: expected a size in bytes for file {name!r}, got {size!r}")
+    md5 = md5.lower()
+    if not (size.isascii() and size.isdigit() and len(size) < 20 and int(size) <= _LARGEST_FILE):
+        raise ContentMismatch(
+            f"{source}: expected a size in bytes (at most 10**14) for file {name!r}, got {size[:_SHOWN]!r}"
+        )
     if md5 and not _MD5.fullmatch(md5):
         raise ContentMismatch(f"{source}: expected an md5 of 32 hex digits for file {name!r}, got {md5!r}")
     extra = dict(zip(columns[4:], fields[4:], strict=False))

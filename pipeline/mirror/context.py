@@ -21,6 +21,7 @@ from pipeline.datastore.client import (
 from pipeline.datastore.listing import write_products
 from pipeline.durable import write_whole
 from pipeline.errors import SettingsError, machine_faults
+from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
 from pipeline.mirror.resources.disk_space import DiskSpace
@@ -28,7 +29,7 @@ from pipeline.mirror.resources.file_systems import check_file_systems
 from pipeline.mirror.resources.ownership import Ownership
 from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.layout import Layout
-from pipeline.mirror.state.root_format import check_root_format
+from pipeline.mirror.state.root_note import check_root
 from pipeline.mirror.state.steps import Steps
 
 T = TypeVar("T")
@@ -89,6 +90,7 @@ class RunContext:
     fetch_pool: FetchPool
     unpackers: ThreadPoolExecutor
     ownership: Ownership
+    arrivals: Arrivals
     fileset_locks: ByteLocks
     quota: ConnectionQuota
     ranges: RangePolicy = field(default_factory=RangePolicy)
@@ -115,24 +117,30 @@ class RunContext:
 
 
 @contextmanager
-def open_context(config: Path, steps: Steps, sleep: Callable[[float], object]) -> Iterator[RunContext]:
+def open_context(
+    config: Path,
+    steps: Steps,
+    sleep: Callable[[float], object],
+    stopping: threading.Event | None = None,
+) -> Iterator[RunContext]:
     """Open the context of a run from a settings file; ``sleep`` waits between tries.
 
-    Raises SettingsError, also when the root cannot be written, has an unknown format, or is spread over file
-    systems between which filesets cannot be renamed.
+    Once ``stopping`` is set, requests that the server delays are aborted.
+    Raises SettingsError, also when the root cannot be written, has an unknown format, is not mounted, or is
+    spread over file systems between which filesets cannot be renamed.
     """
     settings = read_settings(config)
     source, mirror = settings.source, settings.mirror
     layout = Layout(mirror.root)
-    check_root_format(layout)
+    check_root(config, settings)
     _make_root(mirror.root, config)
     check_file_systems(layout)
-    limits = Limits(connections=source.connections, timeout=source.timeout)
+    limits = Limits(source.connections, source.timeout, source.least_speed)
     retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
-    upstream = DataStoreClient(source.url, limits, retry_policy)
+    upstream = DataStoreClient(source.url, limits, retry_policy, stopping)
     fetch_pool = FetchPool(source.connections)
     unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
-    locks = [ByteLocks(path) for path in (layout.ownership_lock, layout.fileset_locks)]
+    locks = [ByteLocks(path) for path in _lock_files(layout)]
     try:
         yield RunContext(
             settings=settings,
@@ -145,7 +153,8 @@ def open_context(config: Path, steps: Steps, sleep: Callable[[float], object]) -
             fetch_pool=fetch_pool,
             unpackers=unpackers,
             ownership=Ownership(layout, locks[0]),
-            fileset_locks=locks[1],
+            arrivals=Arrivals(layout, locks[1]),
+            fileset_locks=locks[2],
             quota=ConnectionQuota(source.connections),
         )
     finally:
@@ -167,6 +176,10 @@ def done_at_once(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Fut
     except Exception as error:
         future.set_exception(error)
     return future
+
+
+def _lock_files(layout: Layout) -> tuple[Path, Path, Path]:
+    return layout.ownership_lock, layout.arrivals_lock, layout.fileset_locks
 
 
 def _make_root(root: Path, config: Path) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from http import HTTPStatus
+from typing import NoReturn
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -259,6 +260,37 @@ def throttles(bytes_per_second: int = 100_000, *, target: str = FILES, times: in
     return _sends(wrap, target, times)
 
 
+def sends_interim(
+    seconds: float = 1, *, status: str = "100 Continue", target: str = EVERYTHING, times: int | None = None
+) -> Fault:
+    """Send an interim response, such as 100, every so many seconds for ever; the response never begins."""
+
+    async def act(scope: Scope, _receive: Receive, _send: Send, _app: ASGIApp) -> None:
+        transport = scope["extensions"][TRANSPORT]
+        await _repeat(f"HTTP/1.1 {status}\r\nX: y\r\n\r\n".encode(), seconds, transport)
+
+    return Fault(act, target, times)
+
+
+def sends_trailers(seconds: float = 1, *, target: str = LISTINGS, times: int | None = None) -> Fault:
+    """Send the body, chunked, and after it a trailer every so many seconds for ever."""
+
+    def wrap(scope: Scope, _receive: Receive, send: Send) -> Send:
+        async def go_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                del MutableHeaders(raw=message["headers"])["content-length"]
+            ends = message["type"] == "http.response.body" and not message.get("more_body")
+            await send({**message, "more_body": True} if ends else message)
+            if ends:
+                transport = scope["extensions"][TRANSPORT]
+                transport.write(b"0\r\n")
+                await _repeat(b"X: y\r\n", seconds, transport)
+
+        return go_on
+
+    return _sends(wrap, target, times)
+
+
 def stalls(
     seconds: float | None = None,
     *,
@@ -363,10 +395,13 @@ NAMED: dict[str, Callable[..., Fault]] = {
     "redirects": redirects,
     "resets": resets,
     "runs-over": runs_over,
+    "sends-interim": sends_interim,
+    "sends-trailers": sends_trailers,
     "shifts-content-range": shifts_content_range,
     "stalls": stalls,
     "throttles": throttles,
     "too-many-requests": lambda target=EVERYTHING: fails(429, retry_after="1", target=target),
+    "trickles": lambda target=EVERYTHING: throttles(100, target=target),
     "unavailable": lambda target=EVERYTHING: fails(503, retry_after="1", target=target),
 }
 """Faults by name, with their usual targets and measures."""
@@ -460,6 +495,14 @@ def _interrupts(
         return _Interrupted(after, functools.partial(then, scope, receive), send)
 
     return _sends(wrap, target, times)
+
+
+async def _repeat(piece: bytes, seconds: float, transport: asyncio.Transport) -> NoReturn:
+    """Write the bytes past the HTTP layer, again and again. Raises ClientGone when the connection ends."""
+    while not transport.is_closing():
+        transport.write(piece)
+        await asyncio.sleep(seconds)
+    raise ClientGone
 
 
 async def _pause(seconds: float | None, receive: Receive) -> None:

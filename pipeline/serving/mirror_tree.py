@@ -1,17 +1,21 @@
 """Tree of a mirror, for the server of a Data Store."""
 
-import os
+import threading
+import time
 from collections.abc import Iterable
-from contextlib import suppress
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 
-from pipeline.datastore.listing import read_files
-from pipeline.datastore.server.tables import PRODUCT_HEADER, parse_rows, write_lines, write_rows
+from pipeline.datastore.server.tables import PRODUCT_HEADER, parse_rows, write_lines
 from pipeline.datastore.server.tree import PublishedTree, read_listing
-from pipeline.errors import MirrorError
-from pipeline.mirror.state.layout import INDEX, Layout
-from pipeline.names import checked_segment, is_usable
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.names import is_usable
+from pipeline.serving.held import ArrivalOrder, HeldFilesets, HeldRow, StoredFolders
+
+# A folder that was changed within this time (ns) may be changed again without another modification time.
+_RACY_NS = 2 * 10**9
+
+_State = tuple[tuple[int, int] | None, ...]
 
 
 class MirrorTree(PublishedTree):
@@ -22,29 +26,92 @@ class MirrorTree(PublishedTree):
 
     Filesets are listed in the order of their arrival in the mirror, which is not the order of the source. In
     the order of the source, a fileset that arrives late, after a failure, would be listed before filesets
-    that a reader has already, and no ``?FILESET`` query of that reader would return it.
+    that a reader has already, and no ``?FILESET`` query of that reader would return it. Filesets that the
+    source has withdrawn are not listed.
     """
 
     def __init__(self, layout: Layout, hidden: Iterable[str] = ()) -> None:
         super().__init__(layout.store_root, hidden)
         self._layout = layout
-        self._complete: dict[tuple[Path, bytes], tuple[int, bool]] = {}
+        self._reading = threading.Lock()
+        self._folders: dict[str, StoredFolders] = {}
+        self._orders: dict[str, ArrivalOrder] = {}
+        self._held: dict[str, tuple[_State | None, HeldFilesets]] = {}
 
     def read_root(self) -> bytes:
         """Return the listing of the products present."""
         return self.generate_root(read_listing(self._layout.root_listing) or b"")
 
     def read_product(self, product: str) -> bytes | None:
-        """Return the listing of the filesets that are complete. None when the mirror has no such product."""
+        """Return the listing of the filesets that are complete. None when the mirror has no such product.
+
+        It is kept in memory, and used again as long as nothing that decides on it was changed.
+        """
         folder = self.find_folder(product)
         if folder is None or not is_usable(product):
             return None
-        arrivals = _arrivals(folder)
+        # Requests are answered in several threads: the first one reads what the others wait for.
+        with self._reading:
+            return self._read_held(product, folder).listing
+
+    def read_newer(self, product: str, after: bytes) -> bytes | None:
+        """Return the listing of all that a reader of the fileset ``after`` may lack.
+
+        None when the listing that was read last does not have ``after``.
+        """
+        return self._held[product][1].after(after)
+
+    def _read_held(self, product: str, folder: Path) -> HeldFilesets:
+        began = time.time_ns()
+        state = self._state(product, folder)
+        known, held = self._held.get(product, (None, None))
+        if held is None or known != state:
+            held = HeldFilesets(self._rows(product, folder))
+            is_settled = all(began - modified > _RACY_NS for _, modified in filter(None, state))
+            self._held[product] = (state if is_settled else None), held
+        return held
+
+    def _state(self, product: str, folder: Path) -> _State:
+        """Return the state of all that decides on the listing of a product.
+
+        Filesets are complete as long as their folder in ``store/`` is not touched: whatever removes files of
+        a fileset touches the folder of the product (``docs/on-disk.md``, "store").
+        """
+        markers = self._layout.state(product)
+        return tuple(
+            _size_and_time(path)
+            for path in (
+                self._layout.arrivals(product),
+                self._layout.listing(product),
+                folder,
+                markers / MarkerKind.DOWNLOADED,
+                markers / MarkerKind.WITHDRAWN,
+            )
+        )
+
+    def _rows(self, product: str, folder: Path) -> list[HeldRow]:
+        """Return the rows of the filesets held, in their order of arrival."""
+        folders = self._folders.setdefault(product, StoredFolders(folder))
+        downloaded = partial(self._layout.marked_among, MarkerKind.DOWNLOADED, product)
+        order = self._orders.setdefault(product, ArrivalOrder(self._layout.arrivals(product)))
+        rows = order.rows(folders, downloaded)
+        if rows is None:
+            rows = self._rows_as_listed(product, folders)
+        withdrawn = {name.encode() for name in self._layout.marked(MarkerKind.WITHDRAWN, product)}
+        return [row for row in rows if row.name not in withdrawn]
+
+    def _rows_as_listed(self, product: str, folders: StoredFolders) -> list[HeldRow]:
+        """Return the rows in the order of the local listing: no reader is known to have seen any of them."""
         known = read_listing(self._layout.listing(product)) or write_lines([PRODUCT_HEADER])
         # An update appends rows: a last line without a line end is being written.
-        rows = _parse_cached(known[: known.rfind(b"\n") + 1])
-        held = [row for row in rows if self._holds(folder, row[1][0], arrivals)]
-        return write_rows(sorted(held, key=lambda row: arrivals[row[1][0]]))
+        rows = parse_rows(known[: known.rfind(b"\n") + 1])
+        marked = {name.encode() for name in self._layout.marked(MarkerKind.DOWNLOADED, product)}
+        stored = folders.complete()
+        return [
+            HeldRow(write_lines([header])[:-1], write_lines([cells])[:-1])
+            for header, cells in rows
+            if cells[0] in marked and cells[0] in stored
+        ]
 
     def products_without_folder(self) -> list[str]:
         """Return the names of the products that were discovered and of which no fileset has come yet."""
@@ -54,33 +121,10 @@ class MirrorTree(PublishedTree):
             if self._layout.discovered(name).is_file() and self.find_folder(name) is None
         ]
 
-    def _holds(self, product: Path, fileset: bytes, arrivals: dict[bytes, int]) -> bool:
-        """Return True if all files of the fileset are present; checked once per change of its folder."""
-        arrived = arrivals.get(fileset)
-        if arrived is None:
-            return False
-        known = self._complete.get((product, fileset))
-        if known is None or known[0] != arrived:
-            known = self._complete[product, fileset] = (arrived, _is_complete(product / os.fsdecode(fileset)))
-        return known[1]
 
-
-_parse_cached = lru_cache(maxsize=16)(parse_rows)
-
-
-def _arrivals(product: Path) -> dict[bytes, int]:
-    """Return the time (ns) of each fileset's rename into the product's folder, which set its ctime."""
-    arrivals = {}
-    for entry in os.scandir(product):
-        with suppress(FileNotFoundError):
-            arrivals[os.fsencode(entry.name)] = entry.stat().st_ctime_ns
-    return arrivals
-
-
-def _is_complete(folder: Path) -> bool:
-    """Return True if every file that the fileset's listing names is in its folder."""
+def _size_and_time(path: Path) -> tuple[int, int] | None:
     try:
-        files = read_files((folder / INDEX).read_bytes(), str(folder))
-        return all((folder / checked_segment(file.name, str(folder))).is_file() for file in files)
-    except (OSError, MirrorError):
-        return False
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns

@@ -26,6 +26,7 @@ from support.running import (
     leftovers,
     luigi_command,
     requested_filesets,
+    served_on,
     started,
     tree_is_true,
     until,
@@ -69,6 +70,7 @@ def complete(follower: Follower, release: Upstream, data: dict[str, bytes] = DAT
     assert follower.marked("failed", PRODUCT) == set()
     assert leftovers(follower.root) == []
     tree_is_true(follower.root, PRODUCT, set(release.products[PRODUCT]))
+    assert served_on(follower.root, PRODUCT) == set(release.products[PRODUCT])
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,13 @@ INSTANTS = {
     "the first folder is made": Instant("mkdir", f"state/{PRODUCT}"),
     "the listing gets its name": written(f"{STATE}/listing.txt"),
     "the listing is there": written(f"{STATE}/discovered.json"),
+    "the order of arrival gets its name": written(f"{STATE}/arrivals.txt"),
     "incoming is made": Instant("mkdir", f"{INCOMING}/files"),
     "a file was received": received(CHIP, f"{CHIP}.XY02.tgz"),
     "the index is written": Instant("openat", f"{INCOMING}/files/index.txt", (CHIP,)),
     "the files are flushed": Instant("fsync", f"{INCOMING}/files", (CHIP,)),
     "the product's folder is made": Instant("mkdir", f"store/{PRODUCT}"),
+    "a fileset is entered": Instant("fsync", f"{STATE}/arrivals.txt"),
     "the fileset is published": Instant("rename", f"{INCOMING}/files", (CHIP,)),
     "the fileset was published": Instant("rmdir", INCOMING, (CHIP,)),
     "a fileset without bundles was published": Instant("rmdir", f"incoming/{PRODUCT}/plain", ("plain",)),

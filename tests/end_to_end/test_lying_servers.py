@@ -98,7 +98,9 @@ def test_passing_troubles_do_not_show(release, server, follower):
 
 def test_what_an_interrupted_run_received_is_not_fetched_again(release, server, follower):
     follower.source["attempts"] = 1
-    server.faults.append(faults.hangs_up(after=2_000_000, target=LARGE))
+    # A try that brought bytes does not use up an attempt; the one after it does.
+    server.faults.append(faults.hangs_up(after=2_000_000, target=LARGE, times=1))
+    server.faults.append(faults.fails(403, target=LARGE))
     assert follower.update().code == 30
     server.faults.clear()
     server.clear()
@@ -122,7 +124,9 @@ def test_a_server_that_stalls_again_and_again_is_gone_on_with(release, server, f
 
 def test_a_fileset_registered_again_while_its_old_file_was_half_here(release, server, follower):
     follower.source["attempts"] = 1
-    server.faults.append(faults.hangs_up(after=2_000_000, target=LARGE))
+    # A try that brought bytes does not use up an attempt; the one after it does.
+    server.faults.append(faults.hangs_up(after=2_000_000, target=LARGE, times=1))
+    server.faults.append(faults.fails(403, target=LARGE))
     assert follower.update().code == 30
     server.faults.clear()
     server.clear()

@@ -1,12 +1,12 @@
 """State that was lost or damaged: what is on disk is checked and taken over, not fetched again."""
 
 import json
-import os
 import shutil
-from collections.abc import Callable
+import sys
 from pathlib import Path
 
 import pytest
+from support.command import Ended, ended
 from support.follower import Follower
 from support.running import leftovers, tree_is_true
 from support.upstream import File, Upstream, served_filesets
@@ -79,18 +79,50 @@ def flipped(path: Path) -> None:
     path.write_bytes(content)
 
 
-DAMAGES = [Path.unlink, cut, empty, of_older_schema, of_another_kind, flipped]
+DAMAGES = [cut, empty, of_older_schema, of_another_kind, flipped]
+STEPS = pytest.mark.parametrize("step", ["downloaded", "extracted"])
 
 
-@pytest.mark.parametrize("step", ["downloaded", "extracted"])
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_marker_that_is_lost_or_damaged(damage: Callable[[Path], None], step, release, server, mirrored):
-    damage(mirrored.root / "state" / PRODUCT / step / f"{CHIP}.json")
+def verify(follower: Follower, *more: str) -> Ended:
+    return ended([sys.executable, "-m", "tasks", "verify", "--mirror-config", str(follower.config), *more])
+
+
+@STEPS
+def test_a_marker_that_is_lost(step, release, server, mirrored):
+    (mirrored.root / "state" / PRODUCT / step / f"{CHIP}.json").unlink()
     result = mirrored.update()
     assert result.code == 0, result.output
     assert file_requests(server) == []
     complete(mirrored, release)
     assert "0 new, 0 done" in mirrored.update().output
+
+
+@STEPS
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_marker_that_is_damaged_in_its_place(damage, step, release, server, mirrored):
+    marker = mirrored.root / "state" / PRODUCT / step / f"{CHIP}.json"
+    damage(marker)
+    result = verify(mirrored, "--repair")
+    assert result.code == 0, result.output
+    assert f"state/{PRODUCT}/{step}/{CHIP}.json: the marker is " in result.output
+    assert file_requests(server) == []
+    complete(mirrored, release)
+    assert verify(mirrored).code == 0
+
+
+def test_damaged_markers_are_found_by_an_update_when_the_snapshots_are_lost(release, server, mirrored):
+    state = mirrored.root / "state" / PRODUCT
+    assert mirrored.update().code == 0, "with both snapshots"
+    for step in ("downloaded", "extracted"):
+        cut(state / step / f"{CHIP}.json")
+    assert "0 new, 0 done" in mirrored.update().output, "an update does not read what its snapshots name"
+    for step in ("downloaded", "extracted"):
+        (state / f"{step}.snapshot").unlink()
+    result = mirrored.update()
+    assert result.code == 0, result.output
+    assert "0 new, 1 done" in result.output
+    assert file_requests(server) == []
+    complete(mirrored, release)
 
 
 STRANGE = {
@@ -129,7 +161,10 @@ def test_a_part_of_the_state_that_is_lost(part, release, server, mirrored):
     assert "0 new, 0 done" in mirrored.update().output
 
 
-@pytest.mark.parametrize("name", ["listing.txt", "discovered.json", "updated.json", "sizes.json"])
+REMEMBERED = ["listing.txt", "listing.json", "discovered.json", "updated.json", "downloaded.snapshot"]
+
+
+@pytest.mark.parametrize("name", REMEMBERED)
 @pytest.mark.parametrize("damage", [Path.unlink, cut, empty, flipped])
 def test_what_is_remembered_of_a_product_is_lost_or_damaged(damage, name, release, server, mirrored):
     damage(mirrored.root / "state" / PRODUCT / name)
@@ -165,11 +200,13 @@ def test_a_kill_while_new_rows_are_added_to_the_listing(missing, release, server
     assert "0 new, 0 done" in mirrored.update().output
 
 
-def test_a_listing_damaged_behind_a_valid_checksum_fails_one_run_at_most(release, server, mirrored):
+def test_a_listing_damaged_far_from_its_end_fails_one_run_at_most(release, server, mirrored):
+    release.add(PRODUCT, "more", [File("m.fits", b"M")], stage="x" * 5000)
+    assert mirrored.update().code == 0
+    server.clear()
     listing = mirrored.root / "state" / PRODUCT / "listing.txt"
-    before, status = listing.read_bytes(), listing.stat()
-    flipped(listing)
-    os.utime(listing, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    before = listing.read_bytes()
+    listing.write_bytes(before.replace(b"o2.chip", b"o2.\xffhip", 1))
     result = mirrored.update()
     assert result.code == 20
     assert "listing.txt" in result.output

@@ -219,6 +219,26 @@ def test_a_stop_does_not_wait_for_a_server_that_asked_to_come_back_later(release
     assert "Traceback" not in ended.output
 
 
+def test_a_stop_does_not_wait_for_a_server_that_trickles(release, server, follower, data, tmp_path):
+    follower.source |= {"timeout": 3600, "connections": 4}
+    delayed = [f"{PRODUCT}/o{number}.*/{name}" for number, name in enumerate(["*.tgz", "*.tgz", "index.txt"])]
+    trickling = [faults.throttles(20), faults.stalls(after=10), faults.sends_interim(0.2)]
+    for fault, fault.target in zip(trickling, delayed, strict=True):
+        server.faults.append(fault)
+    with started(follower.command(), tmp_path / "output") as update:
+        until(lambda: all(fault.used for fault in trickling), "not all were asked for")
+        sleep(SEEN_SECONDS)
+        update.send(signal.SIGTERM)
+        ended = update.wait()
+    assert ended.code == 25, ended.output
+    assert ended.output.count("aborted: ") == 3
+    assert "Traceback" not in ended.output
+    assert [fault.used for fault in trickling] == [1, 1, 1]
+    server.faults.clear()
+    assert follower.update().code == 0
+    complete(follower, release, data)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("target", ["index.txt", f"{PRODUCT}/index.txt"])
 def test_a_stop_while_the_server_is_asked_what_is_new(

@@ -1,54 +1,72 @@
 """A mirror served on: what it lists, and in which order."""
 
 import os
+import shutil
 
 import pytest
+from support.arrivals import Holding, row
 from support.wire import ask, write_tree
 
 from pipeline.datastore.server import DataStoreApp, serve
-from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.marker_file import write_marker
 from pipeline.serving import MirrorTree
+
+ONE, TWO, THREE = row("one", 0), row("two", 1), row("three", 2)
 
 
 def serve_mirror_at(root):
     return serve(DataStoreApp(MirrorTree(Layout(root))))
 
 
-def fileset(name: str, content: bytes) -> dict[str, bytes]:
-    rows = b"".join(b"%s.fits|%d||x|\n" % (file, len(content)) for file in (b"a", b"b"))
-    listing = b"# fileID|bytes|md5sum|type|\n" + rows
-    return {f"{name}/a.fits": content, f"{name}/b.fits": content, f"{name}/index.txt": listing}
+@pytest.fixture
+def holding(tmp_path) -> Holding:
+    """A mirror with three filesets, in the order of the listing."""
+    holding = Holding(Layout(tmp_path / "mirror"))
+    holding.know(ONE, TWO, THREE)
+    holding.arrivals.settle("p")
+    for number, each in enumerate([ONE, TWO, THREE]):
+        holding.arrive(each, b"x" * number)
+    return holding
 
 
 @pytest.fixture
-def mirror(tmp_path):
-    files = {"state/p/listing.txt": b"# filesetID|time registered|type|stage|\n"}
-    for number, name in enumerate(["one", "two", "three"]):
-        files["state/p/listing.txt"] += b"%s|2009-08-11T00:00:0%dZ|IPP-DIST|chip|\n" % (name.encode(), number)
-        files |= {f"store/p/{path}": content for path, content in fileset(name, b"x" * number).items()}
-    return write_tree(tmp_path / "mirror", files)
+def mirror(holding):
+    return holding.layout.root
 
 
 def names_listed(server, path="/p/index.txt"):
     return [line.split(b"|")[0].strip().decode() for line in ask(server, path).body.split(b"\n")[1:-2]]
 
 
+def withdraw(holding: Holding, name: str) -> None:
+    write_marker(holding.layout.marker(MarkerKind.WITHDRAWN, "p", name), {"product": "p", "fileset": name})
+
+
+def long_ago(holding: Holding) -> None:
+    """Nothing was changed lately: the server may keep what it read."""
+    for path in holding.layout.root.rglob("*"):
+        os.utime(path, (1, 1))
+
+
 def test_a_mirror_lists_what_it_holds_whole(mirror):
     with serve_mirror_at(mirror) as server:
-        assert names_listed(server) == ["one", "two", "three"]
+        assert ask(server, "/p/index.txt").body == (
+            b"# filesetID|time registered     |type    |stage|\n"
+            b"one        |2009-08-11T00:00:00Z|IPP-DIST|chip |\n"
+            b"two        |2009-08-11T00:00:01Z|IPP-DIST|chip |\n"
+            b"three      |2009-08-11T00:00:02Z|IPP-DIST|chip |\n\n"
+        )
         (mirror / "store/p/two/a.fits").unlink()
         (mirror / "store/p/three/index.txt").unlink()
         assert names_listed(server) == ["one"]
-        assert (
-            ask(server, "/p/index.txt").body.split(b"\n")[1]
-            == b"one        |2009-08-11T00:00:00Z|IPP-DIST|chip |"
-        )
         assert ask(server, "/p/one/a.fits").status == 200
 
 
-def test_a_row_that_is_being_added_to_the_listing_of_a_mirror_is_not_served(mirror):
-    with open(mirror / "state/p/listing.txt", "ab") as file:
-        file.write(b"two")
+def test_a_row_that_is_being_added_is_not_served(mirror):
+    for path in (mirror / "state/p/listing.txt", mirror / "state/p/arrivals.txt"):
+        with open(path, "ab") as file:
+            file.write(b"two|2009-0")
     with serve_mirror_at(mirror) as server:
         assert names_listed(server) == ["one", "two", "three"]
         assert names_listed(server, "/p/index.txt?two") == ["three"]
@@ -60,23 +78,95 @@ def test_a_mirror_that_has_nothing_yet_lists_nothing(tmp_path):
         assert ask(server, "/p/index.txt").status == 404
 
 
-def test_what_arrives_late_in_a_mirror_is_newer_than_what_its_readers_have_seen(mirror):
-    late = mirror / "late"
-    os.rename(mirror / "store/p/one", late)
-    with serve_mirror_at(mirror) as server:
-        assert names_listed(server) == ["two", "three"]
+def test_what_arrives_late_is_newer_than_what_readers_have_seen(holding):
+    late = row("late", 0)
+    holding.know(late, ONE, TWO, THREE)
+    with serve_mirror_at(holding.layout.root) as server:
         assert names_listed(server, "/p/index.txt?three") == []
-        os.rename(late, mirror / "store/p/one")
-        assert names_listed(server, "/p/index.txt?three") == ["one"]
+        holding.arrive(late)
+        assert names_listed(server, "/p/index.txt?three") == ["late"]
+        assert names_listed(server) == ["one", "two", "three", "late"]
+
+
+def test_an_order_of_arrival_does_not_depend_on_times_of_folders(holding, tmp_path):
+    shutil.copytree(holding.layout.root, tmp_path / "copy", copy_function=shutil.copy)
+    for name in ("three", "one"):
+        (tmp_path / "copy/store/p" / name).chmod(0o700)
+        os.utime(tmp_path / "copy/store/p" / name)
+    with serve_mirror_at(tmp_path / "copy") as server:
+        assert names_listed(server) == ["one", "two", "three"]
+        assert names_listed(server, "/p/index.txt?one") == ["two", "three"]
+
+
+def test_a_pending_registration_is_not_served_before_its_files(holding):
+    again = row("one", 9)
+    holding.know(TWO, THREE, again)
+    holding.unmark("one")
+    with serve_mirror_at(holding.layout.root) as server:
+        assert names_listed(server) == ["one", "two", "three"]
+        assert b"one        |2009-08-11T00:00:00Z|" in ask(server, "/p/index.txt").body
+        holding.arrive(again, b"new")
         assert names_listed(server) == ["two", "three", "one"]
+        assert b"one        |2009-08-11T00:00:09Z|" in ask(server, "/p/index.txt?three").body
+
+
+def test_what_is_withdrawn_upstream_is_not_listed(holding):
+    with serve_mirror_at(holding.layout.root) as server:
+        withdraw(holding, "two")
+        assert names_listed(server) == ["one", "three"]
+        assert names_listed(server, "/p/index.txt?one") == ["three"]
+        assert ask(server, "/p/index.txt?two").body == b"\n"
+        assert ask(server, "/p/two/a.fits").status == 200
+
+
+@pytest.mark.parametrize("damage", ["deleted", "emptied", "byte flipped", "zeros"])
+def test_without_a_sound_order_of_arrival_every_question_gets_the_whole_list(damage, holding):
+    path = holding.layout.arrivals("p")
+    content = path.read_bytes()
+    damaged = {
+        "emptied": b"",
+        "byte flipped": content.replace(b"|chip|2|", b"|chap|2|"),
+        "zeros": content[:200] + bytes(100) + content[300:],
+    }
+    if damage == "deleted":
+        path.unlink()
+    else:
+        assert damaged[damage] != content
+        path.write_bytes(damaged[damage])
+    holding.know(THREE, ONE, TWO)
+    with serve_mirror_at(holding.layout.root) as server:
+        for question in ("", "?one", "?two", "?three"):
+            assert names_listed(server, f"/p/index.txt{question}") == ["three", "one", "two"]
+        assert ask(server, "/p/index.txt?four").body == b"\n"
+        holding.unmark("one")
+        assert names_listed(server) == ["three", "two"], "its row may be that of a later registration"
+    assert path.exists() == (damage != "deleted"), "the server writes nothing"
+
+
+def test_the_listing_is_kept_until_something_changes(holding):
+    mirror = holding.layout.root
+    long_ago(holding)
+    with serve_mirror_at(mirror) as server:
+        assert names_listed(server) == ["one", "two", "three"]
+        (mirror / "store/p/two/a.fits").unlink()
+        assert names_listed(server) == ["one", "two", "three"], "no folder is examined"
+        os.utime(mirror / "store/p")
+        assert names_listed(server) == ["one", "three"]
+        long_ago(holding)
+        assert names_listed(server) == ["one", "three"]
+        withdraw(holding, "one")
+        assert names_listed(server) == ["three"]
+        long_ago(holding)
+        assert names_listed(server) == ["three"]
+        holding.arrive(row("four", 3))
+        assert names_listed(server) == ["three", "four"]
 
 
 def test_the_root_of_a_mirror_describes_products_as_its_source_does(mirror):
-    write_tree(mirror, {f"store/q/{name}": content for name, content in fileset("x", b"").items()})
-    write_tree(
-        mirror,
-        {"state/q/listing.txt": b"# filesetID|time registered|type|\nx|2010-01-01T00:00:00Z|PSRESULTS|\n"},
-    )
+    shutil.copytree(mirror / "store/p/one", mirror / "store/q/x")
+    listing = b"# filesetID|time registered|type|\nx|2010-01-01T00:00:00Z|PSRESULTS|\n"
+    write_tree(mirror, {"state/q/listing.txt": listing})
+    write_marker(Layout(mirror).marker(MarkerKind.DOWNLOADED, "q", "x"), {})
     with serve_mirror_at(mirror) as server:
         assert ask(server, "/index.txt").body == (
             b"# productID  |Most recent |Time registered     |type     |Description                     |\n"
@@ -102,7 +192,7 @@ def test_hidden_products_are_served_but_not_listed(mirror):
 
 
 def test_a_folder_that_no_product_can_be_is_not_served(mirror):
-    write_tree(mirror, {f"store/b{chr(233)}/{name}": content for name, content in fileset("x", b"").items()})
+    shutil.copytree(mirror / "store/p", mirror / f"store/b{chr(233)}")
     with serve_mirror_at(mirror) as server:
         assert ask(server, "/b%C3%A9/index.txt").status == 404
         assert names_listed(server, "/index.txt") == ["p"]

@@ -12,7 +12,10 @@ _recordings: list[tuple[Path, list[str]]] = []
 
 @contextmanager
 def opened_below(root: Path) -> Iterator[list[str]]:
-    """Record what is opened or scanned below ``root`` while the ``with`` lasts: paths relative to it."""
+    """Record what is opened or scanned below ``root`` while the ``with`` lasts: paths relative to it.
+
+    The path of a folder that is scanned ends in a slash.
+    """
     _install()
     recording: tuple[Path, list[str]] = (root, [])
     _recordings.append(recording)
@@ -32,9 +35,8 @@ def _record(event: str, arguments: tuple[object, ...]) -> None:
     if not _recordings or event not in {"open", "os.scandir", "os.listdir"}:
         return
     path = arguments[0]
-    # A folder that is scanned by its descriptor was opened by its path before.
     if not isinstance(path, str | bytes | os.PathLike):
         return
     for root, opened in _recordings:
         if (absolute := Path(os.fsdecode(path)).absolute()).is_relative_to(root):
-            opened.append(absolute.relative_to(root).as_posix())
+            opened.append(absolute.relative_to(root).as_posix() + "/" * (event != "open"))

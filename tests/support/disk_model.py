@@ -16,7 +16,7 @@ _RESUMED = re.compile(r"<\.\.\. \w+ resumed>(.*)")
 _PATH = re.compile(r'"((?:[^"\\]|\\.)*)"|(?:\d+|AT_FDCWD)<([^>]*)>')
 _UNFINISHED = "<unfinished ...>"
 _FOLDERS = ("store", "data", "info", "state")
-_NEVER_FLUSHED = ("state/update.lock", "state/ownership.lock", "state/filesets.lock")
+_NEVER_FLUSHED = ("state/update.lock", "state/ownership.lock", "state/arrivals.lock", "state/filesets.lock")
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,13 @@ class Disk:
         for name, inner in node.below():
             if not inner.clean or name.name not in self._node(path / name.parent).safe:
                 self.broken.append(f"{path} got its name before {name} in it was safe")
-        for promised in self.promised.get(path.as_posix(), []):
+        for promised in [*self.promised.get(path.as_posix(), []), *self._snapped(path)]:
             if not self._is_safe(Path(promised)):
                 self.broken.append(f"{path} promised {promised} before it was safe")
+
+    def _snapped(self, path: Path) -> list[str]:
+        """The markers that are there when a snapshot of their folder is written."""
+        if path.suffix != ".snapshot":
+            return []
+        folder = path.with_suffix("")
+        return [f"{folder.as_posix()}/{name}" for name in self._node(folder).names if name.endswith(".json")]

@@ -69,12 +69,6 @@ def publish_correction(folder: Path) -> None:
             os.replace(path, folder / "upstream" / path.relative_to(folder / "corrected"))
 
 
-def renew_etag(root: Path, fileset: str, name: str, etag: str) -> None:
-    """Make a partial file one of the ETag that the server has for the file now."""
-    note = partial_file(root, fileset, name).with_suffix(".json")
-    note.write_text(json.dumps(json.loads(note.read_bytes()) | {"etag": etag}))
-
-
 def partial_file(root: Path, fileset: str, name: str) -> Path:
     """The partial file of a file that is being fetched."""
     digest = sha256(name.encode()).hexdigest()[:16]

@@ -21,11 +21,13 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pipeline.mirror.state.arrivals import scan_arrivals
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.owner_records import unrecorded
 from pipeline.sample.faults import Fault
 from pipeline.sample.simulator import Simulator
+from pipeline.serving import MirrorTree
 from support.command import REPOSITORY, Ended
 from support.follower import Follower
 from support.trees import tree
@@ -258,6 +260,14 @@ def tree_is_true(root: Path, product: str, filesets: set[str]) -> None:
     """Every fileset is marked, and the markers say what is on disk: sizes, md5 and CRC-32."""
     for step in ("downloaded", "extracted"):
         assert checked_markers(root, product, step) == filesets, f"wrong markers in {step}"
+
+
+def served_on(root: Path, product: str) -> set[str]:
+    """Return the filesets that a mirror with a sound order of arrival lists to its readers."""
+    lines = (Layout(root).arrivals(product)).read_bytes().splitlines(keepends=True)
+    assert None not in scan_arrivals(lines)
+    listing = (MirrorTree(Layout(root)).product_listing(product) or b"").decode()
+    return {line.split("|")[0].strip() for line in listing.splitlines() if line and line[0] != "#"}
 
 
 def checked_markers(root: Path, product: str, step: str) -> set[str]:

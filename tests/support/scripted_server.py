@@ -3,7 +3,7 @@
 import socketserver
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,7 +21,8 @@ class Asked:
         return self.line.split(" ")[1]
 
 
-Answers = Callable[[Asked], bytes]
+# An answer in one piece, or in several, each sent as soon as it is there.
+Answers = Callable[[Asked], bytes | Iterable[bytes]]
 
 
 @dataclass
@@ -77,7 +78,10 @@ def scripted(answers: Answers, *, tls: ssl.SSLContext | None = None) -> Iterator
                 while asked := _read(reading, serial):
                     state.asked.append(asked)
                     said = answers(asked)
-                    connection.sendall(said)
+                    for piece in [said] if isinstance(said, bytes) else said:
+                        connection.sendall(piece)
+                    if not isinstance(said, bytes):
+                        return
                     if not said or b"connection: close" in said.split(b"\r\n\r\n")[0].lower():
                         return
 

@@ -1,7 +1,7 @@
 """Client of a Data Store: listings, and files that arrive whole and verified.
 
 * ``http``: connections, redirects, and the errors of the network; the only user of requests and urllib3,
-  with ``session`` and ``transport_errors``. ``fetcher`` is what the other modules need of it.
+  with ``session``, ``limits`` and ``transport_errors``. ``fetcher`` is what the other modules need of it.
 * ``listings``: the three kinds of listings, by their addresses.
 * ``transfer``, ``ranged``, ``partial``: one file, whole or in byte ranges, resumed where that is safe.
 * ``retry``: number of tries, and the pauses between them. ``fetch_pool``, ``semaphore``: concurrency.
@@ -16,7 +16,8 @@
 """
 
 from pipeline.datastore.client.fetch_pool import FetchPool
-from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.http import DataStoreClient
+from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.listings import ListingClient, UnknownFileset
 from pipeline.datastore.client.ranged import RangePolicy
 from pipeline.datastore.client.retry import RetryableError, RetryPolicy, retry

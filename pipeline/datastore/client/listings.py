@@ -92,5 +92,9 @@ class ListingClient:
 
 
 def _segment(name: str) -> str:
-    """Return the name as one segment of a path or as a query, every special character encoded."""
-    return quote(name, safe="")
+    """Return the name as one segment of a path or as a query (protocol notes, "Names in addresses").
+
+    The original server looks for a name as it was sent, undecoded. Of the characters of names only the blank
+    is illegal in an address. All others, which a shell might read, are encoded as well.
+    """
+    return quote(name, safe="+:")

@@ -1,13 +1,12 @@
 """Partial files: the resume record beside each, and the map of the byte ranges of a large file.
 
-The record holds the ETag under which the partial file began, and the listed size and md5. A record with
-``pieces`` lists the byte ranges that the partial file holds; one without them stands for all bytes from the
-start of the file to the end of the partial file.
+The record holds the size and md5 that the listing had when the partial file began. A record with ``pieces``
+lists the byte ranges that the partial file holds; one without them stands for all bytes from the start of the
+file to the end of the partial file.
 """
 
 import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +14,6 @@ from pipeline.datastore.listing import FileRow
 
 Ranges = list[tuple[int, int]]
 """Byte ranges, each from its first byte to the byte behind its last, in order, with gaps between them."""
-
-# Valid in If-Range: no weak ETag, and no character that breaks a header.
-STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
-
-
-@dataclass(frozen=True)
-class ResumeState:
-    """ETag under which a partial file can be resumed, and the byte ranges that it holds."""
-
-    etag: str
-    held: Ranges
 
 
 @dataclass(frozen=True)
@@ -35,23 +23,22 @@ class ResumeRecord:
     path: Path
     row: FileRow
 
-    def read(self, length: int) -> ResumeState | None:
-        """Return the state of a partial file of ``length`` bytes; None when the file has to start afresh."""
+    def read(self, length: int) -> Ranges:
+        """Return the ranges that a partial file of ``length`` bytes holds; none if it has to start afresh."""
         if not length or not self.row.md5:
-            return None
+            return []
         try:
             record = json.loads(self.path.read_bytes())
-            same_file = (record["bytes"], record["md5"]) == (self.row.bytes, self.row.md5)
-            if not same_file or not STRONG_ETAG.fullmatch(record["etag"]):
-                return None
+            if (record["bytes"], record["md5"]) != (self.row.bytes, self.row.md5):
+                return []
             ranges = record.get("pieces", [[0, length]])
-            return ResumeState(record["etag"], _checked(ranges, min(length, self.row.bytes)))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            return _checked(ranges, min(length, self.row.bytes))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return []
 
-    def write(self, etag: str, held: Ranges | None = None) -> None:
+    def write(self, held: Ranges | None = None) -> None:
         """Write the record by one rename; ``held`` None stands for all bytes of the partial file."""
-        record: dict[str, object] = {"etag": etag, "bytes": self.row.bytes, "md5": self.row.md5}
+        record: dict[str, object] = {"bytes": self.row.bytes, "md5": self.row.md5}
         if held is not None:
             record["pieces"] = held
         writing = self.path.with_suffix(".writing")

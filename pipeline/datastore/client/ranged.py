@@ -4,9 +4,8 @@ Rules (protocol notes, "Files"):
 
 * The first request is for the first range. When the server responds with the whole file,
   the file is received over that one connection, and nothing is requested twice.
-* When the server responds with the range and a strong ETag, idle threads of the pool request the other
-  ranges under that ETag. After any other response, such as one with another ETag, the transfer starts
-  afresh over one connection.
+* When the server responds with the range, idle threads of the pool request the other ranges. After any other
+  response the transfer starts afresh over one connection, and so it does when the md5 is wrong in the end.
 * The md5 is computed over the bytes that are complete from the start, while others are received.
 """
 
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from pipeline.datastore.client.fetch_pool import FetchPool
 from pipeline.datastore.client.fetcher import CHUNK_BYTES, Response
-from pipeline.datastore.client.partial import STRONG_ETAG, ByteRange, RangeMap
+from pipeline.datastore.client.partial import ByteRange, RangeMap
 from pipeline.datastore.client.retry import retry
 from pipeline.datastore.client.transfer import Transfer, chunks
 from pipeline.datastore.listing import FileRow
@@ -84,10 +83,8 @@ class RangedTransfer:
         self._transfer = transfer
         self._pool = pool
         self._policy = policy
-        state = transfer.record.read(_length(transfer.partial))
-        held = state.held if state else []
-        self._etag = state.etag if state and held else None
-        self._ranges = RangeMap(transfer.row.bytes, held)
+        length = transfer.partial.stat().st_size if transfer.partial.exists() else 0
+        self._ranges = RangeMap(transfer.row.bytes, transfer.record.read(length))
         self._digest = _FollowingDigest(self._ranges, transfer.partial)
         self._tried = self._started = self._came_whole = False
         self._changed = threading.Condition()
@@ -98,7 +95,7 @@ class RangedTransfer:
 
     def fetch(self) -> None:
         """Fetch the file; called by a thread of the pool. Raises as ``Transfer.fetch``."""
-        retry(self._transfer.retry_policy, self._attempt)
+        retry(self._transfer.retry_policy, self._attempt, self._transfer.held)
         self._transfer.record.remove()
 
     def _attempt(self) -> None:
@@ -119,8 +116,8 @@ class RangedTransfer:
         with self._changed:
             self._changed.wait_for(lambda: not self._in_progress)
         if self._error:
-            if self._etag and self._started:
-                self._write_record(self._etag)
+            if self._started:
+                self._write_record()
             raise self._error
         if not self._came_whole:
             self._transfer.verify(self._digest.end())
@@ -131,7 +128,8 @@ class RangedTransfer:
         if claimed is None:
             return False
         try:
-            retry(self._transfer.retry_policy, partial(self._request, claimed))
+            request = partial(self._request, claimed)
+            retry(self._transfer.retry_policy, request, partial(self._progress, claimed))
         except BaseException as error:
             self._error = self._error or error
         finally:
@@ -153,6 +151,9 @@ class RangedTransfer:
             self._left_of_that_size -= 1
             return self._ranges.claim(self._range_bytes)
 
+    def _progress(self, claimed: ByteRange) -> int:
+        return self._transfer.held() if self._came_whole else claimed.at
+
     def _request(self, claimed: ByteRange) -> None:
         """Request the missing bytes of a range and receive them."""
         if self._error or not claimed.missing:
@@ -160,46 +161,40 @@ class RangedTransfer:
         if self._came_whole:
             self._transfer.attempt()
             return
-        with self._transfer.fetcher.get(self._transfer.url, self._headers(claimed)) as response:
+        requested = {"Range": f"bytes={claimed.at}-{claimed.end - 1}"}
+        with self._transfer.fetcher.get(self._transfer.url, requested) as response:
             if response.status == 200 and not self._started:
                 self._came_whole = True
                 self._transfer.receive_whole(response)
                 return
             self._transfer.check_status(response, good=(200, 206, 416))
-            etag = self._checked_etag(claimed, response)
+            self._check_range(claimed, response)
             if not self._started:
-                self._start(etag)
-            self._receive(claimed, response, etag)
+                self._start()
+            self._receive(claimed, response)
 
-    def _headers(self, claimed: ByteRange) -> dict[str, str]:
-        requested = {"Range": f"bytes={claimed.at}-{claimed.end - 1}"}
-        return requested | ({"If-Range": self._etag} if self._etag else {})
-
-    def _checked_etag(self, claimed: ByteRange, response: Response) -> str:
-        """Return the ETag of a response with exactly the requested range. Raises UnusableRange otherwise."""
+    def _check_range(self, claimed: ByteRange, response: Response) -> None:
+        """Raise UnusableRange unless the response has exactly the requested range."""
         size = self._transfer.row.bytes
-        etag = response.headers.get("ETag", "")
         as_requested = (
             response.status == 206
             and response.headers.get("Content-Range") == f"bytes {claimed.at}-{claimed.end - 1}/{size}"
             and response.headers.get("Content-Length") in {None, str(claimed.missing)}
         )
-        if as_requested and STRONG_ETAG.fullmatch(etag) and etag == (self._etag or etag):
-            return etag
-        raise UnusableRange
+        if not as_requested:
+            raise UnusableRange
 
-    def _start(self, etag: str) -> None:
+    def _start(self) -> None:
         """Prepare the partial file for writes at any offset, and have idle threads fetch other ranges."""
-        self._etag = etag
         # The record is written first: without it, the size of the file would count as bytes received.
-        self._write_record(etag)
+        self._write_record()
         with open(self._transfer.partial, "ab") as file:
             file.truncate(self._transfer.row.bytes)
         self._started = True
         for _ in range(self._pool.count - 1):
             self._pool.add_idle_task(self._fetch_next)
 
-    def _receive(self, claimed: ByteRange, response: Response, etag: str) -> None:
+    def _receive(self, claimed: ByteRange, response: Response) -> None:
         with open(self._transfer.partial, "r+b") as file:
             file.seek(claimed.at)
             for chunk in chunks(response, claimed.missing):
@@ -212,20 +207,20 @@ class RangedTransfer:
                 # The digest reads what ``at`` counts.
                 file.flush()
                 claimed.at += len(chunk)
-                self._count(len(chunk), etag)
+                self._count(len(chunk))
         if claimed.missing:
             raise self._transfer.retryable(f"expected bytes up to {claimed.end}, got them up to {claimed.at}")
 
-    def _count(self, received: int, etag: str) -> None:
+    def _count(self, received: int) -> None:
         with self._changed:
             self._unrecorded += received
             if self._unrecorded >= self._policy.recorded_every:
-                self._write_record(etag)
+                self._write_record()
         self._digest.follow(_DIGEST_BYTES)
 
-    def _write_record(self, etag: str) -> None:
+    def _write_record(self) -> None:
         self._unrecorded = 0
-        self._transfer.record.write(etag, self._ranges.held())
+        self._transfer.record.write(self._ranges.held())
 
 
 class _FollowingDigest:
@@ -260,7 +255,3 @@ class _FollowingDigest:
             while chunk := file.read(min(CHUNK_BYTES, end - self._size)):
                 self._md5.update(chunk)
                 self._size += len(chunk)
-
-
-def _length(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0

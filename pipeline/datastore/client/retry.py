@@ -17,11 +17,15 @@ class RetryPolicy:
 
     The pause after the first failure is ``first_pause`` and doubles with each further one. A Retry-After
     of the server replaces it. No pause is longer than ``longest_pause``. ``sleep`` waits.
+
+    A try that failed after ``progress_bytes`` further bytes does not count. So a large file arrives over a
+    line that is cut again and again, and a server that sends a byte with each try does not go on for ever.
     """
 
     attempts: int
     first_pause: float
     longest_pause: float = 300.0
+    progress_bytes: int = 1 << 16
     sleep: Callable[[float], object] = time.sleep
 
     def pause(self, failures: int, retry_after: float | None) -> None:
@@ -46,10 +50,11 @@ class RetryableError(Exception):
         self.limit = limit
 
 
-def retry(policy: RetryPolicy, attempt: Callable[[], T]) -> T:
+def retry(policy: RetryPolicy, attempt: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
     """Return the result of ``attempt``, called again after a pause whenever it raises RetryableError.
 
-    Raises the ``final`` error of the last try.
+    ``progress`` is the number of bytes that further tries do not request again. Raises the ``final`` error of
+    the last try.
 
     >>> failures = [RetryableError(MirrorError("the server is busy"))]
     >>> def attempt() -> str:
@@ -60,12 +65,18 @@ def retry(policy: RetryPolicy, attempt: Callable[[], T]) -> T:
     'listing'
     """
     failures = limited = 0
+    furthest = progress()
     while True:
         try:
             return attempt()
         except RetryableError as error:
-            failures += 1
-            limited += error.limit is not None
+            reached = progress()
+            if error.limit is not None:
+                limited += 1
+                # A file that starts afresh may make the same progress again.
+                furthest = reached
+            further = reached >= furthest + policy.progress_bytes
+            failures, furthest = (0, reached) if further else (failures + 1, furthest)
             if failures >= policy.attempts or (error.limit and limited >= error.limit):
                 raise error.final from None
-            policy.pause(failures, error.retry_after)
+            policy.pause(max(failures, 1), error.retry_after)

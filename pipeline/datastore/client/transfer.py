@@ -3,8 +3,9 @@
 Rules (protocol notes, "Files" and "How the real server misbehaves"):
 
 * The file must have the listed size and md5; nothing else decides.
-* A partial file is resumed with ``Range`` and ``If-Range`` if it began under an ETag and has a listed md5,
-  against which the whole file is verified. Without a listed md5 the transfer starts afresh.
+* A partial file is resumed with ``Range`` if it has a listed md5, against which the whole file is verified;
+  if that is wrong, the transfer starts afresh. Without a listed md5 it starts afresh at once. No validator
+  is compared: those of two front ends of one server differ.
 * A 200 response to a Range request has the whole file: the transfer starts afresh.
 * ``*.txt`` files are sent chunked, with no validators and no ranges.
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.datastore.client.fetcher import CHUNK_BYTES, Fetcher, Response, check_status
-from pipeline.datastore.client.partial import STRONG_ETAG, ResumeRecord
+from pipeline.datastore.client.partial import ResumeRecord
 from pipeline.datastore.client.retry import RetryableError, RetryPolicy, retry
 from pipeline.datastore.listing import FileRow
 from pipeline.errors import ContentMismatch
@@ -55,7 +56,7 @@ class Transfer:
 
     def fetch(self) -> None:
         """Fetch the file. Raises ContentMismatch or ServerUnavailable when no try is left."""
-        retry(self.retry_policy, self.attempt)
+        retry(self.retry_policy, self.attempt, self.held)
         self.record.remove()
 
     @property
@@ -63,18 +64,23 @@ class Transfer:
         """Resume record, beside the partial file."""
         return ResumeRecord(self.partial.with_suffix(".json"), self.row)
 
+    def held(self) -> int:
+        """Return the number of bytes that a further try does not request again."""
+        length = self.partial.stat().st_size if self.partial.exists() else 0
+        return sum(end - start for start, end in self.record.read(length))
+
     def attempt(self) -> None:
         """Try once, over one connection. Raises RetryableError, ContentMismatch or ServerUnavailable."""
         with open(self.partial, "ab+") as file:
-            etag = self._resumable_under(file)
-            headers = {"Range": f"bytes={file.tell()}-", "If-Range": etag} if etag else {}
+            held = self._resumable(file)
+            headers = {"Range": f"bytes={held}-"} if held else {}
             with self.fetcher.get(self.url, headers) as response:
                 if response.status == 416:
                     raise self._mismatch(
                         f"expected {self.row.bytes} bytes as listed, the server has fewer", response
                     )
                 self.check_status(response)
-                if response.status != 206 or not self._continues(response, file.tell()):
+                if response.status != 206 or not self._continues(response, held):
                     self._start_afresh(file, response)
                 self._receive(file, response)
 
@@ -88,14 +94,13 @@ class Transfer:
         """Raise ContentMismatch for a status that is not ``good``, as RetryableError where a try may help."""
         check_status(response, self.url, ContentMismatch, f"the file {self.row.name!r}", good)
 
-    def _resumable_under(self, file: BinaryIO) -> str | None:
-        """Return the ETag under which the file can be resumed from its end; without one, empty the file."""
-        held = file.seek(0, 2)
-        state = self.record.read(held)
-        if state and state.held == [(0, held)] and held < self.row.bytes:
-            return state.etag
+    def _resumable(self, file: BinaryIO) -> int:
+        """Return the number of bytes from which the file can be resumed; if there are none, empty it."""
+        length = file.seek(0, 2)
+        if self.record.read(length) == [(0, length)] and length < self.row.bytes:
+            return length
         file.truncate(0)
-        return None
+        return 0
 
     def _continues(self, response: Response, held: int) -> bool:
         """Return True if a 206 has the bytes from ``held`` to the listed end. Raises RetryableError."""
@@ -114,10 +119,9 @@ class Transfer:
                 f"expected {self.row.bytes} bytes as listed, the server offers {offered}", response
             )
         file.truncate(0)
-        etag = response.headers.get("ETag", "")
         self.record.remove()
-        if STRONG_ETAG.fullmatch(etag) and self.row.md5 and self.row.bytes >= self.policy.resumable_from:
-            self.record.write(etag)
+        if self.row.md5 and self.row.bytes >= self.policy.resumable_from:
+            self.record.write()
 
     def _receive(self, file: BinaryIO, response: Response) -> None:
         digest = hashlib.md5(usedforsecurity=False)

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
+from pipeline.datastore.client.limits import ResponseAborted
+
 # Not OSError: writing the bytes of a response may fail on the disk of this machine.
 TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError)
 _PROXY_ERRORS = (urllib3.exceptions.ProxyError, requests.exceptions.ProxyError)
@@ -42,6 +44,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _sentence(cause: BaseException, peer: str, missing: str, timeout: float) -> str | None:
     """Return the sentence for one error; None for an error without a sentence of its own."""
     match cause:
+        case ResponseAborted():
+            return f"response of {peer} aborted: {cause}"
         case ConnectionRefusedError():
             return f"connection refused by {peer}"
         case TimeoutError() | urllib3.exceptions.TimeoutError() | requests.Timeout():
@@ -52,8 +56,6 @@ def _sentence(cause: BaseException, peer: str, missing: str, timeout: float) -> 
             return f"connection closed by {peer} without a response"
         case http.client.IncompleteRead() | urllib3.exceptions.IncompleteRead():
             return f"connection closed by {peer} before the end"
-        case urllib3.exceptions.DecodeError():
-            return f"damaged Content-Encoding in the response from {peer}"
         case ConnectionError():
             return f"connection reset by {peer}"
         case ssl.SSLError():

@@ -76,7 +76,7 @@ class PublishedTree:
     ``hidden`` products are absent from the root listing. A missing ``index.txt`` of the root or of a
     product is generated from the folders present. Each listing is read again when it changes on disk.
 
-    A subclass that keeps its listings elsewhere overrides ``read_root``, ``read_product`` and
+    A subclass that keeps its listings elsewhere overrides ``read_root``, ``read_product``, ``read_newer`` and
     ``products_without_folder``.
     """
 
@@ -106,7 +106,7 @@ class PublishedTree:
             return self._laid_out.get(product, listing, lambda: lay_out_product(listing))
         if not _FILESET_NAME.fullmatch(after):
             return BROKEN_INCLUDE
-        newer = rows_after(listing, after.encode())
+        newer = self.read_newer(product, after.strip().encode())
         return UNKNOWN_FILESET if newer is None else lay_out_product(newer)
 
     def fileset_listing(self, product: str, fileset: str) -> bytes | None:
@@ -144,6 +144,13 @@ class PublishedTree:
     def products_without_folder(self) -> list[str]:
         """Return the names of products that have no fileset, and so no folder in the tree."""
         return []
+
+    def read_newer(self, product: str, after: bytes) -> bytes | None:
+        """Return the listing of the filesets registered after ``after``, in any layout.
+
+        Called after ``read_product``. None when the product does not list ``after``.
+        """
+        return rows_after(self.read_product(product) or b"", after)
 
     def find_folder(self, *names: str) -> Path | None:
         """Return the real path of a folder of the tree. None when there is none, or a link leads out."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import MachineFault
+from pipeline.errors import NoSpace
 from pipeline.mirror.resources.file_systems import nearest_folder
 from pipeline.units import as_size
 
@@ -29,7 +29,7 @@ class Reservation:
     def written(self, count: int) -> None:
         """Release the reservation of ``count`` bytes that have been written.
 
-        Raises MachineFault when they are more than what was reserved and what is free.
+        Raises NoSpace when they are more than what was reserved and what is free.
         """
         with self._lock:
             beyond = count > self.left
@@ -53,7 +53,7 @@ class DiskSpace:
     def reserved(self, needed: Mapping[Path, int], what: str) -> Iterator[dict[Path, Reservation]]:
         """Reserve, for ``what``, as many bytes as are needed in each folder, which need not exist yet.
 
-        Yield the reservation of each folder; folders of one file system share it. Raises MachineFault when
+        Yield the reservation of each folder; folders of one file system share it. Raises NoSpace when
         the bytes are not available, OSError when a file system does not tell.
         """
         by_device: dict[int, Reservation] = {}
@@ -73,14 +73,14 @@ class DiskSpace:
                 self._reservations.difference_update(by_device.values())
 
     def check(self, reservation: Reservation, needed: int, need: str) -> None:
-        """Raise MachineFault when ``needed`` bytes are not available besides those that are reserved."""
+        """Raise NoSpace when ``needed`` bytes are not available besides those that are reserved."""
         with self._lock:
             # Reserved bytes are added up first: bytes written in between count twice, which is safe.
             reserved = sum(other.left for other in self._reservations if other.device == reservation.device)
         free = shutil.disk_usage(reservation.folder).free
         missing = needed + reserved + self._min_free - free
         if missing > 0:
-            raise MachineFault(
+            raise NoSpace(
                 f"{need} below {reservation.folder}; {as_size(free)} are free, "
                 f"of which {as_size(self._min_free)} stay free (mirror.min_free) and "
                 f"{as_size(reserved)} are reserved for other filesets: "

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import AlreadyRunning
+from pipeline.mirror.state.clock import file_system_time
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import utc_now
 
@@ -107,11 +108,7 @@ def seconds_since_touched(path: Path) -> float:
     A file that was touched in the future, when that clock was wrong, is touched now: a holder that is dead
     is recognized by the age that the file has later.
     """
-    probe = path.with_name(f"clock.{socket.gethostname()}.{os.getpid()}")
-    probe.touch()
-    now = probe.stat().st_mtime
-    probe.unlink()
-    age = now - path.stat().st_mtime
+    age = (file_system_time(path.parent) - path.stat().st_mtime_ns) / 10**9
     if age < 0:
         os.utime(path)
     return max(0.0, age)

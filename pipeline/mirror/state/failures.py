@@ -125,7 +125,7 @@ def _is_own_fault(reason: MirrorError) -> bool:
 
 def _records(layout: Layout, product: str) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     """Yield the path and content of each record, sorted by name; None for one that cannot be read."""
-    for name in sorted(layout.marked(MarkerKind.FAILED, product)):
+    for name in sorted(layout.names(MarkerKind.FAILED, product)):
         path = layout.state(product) / MarkerKind.FAILED / f"{name}{SUFFIX}"
         record = read_marker(path)
         yield path, record if record and record.keys() >= {"fileset", "registered", "files"} else None

@@ -1,18 +1,19 @@
 """Layout of a mirror: the path of everything below its root (docs/on-disk.md)."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from pipeline.durable import WRITING_SUFFIX
-from pipeline.mirror.state.marker_file import (
-    SUFFIX,
-    can_name_marker,
-    count_good_markers,
+from pipeline.mirror.state.marker_file import SUFFIX, can_name_marker, read_marker
+from pipeline.mirror.state.snapshot import (
+    SNAPSHOT_SUFFIX,
+    count_markers,
+    good_in_all,
     good_markers,
-    is_good_marker,
+    marker_names,
 )
 from pipeline.names import checked_segment, is_usable
 
@@ -29,7 +30,7 @@ STATE_NAMES = frozenset(
         "verified.json",
     }
 )
-# Up to this number, markers are read one by one; above it, their whole folder is scanned.
+# Up to this number, markers are read one by one; above it, the good ones of their whole folder are taken.
 LOOK_UP_AT_MOST = 1000
 
 
@@ -117,6 +118,11 @@ class Layout:
         return self.owners / siblings / short_digest(folder)
 
     @property
+    def arrivals_lock(self) -> Path:
+        """File of byte-range locks: one byte for each product of which a fileset is being published."""
+        return self.root / "state" / "arrivals.lock"
+
+    @property
     def peers(self) -> Path:
         """Folder for the coordination of workers; present while an update accepts them."""
         return self.root / "workers"
@@ -163,6 +169,14 @@ class Layout:
         """Return the path of the local listing: every row of the product received so far."""
         return self.state(product) / "listing.txt"
 
+    def arrivals(self, product: str) -> Path:
+        """Return the path of the order of arrival: the filesets held, in the order in which they came."""
+        return self.state(product) / "arrivals.txt"
+
+    def arrivals_seen(self, product: str) -> Path:
+        """Return the path of a cache: for which state of the folder the order of arrival was found sound."""
+        return self.state(product) / "arrivals.json"
+
     def discovered(self, product: str) -> Path:
         """Return the marker of the last discovery: its time, and the number of new rows."""
         return self.state(product) / "discovered.json"
@@ -175,9 +189,9 @@ class Layout:
         """Return the marker of the last adoption of the product."""
         return self.state(product) / "adopted.json"
 
-    def ledger(self, product: str) -> Path:
-        """Return the path of the ledger: a cache of the bytes of the downloaded filesets."""
-        return self.state(product) / "sizes.json"
+    def listing_record(self, product: str) -> Path:
+        """Return the path of the record of what the local listing holds when it is whole."""
+        return self.state(product) / "listing.json"
 
     @property
     def verification(self) -> Path:
@@ -203,13 +217,29 @@ class Layout:
         state = self.state(product)
         return sorted(path for path in state.iterdir() if path.is_dir()) if state.is_dir() else []
 
+    def marker_folder(self, kind: str, product: str) -> Path:
+        """Return the folder of the product's markers of that kind."""
+        return self.state(product) / kind
+
+    def snapshot(self, kind: str, product: str) -> Path:
+        """Return the path of the snapshot of the product's markers of that kind."""
+        return self.state(product) / f"{kind}{SNAPSHOT_SUFFIX}"
+
     def marked(self, kind: str, product: str) -> set[str]:
-        """Return the names of all filesets that have a good marker of that kind, from one folder scan."""
-        return good_markers(self.state(product) / kind)
+        """Return the names of all filesets that have a good marker of that kind."""
+        return good_markers(self.marker_folder(kind, product))
+
+    def marked_in_all(self, kinds: Iterable[str], product: str) -> set[str]:
+        """Return the names of all filesets that have a good marker of each of these kinds."""
+        return good_in_all(self.marker_folder(kind, product) for kind in kinds)
+
+    def names(self, kind: str, product: str) -> set[str]:
+        """Return the names of all markers of that kind, good or not: for those who read each of them."""
+        return marker_names(self.marker_folder(kind, product))
 
     def count(self, kind: str, product: str) -> int:
-        """Return the number of filesets that have a good marker of that kind."""
-        return count_good_markers(self.state(product) / kind)
+        """Return the number of filesets that have a marker of that kind."""
+        return count_markers(self.marker_folder(kind, product))
 
     def marked_among(
         self, kind: str, product: str, filesets: Collection[str], look_up_at_most: int = LOOK_UP_AT_MOST
@@ -218,7 +248,7 @@ class Layout:
         if len(filesets) > look_up_at_most:
             return self.marked(kind, product).intersection(filesets)
         usable = (name for name in filesets if can_name_marker(name))
-        return {name for name in usable if is_good_marker(self.marker(kind, product, name))}
+        return {name for name in usable if read_marker(self.marker(kind, product, name)) is not None}
 
     def relative(self, path: Path) -> str:
         """Return the path relative to the root, as recorded in markers."""

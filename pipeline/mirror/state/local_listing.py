@@ -3,15 +3,17 @@
 A listing may have a million rows, which are never in memory together: rows are read one by one, new ones are
 appended, and only the end of the file is read for the newest rows.
 
-The file has an mtime checksum as markers have (``marker_file``), set after new rows are appended and flushed:
-a listing with a valid checksum is whole. A listing without one was cut off while rows were appended, or
-changed by another program, and is read from end to end before it is used.
+A record beside it holds the length of the listing and a digest of its last bytes, written after new rows are
+appended and flushed. A listing as its record says is whole. Bytes beyond are of rows that a kill or power cut
+interrupted: they are cut off, and the rows discovered again. A listing whose record does not fit, such as one
+that another program wrote, is read from end to end before it is used.
 """
 
 import os
 from collections import deque
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from hashlib import sha256
 from itertools import islice
 from typing import NamedTuple
 
@@ -22,12 +24,14 @@ from pipeline.datastore.listing import (
     scan_filesets,
     write_filesets,
 )
-from pipeline.durable import flush, write_whole
+from pipeline.durable import flush, remove_files, write_whole
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.layout import Layout
-from pipeline.mirror.state.marker_file import checksummed_time, has_mtime_checksum
+from pipeline.mirror.state.marker_file import read_marker, write_marker
 
 _BLOCK_BYTES = 1 << 16
+# Bytes before the end of the whole listing of which its record has a digest: some thirty rows.
+_TAIL_BYTES = 1 << 12
 
 
 class Registration(NamedTuple):
@@ -46,20 +50,24 @@ class LocalListing:
 
     def __init__(self, layout: Layout, product: str) -> None:
         self.path = layout.listing(product)
+        self._record = layout.listing_record(product)
 
     def repair(self) -> bool:
-        """Truncate an unfinished last line; return False when the listing is absent or damaged.
+        """Cut off rows whose appending was interrupted; return False when the listing is absent or damaged.
 
-        Rows are read and compared only if the mtime checksum is invalid.
+        Rows are read and compared only if the record does not fit.
         """
         try:
-            if has_mtime_checksum(self.path.stat()):
-                return True
             with open(self.path, "r+b") as file:
-                file.truncate(_end_of_last_line(file.fileno()))
-                if not self._is_valid():
-                    return False
-                _set_checksum(file.fileno())
+                whole = self._recorded_bytes(file.fileno())
+                end = _end_of_last_line(file.fileno()) if whole is None else whole
+                if end < os.fstat(file.fileno()).st_size:
+                    file.truncate(end)
+                    flush(file.fileno())
+                if whole is None:
+                    if not self._is_valid():
+                        return False
+                    self._write_record(file.fileno())
         except (FileNotFoundError, IsADirectoryError):
             return False
         return True
@@ -72,7 +80,7 @@ class LocalListing:
         try:
             yield from scan_filesets(self._lines(), str(self.path), but)
         except ServerUnavailable:
-            self._drop_checksum()
+            self._drop_record()
             raise
 
     def registrations(self) -> Iterator[Registration]:
@@ -115,7 +123,7 @@ class LocalListing:
             file.write(write_filesets(rows, self._columns_at_the_end()))
             file.flush()
             flush(file.fileno())
-            _set_checksum(file.fileno())
+            self._write_record(file.fileno())
 
     def replace(self, rows: Iterable[FilesetRow]) -> None:
         """Replace the whole listing by these rows."""
@@ -135,16 +143,31 @@ class LocalListing:
         self._write(bytes(body))
 
     def _write(self, body: bytes) -> None:
-        write_whole(self.path, body, modified_ns=checksummed_time(len(body)))
+        write_whole(self.path, body)
+        with open(self.path, "rb") as file:
+            self._write_record(file.fileno())
+
+    def _write_record(self, descriptor: int) -> None:
+        """Record that the listing is whole, all of it being on the disk."""
+        size = os.fstat(descriptor).st_size
+        write_marker(self._record, {"bytes": size, "tail": _tail(descriptor, size)})
+
+    def _recorded_bytes(self, descriptor: int) -> int | None:
+        """Return the number of bytes of the whole listing by its record; None if it does not fit."""
+        record = read_marker(self._record) or {}
+        size = record.get("bytes")
+        if not isinstance(size, int) or not 0 < size <= os.fstat(descriptor).st_size:
+            return None
+        return size if record.get("tail") == _tail(descriptor, size) else None
 
     def _columns_at_the_end(self) -> tuple[str, ...]:
         headers = deque((line for line in self._lines() if line.startswith("#")), maxlen=1)
         return (fileset_columns(headers[0]) or ()) if headers else ()
 
-    def _drop_checksum(self) -> None:
-        """Invalidate a listing that is damaged in spite of its checksum: the next update replaces it."""
+    def _drop_record(self) -> None:
+        """Remove the record of a damaged listing: the next update replaces the listing."""
         with suppress(OSError):
-            os.utime(self.path)
+            remove_files([self._record])
 
     def _is_valid(self) -> bool:
         """Return True if every row is whole and none is repeated."""
@@ -164,7 +187,7 @@ class LocalListing:
             with open(self.path, encoding=ENCODING, newline="\n") as file:
                 for line in file:
                     if not (line.isascii() or "".join(line.split("|", 2)[:2]).isascii()):
-                        self._drop_checksum()
+                        self._drop_record()
                         raise ServerUnavailable(
                             f"{self.path}: expected rows that begin with ASCII text, the file is damaged. "
                             "The next run fetches the listing again."
@@ -218,7 +241,7 @@ def _end_of_last_line(descriptor: int) -> int:
     return 0
 
 
-def _set_checksum(descriptor: int) -> None:
-    modified = checksummed_time(os.fstat(descriptor).st_size)
-    os.utime(descriptor, ns=(modified, modified))
-    flush(descriptor)
+def _tail(descriptor: int, end: int) -> str:
+    """Return a digest of the last bytes of the file before ``end``."""
+    begin = max(0, end - _TAIL_BYTES)
+    return sha256(os.pread(descriptor, end - begin, begin)).hexdigest()

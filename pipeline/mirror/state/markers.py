@@ -4,7 +4,6 @@ A marker is written last. Where a marker is absent or stale, the step is done ag
 and reused.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,23 +17,31 @@ from pipeline.mirror.state.marker_file import read_marker, write_marker
 class Fileset:
     """One registration of one fileset.
 
-    ``registered`` is the time in its listing row (UTC, as text), ``columns`` are all values of that row by
-    the names of their columns; empty where no listing row was read. Of several columns of one name, the first
-    counts, as for ``FilesetRow.column``.
+    ``registered`` is the time in its listing row (UTC, as text), ``row`` that row; None where no listing was
+    read.
     """
 
     product: str
     name: str
     registered: str
-    columns: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    row: FilesetRow | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, product: str, row: FilesetRow) -> "Fileset":
         """Return the fileset of a row of the product's listing."""
+        return cls(product, row.name, row.registered, row)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """All values of the listing row by the names of their columns.
+
+        Of several columns of one name, the first counts, as for ``FilesetRow.column``.
+        """
         columns: dict[str, str] = {}
-        for column, value in zip(row.columns, row.fields, strict=False):
-            columns.setdefault(column, value)
-        return cls(product, row.name, row.registered, columns)
+        if self.row:
+            for column, value in zip(self.row.columns, self.row.fields, strict=False):
+                columns.setdefault(column, value)
+        return columns
 
     def __str__(self) -> str:
         return f"{self.product}/{self.name}"

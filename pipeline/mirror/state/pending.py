@@ -1,4 +1,4 @@
-"""Pending filesets: what is still to do, from one scan of each folder of markers."""
+"""Pending filesets: what is still to do, by the snapshots of the folders of markers."""
 
 from collections.abc import Collection, Iterable
 
@@ -8,7 +8,19 @@ from pipeline.mirror.state.failures import failed_in, failures, is_postponed
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.selection import is_selected, refuse_unknown_columns
+from pipeline.mirror.state.snapshot import renew_snapshot
 from pipeline.mirror.state.steps import Steps, StepSpec
+
+_SET_APART = (MarkerKind.SKIPPED, MarkerKind.WITHDRAWN)
+
+
+def renew_snapshots(layout: Layout, product: str, steps: Steps) -> None:
+    """Write the snapshots that ``pending_rows`` reads, where they are not current.
+
+    For the holder of the update lock.
+    """
+    for kind in (*(step.marker for step in steps), *_SET_APART):
+        renew_snapshot(layout.marker_folder(kind, product))
 
 
 def pending_rows(layout: Layout, product: Product, steps: Iterable[StepSpec]) -> list[FilesetRow]:
@@ -20,8 +32,8 @@ def pending_rows(layout: Layout, product: Product, steps: Iterable[StepSpec]) ->
     """
     listing = LocalListing(layout, product.name)
     refuse_unknown_columns(product, listing.columns)
-    done = set.intersection(*(layout.marked(step.marker, product.name) for step in steps))
-    for kind in (MarkerKind.SKIPPED, MarkerKind.WITHDRAWN):
+    done = layout.marked_in_all((step.marker for step in steps), product.name)
+    for kind in _SET_APART:
         done |= layout.marked(kind, product.name)
     return [row for row in listing.rows(but=done) if is_selected(row, product)]
 

@@ -50,6 +50,6 @@ def unskip_fileset(layout: Layout, product: str, name: str) -> None:
 
 def skipped(layout: Layout, product: str) -> list[dict[str, Any]]:
     """Return the markers of all skipped filesets of a product, sorted by name."""
-    names = sorted(layout.marked(MarkerKind.SKIPPED, product))
+    names = sorted(layout.names(MarkerKind.SKIPPED, product))
     markers = (read_marker(layout.marker(MarkerKind.SKIPPED, product, name)) for name in names)
     return [marker for marker in markers if marker]

@@ -1,7 +1,7 @@
 """Discovery of the filesets that the server has registered since the last discovery.
 
 The local listing has every row ever received, in the server's order. The request is for the filesets after
-the last but one, so that the response begins with the last one. When it does not, the last fileset was
+the last but one, so that the last one is in the response. When it is not, the last fileset was
 withdrawn or registered again, and the whole list is requested (protocol notes, "Since").
 """
 
@@ -11,6 +11,7 @@ from pipeline.datastore.client import ListingClient, UnknownFileset
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
 from pipeline.errors import ServerUnavailable
+from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
 from pipeline.mirror.state.marker_file import can_name_marker, read_marker, write_marker
@@ -21,7 +22,14 @@ WHOLE_LIST_EVERY = timedelta(days=7)
 
 
 def discover_product(
-    layout: Layout, listings: ListingClient, product: str, run: str, steps: Steps, *, whole: bool
+    layout: Layout,
+    listings: ListingClient,
+    product: str,
+    run: str,
+    steps: Steps,
+    arrivals: Arrivals,
+    *,
+    whole: bool,
 ) -> int:
     """Bring the local listing of the product up to date; return the number of rows that are new.
 
@@ -33,13 +41,17 @@ def discover_product(
     asked, newer = utc_now(), None
     if listing.repair() and not whole:
         newer = _newer(listings, product, listing.newest(2, but=layout.marked(MarkerKind.WITHDRAWN, product)))
+    listed = listings.filesets(product) if newer is None else []
+    if newer is None and not listed:
+        _check_emptiness(listings, product, is_known=bool(listing.count()))
+    # Before a registration is replaced: what is held is served until it is replaced too.
+    is_settled = arrivals.settle(product)
     if newer is None:
-        listed = listings.filesets(product)
-        if not listed:
-            _check_emptiness(listings, product, is_known=bool(listing.count()))
-        new = _merge_whole(layout, product, listing, listed, steps)
+        new = _merge_whole(layout, product, listing, listed, steps, arrivals)
     else:
-        new = _append_newer(layout, product, listing, newer, steps)
+        new = _append_newer(layout, product, listing, newer, steps, arrivals)
+    if not is_settled:
+        arrivals.settle(product)
     last_whole = asked if newer is None else _last_whole(layout, product)
     write_marker(
         layout.discovered(product),
@@ -85,7 +97,10 @@ def _check_emptiness(listings: ListingClient, product: str, *, is_known: bool) -
 
 
 def _newer(listings: ListingClient, product: str, served: list[Registration]) -> list[FilesetRow] | None:
-    """Return the rows after the last served one; None when the response does not begin with that one."""
+    """Return the rows after the last but one, without the last one; None when the response lacks that.
+
+    A mirror may list filesets between the two that came later (docs/protocol.md, "Since").
+    """
     if len(served) < 2:
         return None
     since, newest = served
@@ -93,11 +108,18 @@ def _newer(listings: ListingClient, product: str, served: list[Registration]) ->
         newer = listings.filesets(product, since=since.name)
     except UnknownFileset:
         return None
-    return newer[1:] if newer and _is_same(newest, newer[0]) else None
+    if not any(_is_same(newest, row) for row in newer):
+        return None
+    return [row for row in newer if row.name != newest.name]
 
 
 def _append_newer(
-    layout: Layout, product: str, listing: LocalListing, newer: list[FilesetRow], steps: Steps
+    layout: Layout,
+    product: str,
+    listing: LocalListing,
+    newer: list[FilesetRow],
+    steps: Steps,
+    arrivals: Arrivals,
 ) -> int:
     """Append the newly registered rows; return their number.
 
@@ -106,7 +128,7 @@ def _append_newer(
     if not newer:
         return 0
     names = {row.name for row in newer}
-    _unmark_withdrawn(layout, product, names)
+    _unmark_withdrawn(layout, product, names, arrivals)
     recorded = {known.name: known for known in listing.registrations() if known.name in names}
     new = [row for row in newer if not _is_same(recorded.get(row.name), row)]
     _set_aside_stale_markers(layout, product, new, steps)
@@ -116,16 +138,25 @@ def _append_newer(
 
 
 def _merge_whole(
-    layout: Layout, product: str, listing: LocalListing, listed: list[FilesetRow], steps: Steps
+    layout: Layout,
+    product: str,
+    listing: LocalListing,
+    listed: list[FilesetRow],
+    steps: Steps,
+    arrivals: Arrivals,
 ) -> int:
-    """Merge the server's whole list, and mark withdrawn filesets; return the number of new rows."""
+    """Merge the server's whole list, and mark withdrawn filesets; return the number of new rows.
+
+    The order is that of the server: what it sends for the last but one of the rows depends on it.
+    """
     sound = listing.repair()
     recorded = dict(listing.registrations()) if sound else {}
     new = [row for row in listed if recorded.get(row.name) != row.registered]
     _set_aside_stale_markers(layout, product, new, steps)
-    if new or not sound:
+    names = {row.name for row in listed}
+    if new or not sound or [name for name in recorded if name in names] != [row.name for row in listed]:
         listing.replace(merged(known_rows(layout, product) if sound else [], listed))
-    _mark_withdrawn(layout, product, recorded.keys() - {row.name for row in listed})
+    _mark_withdrawn(layout, product, recorded.keys() - names, arrivals)
     return len(new)
 
 
@@ -169,7 +200,8 @@ def _set_aside_stale_markers(layout: Layout, product: str, new: list[FilesetRow]
                 remove_files([layout.marker(kind, product, row.name)])
 
 
-def _mark_withdrawn(layout: Layout, product: str, withdrawn: set[str]) -> None:
+def _mark_withdrawn(layout: Layout, product: str, withdrawn: set[str], arrivals: Arrivals) -> None:
+    """Mark the filesets as withdrawn, and only them."""
     marked = layout.marked(MarkerKind.WITHDRAWN, product)
     withdrawn = {name for name in withdrawn if can_name_marker(name)}
     for name in sorted(withdrawn - marked):
@@ -177,10 +209,12 @@ def _mark_withdrawn(layout: Layout, product: str, withdrawn: set[str]) -> None:
             layout.marker(MarkerKind.WITHDRAWN, product, name),
             {"product": product, "fileset": name, "noticed": utc_now()},
         )
-    _unmark_withdrawn(layout, product, marked - withdrawn)
+    _unmark_withdrawn(layout, product, marked - withdrawn, arrivals)
 
 
-def _unmark_withdrawn(layout: Layout, product: str, listed: set[str]) -> None:
+def _unmark_withdrawn(layout: Layout, product: str, listed: set[str], arrivals: Arrivals) -> None:
     """Remove the marks of filesets that the server lists."""
-    marked = layout.marked_among(MarkerKind.WITHDRAWN, product, listed)
-    remove_files(layout.marker(MarkerKind.WITHDRAWN, product, name) for name in marked)
+    if marked := layout.marked_among(MarkerKind.WITHDRAWN, product, listed):
+        # Readers that came in the meantime have not seen these filesets.
+        arrivals.enter_again(product, marked)
+        remove_files(layout.marker(MarkerKind.WITHDRAWN, product, name) for name in marked)

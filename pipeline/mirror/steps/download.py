@@ -67,10 +67,15 @@ class _Download:
         )
         for row in rows:
             _check_name(row, self.fileset)
-        if not self._is_published(index, rows):
+        is_published = self._is_published(index, rows)
+        if not is_published:
             self._fetch(self._missing(rows), rows)
-            self._publish(index, rows)
-        self._mark(rows)
+            self._prepare(index, rows)
+        with self.context.arrivals.entered(self.fileset, index) as arrival:
+            if not is_published:
+                publish_folder(self._incoming / "files", self._final)
+        self._clean_up()
+        self._mark(rows, arrival)
 
     @property
     def _incoming(self) -> Path:
@@ -180,19 +185,22 @@ class _Download:
                 return
         transfer.fetch()
 
-    def _publish(self, index: bytes, rows: list[FileRow]) -> None:
+    def _prepare(self, index: bytes, rows: list[FileRow]) -> None:
+        """Make the fetched files durable, together with their listing."""
         files = self._incoming / "files"
         (files / INDEX).write_bytes(index)
         for name in [INDEX, *(row.name for row in rows)]:
             flush_file(files / name)
         flush_folder(files)
-        publish_folder(files, self._final)
+
+    def _clean_up(self) -> None:
+        """Remove what is left of the transfer."""
         # ``incoming/`` itself may have the journal of a killed unpacking, which the next one needs.
         shutil.rmtree(self._incoming / "partial", ignore_errors=True)
         with contextlib.suppress(OSError):
             self._incoming.rmdir()
 
-    def _mark(self, rows: list[FileRow]) -> None:
+    def _mark(self, rows: list[FileRow], arrival: str | None) -> None:
         files = [
             {
                 "name": row.name,
@@ -204,7 +212,7 @@ class _Download:
             for row in rows
         ]
         url = f"{self.context.upstream.url}/{self.fileset.product}/{self.fileset.name}"
-        content = {"source": url, "columns": dict(self.fileset.columns), "files": files}
+        content = {"source": url, "columns": self.fileset.columns, "arrival": arrival, "files": files}
         mark_done(self.context.layout, MarkerKind.DOWNLOADED, self.fileset, self.started, content)
 
 

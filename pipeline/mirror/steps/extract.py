@@ -1,5 +1,6 @@
 """Extraction of a fileset: its bundles unpacked into the folders in dirinfo, dirinfo and dbinfo localized."""
 
+import os
 import shutil
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
@@ -70,6 +71,8 @@ class _Extraction:
             journal.end()
             if not self.context.settings.mirror.keep_bundles:
                 remove_files(self._store / row.name for row in bundles)
+                # The server then examines the folders of the product again.
+                os.utime(self._store.parent)
 
     @property
     def _layout(self) -> Layout:

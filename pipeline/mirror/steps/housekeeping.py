@@ -7,21 +7,17 @@ from pathlib import Path
 
 from pipeline.durable import WRITING_SUFFIX, remove_files
 from pipeline.mirror.context import RunContext
-from pipeline.mirror.state.layout import Layout
-from pipeline.mirror.state.ledger import stored_bytes
-from pipeline.mirror.state.marker_file import read_marker, write_marker
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.state.snapshot import current_header, renew_snapshot
 from pipeline.mirror.steps.extract import undo_unpacking
 from pipeline.names import is_usable
 
 
-def finish_product(layout: Layout, product: str, run: str, *, done: int, failed: int) -> None:
-    """Record that the update ``run`` went through the whole product.
-
-    ``done`` and ``failed`` are numbers of filesets: completed by this update, and left failed.
-    """
-    before = read_marker(layout.updated(product))
-    held = before["bytes"] if before and not (done or failed) else stored_bytes(layout, product)
+def finish_product(layout: Layout, product: str, run: str, *, failed: int) -> None:
+    """Record that the update ``run`` went through the whole product, with ``failed`` filesets left failed."""
+    held = renew_snapshot(layout.marker_folder(MarkerKind.DOWNLOADED, product))
     content = {"product": product, "run": run, "finished": utc_now(), "failed": failed, "bytes": held}
     write_marker(layout.updated(product), content)
 
@@ -45,10 +41,14 @@ def tidy_incoming(context: RunContext, product: str, pending: set[str]) -> None:
 
 
 def remove_half_written(layout: Layout) -> None:
-    """Remove the temporary files that a kill left in the root, ``state/`` and ``status/``."""
+    """Remove the temporary files that a kill left in the root, ``state/`` and ``status/``.
+
+    A folder of markers whose snapshot is current has none.
+    """
     folders = [layout.root, layout.root / "status", layout.root / "state"]
     for product in layout.state_products():
-        folders += [layout.state(product), *layout.marker_folders(product)]
+        folders.append(layout.state(product))
+        folders += (each for each in layout.marker_folders(product) if current_header(each) is None)
     for folder in folders:
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
             remove_files(Path(entry.path) for entry in entries if entry.name.endswith(WRITING_SUFFIX))

@@ -163,7 +163,7 @@ def unexpected_data(layout: Layout) -> Iterator[Problem]:
     known: set[int] = set()
     for product in layout.state_products():
         for kind in (MarkerKind.EXTRACTED, MarkerKind.SUPERSEDED):
-            for name in layout.marked(kind, product):
+            for name in layout.names(kind, product):
                 marker = read_marker(layout.marker(kind, product, name)) or {}
                 known.update(hash(file["path"]) for file in marker.get("files", []))
     for path in sorted(layout.data.rglob("*")):

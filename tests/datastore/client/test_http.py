@@ -15,7 +15,8 @@ import pytest
 from support.scripted_server import Asked, answer, scripted
 from support.upstream import File, Upstream
 
-from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.http import DataStoreClient
+from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transfer import Transfer
 from pipeline.errors import MirrorError, ServerUnavailable
@@ -187,11 +188,10 @@ def test_redirects_in_a_circle_end(server, connect):
         "http://127.0.0.2:{port}/ds/index.txt",
         "http://127.0.0.1:9/ds/index.txt",
         "http://localhost:{port}/ds/index.txt",
-        "http://127.0.0.1:{port}@example.org/",
         "//example.org/ds/index.txt",
         "ftp://127.0.0.1:{port}/",
         "file:///etc/passwd",
-        "javascript:alert(1)",
+        "javascript:///alert(1)",
         "https://127.0.0.2:{port}/",
     ],
 )
@@ -287,17 +287,71 @@ def test_the_environment_is_asked_once_for_each_server(server, connect, no_proxi
         assert len(proxy.asked) == 1
 
 
-@pytest.mark.parametrize("password", ["", "ipp:secret@"])
-def test_a_redirect_may_bring_a_password(password, connect):
+# Addresses in which one parser sees the server at ``port``, and another one that at ``evil``.
+TWO_FACED = [
+    r"http://127.0.0.1:{evil}\@127.0.0.1:{port}/list",
+    r"http://127.0.0.1:{port}\@127.0.0.1:{evil}/list",
+    r"http://127.0.0.1:{evil}\\@127.0.0.1:{port}/list",
+    r"\\127.0.0.1:{evil}/list",
+    r"/\127.0.0.1:{evil}/list",
+    r"http:\\127.0.0.1:{evil}/list",
+    "/\t/127.0.0.1:{evil}/list",
+    "http://127.0.0.1:{evil}\t@127.0.0.1:{port}/list",
+    "ht\ttp://127.0.0.1:{evil}/list",
+    "/list\x00",
+    "/list\x7f",
+    "http://127.0.0.1:{port}%40127.0.0.1:{evil}/list",
+    "http://127.0.0.1:{port}:{evil}/list",
+]
+WITH_USER_NAME = [
+    "http://ipp@127.0.0.1:{port}/list",
+    "http://ipp:secret@127.0.0.1:{port}/list",
+    "//ipp@127.0.0.1:{port}/list",
+    "http://127.0.0.1:{port}@127.0.0.1:{evil}/list",
+    "http://127.0.0.1:{port} @127.0.0.1:{evil}/list",
+    "http://127.0.0.1:{evil};@127.0.0.1:{port}/list",
+]
+
+
+@pytest.mark.parametrize("to", TWO_FACED + WITH_USER_NAME, ids=ascii)
+def test_a_redirect_with_two_readings_or_a_user_name_is_not_followed(to, connect, monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login ipp password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    targets = []
+    with (
+        scripted(lambda _: answer(body=LISTING)) as evil,
+        scripted(lambda _: answer("302 Found", b"moved", Location=targets[0])) as server,
+    ):
+        targets.append(to.format(port=urlsplit(server.url).port, evil=urlsplit(evil.url).port))
+        store = connect(server.url, attempts=4)
+        with pytest.raises(ServerUnavailable) as raised:
+            store.products()
+        with pytest.raises(ServerUnavailable), store.get(store.file_url("p", "f", "x")):
+            pass
+    assert evil.asked == []
+    assert [asked.target for asked in server.asked] == ["/ds/index.txt", "/ds/p/f/x"]
+    expected = "without a user name" if to in WITH_USER_NAME else "to an address, got one to"
+    assert f"{server.url}/index.txt: expected a redirect {expected}" in str(raised.value)
+    assert "secret" not in str(raised.value)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "to", ["/list#@127.0.0.1:9/", "/a@b", "/list?u@h:1", "//127.0.0.1:{port}?@x/", "/a b"]
+)
+def test_a_redirect_within_the_server_may_hold_an_at_sign_or_a_blank(to, connect):
+    targets = []
+
     def answers(asked: Asked) -> bytes:
-        port = urlsplit(server.url).port
-        if asked.target.startswith("/ds"):
-            return answer("302 Found", Location=f"http://{password}127.0.0.1:{port}/list")
+        if asked.target == "/ds/index.txt":
+            return answer("302 Found", Location=targets[0])
         return answer(body=LISTING)
 
     with scripted(answers) as server:
-        connect(server.url).products()
-    assert ("authorization" in server.asked[1].fields) == bool(password)
+        targets.append(to.format(port=urlsplit(server.url).port))
+        assert len(connect(server.url).products()) == 1
+    assert len(server.asked) == 2
 
 
 def test_a_proxy_that_is_not_there(server, connect, no_proxies, monkeypatch):

@@ -1,6 +1,7 @@
 """Asking for listings: what is sent, which answers are tried again and after which pauses, what is raised."""
 
 import gc
+import gzip
 import time
 from email.utils import formatdate
 from urllib.parse import unquote
@@ -13,7 +14,8 @@ from support.upstream import File, Upstream
 from support.wire import recorded
 
 from pipeline import __version__
-from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.http import DataStoreClient
+from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.listings import UnknownFileset
 from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.errors import ContentMismatch, ServerUnavailable
@@ -140,15 +142,15 @@ def test_an_empty_body_is_no_listing_when_nothing_was_asked_after(store, server)
     assert not isinstance(raised.value, UnknownFileset)
 
 
-def test_names_are_encoded_as_they_were_listed(store, server):
+def test_only_a_blank_in_a_name_is_encoded(store, server):
     assert [row.name for row in store.filesets("a b", since="x y+z:1")] == ["x y+z:2"]
     assert store.files("a b", "x y+z:1")[1][0].name == "p q.fits"
     with store.get(store.file_url("a b", "x y+z:1", "p q.fits")) as response:
         assert response.read(99) == b"content"
     assert targets(server) == [
-        "/ds/a%20b/index.txt?x%20y%2Bz%3A1",
-        "/ds/a%20b/x%20y%2Bz%3A1/index.txt",
-        "/ds/a%20b/x%20y%2Bz%3A1/p%20q.fits",
+        "/ds/a%20b/index.txt?x%20y+z:1",
+        "/ds/a%20b/x%20y+z:1/index.txt",
+        "/ds/a%20b/x%20y+z:1/p%20q.fits",
     ]
 
 
@@ -161,7 +163,7 @@ def test_the_query_reaches_the_server_as_it_was_and_with_nothing_a_shell_would_r
         store.close()
     path, _, query = server.asked[0].target.partition("?")
     assert (path, unquote(query)) == ("/ds/p/index.txt", name)
-    assert query.translate(dict.fromkeys(map(ord, "-_.~%"))).isalnum() or not query.strip("-_.~%")
+    assert query.translate(dict.fromkeys(map(ord, "-_.~%+:"))).isalnum() or not query.strip("-_.~%+:")
     assert query.isascii()
 
 
@@ -180,21 +182,21 @@ def test_the_program_gives_its_name_and_takes_no_compression(connect):
     assert fields["accept-encoding"] == "identity"
 
 
-def test_a_listing_that_comes_compressed_all_the_same(store, server):
-    server.faults.append(faults.compresses(target="listings"))
-    assert [row.name for row in store.products()] == [PRODUCT, "a b", "odd"]
-
-
-def test_a_compressed_listing_that_is_damaged(connect):
-    body = b"\x1f\x8b\x08\0no gzip at all"
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate, gzip", "unknown"])
+def test_a_listing_that_comes_compressed_all_the_same_is_not_inflated(encoding, connect):
+    bomb = gzip.compress(ROOT + bytes(5_000_000))
     with (
-        scripted(lambda asked: answer(body=body, Content_Encoding="gzip")) as server,
-        pytest.raises(
-            ServerUnavailable, match=r"index\.txt: damaged Content-Encoding in the response from 127"
-        ),
+        scripted(lambda asked: answer(body=bomb, Content_Encoding=encoding)) as server,
+        pytest.raises(ServerUnavailable, match="expected a listing without Content-Encoding, got '"),
     ):
         connect(server.url).products()
     assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
+def test_a_listing_without_an_encoding_may_say_so(encoding, connect):
+    with scripted(lambda asked: answer(body=ROOT, Content_Encoding=encoding)) as server:
+        assert len(connect(server.url).products()) == 6
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 501])
@@ -340,21 +342,14 @@ def test_a_chunked_listing_that_ends_at_a_row_but_without_its_last_chunk(store, 
 
 
 def test_rows_that_make_no_sense_are_not_asked_for_again(store, server, pauses):
-    with pytest.raises(ContentMismatch, match=r"expected a size in bytes for file 'a\.fits', got 'many'"):
+    with pytest.raises(ContentMismatch, match=r"expected a size in bytes .* for file 'a\.fits', got 'many'"):
         store.files("odd", "f")
     assert (len(server.requests), pauses) == (1, [])
 
 
-@pytest.mark.parametrize("compressed", [False, True])
-def test_a_listing_without_end(compressed, server):
+def test_a_listing_without_end(server):
     store = DataStoreClient(server.url, Limits(1, 60, listing_bytes=5_000_000), RetryPolicy(4, 1))
-    server.faults.append(
-        faults.edits(lambda body: body + bytes(50_000_000))
-        if compressed
-        else faults.never_ends(target="listings")
-    )
-    if compressed:
-        server.faults.append(faults.compresses(target="listings"))
+    server.faults.append(faults.never_ends(target="listings"))
     with pytest.raises(ServerUnavailable, match="expected a listing, got more than 5000000 bytes"):
         store.products()
     store.close()
@@ -376,14 +371,6 @@ def test_an_answer_that_does_not_begin(server, connect):
     with pytest.raises(ServerUnavailable, match=r"no response from 127\.0\.0\.1:\d+ within [\d.]+ s"):
         connect(server.url, timeout=0.2, attempts=2).products()
     assert len(server.requests) == 2
-
-
-def test_slow_is_not_silent(server, connect):
-    """The bytes take twice as long as the timeout, but never is there none for so long."""
-    server.faults.append(faults.throttles(500))
-    store = connect(server.url, timeout=1, attempts=1)
-    with store.get(store.file_url(PRODUCT, "o1.chip.1.1.1", "a.fits")) as response:
-        assert response.read(2000) == b"A" * 1000
 
 
 def test_nobody_there(connect, pauses):
@@ -415,7 +402,8 @@ def test_what_is_no_answer(name, connect):
         scripted(lambda asked: NO_ANSWERS[name]) as server,
         pytest.raises(
             ServerUnavailable,
-            match=r"index\.txt: (no (valid HTTP )?response from 127|connection closed by|expected an?)",
+            match=r"index\.txt: (no (valid HTTP )?response from 127|connection closed by|expected an?|"
+            r"response of .* aborted)",
         ),
     ):
         connect(server.url, timeout=0.5, attempts=2).products()

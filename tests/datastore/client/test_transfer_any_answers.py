@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from support.scripted_server import Answers, Asked, answer, scripted
 
 from pipeline.datastore.client.fetch_pool import FetchPool
-from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.http import DataStoreClient
+from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.retry import RetryPolicy, retry
 from pipeline.datastore.client.transfer import Transfer
 from pipeline.datastore.listing import FileRow

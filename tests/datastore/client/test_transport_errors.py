@@ -8,7 +8,8 @@ import requests
 import urllib3
 from support.scripted_server import answer, scripted
 
-from pipeline.datastore.client.http import DataStoreClient, Limits
+from pipeline.datastore.client.http import DataStoreClient
+from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transport_errors import describe
 from pipeline.errors import ServerUnavailable

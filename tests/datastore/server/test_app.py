@@ -129,6 +129,23 @@ def test_the_store_is_below_its_prefix_and_nowhere_else(store, prefix, outside):
         assert requests.get(server.url.removesuffix(prefix) + outside).status_code == 404
 
 
+@pytest.mark.parametrize(("plus", "colon"), [("+", ":"), ("%2B", "%3A"), ("%2b", ":")])
+def test_names_are_found_as_they_are_and_percent_encoded(plus, colon, tmp_path):
+    rows = b"f+1:a|t|T|\nf+1:b|t|T|\n"
+    tree = {
+        "index.txt": ROOT,
+        "p+:/index.txt": b"# filesetID|time registered|type|\n" + rows,
+        "p+:/f+1:a/index.txt": TREE["md/o1/index.txt"],
+        "p+:/f+1:a/x+:y": b"content",
+    }
+    product, fileset = f"p{plus}{colon}", f"f{plus}1{colon}a"
+    with serve_folder(write_tree(tmp_path / "store", tree)) as server:
+        assert b"a.tgz" in ask(server, f"/{product}/{fileset}/index.txt").body
+        assert ask(server, f"/{product}/{fileset}/x{plus}{colon}y").body == b"content"
+        newer = ask(server, f"/{product}/index.txt?{fileset}").body
+    assert [line.split(b"|")[0].strip() for line in newer.splitlines()[1:2]] == [b"f+1:b"]
+
+
 class Memory:
     """A tree that is no folder."""
 

@@ -1,10 +1,8 @@
-"""Layout: markers looked up one by one or by a scan of their folder, and counted."""
-
-import os
+"""Layout: markers looked up one by one or in their whole folder, and counted."""
 
 import pytest
 from support.audit import opened_below
-from support.many_filesets import KNOWN, PRODUCT, row
+from support.many_filesets import KNOWN, PRODUCT, row, settle
 
 from pipeline.errors import HostileName
 from pipeline.mirror.state.layout import STATE_NAMES, Layout, MarkerKind
@@ -18,21 +16,19 @@ def test_markers_that_are_looked_up_are_those_of_the_whole_folder(look_up_at_mos
     with opened_below(layout.state(PRODUCT)) as opened:
         found = layout.marked_among(MarkerKind.EXTRACTED, PRODUCT, names, look_up_at_most)
     assert found == {"fileset.1", "fileset.6"}
-    assert opened.count("extracted") == scans
+    assert opened.count("extracted/") == scans
 
 
-def test_counts_are_those_of_a_scan(layout):
-    folder = layout.state(PRODUCT) / MarkerKind.EXTRACTED
-    os.utime(folder, (1, 1))
-    assert len(layout.marked(MarkerKind.EXTRACTED, PRODUCT)) == KNOWN
+def test_a_count_reads_no_names_while_a_snapshot_is_current(layout):
+    settle(layout)
     with opened_below(layout.state(PRODUCT)) as opened:
         assert layout.count(MarkerKind.EXTRACTED, PRODUCT) == KNOWN
-    assert opened == [], "counted anew although no marker came or went"
+    assert opened == ["extracted.snapshot", "extracted"]
     mark_done(layout, MarkerKind.EXTRACTED, Fileset.of(PRODUCT, row(KNOWN)), "t", {"files": []})
-    assert layout.count(MarkerKind.EXTRACTED, PRODUCT) == KNOWN + 1
-    assert len(layout.marked(MarkerKind.EXTRACTED, PRODUCT)) == KNOWN + 1
-    layout.marker(MarkerKind.EXTRACTED, PRODUCT, "fileset.1").unlink()
-    assert layout.count(MarkerKind.EXTRACTED, PRODUCT) == KNOWN
+    with opened_below(layout.state(PRODUCT)) as opened:
+        assert layout.count(MarkerKind.EXTRACTED, PRODUCT) == KNOWN + 1
+    assert opened == ["extracted.snapshot", "extracted", "extracted/"]
+    assert layout.snapshot(MarkerKind.EXTRACTED, PRODUCT).exists()
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc", "a\0b"])

@@ -1,6 +1,7 @@
 """Local listing: read row by row, appended to, cut where a kill or a power cut tore it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from pipeline.datastore.listing import FilesetRow, write_filesets
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
-from pipeline.mirror.state.marker_file import has_mtime_checksum
 
 PRODUCT = "md"
 PLAIN = ("filesetID", "time registered", "type")
@@ -36,8 +36,16 @@ def listing(tmp_path: Path) -> LocalListing:
     return kept
 
 
-def has_checksum(listing: LocalListing) -> bool:
-    return has_mtime_checksum(listing.path.stat())
+def record_of(listing: LocalListing) -> Path:
+    return listing.path.with_name("listing.json")
+
+
+def is_recorded(listing: LocalListing) -> bool:
+    """The listing is believed to be whole: no row is read."""
+    before = record_of(listing).read_bytes() if record_of(listing).exists() else None
+    with opened_below(listing.path.parent) as opened:
+        sound = listing.repair()
+    return sound and opened.count("listing.txt") == 1 and record_of(listing).read_bytes() == before
 
 
 def test_rows_are_read_as_they_were_written(listing):
@@ -72,43 +80,43 @@ def test_rows_are_added_at_the_end_and_nothing_else_is_written(listing):
     assert listing.path.read_bytes() == write_filesets(OLD + NEW)
     assert listing.path.read_bytes().startswith(before)
     assert listing.path.stat().st_ino == inode
-    assert has_checksum(listing)
+    assert is_recorded(listing)
 
 
 def test_rows_that_move_leave_their_place(listing):
     again = row("a", registered="2010-01-01T00:00:00Z")
     listing.add([*NEW, again], moved={"a"})
     assert listing.path.read_bytes() == write_filesets([*OLD[1:], *NEW, again])
-    assert has_checksum(listing)
+    assert is_recorded(listing)
 
 
 def test_rows_are_dropped(listing):
     listing.replace(OLD + NEW)
     listing.drop({"b", "f"})
     assert [each.name for each in listing.rows()] == list("acde")
-    assert has_checksum(listing)
+    assert is_recorded(listing)
 
 
-@pytest.mark.parametrize("keeps_time", [False, True])
-def test_a_tail_torn_at_any_byte_is_cut(keeps_time, listing):
-    """However little of the added rows arrived: those that came whole are kept, and no part of another."""
+@pytest.mark.parametrize("recorded", [False, True])
+def test_an_append_torn_at_any_byte_is_cut_off(recorded, listing):
+    """Without a record of the listing, rows that came whole are kept, and no part of another."""
     old, whole = write_filesets(OLD), write_filesets(OLD + NEW)
-    for length in range(len(old), len(whole)):
+    for length in range(len(old) + 1, len(whole)):
         listing.replace(OLD)
-        status = listing.path.stat()
+        if not recorded:
+            record_of(listing).unlink()
         listing.path.write_bytes(whole[:length])
-        if keeps_time and length > len(old):
-            os.utime(listing.path, ns=(status.st_mtime_ns, status.st_mtime_ns))
-        kept = whole[: whole.rfind(b"\n", 0, length) + 1]
-        rows = (OLD + NEW)[: kept.count(b"|T|")]
+        lines = whole[: whole.rfind(b"\n", 0, length) + 1]
+        rows = (OLD + NEW)[: lines.count(b"|T|")]
         assert list(listing.rows()) == rows, "a reader without the lock sees no part of a row"
         assert [each.name for each in listing.newest(1)] == [rows[-1].name]
         assert listing.count() == len(rows)
         assert listing.path.read_bytes() == whole[:length], "reading changes nothing"
         assert listing.repair()
-        assert listing.path.read_bytes() == kept
-        assert has_checksum(listing)
-        listing.add([each for each in NEW if each not in rows])
+        kept = OLD if recorded else rows
+        assert listing.path.read_bytes() == (old if recorded else lines)
+        assert is_recorded(listing)
+        listing.add([each for each in NEW if each not in kept])
         assert list(listing.rows()) == OLD + NEW
 
 
@@ -136,23 +144,40 @@ LocalListing(Layout(Path(sys.argv[1])), "md").add(rows)
 """
 
 
-@pytest.mark.parametrize("flush", [1, 2])
+# The listing; the record, and its folder.
+@pytest.mark.parametrize("flush", [1, 2, 3])
 def test_a_kill_while_rows_are_added(flush, tmp_path, listing):
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(flush)]
     killed = subprocess.run(command, check=False, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     assert killed.returncode == -signal.SIGKILL
-    assert has_checksum(listing) == (flush == 2)
     assert listing.repair()
-    assert [each.name for each in listing.rows()] == [*"abc", *(f"n{number}" for number in range(1000))]
+    added = [f"n{number}" for number in range(1000)] if flush == 3 else []
+    assert [each.name for each in listing.rows()] == [*"abc", *added]
+    assert is_recorded(listing)
 
 
-def test_the_checksum_is_set_after_the_flush(listing, monkeypatch):
+@pytest.mark.parametrize("flush", [1, 2, 3, 4])
+def test_a_kill_while_the_listing_is_replaced(flush, tmp_path, listing):
+    """The record is of the listing before: longer or shorter, and with another end."""
+    for rows in (OLD[:1], OLD + NEW):
+        listing.replace([row("k"), *rows])
+        program = KILLED.replace(".add(rows)", f".replace(rows[:{flush + 1}])")
+        command = [sys.executable, "-c", program, str(tmp_path), str(flush)]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        assert subprocess.run(command, check=False, env=environment).returncode == -signal.SIGKILL
+        assert listing.repair()
+        before, new = ["k", *(each.name for each in rows)], [f"n{number}" for number in range(flush + 1)]
+        assert [each.name for each in listing.rows()] == (new if flush > 1 else before)
+        assert is_recorded(listing)
+
+
+def test_the_record_is_written_after_the_flush(listing, monkeypatch):
     calls = []
-    flush, set_time = os.fsync, os.utime
+    flush, rename = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda *a: (calls.append("flush"), flush(*a)))
-    monkeypatch.setattr(os, "utime", lambda *a, **k: (calls.append("checksum"), set_time(*a, **k)))
+    monkeypatch.setattr(os, "replace", lambda *a: (calls.append("record"), rename(*a)))
     listing.add(NEW)
-    assert calls == ["flush", "checksum", "flush"]
+    assert calls == ["flush", "flush", "record", "flush"]
 
 
 @pytest.mark.parametrize(
@@ -168,9 +193,10 @@ def test_the_checksum_is_set_after_the_flush(listing, monkeypatch):
     ],
 )
 def test_a_damaged_listing_is_not_used(damage, listing):
+    record_of(listing).unlink()
     listing.path.write_bytes(damage(write_filesets(OLD)))
     assert not listing.repair()
-    assert not has_checksum(listing)
+    assert not record_of(listing).exists()
     assert isinstance(listing.count(), int)
     listing.newest(2)
 
@@ -183,24 +209,55 @@ def test_a_damaged_listing_is_not_used(damage, listing):
         (LocalListing.rows, b"b|2009-07-29T00:00:00Z|TT\n"),
     ],
 )
-def test_damage_behind_a_valid_checksum_is_found_when_rows_are_read(read, row, listing):
-    status = listing.path.stat()
+def test_damage_that_the_record_does_not_show_is_found_when_rows_are_read(read, row, listing):
+    more = [FilesetRow(f"n{n}", "t", "T", PLAIN, (f"n{n}", "t", "T")) for n in range(1000)]
+    listing.add(more)
     listing.path.write_bytes(listing.path.read_bytes().replace(b"b|2009-07-29T00:00:00Z|T|\n", row))
-    os.utime(listing.path, ns=(status.st_mtime_ns, status.st_mtime_ns))
     assert listing.repair(), "nothing shows the damage so far"
     with pytest.raises(ServerUnavailable, match=r"listing\.txt"):
         list(read(listing))
     assert not listing.repair()
 
 
-def test_a_listing_without_a_checksum_is_read_once(listing):
-    """As a copy on a file system that keeps no nanoseconds."""
-    os.utime(listing.path)
-    for is_read in (True, False):
-        with opened_below(listing.path.parent) as opened:
-            assert listing.repair()
-        assert ("listing.txt" in opened) == is_read
-        assert has_checksum(listing)
+RECORDS = {
+    "none": None,
+    "empty": b"",
+    "cut": b'{"schema": 1, "bytes": ',
+    "of another schema": b'{"schema": 0, "bytes": 50}',
+    "without bytes": b'{"schema": 1}',
+    "senseless": b'{"schema": 1, "bytes": "x", "tail": 5}',
+    "negative": b'{"schema": 1, "bytes": -5, "tail": ""}',
+    "too long": b'{"schema": 1, "bytes": 5000, "tail": ""}',
+    "of another listing": b'{"schema": 1, "bytes": 60, "tail": "x"}',
+}
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_listing_whose_record_does_not_fit_is_read_once(record, listing):
+    whole = listing.path.read_bytes()
+    record_of(listing).unlink()
+    if RECORDS[record] is not None:
+        record_of(listing).write_bytes(RECORDS[record])
+    assert not is_recorded(listing)
+    assert is_recorded(listing)
+    assert listing.path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("edit", [lambda rows: rows[1:], lambda rows: [row("more"), *rows]])
+def test_a_listing_that_another_program_wrote_is_read_once(edit, listing):
+    listing.path.write_bytes(write_filesets(edit(OLD)))
+    assert not is_recorded(listing)
+    assert is_recorded(listing)
+    assert list(listing.rows()) == edit(OLD)
+
+
+@pytest.mark.parametrize("seconds", [0, 1_250_000_000])
+def test_times_do_not_count(seconds, listing, tmp_path):
+    """As in a copy, or on a file system that keeps whole seconds."""
+    shutil.copytree(listing.path.parent, tmp_path / "copy/state" / PRODUCT, copy_function=shutil.copyfile)
+    copy = LocalListing(Layout(tmp_path / "copy"), PRODUCT)
+    os.utime(copy.path, (seconds, seconds))
+    assert is_recorded(copy)
 
 
 def test_the_last_rows_cost_the_same_whatever_the_length(listing, monkeypatch):
@@ -216,7 +273,7 @@ def test_the_last_rows_cost_the_same_whatever_the_length(listing, monkeypatch):
     assert costs[1] <= costs[0] * 1.1
 
 
-@pytest.mark.parametrize("length", [1, 70_000, 140_000])
+@pytest.mark.parametrize("length", [1, 50_000, 65_000])
 def test_rows_across_the_borders_of_blocks_are_read_from_the_end(length, listing):
     """Blocks of 64 KiB: their borders lie at each byte of a row, and several in one row."""
     for shift in range(0, 44, 3):

@@ -1,17 +1,19 @@
-"""Pending filesets: found by one scan of each folder of markers; and the steps to schedule for each."""
+"""Pending filesets: found by snapshots of the folders of markers; and the steps to schedule for each."""
 
 from collections import Counter
 
 import pytest
 from support.audit import opened_below
-from support.many_filesets import PRODUCT, row
+from support.many_filesets import KNOWN, PRODUCT, row, settle
 
 from pipeline.config import Product
 from pipeline.errors import SettingsError
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import write_marker
-from pipeline.mirror.state.pending import incomplete, pending_rows, steps_to_schedule
+from pipeline.mirror.state.pending import incomplete, pending_rows, renew_snapshots, steps_to_schedule
 from tasks.steps import STEPS
+
+KINDS = ("downloaded", "extracted", "skipped", "withdrawn")
 
 
 @pytest.fixture
@@ -23,14 +25,23 @@ def layout(layout: Layout) -> Layout:
     return layout
 
 
-def test_one_scan_of_each_folder_finds_what_is_pending(layout):
+def test_without_snapshots_one_look_at_each_folder_finds_what_is_pending(layout):
     with opened_below(layout.state(PRODUCT)) as opened:
         assert pending_rows(layout, Product(name=PRODUCT), STEPS) == [row(3), row(5), row(8)]
     counts = Counter(opened)
-    # Damaged, so that it has to be read.
-    assert counts.pop("extracted/fileset.5.json") == 1
-    assert counts.pop("listing.txt") <= 2
-    assert counts == {"downloaded": 1, "extracted": 1, "skipped": 1, "withdrawn": 1}
+    assert counts["listing.txt"] <= 2
+    assert [counts[f"{kind}/"] for kind in KINDS] == [1, 1, 1, 1]
+    assert {counts[f"downloaded/fileset.{number}.json"] for number in range(KNOWN) if number != 3} == {1}
+
+
+def test_with_snapshots_no_folder_is_scanned_and_no_marker_is_read(layout):
+    settle(layout)
+    renew_snapshots(layout, PRODUCT, STEPS)
+    with opened_below(layout.state(PRODUCT)) as opened:
+        assert pending_rows(layout, Product(name=PRODUCT), STEPS) == [row(3), row(5), row(8)]
+    read = {path for path in opened if path.endswith((".json", "/"))}
+    # No fileset is skipped or withdrawn: there is no folder of such.
+    assert read <= {"skipped/", "withdrawn/"}
 
 
 @pytest.mark.parametrize("kind", [MarkerKind.SKIPPED, MarkerKind.WITHDRAWN])

@@ -1,14 +1,17 @@
 """Discovery: how little is opened when a mirror knows many filesets, and which steps become pending."""
 
 import os
+from pathlib import Path
 
 import pytest
 from support.audit import opened_below
-from support.many_filesets import KNOWN, PRODUCT, invalidate_checksums, row
+from support.many_filesets import KNOWN, PRODUCT, row
 
 from pipeline.datastore.listing import FilesetRow, ProductRow
 from pipeline.errors import ServerUnavailable
-from pipeline.mirror.state.layout import MarkerKind
+from pipeline.mirror.resources.arrivals import Arrivals
+from pipeline.mirror.resources.byte_locks import ByteLocks
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.steps.discover import discover_product
 from tasks.steps import STEPS
@@ -33,33 +36,43 @@ class Listings:
         return [row(KNOWN - 1), *self.rows]
 
 
+def discover(layout: Layout, listings: Listings, product: str = PRODUCT) -> int:
+    return discover_product(layout, listings, product, "run", STEPS, arrivals_of(layout), whole=True)
+
+
+def arrivals_of(layout: Layout) -> Arrivals:
+    return Arrivals(layout, ByteLocks(layout.arrivals_lock))
+
+
 def test_discovery_of_nothing_opens_no_marker_and_scans_no_folder_of_done_filesets(layout):
     path = layout.listing(PRODUCT)
     before = path.stat()
     # Reading more than the end of the listing fails.
     path.write_bytes(path.read_bytes().replace(b"fileset.2|", b"fileset.\xff|"))
     os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
-    invalidate_checksums(layout)
     with opened_below(layout.state(PRODUCT)) as opened:
-        assert discover_product(layout, Listings(), PRODUCT, "run", STEPS, whole=False) == 0
+        assert (
+            discover_product(layout, Listings(), PRODUCT, "run", STEPS, arrivals_of(layout), whole=False) == 0
+        )
     # The folder itself is flushed when the marker of the discovery is written.
     assert {name for name in opened if not name.endswith(".writing")} == {
-        "listing.txt",
-        "discovered.json",
-        "withdrawn",
-        ".",
+        *("listing.txt", "listing.json", "discovered.json", "arrivals.json"),
+        *("withdrawn.snapshot", "withdrawn/", "."),
     }
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_discovery_of_a_few_looks_up_those_alone(layout):
-    invalidate_checksums(layout)
     again = row(7, registered="later")
     new = [row(KNOWN), again, row(KNOWN + 1)]
     with opened_below(layout.state(PRODUCT)) as opened:
-        assert discover_product(layout, Listings(*new), PRODUCT, "run", STEPS, whole=False) == 3
-    markers = {name for name in opened if "fileset" in name and not name.endswith(".writing")}
-    assert markers == {f"{kind}/fileset.7.json" for kind in ("downloaded", "extracted")}
+        new_rows = discover_product(
+            layout, Listings(*new), PRODUCT, "run", STEPS, arrivals_of(layout), whole=False
+        )
+    assert new_rows == 3
+    looked_up = {Path(name).stem for name in opened if "fileset" in name and not name.endswith(".writing")}
+    assert looked_up == {each.name for each in new}
+    assert [name for name in opened if name.endswith("/")] == ["withdrawn/"]
     expected = [row(number) for number in range(KNOWN) if number != 7] + new
     assert list(LocalListing(layout, PRODUCT).rows()) == expected
     for step in STEPS:
@@ -71,17 +84,23 @@ def test_discovery_of_a_few_looks_up_those_alone(layout):
 def test_an_empty_listing_that_the_root_does_not_confirm_is_no_answer(newest, layout):
     before = layout.listing(PRODUCT).read_bytes()
     with pytest.raises(ServerUnavailable, match=f"product {PRODUCT}: expected a listing with filesets"):
-        discover_product(layout, Listings(newest=newest), PRODUCT, "run", STEPS, whole=True)
+        discover_product(
+            layout, Listings(newest=newest), PRODUCT, "run", STEPS, arrivals_of(layout), whole=True
+        )
     assert layout.listing(PRODUCT).read_bytes() == before
     assert layout.marked(MarkerKind.WITHDRAWN, PRODUCT) == set()
 
 
 def test_an_empty_listing_that_the_root_confirms(layout):
     listings = Listings(newest={PRODUCT: None})
-    assert discover_product(layout, listings, PRODUCT, "run", STEPS, whole=True) == 0
+    assert discover(layout, listings) == 0
     assert len(layout.marked(MarkerKind.WITHDRAWN, PRODUCT)) == KNOWN
     for product in ("hidden", "new"):
         listings = Listings(newest={"new": None})
-        assert discover_product(layout, listings, product, "run", STEPS, whole=False) == 0
+        assert (
+            discover_product(layout, listings, product, "run", STEPS, arrivals_of(layout), whole=False) == 0
+        )
     with pytest.raises(ServerUnavailable, match="root names 'first'"):
-        discover_product(layout, Listings(newest={"new": "first"}), "new", "run", STEPS, whole=False)
+        discover_product(
+            layout, Listings(newest={"new": "first"}), "new", "run", STEPS, arrivals_of(layout), whole=False
+        )

@@ -13,6 +13,7 @@ from support.follower import Follower
 from support.upstream import File, Upstream
 
 from pipeline.bundle.unpack import temporary_name
+from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import BundleUnusable, HostileName
 from pipeline.mirror.context import RunContext, open_context
 from pipeline.mirror.resources.rate_limit import RateLimit
@@ -45,9 +46,18 @@ def download(follower: Follower) -> None:
         download_fileset(context, FILESET, lambda *_: None)
 
 
+def listed(**columns: str) -> Fileset:
+    """The fileset with a listing row that has these columns behind name and time; without a row for none."""
+    if not columns:
+        return FILESET
+    fields = (FILESET.name, FILESET.registered, *columns.values())
+    names = ("filesetID", "time registered", *columns)
+    return Fileset.of(FILESET.product, FilesetRow(*fields[:3], names, fields))
+
+
 def extract(follower: Follower, **columns: str) -> None:
     with opened(follower) as context:
-        extract_fileset(context, replace(FILESET, columns=columns), lambda *_: None)
+        extract_fileset(context, listed(**columns), lambda *_: None)
 
 
 def two_bundles(upstream: Upstream, folders: dict[str, str], *contents: bytes) -> None:
@@ -90,7 +100,7 @@ def test_a_fileset_of_another_type_without_dirinfo_has_plain_files(archive, upst
     assert stored.read_bytes() == archive.content
     stored.unlink()
     with opened(follower) as context:
-        problems = list(verify_stored(context, replace(FILESET, columns={"type": "OBJECT"}), RateLimit(None)))
+        problems = list(verify_stored(context, listed(type="OBJECT"), RateLimit(None)))
     assert [problem.what for problem in problems] == ["missing"]
 
 

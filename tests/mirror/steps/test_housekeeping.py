@@ -1,7 +1,7 @@
 """Housekeeping: the record of a finished product, and what a killed run left behind."""
 
 from support.audit import opened_below
-from support.many_filesets import BYTES, KNOWN, PRODUCT, mark_downloaded
+from support.many_filesets import BYTES, KNOWN, PRODUCT, mark_downloaded, settle
 
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.marker_file import read_marker, write_marker
@@ -9,25 +9,29 @@ from pipeline.mirror.steps.housekeeping import finish_product, remove_half_writt
 
 
 def test_the_record_of_a_product_has_its_bytes(layout):
-    finish_product(layout, PRODUCT, "one", done=1, failed=0)
+    finish_product(layout, PRODUCT, "one", failed=0)
     record = read_marker(layout.updated(PRODUCT))
     assert (record["run"], record["failed"], record["bytes"]) == ("one", 0, BYTES * KNOWN)
-    mark_downloaded(layout, KNOWN)
-    finish_product(layout, PRODUCT, "two", done=1, failed=3)
+    mark_downloaded(layout, KNOWN, size=7)
+    with opened_below(layout.marker_folder(MarkerKind.DOWNLOADED, PRODUCT)) as opened:
+        finish_product(layout, PRODUCT, "two", failed=3)
+    assert [path for path in opened if path.endswith(".json")] == [f"fileset.{KNOWN}.json"]
     record = read_marker(layout.updated(PRODUCT))
-    assert (record["run"], record["failed"], record["bytes"]) == ("two", 3, BYTES * (KNOWN + 1))
+    assert (record["run"], record["failed"], record["bytes"]) == ("two", 3, BYTES * KNOWN + 7)
 
 
-def test_an_update_that_did_nothing_scans_no_folder_of_markers(layout):
-    finish_product(layout, PRODUCT, "one", done=1, failed=0)
+def test_where_nothing_changed_no_folder_of_markers_is_scanned(layout):
+    settle(layout)
     with opened_below(layout.state(PRODUCT)) as opened:
-        finish_product(layout, PRODUCT, "two", done=0, failed=0)
-    assert MarkerKind.DOWNLOADED not in opened
+        remove_half_written(layout)
+        finish_product(layout, PRODUCT, "two", failed=0)
+    assert {path for path in opened if path.endswith("/")} == {"./"}
     record = read_marker(layout.updated(PRODUCT))
     assert (record["run"], record["bytes"]) == ("two", BYTES * KNOWN)
 
 
 def test_half_written_files_are_removed(layout):
+    settle(layout)
     left = [
         layout.state(PRODUCT) / MarkerKind.EXTRACTED / ".abc.writing",
         layout.state(PRODUCT) / ".listing.writing",
