@@ -1,6 +1,7 @@
 """``ipp-mirror skip``."""
 
 import getpass
+import os
 from pathlib import Path
 
 import click
@@ -31,5 +32,13 @@ def skip(config: Path | None, reason: str, product: str, fileset: str) -> None:
     if not reason.strip():
         raise SettingsError("expected a reason for the skip, got none (--reason TEXT). Nothing was skipped.")
     with machine_faults(f"skipping {product}/{fileset}"):
-        skip_fileset(layout, product, fileset, reason=reason, by=getpass.getuser())
+        skip_fileset(layout, product, fileset, reason=reason, by=_user())
     click.echo(f"{product}/{fileset} is skipped until it is registered again, or unskipped.")
+
+
+def _user() -> str:
+    """Return the name of the user, or the number of one without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -8,11 +8,20 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from pipeline.errors import machine_faults
+from pipeline.names import escaped
 
 MAX_BYTES = 10_000_000
 KEPT_FILES = 9
 # Parents of the loggers of all modules.
 LOGGERS = ("pipeline", "tasks")
+
+
+class EscapingFormatter(logging.Formatter):
+    """Formatter that escapes what is not printable, and indents further lines: none looks like a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of the record."""
+        return escaped(super().format(record), but="\n").replace("\n", "\n    ")
 
 
 @contextmanager
@@ -26,9 +35,9 @@ def log_to(path: Path) -> Iterator[None]:
         file = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=KEPT_FILES, encoding="utf-8")
     # A message that cannot be written, on a full disk for example, must not print a traceback.
     logging.raiseExceptions = False
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.setFormatter(EscapingFormatter("%(asctime)s %(levelname)s %(message)s"))
     console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(logging.Formatter("%(message)s"))
+    console.setFormatter(EscapingFormatter("%(message)s"))
     console.setLevel(logging.INFO)
     for name in LOGGERS:
         log = logging.getLogger(name)
