@@ -8,6 +8,7 @@ The download takes over the files of the folder that are as listed, and fetches 
 """
 
 import logging
+import os
 from collections.abc import Container, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -64,7 +65,8 @@ class AdoptMirror(MirrorTask, luigi.WrapperTask):
     def _products(self) -> list[str]:
         with machine_faults(f"reading {self._adopted.path}"):
             products = products_here(self._adopted, self.layout, current_run().products(self.products))
-            there = {path.name for path in self._adopted.path.iterdir() if path != self.layout.root}
+            root = Path(os.path.realpath(self.layout.root))
+            there = {path.name for path in self._adopted.path.iterdir() if path != root}
         others = there - set(products)
         more = f"; left there: {named(others)}" if others else ""
         log.info("adopting %s by %s: products %s%s", self._adopted.path, self.by, ", ".join(products), more)

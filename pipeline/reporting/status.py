@@ -1,6 +1,7 @@
 """Status files: the state of a mirror, for people and scripts.
 
-Both are rewritten whole at the end of every run; the columns are those of docs/on-disk.md.
+Both are rewritten whole at the end of every run; the columns are those of docs/on-disk.md. A row is one
+line of printable text, whatever the names and reasons in it hold.
 """
 
 import csv
@@ -15,6 +16,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.steps import Steps
+from pipeline.names import escaped
 
 PRODUCT_COLUMNS = (
     "product",
@@ -128,5 +130,9 @@ def _csv(columns: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({column: _cell(value) for column, value in row.items()} for row in rows)
     return text.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    return escaped(value) if isinstance(value, str) else value

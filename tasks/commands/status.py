@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.errors import SettingsError, machine_faults
+from pipeline.names import escaped
 from pipeline.units import as_count
 from tasks.commands.options import config_option, read_mirror
 
@@ -63,7 +64,7 @@ def _skips(layout: "Layout") -> list[list[str]]:
     from pipeline.mirror.state.skip import skipped
 
     markers = [marker for product in layout.state_products() for marker in skipped(layout, product)]
-    return [[marker[column] for column in _SKIP_COLUMNS] for marker in markers]
+    return [[str(marker.get(column, "")) for column in _SKIP_COLUMNS] for marker in markers]
 
 
 def _problems(layout: "Layout") -> list[list[str]]:
@@ -87,6 +88,7 @@ def _empty_selections(settings: "Settings", layout: "Layout") -> list[str]:
 
 def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
     click.echo(f"\n{title} ({as_count(len(rows) - 1, 'row')})")
+    rows = [[escaped(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = (value.ljust(width) for value, width in zip(row, widths, strict=True))

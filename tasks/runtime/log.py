@@ -17,6 +17,7 @@ import luigi
 from pipeline import __version__
 from pipeline.config import Settings
 from pipeline.errors import machine_faults
+from pipeline.names import escaped
 from tasks.runtime.causes import FirstOfEachCause
 
 MAX_BYTES = 10_000_000
@@ -25,6 +26,14 @@ KEPT_FILES = 9
 LOGGERS = ("pipeline", "tasks")
 
 log = logging.getLogger(__name__)
+
+
+class EscapingFormatter(logging.Formatter):
+    """Formatter that escapes what is not printable, and indents further lines: none looks like a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of the record."""
+        return escaped(super().format(record), but="\n").replace("\n", "\n    ")
 
 
 @contextmanager
@@ -38,9 +47,9 @@ def log_to(path: Path) -> Iterator[FirstOfEachCause]:
         file = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=KEPT_FILES, encoding="utf-8")
     # A message that cannot be written, on a full disk for example, must not print a traceback.
     logging.raiseExceptions = False
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.setFormatter(EscapingFormatter("%(asctime)s %(levelname)s %(message)s"))
     console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(logging.Formatter("%(message)s"))
+    console.setFormatter(EscapingFormatter("%(message)s"))
     console.setLevel(logging.INFO)
     causes = FirstOfEachCause()
     console.addFilter(causes)

@@ -28,6 +28,7 @@ from pipeline.errors import (
     machine_faults,
 )
 from pipeline.mirror.context import Report, RunContext, RunCounters, open_context
+from pipeline.mirror.resources.file_systems import log_missing_flush
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import MarkerKind
@@ -38,7 +39,7 @@ from pipeline.mirror.state.root_format import record_root_format, short_id
 from pipeline.mirror.state.root_note import write_note
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.housekeeping import remove_half_written
-from pipeline.names import checked_segment
+from pipeline.names import checked_segment, escaped
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
 from tasks.mirror_config import mirror
@@ -101,6 +102,7 @@ class Run:
             self._open.enter_context(progress_on_terminal(self.context.counters, self.completed))
             self._causes = self._open.enter_context(log_to(self.log_file))
             log_beginning(self._config, self.context.settings)
+            log_missing_flush(self.context.layout)
             self._restore_records()
             self._write_note()
         except BaseException:
@@ -328,5 +330,5 @@ def or_exit(begin: Callable[[], T]) -> T:
     try:
         return begin()
     except MirrorError as error:
-        print(f"ipp-mirror: {error}", file=sys.stderr)
+        print(escaped(f"ipp-mirror: {error}", but="\n"), file=sys.stderr)
         raise SystemExit(error.exit_code) from None

@@ -20,13 +20,18 @@ ONE_REQUEST_SECONDS = 0.5
 
 
 def handle_early_signals() -> None:
-    """End at once on SIGTERM and SIGINT until the worker handles them; handlers of other programs stay."""
+    """End at once on SIGTERM and SIGINT until the worker handles them; handlers of other programs stay.
+
+    SIGHUP becomes SIGTERM for the whole life of the process, unless it is ignored, as below nohup.
+    """
     # Only the main thread may install handlers in Python.
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _end)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 def _end(_number: int, _frame: object) -> None:

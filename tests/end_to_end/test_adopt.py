@@ -5,8 +5,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from time import sleep
@@ -433,13 +431,9 @@ def test_stopped_and_resumed(release, old, server, follower, tmp_path):
 
 
 @pytest.fixture
-def elsewhere(old: Path) -> Iterator[Path]:
+def elsewhere(old: Path, other_disk: Path) -> Path:
     """The old folder on another file system than the mirror."""
-    shared = Path("/dev/shm")
-    if not shared.is_dir() or shared.stat().st_dev == old.stat().st_dev:
-        pytest.skip("needs a second file system at /dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared) as folder:
-        yield Path(shutil.copytree(old, Path(folder) / "MIRROR"))
+    return Path(shutil.copytree(old, other_disk / "MIRROR"))
 
 
 @pytest.mark.parametrize("by", ["link", "rename"])
@@ -495,11 +489,17 @@ def test_folders_that_cannot_be_adopted(release, old, server, follower, tmp_path
         "is a file": (old / "product_status.csv", mirror, "Not a directory at "),
         "is the root": (old, old, f"expected a folder outside mirror.root, got {old}, which is {old}"),
         "is the root by another name": (tmp_path / "alias", old, "expected a folder outside mirror.root"),
+        "is the root, which is a link": (old, tmp_path / "alias", "expected a folder outside mirror.root"),
         "is in the root": (old / PRODUCT, old, "expected a folder outside mirror.root"),
         "holds the root in a product": (
             old,
             old / PRODUCT / "m",
             f"expected mirror.root outside the folders of the products, got {old}/{PRODUCT}/m",
+        ),
+        "holds the root in a product, behind a link": (
+            old,
+            tmp_path / "alias" / PRODUCT / "m",
+            f"expected mirror.root outside the folders of the products, got {tmp_path}/alias/{PRODUCT}/m",
         ),
         "is empty": (tmp_path / "empty", mirror, "got an empty folder. Name the folder that holds PRODUCT"),
         "holds no product": (
@@ -520,7 +520,7 @@ def test_folders_that_cannot_be_adopted(release, old, server, follower, tmp_path
         )
         assert requested_filesets(server) == set()
         assert {path: content for path, content in tree(old).items() if path in before} == before
-        if root == old:
+        if root in {old, tmp_path / "alias"}:
             assert tree(old) == before, f"{name}: nothing is made in it"
 
 
