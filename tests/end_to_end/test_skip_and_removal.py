@@ -70,6 +70,7 @@ def test_a_fileset_that_fails_often_is_tried_with_back_off_and_says_when(wrong, 
     server.clear()
     result = follower.update()
     assert result.code == 30, "it is still missing"
+    assert numbers(0, 1, left=1) in result.output
     assert not [request for request in server.requests if "wrong/" in request.target]
     record = follower.root / "state" / PRODUCT / "failed" / "wrong.json"
     content = json.loads(record.read_text())
@@ -211,6 +212,22 @@ def test_a_file_that_another_product_brings_while_its_owner_is_deleted_is_not_lo
         result = update.wait()
     assert result.code == 0, result.output
     assert follower.content("data")[moving] == b"new"
+
+
+def test_a_fileset_that_is_withdrawn_during_the_update_is_not_due(upstream, server, follower, tmp_path):
+    upstream.add(PRODUCT, "stays", [File("s.fits", b"s")])
+    upstream.add(PRODUCT, "goes", [File("g.fits", b"g")])
+    upstream.add(PRODUCT, "newest", [File("n.fits", b"n")])
+    event = Event()
+    server.faults.append(gate(event, f"{PRODUCT}/goes/index.txt"))
+    with started(follower.command(), tmp_path / "output") as update:
+        until(lambda: any("goes/" in request.target for request in server.requests), "nothing is requested")
+        upstream.withdraw(PRODUCT, "goes")
+        event.set()
+        result = update.wait()
+    assert result.code == 0, result.output
+    assert f"product {PRODUCT}: withdrawn upstream meanwhile: goes" in result.output
+    assert numbers(3, 2, 2) in result.output
 
 
 @pytest.mark.parametrize("first", [{"x": b"file"}, {"x/y": b"deeper"}])

@@ -256,10 +256,14 @@ def test_a_product_that_cannot_be_asked_does_not_hold_up_another(release, server
 
 def test_selected_filesets_only_and_the_rest_after_a_change_of_mind(release, follower):
     follower.mirror["products"] = [{"name": PRODUCT, "select": {"stage": "w*"}}]
-    assert follower.update().code == 0
+    result = follower.update()
+    assert result.code == 0
+    assert numbers(3, 1, 1) in result.output
     assert follower.marked("extracted", PRODUCT) == {"o1.chip.2.2.1"}
     follower.mirror["products"] = [PRODUCT]
-    assert follower.update().code == 0
+    result = follower.update()
+    assert result.code == 0
+    assert numbers(0, 2, 2) in result.output
     assert follower.content("store") == served_filesets(release)
 
 
