@@ -30,9 +30,10 @@ from pipeline.mirror.steps.adopt import (
     products_here,
     remove_old_names,
 )
+from pipeline.units import as_count
 from tasks.fileset import AdoptedFolderParameter, StepTask, tasks_for
 from tasks.runtime.run import STARTED, current_run
-from tasks.runtime.task import MirrorTask
+from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
 from tasks.update import ProductNames, UpdateProduct
 
@@ -45,7 +46,7 @@ class AdoptMirror(MirrorTask, luigi.WrapperTask):
     folder = luigi.Parameter(description="folder that update_mirror.py filled")
     by = luigi.Parameter(default=TakeOver.LINK.value, description="link, rename or copy")
     products = ProductNames(default=(), description="only these products, as a,b")
-    started = luigi.Parameter(default=STARTED, description="identifier, made by the program")
+    started = luigi.Parameter(default=STARTED, description=HIDDEN)
 
     def requires(self) -> list["AdoptProduct"]:
         """Return the adoption of each product. Raises SettingsError, before anything is taken over."""
@@ -95,7 +96,8 @@ class AdoptProduct(UpdateProduct):
                 self._remove_old_names(held)
         if elsewhere := len(pending) - len(due):
             hint = "`ipp-mirror update` fetches them"
-            log.info("product %s: %d filesets are not there; %s", self.product, elsewhere, hint)
+            missing = as_count(elsewhere, "fileset")
+            log.info("product %s: not there: %s; %s", self.product, missing, hint)
         return due
 
     def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:

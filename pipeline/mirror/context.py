@@ -41,17 +41,22 @@ Report = Callable[[str, float], None]
 
 @dataclass
 class RunCounters:
-    """Progress of one run, for the terminal: filesets and bytes received. Safe for use by several threads.
+    """Progress of one run: filesets and bytes received. Safe for use by several threads.
 
-    ``adopted`` and ``left`` are files of an adopted folder that were taken over, and were not.
+    Of the filesets ``due``, those ``done`` and ``failed`` are counted once they are; in a verification those
+    ``sound``, ``repaired`` and ``damaged``. ``pending`` are all that are submitted, also for an optional step
+    alone. ``adopted`` and ``left`` are files of an adopted folder that were taken over, and were not.
     """
 
     pending: int = 0
     new: int = 0
+    due: int = 0
     done: int = 0
     failed: int = 0
     optional_failed: int = 0
-    verified: int = 0
+    sound: int = 0
+    repaired: int = 0
+    damaged: int = 0
     adopted: int = 0
     adopted_bytes: int = 0
     left: int = 0

@@ -40,6 +40,7 @@ FAILURE_COLUMNS = (
     "last_failed",
     "step",
 )
+PROBLEM_COLUMNS = ("product", "fileset", "found", "problem")
 _NO_ROW = Registration("none", "none")
 
 
@@ -80,6 +81,49 @@ def failure_rows(layout: Layout, product: str) -> list[dict[str, Any]]:
         for record in failures(layout, product)
         for file in record["files"]
     ]
+
+
+def verification_problems(layout: Layout, steps: Steps) -> list[dict[str, str]]:
+    """Return what verifications found and is not mended: a row of ``PROBLEM_COLUMNS`` for each problem.
+
+    A fileset is mended when a later verification finds none, or when its steps have been done again.
+    """
+    rows = _unexpected(layout, read_marker(layout.verified), "")
+    for product in layout.state_products():
+        last = read_marker(layout.product_verified(product))
+        rows += _unexpected(layout, last, product)
+        # Markers of filesets are read only where the last verification found problems, or has not ended.
+        if layout.verification.exists() or (last or {}).get("problems"):
+            for name in sorted(layout.names(MarkerKind.VERIFIED, product)):
+                rows += _fileset_problems(layout, steps, product, name)
+    return rows
+
+
+def _unexpected(layout: Layout, verified: dict[str, Any] | None, product: str) -> list[dict[str, str]]:
+    found = (verified or {}).get("unexpected", {})
+    return [
+        _problem(product, "", verified or {}, f"{path}: {what}")
+        for path, what in found.items()
+        if (layout.root / path).exists()
+    ]
+
+
+def _fileset_problems(layout: Layout, steps: Steps, product: str, name: str) -> list[dict[str, str]]:
+    verified = read_marker(layout.marker(MarkerKind.VERIFIED, product, name)) or {}
+    problems = verified.get("problems", [])
+    if not problems:
+        return []
+    done = {step.marker: read_marker(layout.marker(step.marker, product, name)) or {} for step in steps}
+    again = verified.get("steps", [])
+    is_mended = again and all(done.get(kind, {}).get("finished", "") > verified["finished"] for kind in again)
+    is_gone = not any(done.values()) and not layout.store(product, name).exists()
+    if is_mended or is_gone:
+        return []
+    return [_problem(product, name, verified, problem) for problem in problems]
+
+
+def _problem(product: str, fileset: str, verified: dict[str, Any], problem: str) -> dict[str, str]:
+    return {"product": product, "fileset": fileset, "found": verified["finished"], "problem": problem}
 
 
 def _csv(columns: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> bytes:
