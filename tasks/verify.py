@@ -7,7 +7,9 @@ A verification that was stopped is resumed: each VerifyFileset leaves a marker t
 """
 
 import logging
+from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import luigi
@@ -58,7 +60,7 @@ class VerifyMirror(MirrorTask):
     def requires(self) -> list["VerifyProduct"]:
         """Return one verification for each product with any state."""
         rate_limit(self.rate)
-        verification = start_verification(self.layout, self.started)
+        verification = start_verification(self.layout.verification, self.started)
         return [
             VerifyProduct(product=product, repair=self.repair, rate=self.rate, verification=verification)
             for product in self.layout.state_products()
@@ -72,8 +74,8 @@ class VerifyMirror(MirrorTask):
         """Report files of no fileset, and add up the problems of all products."""
         unexpected = unexpected_files(self.layout, self.context.steps)
         _log_problems(unexpected)
-        found = len(unexpected) + sum(_found(product) for product in self.requires())
-        end_verification(self.layout)
+        found = len(unexpected) + sum(product.found for product in self.requires())
+        end_verification(self.layout.verification)
         content = {"run": self.started, "finished": utc_now(), "failed": found}
         write_marker(self.layout.verified, content)
         if found:
@@ -89,10 +91,22 @@ class VerifyProduct(MirrorTask):
     rate = luigi.Parameter(default="", significant=False)
     verification = luigi.Parameter()
     only_waits = True
+    # Markers of the filesets.
+    kind = MarkerKind.VERIFIED
+
+    @property
+    def record(self) -> Path:
+        """Path of the marker of the last verification."""
+        return self.layout.product_verified(self.product)
+
+    @property
+    def found(self) -> int:
+        """Number of problems that the last verification left."""
+        return int((read_marker(self.record) or {}).get("problems", 0))
 
     def output(self) -> RunMarker:
         """Return the marker with the number of problems that were not repaired."""
-        return RunMarker(self.layout.product_verified(self.product), self.verification)
+        return RunMarker(self.record, self.verification)
 
     def run(self) -> None:
         """Verify, repair on request, and verify repaired filesets again."""
@@ -100,9 +114,9 @@ class VerifyProduct(MirrorTask):
             self.context.arrivals.settle(self.product)
         renew_snapshots(self.layout, self.product, self.context.steps)
         rows = known_rows(self.layout, self.product)
-        unexpected = unexpected_markers(self.layout, self.product, rows, self.context.steps)
+        unexpected = self._unexpected(rows)
         _log_problems(unexpected)
-        here = filesets_here(self.layout, self.product, rows, self.context.steps)
+        here = self._here(rows)
         bad = self._verified(here)
         if self.repair and bad:
             log.info("product %s: repairing %d filesets", self.product, len(bad))
@@ -110,7 +124,14 @@ class VerifyProduct(MirrorTask):
             bad = self._verified(bad, after="repair")
         log.info("product %s: %d filesets verified, %d with problems", self.product, len(here), len(bad))
         content = {"run": self.verification, "finished": utc_now(), "problems": len(bad) + len(unexpected)}
-        write_marker(self.layout.product_verified(self.product), content)
+        write_marker(self.record, content)
+
+    def _unexpected(self, rows: list[FilesetRow]) -> list[Problem]:
+        return unexpected_markers(self.layout, self.product, rows, self.context.steps)
+
+    def _here(self, rows: list[FilesetRow]) -> list[FilesetRow]:
+        """Return the rows of the filesets to verify."""
+        return filesets_here(self.layout, self.product, rows, self.context.steps)
 
     def _repair(self, rows: list[FilesetRow]) -> None:
         """Fetch and unpack the filesets again. Raises Stopped after a request to stop."""
@@ -128,23 +149,35 @@ class VerifyProduct(MirrorTask):
 
     def _verified(self, rows: list[FilesetRow], after: str = "") -> list[FilesetRow]:
         """Verify the filesets; return those with problems, which become pending for a repair."""
-        more = {"verification": self.verification, "rate": self.rate, "after": after}
         self.context.counters.count(pending=len(rows))
-        current_run().submit(
-            VerifyFileset(product=self.product, fileset=row.name, row=row, position=position, **more)
-            for position, row in enumerate(rows)
-        )
-        current_run().refuse_when_stopping()
+        current_run().submit(self._checks(rows, after))
+        self._refuse_to_go_on()
         bad = [row for row in rows if self._marker(row, after).get("problems", True)]
         if self.repair and not after:
             for row in bad:
                 steps = self._marker(row, after).get("steps", [])
-                make_pending(self.layout, Fileset.of(self.product, row), steps)
+                self._make_pending(Fileset.of(self.product, row), steps)
         return bad
+
+    def _checks(self, rows: list[FilesetRow], after: str) -> Iterator["VerifyFileset"]:
+        """Return the tasks that verify the filesets."""
+        more = {"verification": self.verification, "rate": self.rate, "after": after}
+        return (
+            VerifyFileset(product=self.product, fileset=row.name, row=row, position=position, **more)
+            for position, row in enumerate(rows)
+        )
+
+    def _refuse_to_go_on(self) -> None:
+        """Raise Stopped after a request to stop."""
+        current_run().refuse_when_stopping()
+
+    def _make_pending(self, fileset: Fileset, steps: list[str]) -> None:
+        """Make the steps with these kinds of markers pending."""
+        make_pending(self.layout, fileset, steps)
 
     def _marker(self, row: FilesetRow, after: str) -> dict[str, Any]:
         """Return the marker that the fileset has now; nothing where this verification wrote none."""
-        marker = read_marker(self.layout.marker(MarkerKind.VERIFIED, self.product, row.name)) or {}
+        marker = read_marker(self.layout.marker(self.kind, self.product, row.name)) or {}
         return marker if marker.get("run") == f"{self.verification}{after}" else {}
 
 
@@ -155,19 +188,19 @@ class VerifyFileset(FilesetTask):
     rate = luigi.Parameter(default="", significant=False)
     after = luigi.Parameter(default="", description="step after which the fileset is verified again")
     resources = {"unpackers": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
+    kind = MarkerKind.VERIFIED
 
     def output(self) -> RunMarker:
         """Return the marker with the problems that were found."""
-        path = self.layout.marker(MarkerKind.VERIFIED, self.product, self.fileset)
+        path = self.layout.marker(self.kind, self.product, self.fileset)
         return RunMarker(path, f"{self.verification}{self.after}")
 
     def run(self) -> None:
-        """Compare the files with the listing and the markers, and log the problems."""
-        with machine_faults(f"{self.subject}: verifying its files"):
-            problems = fileset_problems(self.context, self.identity, rate_limit(self.rate))
+        """Write the marker with the problems, and log them."""
+        problems = self.problems()
         _log_problems(problems)
         write_marker(
-            self.layout.marker(MarkerKind.VERIFIED, self.product, self.fileset),
+            self.layout.marker(self.kind, self.product, self.fileset),
             {
                 "product": self.product,
                 "fileset": self.fileset,
@@ -179,6 +212,11 @@ class VerifyFileset(FilesetTask):
             },
         )
         self.context.counters.count(verified=1)
+
+    def problems(self) -> list[Problem]:
+        """Compare the files with the listing and the markers."""
+        with machine_faults(f"{self.subject}: verifying its files"):
+            return fileset_problems(self.context, self.identity, rate_limit(self.rate))
 
 
 @cache
@@ -193,8 +231,3 @@ def rate_limit(text: str) -> RateLimit:
 def _log_problems(problems: list[Problem]) -> None:
     for problem in problems:
         log.warning("%s", problem)
-
-
-def _found(product: VerifyProduct) -> int:
-    path = product.layout.product_verified(product.product)
-    return int((read_marker(path) or {}).get("problems", 0))
