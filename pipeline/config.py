@@ -149,6 +149,7 @@ class Mirror(_Section):
     """
 
     root: Annotated[Path, BeforeValidator(_folder)]
+    must_exist: bool = False
     products: Annotated[list[Product], Field(min_length=1)] | None = None
     unpack: bool = True
     keep_bundles: bool = True

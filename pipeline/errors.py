@@ -60,6 +60,10 @@ class MachineFault(MirrorError):
     """Failure of this machine: disk full, permission denied, name too long."""
 
 
+class NoSpace(MachineFault):
+    """No room for a fileset: the disk is full, the quota is used up, or what must stay free would not."""
+
+
 class AlreadyRunning(MachineFault):
     """Update refused because another one holds the lock of the mirror."""
 
@@ -89,10 +93,11 @@ def machine_fault(doing: str, error: OSError, needed: int | None = None) -> Mach
     ``needed`` is the number of bytes that were to be written.
     """
     advice = _ADVICE.get(error.errno or 0, "See what is wrong with this machine")
-    if needed is not None and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    kind = NoSpace if error.errno in {errno.ENOSPC, errno.EDQUOT} else MachineFault
+    if needed is not None and kind is NoSpace:
         advice += f" for {as_size(needed)}"
     place = f" at {error.filename}" if error.filename else ""
-    return MachineFault(f"{doing}: {error.strerror or error}{place}. {advice}; the next run tries again.")
+    return kind(f"{doing}: {error.strerror or error}{place}. {advice}; the next run tries again.")
 
 
 @contextmanager

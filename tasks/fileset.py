@@ -4,7 +4,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -12,12 +12,14 @@ import luigi
 from luigi.rpc import RPCError
 
 from pipeline.datastore.listing import FilesetRow
-from pipeline.errors import EXIT_SETTINGS_OR_BUG, SettingsError, machine_fault
+from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, SettingsError, machine_fault
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.failures import BackOff, clear_failure, has_failed, record_failure
+from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import steps_to_schedule
+from pipeline.mirror.state.selection import is_selected
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
 from pipeline.mirror.steps.download import DOWNLOAD
@@ -126,6 +128,16 @@ class StepTask(FilesetTask):
         """True for a step without which the fileset still counts as mirrored."""
         return self.step.optional
 
+    def is_listed(self) -> bool:
+        """Return True if the local listing has this row, and the settings select it; never in an adoption.
+
+        Raises ServerUnavailable for a damaged listing.
+        """
+        if self.row is None or self.row.name != self.fileset or self.adopted is not None:
+            return False
+        settings = self.context.settings.product(self.product)
+        return hash(self.row) in listed_rows(self.layout, self.product) and is_selected(self.row, settings)
+
     def requires(self) -> "list[StepTask]":
         """Return the task of the step before this one."""
         return self._required
@@ -175,10 +187,16 @@ class StepTask(FilesetTask):
                 self.do()
             except Exception as error:
                 self._record(error)
+                self._count(as_mirror_error(error))
                 raise
+            self._count(None)
         # The record of an earlier step is left by a process that was killed after it had written the marker.
         done = (self.step, *self.context.steps.before(self.step))
         clear_failure(self.layout, self.identity, [step.name for step in done])
+
+    def _count(self, error: MirrorError | None) -> None:
+        if not self.optional:
+            current_run().count_step(self.product, error)
 
     def do(self) -> None:
         """Do the step in one of the processes of the run. Raises MirrorError."""
@@ -237,6 +255,20 @@ class ExtractFileset(StepTask):
 TASKS: dict[str, Callable[..., StepTask]] = {
     task.step.name: task for task in (DownloadFileset, ExtractFileset)
 }
+
+
+def listed_rows(layout: Layout, product: str) -> frozenset[int]:
+    """Return the hashes of all rows of the local listing.
+
+    Raises ServerUnavailable for a damaged listing, OSError without one.
+    """
+    found = LocalListing(layout, product).path.stat()
+    return _listed_rows(layout, product, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=8)
+def _listed_rows(layout: Layout, product: str, *_version: int) -> frozenset[int]:
+    return frozenset(map(hash, LocalListing(layout, product).rows()))
 
 
 def tasks_for(

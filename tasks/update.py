@@ -97,7 +97,7 @@ class UpdateProduct(MirrorTask):
         return RunMarker(self.layout.updated(self.product), self.started)
 
     def run(self) -> None:
-        """Submit every pending fileset, oldest first, and wait until each is done or has failed."""
+        """Submit every pending fileset, and wait until each is done or has failed."""
         renew_snapshots(self.layout, self.product, self.context.wanted_steps)
         pending = pending_rows(self.layout, self._settings, self.context.wanted_steps)
         if not pending:
@@ -106,7 +106,9 @@ class UpdateProduct(MirrorTask):
         clear_failures_except(self.layout, self.product, names)
         tidy_incoming(self.context, self.product, names)
         later = self._postponed()
-        due = self._due(pending, later)
+        failed = self.layout.marked(MarkerKind.FAILED, self.product)
+        # Those that failed before come last: others are not to wait for what may fail again.
+        due = sorted(self._due(pending, later), key=lambda row: row.name in failed)
         tried = self._incomplete({row.name for row in due})
         self.context.counters.count(pending=len(due))
         current_run().submit(self._tasks(due))

@@ -151,7 +151,7 @@ class VerifyProduct(MirrorTask):
         """Verify the filesets; return those with problems, which become pending for a repair."""
         self.context.counters.count(pending=len(rows))
         current_run().submit(self._checks(rows, after))
-        self._refuse_to_go_on()
+        current_run().refuse_when_stopping()
         bad = [row for row in rows if self._marker(row, after).get("problems", True)]
         if self.repair and not after:
             for row in bad:
@@ -166,10 +166,6 @@ class VerifyProduct(MirrorTask):
             VerifyFileset(product=self.product, fileset=row.name, row=row, position=position, **more)
             for position, row in enumerate(rows)
         )
-
-    def _refuse_to_go_on(self) -> None:
-        """Raise Stopped after a request to stop."""
-        current_run().refuse_when_stopping()
 
     def _make_pending(self, fileset: Fileset, steps: list[str]) -> None:
         """Make the steps with these kinds of markers pending."""

@@ -40,6 +40,7 @@ mirror:
   retry_every_run: 3
   delete_at_most: 0.25
   unpack_ratio: 50
+  must_exist: true
 """
 
 
@@ -90,6 +91,7 @@ def test_every_setting(file):
         "retry_every_run": 3,
         "delete_at_most": 0.25,
         "unpack_ratio": 50,
+        "must_exist": True,
     }
     plain, selected = settings.mirror.products
     assert (plain.name, plain.select) == ("md-all-rel-200907", None)
@@ -124,6 +126,7 @@ def test_what_holds_when_only_the_needed_is_set(file):
         "min_free": 0,
         "retry_every_run": 5,
         "delete_at_most": 0.1,
+        "must_exist": False,
         "unpack_ratio": 200,
     }
 
@@ -217,6 +220,7 @@ def test_what_the_source_refuses(line, file):
 
 WRONG_MIRROR = {
     "unpack: 1": "mirror.unpack: expected a valid boolean, got 1",
+    "must_exist: 1": "mirror.must_exist: expected a valid boolean, got 1",
     "keep_bundles: 'no'": "mirror.keep_bundles: expected a valid boolean, got 'no'",
     "on_removed: maybe": "mirror.on_removed: expected 'keep' or 'delete', got 'maybe'",
     "retry_every_run: 0": "mirror.retry_every_run: expected greater than or equal to 1, got 0",

@@ -28,7 +28,7 @@ from pipeline.mirror.resources.disk_space import DiskSpace
 from pipeline.mirror.resources.ownership import Ownership
 from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.layout import Layout
-from pipeline.mirror.state.root_format import check_root_format
+from pipeline.mirror.state.root_note import check_root
 from pipeline.mirror.state.steps import Steps
 
 T = TypeVar("T")
@@ -125,12 +125,12 @@ def open_context(
     """Open the context of a run from a settings file; ``sleep`` waits between tries.
 
     Once ``stopping`` is set, requests that the server delays are aborted.
-    Raises SettingsError, also when the root cannot be written or has an unknown format.
+    Raises SettingsError, also when the root cannot be written, has an unknown format, or is not mounted.
     """
     settings = read_settings(config)
     source, mirror = settings.source, settings.mirror
     layout = Layout(mirror.root)
-    check_root_format(layout)
+    check_root(config, settings)
     _make_root(mirror.root, config)
     limits = Limits(source.connections, source.timeout, source.least_speed)
     retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)

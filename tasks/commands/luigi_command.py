@@ -5,25 +5,38 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+import luigi.configuration
 import luigi.interface
 from luigi.cmdline import luigi_run
 
 # Registers the tasks.
 import tasks.workflow  # noqa: F401
+from tasks.runtime.own_scheduler import HOST, PORT, is_own_scheduler
+
+_NAMES = ("scheduler_url", "scheduler_host", "scheduler_port")
 
 
-def run_task(task: str, *arguments: str, config: Path | None, workers: int | None) -> None:
-    """Run a task with the central scheduler if one responds, with a local one otherwise.
+def run_task(
+    task: str,
+    *arguments: str,
+    config: Path | None,
+    workers: int | None,
+    host: str | None = None,
+    port: int | None = None,
+) -> None:
+    """Run a task with a central scheduler, or with a local one where no central scheduler may be used.
 
-    Raises SystemExit with the exit code of the run."""
-    url = _scheduler_url()
-    if _answers(url):
-        click.echo(f"scheduler: {url}")
-        local = []
+    ``host`` and ``port`` name the scheduler, as ``luigi.cfg`` may; without a name, only an own one is used.
+    Raises SystemExit with the exit code of the run.
+    """
+    url = scheduler_url(host, port)
+    if problem := _problem(url, named=bool(host or port) or any(map(_is_named, _NAMES))):
+        click.echo(f"scheduler: local, as {problem}")
+        scheduler = ["--local-scheduler"]
     else:
-        click.echo(f"scheduler: local, as none answers at {url}")
-        local = ["--local-scheduler"]
-    run_luigi(task, *arguments, *local, config=config, workers=workers)
+        click.echo(f"scheduler: {url}")
+        scheduler = ["--scheduler-url", url]
+    run_luigi(task, *arguments, *scheduler, config=config, workers=workers)
 
 
 def run_luigi(task: str, *arguments: str, config: Path | None, workers: int | None) -> None:
@@ -33,9 +46,30 @@ def run_luigi(task: str, *arguments: str, config: Path | None, workers: int | No
     luigi_run([task, *arguments, *settings, *count])
 
 
-def _scheduler_url() -> str:
+def scheduler_url(host: str | None, port: int | None) -> str:
+    """Return the address of the central scheduler: that of the options, else of ``luigi.cfg``, else ours."""
     core = luigi.interface.core()
-    return core.scheduler_url or f"http://{core.scheduler_host}:{core.scheduler_port}/"
+    if core.scheduler_url and not host and not port:
+        return str(core.scheduler_url)
+    host = host or (core.scheduler_host if _is_named("scheduler_host") else HOST)
+    port = port or (core.scheduler_port if _is_named("scheduler_port") else PORT)
+    return f"http://{host}:{port}/"
+
+
+def _is_named(setting: str) -> bool:
+    return bool(luigi.configuration.get_config().has_option("core", setting))
+
+
+def _problem(url: str, named: bool) -> str:
+    """Return why the scheduler is not used; empty if it is used."""
+    if not _answers(url):
+        return f"none answers at {url}"
+    if named or is_own_scheduler():
+        return ""
+    return (
+        f"the program at {url} is no `ipp-mirror scheduler` of this user "
+        "(a scheduler that luigi.cfg or --scheduler-host names is used all the same)"
+    )
 
 
 def _answers(url: str) -> bool:

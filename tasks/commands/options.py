@@ -44,6 +44,24 @@ def workers_option(function: Function) -> Function:
     )(function)
 
 
+def scheduler_options(function: Function) -> Function:
+    """Add ``--scheduler-host H`` and ``--scheduler-port N`` to a command: ``host`` and ``port``."""
+    port = click.option(
+        "--scheduler-port",
+        "port",
+        type=Integer(1, 65_535),
+        metavar="N",
+        help="Port of the central scheduler (default: [core] scheduler_port in luigi.cfg, else 8082).",
+    )
+    host = click.option(
+        "--scheduler-host",
+        "host",
+        metavar="HOST",
+        help="Host of the central scheduler (default: [core] scheduler_host in luigi.cfg, else this one).",
+    )
+    return host(port(function))
+
+
 def products_option(function: Function) -> Function:
     """Add ``--products A,B`` to a command, whose parameter is ``products``."""
     return click.option(
@@ -81,16 +99,17 @@ def read_layout(config: Path | None) -> "Layout":
 def read_mirror(config: Path | None) -> "tuple[Settings, Layout]":
     """Return the settings and the layout of the mirror in the settings file.
 
-    Raises SettingsError, also when the mirror has a higher format than this program supports.
+    Raises SettingsError, also when the mirror has a higher format than this program supports, or is not
+    mounted.
     """
     from pipeline.config import read_settings
     from pipeline.mirror.state.layout import Layout
-    from pipeline.mirror.state.root_format import check_root_format
+    from pipeline.mirror.state.root_note import check_root
 
-    settings = read_settings(config or _default_config())
-    layout = Layout(settings.mirror.root)
-    check_root_format(layout)
-    return settings, layout
+    path = config or _default_config()
+    settings = read_settings(path)
+    check_root(path, settings)
+    return settings, Layout(settings.mirror.root)
 
 
 def _default_config() -> Path:

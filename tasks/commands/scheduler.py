@@ -34,8 +34,9 @@ Examples:
 def scheduler(address: str, port: int, state_path: Path) -> None:
     """Run Luigi's central scheduler.
 
-    The scheduler runs until SIGTERM or SIGINT; its web page shows the filesets of an update. Updates use the
-    scheduler that answers at the address in luigi.cfg, [core] scheduler_host and scheduler_port.
+    The scheduler runs until SIGTERM or SIGINT; its web page shows the filesets of an update. Updates of
+    the same user on this machine use it at port 8082; at another address, where luigi.cfg ([core]
+    scheduler_host and scheduler_port) or an option names it.
     """
     from tasks.runtime.luigid import main as luigid
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tasks.commands.options import config_option, products_option, workers_option
+from tasks.commands.options import config_option, products_option, scheduler_options, workers_option
 
 _EXAMPLES = """\b
 Examples:
@@ -17,15 +17,18 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @config_option
 @products_option
+@scheduler_options
 @workers_option
-def update(config: Path | None, products: str | None, workers: int | None) -> None:
+def update(
+    config: Path | None, products: str | None, host: str | None, port: int | None, workers: int | None
+) -> None:
     """Fetch and unpack new filesets.
 
     If another update of the mirror is running, the command ends with exit code 10. It uses Luigi's central
-    scheduler if one responds at the address in luigi.cfg, a local scheduler otherwise; the first line of the
-    output names the scheduler.
+    scheduler if one answers that luigi.cfg or an option names, or that this user has started on this machine
+    with `ipp-mirror scheduler`; else a local scheduler. The first line of the output names the scheduler.
     """
     from tasks.commands.luigi_command import run_task
 
     only = ["--products", products] if products else []
-    run_task("UpdateMirror", *only, config=config, workers=workers)
+    run_task("UpdateMirror", *only, config=config, workers=workers, host=host, port=port)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tasks.commands.options import config_option, workers_option
+from tasks.commands.options import config_option, scheduler_options, workers_option
 
 _EXAMPLES = """\b
 Examples:
@@ -23,8 +23,17 @@ Examples:
 @click.option(
     "--upstream", is_flag=True, help="Compare with the listings that the server sends now; read no file."
 )
+@scheduler_options
 @workers_option
-def verify(config: Path | None, repair: bool, rate: str | None, upstream: bool, workers: int | None) -> None:
+def verify(
+    config: Path | None,
+    repair: bool,
+    rate: str | None,
+    upstream: bool,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+) -> None:
     """Compare every file of the mirror with listings and markers.
 
     With --upstream: compare each fileset with the server's listing of it, by one request.
@@ -35,4 +44,4 @@ def verify(config: Path | None, repair: bool, rate: str | None, upstream: bool, 
 
     arguments = [*(["--repair"] if repair else []), *(["--rate", rate] if rate else [])]
     task = "CompareMirror" if upstream else "VerifyMirror"
-    run_task(task, *arguments, config=config, workers=workers)
+    run_task(task, *arguments, config=config, workers=workers, host=host, port=port)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tasks.commands.options import Integer, config_option, workers_option
+from tasks.commands.options import config_option, scheduler_options, workers_option
 
 _EXAMPLES = """\b
 Examples:
@@ -15,32 +15,19 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @config_option
-@click.option(
-    "--scheduler-host",
-    metavar="HOST",
-    help="Host of the update's scheduler (default: [core] scheduler_host in luigi.cfg).",
-)
-@click.option(
-    "--scheduler-port",
-    type=Integer(1, 65_535),
-    metavar="N",
-    help="Port of the update's scheduler (default: [core] scheduler_port in luigi.cfg).",
-)
+@scheduler_options
 @workers_option
-def worker(
-    config: Path | None, scheduler_host: str | None, scheduler_port: int | None, workers: int | None
-) -> None:
+def worker(config: Path | None, host: str | None, port: int | None, workers: int | None) -> None:
     """Take part in the update that is running.
 
     A worker runs on the host of the update or on another host with the same files and settings. The
     update must use the central scheduler. A worker ends with the update, and with exit code 10 if no update
     is running.
     """
-    from tasks.commands.luigi_command import run_luigi
+    from tasks.commands.luigi_command import run_luigi, scheduler_url
 
-    host = ["--scheduler-host", scheduler_host] if scheduler_host else []
-    port = ["--scheduler-port", str(scheduler_port)] if scheduler_port else []
-    run_luigi("UpdateMirror", "--assistant", *host, *port, config=config, workers=workers)
+    scheduler = ["--scheduler-url", scheduler_url(host, port)]
+    run_luigi("UpdateMirror", "--assistant", *scheduler, config=config, workers=workers)
 
 
 @click.pass_context

@@ -62,7 +62,7 @@ class Coordinator(NoPeers):
         # Tasks in progress until whose end no peer is admitted.
         self._before_peers: set[str] = set()
         self._poll_at = 0.0
-        fail_tasks_of(scheduler, lambda worker: worker["name"] in run.left_behind)
+        fail_tasks_of(scheduler, run.mirror, lambda worker: worker["name"] in run.left_behind)
 
     @property
     def workers(self) -> list[str]:
@@ -89,7 +89,7 @@ class Coordinator(NoPeers):
         changes = self._changes()
         self._admit(changes, newcomers=not self._before_peers)
         if exited := {peer.worker for peer in changes.exited}:
-            fail_tasks_of(self._scheduler, lambda worker: worker["name"] in exited)
+            fail_tasks_of(self._scheduler, self._run.mirror, lambda worker: worker["name"] in exited)
         return before != self._admitted
 
     def offer(self, task: MirrorTask, added: dict[str, Any]) -> None:

@@ -4,13 +4,32 @@ import traceback
 
 from luigi.worker import TaskException
 
-from pipeline.errors import EXIT_SETTINGS_OR_BUG, EXIT_STOPPED, MirrorError, machine_fault
+from pipeline.errors import (
+    EXIT_FILESET_FAILED,
+    EXIT_SERVER_UNAVAILABLE,
+    EXIT_SETTINGS_OR_BUG,
+    EXIT_STOPPED,
+    MirrorError,
+    machine_fault,
+)
 
 
 class Stopped(MirrorError):
-    """Run stopped on request before all tasks were done."""
+    """Run stopped before all tasks were done: on request, or for the reason that a subclass names."""
 
     exit_code = EXIT_STOPPED
+
+
+class ServerLost(Stopped):
+    """Server that answers no more."""
+
+    exit_code = EXIT_SERVER_UNAVAILABLE
+
+
+class DiskFull(Stopped):
+    """Disk that has no room for any fileset."""
+
+    exit_code = EXIT_FILESET_FAILED
 
 
 class FailedAlready(MirrorError):

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import luigi.configuration
 import luigi.interface
 
+from tasks.runtime.luigi_settings import use_defaults
 from tasks.runtime.peer_worker import PeerWorker
 from tasks.runtime.schedulers import CentralScheduler, LocalScheduler
 from tasks.runtime.worker import MirrorWorker
@@ -22,10 +22,8 @@ class _MirrorFactory(luigi.interface._WorkerSchedulerFactory):
 
 
 def use_mirror_worker() -> None:
-    """Install the mirror's worker and schedulers in Luigi. By default each step has a slot."""
+    """Install the mirror's worker and schedulers in Luigi, and its defaults of Luigi's settings."""
     luigi.interface._WorkerSchedulerFactory = _MirrorFactory  # type: ignore[misc]
-    settings = luigi.configuration.get_config()
-    if not settings.has_option("core", "workers"):
-        settings.set("core", "workers", "0")
+    use_defaults()
     # Luigi warns that these settings of [core] are unused, although its scheduler client reads them.
     luigi.interface.core.ignore_unconsumed |= {"rpc_retry_attempts", "rpc_retry_wait"}

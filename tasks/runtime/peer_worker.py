@@ -50,6 +50,9 @@ class PeerRun(Run):
     def _acquire(self) -> None:
         self.membership = Membership(self.context.layout, self._worker, self.context.settings)
 
+    def _write_note(self) -> None:
+        """Do nothing: the update writes it."""
+
     def _start_heartbeat(self) -> None:
         """Do nothing: the thread that polls the update touches the registration."""
 

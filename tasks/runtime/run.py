@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import luigi
 
-from pipeline.datastore.client import ListingClient
+from pipeline.datastore.client import ListingClient, UnknownFileset
 from pipeline.errors import (
     EXIT_FILESET_FAILED,
     EXIT_NOT_SCHEDULED,
@@ -22,6 +22,7 @@ from pipeline.errors import (
     EXIT_STOPPED,
     HostileName,
     MirrorError,
+    ServerUnavailable,
     SettingsError,
     machine_fault,
     machine_faults,
@@ -30,9 +31,11 @@ from pipeline.mirror.context import Report, RunContext, open_context
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.owner_records import restore_owner_records
-from pipeline.mirror.state.root_format import record_root_format
+from pipeline.mirror.state.root_format import record_root_format, short_id
+from pipeline.mirror.state.root_note import write_note
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.housekeeping import remove_half_written
 from pipeline.names import checked_segment
@@ -41,6 +44,7 @@ from pipeline.units import as_size
 from tasks.mirror_config import mirror
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.log import log_to
+from tasks.runtime.outage import OutageWatch
 from tasks.runtime.processes import (
     UNPACKED_AT_ONCE,
     UNPACKED_PER_CORE,
@@ -74,15 +78,20 @@ class Run:
         self.left_behind: list[str] = []
         self._began = time.monotonic()
         self._products: list[str] | None = None
+        self._config = Path(mirror().config)
+        self._ended_by: Stopped | None = None
+        self._outages = OutageWatch(lambda: self.context.counters.bytes, self._server_answers)
         self._open = ExitStack()
         try:
             self.context: RunContext = self._open.enter_context(
-                open_context(Path(mirror().config), STEPS, self._pause, self.stopping)
+                open_context(self._config, STEPS, self._pause, self.stopping)
             )
             # More tasks than slots, so that no slot waits for the next task.
             self.window = TaskWindow(2 * self.slots)
             with machine_faults(f"acquiring the lock of the mirror at {self.context.layout.root}"):
                 self._acquire()
+                # Stands for the mirror in the tasks and the resources of Luigi's scheduler.
+                self.mirror = short_id(self.context.layout)
                 processes = step_processes(self.context, self.stopping, self.lose_process)
                 self.fetching, self.unpacking = self._open.enter_context(processes)
                 self._start_heartbeat()
@@ -90,6 +99,7 @@ class Run:
             self._open.enter_context(progress_on_terminal(self.context.counters, self.completed))
             self._open.enter_context(log_to(self.log_file))
             self._restore_records()
+            self._write_note()
         except BaseException:
             self._open.close()
             raise
@@ -112,6 +122,10 @@ class Run:
         self.left_behind = wait_for_exit(self.context.layout)
         remove_half_written(self.context.layout)
         record_root_format(self.context.layout)
+
+    def _write_note(self) -> None:
+        """Note the id of the mirror beside the settings."""
+        write_note(self._config, self.context.layout)
 
     def _start_heartbeat(self) -> None:
         """Start the heartbeat of the lock, after all processes are forked."""
@@ -140,7 +154,8 @@ class Run:
     def resources(self, processors_elsewhere: int = 0) -> dict[str, int]:
         """Return the resources that Luigi's scheduler divides among the tasks of all workers."""
         unpackers = UNPACKED_AT_ONCE + UNPACKED_PER_CORE * processors_elsewhere
-        return {"connections": self.context.settings.source.connections, "unpackers": unpackers}
+        connections = self.context.settings.source.connections
+        return resources_of(self.mirror, {"connections": connections, "unpackers": unpackers})
 
     def fair_share(self, processes: int) -> int:
         """Return the number of connections of this process when that many processes take part."""
@@ -180,14 +195,39 @@ class Run:
         processes = self.fetching if resource == "connections" else self.unpacking
         processes.do(do_step, (step.name, fileset), report)
 
+    def count_step(self, product: str, error: MirrorError | None) -> None:
+        """Count a required step that was done, or failed; end the run after too many failures in a row."""
+        if error is None:
+            self._outages.succeeded()
+        elif reason := self._outages.failed(error, product):
+            self._end_early(reason)
+
+    def _server_answers(self, product: str) -> bool:
+        """Return True if the server sends a valid listing of the product."""
+        newest = LocalListing(self.context.layout, product).newest(1)
+        try:
+            self.context.listings.filesets(product, *(each.name for each in newest))
+        except UnknownFileset:
+            return True
+        except ServerUnavailable:
+            return False
+        return True
+
+    def _end_early(self, reason: Stopped) -> None:
+        """Stop the run, as all filesets that are left would fail."""
+        log.error("%s", reason)
+        self._ended_by = reason
+        self.note(reason.exit_code)
+        self._stop_processes()
+
     def completed(self) -> int:
         """Return the number of submitted tasks that are done or have failed."""
         return self.window.completed
 
     def refuse_when_stopping(self) -> None:
-        """Raise Stopped after a request to stop."""
+        """Raise Stopped, or the reason for an early end, when the run stops before all is done."""
         if self.stopping.is_set():
-            raise Stopped("stopped on request; the next run goes on from here")
+            raise self._ended_by or Stopped("stopped on request; the next run goes on from here")
 
     def note(self, code: int) -> None:
         """Raise the exit code of the run to at least ``code``."""
@@ -246,7 +286,18 @@ class Run:
             *(counters.new, counters.done, counters.failed, skipped, more),
             *(as_size(counters.bytes), self.seconds),
         )
+        self._report_early_end()
         return self.code
+
+    def _report_early_end(self) -> None:
+        """Log how many filesets were not tried; note the failures that an early end does not explain."""
+        if self._ended_by is None:
+            return
+        counters = self.context.counters
+        waiting = counters.pending - counters.done - counters.failed
+        log.warning("%d filesets were not tried; they wait for the next run.", waiting)
+        if self._outages.others_failed:
+            self.note(EXIT_FILESET_FAILED)
 
     def end(self) -> None:
         """Release the lock, the connections, the processes and the log."""
@@ -267,6 +318,16 @@ def begin_run(kind: Callable[[], R]) -> R:
 def current_run() -> Run:
     """Return the run of this process."""
     return _runs[0]
+
+
+def current_mirror() -> str:
+    """Return the short id of the mirror of this process; empty before its run has begun."""
+    return _runs[0].mirror if _runs else ""
+
+
+def resources_of(mirror: str, amounts: dict[str, int]) -> dict[str, int]:
+    """Return the amounts under the names that the resources of this mirror have for Luigi's scheduler."""
+    return {f"{name}-{mirror}": amount for name, amount in amounts.items()}
 
 
 def or_exit(begin: Callable[[], T]) -> T:

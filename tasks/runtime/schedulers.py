@@ -10,6 +10,8 @@ from luigi.rpc import RemoteScheduler, RPCError
 from luigi.scheduler import RPC_METHODS, Scheduler, rpc_method
 from luigi.task_status import FAILED
 
+from tasks.runtime.answers import checked_messages, checked_workers, checked_works, running_tasks
+
 # Completed tasks that a central scheduler keeps for its page: 10 kB each.
 SHOWN = 2000
 
@@ -89,8 +91,17 @@ class CentralScheduler(RemoteScheduler):
         if most < 1 or not self._takes_several:
             return _works_of(self, most, worker, host, running)
         arguments = {"most": most, "worker": worker, "host": host, "running": running}
-        works: list[dict[str, Any]] = self._send([("get_works", arguments)])[-1]
-        return works
+        return checked_works(self._send([("get_works", arguments)])[-1], most)
+
+    def worker_list(self, include_running: bool = True) -> list[dict[str, Any]]:
+        """Return all workers that the scheduler knows. Raises RPCError."""
+        workers = super().worker_list(include_running=include_running)  # type: ignore[misc]
+        return checked_workers(workers)
+
+    def ping(self, worker: str) -> dict[str, Any]:
+        """Tell the scheduler that the worker lives; return the messages that the worker follows."""
+        answer = super().ping(worker=worker)  # type: ignore[misc]
+        return {"rpc_messages": checked_messages(answer)}
 
     def forget_completed(self, task_ids: list[str]) -> None:
         """Remove tasks that are done or have failed for good, except for the last ones."""
@@ -107,35 +118,47 @@ class CentralScheduler(RemoteScheduler):
     def _request(self, url: str, data: dict[str, Any], attempts: int = 3, allow_null: bool = True) -> Any:
         if self._deferred and threading.current_thread() is self._thread:
             return self._send([(url.removeprefix("/api/"), data)])[-1]
-        return super()._request(url, data, attempts, allow_null)
+        return self._ask(url, data, attempts, allow_null)
+
+    def _ask(self, url: str, data: dict[str, Any], attempts: int = 3, allow_null: bool = True) -> Any:
+        """Make one request. Raises RPCError, also for an answer that is not one of a scheduler."""
+        try:
+            return super()._request(url, data, attempts, allow_null)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise RPCError(
+                "that of another program; see scheduler_host and scheduler_port in luigi.cfg"
+            ) from None
 
     def _send(self, calls: list[tuple[str, dict[str, Any]]]) -> list[Any]:
         calls, self._deferred = self._deferred + calls, []
-        answers = super()._request("/api/several", {"calls": calls})
+        answers = self._ask("/api/several", {"calls": calls})
         if not isinstance(answers, list) or len(answers) != len(calls):
             raise RPCError(f"expected {len(calls)} answers, got {str(answers)[:100]}")
         return answers
 
     @cached_property
     def _takes_several(self) -> bool:
-        return "several" in super()._request("/api/is_pause_enabled", {})
+        answer = self._ask("/api/is_pause_enabled", {})
+        return isinstance(answer, dict) and answer.get("several") is True
 
 
 def _works_of(scheduler: Any, most: int, worker: str, host: str, running: list[str]) -> list[dict[str, Any]]:
     works: list[dict[str, Any]] = []
     while len(works) < most and (not works or works[-1]["task_id"] is not None):
         current = running + [work["task_id"] for work in works]
-        works.append(scheduler.get_work(worker=worker, host=host, current_tasks=current))
+        work = scheduler.get_work(worker=worker, host=host, current_tasks=current)
+        works += checked_works([work], 1)
     return works
 
 
-def fail_tasks_of(scheduler: Any, is_gone: Callable[[dict[str, Any]], bool]) -> None:
-    """Report the running tasks of workers that are gone as failed.
+def fail_tasks_of(scheduler: Any, mirror: str, is_gone: Callable[[dict[str, Any]], bool]) -> None:
+    """Report the running tasks of workers that are gone as failed, those of the mirror with this short id.
 
     Without that the scheduler counts the workers as alive until ``worker_disconnect_delay`` has passed, and
-    hands out none of their tasks.
+    hands out none of their tasks. A living worker of another mirror may have the process id of one that is
+    gone.
     """
     for worker in scheduler.worker_list(include_running=True):
         if is_gone(worker):
-            for task_id in worker["running"]:
+            for task_id in running_tasks(worker, mirror):
                 scheduler.add_task(worker=worker["name"], task_id=task_id, status=FAILED, runnable=False)

@@ -1,6 +1,7 @@
 """Base class of the mirror's tasks: attributes for the worker, and the report of a failure."""
 
 import logging
+from typing import Any
 
 import luigi
 
@@ -8,13 +9,19 @@ from pipeline.errors import MirrorError
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.layout import Layout
 from tasks.runtime.errors import Stopped, as_mirror_error
-from tasks.runtime.run import current_run
+from tasks.runtime.run import current_mirror, current_run, resources_of
 
 log = logging.getLogger(__name__)
 
 
 class MirrorTask(luigi.Task):
-    """Task of a mirror."""
+    """Task of a mirror.
+
+    A central scheduler takes two tasks with the same parameters for one. So ``mirror``, the short id, is a
+    parameter of every task, and a part of the name of every resource.
+    """
+
+    mirror = luigi.Parameter(default="", description="made by the program: tells mirrors apart")
 
     # Failed steps are retried by the next run; the scheduler must never disable a task.
     retry_count = 1_000_000
@@ -29,6 +36,17 @@ class MirrorTask(luigi.Task):
     for_peers = False
     # True for a task of which workers on other hosts may do a part.
     takes_peers = False
+
+    def __init__(self, *arguments: Any, **parameters: Any) -> None:
+        super().__init__(*arguments, **{"mirror": current_mirror()} | parameters)
+
+    def process_resources(self) -> dict[str, int]:
+        """Return the resources that the task takes, by their names for Luigi's scheduler."""
+        return resources_of(self.mirror, self.resources)
+
+    def is_listed(self) -> bool:
+        """Return True if a scheduler may offer the task although this process has not submitted it."""
+        return False
 
     @property
     def following(self) -> "MirrorTask | None":

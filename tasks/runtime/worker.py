@@ -5,6 +5,7 @@ A thread only waits for the step that it sends to one of the run's own processes
 """
 
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,12 +14,13 @@ from typing import Any
 import luigi
 from luigi.rpc import RemoteScheduler, RPCError
 from luigi.scheduler import WORKER_STATE_DISABLED
-from luigi.task_register import Register, load_task
+from luigi.task_register import Register
 from luigi.task_status import DONE, FAILED, RUNNING
 from luigi.worker import Worker
 
 from pipeline.errors import EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, machine_faults
 from tasks.runtime.coordinator import POLL_SECONDS, Coordinator, NoPeers
+from tasks.runtime.offered import offered_step
 from tasks.runtime.run import Run, begin_run, or_exit
 from tasks.runtime.runner import TaskRunner
 from tasks.runtime.schedulers import CentralScheduler, LocalScheduler, fail_tasks_of
@@ -27,6 +29,8 @@ from tasks.runtime.task import MirrorTask
 
 # After so long without a task from the scheduler, all is submitted again: one that was restarted has lost it.
 RESUBMIT_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
 
 
 class MirrorWorker(Worker):
@@ -45,6 +49,7 @@ class MirrorWorker(Worker):
         self._registering = False
         self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
         self._peers = NoPeers()
+        self._has_refused = False
         # Memory must not grow with the number of tasks.
         Register.disable_instance_cache()
 
@@ -74,7 +79,8 @@ class MirrorWorker(Worker):
     def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
         """Schedule the task; before the first one, make sure that the server and the scheduler respond."""
         if self._root is None:
-            self._root = task
+            # The command line was read before the run began.
+            task = self._root = task.clone(mirror=self._run.mirror)
             or_exit(task.deps)
             or_exit(task.complete)
             self._register_resources()
@@ -88,11 +94,12 @@ class MirrorWorker(Worker):
             self._client.update_resources(**self._run.resources())
             if killed:
                 fail_tasks_of(
-                    self._client, lambda it: all(it.get(key) == killed[key] for key in ("host", "pid"))
+                    self._client,
+                    self._run.mirror,
+                    lambda it: all(it.get(key) == killed[key] for key in ("host", "pid")),
                 )
-        except (RPCError, ValueError, LookupError, TypeError) as error:
-            other = RPCError("that of another program; see scheduler_host and scheduler_port in luigi.cfg")
-            self._run.lose_scheduler(error if isinstance(error, RPCError) else other)
+        except RPCError as error:
+            self._run.lose_scheduler(error)
             raise SystemExit(self._run.finish()) from None
 
     def run(self) -> bool:
@@ -187,7 +194,8 @@ class MirrorWorker(Worker):
         works = self._client.get_works(min(most, self._fair_share()), self._id, self.host, list(running))
         if any(work.get("worker_state") == WORKER_STATE_DISABLED for work in works):
             self._run.stop()
-        return [self._task(work) for work in works if work["task_id"] not in {None, *running}]
+        offered = [work for work in works if work["task_id"] not in {None, *running}]
+        return [task for work in offered if (task := self._task(work)) is not None]
 
     def _fair_share(self) -> int:
         """Return how many tasks this process takes before it is the turn of another one."""
@@ -196,12 +204,24 @@ class MirrorWorker(Worker):
         free = self._run.fair_share(self._processes) - self._runner.held("connections")
         return max(free, min(1, len(self._resumable())))
 
-    def _task(self, work: dict[str, Any]) -> MirrorTask:
-        if work["task_id"] not in self._scheduled_tasks:
-            loaded = load_task(work.get("task_module"), work["task_family"], work["task_params"])
-            self._scheduled_tasks[work["task_id"]] = loaded
-        task: MirrorTask = self._scheduled_tasks[work["task_id"]]
+    def _task(self, work: dict[str, Any]) -> MirrorTask | None:
+        """Return the offered task; None for one that is refused."""
+        task_id = work["task_id"]
+        task: MirrorTask | None = self._scheduled_tasks.get(task_id) or offered_step(work, self._run.mirror)
+        if task is None:
+            self._refuse(work)
         return task
+
+    def _refuse(self, work: dict[str, Any]) -> None:
+        """Report an offered task as failed: the scheduler takes it for running."""
+        log.log(
+            logging.DEBUG if self._has_refused else logging.WARNING,
+            "the scheduler offers task %.100r of module %.100r, which is no step of this mirror: refused. "
+            "Another program has added it; this run goes on.",
+            *(work["task_id"], work.get("task_module")),
+        )
+        self._has_refused = True
+        self._client.add_task(worker=self._id, task_id=work["task_id"], status=FAILED, runnable=False)
 
     @property
     def _processes(self) -> int:

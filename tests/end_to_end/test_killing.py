@@ -7,8 +7,6 @@ import json
 import shutil
 import signal
 import sys
-from dataclasses import dataclass
-from hashlib import md5
 from pathlib import Path
 from threading import Event
 from time import sleep
@@ -17,6 +15,7 @@ import pytest
 from support.bundles import bundle, dirinfo
 from support.command import ended
 from support.follower import Follower
+from support.kills import Instant, killed_at, was_killed, written
 from support.running import (
     SEEN_SECONDS,
     Scheduler,
@@ -73,30 +72,6 @@ def complete(follower: Follower, release: Upstream, data: dict[str, bytes] = DAT
     assert served_on(follower.root, PRODUCT) == set(release.products[PRODUCT])
 
 
-@dataclass(frozen=True)
-class Instant:
-    """The first call of that kind on that path below the root; nothing of ``kept`` is fetched again after it.
-
-    strace knows a rename by the old name.
-    """
-
-    call: str
-    path: str
-    kept: tuple[str, ...] = ()
-
-    def killing(self, command: list[str], root: Path, trace: Path) -> list[str]:
-        """The command, of which the process that makes that call is killed at its entry."""
-        inject = f"inject={self.call}:signal=SIGKILL:when=1"
-        which = ["-P", str(root / self.path), "-e", f"trace={self.call}", "-e", inject]
-        return ["strace", "-f", "-o", str(trace), *which, *command]
-
-
-def written(path: str, *kept: str) -> Instant:
-    """A file that is written whole gets its name."""
-    name = md5(Path(path).name.encode()).hexdigest()
-    return Instant("rename", str(Path(path).with_name(f".{name}.writing")), kept)
-
-
 def received(fileset: str, name: str) -> Instant:
     """A file that came whole gets its name."""
     return Instant("rename", f"incoming/{PRODUCT}/{fileset}/partial/{short_digest(name)}.part")
@@ -144,19 +119,6 @@ INSTANTS = {
     "the product is finished": written(f"{STATE}/updated.json", CHIP, "plain"),
     "the status is written": written("status/product_status.csv", CHIP, "plain"),
 }
-
-
-def killed_at(instant: Instant, follower: Follower, log: Path) -> None:
-    """Run an update that is killed at that instant, all its processes at once."""
-    trace = log.with_suffix(".trace")
-    with started(instant.killing(follower.command(), follower.root, trace), log) as update:
-        until(lambda: was_killed(trace) or update.ended, "the instant does not come")
-        assert was_killed(trace), f"the instant never came: {update.output}"
-        update.kill()
-
-
-def was_killed(trace: Path) -> bool:
-    return trace.exists() and "+++ killed by SIGKILL" in trace.read_text()
 
 
 def one_process_killed_at(instant: Instant, follower: Follower, log: Path) -> None:

@@ -96,9 +96,18 @@ def test_passing_troubles_do_not_show(release, server, follower):
     assert "filesets: 3 new, 3 done, 0 failed" in result.output
 
 
+class FromTheSecond(Fault):
+    """Fault of all requests that match its target but the first."""
+
+    def matches(self, path: str) -> bool:
+        return super().matches(path) and self.used > 1
+
+
 def test_what_an_interrupted_run_received_is_not_fetched_again(release, server, follower):
     follower.source["attempts"] = 1
-    server.faults.append(faults.hangs_up(after=2_000_000, target=LARGE))
+    # A try that brought bytes does not use up an attempt; the one after it does.
+    server.faults.append(faults.hangs_up(after=2_000_000, target=LARGE, times=1))
+    server.faults.append(FromTheSecond(faults.fails(403).act, LARGE))
     assert follower.update().code == 30
     server.faults.clear()
     server.clear()
@@ -122,7 +131,9 @@ def test_a_server_that_stalls_again_and_again_is_gone_on_with(release, server, f
 
 def test_a_fileset_registered_again_while_its_old_file_was_half_here(release, server, follower):
     follower.source["attempts"] = 1
-    server.faults.append(faults.hangs_up(after=2_000_000, target=LARGE))
+    # A try that brought bytes does not use up an attempt; the one after it does.
+    server.faults.append(faults.hangs_up(after=2_000_000, target=LARGE, times=1))
+    server.faults.append(FromTheSecond(faults.fails(403).act, LARGE))
     assert follower.update().code == 30
     server.faults.clear()
     server.clear()

@@ -1,5 +1,6 @@
 """A mirror that a newer version has worked on: every command refuses, and changes nothing."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ COMMANDS = {
     "unskip": ["unskip", PRODUCT, "skipped"],
 }
 REFUSED = {
-    '{"format": 2, "id": "5f0c"}': "format 2, this program supports formats up to 1. Use a newer version",
+    '{"format": 3, "id": "5f0c"}': "format 3, this program supports formats up to 2. Use a newer version",
     '{"format": ': "the file is damaged",
 }
 
@@ -61,11 +62,13 @@ def test_every_command_refuses_a_root_it_does_not_know(content, mirrored, server
 
 def test_an_update_keeps_keys_that_it_does_not_know(mirrored):
     path = mirrored.root / "mirror.json"
-    assert path.read_bytes() == b'{"format": 1}\n'
-    path.write_text('{"id": "5f0c", "format": 1}')
+    written = json.loads(path.read_bytes())
+    assert written.keys() == {"format", "id"}
+    text = json.dumps({"later": [1], "id": written["id"], "format": 2})
+    path.write_text(text)
     result = mirrored.update()
     assert result.code == 0, result.output
-    assert path.read_text() == '{"id": "5f0c", "format": 1}'
+    assert path.read_text() == text
 
 
 def test_a_half_written_file_of_a_killed_update_goes(mirrored):

@@ -28,6 +28,7 @@ from support.earlier_mirror import (
     restore,
 )
 from support.follower import Follower
+from support.kills import killed_at, written
 from support.running import leftovers
 from support.trees import tree
 
@@ -142,7 +143,37 @@ def test_an_update_finishes_what_was_interrupted_and_touches_nothing_else(server
     record = json.loads((root / "state" / PRODUCT / "failed" / f"{WRONG}.json").read_bytes())
     assert (record["attempts"], record["faults"]) == (4, 4)
     assert leftovers(root) == [f"incoming/{PRODUCT}/{WRONG}/files/r.fits"]
-    assert json.loads((root / "mirror.json").read_bytes()) == {"format": 1}
+    content = json.loads((root / "mirror.json").read_bytes())
+    assert content.keys() == {"format", "id"}
+    assert content["format"] == 2
+
+
+TAKEN_OVER = {
+    "the format": "mirror.json",
+    "the order of arrival": f"state/{PRODUCT}/arrivals.txt",
+    "the owner records": "state/@owners/complete.json",
+    "a snapshot": f"state/{PRODUCT}/extracted.snapshot",
+}
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("path", TAKEN_OVER.values(), ids=TAKEN_OVER)
+def test_a_mirror_is_taken_over_after_a_kill_too(path, follower, tmp_path):
+    before = identities(follower.root, but=pending_paths())
+    killed_at(written(path), follower, tmp_path / "killed")
+    assert identities(follower.root, but=pending_paths()) == before
+    result = follower.update()
+    assert result.code == 30, result.output
+    assert identities(follower.root, but=pending_paths()) == before
+    assert follower.marked("extracted", PRODUCT) == UNPACKED
+    assert json.loads((follower.root / "mirror.json").read_bytes())["format"] == 2
+    assert entered(follower.root) == UNPACKED
+
+
+def entered(root: Path) -> set[str]:
+    """The filesets in the order of arrival."""
+    lines = (root / "state" / PRODUCT / "arrivals.txt").read_text().splitlines()
+    return {line.split("|")[0] for line in lines if not line.startswith("#")}
 
 
 def test_once_upstream_is_corrected_the_mirror_is_as_a_new_one(server, follower, tmp_path):

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 from pipeline.datastore.client.retry import RetryableError
-from pipeline.errors import MirrorError
+from pipeline.errors import MirrorError, ServerUnavailable
 
 # Bytes of a body that are read at a time.
 CHUNK_BYTES = 1 << 18
@@ -51,16 +51,15 @@ def check_status(
     wanted: str,
     good: Collection[int] = (200,),
 ) -> None:
-    """Raise ``error`` for a status that is not ``good``, as RetryableError where another try may help."""
+    """Raise ``error`` for a status that is not ``good``; RetryableError where the server itself fails."""
     status = response.status
     if status in good:
         return
-    refusal = error(
-        f"{url}: expected {wanted}, got {status} {response.reason}".rstrip() + ". The next run tries again."
-    )
+    message = f"{url}: expected {wanted}, got {status} {response.reason}".rstrip()
+    message += ". The next run tries again."
     if status in _RETRYABLE_STATUS:
-        raise RetryableError(refusal, retry_after=_retry_after(response))
-    raise refusal
+        raise RetryableError(ServerUnavailable(message), retry_after=_retry_after(response))
+    raise error(message)
 
 
 def _retry_after(response: Response) -> float | None:

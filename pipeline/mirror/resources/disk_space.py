@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import MachineFault
+from pipeline.errors import NoSpace
 from pipeline.units import as_size
 
 
 class Reservation:
     """Bytes reserved for one writer; bytes that are written are no longer reserved.
 
-    ``check`` raises MachineFault when there is no room for more than was reserved.
+    ``check`` raises NoSpace when there is no room for more than was reserved.
     """
 
     def __init__(self, needed: int, check: Callable[[], None]) -> None:
@@ -24,7 +24,7 @@ class Reservation:
     def written(self, count: int) -> None:
         """Release the reservation of ``count`` bytes that have been written.
 
-        Raises MachineFault when they are more than what was reserved and what is free.
+        Raises NoSpace when they are more than what was reserved and what is free.
         """
         with self._lock:
             beyond = count > self.left
@@ -44,7 +44,7 @@ class DiskSpace:
 
     @contextmanager
     def reserved(self, needed: int, what: str) -> Iterator[Reservation]:
-        """Reserve ``needed`` bytes for ``what``. Raises MachineFault when they are not available."""
+        """Reserve ``needed`` bytes for ``what``. Raises NoSpace when they are not available."""
         reservation = Reservation(needed, lambda: self._check(0, f"{what} needs more than was reserved"))
         with self._lock:
             self._check(needed, f"{what} needs {as_size(needed)}")
@@ -56,14 +56,14 @@ class DiskSpace:
                 self._reservations.remove(reservation)
 
     def _check(self, needed: int, need: str) -> None:
-        """Raise MachineFault when ``needed`` bytes are not available besides those that are reserved."""
+        """Raise NoSpace when ``needed`` bytes are not available besides those that are reserved."""
         with self._lock:
             # Reserved bytes are added up first: bytes written in between count twice, which is safe.
             reserved = sum(other.left for other in self._reservations)
         free = shutil.disk_usage(self._root).free
         missing = needed + reserved + self._min_free - free
         if missing > 0:
-            raise MachineFault(
+            raise NoSpace(
                 f"{need} below {self._root}; {as_size(free)} are free, "
                 f"of which {as_size(self._min_free)} stay free (mirror.min_free) and "
                 f"{as_size(reserved)} are reserved for other filesets: "

@@ -19,11 +19,13 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from pipeline import __version__
 from pipeline.config import Settings
-from pipeline.errors import AlreadyRunning, SettingsError
+from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, AlreadyRunning, SettingsError
 from pipeline.mirror.resources.update_lock import Holder
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import utc_now
@@ -36,6 +38,7 @@ HUNG_SECONDS = 20.0
 EXIT_SECONDS = 10.0
 _RETRY_SECONDS = 0.2
 _REGISTERED, _REPORT = ".json", ".report"
+T = TypeVar("T")
 _WRITING = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 
 
@@ -93,9 +96,9 @@ class StepDone:
     """
 
     task: str
-    status: str
-    received: int
-    code: int
+    status: Annotated[str, Field(pattern="^(DONE|FAILED)$")]
+    received: Annotated[int, Field(ge=0)]
+    code: Annotated[int, Field(ge=EXIT_DONE, le=EXIT_SETTINGS_OR_BUG)]
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,8 @@ class _Peer:
             return []
         whole = text[: text.rfind(b"\n") + 1]
         self._read += len(whole)
-        return [StepDone(**json.loads(line)) for line in whole.splitlines()]
+        steps = (_parsed(StepDone, line) for line in whole.splitlines())
+        return [step for step in steps if step is not None]
 
 
 class Membership:
@@ -319,10 +323,9 @@ def _register(folder: Path, registration: Registration) -> int:
 
 
 def _registrations(folder: Path) -> list[Registration]:
-    found = (
-        _read(path) for path in sorted(folder.glob(f"[!.]*{_REGISTERED}")) if path != _notice_file(folder)
-    )
-    return [Registration(**content) for content in found if content]
+    paths = sorted(folder.glob(f"[!.]*{_REGISTERED}"))
+    found = (_read(Registration, path) for path in paths if path != _notice_file(folder))
+    return [registration for registration in found if registration is not None]
 
 
 def _remove(folder: Path, name: str) -> None:
@@ -359,16 +362,28 @@ def _locked(path: Path) -> int:
 
 
 def _notice(folder: Path) -> Notice | None:
-    content = _read(_notice_file(folder))
-    return Notice(**content) if content else None
+    return _read(Notice, _notice_file(folder))
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(kind: type[T], path: Path) -> T | None:
+    """Return the content of the file; None without the file, and where the content is something else."""
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        return _parsed(kind, path.read_bytes())
+    except FileNotFoundError:
         return None
-    return content
+
+
+def _parsed(kind: type[T], content: bytes) -> T | None:
+    try:
+        parsed: T = _ADAPTERS[kind].validate_json(content, strict=True)
+    except ValidationError:
+        return None
+    return parsed
+
+
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {
+    kind: TypeAdapter(kind) for kind in (Notice, Registration, StepDone)
+}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -1,18 +1,24 @@
-"""Format number of a mirror's root folder: ``ROOT/mirror.json``.
+"""Format number and id of a mirror, in its root folder: ``ROOT/mirror.json``.
 
 A program must not touch a root folder of a higher format than its own, in which files may have another
-meaning. A root folder without the file is of format 1.
+meaning. A root folder without the file is of format 1. One of an earlier format is taken over by the first
+run of this program, which raises the number before it changes anything else. The id is made by the first run
+that holds the update lock, and never changes.
 """
 
 import contextlib
 import json
+import re
+import secrets
 from typing import Any
 
 from pipeline.durable import write_whole
 from pipeline.errors import SettingsError, machine_fault
-from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.layout import Layout, short_digest
 
-FORMAT = 1
+# 2 has the order of arrival and owner records, which a program for format 1 would not keep.
+FORMAT = 2
+_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
 
 
 def check_root_format(layout: Layout) -> None:
@@ -21,42 +27,67 @@ def check_root_format(layout: Layout) -> None:
     Raises SettingsError for a format higher than ``FORMAT`` and for a damaged ``mirror.json``,
     MachineFault when the file cannot be read.
     """
+    _read(layout)
+
+
+def record_root_format(layout: Layout) -> None:
+    """Write this program's format and, where there is none, a new id. For the holder of the update lock.
+
+    A file with both is left as it is; all other keys are kept. Raises as ``check_root_format``.
+    """
+    stated = _read(layout) or {}
+    if stated.get("format") != FORMAT or "id" not in stated:
+        content = json.dumps({"id": secrets.token_hex(8)} | stated | {"format": FORMAT}) + "\n"
+        # The next run writes it again, so a full disk is no error.
+        with contextlib.suppress(OSError):
+            write_whole(layout.root_format, content.encode())
+
+
+def mirror_id(layout: Layout) -> str:
+    """Return the id of the mirror; empty before its first run. Raises as ``check_root_format``."""
+    return str((_read(layout) or {}).get("id", ""))
+
+
+def short_id(layout: Layout) -> str:
+    """Return 8 hex digits that stand for this mirror where several mirrors meet, as in Luigi's scheduler.
+
+    They are made from the id and the path of the root folder: a copy of a whole mirror has the same id, and
+    another path. Raises as ``check_root_format``.
+    """
+    return short_digest(f"{mirror_id(layout)} {layout.root}")[:8]
+
+
+def _read(layout: Layout) -> dict[str, Any] | None:
+    """Return the content of ``mirror.json``, None where there is none. Raises as ``check_root_format``."""
     path = layout.root_format
     try:
-        found = _format_in(path.read_bytes())
+        stated = _valid(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return None
     except OSError as error:
         raise machine_fault("reading the format of the mirror", error) from error
-    if found is None:
+    if stated is None:
         raise SettingsError(
             f'{path}: expected a JSON object such as {{"format": {FORMAT}}}, the file is damaged. Restore it '
             "from a backup, or delete it if no newer version has worked on this mirror; nothing was started."
         )
-    if found > FORMAT:
+    if stated["format"] > FORMAT:
         raise SettingsError(
-            f"{path}: the mirror is of format {found}, this program supports formats up to {FORMAT}. "
-            "Use a newer version of ipp-mirror; nothing was started."
+            f"{path}: the mirror is of format {stated['format']}, this program supports formats up to "
+            f"{FORMAT}. Use a newer version of ipp-mirror; nothing was started."
         )
+    return stated
 
 
-def record_root_format(layout: Layout) -> None:
-    """Write ``mirror.json`` where there is none. For the holder of the update lock.
-
-    An existing file is left as it is, with all other keys in it. Raises as ``check_root_format``.
-    """
-    check_root_format(layout)
-    if not layout.root_format.exists():
-        # Without the file the root folder is of format 1 all the same, so a full disk is no error.
-        with contextlib.suppress(OSError):
-            write_whole(layout.root_format, (json.dumps({"format": FORMAT}) + "\n").encode())
-
-
-def _format_in(content: bytes) -> int | None:
-    """Return the format number that the content of ``mirror.json`` states; None where it states none."""
+def _valid(content: bytes) -> dict[str, Any] | None:
+    """Return the object in ``mirror.json``; None where its format or its id is none."""
     try:
         stated: Any = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     number = stated.get("format") if isinstance(stated, dict) else None
-    return number if type(number) is int and number > 0 else None
+    if type(number) is not int or number < 1:
+        return None
+    found = stated.get("id", "absent")
+    valid: dict[str, Any] | None = stated if isinstance(found, str) and _ID.fullmatch(found) else None
+    return valid

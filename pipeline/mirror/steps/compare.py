@@ -15,11 +15,9 @@ from pipeline.mirror.steps.download import fetch_listing
 
 # So many differences of one fileset are named.
 NAMED_AT_MOST = 3
-# What is compared of each file, as messages call it, and its key in markers and rows. The component decides
-# where a bundle is unpacked.
-_LABELS = {"size": "bytes", "md5": "md5", "component": "component"}
-# Values of one file by their labels.
-_File = dict[str, int | str | None]
+# Size, md5 and component of a file by these names; "none" for an md5 or a component that is not listed. The
+# component decides where a bundle is unpacked.
+_File = dict[str, int | str]
 
 
 def comparable(
@@ -43,9 +41,9 @@ def upstream_problems(context: RunContext, fileset: Fileset) -> list[Problem]:
     if marker is None:
         what = "upstream lists other files, which are not fetched yet; the next update tries again"
         return [Problem(path, what, MarkerKind.DOWNLOADED)]
-    here = {file["name"]: {label: file[key] for label, key in _LABELS.items()} for file in marker["files"]}
+    here = {file["name"]: _file(file["bytes"], file["md5"], file["component"]) for file in marker["files"]}
     _, rows = fetch_listing(context.listings, fileset)
-    there = {row.name: {label: getattr(row, key) for label, key in _LABELS.items()} for row in rows}
+    there = {row.name: _file(row.bytes, row.md5, row.component) for row in rows}
     differences = list(_differences(here, there))
     if not differences:
         return []
@@ -60,15 +58,17 @@ def set_aside(layout: Layout, steps: Steps, fileset: Fileset) -> None:
         step.set_aside(layout, step, fileset)
 
 
+def _file(size: int, md5: str | None, component: str | None) -> _File:
+    return {"size": size, "md5": md5 or "none", "component": component or "none"}
+
+
 def _differences(here: dict[str, _File], there: dict[str, _File]) -> Iterator[str]:
     """Yield a phrase for each file that differs, in the order of the server's listing, absent ones last."""
     for name, listed in there.items():
         held = here.get(name)
         if held is None:
             yield f"{name} is listed there, not here"
-        elif changed := [label for label in _LABELS if held[label] != listed[label]]:
-            there_has, here_has = (
-                ", ".join(f"{label} {file[label] or 'none'}" for label in changed) for file in (listed, held)
-            )
-            yield f"{name} has {there_has} there, {here_has} here"
+        elif changed := [label for label in listed if listed[label] != held[label]]:
+            values = [", ".join(f"{label} {file[label]}" for label in changed) for file in (listed, held)]
+            yield f"{name} has {values[0]} there, {values[1]} here"
     yield from (f"{name} is listed here, not there" for name in here if name not in there)

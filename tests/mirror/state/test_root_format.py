@@ -1,6 +1,7 @@
-"""The format number of a root folder: what is written, what is accepted, what is refused."""
+"""The format number and the id of a root folder: what is written, what is accepted, what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,16 +9,65 @@ from support.trees import tree
 
 from pipeline.errors import MachineFault, SettingsError
 from pipeline.mirror.state.layout import Layout
-from pipeline.mirror.state.root_format import FORMAT, check_root_format, record_root_format
+from pipeline.mirror.state.root_format import (
+    FORMAT,
+    check_root_format,
+    mirror_id,
+    record_root_format,
+    short_id,
+)
 
 
 def test_a_root_without_the_file_is_accepted_and_gets_one(tmp_path: Path):
     layout = Layout(tmp_path)
     check_root_format(layout)
     assert tree(tmp_path) == {}
+    assert mirror_id(layout) == ""
     record_root_format(layout)
-    assert tree(tmp_path) == {"mirror.json": b'{"format": 1}\n'}
+    written = tree(tmp_path)
+    content = json.loads(written.pop("mirror.json"))
+    assert written == {}
+    assert content == {"format": FORMAT, "id": mirror_id(layout)}
+    assert len(content["id"]) == 16
     check_root_format(layout)
+
+
+def test_an_id_is_made_once_and_two_mirrors_have_two(tmp_path: Path):
+    layouts = [Layout(tmp_path / "a"), Layout(tmp_path / "b")]
+    for layout in layouts:
+        record_root_format(layout)
+    ids = [mirror_id(layout) for layout in layouts]
+    for layout in layouts:
+        record_root_format(layout)
+    assert [mirror_id(layout) for layout in layouts] == ids
+    assert ids[0] != ids[1]
+
+
+def test_a_mirror_without_an_id_gets_one_and_keeps_its_other_keys(tmp_path: Path):
+    (tmp_path / "mirror.json").write_text('{"format": 1, "later": [1, 2]}')
+    layout = Layout(tmp_path)
+    assert mirror_id(layout) == ""
+    record_root_format(layout)
+    content = json.loads((tmp_path / "mirror.json").read_bytes())
+    assert content == {"format": FORMAT, "later": [1, 2], "id": mirror_id(layout)}
+    assert mirror_id(layout)
+
+
+def test_a_copy_of_a_mirror_has_the_same_id_and_another_short_id(tmp_path: Path):
+    original, copy = Layout(tmp_path / "a"), Layout(tmp_path / "b")
+    record_root_format(original)
+    shutil.copytree(original.root, copy.root)
+    assert mirror_id(copy) == mirror_id(original)
+    assert short_id(copy) != short_id(original)
+    assert len(short_id(copy)) == 8
+
+
+def test_a_root_that_takes_no_file_has_a_short_id_all_the_same(tmp_path: Path):
+    layout = Layout(tmp_path / "file")
+    layout.root.touch()
+    record_root_format(layout)
+    assert mirror_id(layout) == ""
+    assert short_id(layout) != short_id(Layout(tmp_path))
 
 
 def test_a_root_that_is_not_there_is_accepted(tmp_path: Path):
@@ -27,7 +77,7 @@ def test_a_root_that_is_not_there_is_accepted(tmp_path: Path):
 
 
 def test_other_keys_are_kept(tmp_path: Path):
-    text = '{"id": "5f0c", "format": 1, "later": [1, 2]}'
+    text = '{"id": "5f0c", "format": 2, "later": [1, 2]}'
     (tmp_path / "mirror.json").write_text(text)
     record_root_format(Layout(tmp_path))
     assert tree(tmp_path) == {"mirror.json": text.encode()}
@@ -41,16 +91,17 @@ def test_a_higher_format_is_refused(work, tmp_path: Path):
         SettingsError, match="Use a newer version of ipp-mirror; nothing was started"
     ) as error:
         work(Layout(tmp_path))
-    assert str(error.value).startswith(f"{tmp_path}/mirror.json: the mirror is of format 2, ")
-    assert "this program supports formats up to 1" in str(error.value)
+    assert str(error.value).startswith(f"{tmp_path}/mirror.json: the mirror is of format 3, ")
+    assert "this program supports formats up to 2" in str(error.value)
     assert tree(tmp_path) == {"mirror.json": text.encode()}
 
 
 DAMAGED = [b"", b'{"format": 1', b"[1]", b"1", b"{}", b"\xff\xfe", b"\0" * 14]
-NO_FORMATS = [b'{"format": "1"}', b'{"format": true}', b'{"format": 0}', b'{"format": 1.0}']
+NO_FORMATS = [b'{"format": "1"}', b'{"format": true}', b'{"format": 0}', b'{"format": 1.0}', b"[" * 10_000]
+NO_IDS = [b'{"format": 1, "id": %s}' % value for value in (b'""', b"1", b"null", b'"a b"', b'"%065d"' % 0)]
 
 
-@pytest.mark.parametrize("content", [*DAMAGED, *NO_FORMATS])
+@pytest.mark.parametrize("content", [*DAMAGED, *NO_FORMATS, *NO_IDS])
 @pytest.mark.parametrize("work", [check_root_format, record_root_format])
 def test_a_damaged_file_is_refused(work, content, tmp_path: Path):
     (tmp_path / "mirror.json").write_bytes(content)

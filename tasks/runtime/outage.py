@@ -1,0 +1,99 @@
+"""Outages that end a run early: the server answers no more, or there is no room on the disk.
+
+All filesets that are left would fail in the same way, each after its tries and timeouts. They were not tried,
+so they do not count as failed.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline.errors import FilesFailed, MirrorError, NoSpace, ServerUnavailable
+from tasks.runtime.errors import DiskFull, ServerLost, Stopped
+
+
+@dataclass(frozen=True)
+class OutagePolicy:
+    """Numbers of consecutive filesets after whose failure a run ends.
+
+    ``unanswered`` are filesets for which the server sent nothing of use, ``without_room`` those for which the
+    disk had no room.
+    """
+
+    unanswered: int = 10
+    without_room: int = 10
+
+
+class OutageWatch:
+    """Count of the consecutive failures in one process. Safe for use by several threads.
+
+    ``received`` returns the number of bytes of files that came in this run: as long as any come, the server
+    answers. ``answers`` asks the server for the listing of a product, and returns True if it came.
+    """
+
+    def __init__(
+        self,
+        received: Callable[[], int],
+        answers: Callable[[str], bool],
+        policy: OutagePolicy = OutagePolicy(),
+    ) -> None:
+        self._received = received
+        self._answers = answers
+        self._policy = policy
+        self._lock = threading.Lock()
+        self._came = 0
+        self._unanswered = 0
+        self._all_for_files = True
+        self._without_room = 0
+        self._ended = False
+        # True once a fileset failed for a reason of its own.
+        self.others_failed = False
+
+    def succeeded(self) -> None:
+        """Count from the beginning, after a step that was done."""
+        with self._lock:
+            self._unanswered = self._without_room = 0
+
+    def failed(self, error: MirrorError, product: str) -> Stopped | None:
+        """Count a fileset that failed; return why the run is to end, None to go on."""
+        reasons = list(error.reasons.values()) if isinstance(error, FilesFailed) else [error]
+        if any(isinstance(reason, NoSpace) for reason in reasons):
+            return self._no_room(error)
+        if all(isinstance(reason, ServerUnavailable) for reason in reasons):
+            return self._no_answer(error, product)
+        with self._lock:
+            self._unanswered = 0
+            self.others_failed = True
+        return None
+
+    def _no_room(self, error: MirrorError) -> Stopped | None:
+        with self._lock:
+            self.others_failed = True
+            self._without_room += 1
+            if self._ended or self._without_room < self._policy.without_room:
+                return None
+            self._ended = True
+            return DiskFull(
+                f"there was no room for {self._without_room} filesets in a row, the last time: {error} "
+                "This run ends after what is in progress."
+            )
+
+    def _no_answer(self, error: MirrorError, product: str) -> Stopped | None:
+        # Held while the server is asked: meanwhile no other fileset is begun in place of one that failed.
+        with self._lock:
+            came = self._received()
+            if came > self._came or not self._unanswered:
+                self._came, self._unanswered, self._all_for_files = came, 0, True
+            self._unanswered += 1
+            self._all_for_files &= isinstance(error, FilesFailed)
+            if self._ended or self._unanswered < self._policy.unanswered:
+                return None
+            # A server may list filesets whose own listing it does not have, and answer otherwise.
+            if not self._all_for_files and self._answers(product):
+                self._unanswered = 0
+                return None
+            self._ended = True
+            return ServerLost(
+                f"the server sent no valid answer for {self._unanswered} filesets in a row, the last time: "
+                f"{error} This run ends after what is in progress."
+            )

@@ -1,0 +1,110 @@
+"""Failures in a row that end a run, and what interrupts the row."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from pipeline.errors import (
+    BundleUnusable,
+    ContentMismatch,
+    FilesFailed,
+    MirrorError,
+    NoSpace,
+    ServerUnavailable,
+)
+from tasks.runtime.errors import DiskFull, ServerLost
+from tasks.runtime.outage import OutagePolicy, OutageWatch
+
+SILENT = ServerUnavailable("no answer")
+NO_FILES = FilesFailed({"a": SILENT, "b": SILENT})
+FULL, WRONG = NoSpace("no room"), ContentMismatch("wrong md5")
+POLICY = OutagePolicy(unanswered=3, without_room=2)
+
+
+@dataclass
+class Server:
+    """Bytes that came, and whether the listing of a product comes; ``asked`` are the products."""
+
+    received: int = 0
+    answers: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    def watch(self) -> OutageWatch:
+        return OutageWatch(lambda: self.received, self._ask, POLICY)
+
+    def _ask(self, product: str) -> bool:
+        self.asked.append(product)
+        return self.answers
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+def results(watch: OutageWatch, *errors: MirrorError) -> list[type | None]:
+    reasons = [watch.failed(error, "p") for error in errors]
+    return [reason and type(reason) for reason in reasons]
+
+
+@pytest.mark.parametrize("error", [SILENT, NO_FILES])
+def test_a_server_that_does_not_answer_ends_the_run_once(error, server: Server):
+    watch = server.watch()
+    assert results(watch, *[error] * 5) == [None, None, ServerLost, None, None]
+    assert server.asked == (["p"] if error is SILENT else [])
+    assert not watch.others_failed
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_server_without_the_listings_of_filesets_is_asked_for_that_of_the_product(answers, server: Server):
+    server.answers = answers
+    ends = [None, None, None if answers else ServerLost]
+    assert results(server.watch(), NO_FILES, SILENT, NO_FILES) == ends
+    assert server.asked == ["p"]
+
+
+def test_listings_say_nothing_of_a_server_that_sends_no_files(server: Server):
+    server.answers = True
+    assert results(server.watch(), *[NO_FILES] * 3) == [None, None, ServerLost]
+
+
+def test_after_a_good_listing_the_row_begins_again(server: Server):
+    server.answers = True
+    watch = server.watch()
+    assert results(watch, *[SILENT] * 8) == [None] * 8
+    assert server.asked == ["p", "p"]
+    server.answers = False
+    assert results(watch, SILENT) == [ServerLost]
+
+
+@pytest.mark.parametrize("what", ["success", "bytes", "an answer", "another file"])
+def test_a_server_that_answers_interrupts_the_row(what, server: Server):
+    watch = server.watch()
+    for _ in range(4):
+        assert results(watch, SILENT, SILENT) == [None, None]
+        if what == "success":
+            watch.succeeded()
+        elif what == "bytes":
+            server.received += 1
+        elif what == "an answer":
+            watch.failed(WRONG, "p")
+        else:
+            watch.failed(FilesFailed({"a": SILENT, "b": WRONG}), "p")
+    assert watch.others_failed is (what in {"an answer", "another file"})
+
+
+@pytest.mark.parametrize("error", [FULL, FilesFailed({"a": FULL, "b": SILENT})])
+def test_a_disk_without_room_ends_the_run_once(error, server: Server):
+    assert results(server.watch(), *[error] * 4) == [None, DiskFull, None, None]
+
+
+def test_only_success_interrupts_a_row_of_filesets_without_room(server: Server):
+    watch = server.watch()
+    for _ in range(3):
+        assert results(watch, FULL) == [None]
+        watch.succeeded()
+    assert results(watch, FULL, WRONG, BundleUnusable("not a bundle"), FULL) == [None, None, None, DiskFull]
+
+
+def test_the_codes():
+    assert (ServerLost("").exit_code, DiskFull("").exit_code) == (20, 30)
