@@ -7,6 +7,7 @@ place"): only the listing of that fileset shows it.
 from collections.abc import Collection, Iterator
 
 from pipeline.datastore.listing import FilesetRow
+from pipeline.errors import ServerUnavailable
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, fresh_marker
@@ -43,6 +44,12 @@ def upstream_problems(context: RunContext, fileset: Fileset) -> list[Problem]:
         return [Problem(path, what, MarkerKind.DOWNLOADED)]
     here = {file["name"]: _file(file["bytes"], file["md5"], file["component"]) for file in marker["files"]}
     _, rows = fetch_listing(context.listings, fileset)
+    if here and not rows:
+        # The server sends such a listing also when it could not query its database.
+        raise ServerUnavailable(
+            f"{marker['source']}: expected some of the {len(here)} files that are here, got a listing without "
+            "files. Nothing is changed in the mirror; the next comparison asks again."
+        )
     there = {row.name: _file(row.bytes, row.md5, row.component) for row in rows}
     differences = list(_differences(here, there))
     if not differences:
