@@ -47,8 +47,8 @@ def upstream_problems(context: RunContext, fileset: Fileset) -> list[Problem]:
     if here and not rows:
         # The server sends such a listing also when it could not query its database.
         raise ServerUnavailable(
-            f"{marker['source']}: expected some of the {len(here)} files that are here, got a listing without "
-            "files. Nothing is changed in the mirror; the next comparison asks again."
+            f"{marker['source']}: expected some of the {len(here)} files that are here, got a listing "
+            "without files. Nothing is changed in the mirror; the next comparison asks again."
         )
     there = {row.name: _file(row.bytes, row.md5, row.component) for row in rows}
     differences = list(_differences(here, there))
