@@ -18,9 +18,11 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from pipeline.errors import HostileName, SettingsError
 from pipeline.names import checked_segment
@@ -72,13 +74,40 @@ def _is_address(url: str) -> bool:
         return False
 
 
-def _folder(value: Any) -> Path:
+def _root(value: Any, info: ValidationInfo) -> Path:
+    """Return the root as an absolute path.
+
+    ``info.context`` is the folder of the settings file; None, as for settings that come from no file, stands
+    for the current folder.
+    """
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("expected the path of a folder")
     try:
-        return Path(value).expanduser()
+        root = _without_parents((info.context or Path.cwd()) / Path(value).expanduser())
     except RuntimeError:
         raise ValueError("expected the path of a folder, and after '~' a user of this machine") from None
+    text = str(root)
+    if root == root.parent:
+        raise ValueError("expected a folder for the mirror alone, got the root of the file system")
+    if "#" in text or not text.isprintable():
+        # No line of dirinfo, dbinfo and config dumps could hold the path (protocol notes, "Metadata Config").
+        raise ValueError(f"expected a path without '#' and control characters, got {text!r}")
+    return root
+
+
+def _without_parents(path: Path) -> Path:
+    """Return the path without ``..``; symbolic links are kept, except for those before a ``..``.
+
+    The path of the root is written into documents: a link may lead to another disk later.
+    """
+    parents = [number for number, part in enumerate(path.parts) if part == ".."]
+    end = parents[-1] + 1 if parents else 0
+    return Path(os.path.realpath(Path(*path.parts[:end])), *path.parts[end:]) if end else path
+
+
+def _folder_of(file: Path) -> Path:
+    """Return the absolute path of the folder of a file; that of its target for a symbolic link."""
+    return _without_parents(file.resolve() if file.is_symlink() else Path.cwd() / file).parent
 
 
 Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=_MOST_BYTES)]
@@ -148,7 +177,7 @@ class Mirror(_Section):
     ``products`` None stands for all products that the root of the Data Store lists, and the hidden ones.
     """
 
-    root: Annotated[Path, BeforeValidator(_folder)]
+    root: Annotated[Path, BeforeValidator(_root)]
     must_exist: bool = False
     products: Annotated[list[Product], Field(min_length=1)] | None = None
     unpack: bool = True
@@ -186,7 +215,7 @@ class Settings(_Section):
 def read_settings(path: Path) -> Settings:
     """Read the YAML file at ``path``; a relative root is taken from the folder of the file.
 
-    Raises SettingsError, with the line and the expected value.
+    Raises SettingsError that names all wrong settings, each with the line and the expected value.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -203,11 +232,9 @@ def read_settings(path: Path) -> Settings:
     if node is None or not isinstance(document, dict):
         raise SettingsError(f"{path}: expected the sections 'source' and 'mirror', got {document!r}")
     try:
-        settings = Settings.model_validate(document)
+        return Settings.model_validate(document, context=_folder_of(path))
     except ValidationError as error:
         raise SettingsError(_explanation(error, path, node)) from None
-    root = Path(os.path.realpath(path.resolve().parent / settings.mirror.root))
-    return settings.model_copy(update={"mirror": settings.mirror.model_copy(update={"root": root})})
 
 
 class _Loader(yaml.SafeLoader):
@@ -236,23 +263,29 @@ _EXPECTED = {
 
 
 def _explanation(error: ValidationError, path: Path, node: yaml.Node) -> str:
-    """Return one sentence on the first mistake, with the number of further ones."""
-    mistakes = error.errors(include_url=False)
-    first = mistakes[0]
-    keys = [key for key in first["loc"] if key != "constrained-list"]
+    """Return one sentence on a single mistake, else a list of all, in the order of their lines."""
+    mistakes = sorted(_mistake(details, node) for details in error.errors(include_url=False))
+    if len(mistakes) == 1:
+        line, problem = mistakes[0]
+        return f"{path}, line {line}: {problem}. Nothing was started."
+    lines = [f"  line {line}: {problem}" for line, problem in mistakes]
+    return "\n".join([f"{path}: {len(mistakes)} settings are wrong. Nothing was started.", *lines])
+
+
+def _mistake(details: ErrorDetails, node: yaml.Node) -> tuple[int, str]:
+    """Return the line of a mistake, and what is wrong there."""
+    keys = [key for key in details["loc"] if key != "constrained-list"]
     place = ".".join(str(key) for key in keys)
-    if first["type"] == "extra_forbidden":
+    if details["type"] == "extra_forbidden":
         problem = f"unknown setting {place!r}"
-    elif first["type"] == "missing":
+    elif details["type"] == "missing":
         problem = f"missing setting {place!r}"
     else:
-        message = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+        message = _EXPECTED.get(details["type"]) or details["msg"].removeprefix("Value error, ")
         message = message.replace("Input should be", "expected")
-        problem = (
-            f"{place}: {message}" if ", got " in message else f"{place}: {message}, got {first['input']!r}"
-        )
-    more = f" ({len(mistakes) - 1} more after this one)" if len(mistakes) > 1 else ""
-    return f"{path}, line {_line(node, keys)}: {problem}{more}. Nothing was started."
+        got = "" if ", got " in message else f", got {details['input']!r}"
+        problem = f"{place}: {message}{got}"
+    return _line(node, keys), problem
 
 
 def _line(node: yaml.Node, keys: list[str | int]) -> int:

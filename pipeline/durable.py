@@ -1,6 +1,7 @@
 """Durable writes: readers find whole files only, and a power cut loses nothing that a marker stands for.
 
-The order is always the same: flush the data to the disk, rename, flush the folder.
+The order is always the same: flush the data to the disk, rename, flush the folder. On a file system that
+has no flush (CIFS and some FUSE ones have none for folders) the writes are as durable as it makes them.
 """
 
 import ctypes
@@ -15,6 +16,8 @@ from pathlib import Path
 
 WRITING_SUFFIX = ".writing"
 _making_folders = threading.RLock()
+# Answers of file systems without a flush, or without one for a descriptor that is open for reading.
+_NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
 
 
 def flush_file(path: Path) -> None:
@@ -25,6 +28,25 @@ def flush_file(path: Path) -> None:
 def flush_folder(path: Path) -> None:
     """Wait until the names in the folder are on the disk."""
     _flush(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def flush(descriptor: int) -> bool:
+    """Wait until the open file or folder is on the disk; return False where the file system has no flush.
+
+    Raises OSError when the disk fails.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise
+        return False
+    return True
+
+
+def can_flush_folders(folder: Path) -> bool:
+    """Return True if the file system of the folder can flush it. Raises OSError."""
+    return _flush(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def flush_file_system(path: Path) -> None:
@@ -39,8 +61,7 @@ def flush_file_system(path: Path) -> None:
         except AttributeError:
             os.sync()
             return
-        if syncfs(descriptor) != 0:
-            code = ctypes.get_errno()
+        if syncfs(descriptor) != 0 and (code := ctypes.get_errno()) not in _NO_FLUSH:
             raise OSError(code, os.strerror(code), str(path))
     finally:
         os.close(descriptor)
@@ -58,15 +79,18 @@ def make_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file atomically: a reader gets the old content or the new one, never a part. Raises OSError."""
+    """Write a file atomically: a reader gets the old content or the new one, never a part.
+
+    An empty folder in place of the file is removed. Raises OSError, IsADirectoryError for one with content.
+    """
     make_folder(path.parent)
     temporary = path.with_name(f".{md5(path.name.encode()).hexdigest()}{WRITING_SUFFIX}")
     try:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+            flush(file.fileno())
+        _rename_file(temporary, path)
     except OSError:
         with suppress(OSError):
             temporary.unlink()
@@ -90,22 +114,44 @@ def publish_folder(new: Path, final: Path) -> None:
 
 
 def remove_files(paths: Iterable[Path]) -> None:
-    """Remove those of the files that exist, and flush each of their folders once."""
+    """Remove those of the files that exist, and flush each of their folders once.
+
+    Raises OSError, IsADirectoryError for a folder with content in place of a file.
+    """
     folders = set()
     for path in paths:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except IsADirectoryError:
+            _remove_empty(path)
         folders.add(path.parent)
     for folder in folders:
         if folder.is_dir():
             flush_folder(folder)
 
 
-def _flush(path: Path, flags: int) -> None:
+def _flush(path: Path, flags: int) -> bool:
     descriptor = os.open(path, flags)
     try:
-        os.fsync(descriptor)
+        return flush(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _rename_file(temporary: Path, path: Path) -> None:
+    try:
+        os.replace(temporary, path)
+    except IsADirectoryError:
+        _remove_empty(path)
+        os.replace(temporary, path)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove an empty folder in place of a file. Raises IsADirectoryError for one with content."""
+    try:
+        folder.rmdir()
+    except OSError:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(folder)) from None
 
 
 def _replace(new: Path, final: Path) -> Path:

@@ -83,6 +83,10 @@ _ADVICE = {
     errno.EPERM: "Give the user that runs the mirror the right to do that",
     errno.EROFS: "The file system is read-only: mount it for writing",
     errno.EMFILE: "Raise the limit on open files (ulimit -n) or lower source.connections",
+    errno.EISDIR: "There is a folder where a file belongs: move it away",
+    errno.ENOTDIR: "There is a file where a folder belongs: move it away",
+    errno.EEXIST: "There is a file where a folder belongs: move it away",
+    errno.EXDEV: "store/ and incoming/ have to lie on one mounted file system",
     errno.ENAMETOOLONG: "The file system of mirror.root has a lower limit on names: use another one",
 }
 

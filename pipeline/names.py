@@ -1,4 +1,4 @@
-"""Checks of names from outside, before they become paths (protocol notes, "Names").
+"""Checks of names from outside, before they become paths (protocol notes, "Names") or are shown.
 
 Product, fileset, file and component names are single path segments of the protocol's characters:
 letters, digits and ``- + _ . : space``. ``destdir`` and component folders are relative paths of
@@ -33,6 +33,22 @@ def checked_segment(name: str, what: str) -> str:
             f"{what}: expected letters, digits and '- + _ . : space', not '.' or '..', got {name!r}"
         )
     return name
+
+
+def escaped(text: str, but: str = "") -> str:
+    """Return the text with escapes for what is not printable, except the characters in ``but``.
+
+    Names and reasons from outside may hold codes that a terminal obeys, line ends that begin a row or a
+    record of their own, and marks that reverse the direction of writing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable() or character in but
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
 
 
 def is_usable(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Sizes and rates, as numbers and as text: ``20 GB`` is 20·10⁹ bytes, ``20 GiB`` is 20·2³⁰ bytes."""
+"""Sizes, rates and counts, as numbers and as text: ``20 GB`` is 20·10⁹ bytes, ``20 GiB`` is 20·2³⁰ bytes."""
 
 import re
 from decimal import Decimal
@@ -19,6 +19,15 @@ def as_size(count: float) -> str:
             break
         count, unit = count / 1000, larger
     return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+
+
+def as_count(number: int, noun: str) -> str:
+    """Return a number of things as text, with the plural of the noun unless it is one.
+
+    >>> as_count(1, "problem"), as_count(2, "problem")
+    ('1 problem', '2 problems')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def parse_size(value: object) -> int:

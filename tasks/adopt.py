@@ -8,6 +8,7 @@ The download takes over the files of the folder that are as listed, and fetches 
 """
 
 import logging
+import os
 from collections.abc import Container, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -29,9 +30,10 @@ from pipeline.mirror.steps.adopt import (
     products_here,
     remove_old_names,
 )
+from pipeline.units import as_count
 from tasks.fileset import AdoptedFolderParameter, StepTask, tasks_for
 from tasks.runtime.run import STARTED, current_run
-from tasks.runtime.task import MirrorTask
+from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
 from tasks.update import ProductNames, UpdateProduct
 
@@ -44,7 +46,7 @@ class AdoptMirror(MirrorTask, luigi.WrapperTask):
     folder = luigi.Parameter(description="folder that update_mirror.py filled")
     by = luigi.Parameter(default=TakeOver.LINK.value, description="link, rename or copy")
     products = ProductNames(default=(), description="only these products, as a,b")
-    started = luigi.Parameter(default=STARTED, description="identifier, made by the program")
+    started = luigi.Parameter(default=STARTED, description=HIDDEN)
 
     def requires(self) -> list["AdoptProduct"]:
         """Return the adoption of each product. Raises SettingsError, before anything is taken over."""
@@ -63,7 +65,8 @@ class AdoptMirror(MirrorTask, luigi.WrapperTask):
     def _products(self) -> list[str]:
         with machine_faults(f"reading {self._adopted.path}"):
             products = products_here(self._adopted, self.layout, current_run().products(self.products))
-            there = {path.name for path in self._adopted.path.iterdir() if path != self.layout.root}
+            root = Path(os.path.realpath(self.layout.root))
+            there = {path.name for path in self._adopted.path.iterdir() if path != root}
         others = there - set(products)
         more = f"; left there: {named(others)}" if others else ""
         log.info("adopting %s by %s: products %s%s", self._adopted.path, self.by, ", ".join(products), more)
@@ -93,7 +96,8 @@ class AdoptProduct(UpdateProduct):
                 self._remove_old_names(held)
         if elsewhere := len(pending) - len(due):
             hint = "`ipp-mirror update` fetches them"
-            log.info("product %s: %d filesets are not there; %s", self.product, elsewhere, hint)
+            missing = as_count(elsewhere, "fileset")
+            log.info("product %s: not there: %s; %s", self.product, missing, hint)
         return due
 
     def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:

@@ -20,6 +20,7 @@ from pipeline.mirror.state.markers import Fileset, utc_now
 from pipeline.mirror.state.steps import Problem
 from pipeline.mirror.steps.compare import comparable, set_aside, upstream_problems
 from pipeline.mirror.steps.verify import end_verification, start_verification
+from pipeline.units import as_count
 from tasks.runtime.run import current_run
 from tasks.targets import RunMarker
 from tasks.verify import ProblemsFound, VerifyFileset, VerifyMirror, VerifyProduct
@@ -33,6 +34,11 @@ class CompareMirror(VerifyMirror):
 
     subject = "comparison with upstream"
 
+    @property
+    def unfinished(self) -> Path:
+        """Path of the marker of the unfinished comparison."""
+        return self.layout.comparison
+
     def requires(self) -> list[VerifyProduct]:
         """Return one comparison for each product with any state. Raises SettingsError for a rate."""
         if self.rate:
@@ -40,7 +46,7 @@ class CompareMirror(VerifyMirror):
                 f"--rate: expected without --upstream, which reads no file of the mirror, got {self.rate!r}. "
                 "Nothing was started."
             )
-        comparison = start_verification(self.layout.comparison, self.started)
+        comparison = start_verification(self.unfinished, self.started)
         return [
             CompareProduct(product=product, repair=self.repair, verification=comparison)
             for product in self.layout.state_products()
@@ -51,14 +57,15 @@ class CompareMirror(VerifyMirror):
         return RunMarker(self.layout.compared, self.started)
 
     def run(self) -> None:
-        """Add up the problems of all products. Raises ProblemsFound."""
+        """Add up the problems of all products. Raises ProblemsFound, or NothingHere for an empty mirror."""
+        self._refuse_empty_mirror()
         found = sum(each.found for each in self.requires())
-        end_verification(self.layout.comparison)
+        end_verification(self.unfinished)
         content = {"run": self.started, "finished": utc_now(), "failed": found}
         write_marker(self.layout.compared, content)
         if found:
             hint = "" if self.repair else "; `ipp-mirror verify --upstream --repair` fetches what differs"
-            raise ProblemsFound(f"{found} problems in all{hint}")
+            raise ProblemsFound(f"{as_count(found, 'problem')} in all{hint}")
 
 
 class CompareProduct(VerifyProduct):

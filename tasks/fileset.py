@@ -26,7 +26,7 @@ from pipeline.mirror.steps.download import DOWNLOAD
 from pipeline.mirror.steps.extract import EXTRACT
 from tasks.runtime.errors import Bug, FailedAlready, as_mirror_error
 from tasks.runtime.run import current_run
-from tasks.runtime.task import MirrorTask
+from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import StepMarker
 
 # Time for which a step waits for another process that has the same fileset in progress, and may hang.
@@ -68,8 +68,8 @@ class FilesetTask(MirrorTask):
 
     product = luigi.Parameter()
     fileset = luigi.Parameter()
-    row = ListingRow(default=None, significant=False)
-    position = luigi.IntParameter(default=0, significant=False)
+    row = ListingRow(default=None, significant=False, description=HIDDEN)
+    position = luigi.IntParameter(default=0, significant=False, description=HIDDEN)
 
     @property
     def priority(self) -> int:  # type: ignore[override]
@@ -111,7 +111,7 @@ class StepTask(FilesetTask):
     decides which process does the step.
     """
 
-    adopted = AdoptedFolderParameter(default=None, significant=False)
+    adopted = AdoptedFolderParameter(default=None, significant=False, description=HIDDEN)
 
     step: StepSpec
     resource: str
@@ -190,6 +190,7 @@ class StepTask(FilesetTask):
                 self._count(as_mirror_error(error))
                 raise
             self._count(None)
+        log.debug("%s: %s", self.subject, self.step.marker)
         # The record of an earlier step is left by a process that was killed after it had written the marker.
         done = (self.step, *self.context.steps.before(self.step))
         clear_failure(self.layout, self.identity, [step.name for step in done])

@@ -24,9 +24,10 @@ from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.steps.discover import discover_product, whole_list_is_due
 from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
+from pipeline.units import as_count
 from tasks.fileset import StepTask, tasks_for
 from tasks.runtime.run import STARTED, current_run
-from tasks.runtime.task import MirrorTask
+from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
     takes_peers = True
     only_waits = True
     products = ProductNames(default=(), description="only these products, as a,b")
-    started = luigi.Parameter(default=STARTED, description="made by the program: tells updates apart")
+    started = luigi.Parameter(default=STARTED, description=HIDDEN)
 
     def requires(self) -> list["UpdateProduct"]:
         """Return one update for each product."""
@@ -69,9 +70,10 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
         for product in current_run().products(self.products):
             if rows := self._pending(product):
                 current_run().submit(tasks_for(self.context, product, rows))
-                current_run().refuse_when_stopping()
                 left = self._pending(product)
-                self.context.counters.count(done=len(rows) - len(left), failed=len(left))
+                failed = 0 if current_run().stopping.is_set() else len(left)
+                self.context.counters.count(due=len(rows), done=len(rows) - len(left), failed=failed)
+                current_run().refuse_when_stopping()
                 if left:
                     raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}))
 
@@ -110,11 +112,13 @@ class UpdateProduct(MirrorTask):
         # Those that failed before come last: others are not to wait for what may fail again.
         due = sorted(self._due(pending, later), key=lambda row: row.name in failed)
         tried = self._incomplete({row.name for row in due})
-        self.context.counters.count(pending=len(due))
+        waiting = self._incomplete(set(later))
+        self.context.counters.count(pending=len(due), due=len(tried | waiting))
         current_run().submit(self._tasks(due))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
-        self._finish(tried - withdrawn, left - withdrawn, later)
+        self.context.counters.count(due=-len(withdrawn))
+        self._finish(tried - withdrawn, left - withdrawn, {name: later[name] for name in waiting})
 
     def _postponed(self) -> dict[str, str]:
         """Return the failed filesets that are left for a later run, with the time (UTC) of their next try."""
@@ -156,9 +160,10 @@ class UpdateProduct(MirrorTask):
             log.info("product %s: withdrawn upstream meanwhile: %s", self.product, named)
         return withdrawn
 
-    def _finish(self, tried: set[str], left: set[str], later: dict[str, str]) -> None:
+    def _finish(self, tried: set[str], left: set[str], waiting: dict[str, str]) -> None:
         """Record and report the outcome: which of the filesets that were ``tried`` are ``left`` incomplete.
 
+        ``waiting`` are those that are left for a later run, with the time of their next try.
         Raises FilesetsFailed, or Stopped after a request to stop.
         """
         records = failures(self.layout, self.product)
@@ -171,7 +176,6 @@ class UpdateProduct(MirrorTask):
         done = len(tried) - len(left)
         self.context.counters.count(done=done, failed=len(failed), optional_failed=optional)
         current_run().refuse_when_stopping()
-        waiting = {name: later[name] for name in self._incomplete(set(later))}
         self._record(done, len(failed) + len(waiting))
         if failed or waiting:
             raise FilesetsFailed(_failure_message(self.product, len(tried), len(failed), waiting))
@@ -184,7 +188,7 @@ class UpdateProduct(MirrorTask):
 
     def _delete_withdrawn(self) -> None:
         if deleted := delete_withdrawn(self.context, self.product):
-            log.info("product %s: %d withdrawn filesets deleted", self.product, deleted)
+            log.info("product %s: %s deleted", self.product, as_count(deleted, "withdrawn fileset"))
 
 
 class DiscoverProduct(MirrorTask):
@@ -251,7 +255,7 @@ class FilesetsFailed(MirrorError):
 
 
 def _failure_message(product: str, tried: int, failed: int, later: dict[str, str]) -> str:
-    parts = [f"{failed} of {tried} pending filesets failed"] if failed else []
+    parts = [f"{failed} of {as_count(tried, 'pending fileset')} failed"] if failed else []
     if later:
         first = min(later, key=lambda name: later[name])
         parts.append(

@@ -22,7 +22,7 @@ from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
-from pipeline.mirror.state.pending import incomplete, renew_snapshots
+from pipeline.mirror.state.pending import renew_snapshots
 from pipeline.mirror.state.steps import Problem
 from pipeline.mirror.steps.verify import (
     end_verification,
@@ -33,11 +33,15 @@ from pipeline.mirror.steps.verify import (
     unexpected_files,
     unexpected_markers,
 )
-from pipeline.units import parse_rate
+from pipeline.units import as_count, parse_rate
 from tasks.fileset import FilesetTask, tasks_for
 from tasks.runtime.run import STARTED, current_run
-from tasks.runtime.task import MirrorTask
+from tasks.runtime.summary import verification_summary
+from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
+
+# Added to the name of a verification for its second part, after the repair.
+REPAIR = "repair"
 
 log = logging.getLogger(__name__)
 
@@ -46,21 +50,31 @@ class ProblemsFound(MirrorError):
     """Problems found by a verification; each is logged on a separate line."""
 
 
+class NothingHere(MirrorError):
+    """Mirror in which no fileset is, and nothing was verified."""
+
+
 class VerifyMirror(MirrorTask):
     """Verification of the whole mirror; with ``repair``, damaged files are fetched again."""
 
     subject = "verification"
+    summary = staticmethod(verification_summary)
 
     repair = luigi.BoolParameter(
         default=False, description="fetch and unpack again damaged and missing files"
     )
     rate = luigi.Parameter(default="", description="limit of the rate of reading, such as 50 MB/s")
-    started = luigi.Parameter(default=STARTED, description="identifier, made by the program")
+    started = luigi.Parameter(default=STARTED, description=HIDDEN)
+
+    @property
+    def unfinished(self) -> Path:
+        """Path of the marker of the unfinished verification."""
+        return self.layout.verification
 
     def requires(self) -> list["VerifyProduct"]:
         """Return one verification for each product with any state."""
         rate_limit(self.rate)
-        verification = start_verification(self.layout.verification, self.started)
+        verification = start_verification(self.unfinished, self.started)
         return [
             VerifyProduct(product=product, repair=self.repair, rate=self.rate, verification=verification)
             for product in self.layout.state_products()
@@ -72,15 +86,27 @@ class VerifyMirror(MirrorTask):
 
     def run(self) -> None:
         """Report files of no fileset, and add up the problems of all products."""
+        self._refuse_empty_mirror()
         unexpected = unexpected_files(self.layout, self.context.steps)
         _log_problems(unexpected)
         found = len(unexpected) + sum(product.found for product in self.requires())
-        end_verification(self.layout.verification)
+        end_verification(self.unfinished)
         content = {"run": self.started, "finished": utc_now(), "failed": found}
+        content |= {"unexpected": _by_path(unexpected)}
         write_marker(self.layout.verified, content)
         if found:
             hint = "" if self.repair else "; `ipp-mirror verify --repair` repairs what is damaged or missing"
-            raise ProblemsFound(f"{found} problems in all{hint}")
+            raise ProblemsFound(f"{as_count(found, 'problem')} in all{hint}")
+
+    def _refuse_empty_mirror(self) -> None:
+        """Raise NothingHere when no product has a fileset."""
+        products, steps = self.layout.state_products(), self.context.steps
+        if not any(self.layout.count(step.marker, product) for product in products for step in steps):
+            end_verification(self.unfinished)
+            raise NothingHere(
+                f"nothing to verify: no fileset is in the mirror at {self.layout.root}. "
+                "If it should have some, correct mirror.root; `ipp-mirror update` fetches them."
+            )
 
 
 class VerifyProduct(MirrorTask):
@@ -117,13 +143,16 @@ class VerifyProduct(MirrorTask):
         unexpected = self._unexpected(rows)
         _log_problems(unexpected)
         here = self._here(rows)
+        self.context.counters.count(due=len(here))
         bad = self._verified(here)
         if self.repair and bad:
-            log.info("product %s: repairing %d filesets", self.product, len(bad))
+            log.info("product %s: repairing %s", self.product, as_count(len(bad), "fileset"))
             self._repair(bad)
-            bad = self._verified(bad, after="repair")
-        log.info("product %s: %d filesets verified, %d with problems", self.product, len(here), len(bad))
+            bad = self._verified(bad, after=REPAIR)
+        verified = as_count(len(here), "fileset")
+        log.info("product %s: %s verified, %d with problems", self.product, verified, len(bad))
         content = {"run": self.verification, "finished": utc_now(), "problems": len(bad) + len(unexpected)}
+        content |= {"unexpected": _by_path(unexpected)}
         write_marker(self.record, content)
 
     def _unexpected(self, rows: list[FilesetRow]) -> list[Problem]:
@@ -138,25 +167,22 @@ class VerifyProduct(MirrorTask):
         current_run().submit(tasks_for(self.context, self.product, rows))
         names = {row.name for row in rows}
         required = self.context.wanted_steps.required
-        left = incomplete(self.layout, self.product, names, required)
         records = [each for each in failures(self.layout, self.product) if each["fileset"] in names]
         failed = failed_in(records, (step.name for step in required))
-        optional_failed = len(records) - len(failed)
-        self.context.counters.count(
-            done=len(names) - len(left), failed=len(failed), optional_failed=optional_failed
-        )
+        self.context.counters.count(failed=len(failed), optional_failed=len(records) - len(failed))
         current_run().refuse_when_stopping()
 
     def _verified(self, rows: list[FilesetRow], after: str = "") -> list[FilesetRow]:
         """Verify the filesets; return those with problems, which become pending for a repair."""
         self.context.counters.count(pending=len(rows))
         current_run().submit(self._checks(rows, after))
+        markers = {row.name: self._marker(row, after) for row in rows}
+        bad = [row for row in rows if markers[row.name].get("problems", True)]
+        self._count(len(rows) - len(bad), sum(bool(markers[row.name]) for row in bad), after)
         current_run().refuse_when_stopping()
-        bad = [row for row in rows if self._marker(row, after).get("problems", True)]
         if self.repair and not after:
             for row in bad:
-                steps = self._marker(row, after).get("steps", [])
-                self._make_pending(Fileset.of(self.product, row), steps)
+                self._make_pending(Fileset.of(self.product, row), markers[row.name].get("steps", []))
         return bad
 
     def _checks(self, rows: list[FilesetRow], after: str) -> Iterator["VerifyFileset"]:
@@ -170,6 +196,13 @@ class VerifyProduct(MirrorTask):
     def _make_pending(self, fileset: Fileset, steps: list[str]) -> None:
         """Make the steps with these kinds of markers pending."""
         make_pending(self.layout, fileset, steps)
+
+    def _count(self, sound: int, damaged: int, after: str) -> None:
+        """Count the filesets that were verified, each once: those repaired no more as damaged."""
+        if after:
+            self.context.counters.count(repaired=sound, damaged=-sound)
+        else:
+            self.context.counters.count(sound=sound, damaged=damaged)
 
     def _marker(self, row: FilesetRow, after: str) -> dict[str, Any]:
         """Return the marker that the fileset has now; nothing where this verification wrote none."""
@@ -207,7 +240,6 @@ class VerifyFileset(FilesetTask):
                 "steps": sorted({problem.marker for problem in problems if problem.marker}),
             },
         )
-        self.context.counters.count(verified=1)
 
     def problems(self) -> list[Problem]:
         """Compare the files with the listing and the markers."""
@@ -227,3 +259,7 @@ def rate_limit(text: str) -> RateLimit:
 def _log_problems(problems: list[Problem]) -> None:
     for problem in problems:
         log.warning("%s", problem)
+
+
+def _by_path(problems: list[Problem]) -> dict[str, str]:
+    return {problem.path: problem.what for problem in problems}

@@ -155,6 +155,41 @@ def test_a_relative_root_is_taken_from_the_folder_of_the_file(file, tmp_path, mo
         assert read(file, f"source: {{url: http://h}}\nmirror: {{root: {root}}}").mirror.root == where
 
 
+def test_symbolic_links_are_kept_in_the_root(file, tmp_path):
+    """Documents hold the path of the root: the link may lead to another disk later."""
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    link = tmp_path / "data"
+    link.symlink_to(tmp_path / "disk" / "deep")
+    settings = "source: {url: http://h}\nmirror: {root: %s}"
+    assert read(file, settings % f"{link}/MIRROR").mirror.root == link / "MIRROR"
+    assert read(file, settings % "../data/MIRROR").mirror.root == link / "MIRROR"
+    # The parent of a link is that of the folder it leads to.
+    assert read(file, settings % f"{link}/../MIRROR").mirror.root == tmp_path / "disk" / "MIRROR"
+    assert read(link / "mirror.yaml", settings % "MIRROR").mirror.root == link / "MIRROR"
+
+
+@pytest.mark.parametrize("root", ["/", "//", "/.", "/tmp/..", "../" * 40])
+def test_the_root_of_the_file_system_is_no_mirror(root, file):
+    with pytest.raises(SettingsError, match=r"line 4: mirror\.root: expected a folder for the mirror"):
+        read(file, f"source:\n  url: http://h\nmirror:\n  root: {root}\n")
+
+
+@pytest.mark.parametrize("root", ["a#b", "a\\nb", "a\\rb", "a\\tb", "\\x1b[31m", "\\u2028", "\\ud800"])
+def test_a_root_that_documents_could_not_hold(root, file):
+    with pytest.raises(SettingsError, match=r"line 4: mirror\.root: expected a path without '#' and control"):
+        read(file, f'source:\n  url: http://h\nmirror:\n  root: "{root}"\n')
+
+
+def test_a_folder_of_the_settings_that_documents_could_not_hold(tmp_path):
+    with pytest.raises(SettingsError, match=r"mirror\.root: expected a path without '#' and control"):
+        read(tmp_path / "disk#1" / "mirror.yaml", "source: {url: http://h}\nmirror: {root: MIRROR}")
+
+
+def test_a_root_with_blanks_and_letters_of_any_language(file):
+    text = "source: {url: http://h}\nmirror: {root: /data/Milky Way/星}"
+    assert read(file, text).mirror.root == Path("/data/Milky Way/星")
+
+
 @pytest.mark.parametrize("root", ["5", "null", "[a]", '""', '"a\\0b"', "~no-such-user/x", "true"])
 def test_a_root_that_is_no_folder(root, file):
     with pytest.raises(SettingsError, match=r"line 4: mirror\.root: expected the path of a folder"):
@@ -232,7 +267,7 @@ WRONG_MIRROR = {
     "products: [p, q, p]": "mirror.products: expected each product once, got p several times",
     "products: [5]": "mirror.products.0: expected settings of its own",
     "products: [p, ../q]": "mirror.products.1.name: product name: expected letters",
-    "products: [{nmae: p}]": "missing setting 'mirror.products.0.name' (1 more after this one)",
+    "products: [{}]": "missing setting 'mirror.products.0.name'",
     "products: [{name: p, selct: {}}]": "unknown setting 'mirror.products.0.selct'",
     "products: [{name: p, select: chip}]": "mirror.products.0.select: expected settings of its own",
     "5: x": "mirror.5: Keys should be strings",
@@ -270,9 +305,17 @@ def test_the_line_is_that_of_the_innermost_key(file):
             read(file, "\n".join(wrong))
 
 
-def test_how_many_things_are_wrong(file):
-    with pytest.raises(SettingsError, match=r"line 2: unknown setting 'source.a' \(3 more after this one\)"):
-        read(file, "source:\n  a: 1\n  b: 2\n  url: http://h\nmirror:\n  rot: x\n")
+def test_everything_that_is_wrong(file):
+    with pytest.raises(SettingsError) as raised:
+        read(file, "source:\n  a: 1\n  b: 2\n  url: http://h\nmirror:\n  rot: x\n  min_free: much\n")
+    assert str(raised.value) == (
+        f"{file}: 5 settings are wrong. Nothing was started.\n"
+        "  line 2: unknown setting 'source.a'\n"
+        "  line 3: unknown setting 'source.b'\n"
+        "  line 5: missing setting 'mirror.root'\n"
+        "  line 6: unknown setting 'mirror.rot'\n"
+        "  line 7: mirror.min_free: expected a size such as 20 GB, got 'much'"
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -13,7 +14,14 @@ import pytest
 from support.trees import tree
 
 from pipeline import durable
-from pipeline.durable import make_folder, publish_folder, remove_files, write_whole
+from pipeline.durable import (
+    can_flush_folders,
+    flush_file_system,
+    make_folder,
+    publish_folder,
+    remove_files,
+    write_whole,
+)
 
 EXCHANGES = 200
 
@@ -115,9 +123,20 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path):
 
 def test_a_rename_that_fails_leaves_nothing_else(tmp_path):
     taken = folder(tmp_path / "marker.json", inside=b"kept")
-    with pytest.raises(IsADirectoryError):
-        write_whole(taken, b"content")
-    assert tree(tmp_path) == {"marker.json/inside": b"kept"}
+    for change in (lambda: write_whole(taken, b"content"), lambda: remove_files([taken])):
+        with pytest.raises(IsADirectoryError) as raised:
+            change()
+        assert raised.value.filename == str(taken)
+        assert tree(tmp_path) == {"marker.json/inside": b"kept"}
+
+
+def test_an_empty_folder_gives_way_to_a_file(tmp_path):
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).mkdir()
+    write_whole(tmp_path / "a.json", b"content")
+    remove_files([tmp_path / "b.json"])
+    assert tree(tmp_path) == {"a.json": b"content"}
+    assert not (tmp_path / "b.json").exists()
 
 
 def test_folders_are_made_with_their_parents(tmp_path):
@@ -229,3 +248,62 @@ def test_files_are_removed_whether_they_are_there_or_not(tmp_path):
     folder(tmp_path / "a", one=b"1", two=b"2")
     remove_files([tmp_path / "a" / "one", tmp_path / "a" / "none", tmp_path / "nowhere" / "x"])
     assert tree(tmp_path) == {"a/two": b"2"}
+
+
+def fail_flushes(monkeypatch, code: int, of_files: bool) -> None:
+    """Have fsync fail for folders, as on some network file systems, or for files too."""
+    fsync = os.fsync
+
+    def failing(descriptor: int) -> None:
+        if of_files or stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+
+
+def write_all_ways(root: Path) -> None:
+    write_whole(root / "state" / "marker.json", b"content")
+    publish_folder(folder(root / "incoming" / "files", a=b"1"), root / "store" / "f")
+    folder(root / "gone", a=b"1")
+    remove_files([root / "gone" / "a"])
+
+
+NO_FLUSH = [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF]
+
+
+@pytest.mark.parametrize("of_files", [False, True])
+@pytest.mark.parametrize("code", NO_FLUSH)
+def test_a_file_system_without_a_flush_is_no_hindrance(code, of_files, tmp_path, monkeypatch):
+    assert can_flush_folders(tmp_path)
+    fail_flushes(monkeypatch, code, of_files)
+    write_all_ways(tmp_path)
+    assert tree(tmp_path) == {"state/marker.json": b"content", "store/f/a": b"1"}
+    assert not can_flush_folders(tmp_path)
+
+
+@pytest.mark.parametrize("of_files", [False, True])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_flush_that_fails_is_raised(code, of_files, tmp_path, monkeypatch):
+    fail_flushes(monkeypatch, code, of_files)
+    with pytest.raises(OSError) as raised:
+        write_all_ways(tmp_path)
+    assert raised.value.errno == code
+
+
+@pytest.mark.parametrize("code", [*NO_FLUSH, errno.EIO])
+def test_a_flush_of_the_whole_file_system(code, tmp_path, monkeypatch):
+    class Library:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def syncfs(self, *_: object) -> int:
+            ctypes.set_errno(code)
+            return -1
+
+    flush_file_system(tmp_path)
+    monkeypatch.setattr(ctypes, "CDLL", Library)
+    if code == errno.EIO:
+        with pytest.raises(OSError, match="Input/output error"):
+            flush_file_system(tmp_path)
+    else:
+        flush_file_system(tmp_path)

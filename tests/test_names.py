@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.errors import HostileName
-from pipeline.names import checked_member_path, checked_relative_path, checked_segment, is_usable
+from pipeline.names import checked_member_path, checked_relative_path, checked_segment, escaped, is_usable
 
 CHECKS = [checked_segment, checked_relative_path, checked_member_path]
 ALLOWED = string.ascii_letters + string.digits + "-+_.: "
@@ -145,3 +145,23 @@ def test_a_segment_is_one(name):
 def test_a_member_may_have_a_name_that_the_protocol_does_not_know():
     assert accepted(checked_member_path, "./ä b/c~,(1).fits") == "ä b/c~,(1).fits"
     assert accepted(checked_relative_path, "./ä b") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    {
+        "o1.chip é 星": "o1.chip é 星",
+        "\x1b[31mred\x07\x7f": "\\x1b[31mred\\x07\\x7f",
+        "a\nb\r\tc\x85\u2028": "a\\nb\\r\\tc\\x85\\u2028",
+        "\u202etxt\u200b": "\\u202etxt\\u200b",
+        "\udc80": "\\udc80",
+    }.items(),
+)
+def test_what_is_shown_of_text_from_outside(text, shown):
+    assert escaped(text) == shown
+
+
+@given(st.text())
+def test_what_is_shown_is_printable(text):
+    assert escaped(text).isprintable()
+    assert set(escaped(text, but="\n").replace("\n", "")) <= set(escaped(text))

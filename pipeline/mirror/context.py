@@ -25,6 +25,7 @@ from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
 from pipeline.mirror.resources.disk_space import DiskSpace
+from pipeline.mirror.resources.file_systems import check_file_systems
 from pipeline.mirror.resources.ownership import Ownership
 from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.layout import Layout
@@ -40,17 +41,22 @@ Report = Callable[[str, float], None]
 
 @dataclass
 class RunCounters:
-    """Progress of one run, for the terminal: filesets and bytes received. Safe for use by several threads.
+    """Progress of one run: filesets and bytes received. Safe for use by several threads.
 
-    ``adopted`` and ``left`` are files of an adopted folder that were taken over, and were not.
+    Of the filesets ``due``, those ``done`` and ``failed`` are counted once they are; in a verification those
+    ``sound``, ``repaired`` and ``damaged``. ``pending`` are all that are submitted, also for an optional step
+    alone. ``adopted`` and ``left`` are files of an adopted folder that were taken over, and were not.
     """
 
     pending: int = 0
     new: int = 0
+    due: int = 0
     done: int = 0
     failed: int = 0
     optional_failed: int = 0
-    verified: int = 0
+    sound: int = 0
+    repaired: int = 0
+    damaged: int = 0
     adopted: int = 0
     adopted_bytes: int = 0
     left: int = 0
@@ -125,13 +131,15 @@ def open_context(
     """Open the context of a run from a settings file; ``sleep`` waits between tries.
 
     Once ``stopping`` is set, requests that the server delays are aborted.
-    Raises SettingsError, also when the root cannot be written, has an unknown format, or is not mounted.
+    Raises SettingsError, also when the root cannot be written, has an unknown format, is not mounted, or is
+    spread over file systems between which filesets cannot be renamed.
     """
     settings = read_settings(config)
     source, mirror = settings.source, settings.mirror
     layout = Layout(mirror.root)
     check_root(config, settings)
     _make_root(mirror.root, config)
+    check_file_systems(layout)
     limits = Limits(source.connections, source.timeout, source.least_speed)
     retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
     upstream = DataStoreClient(source.url, limits, retry_policy, stopping)
@@ -145,7 +153,7 @@ def open_context(
             steps=steps,
             upstream=upstream,
             listings=upstream,
-            space=DiskSpace(mirror.root, mirror.min_free),
+            space=DiskSpace(mirror.min_free),
             rate=RateLimit(source.rate_limit),
             fetch_pool=fetch_pool,
             unpackers=unpackers,

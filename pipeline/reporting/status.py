@@ -1,6 +1,7 @@
 """Status files: the state of a mirror, for people and scripts.
 
-Both are rewritten whole at the end of every run; the columns are those of docs/on-disk.md.
+Both are rewritten whole at the end of every run; the columns are those of docs/on-disk.md. A row is one
+line of printable text, whatever the names and reasons in it hold.
 """
 
 import csv
@@ -15,6 +16,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.steps import Steps
+from pipeline.names import escaped
 
 PRODUCT_COLUMNS = (
     "product",
@@ -38,6 +40,7 @@ FAILURE_COLUMNS = (
     "last_failed",
     "step",
 )
+PROBLEM_COLUMNS = ("product", "fileset", "found", "problem")
 _NO_ROW = Registration("none", "none")
 
 
@@ -80,9 +83,64 @@ def failure_rows(layout: Layout, product: str) -> list[dict[str, Any]]:
     ]
 
 
+def verification_problems(layout: Layout, steps: Steps) -> list[dict[str, str]]:
+    """Return what verifications found and is not mended: a row of ``PROBLEM_COLUMNS`` for each problem.
+
+    A fileset is mended when a later verification of that kind finds none, or when its steps were done again.
+    """
+    rows = _unexpected(layout, read_marker(layout.verified), "")
+    for product in layout.state_products():
+        verified = read_marker(layout.product_verified(product)) or {}
+        compared = read_marker(layout.product_compared(product)) or {}
+        rows += _unexpected(layout, verified, product)
+        # Markers of filesets are read only where the last verification found problems, or has not ended.
+        if layout.verification.exists() or verified.get("problems"):
+            rows += _fileset_problems(layout, steps, product, MarkerKind.VERIFIED)
+        if layout.comparison.exists() or compared.get("problems"):
+            rows += _fileset_problems(layout, steps, product, MarkerKind.COMPARED)
+    return rows
+
+
+def _unexpected(layout: Layout, verified: dict[str, Any] | None, product: str) -> list[dict[str, str]]:
+    found = (verified or {}).get("unexpected", {})
+    return [
+        _problem(product, "", verified or {}, f"{path}: {what}")
+        for path, what in found.items()
+        if (layout.root / path).exists()
+    ]
+
+
+def _fileset_problems(layout: Layout, steps: Steps, product: str, kind: str) -> list[dict[str, str]]:
+    """Return the rows of all filesets, by their markers of the kind of verification."""
+    names = sorted(layout.names(kind, product))
+    return [row for name in names for row in _unmended(layout, steps, product, name, kind)]
+
+
+def _unmended(layout: Layout, steps: Steps, product: str, name: str, kind: str) -> list[dict[str, str]]:
+    verified = read_marker(layout.marker(kind, product, name)) or {}
+    problems = verified.get("problems", [])
+    if not problems:
+        return []
+    done = {step.marker: read_marker(layout.marker(step.marker, product, name)) or {} for step in steps}
+    again = verified.get("steps", [])
+    is_mended = again and all(done.get(step, {}).get("finished", "") > verified["finished"] for step in again)
+    is_gone = not any(done.values()) and not layout.store(product, name).exists()
+    if is_mended or is_gone:
+        return []
+    return [_problem(product, name, verified, problem) for problem in problems]
+
+
+def _problem(product: str, fileset: str, verified: dict[str, Any], problem: str) -> dict[str, str]:
+    return {"product": product, "fileset": fileset, "found": verified["finished"], "problem": problem}
+
+
 def _csv(columns: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({column: _cell(value) for column, value in row.items()} for row in rows)
     return text.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    return escaped(value) if isinstance(value, str) else value

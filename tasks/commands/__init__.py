@@ -4,6 +4,7 @@ The modules import Luigi, the server and the settings in their functions only: h
 immediate, and each subcommand imports only its own libraries.
 """
 
+import errno
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -11,7 +12,8 @@ from typing import NoReturn
 import click
 
 from pipeline import __version__
-from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, MirrorError
+from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, MachineFault, MirrorError
+from pipeline.names import escaped
 from tasks.commands.adopt import adopt
 from tasks.commands.completion import completion
 from tasks.commands.scheduler import scheduler
@@ -22,6 +24,7 @@ from tasks.commands.unskip import unskip
 from tasks.commands.update import update
 from tasks.commands.verify import verify
 from tasks.commands.worker import assist, worker
+from tasks.runtime.streams import output_error
 
 __all__ = ["ipp_mirror", "main"]
 
@@ -74,9 +77,24 @@ def _run(arguments: Sequence[str]) -> int:
         click.echo(_usage_message(error, arguments), err=True)
         return EXIT_SETTINGS_OR_BUG
     except MirrorError as error:
-        click.echo(f"ipp-mirror: {error}", err=True)
+        click.echo(escaped(f"ipp-mirror: {error}", but="\n"), err=True)
         return error.exit_code
-    return code or EXIT_DONE
+    return code or _output_code()
+
+
+def _output_code() -> int:
+    """Return the exit code of a command that is done: its output may not have been written.
+
+    A reader that has read enough, such as ``head``, is no error.
+    """
+    error = output_error()
+    if error is None or error.errno == errno.EPIPE:
+        return EXIT_DONE
+    click.echo(
+        f"ipp-mirror: {error.strerror} at standard output. The command is done, its output is incomplete.",
+        err=True,
+    )
+    return MachineFault.exit_code
 
 
 def _usage_message(error: click.UsageError, arguments: Sequence[str]) -> str:

@@ -38,9 +38,19 @@ def workers_option(function: Function) -> Function:
     """Add ``--workers N`` to a command, whose parameter is ``workers``."""
     return click.option(
         "--workers",
-        type=Integer(min=0),
+        type=Integer(min=1),
         metavar="N",
-        help="Most steps at once; 0 for the default, [core] workers in luigi.cfg.",
+        help="Most steps at once (default: [core] workers in luigi.cfg, else as many as the connections and "
+        "the processors can do).",
+    )(function)
+
+
+def products_option(function: Function) -> Function:
+    """Add ``--products A,B`` to a command, whose parameter is ``products``."""
+    return click.option(
+        "--products",
+        metavar="A,B",
+        help="Only these products, separated by commas (default: all of the settings).",
     )(function)
 
 
@@ -60,15 +70,6 @@ def scheduler_options(function: Function) -> Function:
         help="Host of the central scheduler (default: [core] scheduler_host in luigi.cfg, else this one).",
     )
     return host(port(function))
-
-
-def products_option(function: Function) -> Function:
-    """Add ``--products A,B`` to a command, whose parameter is ``products``."""
-    return click.option(
-        "--products",
-        metavar="A,B",
-        help="Only these products, separated by commas (default: all of the settings).",
-    )(function)
 
 
 def port_option(default: int, explanation: str, least: int = 0) -> Callable[[Function], Function]:

@@ -36,7 +36,7 @@ def scheduler(address: str, port: int, state_path: Path) -> None:
 
     The scheduler runs until SIGTERM or SIGINT; its web page shows the filesets of an update. Updates of
     the same user on this machine use it at port 8082; at another address, where luigi.cfg ([core]
-    scheduler_host and scheduler_port) or an option names it.
+    scheduler_host and scheduler_port) or an option names it. A port in use is exit code 40.
     """
     from tasks.runtime.luigid import main as luigid
 
@@ -49,13 +49,16 @@ def scheduler(address: str, port: int, state_path: Path) -> None:
 
 def _check_free(address: str, port: int) -> None:
     """Raise SettingsError if nothing can listen there: luigid itself ends with a traceback."""
+    from tasks.runtime.own_scheduler import is_own_scheduler
+
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((address, port))
     except OSError as error:
-        raise SettingsError(
-            f"cannot listen on {address} port {port}: {error.strerror}. "
-            "Choose another --port, and name it in luigi.cfg as scheduler_port."
-        ) from None
+        if is_own_scheduler(port):
+            problem = "a scheduler of this user runs there already. Nothing was started"
+        else:
+            problem = f"{error.strerror}. Choose another --port, and name it in luigi.cfg as scheduler_port"
+        raise SettingsError(f"cannot listen on {address} port {port}: {problem}.") from None

@@ -1,12 +1,13 @@
 """``ipp-mirror skip``."""
 
 import getpass
+import os
 from pathlib import Path
 
 import click
 
 from pipeline.errors import SettingsError, machine_faults
-from tasks.commands.options import checked_name, config_option, read_layout
+from tasks.commands.options import checked_name, config_option, read_mirror
 
 _EXAMPLES = """\b
 Example:
@@ -23,13 +24,28 @@ def skip(config: Path | None, reason: str, product: str, fileset: str) -> None:
     """Skip a fileset.
 
     Updates leave out a skipped fileset, and do not fail because of it. The skip ends when the fileset is
-    registered again upstream, or is unskipped.
+    registered again upstream, or is unskipped. A complete fileset needs no skip: nothing is changed.
     """
+    from pipeline.mirror.state.pending import incomplete
     from pipeline.mirror.state.skip import skip_fileset
+    from pipeline.reporting.status import write_status
+    from tasks.steps import STEPS
 
-    layout = read_layout(config)
+    settings, layout = read_mirror(config)
     if not reason.strip():
         raise SettingsError("expected a reason for the skip, got none (--reason TEXT). Nothing was skipped.")
     with machine_faults(f"skipping {product}/{fileset}"):
-        skip_fileset(layout, product, fileset, reason=reason, by=getpass.getuser())
+        if not incomplete(layout, product, {fileset}, STEPS.wanted(settings)):
+            click.echo(f"{product}/{fileset} is complete here, nothing is left to skip. Nothing was changed.")
+            return
+        skip_fileset(layout, product, fileset, reason=reason, by=_user())
+        write_status(layout, settings, STEPS, layout.state_products())
     click.echo(f"{product}/{fileset} is skipped until it is registered again, or unskipped.")
+
+
+def _user() -> str:
+    """Return the name of the user, or the number of one without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.errors import SettingsError, machine_faults
+from pipeline.names import escaped
+from pipeline.units import as_count
 from tasks.commands.options import config_option, read_mirror
 
 if TYPE_CHECKING:
@@ -28,15 +30,18 @@ def status(config: Path | None) -> None:
     """Print the state of the mirror.
 
     Print the status files of the last update, with a row for each product and for each failed file, and the
-    skipped filesets.
+    skipped filesets. What `ipp-mirror verify` found is shown until it is mended.
     """
     settings, layout = read_mirror(config)
     with machine_faults(f"reading the status of the mirror at {layout.root}"):
         tables = {str(path): _rows(path) for path in (layout.product_status, layout.download_failures)}
         skips = _skips(layout)
+        problems = _problems(layout)
         notes = _empty_selections(settings, layout)
     for title, rows in tables.items():
         _print_table(title, rows)
+    if len(problems) > 1:
+        _print_table("problems that verify found", problems)
     if skips:
         _print_table("skipped", [_SKIP_COLUMNS, *skips])
     for note in notes:
@@ -59,7 +64,15 @@ def _skips(layout: "Layout") -> list[list[str]]:
     from pipeline.mirror.state.skip import skipped
 
     markers = [marker for product in layout.state_products() for marker in skipped(layout, product)]
-    return [[marker[column] for column in _SKIP_COLUMNS] for marker in markers]
+    return [[str(marker.get(column, "")) for column in _SKIP_COLUMNS] for marker in markers]
+
+
+def _problems(layout: "Layout") -> list[list[str]]:
+    from pipeline.reporting.status import PROBLEM_COLUMNS, verification_problems
+    from tasks.steps import STEPS
+
+    rows = verification_problems(layout, STEPS)
+    return [list(PROBLEM_COLUMNS), *([row[column] for column in PROBLEM_COLUMNS] for row in rows)]
 
 
 def _empty_selections(settings: "Settings", layout: "Layout") -> list[str]:
@@ -74,7 +87,8 @@ def _empty_selections(settings: "Settings", layout: "Layout") -> list[str]:
 
 
 def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
-    click.echo(f"\n{title} ({len(rows) - 1} rows)")
+    click.echo(f"\n{title} ({as_count(len(rows) - 1, 'row')})")
+    rows = [[escaped(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = (value.ljust(width) for value, width in zip(row, widths, strict=True))

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import machine_faults
-from tasks.commands.options import checked_name, config_option, read_layout
+from tasks.commands.options import checked_name, config_option, read_mirror
 
 _EXAMPLES = """\b
 Example:
@@ -20,8 +20,13 @@ Example:
 def unskip(config: Path | None, product: str, fileset: str) -> None:
     """Unskip a fileset: the next update tries it again."""
     from pipeline.mirror.state.skip import unskip_fileset
+    from pipeline.reporting.status import write_status
+    from tasks.steps import STEPS
 
-    layout = read_layout(config)
+    settings, layout = read_mirror(config)
     with machine_faults(f"unskipping {product}/{fileset}"):
-        unskip_fileset(layout, product, fileset)
+        if not unskip_fileset(layout, product, fileset):
+            click.echo(f"{product}/{fileset} is not skipped. Nothing was changed.")
+            return
+        write_status(layout, settings, STEPS, layout.state_products())
     click.echo(f"{product}/{fileset} is no longer skipped; the next run tries it.")

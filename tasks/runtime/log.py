@@ -1,23 +1,44 @@
 """Handlers of the program's loggers: the log file, and a few lines on the console."""
 
 import logging
+import os
+import platform
+import re
+import shlex
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+import luigi
+
+from pipeline import __version__
+from pipeline.config import Settings
 from pipeline.errors import machine_faults
+from pipeline.names import escaped
+from tasks.runtime.causes import FirstOfEachCause
 
 MAX_BYTES = 10_000_000
 KEPT_FILES = 9
 # Parents of the loggers of all modules.
 LOGGERS = ("pipeline", "tasks")
 
+log = logging.getLogger(__name__)
+
+
+class EscapingFormatter(logging.Formatter):
+    """Formatter that escapes what is not printable, and indents further lines: none looks like a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of the record."""
+        return escaped(super().format(record), but="\n").replace("\n", "\n    ")
+
 
 @contextmanager
-def log_to(path: Path) -> Iterator[None]:
-    """Log to the file (all messages) and to the console (failures and the summary).
+def log_to(path: Path) -> Iterator[FirstOfEachCause]:
+    """Log to the file (all messages) and to the console (failures, the first of each cause, and the summary).
 
     Raises MachineFault when the file cannot be opened.
     """
@@ -26,23 +47,40 @@ def log_to(path: Path) -> Iterator[None]:
         file = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=KEPT_FILES, encoding="utf-8")
     # A message that cannot be written, on a full disk for example, must not print a traceback.
     logging.raiseExceptions = False
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.setFormatter(EscapingFormatter("%(asctime)s %(levelname)s %(message)s"))
     console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(logging.Formatter("%(message)s"))
+    console.setFormatter(EscapingFormatter("%(message)s"))
     console.setLevel(logging.INFO)
+    causes = FirstOfEachCause()
+    console.addFilter(causes)
     for name in LOGGERS:
-        log = logging.getLogger(name)
-        log.setLevel(logging.DEBUG)
-        log.propagate = False
-        log.handlers[:] = [console, file]
+        parent = logging.getLogger(name)
+        parent.setLevel(logging.DEBUG)
+        parent.propagate = False
+        parent.handlers[:] = [console, file]
     _quieten_luigi(file)
     try:
-        yield
+        yield causes
     finally:
         for name in LOGGERS:
             logging.getLogger(name).handlers.clear()
         with suppress(OSError):
             file.close()
+
+
+def log_beginning(config: Path, settings: Settings) -> None:
+    """Log which program begins a run, where, and with which settings; passwords are masked."""
+    log.debug(
+        "run begins: ipp-mirror %s, Luigi %s, Python %s; host %s, process %d, user id %d; command: %s",
+        *(__version__, luigi.__version__, platform.python_version()),
+        *(socket.gethostname(), os.getpid(), os.geteuid(), masked(shlex.join(sys.argv))),
+    )
+    log.debug("settings of %s: %s", config, masked(settings.model_dump_json()))
+
+
+def masked(text: str) -> str:
+    """Return the text without the user names and passwords of the addresses in it."""
+    return re.sub(r"(?<=://)[^/@\s\"]*@", "***@", text)
 
 
 def _quieten_luigi(file: logging.Handler) -> None:

@@ -19,7 +19,8 @@ from luigi.task_status import DONE, FAILED
 from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, MirrorError
 from pipeline.mirror.resources.peers import HUNG_SECONDS, Membership, PeerState, StepDone
 from pipeline.units import as_size
-from tasks.runtime.run import Run, begin_run
+from tasks.runtime.run import Run, Summary, begin_run
+from tasks.runtime.signals import restore_terminal
 from tasks.runtime.task import MirrorTask
 from tasks.runtime.worker import MirrorWorker
 
@@ -82,11 +83,12 @@ class PeerRun(Run):
         code = self.code if self.code > EXIT_FILESET_FAILED else 0
         self.membership.report(StepDone(task, status, received, code))
 
-    def finish(self) -> int:
+    def finish(self, _: Summary) -> int:
         """Write the summary line, and end the registration; return the exit code."""
         counters = self.context.counters
         if counters.failed:
             self.note(EXIT_FILESET_FAILED)
+        self._report_repeated()
         log.info(
             "worker: %d filesets completed here, %d failed; %s fetched in %.1f s",
             *(counters.done, counters.failed, as_size(counters.bytes), self.seconds),
@@ -171,6 +173,7 @@ class PeerWorker(MirrorWorker):
     def _abort(self, why: str) -> NoReturn:
         """Exit as if killed, which is safe at any instant."""
         log.error("this worker ends at once: %s. Others take over the filesets in progress.", why)
+        restore_terminal()
         os._exit(EXIT_NOT_SCHEDULED if self._admitted.is_set() else EXIT_ALREADY_RUNNING)
 
     def _end(self) -> None:

@@ -166,6 +166,7 @@ def _serve(
     # The parent handles the signals sent to its process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # ``sigwait`` rather than a handler: a handler interrupted by another signal could deadlock on the event.
     signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGUSR1})
     threading.Thread(target=_wait_for_stop, args=(stopping,), daemon=True).start()

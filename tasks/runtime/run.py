@@ -27,7 +27,8 @@ from pipeline.errors import (
     machine_fault,
     machine_faults,
 )
-from pipeline.mirror.context import Report, RunContext, open_context
+from pipeline.mirror.context import Report, RunContext, RunCounters, open_context
+from pipeline.mirror.resources.file_systems import log_missing_flush
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import MarkerKind
@@ -38,12 +39,12 @@ from pipeline.mirror.state.root_format import record_root_format, short_id
 from pipeline.mirror.state.root_note import write_note
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.housekeeping import remove_half_written
-from pipeline.names import checked_segment
+from pipeline.names import checked_segment, escaped
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
 from tasks.mirror_config import mirror
 from tasks.runtime.errors import Stopped, as_mirror_error
-from tasks.runtime.log import log_to
+from tasks.runtime.log import log_beginning, log_to
 from tasks.runtime.outage import OutageWatch
 from tasks.runtime.processes import (
     UNPACKED_AT_ONCE,
@@ -59,6 +60,8 @@ from tasks.steps import STEPS
 # Start of this process: identifies its run.
 STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
+# Text of the last line, from the counters, the number of skipped filesets, and True for a stopped run.
+Summary = Callable[[RunCounters, int, bool], str]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -97,7 +100,9 @@ class Run:
                 self._start_heartbeat()
             self.context = replace(self.context, listings=self._listings())
             self._open.enter_context(progress_on_terminal(self.context.counters, self.completed))
-            self._open.enter_context(log_to(self.log_file))
+            self._causes = self._open.enter_context(log_to(self.log_file))
+            log_beginning(self._config, self.context.settings)
+            log_missing_flush(self.context.layout)
             self._restore_records()
             self._write_note()
         except BaseException:
@@ -266,7 +271,7 @@ class Run:
         """Seconds since the run began."""
         return time.monotonic() - self._began
 
-    def finish(self) -> int:
+    def finish(self, summary: Summary) -> int:
         """Write the status files and the summary line; return the exit code."""
         products = sorted({*self.context.layout.state_products(), *(self._products or [])})
         try:
@@ -275,29 +280,19 @@ class Run:
             self.note(EXIT_FILESET_FAILED)
             log.warning("%s", machine_fault("writing the status files", error))
         skipped = sum(self.context.layout.count(MarkerKind.SKIPPED, product) for product in products)
+        self._report_repeated()
         counters = self.context.counters
-        more = f", {counters.optional_failed} failed in optional steps" if counters.optional_failed else ""
-        more += f", {counters.verified} verified" if counters.verified else ""
-        if counters.adopted or counters.left:
-            size = as_size(counters.adopted_bytes)
-            more += f"; {counters.adopted} files ({size}) adopted, {counters.left} others left"
-        log.info(
-            "filesets: %d new, %d done, %d failed, %d skipped%s; %s fetched in %.1f s",
-            *(counters.new, counters.done, counters.failed, skipped, more),
-            *(as_size(counters.bytes), self.seconds),
-        )
-        self._report_early_end()
+        numbers = summary(counters, skipped, self.stopping.is_set())
+        log.info("filesets: %s; %s fetched in %.1f s", numbers, as_size(counters.bytes), self.seconds)
+        if self._ended_by and self._outages.others_failed:
+            # The early end does not explain these failures.
+            self.note(EXIT_FILESET_FAILED)
         return self.code
 
-    def _report_early_end(self) -> None:
-        """Log how many filesets were not tried; note the failures that an early end does not explain."""
-        if self._ended_by is None:
-            return
-        counters = self.context.counters
-        waiting = counters.pending - counters.done - counters.failed
-        log.warning("%d filesets were not tried; they wait for the next run.", waiting)
-        if self._outages.others_failed:
-            self.note(EXIT_FILESET_FAILED)
+    def _report_repeated(self) -> None:
+        """Log how many failures had a cause that the console has shown once."""
+        for sentence in self._causes.repeated():
+            log.warning("%s", sentence)
 
     def end(self) -> None:
         """Release the lock, the connections, the processes and the log."""
@@ -335,5 +330,5 @@ def or_exit(begin: Callable[[], T]) -> T:
     try:
         return begin()
     except MirrorError as error:
-        print(f"ipp-mirror: {error}", file=sys.stderr)
+        print(escaped(f"ipp-mirror: {error}", but="\n"), file=sys.stderr)
         raise SystemExit(error.exit_code) from None

@@ -1,5 +1,6 @@
 """Base class of the mirror's tasks: attributes for the worker, and the report of a failure."""
 
+import argparse
 import logging
 from typing import Any
 
@@ -8,8 +9,13 @@ import luigi
 from pipeline.errors import MirrorError
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.layout import Layout
+from tasks.runtime.causes import Failure
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.run import current_mirror, current_run, resources_of
+from tasks.runtime.summary import update_summary
+
+# Description of a parameter that the program sets, and that `luigi TASK --help` does not list.
+HIDDEN = argparse.SUPPRESS
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +27,7 @@ class MirrorTask(luigi.Task):
     parameter of every task, and a part of the name of every resource.
     """
 
-    mirror = luigi.Parameter(default="", description="made by the program: tells mirrors apart")
+    mirror = luigi.Parameter(default="", description=HIDDEN)
 
     # Failed steps are retried by the next run; the scheduler must never disable a task.
     retry_count = 1_000_000
@@ -36,6 +42,8 @@ class MirrorTask(luigi.Task):
     for_peers = False
     # True for a task of which workers on other hosts may do a part.
     takes_peers = False
+    # Numbers of the line that ends a run of this task.
+    summary = staticmethod(update_summary)
 
     def __init__(self, *arguments: Any, **parameters: Any) -> None:
         super().__init__(*arguments, **{"mirror": current_mirror()} | parameters)
@@ -80,5 +88,6 @@ class MirrorTask(luigi.Task):
         message = str(error)
         if not message.startswith(self.subject):
             message = f"{self.subject}: {message}"
-        log.log(logging.DEBUG if isinstance(error, Stopped) else logging.WARNING, "%s", message)
+        level = logging.DEBUG if isinstance(error, Stopped) else logging.WARNING
+        log.log(level, "%s", message, extra={"failure": Failure.of(self.subject, error)})
         return message

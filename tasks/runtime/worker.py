@@ -25,10 +25,13 @@ from tasks.runtime.run import Run, begin_run, or_exit
 from tasks.runtime.runner import TaskRunner
 from tasks.runtime.schedulers import CentralScheduler, LocalScheduler, fail_tasks_of
 from tasks.runtime.signals import StopSignals
+from tasks.runtime.summary import update_summary
 from tasks.runtime.task import MirrorTask
 
 # After so long without a task from the scheduler, all is submitted again: one that was restarted has lost it.
 RESUBMIT_SECONDS = 2.0
+# Tasks in progress that the message at a request to stop names.
+NAMED_AT_STOP = 3
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +77,19 @@ class MirrorWorker(Worker):
         self._run.stop()
         if self._registering:
             # Nothing is in progress, and a scheduler that does not answer is not waited for.
-            raise SystemExit(self._run.finish())
+            raise SystemExit(self._finish())
+        log.info(
+            "stopping after what is in progress: %s. Ctrl-C (or the signal) again ends at once; either way "
+            "the next run goes on from there.",
+            self._in_progress(),
+        )
+
+    def _in_progress(self) -> str:
+        """Return the subjects of the running tasks, the first ones by name."""
+        subjects = [task.subject for task in self._runner.running.values() if not task.only_waits]
+        more = len(subjects) - NAMED_AT_STOP
+        named = ", ".join(subjects[:NAMED_AT_STOP])
+        return f"{named} and {more} more" if more > 0 else named or "nothing"
 
     def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
         """Schedule the task; before the first one, make sure that the server and the scheduler respond."""
@@ -100,7 +115,7 @@ class MirrorWorker(Worker):
                 )
         except RPCError as error:
             self._run.lose_scheduler(error)
-            raise SystemExit(self._run.finish()) from None
+            raise SystemExit(self._finish()) from None
 
     def run(self) -> bool:
         """Work until all is done or the run stops; end the program with the exit code of the run."""
@@ -119,7 +134,7 @@ class MirrorWorker(Worker):
             self._run.abort(error)
             self._finish_running(self._runner.take_results)
         self._conclude()
-        raise SystemExit(self._run.finish())
+        raise SystemExit(self._finish())
 
     def _prepare(self) -> bool:
         """Prepare for the first task; return False when there is nothing to do."""
@@ -279,6 +294,10 @@ class MirrorWorker(Worker):
         self._run.window.abort()
         while self._runner.running:
             take_results(None)
+
+    def _finish(self) -> int:
+        """Write what the run leaves behind; return its exit code."""
+        return self._run.finish(self._root.summary if self._root else update_summary)
 
     def _conclude(self) -> None:
         if self._run.code == 0 and self._root and not self._root.complete():

@@ -48,7 +48,7 @@ def test_the_one_that_fetches(attempt, release, server, follower, tmp_path):
     assert ended.code == 30, ended.output
     assert "the process that fetches was killed" in ended.output
     assert "Traceback" not in ended.output
-    assert f"filesets: {FILESETS} new, " in ended.output
+    assert f"filesets: {FILESETS} discovered, " in ended.output
     assert follower.update().code == 0
     complete(follower, release)
 

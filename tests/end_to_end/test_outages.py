@@ -63,11 +63,11 @@ def ended_early(
     assert end.code == code, end.output
     assert cause in end.output
     assert "Traceback" not in end.output
-    done, failed = map(int, re.search(r"filesets: \d+ new, (\d+) done, (\d+) failed", end.output).groups())
+    done, failed = map(int, re.search(r" due: (\d+) completed, (\d+) failed, ", end.output).groups())
     assert done == len(follower.marked("downloaded", PRODUCT))
     booked = follower.marked("failed", PRODUCT) - before
     assert failed == len(booked)
-    assert f"{FILESETS - done - failed} filesets were not tried; they wait for the next run." in end.output
+    assert f"stopped, {FILESETS - done - failed} left; " in end.output
     assert 0 < failed <= MOST_FAILED
     return booked
 

@@ -25,6 +25,7 @@ from support.running import (
     tasks_command,
     until,
 )
+from support.summary import stopped
 from support.upstream import Upstream, served_filesets
 
 from pipeline.sample import faults
@@ -113,7 +114,7 @@ def test_filesets_in_progress_finish_and_no_others_start(
     assert requested_filesets(server) == in_progress
     assert follower.marked("downloaded", PRODUCT) == follower.marked("extracted", PRODUCT) == in_progress
     assert leftovers(follower.root) == []
-    assert f"{FILESETS} new, {len(in_progress)} done, 0 failed" in ended.output
+    assert stopped(FILESETS, len(in_progress)) in ended.output
     with open(follower.root / "status" / "product_status.csv", newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["known"], row["complete"], row["failed"]) == (str(FILESETS), str(len(in_progress)), "0")
@@ -186,7 +187,7 @@ def test_a_signal_to_the_process_group_is_one_request(
     done = follower.marked("extracted", PRODUCT)
     assert len(done) == FREE + CONNECTIONS, update.output
     assert follower.marked("downloaded", PRODUCT) == done
-    assert f"{FILESETS} new, {len(done)} done, 0 failed" in update.output
+    assert stopped(FILESETS, len(done)) in update.output
     assert leftovers(follower.root) == []
     assert follower.update().code == 0
     complete(follower, release, data)
@@ -290,7 +291,7 @@ def test_a_stop_does_not_wait_for_a_scheduler_that_is_silent(release, server, fo
             assert update.ends_within(8), "it waits for the scheduler, which has 10 seconds to answer"
             ended = update.wait()
     assert ended.code == 25, ended.output
-    assert ended.output.startswith("filesets: 0 new, 0 done, 0 failed")
+    assert ended.output.splitlines()[-1].startswith(f"filesets: {stopped(0, 0)}")
     assert follower.update().code == 0
     complete(follower, release, data)
 

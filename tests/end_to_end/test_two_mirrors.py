@@ -9,6 +9,7 @@ import pytest
 import requests
 from support.follower import Follower
 from support.running import Scheduler, Turnstile, free_port, leftovers, luigi_command, started, until
+from support.summary import numbers
 from support.upstream import Upstream, served_filesets
 
 PRODUCT = "md-all-rel-200907"
@@ -70,7 +71,7 @@ def both_complete(port: int, mirrors: list[Follower], release: Upstream, bundles
         for update in updates:
             end = update.wait()
             assert end.code == 0, end.output
-            assert f"filesets: {FILESETS} new, {FILESETS} done, 0 failed" in end.output
+            assert numbers(FILESETS, FILESETS, FILESETS) in end.output
     for mirror in mirrors:
         assert mirror.content("store") == served_filesets(release)
         assert mirror.marked("extracted", PRODUCT) == set(release.products[PRODUCT])

@@ -7,6 +7,7 @@ import sys
 import pytest
 from support.command import ended
 from support.follower import Follower
+from support.summary import numbers
 from support.upstream import File, Upstream, served_filesets
 
 from pipeline.sample import faults
@@ -48,7 +49,7 @@ def file_requests(server: Simulator) -> list[str]:
 def test_a_first_update_brings_everything_and_a_second_asks_for_listings_only(release, server, follower):
     first = follower.update()
     assert first.code == 0, first.output
-    assert "filesets: 3 new, 3 done, 0 failed, 0 skipped" in first.output
+    assert numbers(3, 3, 3) + "; 0 skipped" in first.output
     assert follower.content("store") == served_filesets(release)
     assert follower.content("data") == DATA
     assert follower.content("incoming") == {}
@@ -59,7 +60,7 @@ def test_a_first_update_brings_everything_and_a_second_asks_for_listings_only(re
     server.clear()
     second = follower.update()
     assert second.code == 0, second.output
-    assert "filesets: 0 new, 0 done, 0 failed, 0 skipped; 0 bytes" in second.output
+    assert numbers() + "; 0 skipped; 0 bytes" in second.output
     assert [request.target for request in server.requests] == [
         "/ds/index.txt",
         f"/ds/{PRODUCT}/index.txt?o1.chip.2.2.1",
@@ -88,7 +89,7 @@ def test_a_fileset_registered_again_replaces_the_old_copy(release, server, follo
         "gpc1/MD01/o1.XY01/second.fits": b"2" * 100,
     }
     assert not any("o1.chip.2.2.1/" in target for target in file_requests(server))
-    assert follower.update().output.count("0 new, 0 done") == 1
+    assert follower.update().output.count(numbers()) == 1
 
 
 def test_registering_the_newest_again_is_noticed(release, follower):
@@ -180,7 +181,7 @@ def test_what_was_withdrawn_and_is_registered_again_arrives(name, fetched, other
     release.add(PRODUCT, name, [File("again.fits", b"again")])
     result = follower.update()
     assert result.code == 0, result.output
-    assert "1 new, 1 done" in result.output
+    assert numbers(1, 1, 1) in result.output
     assert follower.content("store") == served_filesets(release)
     assert follower.marked("withdrawn", PRODUCT) == set()
 
@@ -216,7 +217,7 @@ def test_a_bad_file_fails_its_fileset_and_no_other(fault, said, release, server,
     result = follower.update()
     assert result.code == 30, result.output
     assert said in result.output
-    assert "filesets: 3 new, 2 done, 1 failed" in result.output
+    assert numbers(3, 3, 2, 1) in result.output
     assert follower.content("data") == DATA
     assert {path.split("/")[1] for path in follower.content("store")} == {"o1.chip.1.1.1", "o1.chip.2.2.1"}
     with open(follower.root / "status" / "download_failures.csv", newline="") as file:
@@ -285,13 +286,13 @@ def test_keep_bundles_false_deletes_them_once_unpacked(release, follower):
     assert follower.update().code == 0
     assert follower.content("data") == DATA
     assert not list((follower.root / "store").rglob("*.tgz"))
-    assert "0 new, 0 done" in follower.update().output
+    assert numbers() in follower.update().output
 
 
 def test_a_hidden_product_is_mirrored_when_named(release, follower):
     with simulate(release.folder, hidden=[PRODUCT]) as server:
         follower.url = server.url
-        assert "0 new" in follower.update().output
+        assert "0 discovered" in follower.update().output
         follower.source["hidden_products"] = [PRODUCT]
         assert follower.update().code == 0
     assert follower.content("store") == served_filesets(release)
@@ -355,7 +356,7 @@ def test_names_that_may_not_become_paths_fail_their_fileset(release, upstream: U
     result = follower.update()
     assert result.code == 30, result.output
     assert "../../escape" in result.output
-    assert "3 done, 1 failed" in result.output
+    assert "3 completed, 1 failed" in result.output
     assert not (follower.folder / "escape").exists()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.command import ended
@@ -68,6 +69,7 @@ def test_a_sound_mirror(mirrored):
     result = verify(mirrored)
     assert result.code == 0, result.output
     assert "2 filesets verified, 0 with problems" in result.output
+    assert "filesets: 2 here: 2 sound, 0 repaired, 0 with problems, 0 left; " in result.output
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -77,10 +79,13 @@ def test_damage_is_found_reported_and_repaired(name, mirrored, upstream, server)
     found = verify(mirrored)
     assert found.code == 30, found.output
     assert path in found.output
+    assert "1 problem in all; " in found.output
+    assert "filesets: 2 here: 1 sound, 0 repaired, 1 with problems, 0 left; " in found.output
     assert "Traceback" not in found.output
     server.clear()
     repaired = verify(mirrored, "--repair")
     assert repaired.code == 0, repaired.output
+    assert "filesets: 2 here: 1 sound, 1 repaired, 0 with problems, 0 left; " in repaired.output
     assert mirrored.content("store") == served_filesets(upstream)
     assert mirrored.content("data") == data
     fetched = [request.target for request in server.requests if "index.txt" not in request.target]
@@ -106,14 +111,17 @@ def test_unexpected_files_are_reported_and_left_alone(mirrored):
     assert all((mirrored.root / path).exists() for path in strangers)
 
 
-def test_a_stopped_verification_goes_on(mirrored):
-    begun = "2999-01-01T00:00:00Z"
+@pytest.mark.parametrize(
+    ("days_ago", "goes_on"), [(1, True), (8, False), (-5000, False)], ids=["resumed", "old", "a wrong clock"]
+)
+def test_a_stopped_verification_goes_on(days_ago, goes_on, mirrored):
+    begun = (datetime.now(UTC) - timedelta(days=days_ago)).isoformat()
     (mirrored.root / "state" / "verification.json").write_text(json.dumps({"schema": 1, "run": begun}))
     marker = mirrored.root / "state" / PRODUCT / "verified" / "plain.json"
     marker.parent.mkdir()
     marker.write_text(json.dumps({"schema": 1, "run": begun, "problems": []}))
     damage(mirrored, f"store/{PRODUCT}/plain/t.fits")
-    assert verify(mirrored).code == 0, "plain had been verified before the stop"
+    assert verify(mirrored).code == (0 if goes_on else 30)
     assert verify(mirrored).code == 30
 
 
@@ -133,3 +141,40 @@ def test_a_fileset_that_cannot_be_verified_does_not_count_as_sound(mirrored):
     assert result.code == 40, result.output
     assert "2 filesets verified, 1 with problems" in result.output
     assert json.loads((mirrored.root / "state" / "verified.json").read_text())["failed"] == 1
+
+
+def status(follower: Follower) -> str:
+    return ended([sys.executable, "-m", "tasks", "status", "--config", str(follower.config)]).output
+
+
+def test_an_empty_mirror(upstream, follower):
+    for more in ((), ("--repair",)):
+        result = verify(follower, *more)
+        assert result.code == 30, result.output
+        assert f"nothing to verify: no fileset is in the mirror at {follower.root}. " in result.output
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_status_shows_what_was_found_until_it_is_mended(name, mirrored):
+    assert verify(mirrored).code == 0
+    assert "problems that verify found" not in status(mirrored)
+    path = DAMAGES[name](mirrored)
+    assert verify(mirrored).code == 30
+    shown = status(mirrored).partition("problems that verify found (")[2]
+    assert path in shown
+    assert mirrored.update().code == 0
+    # An update does again what has no marker, and nothing else; unpacked files of no marker stay unexpected
+    # until they are verified again.
+    is_mended = name == "a missing marker"
+    assert ("problems that verify found" in status(mirrored)) != is_mended
+    assert verify(mirrored, "--repair").code == 0
+    assert "problems that verify found" not in status(mirrored)
+
+
+def test_status_shows_unexpected_files_until_they_are_gone(mirrored):
+    stranger = mirrored.root / "data" / "mine.txt"
+    stranger.write_bytes(b"x")
+    assert verify(mirrored).code == 30
+    assert "data/mine.txt: unexpected" in status(mirrored)
+    stranger.unlink()
+    assert "problems that verify found" not in status(mirrored)

@@ -75,6 +75,10 @@ def correct(upstream: Upstream, fileset: str, files: dict[str, bytes | None]) ->
     (folder / "index.txt").write_text(f"{text}\n\n")
 
 
+def status(follower: Follower) -> str:
+    return ended([sys.executable, "-m", "tasks", "status", "--mirror-config", str(follower.config)]).output
+
+
 def fetched(server: Simulator) -> list[str]:
     """The files that were requested, without listings."""
     targets = [request.target.split("/")[-1] for request in server.requests]
@@ -93,6 +97,7 @@ def test_corrections_are_found_and_mended(mirrored, upstream, server):
     assert f"store/{PRODUCT}/{BUNDLED}: upstream lists other files: {TGZ} has size " in found.output
     assert "2 problems" in found.output
     assert (mirrored.content("store"), mirrored.content("data")) == before, "only --repair changes anything"
+    assert "upstream lists other files: t.fits" in status(mirrored)
     server.clear()
     mended = compare(mirrored, "--repair")
     assert mended.code == 0, mended.output
@@ -100,6 +105,7 @@ def test_corrections_are_found_and_mended(mirrored, upstream, server):
     assert mirrored.content("store") == served_filesets(upstream)
     assert mirrored.content(DATA) == {"a.fits": b"a" * 5000, "new.fits": b"N"}
     assert not mirrored.marked("superseded", PRODUCT)
+    assert "upstream lists other files" not in status(mirrored)
     plain = [part for part in command(mirrored) if part != "--upstream"]
     assert ended(plain).code == 0
 
@@ -110,6 +116,7 @@ def test_without_corrections_there_is_one_request_for_each_fileset(mirrored, ser
     result = compare(mirrored, "--repair")
     assert result.code == 0, result.output
     assert "3 filesets verified, 0 with problems" in result.output
+    assert "3 here: 3 sound, 0 repaired, 0 with problems, 0 left" in result.output
     assert sorted(request.target.split("/")[-2] for request in server.requests) == [
         BUNDLED,
         "plain",

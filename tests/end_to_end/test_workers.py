@@ -29,6 +29,7 @@ from support.running import (
     tree_is_true,
     until,
 )
+from support.summary import numbers
 from support.upstream import File, Upstream, served_filesets
 
 from pipeline.sample import faults
@@ -179,7 +180,7 @@ def done_in(output: str) -> int:
 
 
 def summary(output: str) -> str:
-    return re.search(r"filesets: \d+ new, \d+ done, \d+ failed", output)[0]
+    return re.search(r"filesets: (.* left);", output)[1]
 
 
 def complete(follower: Follower, release: Upstream) -> None:
@@ -209,11 +210,11 @@ def test_all_take_part_and_together_keep_to_the_connections(workers, site, relea
     assert [end.code, *(ending.code for ending in endings)] == [0] * (workers + 1), end.output
     assert sum(done_in(ending.output) for ending in endings) < FILESETS
     assert not any("; 0 bytes fetched" in ending.output for ending in endings)
-    assert summary(end.output) == f"filesets: {FILESETS} new, {FILESETS} done, 0 failed"
+    assert summary(end.output) == numbers(FILESETS, FILESETS, FILESETS)
     assert crowd.most <= CONNECTIONS
     complete(site.follower, release)
     again = ended(luigi_command(site.follower, site.port))
-    assert (again.code, summary(again.output)) == (0, "filesets: 0 new, 0 done, 0 failed")
+    assert (again.code, summary(again.output)) == (0, numbers())
 
 
 def test_nobody_keeps_more_than_its_share(site, release, crowd, bundles):
@@ -264,7 +265,7 @@ def test_a_fileset_that_fails_in_a_worker_fails_once(site, release, crowd, bundl
     assert end.code == 30, end.output
     failed = [ending.code for ending in endings]
     assert set(failed) <= {0, 30}
-    assert summary(end.output) == f"filesets: {FILESETS} new, {FILESETS - 1} done, 1 failed"
+    assert summary(end.output) == numbers(FILESETS, FILESETS, FILESETS - 1, 1)
     told = "".join([end.output, *(ending.output for ending in endings)])
     assert len(re.findall(rf"^fileset {PRODUCT}/{name_of(30)}: ", told, re.MULTILINE)) == 1
     record = site.follower.root / "state" / PRODUCT / "failed" / f"{name_of(30)}.json"
@@ -280,7 +281,7 @@ def test_a_worker_that_is_killed_is_taken_over(site, release, crowd, bundles):
     bundles.open()
     end = update.wait()
     assert end.code == 0, end.output
-    assert summary(end.output) == f"filesets: {FILESETS} new, {FILESETS} done, 0 failed"
+    assert summary(end.output) == numbers(FILESETS, FILESETS, FILESETS)
     complete(site.follower, release)
 
 
@@ -346,7 +347,10 @@ def test_a_worker_that_is_stopped_finishes_and_the_update_goes_on(site, release,
     ending = worker.wait()
     assert ending.code == 25, ending.output
     end = update.wait()
-    assert (end.code, summary(end.output)) == (0, f"filesets: {FILESETS} new, {FILESETS} done, 0 failed")
+    assert (end.code, summary(end.output)) == (
+        0,
+        numbers(FILESETS, FILESETS, FILESETS),
+    )
     complete(site.follower, release)
 
 

@@ -25,6 +25,7 @@ sys.path.insert(0, str(TESTS))
 from support.bundles import bundle, dirinfo  # noqa: E402
 from support.follower import Follower  # noqa: E402
 from support.running import Running, checked_markers, leftovers, marker_files, started  # noqa: E402
+from support.summary import numbers  # noqa: E402
 from support.trees import tree  # noqa: E402
 from support.upstream import File, Upstream  # noqa: E402
 
@@ -174,7 +175,7 @@ class Storm:
         left = leftovers(self.root)
         assert not left, f"left over: {left}"
         again = self.follower.update()
-        assert "0 new, 0 done" in again.output, f"one more run found something to do: {again.output}"
+        assert numbers() in again.output, f"one more run found something to do: {again.output}"
 
     def check_what_readers_see(self) -> None:
         """Whole files of some version that was published, and markers that are true."""

@@ -3,10 +3,10 @@
 >>> import tempfile
 >>> from pathlib import Path
 >>> with tempfile.TemporaryDirectory() as folder:
-...     space = DiskSpace(Path(folder), min_free=0)
-...     with space.reserved(1000, "fileset md/o1.chip.1.1.1") as reservation:
-...         reservation.written(400)
-...         reservation.left
+...     incoming, space = Path(folder), DiskSpace(min_free=0)
+...     with space.reserved({incoming: 1000}, "fileset md/o1.chip.1.1.1") as reservations:
+...         reservations[incoming].written(400)
+...         reservations[incoming].left
 600
 """
 

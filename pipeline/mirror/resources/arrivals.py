@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from pipeline.durable import write_whole
+from pipeline.durable import flush, write_whole
 from pipeline.errors import ServerUnavailable, machine_faults
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.state.arrivals import (
@@ -172,7 +172,7 @@ def _append(file: BinaryIO, end: _End, entry: Entry) -> None:
     file.seek(end.size)
     file.write(b"".join(entry_lines(entry, end.header)))
     file.flush()
-    os.fsync(file.fileno())
+    flush(file.fileno())
 
 
 def _entries_of(file: BinaryIO, name: bytes) -> list[Entry]:

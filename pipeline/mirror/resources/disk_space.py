@@ -1,25 +1,30 @@
-"""Disk space: reservations, so that ``mirror.min_free`` bytes stay free on the disk."""
+"""Disk space: reservations, so that ``mirror.min_free`` bytes stay free on each disk of the mirror."""
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import NoSpace
+from pipeline.mirror.resources.file_systems import nearest_folder
 from pipeline.units import as_size
 
 
 class Reservation:
-    """Bytes reserved for one writer; bytes that are written are no longer reserved.
+    """Bytes ``left`` for one writer on the file system of ``folder``; written ones are no longer reserved."""
 
-    ``check`` raises NoSpace when there is no room for more than was reserved.
-    """
-
-    def __init__(self, needed: int, check: Callable[[], None]) -> None:
-        self.left = needed
-        self._check = check
+    def __init__(self, space: "DiskSpace", folder: Path, what: str) -> None:
+        self.left = 0
+        self.folder = folder
+        self.device = folder.stat().st_dev
+        self._space = space
+        self._what = what
         self._lock = threading.Lock()
+
+    def add(self, needed: int) -> None:
+        """Reserve ``needed`` bytes more."""
+        self.left += needed
 
     def written(self, count: int) -> None:
         """Release the reservation of ``count`` bytes that have been written.
@@ -30,41 +35,53 @@ class Reservation:
             beyond = count > self.left
             self.left = max(0, self.left - count)
         if beyond:
-            self._check()
+            self._space.check(self, 0, f"{self._what} needs more than was reserved")
 
 
 class DiskSpace:
-    """Space below ``root`` (bytes), reserved by the filesets in progress before they write."""
+    """Space (bytes) on the file systems of a mirror, reserved by the filesets in progress before they write.
 
-    def __init__(self, root: Path, min_free: int) -> None:
-        self._root = root
+    ``data/`` may lie on another file system than ``incoming/``, and a folder in ``data/`` on a third one.
+    """
+
+    def __init__(self, min_free: int) -> None:
         self._min_free = min_free
         self._reservations: set[Reservation] = set()
         self._lock = threading.RLock()
 
     @contextmanager
-    def reserved(self, needed: int, what: str) -> Iterator[Reservation]:
-        """Reserve ``needed`` bytes for ``what``. Raises NoSpace when they are not available."""
-        reservation = Reservation(needed, lambda: self._check(0, f"{what} needs more than was reserved"))
+    def reserved(self, needed: Mapping[Path, int], what: str) -> Iterator[dict[Path, Reservation]]:
+        """Reserve, for ``what``, as many bytes as are needed in each folder, which need not exist yet.
+
+        Yield the reservation of each folder; folders of one file system share it. Raises NoSpace when
+        the bytes are not available, OSError when a file system does not tell.
+        """
+        by_device: dict[int, Reservation] = {}
+        by_folder: dict[Path, Reservation] = {}
+        for folder, count in needed.items():
+            reservation = Reservation(self, nearest_folder(folder), what)
+            by_folder[folder] = by_device.setdefault(reservation.device, reservation)
+            by_folder[folder].add(count)
         with self._lock:
-            self._check(needed, f"{what} needs {as_size(needed)}")
-            self._reservations.add(reservation)
+            for reservation in by_device.values():
+                self.check(reservation, reservation.left, f"{what} needs {as_size(reservation.left)}")
+            self._reservations.update(by_device.values())
         try:
-            yield reservation
+            yield by_folder
         finally:
             with self._lock:
-                self._reservations.remove(reservation)
+                self._reservations.difference_update(by_device.values())
 
-    def _check(self, needed: int, need: str) -> None:
+    def check(self, reservation: Reservation, needed: int, need: str) -> None:
         """Raise NoSpace when ``needed`` bytes are not available besides those that are reserved."""
         with self._lock:
             # Reserved bytes are added up first: bytes written in between count twice, which is safe.
-            reserved = sum(other.left for other in self._reservations)
-        free = shutil.disk_usage(self._root).free
+            reserved = sum(other.left for other in self._reservations if other.device == reservation.device)
+        free = shutil.disk_usage(reservation.folder).free
         missing = needed + reserved + self._min_free - free
         if missing > 0:
             raise NoSpace(
-                f"{need} below {self._root}; {as_size(free)} are free, "
+                f"{need} below {reservation.folder}; {as_size(free)} are free, "
                 f"of which {as_size(self._min_free)} stay free (mirror.min_free) and "
                 f"{as_size(reserved)} are reserved for other filesets: "
                 f"{as_size(missing)} are missing. Make room; the next run tries again."

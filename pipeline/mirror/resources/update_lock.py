@@ -69,15 +69,14 @@ def update_lock(layout: Layout, policy: LockPolicy = DEFAULT) -> Iterator[dict[s
 def heartbeat(layout: Layout, policy: LockPolicy = DEFAULT) -> Iterator[None]:
     """Touch the lock file regularly: on other hosts the holder then counts as alive."""
     released = threading.Event()
-    with open(layout.lock_file, "rb") as file:
-        beating = (file, released, policy.heartbeat)
-        thread = threading.Thread(target=_beat, args=beating, name="lock heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            released.set()
-            thread.join()
+    beating = (layout.lock_file, released, policy.heartbeat)
+    thread = threading.Thread(target=_beat, args=beating, name="lock heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        released.set()
+        thread.join()
 
 
 def _acquire(file: IO[str], layout: Layout, policy: LockPolicy) -> dict[str, object]:
@@ -104,8 +103,15 @@ def _is_elsewhere(holder: dict[str, object]) -> bool:
 
 
 def seconds_since_touched(path: Path) -> float:
-    """Return the age of the file by the clock of its file system. Raises FileNotFoundError."""
-    return (file_system_time(path.parent) - path.stat().st_mtime_ns) / 10**9
+    """Return the age of the file by the clock of its file system. Raises FileNotFoundError.
+
+    A file that was touched in the future, when that clock was wrong, is touched now: a holder that is dead
+    is recognized by the age that the file has later.
+    """
+    age = (file_system_time(path.parent) - path.stat().st_mtime_ns) / 10**9
+    if age < 0:
+        os.utime(path)
+    return max(0.0, age)
 
 
 class Holder:
@@ -145,9 +151,12 @@ def _try_to_lock(file: IO[str]) -> bool:
     return True
 
 
-def _beat(file: IO[bytes], released: threading.Event, seconds: float) -> None:
+def _beat(path: Path, released: threading.Event, seconds: float) -> None:
     while not released.wait(seconds):
-        os.utime(file.fileno())
+        # A file server that is restarted fails for a moment. By its path, the file is found afterwards; a
+        # descriptor could stay stale for good.
+        with contextlib.suppress(OSError):
+            os.utime(path)
 
 
 def _read_holder(file: IO[str]) -> dict[str, object]:

@@ -4,7 +4,7 @@ A fileset that is itself at fault is tried in every run at first, then with expo
 server or this machine was at fault, the next run tries it again.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,9 @@ from pipeline.durable import remove_files
 from pipeline.errors import FilesFailed, MachineFault, MirrorError, ServerUnavailable
 from pipeline.mirror.state.layout import Layout, MarkerKind, short_digest
 from pipeline.mirror.state.marker_file import SUFFIX, can_name_marker, read_marker, write_marker
-from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.state.markers import Fileset, time_since, utc_now
+
+LONGEST_PAUSE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class BackOff:
 
     every_run: int
     first_pause: timedelta = timedelta(hours=1)
-    longest_pause: timedelta = timedelta(days=7)
+    longest_pause: timedelta = LONGEST_PAUSE
 
     def next_try(self, faults: int) -> str | None:
         """Return when the next attempt is due (UTC) after that many faults; None for the next run."""
@@ -66,6 +68,15 @@ def record_failure(
             "files": [{"file": name, "reason": str(reason)} for name, reason in reasons.items()],
         },
     )
+
+
+def is_postponed(record: Mapping[str, Any]) -> bool:
+    """Return True if the next attempt of the record is not due yet.
+
+    One that is further away than ``LONGEST_PAUSE`` is due: the clock was wrong when it was recorded.
+    """
+    passed = time_since(record.get("next_try"))
+    return passed is not None and -LONGEST_PAUSE <= passed < timedelta(0)
 
 
 def has_failed(layout: Layout, fileset: Fileset, run: str) -> bool:

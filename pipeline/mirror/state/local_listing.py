@@ -24,7 +24,7 @@ from pipeline.datastore.listing import (
     scan_filesets,
     write_filesets,
 )
-from pipeline.durable import remove_files, write_whole
+from pipeline.durable import flush, remove_files, write_whole
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.marker_file import read_marker, write_marker
@@ -63,12 +63,12 @@ class LocalListing:
                 end = _end_of_last_line(file.fileno()) if whole is None else whole
                 if end < os.fstat(file.fileno()).st_size:
                     file.truncate(end)
-                    os.fsync(file.fileno())
+                    flush(file.fileno())
                 if whole is None:
                     if not self._is_valid():
                         return False
                     self._write_record(file.fileno())
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return False
         return True
 
@@ -122,7 +122,7 @@ class LocalListing:
             file.seek(0, os.SEEK_END)
             file.write(write_filesets(rows, self._columns_at_the_end()))
             file.flush()
-            os.fsync(file.fileno())
+            flush(file.fileno())
             self._write_record(file.fileno())
 
     def replace(self, rows: Iterable[FilesetRow]) -> None:

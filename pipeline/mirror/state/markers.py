@@ -5,7 +5,7 @@ and reused.
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.datastore.listing import DISTRIBUTION, FilesetRow
@@ -55,6 +55,23 @@ class Fileset:
 def utc_now() -> str:
     """Return the current time as written in markers: UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def time_since(time: Any) -> timedelta | None:
+    """Return the time that has passed since a time in a marker, negative for one in the future.
+
+    None for what is no time. A time in the future may come from a clock that was wrong.
+    """
+    try:
+        return datetime.now(UTC) - datetime.fromisoformat(time)
+    except (TypeError, ValueError):
+        return None
+
+
+def is_within(time: Any, span: timedelta) -> bool:
+    """Return True if a time in a marker is at most ``span`` ago; False for one in the future, or none."""
+    passed = time_since(time)
+    return passed is not None and timedelta(0) <= passed < span
 
 
 def mark_done(layout: Layout, kind: str, fileset: Fileset, started: str, content: dict[str, Any]) -> None:

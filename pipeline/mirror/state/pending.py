@@ -4,10 +4,9 @@ from collections.abc import Collection, Iterable
 
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow
-from pipeline.mirror.state.failures import failed_in, failures
+from pipeline.mirror.state.failures import failed_in, failures, is_postponed
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.markers import utc_now
 from pipeline.mirror.state.selection import is_selected, refuse_unknown_columns
 from pipeline.mirror.state.snapshot import renew_snapshot
 from pipeline.mirror.state.steps import Steps, StepSpec
@@ -44,8 +43,7 @@ def postponed(layout: Layout, product: str, steps: Steps) -> dict[str, str]:
 
     The failure of an optional step does not postpone a required one that is missing.
     """
-    now = utc_now()
-    later = [record for record in failures(layout, product) if (record.get("next_try") or "") > now]
+    later = [record for record in failures(layout, product) if is_postponed(record)]
     required = failed_in(later, (step.name for step in steps.required))
     optional = {record["fileset"] for record in later} - {record["fileset"] for record in required}
     due = incomplete(layout, product, optional, steps.required)

@@ -16,14 +16,7 @@ def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: st
 
     Raises SettingsError for a fileset that the local listing does not name.
     """
-    known = (each for each in LocalListing(layout, product).registrations() if each.name == name)
-    row = next(known, None)
-    if row is None:
-        raise SettingsError(
-            f"expected a fileset that the local listing of product {product} names, got {name!r}. "
-            "Nothing was skipped; `ipp-mirror update` brings the listing up to date."
-        )
-    fileset = Fileset(product, name, row.registered)
+    fileset = _listed(layout, product, name)
     write_marker(
         layout.marker(MarkerKind.SKIPPED, product, name),
         {
@@ -38,14 +31,17 @@ def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: st
     clear_failure(layout, fileset)
 
 
-def unskip_fileset(layout: Layout, product: str, name: str) -> None:
-    """Make a skipped fileset pending again. Raises SettingsError when it is not skipped."""
+def unskip_fileset(layout: Layout, product: str, name: str) -> bool:
+    """Make a skipped fileset pending again; return False when it is not skipped.
+
+    Raises SettingsError for a fileset that is not skipped and that the local listing does not name.
+    """
     path = layout.marker(MarkerKind.SKIPPED, product, name)
     if not path.exists():
-        raise SettingsError(
-            f"expected a skipped fileset of product {product}, got {name!r}. Nothing was changed."
-        )
+        _listed(layout, product, name)
+        return False
     remove_files([path])
+    return True
 
 
 def skipped(layout: Layout, product: str) -> list[dict[str, Any]]:
@@ -53,3 +49,14 @@ def skipped(layout: Layout, product: str) -> list[dict[str, Any]]:
     names = sorted(layout.names(MarkerKind.SKIPPED, product))
     markers = (read_marker(layout.marker(MarkerKind.SKIPPED, product, name)) for name in names)
     return [marker for marker in markers if marker]
+
+
+def _listed(layout: Layout, product: str, name: str) -> Fileset:
+    known = (each for each in LocalListing(layout, product).registrations() if each.name == name)
+    row = next(known, None)
+    if row is None:
+        raise SettingsError(
+            f"expected a fileset that the local listing of product {product} names, got {name!r}. "
+            "Nothing was changed; `ipp-mirror update` brings the listing up to date."
+        )
+    return Fileset(product, name, row.registered)

@@ -174,16 +174,16 @@ class _Adoption:
 
     def _copy(self, source: Path, row: FileRow) -> str:
         """Copy a file, which is read once; return its md5. Raises MachineFault when there is no room."""
-        digest = hashlib.md5(usedforsecurity=False)
+        digest, path = hashlib.md5(usedforsecurity=False), self._copied(row)
         with (
-            self.context.space.reserved(row.bytes, f"the copy of {source}") as reservation,
+            self.context.space.reserved({path.parent: row.bytes}, f"the copy of {source}") as reservations,
             open(source, "rb") as file,
-            open(self._copied(row), "wb") as copy,
+            open(path, "wb") as copy,
         ):
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 copy.write(chunk)
-                reservation.written(len(chunk))
+                reservations[path.parent].written(len(chunk))
         return digest.hexdigest()
 
     def finish(self) -> None:
@@ -237,7 +237,7 @@ def checked_folder(folder: Path, root: Path) -> Path:
             f"expected a folder that update_mirror.py filled, got: {error.strerror} at {folder}. "
             "Nothing was started."
         ) from None
-    if real.is_relative_to(root):
+    if real.is_relative_to(os.path.realpath(root)):
         raise SettingsError(
             f"expected a folder outside mirror.root, got {folder}, which is {real} and not outside {root}. "
             f"Set mirror.root to another folder of the same file system (it may be a new one in {real}); "
@@ -259,7 +259,7 @@ def products_here(folder: AdoptedFolder, layout: Layout, products: Collection[st
             "PRODUCT/FILESET/files, or correct mirror.products; nothing was taken over."
         )
     for product in here:
-        if layout.root.is_relative_to(folder.path / product):
+        if Path(os.path.realpath(layout.root)).is_relative_to(folder.path / product):
             raise SettingsError(
                 f"expected mirror.root outside the folders of the products, got {layout.root} in "
                 f"{folder.path / product}. Set it to another folder of that file system; "

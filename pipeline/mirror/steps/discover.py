@@ -5,7 +5,7 @@ the last but one, so that the last one is in the response. When it is not, the l
 withdrawn or registered again, and the whole list is requested (protocol notes, "Since").
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from pipeline.datastore.client import ListingClient, UnknownFileset
 from pipeline.datastore.listing import FilesetRow
@@ -15,7 +15,7 @@ from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
 from pipeline.mirror.state.marker_file import can_name_marker, read_marker, write_marker
-from pipeline.mirror.state.markers import Fileset, fresh_marker, utc_now
+from pipeline.mirror.state.markers import Fileset, fresh_marker, is_within, utc_now
 from pipeline.mirror.state.steps import Steps
 
 WHOLE_LIST_EVERY = timedelta(days=7)
@@ -72,12 +72,7 @@ def whole_list_is_due(layout: Layout, product: str) -> bool:
 
     Only the whole list shows what was withdrawn, or is listed again under its old registration.
     """
-    try:
-        last = datetime.fromisoformat(_last_whole(layout, product))
-        # A time in the future comes from a clock that was wrong.
-        return not timedelta(0) <= datetime.now(UTC) - last < WHOLE_LIST_EVERY
-    except (TypeError, ValueError):
-        return True
+    return not is_within(_last_whole(layout, product), WHOLE_LIST_EVERY)
 
 
 def _last_whole(layout: Layout, product: str) -> str:

@@ -116,13 +116,12 @@ class _Download:
         total = sum(row.bytes for row in rows)
         here = total - sum(row.bytes for row in missing)
         progress = TransferProgress(self.report, len(rows), total, len(rows) - len(missing), here)
-        # Includes an estimate of the unpacked bytes: a download is refused when its extraction would not fit.
         needed = self._bytes_to_write(missing)
-        with self.context.space.reserved(needed, f"fileset {self.fileset}") as reservation:
+        with self.context.space.reserved(needed, f"fileset {self.fileset}") as reservations:
             transfers = Transfers(
                 self.context.fetch_pool,
                 self.context.quota,
-                lambda row: self._fetch_file(row, progress, reservation),
+                lambda row: self._fetch_file(row, progress, reservations[self._incoming]),
                 progress,
             )
             if len(missing) < PARALLEL_FROM_FILES and total - here < PARALLEL_FROM_BYTES:
@@ -134,11 +133,15 @@ class _Download:
             errors = {row.name: transfers.errors[row.name] for row in missing if row.name in transfers.errors}
             raise FilesFailed(errors)
 
-    def _bytes_to_write(self, missing: list[FileRow]) -> int:
-        """Return the bytes still to be fetched, plus an estimate of the unpacked bytes."""
+    def _bytes_to_write(self, missing: list[FileRow]) -> dict[Path, int]:
+        """Return, by folder, the bytes still to be fetched and an estimate of the unpacked bytes.
+
+        So a download is refused when its extraction would not fit.
+        """
         bundles = sum(row.bytes for row in missing if row.is_bundle)
         unpacked = bundles * USUAL_RATIO if self.context.settings.mirror.unpack else 0
-        return sum(row.bytes - self._bytes_on_disk(row) for row in missing) + unpacked
+        fetched = sum(row.bytes - self._bytes_on_disk(row) for row in missing)
+        return {self._incoming: fetched, self.context.layout.data: unpacked}
 
     def _bytes_on_disk(self, row: FileRow) -> int:
         """Return the bytes that the row's partial file occupies, resumable or not."""
@@ -245,7 +248,7 @@ def _matches(path: Path, row: FileRow) -> bool:
 def _check_marker_name(layout: Layout, fileset: Fileset) -> None:
     """Raise OSError for a name too long for a marker: before the transfer, rather than after it."""
     path = layout.marker(MarkerKind.DOWNLOADED, fileset.product, fileset.name)
-    if len(path.name) > os.pathconf(layout.root, "PC_NAME_MAX"):
+    if len(path.name) > os.pathconf(layout.lock_file.parent, "PC_NAME_MAX"):
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
 
 

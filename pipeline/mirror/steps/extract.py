@@ -115,13 +115,16 @@ class _Extraction:
     def _unpack_into(self, folders: dict[Path, Path], tag: str) -> list[UnpackedFile]:
         """Return the files of the bundles, each bundle unpacked into its folder."""
         limits = UnpackLimits(ratio=self.context.settings.mirror.unpack_ratio)
-        needed = sum(expected_bytes(bundle, limits) for bundle in folders)
-        what = f"unpacking fileset {self.fileset}"
+        needed = dict.fromkeys(folders.values(), 0)
+        for bundle, folder in folders.items():
+            needed[folder] += expected_bytes(bundle, limits)
+        what, data = f"unpacking fileset {self.fileset}", self._layout.data
         small = sum(bundle.stat().st_size for bundle in folders) < PARALLEL_FROM_BYTES
         submit = done_at_once if small else self.context.unpackers.submit
-        with self.context.space.reserved(needed, what) as reservation, machine_faults(what, needed):
+        in_all = sum(needed.values())
+        with self.context.space.reserved(needed, what) as reserved, machine_faults(what, in_all):
             running = [
-                submit(Unpacking(bundle, folder, self._layout.data, tag, reservation.written, limits).run)
+                submit(Unpacking(bundle, folder, data, tag, reserved[folder].written, limits).run)
                 for bundle, folder in folders.items()
             ]
             return self._results(running)

@@ -6,7 +6,7 @@ size and CRC-32 with the extraction marker. Files that no marker names are repor
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
-from pipeline.mirror.state.markers import Fileset, fresh_marker
+from pipeline.mirror.state.markers import Fileset, fresh_marker, is_within
 from pipeline.mirror.state.owner_records import unrecorded
 from pipeline.mirror.state.steps import Problem, Steps
 from pipeline.mirror.steps.bundles import bundles_of
@@ -191,8 +191,7 @@ def start_verification(unfinished: Path, now: str) -> str:
     ``unfinished`` is the marker of the verification.
     """
     started: str = (read_marker(unfinished) or {}).get("run", "")
-    oldest = (datetime.now(UTC) - RESUMED_WITHIN).isoformat()
-    if started > oldest:
+    if is_within(started, RESUMED_WITHIN):
         return started
     write_marker(unfinished, {"run": now})
     return now

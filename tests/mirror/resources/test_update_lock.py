@@ -1,16 +1,24 @@
-"""Update lock: a holder that is just being killed."""
+"""Update lock: a holder that is just being killed, a clock that was wrong, a heartbeat that fails."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import AlreadyRunning
-from pipeline.mirror.resources.update_lock import update_lock
+from pipeline.mirror.resources.update_lock import (
+    Holder,
+    LockPolicy,
+    heartbeat,
+    seconds_since_touched,
+    update_lock,
+)
 from pipeline.mirror.state.layout import Layout
 
 HOLDS = """
@@ -54,3 +62,47 @@ def test_a_holder_that_was_not_killed_has_it(number, holder, layout):
     with pytest.raises(AlreadyRunning, match=f"process {holder.pid} on "), update_lock(layout):
         pass
     assert json.loads(layout.lock_file.read_text())["host"] == socket.gethostname()
+
+
+YEAR_2040 = 2_208_988_800
+BRIEF = LockPolicy(dead_after=0.3)
+
+
+@pytest.fixture
+def far_lock(layout: Layout) -> Path:
+    """The lock file of a process on another host, touched while the clock was wrong."""
+    layout.lock_file.parent.mkdir(parents=True)
+    layout.lock_file.write_text(json.dumps({"host": "far.example", "pid": 4711, "since": "2040-01-01"}))
+    os.utime(layout.lock_file, (YEAR_2040, YEAR_2040))
+    return layout.lock_file
+
+
+def test_a_lock_that_was_touched_in_the_future_is_stale_when_it_is_not_touched_again(far_lock, layout):
+    with pytest.raises(AlreadyRunning, match=r"process 4711 on far\.example"), update_lock(layout, BRIEF):
+        pass
+    assert far_lock.stat().st_mtime <= time.time() + 1
+    while seconds_since_touched(far_lock) < BRIEF.dead_after:
+        time.sleep(0.05)
+    with update_lock(layout, BRIEF) as killed:
+        assert killed["pid"] == 4711
+
+
+def test_a_peer_that_was_touched_in_the_future_is_dead_when_it_is_not_touched_again(far_lock):
+    holder = Holder(far_lock, "far.example", far_lock, BRIEF)
+    assert holder.is_alive()
+    while holder.is_alive():
+        time.sleep(0.05)
+
+
+def test_a_heartbeat_that_fails_is_tried_again(layout):
+    """As on a file server that is restarted: the lock file is not there for a moment."""
+    away = layout.root / "away"
+    with update_lock(layout), heartbeat(layout, LockPolicy(heartbeat=0.01)):
+        layout.lock_file.rename(away)
+        time.sleep(0.1)
+        os.utime(away, (0, 0))
+        away.rename(layout.lock_file)
+        deadline = time.monotonic() + 60
+        while layout.lock_file.stat().st_mtime == 0:
+            assert time.monotonic() < deadline, "no heartbeat came after the failure"
+            time.sleep(0.01)

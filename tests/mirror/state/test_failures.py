@@ -7,12 +7,14 @@ import pytest
 
 from pipeline.errors import ContentMismatch, FilesFailed, MachineFault, ServerUnavailable
 from pipeline.mirror.state.failures import (
+    LONGEST_PAUSE,
     BackOff,
     clear_failure,
     clear_failures_except,
     failed_in,
     failures,
     has_failed,
+    is_postponed,
     record_failure,
 )
 from pipeline.mirror.state.layout import Layout
@@ -81,6 +83,27 @@ def test_one_file_at_fault_is_a_fault_of_the_fileset(layout):
     assert record["faults"] == 1
     assert record["files"] == [{"file": "a", "reason": "no answer"}, {"file": "b", "reason": "wrong"}]
     assert postponed(layout, "p", STEPS) == {FILESET.name: record["next_try"]}
+
+
+@pytest.mark.parametrize(
+    ("ahead", "waits"),
+    [
+        (timedelta(0), False),
+        (timedelta(hours=1), True),
+        (LONGEST_PAUSE - timedelta(seconds=1), True),
+        (LONGEST_PAUSE + timedelta(hours=1), False),
+        (timedelta(days=365 * 14), False),
+        (timedelta(days=-30), False),
+    ],
+)
+def test_a_next_try_beyond_any_pause_was_recorded_by_a_wrong_clock(ahead, waits):
+    assert is_postponed({"next_try": (datetime.now(UTC) + ahead).isoformat()}) is waits
+
+
+@pytest.mark.parametrize("next_try", [None, "", "soon", 5, [], "2999-01-01", "0001-01-01T00:00:00+14:00"])
+def test_what_is_no_next_try_postpones_nothing(next_try):
+    assert not is_postponed({"next_try": next_try})
+    assert not is_postponed({})
 
 
 @pytest.mark.parametrize(

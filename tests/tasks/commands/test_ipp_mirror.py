@@ -1,8 +1,10 @@
 """The command as a whole: help, version, wrong command lines."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.command import REPOSITORY, ipp_mirror
@@ -42,6 +44,23 @@ def test_the_guide_names_each_command(name):
     assert any(line.startswith((f"| `{name} ", f"| `{name}`")) for line in table.splitlines())
 
 
+SET_BY_PEOPLE = {
+    "UpdateMirror": {"--products"},
+    "AdoptMirror": {"--folder", "--by", "--products"},
+    "VerifyMirror": {"--repair", "--rate"},
+    "DownloadFileset": {"--product", "--fileset"},
+}
+
+
+@pytest.mark.parametrize("task", SET_BY_PEOPLE)
+def test_the_help_of_luigi_lists_the_parameters_that_people_set(task):
+    luigi = Path(sys.executable).with_name("luigi")
+    command = [luigi, "--module", "tasks", task, "--help"]
+    shown = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    options = set(re.findall(r"^  (--[a-z-]+)", shown.stdout, re.MULTILINE))
+    assert options - {"--help", "--help-all", "--local-scheduler", "--module"} == SET_BY_PEOPLE[task]
+
+
 def test_the_version():
     shown = ipp_mirror("--version")
     assert (shown.returncode, shown.stdout) == (0, f"ipp-mirror {__version__}\n")
@@ -54,6 +73,7 @@ WRONG = {
     "update --wrkers 3": " update: no such option '--wrkers'. Did you mean '--workers'?",
     "update today": " update: got unexpected extra argument (today).",
     "update --workers x": " update: invalid value for '--workers': 'x' is not a valid integer.",
+    "verify --workers 0": " verify: invalid value for '--workers': 0 is not in the range x>=1.",
     "worker --scheduler-port 0": " worker: invalid value for '--scheduler-port': "
     "0 is not in the range 1<=x<=65535.",
     "adopt": " adopt: missing argument 'FOLDER'.",

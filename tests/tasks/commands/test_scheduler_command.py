@@ -40,6 +40,12 @@ def test_an_update_uses_it_and_its_state_is_kept(
             )
             assert update.returncode == 0, update.stderr
             assert update.stdout.startswith(f"scheduler: http://127.0.0.1:{port}/\n")
+            second = ipp_mirror("scheduler", "--port", port, "--state-path", tmp_path / "second")
+            assert (second.returncode, second.stdout) == (40, "")
+            assert second.stderr == (
+                f"ipp-mirror: cannot listen on 127.0.0.1 port {port}: a scheduler of this user runs there "
+                "already. Nothing was started.\n"
+            )
         finally:
             running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0

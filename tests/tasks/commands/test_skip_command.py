@@ -1,5 +1,8 @@
 """``ipp-mirror skip`` and ``unskip``."""
 
+import csv
+
+import pytest
 from support.command import ipp_mirror
 from support.follower import Follower
 from support.upstream import File, Upstream
@@ -7,17 +10,46 @@ from support.upstream import File, Upstream
 PRODUCT = "md-all-rel-200907"
 
 
-def test_skip_and_unskip(upstream: Upstream, follower: Follower):
+@pytest.fixture
+def mirrored(upstream: Upstream, follower: Follower) -> Follower:
+    """A mirror of one good fileset, and one that was published with a wrong checksum."""
     upstream.add(PRODUCT, "right", [File("r.fits", b"r")])
-    assert follower.update().code == 0
-    marker = follower.root / "state" / PRODUCT / "skipped" / "right.json"
-    skipped = ipp_mirror("skip", "--config", follower.config, PRODUCT, "right", "--reason", "why not")
+    upstream.add(PRODUCT, "wrong", [File("w.fits", b"w", listed={"md5": "0" * 32})])
+    assert follower.update().code == 30
+    return follower
+
+
+def counted(follower: Follower) -> tuple[str, str]:
+    """Return the numbers of failed and skipped filesets in the status file."""
+    with open(follower.root / "status" / "product_status.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    return row["failed"], row["skipped"]
+
+
+def test_skip_and_unskip(mirrored: Follower):
+    marker = mirrored.root / "state" / PRODUCT / "skipped" / "wrong.json"
+    skipped = ipp_mirror("skip", "--config", mirrored.config, PRODUCT, "wrong", "--reason", "why not")
     assert (skipped.returncode, skipped.stderr) == (0, "")
-    assert skipped.stdout == f"{PRODUCT}/right is skipped until it is registered again, or unskipped.\n"
+    assert skipped.stdout == f"{PRODUCT}/wrong is skipped until it is registered again, or unskipped.\n"
     assert '"why not"' in marker.read_text()
-    unskipped = ipp_mirror("unskip", "--config", follower.config, PRODUCT, "right")
+    assert counted(mirrored) == ("0", "1")
+    unskipped = ipp_mirror("unskip", "--config", mirrored.config, PRODUCT, "wrong")
     assert (unskipped.returncode, unskipped.stderr) == (0, "")
     assert not marker.exists()
+    assert counted(mirrored) == ("0", "0")
+
+
+def test_where_nothing_is_to_be_done_nothing_is_changed(mirrored: Follower):
+    skipped = ipp_mirror("skip", "--config", mirrored.config, PRODUCT, "right", "--reason", "why not")
+    assert (skipped.returncode, skipped.stderr) == (0, "")
+    assert skipped.stdout == (
+        f"{PRODUCT}/right is complete here, nothing is left to skip. Nothing was changed.\n"
+    )
+    assert not (mirrored.root / "state" / PRODUCT / "skipped").exists()
+    unskipped = ipp_mirror("unskip", "--config", mirrored.config, PRODUCT, "wrong")
+    assert (unskipped.returncode, unskipped.stderr) == (0, "")
+    assert unskipped.stdout == f"{PRODUCT}/wrong is not skipped. Nothing was changed.\n"
+    assert counted(mirrored) == ("1", "0")
 
 
 def test_a_skip_without_a_reason(follower: Follower):
@@ -29,13 +61,11 @@ def test_a_skip_without_a_reason(follower: Follower):
     )
 
 
-def test_a_skip_that_cannot_be_written(upstream: Upstream, follower: Follower):
-    upstream.add(PRODUCT, "right", [File("r.fits", b"r")])
-    assert follower.update().code == 0
-    in_the_way = follower.root / "state" / PRODUCT / "skipped"
+def test_a_skip_that_cannot_be_written(mirrored: Follower):
+    in_the_way = mirrored.root / "state" / PRODUCT / "skipped"
     in_the_way.write_text("")
-    refused = ipp_mirror("skip", "--config", follower.config, PRODUCT, "right", "--reason", "why not")
+    refused = ipp_mirror("skip", "--config", mirrored.config, PRODUCT, "wrong", "--reason", "why not")
     assert refused.returncode == 30
-    assert refused.stderr.startswith(f"ipp-mirror: skipping {PRODUCT}/right: ")
+    assert refused.stderr.startswith(f"ipp-mirror: skipping {PRODUCT}/wrong: ")
     assert str(in_the_way) in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -35,7 +35,7 @@ def test_an_update_of_some_products(upstream: Upstream, follower: Follower, no_s
     assert some.returncode == 0, some.stderr
     assert some.stdout.splitlines()[0] == f"scheduler: local, as none answers at {url}"
     assert follower.content("store") == served_filesets(upstream, "one", "two")
-    rest = ipp_mirror("update", "--mirror-config", follower.config, "--workers", "0", environment=settings)
+    rest = ipp_mirror("update", "--mirror-config", follower.config, environment=settings)
     assert rest.returncode == 0, rest.stderr
     assert follower.content("store") == served_filesets(upstream)
 

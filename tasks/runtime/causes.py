@@ -1,0 +1,77 @@
+"""Failures with one cause, of which the console shows the first one and a count."""
+
+import logging
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pipeline.errors import FilesFailed, MirrorError
+from pipeline.units import as_count
+
+# Paths and addresses, digests, sizes and long numbers differ between messages of one cause. A short number
+# may be the cause, as a status code is.
+_VARIABLE = re.compile(r"\S*/\S*|\b[0-9a-f]{32}\b|\d[\d.,]*(?: [kMGT]?B\b| bytes?\b)|\d+\.\d+|\d{4,}")
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Failure of a fileset, a product or a run, for the records of the log: attribute ``failure``."""
+
+    subject: str
+    cause: str
+
+    @classmethod
+    def of(cls, subject: str, error: MirrorError) -> "Failure":
+        """Return the failure with a cause that is equal where only names and numbers differ."""
+        if isinstance(error, FilesFailed):
+            file, error = next(iter(error.reasons.items()))
+        else:
+            file = ""
+        kind, _, name = subject.partition(" ")
+        names = "|".join(re.escape(part) for part in (file, name, *name.split("/")) if part)
+        text = re.sub(rf"(?<!\w)(?:{names})(?!\w)", "/", str(error)) if names else str(error)
+        return cls(subject, f"{kind} {type(error).__name__} {_VARIABLE.sub('…', text)}")
+
+
+@dataclass
+class _Repeated:
+    first: str
+    count: int = 0
+    named: list[str] = field(default_factory=list)
+
+
+class FirstOfEachCause(logging.Filter):
+    """Filter that passes the first failure of each cause, and counts the others. Safe for several threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._causes: dict[str, _Repeated] = {}
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return False for a failure whose cause has been shown."""
+        failure: Failure | None = getattr(record, "failure", None)
+        if failure is None:
+            return True
+        with self._lock:
+            known = self._causes.setdefault(failure.cause, _Repeated(failure.subject))
+            if known.first == failure.subject:
+                return True
+            known.count += 1
+            if len(known.named) < _NAMED:
+                known.named.append(failure.subject.partition(" ")[2])
+            return False
+
+    def repeated(self) -> Iterator[str]:
+        """Yield a sentence for each cause that several failures had."""
+        for each in self._causes.values():
+            if each.count:
+                kind = each.first.partition(" ")[0]
+                others = each.count - len(each.named)
+                more = f" and {others} others, which the log names" if others else ""
+                yield (
+                    f"{as_count(each.count, f'more {kind}')} failed for the same reason as {each.first}: "
+                    f"{', '.join(each.named)}{more}"
+                )
