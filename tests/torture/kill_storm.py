@@ -29,8 +29,10 @@ from support.summary import numbers  # noqa: E402
 from support.trees import tree  # noqa: E402
 from support.upstream import File, Upstream  # noqa: E402
 
+from pipeline.mirror.state.layout import Layout  # noqa: E402
 from pipeline.sample import faults  # noqa: E402
 from pipeline.sample.simulator import Simulator, simulate  # noqa: E402
+from pipeline.serving import MirrorTree  # noqa: E402
 
 PRODUCTS = ("md-all-rel-200907", "threepi-all-200908")
 FILESETS = 400
@@ -135,6 +137,34 @@ class Publisher:
 
 
 @dataclass
+class Reader:
+    """A site that follows the mirror, and asks for the filesets behind the last but one that it has."""
+
+    root: Path
+    # Registrations by name for each product, in the order in which they are listed.
+    has: dict[str, dict[str, str]] = field(default_factory=lambda: {product: {} for product in PRODUCTS})
+    whole_lists: int = 0
+
+    def read(self) -> None:
+        """Ask for what is new; for the whole list where the answer lacks the newest fileset."""
+        tree = MirrorTree(Layout(self.root))
+        for product, has in self.has.items():
+            *_, since, newest = [None, None, *has]
+            rows = _rows(tree.product_listing(product, since)) if since else {}
+            if newest is None or rows.get(newest) != has[newest]:
+                self.has[product] = _rows(tree.product_listing(product))
+                self.whole_lists += 1
+            else:
+                self.has[product] = {name: has[name] for name in has if name not in rows} | rows
+
+
+def _rows(listing: bytes | None) -> dict[str, str]:
+    """The registrations in a listing by name."""
+    lines = [line for line in (listing or b"").decode().splitlines() if "|" in line and line[0] != "#"]
+    return {name.strip(): registered.strip() for name, registered, *_ in (line.split("|") for line in lines)}
+
+
+@dataclass
 class Storm:
     """The mirror that is killed while it follows the publisher."""
 
@@ -142,6 +172,7 @@ class Storm:
     follower: Follower
     server: Simulator
     random: Random
+    reader: Reader
     ended: Counter[str] = field(default_factory=Counter)
     transferred: int = 0
     # What was ever marked as downloaded: this much had to be transferred.
@@ -156,6 +187,7 @@ class Storm:
         began = time.monotonic()
         while self.ended["kill -9"] < kills:
             self._one_update()
+            self.reader.read()
             self._count_bytes()
             self.publisher.change()
             done = self.ended["kill -9"]
@@ -172,6 +204,7 @@ class Storm:
         self._count_bytes()
         self.check_what_readers_see()
         self._check_all_is_here()
+        self._check_that_the_reader_has_all()
         left = leftovers(self.root)
         assert not left, f"left over: {left}"
         again = self.follower.update()
@@ -211,6 +244,14 @@ class Storm:
                     self.root, product, step
                 )
                 assert not missed, f"{product}: not {step}: {missed}"
+
+    def _check_that_the_reader_has_all(self) -> None:
+        self.reader.read()
+        for product in PRODUCTS:
+            listed = self.publisher.upstream.products[product]
+            registered = {name: row[1] for name, row in listed.items()}
+            has = {name: self.reader.has[product].get(name) for name in registered}
+            assert has == registered, f"{product}: a reader of the mirror lacks or has old registrations"
 
     def _one_update(self) -> None:
         with started(self.follower.command(), self.follower.folder / "output") as update:
@@ -270,7 +311,8 @@ def main() -> int:
         publisher.grow(FILESETS)
         slow = [faults.throttles(BYTES_PER_SECOND), faults.delays(DELAY)]
         with simulate(publisher.upstream.folder, faults=slow) as server:
-            storm = Storm(publisher, Follower(Path(folder), server.url, mirror=ALWAYS_AGAIN), server, random)
+            follower = Follower(Path(folder), server.url, mirror=ALWAYS_AGAIN)
+            storm = Storm(publisher, follower, server, random, Reader(follower.root))
             return weather(storm, chosen.kills, chosen.seed)
 
 
@@ -292,6 +334,7 @@ def weather(storm: Storm, kills: int, seed: int) -> int:
         f"filesets: {publisher.count}, registrations: {registrations}, "
         f"withdrawn: {len(publisher.withdrawn)}\n"
         f"bytes transferred: {storm.transferred}, at least: {least}, ratio: {storm.transferred / least:.3f}\n"
+        f"a reader asked for {storm.reader.whole_lists} whole lists, and has all\n"
         "store/ and data/ are identical, every marker is true, nothing is left over"
     )
     if waste > kills * CONNECTIONS * WASTE:

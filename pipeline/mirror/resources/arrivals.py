@@ -60,12 +60,18 @@ class Arrivals:
             yield self._enter(fileset, index)
 
     def enter_again(self, product: str, names: Collection[str]) -> None:
-        """Move the entries of the filesets to the end: they were not listed for some time."""
+        """Move the entries of the filesets to the end: they were not listed for some time.
+
+        Their markers get the new numbers, so that the filesets stay at the end when the file is lost.
+        """
         with self._locked(product), suppress(FileNotFoundError), self._opened(product) as file:
-            last = {entry.name.decode(): entry for entry in scan_arrivals(file) if entry}
-            for name in names:
-                if name in last and (end := _read_end(file)):
-                    _append(file, end, last[name]._replace(number=end.number + 1))
+            entries = (entry for entry in scan_arrivals(file) if entry)
+            last = {name: entry for entry in entries if (name := entry.name.decode()) in names}
+            for name, entry in last.items():
+                if end := _read_end(file):
+                    again = entry._replace(number=end.number + 1)
+                    _append(file, end, again)
+                    self._mark_again(product, name, _as_marked(again, [entry]))
 
     def settle(self, product: str) -> bool:
         """Check ``arrivals.txt`` and write it anew where needed. For the holder of the update lock.
@@ -110,6 +116,11 @@ class Arrivals:
             "modified": arrivals.st_mtime_ns,
             "downloaded": marked.st_mtime_ns,
         }
+
+    def _mark_again(self, product: str, name: str, arrival: str) -> None:
+        path = self.layout.marker(MarkerKind.DOWNLOADED, product, name)
+        if marker := read_marker(path):
+            write_marker(path, {**marker, "arrival": arrival})
 
     @contextmanager
     def _locked(self, product: str) -> Iterator[None]:

@@ -28,8 +28,8 @@ class Verdict:
     """Decision on a fileset's files.
 
     ``placed`` are the files to put in place; ``replaces`` and ``yields_to`` name by path the fileset whose
-    file
-    is replaced, or stays."""
+    file is replaced, or stays.
+    """
 
     placed: list[UnpackedFile]
     replaces: dict[str, str]

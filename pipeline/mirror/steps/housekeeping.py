@@ -14,6 +14,8 @@ from pipeline.mirror.state.snapshot import current_header, renew_snapshot
 from pipeline.mirror.steps.extract import undo_unpacking
 from pipeline.names import is_usable
 
+_OF_VERIFICATIONS = {MarkerKind.VERIFIED, MarkerKind.COMPARED}
+
 
 def finish_product(layout: Layout, product: str, run: str, *, failed: int) -> None:
     """Record that the update ``run`` went through the whole product, with ``failed`` filesets left failed."""
@@ -43,12 +45,14 @@ def tidy_incoming(context: RunContext, product: str, pending: set[str]) -> None:
 def remove_half_written(layout: Layout) -> None:
     """Remove the temporary files that a kill left in the root, ``state/`` and ``status/``.
 
-    A folder of markers whose snapshot is current has none.
+    A folder of markers whose snapshot is current has none. The folders of verifications, which have a marker
+    of each fileset, are left out: the next verification of a fileset writes over what is there.
     """
     folders = [layout.root, layout.root / "status", layout.root / "state"]
     for product in layout.state_products():
         folders.append(layout.state(product))
-        folders += (each for each in layout.marker_folders(product) if current_header(each) is None)
+        markers = (each for each in layout.marker_folders(product) if each.name not in _OF_VERIFICATIONS)
+        folders += (each for each in markers if current_header(each) is None)
     for folder in folders:
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
             remove_files(Path(entry.path) for entry in entries if entry.name.endswith(WRITING_SUFFIX))

@@ -132,6 +132,17 @@ def test_what_is_listed_upstream_again_is_new_to_those_that_came_meanwhile(holdi
     assert served(holding, "three") == ["one"]
 
 
+def test_what_was_listed_again_stays_at_the_end_when_the_order_is_lost(holding):
+    for each in (ONE, TWO, THREE):
+        holding.arrive(each)
+    holding.arrivals.enter_again(PRODUCT, {"one"})
+    path_of(holding).unlink()
+    holding.arrivals.settle(PRODUCT)
+    assert holding.entries() == ["two 2", "three 3", "one ~4"]
+    assert served(holding, "three") == ["one"]
+    assert served(holding, "one") == ["two", "three", "one"]
+
+
 @pytest.mark.parametrize("unfinished", [b"fo", b"four|2009|1|", HEADER.encode(), bytes(70)])
 def test_an_unfinished_end_is_cut_off_by_the_next_entry(unfinished, holding):
     holding.arrive(ONE)

@@ -7,6 +7,7 @@ from support.many_filesets import KNOWN, PRODUCT, row, settle
 from pipeline.errors import HostileName
 from pipeline.mirror.state.layout import STATE_NAMES, Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, mark_done
+from pipeline.names import is_usable
 
 
 @pytest.mark.parametrize(("look_up_at_most", "scans"), [(2, 1), (1000, 0)])
@@ -55,3 +56,11 @@ def test_a_product_may_have_a_name_that_the_state_folder_uses(name, tmp_path):
     (tmp_path / "state" / "@owners").mkdir()
     assert layout.state(name) == tmp_path / "state" / f"{name}~"
     assert layout.state_products() == sorted([name, "p"])
+
+
+def test_no_product_can_have_a_name_that_the_state_folder_uses_in_its_place(tmp_path):
+    layout = Layout(tmp_path)
+    paths = [getattr(layout, name) for name, value in vars(Layout).items() if isinstance(value, property)]
+    used = {path.name for path in paths if path.parent == tmp_path / "state"}
+    assert len(used) > 5
+    assert {name for name in used if is_usable(name)} == STATE_NAMES

@@ -22,6 +22,8 @@ def test_the_record_of_a_product_has_its_bytes(layout):
 
 def test_where_nothing_changed_no_folder_of_markers_is_scanned(layout):
     settle(layout)
+    for kind in (MarkerKind.VERIFIED, MarkerKind.COMPARED):
+        write_marker(layout.marker(kind, PRODUCT, "fileset.1"), {"problems": []})
     with opened_below(layout.state(PRODUCT)) as opened:
         remove_half_written(layout)
         finish_product(layout, PRODUCT, "two", failed=0)
