@@ -22,6 +22,7 @@ INDEX = "index.txt"
 # Names in ``state/`` that are not folders of products.
 STATE_NAMES = frozenset(
     {
+        "arrivals.lock",
         "filesets.lock",
         "ownership.lock",
         "root.txt",

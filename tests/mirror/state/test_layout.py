@@ -55,3 +55,10 @@ def test_a_product_may_have_a_name_that_the_state_folder_uses(name, tmp_path):
     (tmp_path / "state" / "@owners").mkdir()
     assert layout.state(name) == tmp_path / "state" / f"{name}~"
     assert layout.state_products() == sorted([name, "p"])
+
+
+def test_every_name_in_the_state_folder_is_kept_from_products(tmp_path):
+    layout = Layout(tmp_path)
+    paths = [getattr(layout, name) for name, value in vars(Layout).items() if isinstance(value, property)]
+    # No product can be named like the folder of the owner records.
+    assert {path.name for path in paths if path.parent == tmp_path / "state"} - {"@owners"} == STATE_NAMES
