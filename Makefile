@@ -51,8 +51,8 @@ skip: setup ## skip a fileset: PRODUCT=... FILESET=... REASON=...
 unskip: setup ## unskip a fileset: PRODUCT=... FILESET=...
 	@$(BIN)/ipp-mirror unskip $(SETTINGS) "$(PRODUCT)" "$(FILESET)"
 
-verify: setup ## compare every file with listings and markers (REPAIR=1 repairs problems)
-	@$(BIN)/ipp-mirror verify $(SETTINGS) $(if $(REPAIR),--repair)
+verify: setup ## compare every file with listings and markers (REPAIR=1 repairs, UPSTREAM=1: with the server)
+	@$(BIN)/ipp-mirror verify $(SETTINGS) $(if $(UPSTREAM),--upstream) $(if $(REPAIR),--repair)
 
 serve: setup ## serve the mirror to other sites at http://127.0.0.1:8080/ds
 	@$(BIN)/ipp-mirror serve $(SETTINGS)

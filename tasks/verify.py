@@ -7,7 +7,9 @@ A verification that was stopped is resumed: each VerifyFileset leaves a marker t
 """
 
 import logging
+from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import luigi
@@ -64,10 +66,15 @@ class VerifyMirror(MirrorTask):
     rate = luigi.Parameter(default="", description="limit of the rate of reading, such as 50 MB/s")
     started = luigi.Parameter(default=STARTED, description=HIDDEN)
 
+    @property
+    def unfinished(self) -> Path:
+        """Path of the marker of the unfinished verification."""
+        return self.layout.verification
+
     def requires(self) -> list["VerifyProduct"]:
         """Return one verification for each product with any state."""
         rate_limit(self.rate)
-        verification = start_verification(self.layout, self.started)
+        verification = start_verification(self.unfinished, self.started)
         return [
             VerifyProduct(product=product, repair=self.repair, rate=self.rate, verification=verification)
             for product in self.layout.state_products()
@@ -82,8 +89,8 @@ class VerifyMirror(MirrorTask):
         self._refuse_empty_mirror()
         unexpected = unexpected_files(self.layout, self.context.steps)
         _log_problems(unexpected)
-        found = len(unexpected) + sum(_found(product) for product in self.requires())
-        end_verification(self.layout)
+        found = len(unexpected) + sum(product.found for product in self.requires())
+        end_verification(self.unfinished)
         content = {"run": self.started, "finished": utc_now(), "failed": found}
         content |= {"unexpected": _by_path(unexpected)}
         write_marker(self.layout.verified, content)
@@ -95,7 +102,7 @@ class VerifyMirror(MirrorTask):
         """Raise NothingHere when no product has a fileset."""
         products, steps = self.layout.state_products(), self.context.steps
         if not any(self.layout.count(step.marker, product) for product in products for step in steps):
-            end_verification(self.layout)
+            end_verification(self.unfinished)
             raise NothingHere(
                 f"nothing to verify: no fileset is in the mirror at {self.layout.root}. "
                 "If it should have some, correct mirror.root; `ipp-mirror update` fetches them."
@@ -110,10 +117,22 @@ class VerifyProduct(MirrorTask):
     rate = luigi.Parameter(default="", significant=False)
     verification = luigi.Parameter()
     only_waits = True
+    # Markers of the filesets.
+    kind = MarkerKind.VERIFIED
+
+    @property
+    def record(self) -> Path:
+        """Path of the marker of the last verification."""
+        return self.layout.product_verified(self.product)
+
+    @property
+    def found(self) -> int:
+        """Number of problems that the last verification left."""
+        return int((read_marker(self.record) or {}).get("problems", 0))
 
     def output(self) -> RunMarker:
         """Return the marker with the number of problems that were not repaired."""
-        return RunMarker(self.layout.product_verified(self.product), self.verification)
+        return RunMarker(self.record, self.verification)
 
     def run(self) -> None:
         """Verify, repair on request, and verify repaired filesets again."""
@@ -121,9 +140,9 @@ class VerifyProduct(MirrorTask):
             self.context.arrivals.settle(self.product)
         renew_snapshots(self.layout, self.product, self.context.steps)
         rows = known_rows(self.layout, self.product)
-        unexpected = unexpected_markers(self.layout, self.product, rows, self.context.steps)
+        unexpected = self._unexpected(rows)
         _log_problems(unexpected)
-        here = filesets_here(self.layout, self.product, rows, self.context.steps)
+        here = self._here(rows)
         self.context.counters.count(due=len(here))
         bad = self._verified(here)
         if self.repair and bad:
@@ -134,7 +153,14 @@ class VerifyProduct(MirrorTask):
         log.info("product %s: %s verified, %d with problems", self.product, verified, len(bad))
         content = {"run": self.verification, "finished": utc_now(), "problems": len(bad) + len(unexpected)}
         content |= {"unexpected": _by_path(unexpected)}
-        write_marker(self.layout.product_verified(self.product), content)
+        write_marker(self.record, content)
+
+    def _unexpected(self, rows: list[FilesetRow]) -> list[Problem]:
+        return unexpected_markers(self.layout, self.product, rows, self.context.steps)
+
+    def _here(self, rows: list[FilesetRow]) -> list[FilesetRow]:
+        """Return the rows of the filesets to verify."""
+        return filesets_here(self.layout, self.product, rows, self.context.steps)
 
     def _repair(self, rows: list[FilesetRow]) -> None:
         """Fetch and unpack the filesets again. Raises Stopped after a request to stop."""
@@ -148,20 +174,28 @@ class VerifyProduct(MirrorTask):
 
     def _verified(self, rows: list[FilesetRow], after: str = "") -> list[FilesetRow]:
         """Verify the filesets; return those with problems, which become pending for a repair."""
-        more = {"verification": self.verification, "rate": self.rate, "after": after}
         self.context.counters.count(pending=len(rows))
-        current_run().submit(
-            VerifyFileset(product=self.product, fileset=row.name, row=row, position=position, **more)
-            for position, row in enumerate(rows)
-        )
+        current_run().submit(self._checks(rows, after))
         markers = {row.name: self._marker(row, after) for row in rows}
         bad = [row for row in rows if markers[row.name].get("problems", True)]
         self._count(len(rows) - len(bad), sum(bool(markers[row.name]) for row in bad), after)
         current_run().refuse_when_stopping()
         if self.repair and not after:
             for row in bad:
-                make_pending(self.layout, Fileset.of(self.product, row), markers[row.name].get("steps", []))
+                self._make_pending(Fileset.of(self.product, row), markers[row.name].get("steps", []))
         return bad
+
+    def _checks(self, rows: list[FilesetRow], after: str) -> Iterator["VerifyFileset"]:
+        """Return the tasks that verify the filesets."""
+        more = {"verification": self.verification, "rate": self.rate, "after": after}
+        return (
+            VerifyFileset(product=self.product, fileset=row.name, row=row, position=position, **more)
+            for position, row in enumerate(rows)
+        )
+
+    def _make_pending(self, fileset: Fileset, steps: list[str]) -> None:
+        """Make the steps with these kinds of markers pending."""
+        make_pending(self.layout, fileset, steps)
 
     def _count(self, sound: int, damaged: int, after: str) -> None:
         """Count the filesets that were verified, each once: those repaired no more as damaged."""
@@ -172,7 +206,7 @@ class VerifyProduct(MirrorTask):
 
     def _marker(self, row: FilesetRow, after: str) -> dict[str, Any]:
         """Return the marker that the fileset has now; nothing where this verification wrote none."""
-        marker = read_marker(self.layout.marker(MarkerKind.VERIFIED, self.product, row.name)) or {}
+        marker = read_marker(self.layout.marker(self.kind, self.product, row.name)) or {}
         return marker if marker.get("run") == f"{self.verification}{after}" else {}
 
 
@@ -183,19 +217,19 @@ class VerifyFileset(FilesetTask):
     rate = luigi.Parameter(default="", significant=False)
     after = luigi.Parameter(default="", description="step after which the fileset is verified again")
     resources = {"unpackers": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
+    kind = MarkerKind.VERIFIED
 
     def output(self) -> RunMarker:
         """Return the marker with the problems that were found."""
-        path = self.layout.marker(MarkerKind.VERIFIED, self.product, self.fileset)
+        path = self.layout.marker(self.kind, self.product, self.fileset)
         return RunMarker(path, f"{self.verification}{self.after}")
 
     def run(self) -> None:
-        """Compare the files with the listing and the markers, and log the problems."""
-        with machine_faults(f"{self.subject}: verifying its files"):
-            problems = fileset_problems(self.context, self.identity, rate_limit(self.rate))
+        """Write the marker with the problems, and log them."""
+        problems = self.problems()
         _log_problems(problems)
         write_marker(
-            self.layout.marker(MarkerKind.VERIFIED, self.product, self.fileset),
+            self.layout.marker(self.kind, self.product, self.fileset),
             {
                 "product": self.product,
                 "fileset": self.fileset,
@@ -206,6 +240,11 @@ class VerifyFileset(FilesetTask):
                 "steps": sorted({problem.marker for problem in problems if problem.marker}),
             },
         )
+
+    def problems(self) -> list[Problem]:
+        """Compare the files with the listing and the markers."""
+        with machine_faults(f"{self.subject}: verifying its files"):
+            return fileset_problems(self.context, self.identity, rate_limit(self.rate))
 
 
 @cache
@@ -224,8 +263,3 @@ def _log_problems(problems: list[Problem]) -> None:
 
 def _by_path(problems: list[Problem]) -> dict[str, str]:
     return {problem.path: problem.what for problem in problems}
-
-
-def _found(product: VerifyProduct) -> int:
-    path = product.layout.product_verified(product.product)
-    return int((read_marker(path) or {}).get("problems", 0))

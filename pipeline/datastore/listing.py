@@ -29,6 +29,8 @@ ENCODING = "latin-1"
 DISTRIBUTION = "IPP-DIST"
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _SHOWN = 120
+# Rows of one listing that are left out, each with a line in the log.
+_WARNINGS_AT_MOST = 20
 log = logging.getLogger(__name__)
 # Far beyond any row of a listing: to split a longer one into fields takes time and memory for nothing.
 _LONGEST_ROW = 1 << 16
@@ -107,11 +109,12 @@ def read_products(body: bytes, source: str) -> list[ProductRow]:
 
     A damaged row is left out, with a warning in the log.
     """
+    left_out = _LeftOut(source)
     rows = [
         ProductRow(fields[0], None if fields[1] == "none" else fields[1], fields[2], fields[3], fields[4])
-        for _, fields in _rows(_rejoined(body, Level.PRODUCTS), Level.PRODUCTS, source, damaged=_leave_out)
+        for _, fields in _rows(_rejoined(body, Level.PRODUCTS), Level.PRODUCTS, source, damaged=left_out.add)
     ]
-    return _later_of_each_name(rows, source)
+    return _later_of_each_name(rows, source, left_out)
 
 
 def read_filesets(body: bytes, source: str) -> list[FilesetRow]:
@@ -120,12 +123,14 @@ def read_filesets(body: bytes, source: str) -> list[FilesetRow]:
     Raises ServerUnavailable when it is not a valid listing. A damaged row is left out, with a warning in the
     log.
     """
-    numbered = _rejoined(body, Level.FILESETS)
+    left_out = _LeftOut(source)
     rows = [
         FilesetRow(fields[0], fields[1], fields[2], columns, fields)
-        for columns, fields in _rows(numbered, Level.FILESETS, source, damaged=_leave_out)
+        for columns, fields in _rows(
+            _rejoined(body, Level.FILESETS), Level.FILESETS, source, damaged=left_out.add
+        )
     ]
-    return _later_of_each_name(rows, source)
+    return _later_of_each_name(rows, source, left_out)
 
 
 def scan_filesets(lines: Iterable[str], source: str, but: Container[str] = ()) -> Iterator[FilesetRow]:
@@ -192,8 +197,21 @@ def _refuse(message: str) -> None:
     raise ServerUnavailable(f"{message}. The next run tries again.")
 
 
-def _leave_out(message: str) -> None:
-    log.warning("%s. The row is left out.", message)
+class _LeftOut:
+    """Rows that are left out of one listing: a warning for each of the first ones, then their number."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._count = 0
+
+    def add(self, message: str) -> None:
+        self._count += 1
+        if self._count <= _WARNINGS_AT_MOST:
+            log.warning("%s. The row is left out.", message)
+
+    def end(self) -> None:
+        if self._count > _WARNINGS_AT_MOST:
+            log.warning("%s: %d more rows are left out.", self._source, self._count - _WARNINGS_AT_MOST)
 
 
 def _rows(
@@ -327,14 +345,13 @@ def _file_row(columns: tuple[str, ...], fields: tuple[str, ...], source: str) ->
 Row = TypeVar("Row", ProductRow, FilesetRow)
 
 
-def _later_of_each_name(rows: list[Row], source: str) -> list[Row]:
+def _later_of_each_name(rows: list[Row], source: str, left_out: _LeftOut) -> list[Row]:
     """Return the rows without those of whose name there is a later one (protocol notes, "Repeated names")."""
     last = {row.name: number for number, row in enumerate(rows)}
-    if len(last) == len(rows):
-        return rows
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows) if len(last) < len(rows) else ():
         if last[row.name] != number:
-            log.warning("%s: %r is listed more than once; the last of its rows holds.", source, row.name)
+            left_out.add(f"{source}: {row.name!r} is listed more than once, and its last row holds")
+    left_out.end()
     return [row for number, row in enumerate(rows) if last[row.name] == number]
 
 

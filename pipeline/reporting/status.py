@@ -86,16 +86,18 @@ def failure_rows(layout: Layout, product: str) -> list[dict[str, Any]]:
 def verification_problems(layout: Layout, steps: Steps) -> list[dict[str, str]]:
     """Return what verifications found and is not mended: a row of ``PROBLEM_COLUMNS`` for each problem.
 
-    A fileset is mended when a later verification finds none, or when its steps have been done again.
+    A fileset is mended when a later verification of that kind finds none, or when its steps were done again.
     """
     rows = _unexpected(layout, read_marker(layout.verified), "")
     for product in layout.state_products():
-        last = read_marker(layout.product_verified(product))
-        rows += _unexpected(layout, last, product)
+        verified = read_marker(layout.product_verified(product)) or {}
+        compared = read_marker(layout.product_compared(product)) or {}
+        rows += _unexpected(layout, verified, product)
         # Markers of filesets are read only where the last verification found problems, or has not ended.
-        if layout.verification.exists() or (last or {}).get("problems"):
-            for name in sorted(layout.names(MarkerKind.VERIFIED, product)):
-                rows += _fileset_problems(layout, steps, product, name)
+        if layout.verification.exists() or verified.get("problems"):
+            rows += _fileset_problems(layout, steps, product, MarkerKind.VERIFIED)
+        if layout.comparison.exists() or compared.get("problems"):
+            rows += _fileset_problems(layout, steps, product, MarkerKind.COMPARED)
     return rows
 
 
@@ -108,14 +110,20 @@ def _unexpected(layout: Layout, verified: dict[str, Any] | None, product: str) -
     ]
 
 
-def _fileset_problems(layout: Layout, steps: Steps, product: str, name: str) -> list[dict[str, str]]:
-    verified = read_marker(layout.marker(MarkerKind.VERIFIED, product, name)) or {}
+def _fileset_problems(layout: Layout, steps: Steps, product: str, kind: str) -> list[dict[str, str]]:
+    """Return the rows of all filesets, by their markers of the kind of verification."""
+    names = sorted(layout.names(kind, product))
+    return [row for name in names for row in _unmended(layout, steps, product, name, kind)]
+
+
+def _unmended(layout: Layout, steps: Steps, product: str, name: str, kind: str) -> list[dict[str, str]]:
+    verified = read_marker(layout.marker(kind, product, name)) or {}
     problems = verified.get("problems", [])
     if not problems:
         return []
     done = {step.marker: read_marker(layout.marker(step.marker, product, name)) or {} for step in steps}
     again = verified.get("steps", [])
-    is_mended = again and all(done.get(kind, {}).get("finished", "") > verified["finished"] for kind in again)
+    is_mended = again and all(done.get(step, {}).get("finished", "") > verified["finished"] for step in again)
     is_gone = not any(done.values()) and not layout.store(product, name).exists()
     if is_mended or is_gone:
         return []

@@ -11,6 +11,8 @@ Examples:
   ipp-mirror verify                         report problems, change nothing
   ipp-mirror verify --rate "50 MB/s"        read slowly, leave the disk to other users
   ipp-mirror verify --repair                repair problems, and verify again
+  ipp-mirror verify --upstream              find what was corrected upstream in place
+  ipp-mirror verify --upstream --repair     fetch it, and unpack it again
 """
 
 
@@ -18,21 +20,28 @@ Examples:
 @config_option
 @click.option("--repair", is_flag=True, help="Fetch and unpack damaged files again.")
 @click.option("--rate", metavar="RATE", help='Limit of the rate of reading, such as "50 MB/s".')
+@click.option(
+    "--upstream", is_flag=True, help="Compare with the listings that the server sends now; read no file."
+)
 @scheduler_options
 @workers_option
 def verify(
     config: Path | None,
     repair: bool,
     rate: str | None,
+    upstream: bool,
     host: str | None,
     port: int | None,
     workers: int | None,
 ) -> None:
     """Compare every file of the mirror with listings and markers.
 
+    With --upstream: compare each fileset with the server's listing of it, by one request.
+
     A verification that was stopped is resumed by the next one. Meanwhile updates end with exit code 10.
     """
     from tasks.commands.luigi_command import run_task
 
     arguments = [*(["--repair"] if repair else []), *(["--rate", rate] if rate else [])]
-    run_task("VerifyMirror", *arguments, config=config, workers=workers, host=host, port=port)
+    task = "CompareMirror" if upstream else "VerifyMirror"
+    run_task(task, *arguments, config=config, workers=workers, host=host, port=port)

@@ -228,6 +228,13 @@ def test_free_text_in_the_description_of_a_product_costs_no_product(text):
     ]
 
 
+def test_of_many_odd_rows_the_first_are_named_and_the_others_counted(caplog):
+    rows = read_filesets(FILESETS + b"x|\n" * 1000 + b"a|t|T|chip|r|\n", "http://x")
+    assert [row.name for row in rows] == ["a"]
+    assert len(caplog.messages) == 21
+    assert caplog.messages[-1] == "http://x: 980 more rows are left out."
+
+
 def test_a_row_of_very_many_lines_takes_time_in_proportion():
     def read(body: bytes) -> None:
         with contextlib.suppress(ServerUnavailable):

@@ -281,6 +281,7 @@ def test_what_belongs_to_no_fileset_that_is_wanted_is_left_and_named(release, ol
         (old / PRODUCT / name / "x").write_bytes(b"x")
     release.withdraw(PRODUCT, "withdrawn")
     shutil.rmtree(follower.root)
+    (follower.folder / ".mirror.yaml.id").unlink()
     assert follower.update("--products", PRODUCT).code == 0
     shutil.rmtree(follower.root / "store")
     shutil.rmtree(follower.root / "state" / PRODUCT / "downloaded")

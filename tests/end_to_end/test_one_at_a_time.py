@@ -28,7 +28,7 @@ PRODUCT = "md-all-rel-200907"
 def slow(upstream: Upstream, server, follower: Follower) -> Follower:
     """A mirror whose only file takes a while to come."""
     upstream.add(PRODUCT, "plain", [File("t.fits", b"T" * 40_000)], type="table")
-    server.faults.append(faults.throttles(10_000))
+    server.faults.append(faults.throttles(5_000))
     return follower
 
 

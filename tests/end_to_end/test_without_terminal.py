@@ -38,7 +38,7 @@ def test_a_run_is_complete_whatever_happens_to_its_output(redirections, release,
     assert result == Ended(0, "")
     assert follower.content("store") == served_filesets(release)
     assert follower.marked("extracted", PRODUCT) == {"o1.chip.1.1.1", "plain"}
-    assert "filesets: 2 new, 2 done" in (follower.root / "log" / "update_mirror.log").read_text()
+    assert "2 completed, 0 failed, 0 left" in (follower.root / "log" / "update_mirror.log").read_text()
 
 
 def test_a_command_whose_output_is_lost_says_so(release, server, follower):
@@ -84,6 +84,7 @@ def test_a_user_without_a_name(release, server, follower):
     unnamed = ["unshare", "--user", "--map-user=54321"]
     if shutil.which("unshare") is None or subprocess.run([*unnamed, "true"], capture_output=True).returncode:
         pytest.skip("needs a user namespace")
+    release.add(PRODUCT, "wrong", [File("w.fits", b"w", listed={"md5": "0" * 32})])
     environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
 
     def run(*command: object) -> Ended:
@@ -98,8 +99,9 @@ def test_a_user_without_a_name(release, server, follower):
         return Ended(result.returncode, result.stdout + result.stderr)
 
     updated = run(*follower.command())
-    assert updated.code == 0, updated.output
-    skipped = run(COMMAND, "skip", "--config", follower.config, PRODUCT, "plain", "--reason", "not needed")
+    assert updated.code == 30, updated.output
+    assert "2 completed, 1 failed" in updated.output
+    skipped = run(COMMAND, "skip", "--config", follower.config, PRODUCT, "wrong", "--reason", "not needed")
     assert skipped.code == 0, skipped.output
-    marker = Path(follower.root / "state" / PRODUCT / "skipped" / "plain.json")
+    marker = Path(follower.root / "state" / PRODUCT / "skipped" / "wrong.json")
     assert '"by": "54321"' in marker.read_text()

@@ -1,19 +1,19 @@
-"""Rate limit, in bytes per second over all connections together."""
+"""Rate limit, in bytes or requests per second over all connections together."""
 
 import threading
 import time
 
 
 class RateLimit:
-    """Limit of ``bytes_per_second``; None is no limit. Safe for use by several threads."""
+    """Limit of the number ``per_second``; None is no limit. Safe for use by several threads."""
 
-    def __init__(self, bytes_per_second: int | None) -> None:
-        self._rate = bytes_per_second
+    def __init__(self, per_second: int | None) -> None:
+        self._rate = per_second
         self._free_at = 0.0
         self._lock = threading.Lock()
 
     def take(self, count: int, fraction: float = 1.0) -> None:
-        """Wait until ``count`` more bytes are within that fraction of the limit."""
+        """Wait until ``count`` more are within that fraction of the limit."""
         if self._rate is None:
             return
         with self._lock:

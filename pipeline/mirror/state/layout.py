@@ -23,6 +23,8 @@ INDEX = "index.txt"
 STATE_NAMES = frozenset(
     {
         "arrivals.lock",
+        "compared.json",
+        "comparison.json",
         "filesets.lock",
         "ownership.lock",
         "root.txt",
@@ -48,6 +50,7 @@ class MarkerKind(StrEnum):
     WITHDRAWN = "withdrawn"
     SUPERSEDED = "superseded"
     VERIFIED = "verified"
+    COMPARED = "compared"
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,20 @@ class Layout:
     def product_verified(self, product: str) -> Path:
         """Return the marker of the last verification of the product."""
         return self.state(product) / "verified.json"
+
+    @property
+    def comparison(self) -> Path:
+        """Marker of the unfinished comparison with upstream."""
+        return self.root / "state" / "comparison.json"
+
+    @property
+    def compared(self) -> Path:
+        """Marker of the last comparison of the whole mirror with upstream."""
+        return self.root / "state" / "compared.json"
+
+    def product_compared(self, product: str) -> Path:
+        """Return the marker of the last comparison of the product with upstream."""
+        return self.state(product) / "compared.json"
 
     def marker(self, kind: str, product: str, fileset: str) -> Path:
         """Return the path of the fileset's marker of that kind."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.datastore.listing import FilesetRow
+from pipeline.datastore.listing import DISTRIBUTION, FilesetRow
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 
@@ -42,6 +42,11 @@ class Fileset:
             for column, value in zip(self.row.columns, self.row.fields, strict=False):
                 columns.setdefault(column, value)
         return columns
+
+    @property
+    def is_distribution(self) -> bool:
+        """True for a fileset that has two documents at least (protocol notes, "Listings")."""
+        return self.columns.get("type", "").upper() == DISTRIBUTION
 
     def __str__(self) -> str:
         return f"{self.product}/{self.name}"

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.bundle.unpack import USUAL_RATIO
-from pipeline.datastore.client import Transfer, ranged
+from pipeline.datastore.client import ListingClient, Transfer, ranged
 from pipeline.datastore.client.transfer import file_md5
-from pipeline.datastore.listing import DISTRIBUTION, FileRow
+from pipeline.datastore.listing import FileRow
 from pipeline.durable import flush_file, flush_folder, publish_folder
 from pipeline.errors import FilesFailed, HostileName, machine_faults
 from pipeline.mirror.context import Report, RunContext
@@ -60,13 +60,7 @@ class _Download:
         checked_segment(self.fileset.name, f"fileset of product {self.fileset.product}")
         with machine_faults(f"making room for fileset {self.fileset}"):
             _check_marker_name(self.context.layout, self.fileset)
-        # A distribution fileset has two documents at least (protocol notes, "Listings").
-        is_distribution = self.fileset.columns.get("type", "").upper() == DISTRIBUTION
-        index, rows = self.context.upstream.files(
-            self.fileset.product, self.fileset.name, may_be_empty=not is_distribution
-        )
-        for row in rows:
-            _check_name(row, self.fileset)
+        index, rows = fetch_listing(self.context.upstream, self.fileset)
         is_published = self._is_published(index, rows)
         if not is_published:
             self._fetch(self._missing(rows), rows)
@@ -214,6 +208,18 @@ class _Download:
         url = f"{self.context.upstream.url}/{self.fileset.product}/{self.fileset.name}"
         content = {"source": url, "columns": self.fileset.columns, "arrival": arrival, "files": files}
         mark_done(self.context.layout, MarkerKind.DOWNLOADED, self.fileset, self.started, content)
+
+
+def fetch_listing(listings: ListingClient, fileset: Fileset) -> tuple[bytes, list[FileRow]]:
+    """Return the fileset's ``index.txt`` as the server sends it, and its rows, with usable names.
+
+    Raises ServerUnavailable, ContentMismatch or HostileName.
+    """
+    may_be_empty = not fileset.is_distribution
+    index, rows = listings.files(fileset.product, fileset.name, may_be_empty=may_be_empty)
+    for row in rows:
+        _check_name(row, fileset)
+    return index, rows
 
 
 def is_stored(layout: Layout, fileset: Fileset) -> bool:

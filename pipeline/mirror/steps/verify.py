@@ -185,18 +185,21 @@ def make_pending(layout: Layout, fileset: Fileset, markers: Iterable[str]) -> No
     remove_files(layout.marker(kind, fileset.product, fileset.name) for kind in markers)
 
 
-def start_verification(layout: Layout, now: str) -> str:
-    """Return the name of the verification to resume if one was started within 7 days, else ``now``."""
-    started: str = (read_marker(layout.verification) or {}).get("run", "")
+def start_verification(unfinished: Path, now: str) -> str:
+    """Return the name of the verification to resume if one was started within 7 days, else ``now``.
+
+    ``unfinished`` is the marker of the verification.
+    """
+    started: str = (read_marker(unfinished) or {}).get("run", "")
     if is_within(started, RESUMED_WITHIN):
         return started
-    write_marker(layout.verification, {"run": now})
+    write_marker(unfinished, {"run": now})
     return now
 
 
-def end_verification(layout: Layout) -> None:
+def end_verification(unfinished: Path) -> None:
     """Make the next verification a new one."""
-    remove_files([layout.verification])
+    remove_files([unfinished])
 
 
 def _listed(index: Path) -> list[FileRow] | None:

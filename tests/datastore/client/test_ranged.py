@@ -546,7 +546,7 @@ def test_a_refused_file_is_not_asked_for_again(status, server, fails, part):
 
 def test_a_server_that_is_never_well_is_asked_as_often_as_for_any_file(server, fails):
     server.faults.append(faults.fails(503, target="files"))
-    fails(server)
+    fails(server, error=ServerUnavailable)
     assert len(server.requests) == 4
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.running import until
 
 from pipeline.errors import AlreadyRunning
 from pipeline.mirror.resources.update_lock import (
@@ -81,8 +82,7 @@ def test_a_lock_that_was_touched_in_the_future_is_stale_when_it_is_not_touched_a
     with pytest.raises(AlreadyRunning, match=r"process 4711 on far\.example"), update_lock(layout, BRIEF):
         pass
     assert far_lock.stat().st_mtime <= time.time() + 1
-    while seconds_since_touched(far_lock) < BRIEF.dead_after:
-        time.sleep(0.05)
+    until(lambda: seconds_since_touched(far_lock) >= BRIEF.dead_after, "it does not age")
     with update_lock(layout, BRIEF) as killed:
         assert killed["pid"] == 4711
 
@@ -90,8 +90,7 @@ def test_a_lock_that_was_touched_in_the_future_is_stale_when_it_is_not_touched_a
 def test_a_peer_that_was_touched_in_the_future_is_dead_when_it_is_not_touched_again(far_lock):
     holder = Holder(far_lock, "far.example", far_lock, BRIEF)
     assert holder.is_alive()
-    while holder.is_alive():
-        time.sleep(0.05)
+    until(lambda: not holder.is_alive(), "it counts as alive")
 
 
 def test_a_heartbeat_that_fails_is_tried_again(layout):
@@ -102,7 +101,4 @@ def test_a_heartbeat_that_fails_is_tried_again(layout):
         time.sleep(0.1)
         os.utime(away, (0, 0))
         away.rename(layout.lock_file)
-        deadline = time.monotonic() + 60
-        while layout.lock_file.stat().st_mtime == 0:
-            assert time.monotonic() < deadline, "no heartbeat came after the failure"
-            time.sleep(0.01)
+        until(lambda: layout.lock_file.stat().st_mtime > 0, "no heartbeat came after the failure")
