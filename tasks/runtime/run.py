@@ -326,9 +326,12 @@ def resources_of(mirror: str, amounts: dict[str, int]) -> dict[str, int]:
 
 
 def or_exit(begin: Callable[[], T]) -> T:
-    """Return the result of ``begin``; a MirrorError ends the program with its message and exit code."""
+    """Return the result of ``begin``; a MirrorError ends the program with its message.
+
+    The exit code is that of the error, or that of the run if it is higher, as after a request to stop.
+    """
     try:
         return begin()
     except MirrorError as error:
         print(escaped(f"ipp-mirror: {error}", but="\n"), file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+        raise SystemExit(max([error.exit_code, *(run.code for run in _runs)])) from None
