@@ -210,8 +210,9 @@ class Run:
     def _server_answers(self, product: str) -> bool:
         """Return True if the server sends a valid listing of the product."""
         newest = LocalListing(self.context.layout, product).newest(1)
+        since = newest[0].name if newest else None
         try:
-            self.context.listings.filesets(product, *(each.name for each in newest))
+            self.context.listings.filesets(product, since)
         except UnknownFileset:
             return True
         except ServerUnavailable:
