@@ -213,6 +213,10 @@ class DiscoverProduct(MirrorTask):
         whole = bool(left) or deletes or whole_list_is_due(self.layout, self.product)
         new = _discover(self, whole=whole)
         self.context.counters.count(new=new)
+        named = self.context.settings.mirror.products
+        # Once in a run, and of a server that answers.
+        if named and self.product == named[0].name:
+            self.context.renew_root_listing()
 
 
 class RelistProduct(MirrorTask):

@@ -117,17 +117,23 @@ def read_products(body: bytes, source: str) -> list[ProductRow]:
     return _later_of_each_name(rows, source, left_out)
 
 
-def read_filesets(body: bytes, source: str) -> list[FilesetRow]:
+def read_filesets(body: bytes, source: str, damaged: list[str] | None = None) -> list[FilesetRow]:
     """Return the filesets of a product listing, oldest registration first.
 
     Raises ServerUnavailable when it is not a valid listing. A damaged row is left out, with a warning in the
-    log.
+    log; a message about each is added to ``damaged``.
     """
     left_out = _LeftOut(source)
+
+    def leave_out(message: str) -> None:
+        left_out.add(message)
+        if damaged is not None:
+            damaged.append(message)
+
     rows = [
         FilesetRow(fields[0], fields[1], fields[2], columns, fields)
         for columns, fields in _rows(
-            _rejoined(body, Level.FILESETS), Level.FILESETS, source, damaged=left_out.add
+            _rejoined(body, Level.FILESETS), Level.FILESETS, source, damaged=leave_out
         )
     ]
     return _later_of_each_name(rows, source, left_out)

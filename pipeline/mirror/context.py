@@ -1,11 +1,14 @@
 """Context of a run, shared by the steps of all filesets."""
 
+import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -20,7 +23,7 @@ from pipeline.datastore.client import (
 )
 from pipeline.datastore.listing import write_products
 from pipeline.durable import write_whole
-from pipeline.errors import SettingsError, machine_faults
+from pipeline.errors import ServerUnavailable, SettingsError, machine_faults
 from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
@@ -32,6 +35,9 @@ from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.root_note import check_root
 from pipeline.mirror.state.steps import Steps
 
+ROOT_LISTING_EVERY = timedelta(days=7)
+
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -115,10 +121,30 @@ class RunContext:
         if self.settings.mirror.products is not None:
             return [product.name for product in self.settings.mirror.products]
         rows = self.listings.products()
-        with machine_faults("writing the listing of the upstream root"):
-            write_whole(self.layout.root_listing, write_products(rows))
+        self._write_root_listing(write_products(rows))
         listed = [row.name for row in rows]
         return listed + [name for name in self.settings.source.hidden_products if name not in listed]
+
+    def renew_root_listing(self) -> None:
+        """Fetch the listing of the root, at most once a week: it has the types of products that are named.
+
+        It is for downstream readers alone. Where the server does not send it, the one that is here, or an
+        empty one, has to do for the next week. Raises MachineFault when it cannot be written.
+        """
+        path = self.layout.root_listing
+        written = path.stat().st_mtime if path.is_file() else 0.0
+        if 0 <= time.time() - written < ROOT_LISTING_EVERY.total_seconds():
+            return
+        try:
+            content = write_products(self.listings.products())
+        except ServerUnavailable as error:
+            log.debug("%s", error)
+            content = path.read_bytes() if path.is_file() else write_products([])
+        self._write_root_listing(content)
+
+    def _write_root_listing(self, content: bytes) -> None:
+        with machine_faults("writing the listing of the upstream root"):
+            write_whole(self.layout.root_listing, content)
 
 
 @contextmanager

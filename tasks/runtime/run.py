@@ -210,8 +210,9 @@ class Run:
     def _server_answers(self, product: str) -> bool:
         """Return True if the server sends a valid listing of the product."""
         newest = LocalListing(self.context.layout, product).newest(1)
+        since = newest[0].name if newest else None
         try:
-            self.context.listings.filesets(product, *(each.name for each in newest))
+            self.context.listings.filesets(product, since)
         except UnknownFileset:
             return True
         except ServerUnavailable:
@@ -326,9 +327,12 @@ def resources_of(mirror: str, amounts: dict[str, int]) -> dict[str, int]:
 
 
 def or_exit(begin: Callable[[], T]) -> T:
-    """Return the result of ``begin``; a MirrorError ends the program with its message and exit code."""
+    """Return the result of ``begin``; a MirrorError ends the program with its message.
+
+    The exit code is that of the error, or that of the run if it is higher, as after a request to stop.
+    """
     try:
         return begin()
     except MirrorError as error:
         print(escaped(f"ipp-mirror: {error}", but="\n"), file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+        raise SystemExit(max([error.exit_code, *(run.code for run in _runs)])) from None

@@ -23,7 +23,7 @@ DUMP = b"FILES.INPUT METADATA\n" + b"a MULTI\n" + b" a STR neb://V/x\n" * 30_000
 
 
 class Disk:
-    """What an unpacking has on the disk: bytes of files, and the blocks of files and folders."""
+    """Space that an unpacking takes on the disk: bytes of files, and the blocks of files and folders."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from support.follower import Follower
 from support.summary import numbers
 from support.upstream import File, Upstream
@@ -64,6 +65,29 @@ def test_an_odd_row_costs_itself_alone(upstream: Upstream, follower: Follower):
             assert f"'.' or '..', got {name!r}" in result.output
     marker = json.loads((follower.root / "state" / PRODUCT / "downloaded" / "twice.json").read_text())
     assert (marker["registered"], marker["columns"]["stage"]) == ("2009-07-30T00:00:07Z", "warp")
+
+
+@pytest.mark.parametrize("damage", ["two|2009|", "tw\xe9|2009-07-29T00:00:02Z|TABLE|"])
+def test_a_damaged_row_withdraws_nothing_and_is_asked_for_again(
+    damage: str, upstream: Upstream, follower: Follower
+):
+    for name in ("one", "two", "three", "four"):
+        upstream.add(PRODUCT, name, [File("a.fits", b"a")], type="TABLE")
+    listing = upstream.folder / PRODUCT / "index.txt"
+    whole = listing.read_text()
+    (row,) = (line for line in whole.splitlines() if line.startswith("two|"))
+    follower.mirror |= {"on_removed": "delete", "delete_at_most": 1.0}
+    for known in (False, True):
+        listing.write_text(whole.replace(row, damage), "latin-1")
+        result = follower.update()
+        assert (result.code, "The row is left out." in result.output) == (0, True), result.output
+        assert ("two" in follower.marked("downloaded", PRODUCT)) == known
+        assert follower.marked("downloaded", PRODUCT) >= {"one", "three", "four"}
+        follower.mirror["on_removed"] = "keep"
+        listing.write_text(whole)
+        assert follower.update().code == 0
+        assert follower.marked("downloaded", PRODUCT) == {"one", "two", "three", "four"}
+        follower.mirror["on_removed"] = "delete"
 
 
 STATE_NAMES = ["filesets.lock", "update.lock", "root.txt", "verified.json", "a.writing"]

@@ -48,7 +48,7 @@ def bundles(server) -> Iterator[Turnstile]:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
-    """What the module ``foreign`` writes when it is imported, or its task run."""
+    """Lines that the module ``foreign`` writes when it is imported, or its task run."""
     path = tmp_path / "journal"
     (tmp_path / "foreign.py").write_text(FOREIGN.format(journal=str(path)))
     return path

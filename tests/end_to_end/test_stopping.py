@@ -240,6 +240,18 @@ def test_a_stop_does_not_wait_for_a_server_that_trickles(release, server, follow
     complete(follower, release, data)
 
 
+@pytest.mark.parametrize("target", ["index.txt", f"{PRODUCT}/index.txt"])
+def test_a_stop_between_two_tries_of_a_listing(target, release, server, follower, tmp_path):
+    server.faults.append(faults.fails(503, retry_after="3600", target=target))
+    with started(follower.command(), tmp_path / "output") as update:
+        until(lambda: any(entry.status == 503 for entry in server.requests), "nothing was refused")
+        sleep(SEEN_SECONDS)
+        update.send(signal.SIGTERM)
+        ended = update.wait()
+    assert ended.code == 25, ended.output
+    assert "Traceback" not in ended.output
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("target", ["index.txt", f"{PRODUCT}/index.txt"])
 def test_a_stop_while_the_server_is_asked_what_is_new(

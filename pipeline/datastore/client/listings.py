@@ -39,9 +39,12 @@ class ListingClient:
         url = f"{self.url}/index.txt"
         return self._listing(url, lambda body: read_products(body, url))
 
-    def filesets(self, product: str, since: str | None = None) -> list[FilesetRow]:
+    def filesets(
+        self, product: str, since: str | None = None, damaged: list[str] | None = None
+    ) -> list[FilesetRow]:
         """Return the filesets of a product, oldest first; with ``since`` those registered after that one.
 
+        A message about each row that is left out is added to ``damaged``.
         Raises UnknownFileset when the server does not list ``since``, else ServerUnavailable.
         """
         url = f"{self.url}/{_segment(product)}/index.txt" + (f"?{_segment(since)}" if since else "")
@@ -49,7 +52,7 @@ class ListingClient:
         def read(body: bytes) -> list[FilesetRow]:
             if since and not body.strip():
                 raise UnknownFileset(f"{url}: the server does not list fileset {since!r} (any more)")
-            return read_filesets(body, url)
+            return read_filesets(body, url, damaged)
 
         return self._listing(url, read)
 

@@ -2,7 +2,8 @@
 
 * The root listing has columns of fixed least widths; longer values push the rest to the right.
 * A product listing has its columns padded to the widest value of the rows it shows, so an empty one is
-  not padded at all.
+  not padded at all. No column is padded to more than the longest name: one long value would multiply the
+  size of the listing.
 * Both end in a blank line.
 
 Values are bytes from end to end: a server passes on what a publisher wrote, text or not. The strict reading
@@ -12,6 +13,8 @@ of listings is ``pipeline.datastore.listing``.
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, repeat, zip_longest
+
+from pipeline.names import MAX_SEGMENT_BYTES
 
 Cells = tuple[bytes, ...]
 """Fields of one line of a listing, without blanks around them."""
@@ -107,14 +110,15 @@ def lay_out_product(listing: bytes) -> bytes:
 
 
 def _lay_out(tables: Iterable[list[Cells]], widths: tuple[int, ...] = ()) -> bytes:
-    """Return the tables with their columns padded to ``widths``, or else to the widest value of each.
+    """Return the tables with their columns padded to ``widths``, or else to the widest of each, in bounds.
 
     Of tables without rows only the last is kept, and only when no other has any.
     """
     tables = list(tables)
     lines = []
     for table in [table for table in tables if len(table) > 1] or tables[-1:]:
-        least = widths or [max(map(len, column)) for column in zip_longest(*table, fillvalue=b"")]
+        widest = (max(map(len, column)) for column in zip_longest(*table, fillvalue=b""))
+        least = widths or [min(width, MAX_SEGMENT_BYTES) for width in widest]
         lines += [_pad(cells, least) for cells in table]
     return b"".join(lines) + b"\n"
 

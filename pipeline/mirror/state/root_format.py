@@ -6,7 +6,6 @@ run of this program, which raises the number before it changes anything else. Th
 that holds the update lock, and never changes.
 """
 
-import contextlib
 import json
 import re
 import secrets
@@ -33,14 +32,20 @@ def check_root_format(layout: Layout) -> None:
 def record_root_format(layout: Layout) -> None:
     """Write this program's format and, where there is none, a new id. For the holder of the update lock.
 
-    A file with both is left as it is; all other keys are kept. Raises as ``check_root_format``.
+    A file with both is left as it is; all other keys are kept. Raises as ``check_root_format``, and
+    MachineFault when the format of a mirror with state cannot be raised.
     """
     stated = _read(layout) or {}
-    if stated.get("format") != FORMAT or "id" not in stated:
-        content = json.dumps({"id": secrets.token_hex(8)} | stated | {"format": FORMAT}) + "\n"
-        # The next run writes it again, so a full disk is no error.
-        with contextlib.suppress(OSError):
-            write_whole(layout.root_format, content.encode())
+    if stated.get("format") == FORMAT and "id" in stated:
+        return
+    content = json.dumps({"id": secrets.token_hex(8)} | stated | {"format": FORMAT}) + "\n"
+    try:
+        write_whole(layout.root_format, content.encode())
+    except OSError as error:
+        # The next run writes it again, so a full disk is no error; but a program for an earlier format must
+        # not take a mirror for its own that has files which it does not keep.
+        if stated.get("format", 1) < FORMAT and layout.state_products():
+            raise machine_fault("raising the format of the mirror", error) from error
 
 
 def mirror_id(layout: Layout) -> str:

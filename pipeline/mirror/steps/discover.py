@@ -39,20 +39,24 @@ def discover_product(
     """
     listing = LocalListing(layout, product)
     asked, newer = utc_now(), None
+    damaged: list[str] = []
     if listing.repair() and not whole:
-        newer = _newer(listings, product, listing.newest(2, but=layout.marked(MarkerKind.WITHDRAWN, product)))
-    listed = listings.filesets(product) if newer is None else []
+        served = listing.newest(2, but=layout.marked(MarkerKind.WITHDRAWN, product))
+        newer = _newer(listings, product, served, damaged)
+    listed = listings.filesets(product, damaged=damaged) if newer is None else []
     if newer is None and not listed:
         _check_emptiness(listings, product, is_known=bool(listing.count()))
     # Before a registration is replaced: what is held is served until it is replaced too.
     is_settled = arrivals.settle(product)
     if newer is None:
-        new = _merge_whole(layout, product, listing, listed, steps, arrivals)
+        new = _merge_whole(layout, product, listing, listed, steps, arrivals, is_whole=not damaged)
     else:
         new = _append_newer(layout, product, listing, newer, steps, arrivals)
     if not is_settled:
         arrivals.settle(product)
     last_whole = asked if newer is None else _last_whole(layout, product)
+    if damaged:
+        last_whole = ""  # the next run asks for these rows again
     write_marker(
         layout.discovered(product),
         {
@@ -96,7 +100,9 @@ def _check_emptiness(listings: ListingClient, product: str, *, is_known: bool) -
     )
 
 
-def _newer(listings: ListingClient, product: str, served: list[Registration]) -> list[FilesetRow] | None:
+def _newer(
+    listings: ListingClient, product: str, served: list[Registration], damaged: list[str]
+) -> list[FilesetRow] | None:
     """Return the rows after the last but one, without the last one; None when the response lacks that.
 
     A mirror may list filesets between the two that came later (docs/protocol.md, "Since").
@@ -105,7 +111,7 @@ def _newer(listings: ListingClient, product: str, served: list[Registration]) ->
         return None
     since, newest = served
     try:
-        newer = listings.filesets(product, since=since.name)
+        newer = listings.filesets(product, since.name, damaged)
     except UnknownFileset:
         return None
     if not any(_is_same(newest, row) for row in newer):
@@ -144,9 +150,12 @@ def _merge_whole(
     listed: list[FilesetRow],
     steps: Steps,
     arrivals: Arrivals,
+    *,
+    is_whole: bool,
 ) -> int:
     """Merge the server's whole list, and mark withdrawn filesets; return the number of new rows.
 
+    When a damaged row was left out, none counts as withdrawn that did not before.
     The order is that of the server: what it sends for the last but one of the rows depends on it.
     """
     sound = listing.repair()
@@ -156,7 +165,10 @@ def _merge_whole(
     names = {row.name for row in listed}
     if new or not sound or [name for name in recorded if name in names] != [row.name for row in listed]:
         listing.replace(merged(known_rows(layout, product) if sound else [], listed))
-    _mark_withdrawn(layout, product, recorded.keys() - names, arrivals)
+    withdrawn = recorded.keys() - names
+    if not is_whole:
+        withdrawn &= layout.marked(MarkerKind.WITHDRAWN, product)
+    _mark_withdrawn(layout, product, withdrawn, arrivals)
     return len(new)
 
 

@@ -65,3 +65,12 @@ def test_case_decides_only_between_names_that_differ_in_nothing_else(name, rows)
 
 def test_of_two_rows_of_one_name_the_later_one_counts():
     assert rows_after(HEADER + b"\na|t|X|\nb|t|X|\na|u|X|\nc|t|X|", b"a") == HEADER + b"\nc|t|X|"
+
+
+def test_a_long_value_does_not_multiply_the_listing():
+    rows = b"".join(b"f%d|t|x|\n" % number for number in range(1000))
+    listing = b"# filesetID|time registered|type|\n" + rows + b"last|t|" + b"y" * 60_000 + b"|\n"
+    laid_out = lay_out_product(listing)
+    assert b"\nlast" + b" " * 7 + b"|t" + b" " * 14 + b"|" + b"y" * 60_000 + b"|\n" in laid_out
+    assert b"|x" + b" " * 254 + b"|\n" in laid_out
+    assert len(laid_out) < 60_000 + 1002 * 300

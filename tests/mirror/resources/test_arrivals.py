@@ -190,7 +190,7 @@ def test_damage_is_noticed_and_mended(damage, holding):
 
 
 def test_an_entry_without_its_marker_survives_damage_elsewhere(holding):
-    """What is pending again, and what a kill left without a marker."""
+    """Filesets that are pending again, or that a kill left without a marker."""
     for each in (TWO, ONE, THREE):
         holding.arrive(each)
     holding.unmark("two")

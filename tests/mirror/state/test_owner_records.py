@@ -80,7 +80,7 @@ def test_siblings_lie_in_one_folder(layout):
 
 
 def cuts(text: str) -> list[str]:
-    """What may be left of a record: its beginning, up to any byte, and zeros up to its length."""
+    """Possible remains of a record: its beginning, up to any byte, and zeros up to its length."""
     beginnings = [text[:length] for length in range(len(text))]
     return beginnings + [beginning.ljust(len(text), "\0") for beginning in beginnings]
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from hashlib import md5
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,19 @@ def test_a_mirror_without_an_id_gets_one_and_keeps_its_other_keys(tmp_path: Path
     content = json.loads((tmp_path / "mirror.json").read_bytes())
     assert content == {"format": FORMAT, "later": [1, 2], "id": mirror_id(layout)}
     assert mirror_id(layout)
+
+
+def test_a_mirror_whose_format_cannot_be_raised_is_not_worked_on(tmp_path: Path):
+    layout = Layout(tmp_path)
+    (tmp_path / "mirror.json").write_text('{"format": 1}')
+    layout.state("p").mkdir(parents=True)
+    # The file that gets the new content before it is renamed.
+    temporary = f".{md5(b'mirror.json').hexdigest()}.writing"
+    (tmp_path / temporary).mkdir()
+    with pytest.raises(MachineFault, match="raising the format of the mirror"):
+        record_root_format(layout)
+    layout.state("p").rmdir()
+    record_root_format(layout)
 
 
 def test_a_copy_of_a_mirror_has_the_same_id_and_another_short_id(tmp_path: Path):

@@ -30,7 +30,7 @@ ROUNDS_AT_MOST = len(FILESETS) + 1
 
 @dataclass
 class Model:
-    """What is published, and the mirror that follows: ``held`` are registrations with their files."""
+    """Published filesets, and the mirror that follows: ``held`` are registrations with their files."""
 
     upstream: Upstream
     context: RunContext

@@ -29,7 +29,9 @@ class Listings:
     def products(self) -> list[ProductRow]:
         return [ProductRow(name, newest, "t", "T", "") for name, newest in self.newest.items()]
 
-    def filesets(self, product: str, since: str | None = None) -> list[FilesetRow]:
+    def filesets(
+        self, product: str, since: str | None = None, damaged: list[str] | None = None
+    ) -> list[FilesetRow]:
         if since is None:
             return list(self.rows)
         assert (product, since) == (PRODUCT, f"fileset.{KNOWN - 2}")
