@@ -19,7 +19,13 @@ from pipeline.errors import MirrorError, ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.pending import incomplete, pending_rows, postponed, renew_snapshots
+from pipeline.mirror.state.pending import (
+    has_changed,
+    incomplete,
+    pending_rows,
+    postponed,
+    renew_snapshots,
+)
 from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.steps.discover import discover_product, whole_list_is_due
 from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
@@ -65,9 +71,9 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
         longer brings that file. Raises FilesetsFailed for filesets that are left then, Stopped after a
         request to stop.
         """
-        if not self.context.counters.pending and self.context.settings.mirror.on_removed == "keep":
-            return  # nothing was pending, and nothing has changed since
         for product in current_run().products(self.products):
+            if not has_changed(self.layout, product, self.context.wanted_steps.required):
+                continue
             if rows := self._pending(product):
                 current_run().submit(tasks_for(self.context, product, rows))
                 left = self._pending(product)

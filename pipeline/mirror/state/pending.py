@@ -8,7 +8,7 @@ from pipeline.mirror.state.failures import failed_in, failures, is_postponed
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.selection import is_selected, refuse_unknown_columns
-from pipeline.mirror.state.snapshot import renew_snapshot
+from pipeline.mirror.state.snapshot import current_header, renew_snapshot
 from pipeline.mirror.state.steps import Steps, StepSpec
 
 _SET_APART = (MarkerKind.SKIPPED, MarkerKind.WITHDRAWN)
@@ -36,6 +36,12 @@ def pending_rows(layout: Layout, product: Product, steps: Iterable[StepSpec]) ->
     for kind in _SET_APART:
         done |= layout.marked(kind, product.name)
     return [row for row in listing.rows(but=done) if is_selected(row, product)]
+
+
+def has_changed(layout: Layout, product: str, steps: Iterable[StepSpec]) -> bool:
+    """Return True if markers of the steps may have come or gone since their snapshots were written."""
+    folders = (layout.marker_folder(step.marker, product) for step in steps)
+    return any(folder.is_dir() and current_header(folder) is None for folder in folders)
 
 
 def postponed(layout: Layout, product: str, steps: Steps) -> dict[str, str]:
