@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -49,6 +50,9 @@ ALWAYS_AGAIN = {"retry_every_run": 1000}
 # What a kill may waste for each connection: a file too small to be resumed, or what was on its way.
 WASTE = 2 << 20
 CHECKED_EVERY = 25
+# Paths below data/ for which filesets contend, and the number of files there.
+SHARED = "gpc1/MD01/shared/"
+SHARED_FILES = 6
 
 Files = dict[str, bytes]
 
@@ -70,7 +74,7 @@ class Version:
 class Publisher:
     """A release that grows, and whose filesets are registered again and withdrawn.
 
-    Each fileset unpacks to a folder of its own.
+    Each fileset unpacks to a folder of its own, and some bring one file of a folder that they share.
     """
 
     upstream: Upstream
@@ -123,8 +127,14 @@ class Publisher:
         components = {f"XY{index:02}": f"{name}/XY{index:02}" for index in range(self.random.randrange(1, 4))}
         files = [File(f"dirinfo.{name}.mdc", dirinfo("gpc1/MD01", components), "text", "dirinfo")]
         data = {}
+        if self.random.random() < 0.3:
+            components["SH00"] = "shared"
+            files[0] = File(files[0].name, dirinfo("gpc1/MD01", components), "text", "dirinfo")
         for component, folder in components.items():
-            members = {f"m{index}.fits": self._content() for index in range(self.random.randrange(4))}
+            names = [f"m{index}.fits" for index in range(self.random.randrange(4))]
+            if folder == "shared":
+                names = [f"s{self.random.randrange(SHARED_FILES)}.fits"]
+            members = {member: self._content() for member in names}
             files.append(File(f"{name}.{component}.tgz", bundle(members), "tgz", component))
             data |= {f"gpc1/MD01/{folder}/{member}": content for member, content in members.items()}
         return files, data
@@ -204,6 +214,7 @@ class Storm:
         self._count_bytes()
         self.check_what_readers_see()
         self._check_all_is_here()
+        self._check_that_the_latest_has_each_shared_file()
         self._check_that_the_reader_has_all()
         left = leftovers(self.root)
         assert not left, f"left over: {left}"
@@ -214,7 +225,7 @@ class Storm:
         """Whole files of some version that was published, and markers that are true."""
         for product in PRODUCTS:
             for step in ("downloaded", "extracted"):
-                checked_markers(self.root, product, step)
+                checked_markers(self.root, product, step, f"data/{SHARED}")
         for folder in ("store", "data"):
             published: dict[str, set[bytes]] = {}
             for versions in self.publisher.versions.values():
@@ -232,8 +243,13 @@ class Storm:
                 path: content
                 for version in self.publisher.served()
                 for path, content in getattr(version, folder).items()
+                if not path.startswith(SHARED)
             }
-            here = tree(self.root / folder)
+            here = {
+                path: content
+                for path, content in tree(self.root / folder).items()
+                if not path.startswith(SHARED)
+            }
             missing = [path for path, content in served.items() if here.get(path) != content]
             assert not missing, f"{folder}: missing or different: {missing[:5]}"
             strange = [path for path in here.keys() - served.keys() if not withdrawn & set(path.split("/"))]
@@ -241,9 +257,28 @@ class Storm:
         for product in PRODUCTS:
             for step in ("downloaded", "extracted"):
                 missed = self.publisher.upstream.products[product].keys() - checked_markers(
-                    self.root, product, step
+                    self.root, product, step, f"data/{SHARED}"
                 )
                 assert not missed, f"{product}: not {step}: {missed}"
+
+    def _check_that_the_latest_has_each_shared_file(self) -> None:
+        owners: dict[str, tuple[str, str, str, str]] = {}
+        for product in PRODUCTS:
+            for marker in map(
+                json.loads, map(Path.read_bytes, marker_files(self.root, product, "extracted"))
+            ):
+                for file in marker["files"]:
+                    owner = (marker["registered"], product, marker["fileset"], file["crc32"])
+                    if file["path"].startswith(f"data/{SHARED}"):
+                        owners[file["path"]] = max(owner, owners.get(file["path"], owner))
+        here = {
+            f"data/{SHARED}{path}": content for path, content in tree(self.root / "data" / SHARED).items()
+        }
+        assert here.keys() == owners.keys(), f"shared: {here.keys() ^ owners.keys()} missing or unexpected"
+        for path, content in here.items():
+            assert f"{zlib.crc32(content):08x}" == owners[path][3], (
+                f"{path} is not that of {owners[path][:3]}"
+            )
 
     def _check_that_the_reader_has_all(self) -> None:
         self.reader.read()
