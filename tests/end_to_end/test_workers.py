@@ -85,8 +85,10 @@ def crowd(server) -> Crowd:
 
 
 @pytest.fixture
-def bundles(server) -> Iterator[Turnstile]:
+def bundles(server, follower) -> Iterator[Turnstile]:
     """A turnstile before all bundles."""
+    # However long the processes of a test take to start, no request is given up meanwhile.
+    follower.source["timeout"] = 120
     turnstile = Turnstile()
     server.faults.insert(0, turnstile.fault(BUNDLES))
     yield turnstile
