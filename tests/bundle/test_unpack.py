@@ -146,7 +146,7 @@ def test_nothing_is_unpacked_where_a_file_stands_for_a_folder(taken, tmp_path):
 FIELDS = {"name": (0, 100), "size": (124, 12), "mtime": (136, 12), "type": (156, 1), "magic": (257, 8)}
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     names=st.lists(st.sampled_from(["mtime", "size", "path", "GNU.sparse.major", "GNU.sparse.map", "uid"])),
     value=st.one_of(st.text(max_size=10), st.integers().map(str), st.floats().map(str)),

@@ -133,13 +133,13 @@ def test_any_bytes_behind_the_magic_of_gzip(document):
 
 
 @given(lines_of_fragments)
-@settings(unhurried, max_examples=500)
+@settings(unhurried, max_examples=200)
 def test_any_lines_of_the_words_of_the_format(document):
     readable(document)
 
 
 @given(st.lists(statements, max_size=14))
-@settings(unhurried, max_examples=1500)
+@settings(unhurried, max_examples=500)
 def test_any_order_of_good_lines(lines):
     lines += ["END"] * (sum("METADATA" in line for line in lines) - lines.count("END"))
     readable("\n".join(lines).encode())

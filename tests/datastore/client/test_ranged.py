@@ -734,7 +734,7 @@ LIES: list[Callable[[Asked], bytes]] = [
 ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(LIES), max_size=12), st.integers(2, 5))
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_whatever_the_server_says_the_file_is_the_listed_one_or_fails(tmp_path_factory, lies, count):

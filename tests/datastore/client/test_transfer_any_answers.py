@@ -126,7 +126,7 @@ BAD: dict[str, Callable[[bytes, Asked], bytes]] = {
 }
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     script=st.lists(st.sampled_from([None, None, *BAD]), max_size=15),
     names=st.permutations(NAMES),
