@@ -1,0 +1,1 @@
+"""Database of what the mirror holds: filesets, files, images, and the rows of their documents."""

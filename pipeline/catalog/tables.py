@@ -1,0 +1,176 @@
+"""Tables of the catalog that do not depend on what the documents hold (docs/catalog.md).
+
+Paths are relative to the root of the mirror, times UTC, angles degrees (ICRS).
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import mysql
+
+# SQLite makes a row number of INTEGER alone; MariaDB has indexes on texts of a stated length alone.
+Key = BigInteger().with_variant(Integer, "sqlite")
+# Names distinguish case, and blanks at the end.
+Name = String(255).with_variant(mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_nopad_bin"), "mysql")
+Path = String(700).with_variant(mysql.VARCHAR(700, charset="utf8mb4", collation="utf8mb4_nopad_bin"), "mysql")
+LongText = Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_nopad_bin"), "mysql")
+LongBinary = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")
+# Microseconds are kept by MariaDB on request alone.
+Time = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
+
+metadata = MetaData()
+
+
+def _of_fileset() -> Column[int]:
+    return Column("fileset_id", Key, ForeignKey("fileset.fileset_id"), nullable=False)
+
+
+# ``id`` and ``generation`` of the database, ``root`` of the mirror (absolute), ``access_url``, ``publisher_did``.
+catalog_setting = Table(
+    "catalog_setting", metadata, Column("name", Name, primary_key=True), Column("value", LongText)
+)
+
+product = Table(
+    "product",
+    metadata,
+    Column("product_id", Key, primary_key=True),
+    Column("name", Name, nullable=False, unique=True),
+)
+
+fileset = Table(
+    "fileset",
+    metadata,
+    Column("fileset_id", Key, primary_key=True),
+    Column("product_id", Key, ForeignKey("product.product_id"), nullable=False),
+    Column("name", Name, nullable=False),
+    Column("registered", Time),
+    Column("type", LongText),
+    Column("target_id", LongText),
+    Column("stage", Name),
+    Column("stage_id", LongText),
+    Column("exp_name", Name),
+    Column("data_group", LongText),
+    Column("filter", LongText),
+    # The whole row of the listing, as a JSON object of texts.
+    Column("columns", LongText),
+    # "full", or "clean" for bundles without the large images; NULL where dbinfo does not tell.
+    Column("content", Name),
+    Column("state", LongText),
+    Column("arrived", Time),
+    Column("cataloged", Time),
+    Column("note", LongText),
+    UniqueConstraint("product_id", "name"),
+    Index("fileset_exp_name", "exp_name"),
+    Index("fileset_arrived", "arrived"),
+)
+
+file = Table(
+    "file",
+    metadata,
+    Column("file_id", Key, primary_key=True),
+    _of_fileset(),
+    Column("name", Name, nullable=False),
+    Column("bytes", BigInteger),
+    Column("md5", String(32)),
+    Column("type", LongText),
+    Column("component", LongText),
+    Index("file_fileset", "fileset_id"),
+)
+
+member = Table(
+    "member",
+    metadata,
+    Column("member_id", Key, primary_key=True),
+    _of_fileset(),
+    Column("path", Path, nullable=False),
+    Column("bytes", BigInteger),
+    Column("crc32", BigInteger),
+    Column("component", LongText),
+    # image, mask, weight, catalog, config or other.
+    Column("kind", Name, nullable=False),
+    # Path without the suffix that tells the kind: siblings have the same.
+    Column("base", Path, nullable=False),
+    Index("member_fileset", "fileset_id"),
+    Index("member_base", "base"),
+    Index("member_path", "path"),
+)
+
+image = Table(
+    "image",
+    metadata,
+    Column("image_id", Key, primary_key=True),
+    _of_fileset(),
+    Column("member_id", Key, ForeignKey("member.member_id")),
+    Column("file_id", Key, ForeignKey("file.file_id")),
+    # Number of the unit in the FITS file; 0 is the primary one.
+    Column("extension", Integer, nullable=False),
+    Column("path", Path, nullable=False),
+    Column("base", Path, nullable=False),
+    # image, mask, weight or other.
+    Column("kind", Name, nullable=False),
+    Column("stage", Name),
+    Column("exp_name", Name),
+    Column("object", Name),
+    Column("filter", Name),
+    # g, r, i, z, y or w.
+    Column("band", String(1)),
+    Column("component", Name),
+    Column("skycell", Name),
+    # Pixels.
+    Column("naxis1", BigInteger),
+    Column("naxis2", BigInteger),
+    # MJD (UTC), days; seconds.
+    Column("t_min", Double),
+    Column("t_max", Double),
+    Column("exptime", Double),
+    Column("airmass", Double),
+    # Arcseconds.
+    Column("fwhm", Double),
+    Column("quality", BigInteger),
+    Column("ra", Double),
+    Column("dec", Double),
+    # Radius of the circle about the centre that holds the image.
+    Column("radius", Double),
+    # Arcseconds.
+    Column("pixel_scale", Double),
+    # Number of the HEALPix cell of the centre: nested, order 29.
+    Column("healpix", BigInteger),
+    # Least whole number c from -14 on for which the radius is at most 2**c degrees.
+    Column("size_class", SmallInteger),
+    # Corners as "ra dec ra dec …", counter-clockwise as seen from inside the sphere.
+    Column("footprint", Text),
+    # header, raw_exp or skycell: the source of the position.
+    Column("pos_source", Name),
+    Column("note", LongText),
+    Index("image_sky", "size_class", "healpix"),
+    Index("image_time", "t_min"),
+    Index("image_stage", "kind", "stage", "band"),
+    Index("image_fileset", "fileset_id"),
+    Index("image_base", "base"),
+    Index("image_exp_name", "exp_name"),
+    Index("image_skycell", "skycell"),
+)
+
+# Raw documents of filesets, compressed by zlib: no database returns every nan, 2**63 or second 60 as it came.
+document = Table(
+    "document",
+    metadata,
+    _of_fileset(),
+    Column("name", Name, nullable=False),
+    Column("component", LongText),
+    Column("text", LongBinary, nullable=False),
+    Index("document_fileset", "fileset_id"),
+)
