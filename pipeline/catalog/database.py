@@ -29,8 +29,9 @@ _DRIVERS = {
     "mysql": ("mysql+pymysql", "mysql"),
     "mariadb": ("mysql+pymysql", "mysql"),
 }
-# Transactions that the server gave up in favour of another one: PostgreSQL's SQLSTATE, MariaDB's numbers.
-_CONFLICTS = {"40P01", "40001", 1205, 1213, 1020}
+# Transactions that failed because of another one: PostgreSQL's SQLSTATE, MariaDB's numbers. The last of each
+# is that of a row which both have inserted.
+_CONFLICTS = {"40P01", "40001", "23505", 1205, 1213, 1020, 1062}
 T = TypeVar("T")
 
 
@@ -105,7 +106,7 @@ class Database:
             if self.url.get_backend_name() == "postgresql":
                 connection = connection.execution_options(postgresql_readonly=True)
             elif self.url.get_backend_name() == "mysql":
-                connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")
+                connection.exec_driver_sql("SET TRANSACTION READ ONLY")
             yield connection
 
     def setting(self, name: str) -> str | None:

@@ -237,9 +237,9 @@ def add_columns(connection: Connection, missing: Mapping[str, Mapping[str, str]]
             definition = CreateColumn(Column(column, _KINDS[kind])).compile(dialect=dialect)
             exists = "" if dialect.name == "sqlite" else "IF NOT EXISTS "
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {exists}{definition}")
-            connection.execute(
-                insert(pipeline_column), {"table_name": table, "column_name": column, "kind": kind}
-            )
+            # MariaDB ends a transaction with each change of a table.
+            recorded = insert(pipeline_column).prefix_with("IGNORE", dialect="mysql")
+            connection.execute(recorded, {"table_name": table, "column_name": column, "kind": kind})
 
 
 def _table(name: str, kinds: Mapping[str, str], metadata: MetaData) -> Table:
