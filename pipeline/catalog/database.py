@@ -17,7 +17,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import NullPool
 
 from pipeline.catalog.tables import catalog_setting
-from pipeline.errors import MachineFault, SettingsError
+from pipeline.durable import flush_file
+from pipeline.errors import MachineFault, SettingsError, machine_faults
 
 # Another process may hold the lock of SQLite's only writer for the time of one fileset.
 LOCK_WAIT_SECONDS = 60.0
@@ -59,14 +60,14 @@ def sqlite_url(path: Path) -> URL:
 class Database:
     """Database of a catalog, which any number of threads may use; opened with the first transaction.
 
-    ``read_only`` transactions cannot change anything. ``immutable`` is for an SQLite file that no process
-    writes to, such as a snapshot on the file system of another host.
+    ``read_only`` transactions cannot change anything. Those of an SQLite file that is not ``durable`` are not
+    flushed to the disk: ``flush`` does that once for all.
     """
 
-    def __init__(self, url: URL, *, read_only: bool = False, immutable: bool = False) -> None:
+    def __init__(self, url: URL, *, read_only: bool = False, durable: bool = True) -> None:
         self.url = url
         self.read_only = read_only
-        self._immutable = immutable
+        self._durable = durable
         self._engine: Engine | None = None
 
     @property
@@ -126,6 +127,15 @@ class Database:
                 "tries again."
             ) from error
 
+    def flush(self) -> None:
+        """Write all transactions of an SQLite file to the disk. Raises MachineFault."""
+        with self.faults(), self.engine.connect() as connection:
+            connection.exec_driver_sql("ROLLBACK")
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.exec_driver_sql("BEGIN")
+        with machine_faults(f"flushing the catalog {self}"):
+            flush_file(Path(str(self.url.database)))
+
     def close(self) -> None:
         """Close all connections."""
         if self._engine is not None:
@@ -135,7 +145,7 @@ class Database:
     def _sqlite(self) -> Engine:
         path = quote(str(self.url.database))
         mode = "mode=ro" if self.read_only else "mode=rw"
-        address = f"file:{path}?{mode}{'&immutable=1' if self._immutable else ''}"
+        address = f"file:{path}?{mode}"
 
         def connect() -> sqlite3.Connection:
             connection = sqlite3.connect(
@@ -143,9 +153,8 @@ class Database:
             )
             if self.read_only:
                 connection.execute("PRAGMA query_only = ON")
-            else:
-                # A marker is flushed after the rows that it promises.
-                connection.execute("PRAGMA synchronous = FULL")
+            # A marker is flushed after the rows that it promises.
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")
             return connection
 
         engine = create_engine("sqlite://", creator=connect, poolclass=NullPool if self.read_only else None)

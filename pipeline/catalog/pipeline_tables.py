@@ -189,6 +189,10 @@ class PipelineTables:
     def __iter__(self) -> Iterator[Table]:
         return iter(self._tables.values())
 
+    def named(self, name: str) -> Table:
+        """Return the table of that name in SQL."""
+        return self._tables[name]
+
     def missing_columns(self, found: Iterable[Rows], dialect: str) -> dict[str, dict[str, str]]:
         """Return the kinds of the columns that the rows have and the tables have not, by table and name.
 

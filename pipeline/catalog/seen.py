@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
-from pipeline.catalog.generations import current_file, remove_earlier
+from pipeline.catalog.generations import current_file
 from pipeline.config import Settings
 from pipeline.errors import MachineFault, machine_faults
 from pipeline.mirror.state.layout import Layout
@@ -30,7 +30,6 @@ def is_as_seen(settings: Settings, layout: Layout) -> bool:
 
 def record_seen(settings: Settings, layout: Layout) -> None:
     """Record the database as it is. Raises MachineFault or SettingsError."""
-    remove_earlier(layout)
     with machine_faults(f"recording the state of the catalog in {layout.catalog}"):
         write_marker(layout.catalog_seen, {"state": _state(settings, layout)})
 

@@ -37,11 +37,13 @@ def prepare_catalog(context: RunContext) -> None:
 
 
 def finish_catalog(context: RunContext) -> None:
-    """Record the catalog as this run leaves it. Raises MachineFault."""
-    from pipeline.catalog.seen import is_as_seen, record_seen
+    """After a run that changed the catalog, write all that follows from it. Raises MachineFault."""
+    from pipeline.catalog.seen import is_as_seen
 
     if not is_as_seen(context.settings, context.layout):
-        record_seen(context.settings, context.layout)
+        from pipeline.catalog.finish import finish
+
+        finish(context.settings, context.layout)
 
 
 def _is_wanted(settings: Settings) -> bool:

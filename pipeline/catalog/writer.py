@@ -4,13 +4,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from pipeline.catalog.database import Database
 from pipeline.catalog.gather import Gathered, gather, headers_of, unusable
-from pipeline.catalog.load import delete_fileset, find_fileset, paths_of, replace_fileset
+from pipeline.catalog.load import Images, delete_fileset, find_fileset, paths_of, replace_fileset
 from pipeline.catalog.opening import current_database
 from pipeline.catalog.pipeline_tables import PipelineTables, add_columns
 from pipeline.config import Settings
@@ -43,6 +43,18 @@ class CatalogWriter:
     def catalog(self, fileset: Fileset, ownership: Ownership, report: Report) -> None:
         """Replace the rows of the fileset, and write its marker. Raises BundleUnusable or MachineFault."""
         started = utc_now()
+        cataloged = self.write(fileset, ownership, report)
+        mark_done(self.layout, MarkerKind.CATALOGED, fileset, started, self.marked(cataloged))
+
+    def marked(self, cataloged: datetime) -> dict[str, Any]:
+        """Return what the marker says of rows that were written at that time (UTC)."""
+        return {"database": self.id, "generation": self.generation, "cataloged": cataloged.isoformat()}
+
+    def write(self, fileset: Fileset, ownership: Ownership, report: Report) -> datetime:
+        """Replace the rows of the fileset; return the time (UTC) that they have.
+
+        Raises BundleUnusable or MachineFault.
+        """
         with machine_faults(f"cataloging fileset {fileset}"):
             try:
                 gathered = gather(self.layout, fileset)
@@ -50,24 +62,23 @@ class CatalogWriter:
                 raise unusable(fileset, error) from None
         # Against an extraction that replaces one of the files meanwhile.
         with ownership.held({held.path for held in gathered.members}):
-            images = {}
-            fits = [held for held in gathered.held if held.is_fits]
-            for number, held in enumerate(fits, start=1):
-                images[held.path] = headers_of(self.layout, held)
-                report(f"{number} of {len(fits)} headers", number / len(fits))
+            images = self._images(gathered, report)
             self._release_others(gathered)
             now = datetime.now(UTC).replace(tzinfo=None)
             self._transact(
                 lambda connection, tables: replace_fileset(connection, tables, gathered, images, now),
                 gathered,
             )
-            content = {
-                "database": self.id,
-                "generation": self.generation,
-                "cataloged": now.isoformat(),
-                "images": sum(map(len, images.values())),
-            }
-            mark_done(self.layout, MarkerKind.CATALOGED, fileset, started, content)
+        return now
+
+    def _images(self, gathered: Gathered, report: Report) -> Images:
+        """Return the images of each file, by its path."""
+        fits = [held for held in gathered.held if held.is_fits]
+        images: Images = {}
+        for number, held in enumerate(fits, start=1):
+            images[held.path] = headers_of(self.layout, held)
+            report(f"{number} of {len(fits)} headers", number / len(fits))
+        return images
 
     def delete(self, fileset: Fileset) -> None:
         """Delete the rows of the fileset. Raises MachineFault."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from support.running import until
 
 _POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -65,7 +66,9 @@ def postgresql() -> Iterator[str]:
         command = [*user, str(programs / "postgres"), "-D", str(data), *settings]
         with _serving(command, Path(f"{folder}.log"), folder / ".s.PGSQL.5432"):
             create = [str(programs / "createdb"), "-h", str(folder), "-U", "mirror", "catalog"]
-            until(lambda: subprocess.run(create, capture_output=True, check=False).returncode == 0, "a database")
+            until(
+                lambda: subprocess.run(create, capture_output=True, check=False).returncode == 0, "a database"
+            )
             yield f"postgresql://mirror@/catalog?host={folder}"
         Path(f"{folder}.log").unlink()
 
@@ -83,9 +86,24 @@ def mariadb() -> Iterator[str]:
         install = ["--auth-root-authentication-method=normal", "--skip-test-db", f"--tmpdir={folder}"]
         _quietly([*user, "mariadb-install-db", *common, *install])
         socket = folder / "socket"
-        settings = ["--skip-networking", f"--socket={socket}", f"--pid-file={folder}/pid", f"--tmpdir={folder}"]
+        settings = [
+            "--skip-networking",
+            f"--socket={socket}",
+            f"--pid-file={folder}/pid",
+            f"--tmpdir={folder}",
+        ]
         with _serving([*user, server, *common, *settings], Path(f"{folder}.log"), socket):
-            create = ["mariadb", "--no-defaults", f"--socket={socket}", "-u", "root", "-e", "CREATE DATABASE catalog"]
-            until(lambda: subprocess.run(create, capture_output=True, check=False).returncode == 0, "a database")
+            create = [
+                "mariadb",
+                "--no-defaults",
+                f"--socket={socket}",
+                "-u",
+                "root",
+                "-e",
+                "CREATE DATABASE catalog",
+            ]
+            until(
+                lambda: subprocess.run(create, capture_output=True, check=False).returncode == 0, "a database"
+            )
             yield f"mysql://root@localhost/catalog?unix_socket={socket}"
         Path(f"{folder}.log").unlink()

@@ -139,6 +139,11 @@ class Layout:
         return self.catalog / "current.json"
 
     @property
+    def catalog_snapshot(self) -> Path:
+        """Copy of the SQLite catalog for readers on other hosts."""
+        return self.root / "status" / "catalog.sqlite"
+
+    @property
     def catalog_seen(self) -> Path:
         """Marker of the database as the last run left it."""
         return self.catalog / "seen.json"
