@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from pipeline.sample.archive import Member
 from pipeline.sample.config_dump import ConfigDump
+from pipeline.sample.headers import Card, Observation
 from pipeline.sample.images import (
-    Card,
-    Observation,
     Planes,
     catalogue_bytes,
     image_bytes,

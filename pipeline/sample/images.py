@@ -5,16 +5,15 @@ Headers are written card by card: nothing in them depends on the clock or the ve
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from pipeline.sample.headers import Card, wcs_cards
 from pipeline.sample.sky import Frame, Stars
-from pipeline.sample.survey import DETECTION_LIMIT, GAIN, READ_NOISE, Quality, mjd
+from pipeline.sample.survey import DETECTION_LIMIT, GAIN, READ_NOISE, Quality
 
 SATURATION = 60_000.0
 BIAS = 1_000
@@ -22,7 +21,6 @@ MASK_BAD, MASK_SATURATED = 0x0001, 0x0020
 _STAMP_SIGMAS = 5.0
 
 Pixels = NDArray[np.float32]
-Card = tuple[str, str | float | int | bool, str]
 
 
 class Planes(NamedTuple):
@@ -31,34 +29,6 @@ class Planes(NamedTuple):
     image: Pixels
     variance: Pixels
     mask: NDArray[np.uint16]
-
-
-@dataclass(frozen=True)
-class Observation:
-    """Circumstances of an image, for its header: times in UTC, exposure in seconds."""
-
-    target: str
-    filter: str
-    start: datetime
-    exposure: float
-    airmass: float
-
-    def cards(self) -> list[Card]:
-        """Return the header cards, without the WCS."""
-        start = self.start.astimezone(UTC)
-        return [
-            ("TELESCOP", "PS1", "Pan-STARRS 1, Haleakala"),
-            ("INSTRUME", "GPC1", "Gigapixel camera 1"),
-            ("OBJECT", self.target, "Name of the field"),
-            ("FILTER", self.filter, "Filter and its serial number"),
-            ("EXPTIME", self.exposure, "[s] Exposure time"),
-            ("TIMESYS", "UTC", "Time scale"),
-            ("DATE-OBS", start.strftime("%Y-%m-%dT%H:%M:%S.%f"), "Start of the exposure"),
-            ("MJD-OBS", mjd(start), "[d] Start of the exposure"),
-            ("AIRMASS", self.airmass, "At the start"),
-            ("GAIN", GAIN, "[e/count]"),
-            ("RDNOISE", READ_NOISE, "[e]"),
-        ]
 
 
 def render(frame: Frame, quality: Quality, stars: Stars, random: np.random.Generator) -> Planes:
@@ -144,28 +114,6 @@ def star_table(frame: Frame, quality: Quality, stars: Stars, random: np.random.G
     return fits.BinTableHDU.from_columns(
         [fits.Column(name=name, format=kind, array=values) for name, kind, values in columns]
     )
-
-
-def wcs_cards(frame: Frame) -> list[Card]:
-    """Return the header cards of the WCS."""
-    x, y = frame.reference_pixel
-    degrees = frame.scale / 3600.0
-    return [
-        ("RADESYS", "ICRS", "Celestial reference system"),
-        ("EQUINOX", 2000.0, ""),
-        ("CTYPE1", "RA---TAN", ""),
-        ("CTYPE2", "DEC--TAN", ""),
-        ("CUNIT1", "deg", ""),
-        ("CUNIT2", "deg", ""),
-        ("CRVAL1", frame.ra, "[deg] Right ascension of the reference pixel"),
-        ("CRVAL2", frame.decl, "[deg] Declination of the reference pixel"),
-        ("CRPIX1", x, "[pixel]"),
-        ("CRPIX2", y, "[pixel]"),
-        ("CD1_1", -degrees, "[deg/pixel]"),
-        ("CD1_2", 0.0, "[deg/pixel]"),
-        ("CD2_1", 0.0, "[deg/pixel]"),
-        ("CD2_2", degrees, "[deg/pixel]"),
-    ]
 
 
 def _add_stars(
