@@ -7,6 +7,7 @@ from pipeline.sample import rows
 from pipeline.sample.config_dump import ConfigDump, File, sender_path
 from pipeline.sample.contents import (
     Maker,
+    Picture,
     camera_contents,
     catalogue_contents,
     chip_picture,
@@ -100,12 +101,12 @@ def raw_chip(exposure: Exposure, chip: int, size: int) -> Component:
     )
 
 
-def processed_chip(exposure: Exposure, chip: int, size: int, destdir: str, state: str) -> Component:
+def processed_chip(exposure: Exposure, chip: int, picture: Picture, destdir: str, state: str) -> Component:
     """Return a chip without the camera's signature: image, variance, mask and stars.
 
     The bundle of one in the ``state`` "cleaned" lacks the images.
     """
-    class_id, picture = CHIP_NAMES[chip], chip_picture(exposure, chip, size)
+    class_id = CHIP_NAMES[chip]
     stem = f"{_stem(exposure, 'chip', 'ch')}.{class_id}"
     path = f"{destdir}/{exposure.base}/{stem}"
     raw = f"{raw_folder(exposure)}/{_raw_stem(exposure, class_id)}.fits"

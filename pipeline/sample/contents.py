@@ -15,6 +15,7 @@ from pipeline.sample.headers import (
     Skycell,
     cd_cards,
     focal_plane_cards,
+    housekeeping_cards,
     image_cards,
     mask_cards,
     mosaic_cards,
@@ -29,6 +30,7 @@ from pipeline.sample.images import (
     raw_counts,
     render,
     star_table,
+    with_cards,
 )
 from pipeline.sample.sky import CHIP_NAMES, Frame, Stars, generator, overview_frame, skycell_frame
 from pipeline.sample.survey import EXPOSURE_TIME, Exposure, Quality, quality_of
@@ -46,7 +48,8 @@ Maker = Callable[[], Iterator[Member]]
 class Picture:
     """Square of sky as it was taken: all that determines pixels and header.
 
-    ``wcs`` is the notation of the WCS; ``skycell`` is that of an image in the layout of sky cells.
+    ``wcs`` is the notation of the WCS; ``skycell`` is that of an image in the layout of sky cells;
+    ``housekeeping`` is the number of cards about the state of the camera.
     """
 
     frame: Frame
@@ -57,6 +60,7 @@ class Picture:
     name: str
     wcs: Callable[[Frame], list[Card]]
     skycell: Skycell | None = None
+    housekeeping: int = 0
 
     def planes(self) -> Planes:
         """Return image, variance and mask."""
@@ -189,7 +193,8 @@ def image_contents(
         images: list[NDArray[Any]] = [planes.image, planes.variance, planes.mask]
         kinds = (image_cards(), variance_cards(), mask_cards())
         for suffix, pixels, own in zip(suffixes, images, kinds, strict=True):
-            yield Member(stem + suffix, to_bytes(pixels, picture.image_cards(own)))
+            content = to_bytes(pixels, picture.image_cards(own))
+            yield Member(stem + suffix, with_cards(content, housekeeping_cards(picture.housekeeping)))
         yield Member(f"{stem}.cmf", picture.catalogue())
         yield Member(f"{stem}.mdc", dump.content())
 

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import NamedTuple
 
+from astropy.io import fits
 from astropy.time import Time
 
 from pipeline.sample.sky import Frame
@@ -122,6 +124,23 @@ def mask_cards() -> list[Card]:
     for number, (name, value) in enumerate(_MASK_NAMES):
         bits += [(f"MSKNAM{number:02d}", name, "Bit"), (f"MSKVAL{number:02d}", value, "Its value")]
     return bits
+
+
+@cache
+def housekeeping_cards(number: int) -> bytes:
+    """Return cards like those that fill real headers (voltages, overscans, detrends), as bytes of a file."""
+    return "".join(str(_housekeeping_card(each)) for each in range(number)).encode("ascii")
+
+
+def _housekeeping_card(number: int) -> fits.Card:
+    kind, place = number % 4, f"xy{number % 8}{number // 8 % 8}"
+    if kind == 0:
+        return fits.Card(f"OVSC{number:04d}", 1000.25 + number / 8, f"[count] Overscan of cell {place}")
+    if kind == 1:
+        return fits.Card(f"READ{number:04d}", number, f"Turn of cell {place}")
+    if kind == 2:
+        return fits.Card(f"DETR{number:04d}", f"detrends/flat.{number:05d}.fits", "Detrend image")
+    return fits.Card(f"HIERARCH DETECTOR.VOLTAGE.{place}.{number}", 5.0 + number / 1000, "[V]")
 
 
 def cd_cards(frame: Frame) -> list[Card]:

@@ -18,6 +18,10 @@ from pipeline.sample.survey import DETECTION_LIMIT, GAIN, READ_NOISE, Quality
 SATURATION = 60_000.0
 BIAS = 1_000
 _STAMP_SIGMAS = 5.0
+_BLOCK = 2880
+"""Bytes of which headers and data of a FITS file are multiples."""
+_BLANK = b" "
+_END = b"END" + 77 * _BLANK
 _TILE_ROWS = 16
 _QUANTIZATION = 16.0
 """Steps of a compressed image for each standard deviation of the noise."""
@@ -76,6 +80,14 @@ def compressed_bytes(pixels: NDArray[Any], cards: Iterable[Card]) -> bytes:
         quantize_method=_NO_DITHER,
     )
     return written([fits.PrimaryHDU(), image])
+
+
+def with_cards(content: bytes, cards: bytes) -> bytes:
+    """Return a FITS file with more cards at the end of its primary header; ``cards`` are as in a file."""
+    end = content.index(_END)
+    header = content[:end] + cards + _END
+    data = end + len(_END) + -(end + len(_END)) % _BLOCK
+    return header + _BLANK * (-len(header) % _BLOCK) + content[data:]
 
 
 def mosaic_bytes(images: Iterable[tuple[str, NDArray[Any], list[Card]]], cards: Iterable[Card]) -> bytes:

@@ -94,6 +94,17 @@ def append_release(out: Path, plan: ReleasePlan) -> ReleaseSummary:
     return release.summary + summary
 
 
+def write_chips(out: Path, plan: ReleasePlan, housekeeping: int) -> ReleaseSummary:
+    """Write a store of processed chips only, with ``housekeeping`` more cards in each header of an image.
+
+    With 60 chips, the least ``image_size`` and 270 cards, filesets have real headers and few pixels.
+    """
+    Publication(out, RELEASE).announce()
+    release = _Distributor(out, RELEASE, MD01, plan, housekeeping=housekeeping)
+    release.add_chips(plan.exposures)
+    return release.summary
+
+
 class _Numbers:
     """Numbers of the runs and exposures of a field: each follows the highest published one."""
 
@@ -122,13 +133,19 @@ class _Distributor:
     """Distribution of the runs of new exposures of one field in one product."""
 
     def __init__(
-        self, out: Path, product: Product, field: Field, plan: ReleasePlan, chip_state: str = FULL
+        self,
+        out: Path,
+        product: Product,
+        field: Field,
+        plan: ReleasePlan,
+        chip_state: str = FULL,
+        housekeeping: int = 0,
     ) -> None:
         release = product.name.rpartition("-")[2]
         self._publication = Publication(out, product)
         self._numbers = _Numbers(field, self._publication.names)
         self._processing = Processing(
-            f"{field.name}.{release}", plan.chips, plan.skycells, plan.image_size, chip_state
+            f"{field.name}.{release}", plan.chips, plan.skycells, plan.image_size, chip_state, housekeeping
         )
         self._field = field
         self._seed = plan.seed
@@ -162,6 +179,11 @@ class _Distributor:
     def add_cameras(self, exposures: int) -> None:
         """Add new exposures of which only the camera stage is published."""
         self._add(self._processing.camera(self._new_exposure()) for _ in range(exposures))
+        self._publication.announce()
+
+    def add_chips(self, exposures: int) -> None:
+        """Add new exposures of which only the processed chips are published."""
+        self._add(self._processing.chip(self._new_exposure()) for _ in range(exposures))
         self._publication.announce()
 
     def _new_exposure(self) -> Exposure:

@@ -5,13 +5,14 @@ camRun.cam_id, fakeRun.fake_id and warpRun.warp_id down to stacks and difference
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pipeline.sample import components as parts
 from pipeline.sample import rows
 from pipeline.sample.components import Component, Stack
 from pipeline.sample.config_dump import sender_path
+from pipeline.sample.contents import chip_picture
 from pipeline.sample.records import Row, Table
 from pipeline.sample.sky import CHIP_NAMES
 from pipeline.sample.survey import Exposure
@@ -46,7 +47,7 @@ class Processing:
     """Processing of exposures for a release, on a number of chips and sky cells.
 
     ``size`` is pixels on a side of every image. ``chip_state`` is that of all processed chips, "full" or
-    "cleaned".
+    "cleaned", ``housekeeping`` the number of cards about the state of the camera in their headers.
     """
 
     release: str
@@ -54,6 +55,7 @@ class Processing:
     skycells: int
     size: int
     chip_state: str = rows.FULL
+    housekeeping: int = 0
 
     def raw(self, exposure: Exposure) -> Distribution:
         """Return the exposure as the camera wrote it: destdir ``none``, a folder per exposure."""
@@ -64,9 +66,12 @@ class Processing:
     def chip(self, exposure: Exposure) -> Distribution:
         """Return the chips without the camera's signature: image, variance, mask and stars."""
         destdir = self.destdir(exposure)
+        pictures = [chip_picture(exposure, chip, self.size) for chip in range(self.chips)]
         chips = [
-            parts.processed_chip(exposure, chip, self.size, destdir, self.chip_state)
-            for chip in range(self.chips)
+            parts.processed_chip(
+                exposure, chip, replace(picture, housekeeping=self.housekeeping), destdir, self.chip_state
+            )
+            for chip, picture in enumerate(pictures)
         ]
         tables = [_row_table("chipProcessedImfile", chips)]
         return self._run("chip", exposure, tables, chips, self.chip_state)
