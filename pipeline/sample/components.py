@@ -173,7 +173,7 @@ def warp_skycell(exposure: Exposure, cell: int, skycells: int, size: int, destdi
 
 def diff_skycell(exposure: Exposure, stack: Stack, size: int, destdir: str) -> Component:
     """Return a sky cell of an exposure with the stack subtracted."""
-    picture = diff_picture(exposure, stack.cell, size)
+    picture = diff_picture([exposure], stack.cell, size)
     stem = f"{_stem(exposure, 'diff', 'dif')}.{stack.skycell}"
     path = f"{destdir}/{exposure.base}/{stem}"
     warp = f"{destdir}/{exposure.base}/{_stem(exposure, 'warp', 'wrp')}.{stack.skycell}.fits"
@@ -183,8 +183,23 @@ def diff_skycell(exposure: Exposure, stack: Stack, size: int, destdir: str) -> C
         _outputs("PPSUB", path, [*SKYCELL_SUFFIXES, ".cmf"]),
     )
     contents = image_contents(picture, stem, SKYCELL_SUFFIXES, dump, level=picture.quality.sky)
-    row = rows.diff_skyfile(exposure, stack.skycell, picture, sender_path(path, stack.cell))
+    row = rows.diff_skyfile(exposure.ids["diff"], stack.skycell, picture, sender_path(path, stack.cell))
     return Component(stack.skycell, exposure.base, stem, contents, row)
+
+
+def stack_difference(stack: Stack, reference: Stack, diff_id: int, size: int) -> Component:
+    """Return a stack with the reference subtracted."""
+    picture = diff_picture(stack.exposures, stack.cell, size)
+    stem = stack.stem("ssd", diff_id)
+    path = f"{stack.destdir}/{stack.folder}/{stem}"
+    dump = ConfigDump(
+        "ppSub",
+        [("PPSUB.INPUT", f"{stack.path}.fits"), ("PPSUB.REF", f"{reference.path}.fits")],
+        _outputs("PPSUB", path, [*SKYCELL_SUFFIXES, ".cmf"]),
+    )
+    contents = image_contents(picture, stem, SKYCELL_SUFFIXES, dump, level=picture.quality.sky)
+    row = rows.diff_skyfile(diff_id, stack.skycell, picture, sender_path(path))
+    return Component(stack.skycell, stack.folder, stem, contents, row)
 
 
 def stack_skycell(stack: Stack, size: int, warps: Sequence[str]) -> Component:

@@ -117,14 +117,14 @@ def stack_picture(exposures: Sequence[Exposure], cell: int, size: int) -> Pictur
     )
 
 
-def diff_picture(exposure: Exposure, cell: int, size: int) -> Picture:
-    """Return the sources of an exposure that the stack of the sky cell lacks: a few transients."""
-    warp = warp_picture(exposure, cell, size)
-    random = generator(exposure.seed, "transients", warp.name)
+def diff_picture(exposures: Sequence[Exposure], cell: int, size: int) -> Picture:
+    """Return the sources of exposures that the stack of the sky cell lacks: a few transients."""
+    new = stack_picture(exposures, cell, size)
+    random = generator(new.seed, "transients", new.name)
     margin = size / 8
     x, y = random.uniform(margin, size - 1 - margin, (2, TRANSIENTS_PER_TILE))
-    transients = Stars(*warp.frame.places(x, y), random.uniform(17.0, 20.0, TRANSIENTS_PER_TILE))
-    return replace(warp, stars=transients, name=f"{warp.name}.diff")
+    transients = Stars(*new.frame.places(x, y), random.uniform(17.0, 20.0, TRANSIENTS_PER_TILE))
+    return replace(new, stars=transients, name=f"{new.name}.diff")
 
 
 def overview_picture(exposures: Sequence[Exposure], cells: Sequence[int], size: int) -> Picture:

@@ -49,8 +49,10 @@ _FIRST_IDS = {
     "stack_summary": 301,
     "distribution": 31,
 }
+_NUMBERED_AS = {"SSdiff": "diff"}
+"""Stages whose runs are numbered together with those of another one."""
 _FILESET = re.compile(
-    r"(?:(?P<exposure>o\d+g\d+o)\.)?(?P<stage>[a-z_]+)\.(?P<run>\d+)\.(?P<distribution>\d+)\.\d+"
+    r"(?:(?P<exposure>o\d+g\d+o)\.)?(?P<stage>[A-Za-z_]+)\.(?P<run>\d+)\.(?P<distribution>\d+)\.\d+"
 )
 
 
@@ -112,7 +114,7 @@ class _Numbers:
         self._next = {kind: number + field.first_run for kind, number in _FIRST_IDS.items()}
         self.exposures = 0
         for match in filter(None, map(_FILESET.fullmatch, published)):
-            stage, run = match["stage"], int(match["run"])
+            stage, run = _NUMBERED_AS.get(match["stage"], match["stage"]), int(match["run"])
             if not 0 <= run - field.first_run - _FIRST_IDS[stage] < RUNS_PER_FIELD:
                 continue  # of another field
             self._skip(stage, run)
@@ -174,6 +176,8 @@ class _Distributor:
         self._add([processing.sky(stacks[0], sky_id), processing.skycal(stacks[0], sky_id, skycal_id)])
         ff_id, sass_id = self._numbers.take("ff"), self._numbers.take("stack_summary")
         self._add([processing.forced(stacks[0], skycal_id, ff_id), processing.stack_summary(stacks, sass_id)])
+        if pair := processing.last_night(stacks, self._numbers.take):
+            self._add([processing.stack(pair[0]), processing.stack_diff(*pair, self._numbers.take("diff"))])
         self._publication.announce()
 
     def add_cameras(self, exposures: int) -> None:

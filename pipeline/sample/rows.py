@@ -7,7 +7,7 @@ from pipeline.sample.config_dump import sender_path
 from pipeline.sample.contents import Picture
 from pipeline.sample.images import detected
 from pipeline.sample.records import Row
-from pipeline.sample.sky import generator
+from pipeline.sample.sky import Field, generator
 from pipeline.sample.survey import EXPOSURE_TIME, Exposure, mjd
 
 NO_OVERLAP = 8007
@@ -204,10 +204,10 @@ def stack_input(stack_id: int, exposure: Exposure) -> Row:
     return [("stack_id", "S64", stack_id), ("warp_id", "S64", exposure.ids["warp"])]
 
 
-def diff_skyfile(exposure: Exposure, skycell: str, picture: Picture, path_base: str) -> Row:
-    """Return the row of the difference between an exposure and a stack in a sky cell."""
+def diff_skyfile(diff_id: int, skycell: str, picture: Picture, path_base: str) -> Row:
+    """Return the row of the difference between an exposure, or a stack, and a stack in a sky cell."""
     return [
-        ("diff_id", "S64", exposure.ids["diff"]),
+        ("diff_id", "S64", diff_id),
         ("skycell_id", "STR", skycell),
         ("data_state", "STR", FULL),
         ("uri", "STR", None),
@@ -220,16 +220,23 @@ def diff_skyfile(exposure: Exposure, skycell: str, picture: Picture, path_base: 
     ]
 
 
-def diff_input(exposure: Exposure, skycell: str, stack_id: int) -> Row:
-    """Return the row that names the stack and the warp of a difference."""
+def diff_input(
+    diff_id: int,
+    field: Field,
+    skycell: str,
+    reference_id: int,
+    warp1: int | None = None,
+    stack1: int | None = None,
+) -> Row:
+    """Return the row that names the warp or stack of a difference, and the reference stack."""
     return [
-        ("diff_id", "S64", exposure.ids["diff"]),
+        ("diff_id", "S64", diff_id),
         ("skycell_id", "STR", skycell),
-        ("warp1", "S64", exposure.ids["warp"]),
-        ("stack1", "S64", None),
+        ("warp1", "S64", warp1),
+        ("stack1", "S64", stack1),
         ("warp2", "S64", None),
-        ("stack2", "S64", stack_id),
-        ("tess_id", "STR", exposure.field.tessellation),
+        ("stack2", "S64", reference_id),
+        ("tess_id", "STR", field.tessellation),
     ]
 
 

@@ -107,7 +107,16 @@ class Processing:
         destdir = self.destdir(exposure)
         used = [stack for stack in stacks if exposure in stack.exposures]
         cells = [parts.diff_skycell(exposure, stack, self.size, destdir) for stack in used]
-        inputs = [rows.diff_input(exposure, stack.skycell, stack.stack_id) for stack in used]
+        inputs = [
+            rows.diff_input(
+                exposure.ids["diff"],
+                exposure.field,
+                stack.skycell,
+                stack.stack_id,
+                warp1=exposure.ids["warp"],
+            )
+            for stack in used
+        ]
         tables = [_row_table("diffSkyfile", cells), Table("diffInputSkyfile", inputs)]
         return self._run("diff", exposure, tables, cells)
 
@@ -122,6 +131,19 @@ class Processing:
             Table("stackInputSkyfile", inputs),
         ]
         return _of_stack("stack", stack.stack_id, stack, tables, [cell])
+
+    def stack_diff(self, stack: Stack, reference: Stack, diff_id: int) -> Distribution:
+        """Return the stack minus the reference."""
+        cell = parts.stack_difference(stack, reference, diff_id, self.size)
+        inputs = rows.diff_input(
+            diff_id, stack.first.field, stack.skycell, reference.stack_id, stack1=stack.stack_id
+        )
+        tables = [
+            Table("diffRun", [rows.sky_run([("diff_id", "S64", diff_id)], stack.first, stack.destdir)]),
+            _row_table("diffSkyfile", [cell]),
+            Table("diffInputSkyfile", [inputs]),
+        ]
+        return _of_stack("SSdiff", diff_id, stack, tables, [cell])
 
     def sky(self, stack: Stack, sky_id: int) -> Distribution:
         """Return the sources found on the stack."""
@@ -196,6 +218,14 @@ class Processing:
         return [
             Stack(new_id("stack"), cell, inputs, f"gpc1/{self.release}") for cell, inputs in sets if inputs
         ]
+
+    def last_night(self, stacks: Sequence[Stack], new_id: Callable[[str], int]) -> tuple[Stack, Stack] | None:
+        """Return a stack of the last night alone, and the stack of more nights that includes it, if any."""
+        for whole in stacks:
+            last = [each for each in whole.exposures if each.night == whole.exposures[-1].night]
+            if len(last) < len(whole.exposures):
+                return replace(whole, stack_id=new_id("stack"), exposures=last), whole
+        return None
 
     def _reaches(self, exposure: Exposure, cell: int) -> bool:
         return parts.reaches(exposure, cell, self.skycells)

@@ -60,15 +60,18 @@ class Exposure:
     @property
     def name(self) -> str:
         """Name given by the telescope: ``o4741g0234o``, the night and the number in that night."""
-        night, number = self.night
-        return f"o{FIRST_NIGHT_NUMBER + night}g{self.field.first_exposure + number:04d}o"
+        return f"o{FIRST_NIGHT_NUMBER + self.night}g{self.field.first_exposure + self.number:04d}o"
 
     @property
-    def night(self) -> tuple[int, int]:
-        """Night of the survey, and number of the exposure among those of the field in that night, from 0."""
-        pair, number = divmod(self.index, EXPOSURES_PER_NIGHT)
-        season, night = divmod(pair, NIGHTS)
-        return night, season * EXPOSURES_PER_NIGHT + number
+    def night(self) -> int:
+        """Night of the survey, counted from 0."""
+        return self.index // EXPOSURES_PER_NIGHT % NIGHTS
+
+    @property
+    def number(self) -> int:
+        """Number of the exposure among those of the field in its night, counted from 0."""
+        pair, turn = divmod(self.index, EXPOSURES_PER_NIGHT)
+        return pair // NIGHTS * EXPOSURES_PER_NIGHT + turn
 
     @property
     def base(self) -> str:
@@ -78,9 +81,8 @@ class Exposure:
     @property
     def start(self) -> datetime:
         """Time at which the shutter opened, UTC."""
-        night, number = self.night
         first = datetime.combine(FIRST_NIGHT, self.field.opens, UTC)
-        return first + timedelta(days=night) + number * CADENCE
+        return first + timedelta(days=self.night) + self.number * CADENCE
 
     @property
     def filter(self) -> str:
@@ -179,9 +181,9 @@ def quality_of(exposures: Sequence[Exposure]) -> Quality:
 def exposure_index(name: str, field: Field) -> int:
     """Return the index of the exposure of that name in its field, counted from 0."""
     night, number = name.strip("o").split("g")
-    season, number_in_pair = divmod(int(number) - field.first_exposure, EXPOSURES_PER_NIGHT)
-    pair = season * NIGHTS + int(night) - FIRST_NIGHT_NUMBER
-    return pair * EXPOSURES_PER_NIGHT + number_in_pair
+    cycle, turn = divmod(int(number) - field.first_exposure, EXPOSURES_PER_NIGHT)
+    pair = cycle * NIGHTS + int(night) - FIRST_NIGHT_NUMBER
+    return pair * EXPOSURES_PER_NIGHT + turn
 
 
 def mjd(time: datetime) -> float:

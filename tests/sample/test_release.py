@@ -54,7 +54,20 @@ CHAIN = [
     ("stackAssociationMap", "stack_id", "stackRun"),
     ("stackSummary", "sass_id", "stackAssociation"),
 ]
-STAGES = {"raw", "chip", "camera", "fake", "warp", "stack", "diff", "sky", "skycal", "ff", "stack_summary"}
+STAGES = {
+    "raw",
+    "chip",
+    "camera",
+    "fake",
+    "warp",
+    "stack",
+    "diff",
+    "sky",
+    "skycal",
+    "ff",
+    "stack_summary",
+    "SSdiff",
+}
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +268,10 @@ def test_differences_name_their_warps_and_stacks(store):
         (row["warp_id"], row["skycell_id"]) for row in rows_of(store, "warpSkyfile") if not row["quality"]
     }
     stacks = {(row["stack_id"], row["skycell_id"]) for row in rows_of(store, "stackRun")}
-    inputs = rows_of(store, "diffInputSkyfile")
+    inputs = [row for row in rows_of(store, "diffInputSkyfile") if row["warp1"]]
+    [of_stacks] = [row for row in rows_of(store, "diffInputSkyfile") if not row["warp1"]]
+    assert {(of_stacks[name], of_stacks["skycell_id"]) for name in ("stack1", "stack2")} <= stacks
+    assert (of_stacks["stack1"], of_stacks["stack2"]) == (2006, 2004)
     assert inputs
     for row in inputs:
         assert (row["warp1"], row["skycell_id"]) in warps
@@ -273,7 +289,7 @@ def test_keys_of_runs_are_unique_in_the_whole_store(store):
 
 
 def test_the_schema_comes_first_and_the_name_fits_the_run(store):
-    keys = {"raw": "exp_id", "camera": "cam_id", "stack_summary": "sass_id"}
+    keys = {"raw": "exp_id", "camera": "cam_id", "stack_summary": "sass_id", "SSdiff": "diff_id"}
     for name, document in documents(store, "dbinfo").items():
         assert document.entries[0].name == "dbversion"
         assert document["dbversion"].get("schema_version")
@@ -328,6 +344,7 @@ def test_exposures_are_of_two_nights_three_filters_and_two_fields(store):
         "g.00000",
         *2 * ["i.00000"],
         *2 * ["r.00000"],
+        "r.00000",  # of the last night alone
         "r.00000",
     ]
 
@@ -379,7 +396,7 @@ def test_what_is_appended_is_new_and_later_and_nothing_else_changes(tmp_path):
         assert all(registered_time(row.registered) > last for row in added[name])
     assert {name: len(rows) for name, rows in added.items() if rows} == {RELEASE.name: 12, STAMPS.name: 1}
     assert summary.filesets == 13
-    assert added[RELEASE.name][0].name == "o4743g0234o.raw.44437.64.1"
+    assert added[RELEASE.name][0].name == "o4743g0234o.raw.44437.66.1"
     exposures = [row["exp_id"] for row in rows_of(out, "rawExp")]
     assert exposures == [44433, 44434, 44435, 44436, 244433, 44437]
 
