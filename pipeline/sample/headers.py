@@ -72,7 +72,10 @@ class Observation:
         ]
 
     def skycell_cards(self, skycell: Skycell) -> list[Card]:
-        """Return the cards of an image in the layout of sky cells, without the WCS. Times are in TAI."""
+        """Return the cards of an image in the layout of sky cells, without the WCS.
+
+        The time is in TAI, which nothing in the header says.
+        """
         return [
             ("PSCAMERA", "GPC1", "Camera"),
             ("PSFORMAT", "SKYCELL", "Layout of the header"),
@@ -94,7 +97,6 @@ class Observation:
             ("HIERARCH CELL.READNOISE", READ_NOISE, "[e]"),
             ("AIRMASS", self.airmass, "At the start"),
             ("EXPTIME", self.exposure, "[s] Exposure time"),
-            ("TIMESYS", "TAI", "Time scale"),
             ("MJD-OBS", float(Time(self.start.replace(tzinfo=None), scale="utc").tai.mjd), "[d] Start"),
             ("NINPUTS", self.images, "Exposures averaged"),
         ]

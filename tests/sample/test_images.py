@@ -4,6 +4,7 @@ import io
 import re
 import tarfile
 import warnings
+from datetime import UTC, timedelta
 
 import numpy as np
 import pytest
@@ -23,6 +24,15 @@ PLAN = ReleasePlan(exposures=2, chips=2, skycells=2, image_size=96, stamps=1, se
 STARTS = {
     "MD01": {"2009-07-29T12:40:00.000", "2009-07-29T12:42:10.000"},
     "MD09": {"2009-07-29T08:20:00.000", "2009-07-29T08:22:10.000"},
+}
+DATABASE = {
+    "RA": "ra",
+    "DEC": "decl",
+    "ALT": "alt",
+    "AZ": "az",
+    "AIRMASS": "airmass",
+    "EXPTIME": "exp_time",
+    "POSANGLE": "posang",
 }
 
 
@@ -69,9 +79,12 @@ def image_of(content: bytes) -> tuple[fits.Header, np.ndarray]:
 
 def circumstances(header: fits.Header) -> tuple[str, str, Time]:
     """Object, filter and start of an image, by the layout of its header."""
-    start = Time(header["MJD-OBS"], format="mjd", scale=header["TIMESYS"].lower())
     if header.get("PSFORMAT") == "SKYCELL":
+        assert "TIMESYS" not in header
+        start = Time(header["MJD-OBS"], format="mjd", scale="tai")
         return header["FPA.OBJECT"], header["FPA.FILTERID"], start
+    assert header["TIMESYS"] == "UTC"
+    start = Time(header["MJD-OBS"], format="mjd", scale="utc")
     assert Time(header["DATE-OBS"], scale="utc").mjd == pytest.approx(start.mjd, abs=1e-8)
     return header["OBJECT"], header["FILTERID"], start
 
@@ -196,6 +209,24 @@ def test_the_camera_s_catalogue_has_every_chip(fits_files):
     with opened(fits_files["o4741g0234o.44433.cm.9001.smf"]) as units:
         assert [unit.name for unit in units[1:]] == ["XY01.HDR", "XY01.PSF", "XY02.HDR", "XY02.PSF"]
         assert all(len(unit.data) > 5 for unit in units[2::2])
+
+
+def test_the_database_says_of_exposures_what_the_headers_say(store, fits_files):
+    exposures = [
+        mdc.read(path.read_bytes(), str(path))["rawExp"] for path in sorted(store.rglob("dbinfo.raw.*.mdc"))
+    ]
+    assert len(exposures) == PLAN.exposures
+    for row in exposures:
+        [header] = [
+            opened(content)[0].header
+            for name, content in fits_files.items()
+            if name == f"{row['exp_name']}.ota01.fits"
+        ]
+        field, band, start = circumstances(header)
+        assert (field, band) == (row["object"], row["filter"])
+        assert abs(start.to_datetime(UTC) - row["dateobs"]) < timedelta(milliseconds=1)
+        for keyword, column in DATABASE.items():
+            assert header[keyword] == pytest.approx(row[column], abs=1e-6)
 
 
 def test_chips_have_the_wcs_in_two_notations(fits_files):
