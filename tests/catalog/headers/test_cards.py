@@ -97,6 +97,13 @@ def test_strings_that_go_on_do_not_disturb_the_cards_after_them(tmp_path):
     assert unit.cards.integer("AFTER") == 7
 
 
+def test_the_word_end_ends_no_header_within_a_card_or_as_the_beginning_of_a_keyword(tmp_path):
+    path = tmp_path / "end.fits"
+    path.write_bytes(header(*SIMPLE, "COMMENT the END     of it", "ENDTIME = 5", "AFTER   = 7"))
+    (unit,) = read_units(path)
+    assert unit.cards.integer("AFTER") == 7
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_data_are_skipped_unit_by_unit(tmp_path, compressed):
     path = tmp_path / "three.fits"
@@ -117,7 +124,7 @@ def test_data_are_skipped_unit_by_unit(tmp_path, compressed):
 
 def test_random_groups_are_skipped(tmp_path):
     path = tmp_path / "groups.fits"
-    groups = fits.GroupData(np.zeros((7, 1, 3, 4)), bitpix=-32, parnames=["a"], pardata=[np.zeros(7)])
+    groups = fits.GroupData(np.zeros((7, 1, 30, 40)), bitpix=-32, parnames=["a"], pardata=[np.zeros(7)])
     fits.HDUList([fits.GroupsHDU(groups), fits.ImageHDU(name="after")]).writeto(path)
     assert [unit.cards.text("EXTNAME") for unit in read_units(path)] == [None, "AFTER"]
 
