@@ -155,9 +155,11 @@ image = Table(
     # header, raw_exp or skycell: the source of the position.
     Column("pos_source", Name),
     Column("note", LongText),
-    Index("image_sky", "size_class", "healpix"),
+    # The columns behind healpix sort out most images near a cone without reading their rows.
+    Index("image_sky", "size_class", "healpix", "ra", "dec", "radius", "t_min", "kind", "stage", "band"),
     Index("image_time", "t_min"),
-    Index("image_stage", "kind", "stage", "band"),
+    # Nearly all images are of kind image: an index that began with it would be used for nothing.
+    Index("image_stage", "stage", "band", "kind", "t_min", "filter"),
     Index("image_fileset", "fileset_id"),
     Index("image_base", "base"),
     Index("image_exp_name", "exp_name"),
