@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pipeline.catalog import terms
 
@@ -72,10 +72,10 @@ def criteria_of(
 def _position(at: "str | tuple[float, float] | SkyCoord") -> tuple[float, float]:
     if isinstance(at, str):
         return terms.position(at)
-    if hasattr(at, "icrs"):
-        return float(at.icrs.ra.deg), float(at.icrs.dec.deg)
-    ra, dec = cast("tuple[float, float]", at)
-    return terms.checked_position(float(ra), float(dec))
+    if isinstance(at, tuple | list):
+        ra, dec = at
+        return terms.checked_position(float(ra), float(dec))
+    return float(at.icrs.ra.deg), float(at.icrs.dec.deg)
 
 
 def _degrees(radius: "str | float | Quantity") -> float:
@@ -91,10 +91,9 @@ def _instant(time: str | date | None) -> datetime | None:
 
 
 def _since(time: str | date | timedelta | None) -> datetime | None:
-    now = datetime.now(UTC)
     if isinstance(time, timedelta):
-        return now - time
-    return terms.since(time, now) if isinstance(time, str) else _instant(time)
+        return datetime.now(UTC) - time
+    return terms.since(time) if isinstance(time, str) else _instant(time)
 
 
 def _patterns(texts: Texts) -> Patterns:

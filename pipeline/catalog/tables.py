@@ -38,7 +38,8 @@ def _of_fileset() -> Column[int]:
     return Column("fileset_id", Key, ForeignKey("fileset.fileset_id"), nullable=False)
 
 
-# ``id`` and ``generation`` of the database, ``root`` of the mirror (absolute), ``access_url``, ``publisher_did``.
+# ``id`` and ``generation`` of the database; of the mirror the absolute ``root``, ``access_url`` and
+# ``publisher_did``.
 catalog_setting = Table(
     "catalog_setting", metadata, Column("name", Name, primary_key=True), Column("value", LongText)
 )
@@ -75,6 +76,7 @@ fileset = Table(
     UniqueConstraint("product_id", "name"),
     Index("fileset_exp_name", "exp_name"),
     Index("fileset_arrived", "arrived"),
+    Index("fileset_cataloged", "cataloged"),
 )
 
 file = Table(
@@ -164,6 +166,15 @@ image = Table(
     Index("image_base", "base"),
     Index("image_exp_name", "exp_name"),
     Index("image_skycell", "skycell"),
+)
+
+# Columns of the pipeline's tables, with the kind of their values (pipeline_tables.py).
+pipeline_column = Table(
+    "pipeline_column",
+    metadata,
+    Column("table_name", String(63), primary_key=True),
+    Column("column_name", String(63), primary_key=True),
+    Column("kind", String(16), nullable=False),
 )
 
 # Raw documents of filesets, compressed by zlib: no database returns every nan, 2**63 or second 60 as it came.

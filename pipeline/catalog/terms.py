@@ -106,7 +106,7 @@ def night(text: str) -> date:
 
 
 def since(text: str, at: datetime | None = None) -> datetime:
-    """Return the time that lies a duration before ``at``; a date or a time is that time.
+    """Return the time that lies a duration before ``at``, or before now; a date or a time is that time.
 
     >>> since("7d 12h", datetime(2009, 8, 8, 12, tzinfo=UTC)).isoformat()
     '2009-08-01T00:00:00+00:00'
@@ -121,7 +121,7 @@ def since(text: str, at: datetime | None = None) -> datetime:
                 f"or a time (UTC) such as 2009-07-29, got {text!r}"
             ) from None
     try:
-        return at - sum((timedelta(**{_SPANS[unit]: float(n)}) for n, unit in spans), timedelta())
+        return (at or datetime.now(UTC)) - sum((timedelta(**{_SPANS[unit]: float(n)}) for n, unit in spans), timedelta())
     except OverflowError:
         raise ValueError(f"expected a duration that ends after the year 1, got {text!r}") from None
 

@@ -15,6 +15,7 @@ from pipeline import __version__
 from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, MachineFault, MirrorError
 from pipeline.names import escaped
 from tasks.commands.adopt import adopt
+from tasks.commands.catalog import catalog
 from tasks.commands.completion import completion
 from tasks.commands.find import find
 from tasks.commands.scheduler import scheduler
@@ -60,7 +61,7 @@ def ipp_mirror() -> None:
 
 for _command in (
     *(update, adopt, worker, assist, verify, status, find, sql, serve, skip, unskip),
-    *(scheduler, completion),
+    *(catalog, scheduler, completion),
 ):
     ipp_mirror.add_command(_command)
 
