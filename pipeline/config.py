@@ -202,8 +202,8 @@ class Catalog(_Section):
     """Section ``catalog``: the database of what the mirror holds.
 
     ``url`` None stands for an SQLite file in ``state/catalog/``. ``access_url`` is put before the paths of
-    files in the view ``obscore``, ``publisher_did`` before the names in ``obs_publisher_did``. ``snapshot`` asks
-    for a copy of an SQLite catalog in ``status/`` after each run that changed it.
+    files in the view ``obscore``, ``publisher_did`` before the names in ``obs_publisher_did``. ``snapshot``
+    asks for a copy of an SQLite catalog in ``status/`` after each run that changed it.
     """
 
     enabled: bool = False

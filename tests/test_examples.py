@@ -14,6 +14,8 @@ PACKAGES = [
 NEED_EXAMPLES = [
     "pipeline.bundle",
     "pipeline.bundle.mdc",
+    "pipeline.catalog.headers.file_kinds",
+    "pipeline.catalog.headers.filters",
     "pipeline.datastore",
     "pipeline.datastore.client",
     "pipeline.datastore.client.ranged",

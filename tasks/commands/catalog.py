@@ -68,7 +68,8 @@ def check(config: Path | None) -> int:
 
     settings, layout, kinds = _cataloged_mirror(config)
     found = 0
-    for found, difference in enumerate(differences(layout, required_database(settings, layout), kinds), 1):
+    for difference in differences(layout, required_database(settings, layout), kinds):
+        found += 1
         click.echo(escaped(str(difference)))
     click.echo(f"{as_count(found, 'difference')} between the catalog and the mirror.", err=True)
     return EXIT_FILESET_FAILED if found else 0

@@ -1,0 +1,29 @@
+"""Sky coordinates other than plain TAN, by astropy, whose import takes most of a second."""
+
+import warnings
+
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_area, wcs_to_celestial_frame
+
+from pipeline.catalog.headers.cards import Cards
+from pipeline.catalog.headers.tan import Footprint, enclose, pixels_to_ask
+from pipeline.errors import BundleUnusable
+
+
+def footprint_by_astropy(cards: Cards, naxis1: int, naxis2: int) -> Footprint:
+    """Return the footprint of the image. Raises BundleUnusable if astropy finds no sky coordinates."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            wcs = WCS(fits.Header.fromstring(cards.raw.decode("latin-1"))).celestial
+            x, y = zip(*pixels_to_ask(naxis1, naxis2), strict=True)
+            world = wcs.all_pix2world(x, y, 1)
+            longitude, latitude = reversed(world) if wcs.wcs.lng else world
+            places = SkyCoord(longitude, latitude, unit="deg", frame=wcs_to_celestial_frame(wcs)).icrs
+            scale = float(proj_plane_pixel_area(wcs)) ** 0.5 * 3600.0
+        except Exception as error:  # Damaged headers make astropy raise errors of all kinds.
+            reason = " ".join(str(error).split())[:300]
+            raise BundleUnusable(f"expected sky coordinates that astropy can read, got: {reason}") from None
+    return enclose(zip(places.ra.deg.tolist(), places.dec.deg.tolist(), strict=True), scale)
