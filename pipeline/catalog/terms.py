@@ -121,7 +121,8 @@ def since(text: str, at: datetime | None = None) -> datetime:
                 f"or a time (UTC) such as 2009-07-29, got {text!r}"
             ) from None
     try:
-        return (at or datetime.now(UTC)) - sum((timedelta(**{_SPANS[unit]: float(n)}) for n, unit in spans), timedelta())
+        ages = (timedelta(**{_SPANS[unit]: float(number)}) for number, unit in spans)
+        return (at or datetime.now(UTC)) - sum(ages, timedelta())
     except OverflowError:
         raise ValueError(f"expected a duration that ends after the year 1, got {text!r}") from None
 
