@@ -35,9 +35,9 @@ WITH RECURSIVE classes(value) AS (
   FROM classes WHERE classes.value IS NOT NULL
 )
 SELECT value FROM classes WHERE value IS NOT NULL"""
-_JOINS = {
-    "fileset": " JOIN fileset ON fileset.fileset_id = image.fileset_id",
-    "product": " JOIN product ON product.product_id = fileset.product_id",
+_LINKS = {
+    "fileset": "fileset.fileset_id = image.fileset_id",
+    "product": "product.product_id = fileset.product_id",
 }
 # What the exact test of a position needs to know of an image.
 _PLACE = tuple(COLUMNS[name] for name in ("ra", "dec", "radius", "footprint"))
@@ -85,7 +85,7 @@ class _Search:
         self._conditions: list[str] = []
         self._parameters: dict[str, Any] = {}
         self._tests: list[Callable[[Row], bool]] = []
-        self._cone = ""
+        self._cone = self._first = ""
         if criteria.at is not None:
             self._add_cone(Cone(*criteria.at, criteria.radius))
         for name, column in _TEXTS.items():
@@ -95,6 +95,7 @@ class _Search:
         self._add_limit("image.t_min <", criteria.before and _mjd(criteria.before))
         if criteria.arrived_since is not None:
             self._tables.add("fileset")
+            self._first = self._first or "fileset"
             self._add_limit("fileset.arrived >=", reader.stored(criteria.arrived_since))
 
     def rows(self, order: str = "") -> Iterator[Row]:
@@ -113,11 +114,12 @@ class _Search:
         return int(number)
 
     def _sql(self, selected: str) -> str:
-        tables = {*self._tables, "fileset"} if "product" in self._tables else self._tables
-        joins = "".join(join for table, join in _JOINS.items() if table in tables)
-        # Without statistics SQLite might begin with the images; it begins at the left of a CROSS JOIN.
-        start = "cone CROSS JOIN image" if self._cone else "image"
-        where = f" WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
+        # SQLite begins at the left of a CROSS JOIN, without statistics else perhaps with all images.
+        start = f"{self._first} CROSS JOIN image" if self._first else "image"
+        joined = [table for table in _LINKS if table in self._tables and table != self._first]
+        joins = "".join(f" JOIN {table} ON {_LINKS[table]}" for table in joined)
+        conditions = [*self._conditions, *([_LINKS[self._first]] if self._first in _LINKS else [])]
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         return f"{self._cone}SELECT {selected} FROM {start}{joins}{where}"
 
     def _add_cone(self, cone: Cone) -> None:
@@ -131,6 +133,7 @@ class _Search:
         # A range without pixels stands for none.
         rows = [f"({', '.join(map(self._bound, row))})" for row in ranges or [(0, 1, 0)]]
         self._cone = f"WITH cone(size_class, first_pixel, last_pixel) AS (VALUES {', '.join(rows)}) "
+        self._first = "cone"
         self._conditions.append("image.size_class = cone.size_class")
         self._conditions.append("image.healpix BETWEEN cone.first_pixel AND cone.last_pixel")
         if scales := flat_scales(cone.ra, cone.dec, cone.radius + 2.0 ** max(sizes, default=0)):

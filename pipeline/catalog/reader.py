@@ -5,7 +5,7 @@ SQLite is asked by Python's own module: SQLAlchemy takes longer to import than m
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -169,8 +169,8 @@ class ServerReader:
 
         with self._database.reading() as connection:
             connection = connection.execution_options(yield_per=_BLOCK)
-            for row in connection.execute(text(sql), dict(parameters)):
-                yield tuple(row)
+            with closing(connection.execute(text(sql), dict(parameters))) as result:
+                yield from map(tuple, result)
 
     def answer(self, sql: str) -> tuple[list[str], Iterator[Row]]:
         """Return the names of the columns, and the rows. Raises SettingsError or MachineFault."""
@@ -193,9 +193,9 @@ class ServerReader:
             # Fetched by a cursor of the server, which takes one statement alone, and no other than a query.
             connection = connection.execution_options(yield_per=_BLOCK)
             try:
-                result = connection.exec_driver_sql(sql.replace("%", "%%"))
-                yield tuple(result.keys())
-                yield from map(tuple, result)
+                with closing(connection.exec_driver_sql(sql.replace("%", "%%"))) as result:
+                    yield tuple(result.keys())
+                    yield from map(tuple, result)
             except OperationalError:
                 raise
             except DBAPIError as error:

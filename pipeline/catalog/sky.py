@@ -65,10 +65,9 @@ class Cone:
         vectors = list(map(self._turned, corners[::2], corners[1::2]))
         # The centre of the cone is at (0, 0, 1): the third coordinates of the normals of the planes of edges.
         sides = [x1 * y2 - y1 * x2 for (x1, y1, _), (x2, y2, _) in _pairs(vectors)]
-        if min(sides) > 0 or max(sides) < 0:
-            # The antipode of a point inside has all edges on one side too.
-            return sum(z for _, _, z in vectors) > 0
-        return any(self._meets_edge(*ends) for ends in _pairs(vectors))
+        # The antipode of a point inside has all edges on one side too.
+        is_inside = (min(sides) > 0 or max(sides) < 0) and sum(z for _, _, z in vectors) > 0
+        return is_inside or any(self._meets_edge(*ends) for ends in _pairs(vectors))
 
     def _meets_edge(self, start: _Vector, end: _Vector) -> bool:
         """Return True if the cone and an arc of less than 180 degrees have a point in common."""

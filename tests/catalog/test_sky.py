@@ -2,6 +2,7 @@
 
 import math
 import random
+from itertools import pairwise
 
 import astropy.units as u
 import numpy as np
@@ -62,7 +63,7 @@ def test_pixels_of_corners_of_the_sphere_are_numbers_of_pixels(place):
 def test_ranges_of_a_cone_hold_each_position_in_it(ra, dec, radius, share, angle, most):
     ranges = ranges_of_cone(ra, dec, radius, most)
     assert len(ranges) <= most
-    assert all(last < first for (_, last), (first, _) in zip(ranges, ranges[1:], strict=False))
+    assert all(last < first for (_, last), (first, _) in pairwise(ranges))
     place = position_at(ra, dec, share * radius, angle)
     assert any(first <= pixel_of(*place) <= last for first, last in ranges)
 

@@ -33,7 +33,7 @@ def from_plane(ra: float, dec: float, x: float, y: float) -> tuple[float, float]
 def image_row(
     path: str, ra: float | None, dec: float | None, side: float = 0.3, **more: Any
 ) -> dict[str, Any]:
-    """Return a row of the table ``image``: a square image, unless ``footprint`` or ``radius`` say otherwise."""
+    """Return a row of the table ``image``: a square image, unless ``more`` has another footprint."""
     row: dict[str, Any] = {
         "path": path,
         "base": path.removesuffix(".fits"),
