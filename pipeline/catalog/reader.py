@@ -115,7 +115,7 @@ class SqliteReader:
         try:
             return self._connect("mode=ro")
         except sqlite3.Error as error:
-            if _code(error) not in _NO_WRITING or self._has_log():
+            if _code(error) not in _NO_WRITING or self._has_log() or self._state() is None:
                 raise
         self._unchanged = self._state()
         return self._connect("mode=ro&immutable=1")
@@ -141,13 +141,17 @@ class SqliteReader:
             return Path(f"{self._path}-wal").stat().st_size > 0
         return False
 
-    def _state(self) -> tuple[int, int]:
-        status = self._path.stat()
+    def _state(self) -> tuple[int, int] | None:
+        """Return by what a change of the file is known; None when it is gone, which changes no open file."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
         return status.st_mtime_ns, status.st_size
 
     def _check_unchanged(self) -> None:
         """Raise MachineFault if a file was written to of which SQLite was told that nobody would."""
-        if self._unchanged not in (None, self._state()):
+        if self._unchanged is not None and self._state() not in (None, self._unchanged):
             raise MachineFault(
                 f"catalog {self._path}: an update wrote to it during the query: this user must not lock it. "
                 "The answer may be wrong; ask again."
