@@ -38,7 +38,7 @@ def as_table(columns: Sequence[Column], rows: Iterable[Row], width: int | None) 
     """
     rows = iter(rows)
     first = list(islice(rows, _MEASURED))
-    head = [[column.name for column in columns], *(_cells(columns, row) for row in first)]
+    head = [[escaped(column.name) for column in columns], *(_cells(columns, row) for row in first)]
     widths = _fitted([max(map(len, texts)) for texts in zip(*head, strict=True)], width)
     is_number = [
         any(isinstance(value, int | float) for value in values) for values in zip(*first, strict=True)
@@ -81,6 +81,10 @@ def as_votable(columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[str]:
     from astropy.io.votable import from_table
 
     document = from_table(astropy_table(columns, rows))
+    for field in document.get_first_table().fields:
+        if field.datatype == "unicodeChar":
+            # Texts of one length are no array of that size in the next answer.
+            field.arraysize = "*"
     buffer = io.BytesIO()
     document.to_xml(buffer)
     yield buffer.getvalue().decode()

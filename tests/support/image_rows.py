@@ -7,9 +7,11 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from pipeline.catalog.database import Database
+from pipeline.catalog.database import Database, sqlite_url
+from pipeline.catalog.generations import make_current
 from pipeline.catalog.sky import pixel_of, size_class
 from pipeline.catalog.tables import fileset, image, member, metadata, product
+from pipeline.mirror.state.layout import Layout
 
 # Twelve hours after it began, MJD 55041 was the noon of that day.
 MJD_OF_2009_07_29 = 55041.0
@@ -91,9 +93,21 @@ def write_images(
 
 def image_file(path: Path, images: list[dict[str, Any]], members: list[dict[str, Any]] = ()) -> Path:
     """Write an SQLite file with these images, and return its path."""
-    from pipeline.catalog.database import sqlite_url
-
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     write_images(Database(sqlite_url(path)), images, members)
     return path
+
+
+def mirror_with_images(
+    folder: Path, images: list[dict[str, Any]], members: list[dict[str, Any]] = ()
+) -> Path:
+    """Write the settings of a mirror whose catalog has these images, and return their path."""
+    layout = Layout(folder / "mirror")
+    file = image_file(layout.catalog / "000001.sqlite", images, members)
+    make_current(layout, file)
+    config = folder / "mirror.yaml"
+    config.write_text(
+        "source: {url: http://127.0.0.1:9/ds}\nmirror: {root: mirror}\ncatalog: {enabled: true}\n"
+    )
+    return config
