@@ -22,7 +22,7 @@ _KEYS = {"row_id", "fileset_id", "product_id", "file_id", "member_id", "image_id
 
 
 def image_bytes(ra: float = 35.9, dec: float = -4.3, size: int = 100, **cards: Any) -> bytes:
-    """A FITS image of one pixel's size a side, whose header claims a frame of ``size`` arcseconds at ra, dec."""
+    """A FITS image of 10 by 10 pixels about ra, dec, whose sides are ``size`` arcseconds."""
     header = fits.Header(
         {
             "CTYPE1": "RA---TAN",
@@ -54,7 +54,8 @@ def dbinfo(number: int, columns: str = "", state: str = "full") -> bytes:
         f"chipRun MULTI\nchipRun METADATA\n  chip_id S64 {number}\n  exp_id S64 {number + 1}\n"
         f"  state STR {state}\nEND\n"
         "chipProcessedImfile MULTI\nchipProcessedImfile METADATA\n"
-        f"  chip_id S64 {number}\n  class_id STR XY01\n  path_base STR neb://any/x/y\n  quality S16 7\n{columns}END\n"
+        f"  chip_id S64 {number}\n  class_id STR XY01\n  path_base STR neb://any/x/y\n  quality S16 7\n"
+        f"{columns}END\n"
     ).encode()
 
 
