@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from support.disk_model import TRACED, Call, Disk, Node, read_calls
+from support.disk_model import Call, Disk, on_disk, read_calls, tracing
 from support.follower import Follower
 from support.running import started
 from support.trees import tree
@@ -39,8 +39,7 @@ def release(upstream: Upstream) -> Upstream:
 def traced(follower: Follower, log: Path, *more: str) -> list[Call]:
     """The calls of one update."""
     trace = log.with_suffix(".trace")
-    strace = ["strace", "-f", "-qqq", "-y", "-s", "1000", "-o", str(trace), "-e", f"trace={TRACED}"]
-    with started([*strace, *follower.command(*more)], log) as update:
+    with started([*tracing(trace), *follower.command(*more)], log) as update:
         ended = update.wait()
     assert ended.code == 0, ended.output
     return read_calls(trace.read_text())
@@ -67,15 +66,6 @@ def records_of(root: Path, members: list[dict[str, str]]) -> set[str]:
     return {layout.relative(layout.owner_record(member["path"].rpartition("/")[0])) for member in members}
 
 
-def safe_copy(folder: Path) -> Node:
-    """The folder as it is now, all of it on the disk."""
-    node = Node()
-    for path in folder.iterdir():
-        node.names[path.name] = safe_copy(path) if path.is_dir() else Node()
-    node.safe = set(node.names)
-    return node
-
-
 @pytest.mark.parametrize("workers", ["1", "8"])
 def test_every_marker_tells_the_truth_whenever_the_power_is_cut(workers, release, follower, tmp_path):
     calls = traced(follower, tmp_path / "log", "--workers", workers)
@@ -88,7 +78,7 @@ def test_every_marker_tells_the_truth_whenever_the_power_is_cut(workers, release
 
 def test_so_it_does_while_a_fileset_is_replaced(release, follower, tmp_path):
     assert follower.update().code == 0
-    before = safe_copy(follower.root)
+    before = on_disk(follower.root)
     release.add_bundles(PRODUCT, CHIP, {"XY01": {"a.fits": b"new"}, "XY03": {"d.fits": b"D" * 600_000}})
     calls = traced(follower, tmp_path / "log")
     assert any(call.name == "renameat2" for call in calls)
@@ -100,7 +90,7 @@ def test_so_it_does_while_a_fileset_is_replaced(release, follower, tmp_path):
 
 def test_so_it_does_while_rows_are_added_to_the_listing(release, follower, tmp_path):
     assert follower.update().code == 0
-    before = safe_copy(follower.root)
+    before = on_disk(follower.root)
     release.add(PRODUCT, "late", [File("l.fits", b"L")])
     calls = traced(follower, tmp_path / "log")
     listing = follower.root / "state" / PRODUCT / "listing.txt"
@@ -115,7 +105,7 @@ def test_so_it_does_while_rows_are_added_to_the_listing(release, follower, tmp_p
 def test_so_it_does_while_the_owner_records_are_restored(release, follower, tmp_path):
     assert follower.update().code == 0
     shutil.rmtree(follower.root / "state" / "@owners")
-    before = safe_copy(follower.root)
+    before = on_disk(follower.root)
     calls = traced(follower, tmp_path / "log")
     records = [path for path in tree(follower.root) if path.startswith("state/@owners/")]
     assert len(records) == 10
