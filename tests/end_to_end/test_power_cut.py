@@ -2,13 +2,14 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterable
 from copy import deepcopy
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from support.disk_model import Call, Disk, on_disk, read_calls, tracing
+from support.disk_model import ADOPTED, Call, Disk, Node, on_disk, read_calls, tracing
 from support.follower import Follower
 from support.running import started
 from support.trees import tree
@@ -38,9 +39,14 @@ def release(upstream: Upstream) -> Upstream:
 
 def traced(follower: Follower, log: Path, *more: str) -> list[Call]:
     """The calls of one update."""
+    return calls_of(follower.command(*more), log)
+
+
+def calls_of(command: list[str], log: Path) -> list[Call]:
+    """The calls of a command that ends with 0."""
     trace = log.with_suffix(".trace")
-    with started([*tracing(trace), *follower.command(*more)], log) as update:
-        ended = update.wait()
+    with started([*tracing(trace), *command], log) as run:
+        ended = run.wait()
     assert ended.code == 0, ended.output
     return read_calls(trace.read_text())
 
@@ -113,6 +119,33 @@ def test_so_it_does_while_the_owner_records_are_restored(release, follower, tmp_
     assert Disk(follower.root, promised, deepcopy(before)).run(calls) == []
     without = [call for call in calls if call.name != "syncfs"]
     assert Disk(follower.root, promised, before).run(without), "unnoticed without the flush of all records"
+
+
+@pytest.mark.parametrize("by", ["link", "rename", "copy"])
+def test_so_it_does_while_a_mirror_is_adopted(by, release, follower, tmp_path):
+    """Bytes of the adopted folder are not known to be safe, and no old name goes before the new one is."""
+    old = tmp_path / "MIRROR"
+    shutil.copytree(release.folder, old)
+    adopted = on_disk(old)
+    for _, node in adopted.below():
+        node.clean = node.is_folder
+    command = [sys.executable, "-m", "tasks", "adopt", str(old), "--config", str(follower.config)]
+    calls = calls_of([*command, "--by", by], tmp_path / "log")
+    promised = named_by_markers(follower.root, release.products[PRODUCT])
+    for name in release.products[PRODUCT]:
+        downloaded = f"state/{PRODUCT}/downloaded/{name}.json"
+        for path in promised[downloaded]:
+            promised[path.replace("store", ADOPTED, 1)] = [downloaded, path]
+
+    def disk() -> Disk:
+        top = Node(is_folder=True, names={ADOPTED: deepcopy(adopted)})
+        return Disk(follower.root, promised, top, old)
+
+    assert disk().run(calls) == []
+    for flushed in (f"incoming/{PRODUCT}/{CHIP}/files", f"state/{PRODUCT}/downloaded"):
+        folder = follower.root / flushed
+        without = [call for call in calls if not call.flushes or folder not in call.paths]
+        assert disk().run(without), f"unnoticed without the flush of {flushed}"
 
 
 # Every flush of such a path is needed. Others are only so where no later one makes up for them.

@@ -7,7 +7,7 @@ was removed is there again unless its folder was flushed.
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ _RELATIVE_TO_FOLDER = {"openat", "renameat2", "unlinkat", "linkat"}
 _FOLDERS = ("store", "data", "info", "state")
 _NEVER_FLUSHED = ("state/update.lock", "state/ownership.lock", "state/arrivals.lock", "state/filesets.lock")
 # The adopted folder, beside those of the mirror.
-ADOPTED = "adopted"
+ADOPTED = "@adopted"
 
 
 def tracing(trace: Path) -> list[str]:
@@ -164,12 +164,13 @@ class Disk:
         if any(path is not None for path in paths):
             getattr(self, f"_{call.name}")(call, *paths)
 
-    def tree(self, *, names_are_kept: bool) -> dict[str, bytes]:
-        """Return all files as a power cut leaves them that loses all bytes that were not flushed.
-
-        It loses all names that were not flushed, too, unless ``names_are_kept``.
-        """
-        return dict(_left(self.top, "", names_are_kept))
+    def left(self, *, names_are_kept: bool) -> Iterator[tuple[Path, Node]]:
+        """Yield all files as a power cut leaves them, with or without the names that were not flushed."""
+        for path, node in _left(self.top, Path(), names_are_kept):
+            if self.adopted and path.parts[0] == ADOPTED:
+                yield self.adopted / path.relative_to(ADOPTED), node
+            else:
+                yield self.root / path, node
 
     def _relative(self, path: Path) -> Path | None:
         if self.adopted and path.is_relative_to(self.adopted):
@@ -290,9 +291,39 @@ class Disk:
         return [f"{folder.as_posix()}/{name}" for name in self._node(folder).names if name.endswith(".json")]
 
 
-def _left(folder: Node, path: str, names_are_kept: bool) -> Iterator[tuple[str, bytes]]:
+def power_cuts(
+    disk: Disk, calls: Iterable[Call], is_chosen: Callable[[Call], bool]
+) -> Iterator[tuple[str, dict[Path, Node]]]:
+    """Yield, with a description, the files that power cuts just before the chosen calls leave.
+
+    Bytes that were not flushed are lost, and the names that were not are lost or kept; no state comes twice.
+    """
+    seen: list[dict[Path, bytes]] = []
+    for call in calls:
+        for kept in (False, True) if is_chosen(call) else ():
+            left = dict(disk.left(names_are_kept=kept))
+            content = {path: node.flushed for path, node in left.items()}
+            if content not in seen:
+                seen.append(content)
+                yield f"before {call.name} of {call.paths[0]}, names {'kept' if kept else 'lost'}", left
+        disk.do(call)
+
+
+def put(left: dict[Path, Node]) -> None:
+    """Write what a power cut left; names of one file are so again."""
+    written: dict[int, Path] = {}
+    for path, node in left.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if id(node) in written:
+            path.hardlink_to(written[id(node)])
+        else:
+            path.write_bytes(node.flushed)
+            written[id(node)] = path
+
+
+def _left(folder: Node, path: Path, names_are_kept: bool) -> Iterator[tuple[Path, Node]]:
     for name, node in (folder.names if names_are_kept else folder.kept).items():
         if node.is_folder:
-            yield from _left(node, f"{path}{name}/", names_are_kept)
+            yield from _left(node, path / name, names_are_kept)
         else:
-            yield f"{path}{name}", node.flushed
+            yield path / name, node

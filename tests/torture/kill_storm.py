@@ -25,15 +25,14 @@ sys.path.insert(0, str(TESTS))
 
 from support.bundles import bundle, dirinfo  # noqa: E402
 from support.follower import Follower  # noqa: E402
+from support.reader import Reader  # noqa: E402
 from support.running import Running, checked_markers, leftovers, marker_files, started  # noqa: E402
 from support.summary import numbers  # noqa: E402
 from support.trees import tree  # noqa: E402
 from support.upstream import File, Upstream  # noqa: E402
 
-from pipeline.mirror.state.layout import Layout  # noqa: E402
 from pipeline.sample import faults  # noqa: E402
 from pipeline.sample.simulator import Simulator, simulate  # noqa: E402
-from pipeline.serving import MirrorTree  # noqa: E402
 
 PRODUCTS = ("md-all-rel-200907", "threepi-all-200908")
 FILESETS = 400
@@ -144,34 +143,6 @@ class Publisher:
         return self.random.randbytes(
             LARGE + self.random.randrange(LARGE) if large else self.random.choice(SIZES)
         )
-
-
-@dataclass
-class Reader:
-    """A site that follows the mirror, and asks for the filesets behind the last but one that it has."""
-
-    root: Path
-    # Registrations by name for each product, in the order in which they are listed.
-    has: dict[str, dict[str, str]] = field(default_factory=lambda: {product: {} for product in PRODUCTS})
-    whole_lists: int = 0
-
-    def read(self) -> None:
-        """Ask for what is new; for the whole list where the answer lacks the newest fileset."""
-        tree = MirrorTree(Layout(self.root))
-        for product, has in self.has.items():
-            *_, since, newest = [None, None, *has]
-            rows = _rows(tree.product_listing(product, since)) if since else {}
-            if newest is None or rows.get(newest) != has[newest]:
-                self.has[product] = _rows(tree.product_listing(product))
-                self.whole_lists += 1
-            else:
-                self.has[product] = {name: has[name] for name in has if name not in rows} | rows
-
-
-def _rows(listing: bytes | None) -> dict[str, str]:
-    """The registrations in a listing by name."""
-    lines = [line for line in (listing or b"").decode().splitlines() if "|" in line and line[0] != "#"]
-    return {name.strip(): registered.strip() for name, registered, *_ in (line.split("|") for line in lines)}
 
 
 @dataclass
@@ -347,7 +318,7 @@ def main() -> int:
         slow = [faults.throttles(BYTES_PER_SECOND), faults.delays(DELAY)]
         with simulate(publisher.upstream.folder, faults=slow) as server:
             follower = Follower(Path(folder), server.url, mirror=ALWAYS_AGAIN)
-            storm = Storm(publisher, follower, server, random, Reader(follower.root))
+            storm = Storm(publisher, follower, server, random, Reader(follower.root, PRODUCTS))
             return weather(storm, chosen.kills, chosen.seed)
 
 
