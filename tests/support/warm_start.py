@@ -1,9 +1,8 @@
 """Start of commands by fork: the libraries are imported once, the project's own modules by each command anew.
 
 A command is a process of its own with the exit code, the output and the end of any other: only the time for
-importing Luigi and its kind is saved. ``python warm_start.py FOLDER`` is the process that forks; the commands
-keep compiled modules in the folder. Each line of its input is a command with two files for its output; it
-prints process id and exit code of the command.
+importing Luigi and its kind is saved. ``python warm_start.py`` is the process that forks. Each line of its
+input is a command with two files for its output; it prints process id and exit code of the command.
 """
 
 import atexit
@@ -15,7 +14,6 @@ import runpy
 import select
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 _LIBRARIES = (
@@ -38,7 +36,6 @@ class WarmStart:
         self._folder = folder
         self._environment = _settings(environment)
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
-        self._compiled = tempfile.TemporaryDirectory()
 
     def can_run(self, command: list[str], environment: dict[str, str]) -> bool:
         """Return True for a program of this interpreter in the environment of this object."""
@@ -58,7 +55,7 @@ class WarmStart:
         with contextlib.suppress(queue.Empty):
             return self._idle.get_nowait()
         process = subprocess.Popen(
-            [sys.executable, __file__, self._compiled.name],
+            [sys.executable, __file__],
             cwd=self._folder,
             env=self._environment,
             stdin=subprocess.PIPE,
@@ -142,7 +139,6 @@ def _become(output: str, errors: str) -> None:
 
 def _start(command: list[str]) -> None:
     """Run the program as the interpreter would."""
-    sys.pycache_prefix, sys.dont_write_bytecode = sys.argv[1], False
     if command[1:2] == ["-m"]:
         sys.argv = ["-m", *command[3:]]
         sys.path[0] = str(Path.cwd())
