@@ -74,7 +74,7 @@ def test_a_holder_that_was_killed_is_taken_over(slow, server, opened, upstream):
 
 @pytest.mark.parametrize(("age", "code"), [(5, 10), (300, 0)])
 def test_a_holder_on_another_host_counts_while_its_heart_beats(age, code, slow):
-    """As on a file system that does not carry locks between hosts: only the file shows it."""
+    """Lock on a file system that does not carry locks between hosts: only the file shows it."""
     lock = slow.root / "state" / "update.lock"
     lock.parent.mkdir(parents=True)
     lock.write_text(json.dumps({"host": "far.example", "pid": 4711, "since": "2026-01-01T00:00:00Z"}))
@@ -94,7 +94,7 @@ def test_a_damaged_lock_file_is_no_obstacle(slow):
 
 @pytest.mark.parametrize("reaped", [True, False], ids=["gone", "a zombie"])
 def test_the_processes_of_a_holder_that_was_killed_are_waited_for(reaped, slow):
-    """They hold the lock together with it, and end a moment later."""
+    """Processes that hold the lock together with the holder, and end a moment later."""
     lock = slow.root / "state" / "update.lock"
     lock.parent.mkdir(parents=True)
     hold = f"import fcntl, time; file = open({str(lock)!r}); fcntl.flock(file, fcntl.LOCK_EX); time.sleep(1)"

@@ -121,7 +121,7 @@ def test_so_it_does_while_the_owner_records_are_restored(release, follower, tmp_
     assert Disk(follower.root, promised, before).run(without), "unnoticed without the flush of all records"
 
 
-@pytest.mark.parametrize("by", ["link", "rename", "copy"])
+@pytest.mark.parametrize("by", ["rename", "copy"])
 def test_so_it_does_while_a_mirror_is_adopted(by, release, follower, tmp_path):
     """Bytes of the adopted folder are not known to be safe, and no old name goes before the new one is."""
     old = tmp_path / "MIRROR"
@@ -192,7 +192,7 @@ def is_needed(call: Call, root: Path) -> bool:
 
 
 def test_a_folder_that_another_process_has_made_and_not_flushed_is_made_safe(release, follower, tmp_path):
-    """As a process sees it that finds the folder there: without the flush of the one that made it."""
+    """Calls of a process that finds the folder there, without the flush of the one that made it."""
     calls = traced(follower, tmp_path / "log", "--workers", "1")
     for folder in (follower.root / "data", follower.root / "data/gpc1", follower.root / "data/gpc1/MD01"):
         first = next(place for place, call in enumerate(calls) if call.flushes and folder in call.paths)

@@ -128,6 +128,11 @@ class Running:
         """Send a signal to the command alone."""
         self._process.send_signal(number)
 
+    def request_stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal to the command alone, and wait until it stops what it does."""
+        self.send(number)
+        until(lambda: "stopping after what is in progress" in self.output, "the signal is not seen")
+
     def send_group(self, number: signal.Signals) -> None:
         """Send a signal to the command and all that it started, as a terminal or a batch system does."""
         os.killpg(self.pid, number)
