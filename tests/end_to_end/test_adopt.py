@@ -3,17 +3,15 @@
 import json
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 from threading import Event
-from time import sleep
 from urllib.parse import quote
 
 import pytest
 from support.command import Ended, ended
 from support.follower import Follower
-from support.running import SEEN_SECONDS, gate, leftovers, requested_filesets, started, tree_is_true, until
+from support.running import gate, leftovers, requested_filesets, started, tree_is_true, until
 from support.summary import numbers
 from support.trees import tree
 from support.upstream import File, Upstream, served_filesets
@@ -419,8 +417,7 @@ def test_stopped_and_resumed(release, old, server, follower, tmp_path):
     server.faults.append(gate(opened, f"{PRODUCT}/{CHIP}/index.txt"))
     with started(command(follower, old, "--by", "rename"), tmp_path / "log") as adoption:
         until(lambda: CHIP in requested_filesets(server), "the fileset is not asked for")
-        adoption.send(signal.SIGTERM)
-        sleep(SEEN_SECONDS)
+        adoption.request_stop()
         opened.set()
         stopped = adoption.wait()
     assert stopped.code == 25, stopped.output

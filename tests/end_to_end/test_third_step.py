@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 from support.bundles import bundle, dirinfo
 from support.command import Ended
 from support.follower import Follower
-from support.running import Scheduler, Turnstile, free_port, luigi_command, started, until
+from support.running import Turnstile, luigi_command, started, until
 from support.summary import numbers
 from support.third_step import make_program, recipe
 from support.upstream import COLUMNS, File, Upstream, served_filesets
@@ -94,15 +93,6 @@ def with_required_step(tmp_path_factory) -> Path:
 @pytest.fixture
 def program(with_optional_step: Path, follower: Follower) -> Program:
     return Program(with_optional_step, follower)
-
-
-@pytest.fixture
-def port(tmp_path: Path) -> Iterator[int]:
-    """The port of a central scheduler."""
-    scheduler = Scheduler(tmp_path, free_port())
-    running = scheduler.start()
-    yield scheduler.port
-    running.kill()
 
 
 @pytest.fixture(params=["local", "central"])
