@@ -143,7 +143,7 @@ class VerifyProduct(MirrorTask):
         unexpected = self._unexpected(rows)
         _log_problems(unexpected)
         here = self._here(rows)
-        self.context.counters.count(due=len(here))
+        self.context.counters.count(here=len(here))
         bad = self._verified(here)
         if self.repair and bad:
             log.info("product %s: repairing %s", self.product, as_count(len(bad), "fileset"))

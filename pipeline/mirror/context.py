@@ -49,17 +49,20 @@ Report = Callable[[str, float], None]
 class RunCounters:
     """Progress of one run: filesets and bytes received. Safe for use by several threads.
 
-    Of the filesets ``due``, those ``done`` and ``failed`` are counted once they are; in a verification those
-    ``sound``, ``repaired`` and ``damaged``. ``pending`` are all that are submitted, also for an optional step
-    alone. ``adopted`` and ``left`` are files of an adopted folder that were taken over, and were not.
+    Of the filesets ``selected`` and incomplete, those ``skipped``, ``done`` and ``failed`` are counted once
+    they are; in a verification, of those ``here``, the ``sound``, ``repaired`` and ``damaged``. ``pending``
+    are all that are submitted, also for an optional step alone. ``adopted`` and ``left`` are files of an
+    adopted folder that were taken over, and were not.
     """
 
     pending: int = 0
     new: int = 0
-    due: int = 0
+    selected: int = 0
+    skipped: int = 0
     done: int = 0
     failed: int = 0
     optional_failed: int = 0
+    here: int = 0
     sound: int = 0
     repaired: int = 0
     damaged: int = 0

@@ -31,7 +31,6 @@ from pipeline.mirror.context import Report, RunContext, RunCounters, open_contex
 from pipeline.mirror.resources.file_systems import log_missing_flush
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
-from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.owner_records import restore_owner_records
@@ -60,8 +59,8 @@ from tasks.steps import STEPS
 # Start of this process: identifies its run.
 STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
-# Text of the last line, from the counters, the number of skipped filesets, and True for a stopped run.
-Summary = Callable[[RunCounters, int, bool], str]
+# Text of the last line, from the counters, the word for complete filesets, and True for a stopped run.
+Summary = Callable[[RunCounters, str, bool], str]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -250,6 +249,11 @@ class Run:
         self.note(EXIT_NOT_SCHEDULED)
         self._stop_processes()
 
+    def refuse(self, error: MirrorError) -> None:
+        """End the run before its first task, with the exit code of the error."""
+        log.error("%s", error)
+        self.note(error.exit_code)
+
     def abort(self, error: Exception) -> None:
         """Stop the run, as the worker itself failed."""
         log.error("%s", as_mirror_error(error))
@@ -280,10 +284,9 @@ class Run:
         except OSError as error:
             self.note(EXIT_FILESET_FAILED)
             log.warning("%s", machine_fault("writing the status files", error))
-        skipped = sum(self.context.layout.count(MarkerKind.SKIPPED, product) for product in products)
         self._report_repeated()
-        counters = self.context.counters
-        numbers = summary(counters, skipped, self.stopping.is_set())
+        counters, last = self.context.counters, self.context.wanted_steps.required[-1]
+        numbers = summary(counters, last.marker, self.stopping.is_set())
         log.info("filesets: %s; %s fetched in %.1f s", numbers, as_size(counters.bytes), self.seconds)
         if self._ended_by and self._outages.others_failed:
             # The early end does not explain these failures.

@@ -118,7 +118,7 @@ def test_the_disk_fills_up_in_the_middle_of_a_download(left, disk, release, serv
         opened.set()
         result = update.wait()
     assert result.code == 30, result.output
-    is_clear(result.output, "large.fits", "The disk is full: make room for", "2 completed, 1 failed")
+    is_clear(result.output, "large.fits", "The disk is full: make room for", "2 extracted, 1 failed")
     assert follower.marked("extracted", PRODUCT) == {"o1.chip.1.1.1", "plain"}
     disk.ballast.unlink()
     server.clear()
@@ -141,7 +141,7 @@ def test_the_disk_fills_up_in_the_middle_of_unpacking(disk, release, server, fol
         result = update.wait()
     assert result.code == 30, result.output
     is_clear(result.output, f"unpacking fileset {PRODUCT}/zeros", "The disk is full: make room for 15.0 MB")
-    is_clear(result.output, "2 completed, 1 failed")
+    is_clear(result.output, "2 extracted, 1 failed")
     assert follower.content("store") == served_filesets(release)
     assert set(follower.content("data")) == {"gpc1/MD01/o1.XY01/a.fits"}
     assert disk.free > 6 * MB, "what was unpacked in part takes space"
@@ -162,7 +162,7 @@ def test_min_free_stays_free_when_a_bundle_holds_more_than_its_last_bytes_say(
     result = follower.update()
     assert result.code == 30, result.output
     is_clear(result.output, f"unpacking fileset {PRODUCT}/zeros needs more than was reserved", "are missing")
-    is_clear(result.output, "2 completed, 1 failed")
+    is_clear(result.output, "2 extracted, 1 failed")
     assert set(follower.content("data")) == {"gpc1/MD01/o1.XY01/a.fits"}
 
 
@@ -177,7 +177,7 @@ def test_a_bundle_is_not_unpacked_where_there_is_no_space_for_it(disk, release, 
         result.output,
         f"unpacking fileset {PRODUCT}/zeros needs 24.0 MB",
         "are missing",
-        "2 completed, 1 failed",
+        "2 extracted, 1 failed",
     )
     assert follower.content("store") == served_filesets(release)
     assert set(follower.content("data")) == {"gpc1/MD01/o1.XY01/a.fits"}
@@ -328,7 +328,7 @@ def test_a_failure_that_cannot_be_recorded_still_fails_the_run(release, follower
     with forbidden(follower.root / "state" / PRODUCT / "failed"):
         result = ended(as_one_without_rights(follower.command()))
     assert result.code == 30, result.output
-    is_clear(result.output, "recording its failure", "expected md5", "2 completed, 1 failed")
+    is_clear(result.output, "recording its failure", "expected md5", "2 extracted, 1 failed")
 
 
 @pytest.mark.parametrize("most", [12, 16, 20, 24])
@@ -353,7 +353,7 @@ def test_a_fileset_whose_name_is_too_long_for_a_marker(length, release, server, 
         complete(follower, release)
         return
     assert result.code == 30, result.output
-    is_clear(result.output, name[:40], "3 completed, 1 failed")
+    is_clear(result.output, name[:40], "3 extracted, 1 failed")
     assert follower.marked("extracted", PRODUCT) == {"o1.chip.1.1.1", "plain", "after"}
     release.withdraw(PRODUCT, name)
     release.add(PRODUCT, "later", [File("f.fits", b"f")])

@@ -63,7 +63,7 @@ def ended_early(
     assert end.code == code, end.output
     assert cause in end.output
     assert "Traceback" not in end.output
-    done, failed = map(int, re.search(r" due: (\d+) completed, (\d+) failed, ", end.output).groups())
+    done, failed = map(int, re.search(r" selected: (\d+) extracted, (\d+) failed, ", end.output).groups())
     assert done == len(follower.marked("downloaded", PRODUCT))
     booked = follower.marked("failed", PRODUCT) - before
     assert failed == len(booked)
