@@ -4,7 +4,7 @@ from pipeline.mirror.context import RunCounters
 from pipeline.units import as_size
 
 
-def update_summary(counters: RunCounters, complete: str, stopped: bool) -> str:
+def update_summary(counters: RunCounters, complete: str, /, stopped: bool) -> str:
     """Return the numbers of an update: the selected filesets are those complete, failed, skipped and left.
 
     ``complete`` is the word for the complete ones: the kind of marker of the last required step.
@@ -20,7 +20,7 @@ def update_summary(counters: RunCounters, complete: str, stopped: bool) -> str:
     return line
 
 
-def verification_summary(counters: RunCounters, _complete: str, stopped: bool) -> str:
+def verification_summary(counters: RunCounters, _complete: str, /, stopped: bool) -> str:
     """Return the numbers of a verification: the filesets here are those sound, repaired, damaged and left."""
     left = counters.here - counters.sound - counters.repaired - counters.damaged
     return (
