@@ -14,7 +14,7 @@ from collections.abc import Container, Iterator
 import luigi
 
 from pipeline.config import Product
-from pipeline.datastore.listing import FilesetRow
+from pipeline.datastore.listing import FilesetRow, LeftOut
 from pipeline.errors import MirrorError, ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
@@ -219,7 +219,9 @@ class DiscoverProduct(MirrorTask):
         left = failed or has_filesets_in_progress(self.layout, self.product)
         deletes = self.context.settings.mirror.on_removed == "delete"
         whole = bool(left) or deletes or whole_list_is_due(self.layout, self.product)
-        new = _discover(self, whole=whole)
+        left_out = LeftOut()
+        new = _discover(self, left_out, whole=whole)
+        current_run().report_left_out(left_out)
         self.context.counters.count(new=new)
         named = self.context.settings.mirror.products
         # Once in a run, and of a server that answers.
@@ -246,10 +248,11 @@ class RelistProduct(MirrorTask):
         """Bring the product's listing up to date, if the server answers."""
         self.fetched = True
         with contextlib.suppress(ServerUnavailable):
-            _discover(self, whole=True)
+            # Damaged rows were reported by the discovery.
+            _discover(self, LeftOut(), whole=True)
 
 
-def _discover(task: DiscoverProduct | RelistProduct, *, whole: bool) -> int:
+def _discover(task: DiscoverProduct | RelistProduct, left_out: LeftOut, *, whole: bool) -> int:
     context = task.context
     return discover_product(
         context.layout,
@@ -259,6 +262,7 @@ def _discover(task: DiscoverProduct | RelistProduct, *, whole: bool) -> int:
         context.steps,
         context.arrivals,
         whole=whole,
+        left_out=left_out,
     )
 
 

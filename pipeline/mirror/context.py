@@ -21,7 +21,7 @@ from pipeline.datastore.client import (
     RangePolicy,
     RetryPolicy,
 )
-from pipeline.datastore.listing import write_products
+from pipeline.datastore.listing import LeftOut, write_products
 from pipeline.durable import write_whole
 from pipeline.errors import ServerUnavailable, SettingsError, machine_faults
 from pipeline.mirror.resources.arrivals import Arrivals
@@ -115,15 +115,16 @@ class RunContext:
         """Steps that the settings include."""
         return self.steps.wanted(self.settings)
 
-    def products(self) -> list[str]:
+    def products(self, left_out: LeftOut) -> list[str]:
         """Return the products to mirror: those of the settings, else the root's and the hidden ones.
 
-        The listing of the root is kept, for downstream readers of this mirror. Raises ServerUnavailable when
+        The listing of the root is kept, for downstream readers of this mirror; its damaged rows are added to
+        ``left_out``. Raises ServerUnavailable when
         the listing of the root is needed and cannot be fetched, MachineFault when it cannot be written.
         """
         if self.settings.mirror.products is not None:
             return [product.name for product in self.settings.mirror.products]
-        rows = self.listings.products()
+        rows = self.listings.products(left_out)
         self._write_root_listing(write_products(rows))
         listed = [row.name for row in rows]
         return listed + [name for name in self.settings.source.hidden_products if name not in listed]

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import luigi
 
 from pipeline.datastore.client import ListingClient, UnknownFileset
+from pipeline.datastore.listing import LeftOut
 from pipeline.errors import (
     EXIT_FILESET_FAILED,
     EXIT_NOT_SCHEDULED,
@@ -168,7 +169,9 @@ class Run:
     def products(self, only: tuple[str, ...] = ()) -> list[str]:
         """Return the products to update. Raises SettingsError when ``only`` names another one."""
         if self._products is None:
-            self._products = [name for name in self.context.products() if self._is_usable(name)]
+            left_out = LeftOut()
+            self._products = [name for name in self.context.products(left_out) if self._is_usable(name)]
+            self.report_left_out(left_out)
         unknown = set(only) - set(self._products)
         if unknown:
             raise SettingsError(
@@ -177,6 +180,13 @@ class Run:
                 "nothing was started."
             )
         return list(only) or self._products
+
+    def report_left_out(self, left_out: LeftOut) -> None:
+        """Log the rows that were left out of a listing; a damaged one counts as a fileset that failed."""
+        for message in left_out.messages():
+            log.warning("%s", message)
+        if left_out.damaged:
+            self.note(EXIT_FILESET_FAILED)
 
     def _is_usable(self, product: str) -> bool:
         """Return True if the product's name can be a path; log and note the failure of another one."""
