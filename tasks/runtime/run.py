@@ -19,7 +19,6 @@ from pipeline.datastore.listing import LeftOut
 from pipeline.errors import (
     EXIT_FILESET_FAILED,
     EXIT_NOT_SCHEDULED,
-    EXIT_SETTINGS_OR_BUG,
     EXIT_STOPPED,
     HostileName,
     MirrorError,
@@ -266,8 +265,9 @@ class Run:
 
     def abort(self, error: Exception) -> None:
         """Stop the run, as the worker itself failed."""
-        log.error("%s", as_mirror_error(error))
-        self.note(EXIT_SETTINGS_OR_BUG)
+        reason = as_mirror_error(error)
+        log.error("%s", reason)
+        self.note(reason.exit_code)
         self._stop_processes()
 
     def lose_process(self) -> None:
