@@ -459,13 +459,13 @@ def test_another_file_system_by_copy(elsewhere, release, server, follower):
     complete(follower, release)
 
 
-def test_a_copy_for_which_there_is_no_room(release, old, server, follower):
+def test_a_copy_for_which_there_is_no_space(release, old, server, follower):
     follower.mirror["min_free"] = "900 TB"
     result = adopt(follower, old, "--by", "copy")
     assert result.code == 30, result.output
     # Which fileset is the first to meet the cause is a matter of chance.
     assert f"the copy of {old}/" in result.output
-    assert "Make room" in result.output
+    assert "Free disk space" in result.output
     assert fetched(server) == []
     follower.mirror["min_free"] = 0
     assert adopt(follower, old, "--by", "copy").code == 0

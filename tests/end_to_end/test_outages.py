@@ -1,4 +1,4 @@
-"""A server that dies in the middle of a run, and a disk without room: the run ends early."""
+"""A server that dies in the middle of a run, and a full disk: the run ends early."""
 
 import re
 from collections.abc import Callable
@@ -130,9 +130,9 @@ def test_filesets_that_are_listed_and_gone_end_no_run(release, server: Simulator
     assert hasty.marked("failed", PRODUCT) == set(gone)
 
 
-def test_a_disk_without_room(release, server: Simulator, hasty):
+def test_a_disk_without_space(release, server: Simulator, hasty):
     hasty.mirror["min_free"] = "900000 TB"
-    cause = "there was no room for 10 filesets in a row"
+    cause = "there was no disk space for 10 filesets in a row"
     first = ended_early(hasty, hasty.update(), 30, cause)
     # The next run begins with the others.
     assert len(ended_early(hasty, hasty.update(), 30, cause, first)) >= 10

@@ -62,7 +62,7 @@ def test_a_fileset_and_a_product_do_not_share_a_cause():
 
 def test_the_first_of_each_cause_is_shown_and_the_others_are_counted():
     shown = FirstOfEachCause()
-    failures = [Failure.of(f"fileset p/f{number}", MachineFault("no room")) for number in range(6)]
+    failures = [Failure.of(f"fileset p/f{number}", MachineFault("no space")) for number in range(6)]
     failures += [Failure.of(f"product p{number}", MachineFault("no answer")) for number in range(2)]
     failures += [Failure.of("fileset p/other", MachineFault("alone"))]
     passed = [failure.subject for failure in failures if shown.filter(record(failure))]
