@@ -32,7 +32,7 @@ class Failure:
     def of_problem(cls, path: str, what: str) -> "Failure":
         """Return the problem of a file on disk that a verification found."""
         cause = f"file {_VARIABLE_OF_PROBLEMS.sub('…', what)}"
-        return cls(f"file {path}", cause, "have the same problem as")
+        return cls(f"file {path}", cause, "had the same problem as")
 
     @classmethod
     def of(cls, subject: str, error: MirrorError) -> "Failure":

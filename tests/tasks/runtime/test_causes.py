@@ -97,6 +97,6 @@ def test_problems_of_one_cause_are_one_line_with_a_count(name):
     shown = [path for path, what in problems if console.filter(record(Failure.of_problem(path, what)))]
     assert shown == ["store/p/a", "store/p/c"]
     assert list(console.repeated()) == [
-        "5 more files have the same problem as file store/p/a: store/p/b0, store/p/b1, store/p/b2 "
+        "5 more files had the same problem as file store/p/a: store/p/b0, store/p/b1, store/p/b2 "
         "and 2 others, which the log names"
     ]
