@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.datastore.server.tables import PRODUCT_HEADER, parse_rows, write_lines
-from pipeline.datastore.server.tree import PublishedTree, read_listing
+from pipeline.datastore.server.tree import PublishedTree, is_segment, read_listing
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.names import is_usable
 from pipeline.serving.held import ArrivalOrder, HeldFilesets, HeldRow, StoredFolders
@@ -37,6 +37,10 @@ class MirrorTree(PublishedTree):
         self._folders: dict[str, StoredFolders] = {}
         self._orders: dict[str, ArrivalOrder] = {}
         self._held: dict[str, tuple[_State | None, HeldFilesets]] = {}
+
+    def is_public(self, name: str) -> bool:
+        """Return True for each path segment: in ``store/`` all names are upstream's, also hidden ones."""
+        return is_segment(name)
 
     def read_root(self) -> bytes:
         """Return the listing of the products present."""

@@ -72,6 +72,20 @@ def test_a_row_that_is_being_added_is_not_served(mirror):
         assert names_listed(server, "/p/index.txt?two") == ["three"]
 
 
+def test_names_that_begin_with_a_dot_are_served(holding, mirror):
+    hidden = row(".hidden", 3)
+    holding.know(ONE, TWO, THREE, hidden)
+    holding.arrive(hidden)
+    (mirror / "store/p/.hidden/.file").write_bytes(b"content")
+    shutil.copytree(mirror / "store/p", mirror / "store/.p")
+    with serve_mirror_at(mirror) as server:
+        assert names_listed(server) == ["one", "two", "three", ".hidden"]
+        assert ask(server, "/p/.hidden/.file").body == b"content"
+        assert names_listed(server, "/index.txt") == [".p", "p"]
+        for path in ("/p/../index.txt", "/p/%2e%2e/p/one/a.fits", "/%2e/p/index.txt", "/p/one/%2e%2e"):
+            assert ask(server, path).status == 404
+
+
 def test_a_mirror_that_has_nothing_yet_lists_nothing(tmp_path):
     with serve_mirror_at(tmp_path) as server:
         assert names_listed(server, "/index.txt") == []
