@@ -18,6 +18,7 @@ import socket
 import time
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -407,15 +408,16 @@ def _read(kind: type[T], path: Path) -> T | None:
 
 def _parsed(kind: type[T], content: bytes) -> T | None:
     try:
-        parsed: T = _ADAPTERS[kind].validate_json(content, strict=True)
+        parsed: T = _adapters()[kind].validate_json(content, strict=True)
     except ValidationError:
         return None
     return parsed
 
 
-_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {
-    kind: TypeAdapter(kind) for kind in (Notice, Registration, StepDone)
-}
+@cache
+def _adapters() -> dict[type[Any], TypeAdapter[Any]]:
+    """Return the adapter of each class. To make them takes long, and most updates have no peers."""
+    return {kind: TypeAdapter(kind) for kind in (Notice, Registration, StepDone)}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
