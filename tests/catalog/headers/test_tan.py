@@ -113,6 +113,14 @@ def test_a_chart_with_east_to_the_left_begins_at_its_right_lower_pixel():
     assert found.pixel_scale == pytest.approx(36.0)
 
 
+@pytest.mark.parametrize(("ra", "found_ra"), [(-1e-14, 0.0), (-10.0, 350.0), (360.0, 0.0), (725.0, 5.0)])
+def test_right_ascensions_are_from_0_to_less_than_360(ra, found_ra):
+    values = EAST_LEFT | {"CRVAL1": ra, "CDELT1": -1e-3, "CDELT2": 1e-3}
+    found = footprint_of(cards_of(header_of(**values)), 101, 51, NONE)
+    assert found.ra == pytest.approx(found_ra, abs=1e-9)
+    assert all(0.0 <= ra < 360.0 for ra, _ in [*found.corners, (found.ra, 0.0)])
+
+
 def test_pixels_at_the_edges_are_inside():
     found = footprint_of(cards_of(header_of(**EAST_LEFT, CDELT1=-1e-3, CDELT2=1e-3)), 100, 50, NONE)
     assert apart(found.corners[0], found.corners[1]) == pytest.approx(0.1, rel=1e-6)
