@@ -198,11 +198,27 @@ class Mirror(_Section):
         return products
 
 
+class Catalog(_Section):
+    """Section ``catalog``: the database of what the mirror holds.
+
+    ``url`` None stands for an SQLite file in ``state/catalog/``. ``access_url`` is put before the paths of
+    files in the view ``obscore``, ``publisher_did`` before the names in ``obs_publisher_did``. ``snapshot``
+    asks for a copy of an SQLite catalog in ``status/`` after each run that changed it.
+    """
+
+    enabled: bool = False
+    url: Annotated[str, Field(min_length=1)] | None = None
+    access_url: str | None = None
+    publisher_did: str = "ivo://ipp-mirror"
+    snapshot: bool = True
+
+
 class Settings(_Section):
     """Content of ``mirror.yaml``."""
 
     source: Source
     mirror: Mirror
+    catalog: Catalog = Catalog()
 
     def product(self, name: str) -> Product:
         """Return the settings of a product: defaults for one that ``mirror.products`` does not name."""

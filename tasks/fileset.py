@@ -11,6 +11,7 @@ from pathlib import Path
 import luigi
 from luigi.rpc import RPCError
 
+from pipeline.catalog.step import CATALOG
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, SettingsError, machine_fault
 from pipeline.mirror.context import RunContext
@@ -150,12 +151,13 @@ class StepTask(FilesetTask):
 
     @property
     def following(self) -> "StepTask | None":
-        """The task of the step after this one, if the settings ask for that."""
+        """The task of the step after this one, if the settings ask for that and peers may do it."""
         wanted = (step for step in self.context.steps.after(self.step) if self._is_wanted(step))
-        return next(map(self._task, wanted), None)
+        task = next(map(self._task, wanted), None)
+        return task if task is not None and task.for_peers else None
 
     def _is_wanted(self, step: StepSpec) -> bool:
-        return step.is_wanted(self.context.settings)
+        return step.is_wanted(self.context.settings) and step.name not in self.context.left_out
 
     def _task(self, step: StepSpec) -> "StepTask":
         return TASKS[step.name](**self.param_kwargs)
@@ -253,8 +255,20 @@ class ExtractFileset(StepTask):
     resource = "unpackers"
 
 
+class CatalogFileset(StepTask):
+    """The rows of the fileset in the catalog: of its files, documents and images."""
+
+    step = CATALOG
+    resource = "unpackers"
+
+    @property
+    def for_peers(self) -> bool:  # type: ignore[override]
+        """True unless the catalog is an SQLite file, which processes of one host alone may write to."""
+        return self.context.settings.catalog.url is not None
+
+
 TASKS: dict[str, Callable[..., StepTask]] = {
-    task.step.name: task for task in (DownloadFileset, ExtractFileset)
+    task.step.name: task for task in (DownloadFileset, ExtractFileset, CatalogFileset)
 }
 
 

@@ -31,6 +31,9 @@ LongBinary = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")
 # Microseconds are kept by MariaDB on request alone.
 Time = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
 
+# Characters of names in an index of several columns: MariaDB allows 3072 bytes for all of them.
+_SHORT = {"kind": 32, "stage": 32, "filter": 64}
+
 metadata = MetaData()
 
 
@@ -38,7 +41,8 @@ def _of_fileset() -> Column[int]:
     return Column("fileset_id", Key, ForeignKey("fileset.fileset_id"), nullable=False)
 
 
-# ``id`` and ``generation`` of the database, ``root`` of the mirror (absolute), ``access_url``, ``publisher_did``.
+# ``id`` and ``generation`` of the database; of the mirror the absolute ``root``, ``access_url`` and
+# ``publisher_did``.
 catalog_setting = Table(
     "catalog_setting", metadata, Column("name", Name, primary_key=True), Column("value", LongText)
 )
@@ -75,6 +79,7 @@ fileset = Table(
     UniqueConstraint("product_id", "name"),
     Index("fileset_exp_name", "exp_name"),
     Index("fileset_arrived", "arrived"),
+    Index("fileset_cataloged", "cataloged"),
 )
 
 file = Table(
@@ -155,13 +160,28 @@ image = Table(
     # header, raw_exp or skycell: the source of the position.
     Column("pos_source", Name),
     Column("note", LongText),
-    Index("image_sky", "size_class", "healpix"),
+    # The columns behind healpix sort out most images near a cone without reading their rows.
+    Index(
+        "image_sky",
+        *("size_class", "healpix", "ra", "dec", "radius", "t_min", "kind", "stage", "band"),
+        mysql_length=_SHORT,
+    ),
     Index("image_time", "t_min"),
-    Index("image_stage", "kind", "stage", "band"),
+    # Nearly all images are of kind image: an index that began with it would be used for nothing.
+    Index("image_stage", "stage", "band", "kind", "t_min", "filter", mysql_length=_SHORT),
     Index("image_fileset", "fileset_id"),
     Index("image_base", "base"),
     Index("image_exp_name", "exp_name"),
     Index("image_skycell", "skycell"),
+)
+
+# Columns of the pipeline's tables, with the kind of their values (pipeline_tables.py).
+pipeline_column = Table(
+    "pipeline_column",
+    metadata,
+    Column("table_name", String(63), primary_key=True),
+    Column("column_name", String(63), primary_key=True),
+    Column("kind", String(16), nullable=False),
 )
 
 # Raw documents of filesets, compressed by zlib: no database returns every nan, 2**63 or second 60 as it came.

@@ -87,7 +87,8 @@ class RunCounters:
 class RunContext:
     """Settings, paths, steps and resources of one run; closed by leaving ``open_context``.
 
-    ``steps`` are all rows of the workflow, including those that the settings leave out. ``upstream`` fetches
+    ``steps`` are all rows of the workflow, including those that the settings leave out; ``left_out`` names
+    optional ones that this run does without, as what they need is not there. ``upstream`` fetches
     files and listings; ``listings`` fetches listings of products, possibly in another process.
     """
 
@@ -106,11 +107,13 @@ class RunContext:
     quota: ConnectionQuota
     ranges: RangePolicy = field(default_factory=RangePolicy)
     counters: RunCounters = field(default_factory=RunCounters)
+    left_out: frozenset[str] = frozenset()
 
     @property
     def wanted_steps(self) -> Steps:
-        """Steps that the settings include."""
-        return self.steps.wanted(self.settings)
+        """Steps that the settings include, and that this run does."""
+        wanted = self.steps.wanted(self.settings)
+        return Steps(tuple(step for step in wanted if step.name not in self.left_out))
 
     def products(self) -> list[str]:
         """Return the products to mirror: those of the settings, else the root's and the hidden ones.

@@ -7,16 +7,19 @@ from pipeline.sample import rows
 from pipeline.sample.config_dump import ConfigDump, File, sender_path
 from pipeline.sample.contents import (
     Maker,
+    Picture,
     camera_contents,
     catalogue_contents,
     chip_picture,
     diff_picture,
     image_contents,
+    overview_contents,
+    overview_picture,
     raw_contents,
     stack_picture,
     warp_picture,
 )
-from pipeline.sample.images import detected
+from pipeline.sample.images import compressed_bytes, detected
 from pipeline.sample.records import Row
 from pipeline.sample.sky import CHIP_NAMES
 from pipeline.sample.survey import Exposure
@@ -98,9 +101,12 @@ def raw_chip(exposure: Exposure, chip: int, size: int) -> Component:
     )
 
 
-def processed_chip(exposure: Exposure, chip: int, size: int, destdir: str) -> Component:
-    """Return a chip without the camera's signature: image, variance, mask and stars."""
-    class_id, picture = CHIP_NAMES[chip], chip_picture(exposure, chip, size)
+def processed_chip(exposure: Exposure, chip: int, picture: Picture, destdir: str, state: str) -> Component:
+    """Return a chip without the camera's signature: image, variance, mask and stars.
+
+    The bundle of one in the ``state`` "cleaned" lacks the images.
+    """
+    class_id = CHIP_NAMES[chip]
     stem = f"{_stem(exposure, 'chip', 'ch')}.{class_id}"
     path = f"{destdir}/{exposure.base}/{stem}"
     raw = f"{raw_folder(exposure)}/{_raw_stem(exposure, class_id)}.fits"
@@ -112,8 +118,13 @@ def processed_chip(exposure: Exposure, chip: int, size: int, destdir: str) -> Co
     )
     base = sender_path(f"{destdir}/{exposure.base}/{_stem(exposure, 'chip', 'ch')}", chip)
     uri = sender_path(f"{path}{CHIP_SUFFIXES[0]}", chip)
-    row = rows.chip_imfile(exposure, class_id, picture, uri, base)
-    return Component(class_id, exposure.base, stem, image_contents(picture, stem, CHIP_SUFFIXES, dump), row)
+    row = rows.chip_imfile(exposure, class_id, picture, uri, base, state)
+    contents = (
+        catalogue_contents(picture, stem, dump)
+        if state == rows.CLEANED
+        else image_contents(picture, stem, CHIP_SUFFIXES, dump)
+    )
+    return Component(class_id, exposure.base, stem, contents, row)
 
 
 def camera_exposure(exposure: Exposure, chips: int, size: int, destdir: str) -> Component:
@@ -162,7 +173,7 @@ def warp_skycell(exposure: Exposure, cell: int, skycells: int, size: int, destdi
 
 def diff_skycell(exposure: Exposure, stack: Stack, size: int, destdir: str) -> Component:
     """Return a sky cell of an exposure with the stack subtracted."""
-    picture = diff_picture(exposure, stack.cell, size)
+    picture = diff_picture([exposure], stack.cell, size)
     stem = f"{_stem(exposure, 'diff', 'dif')}.{stack.skycell}"
     path = f"{destdir}/{exposure.base}/{stem}"
     warp = f"{destdir}/{exposure.base}/{_stem(exposure, 'warp', 'wrp')}.{stack.skycell}.fits"
@@ -172,8 +183,23 @@ def diff_skycell(exposure: Exposure, stack: Stack, size: int, destdir: str) -> C
         _outputs("PPSUB", path, [*SKYCELL_SUFFIXES, ".cmf"]),
     )
     contents = image_contents(picture, stem, SKYCELL_SUFFIXES, dump, level=picture.quality.sky)
-    row = rows.diff_skyfile(exposure, stack.skycell, picture, sender_path(path, stack.cell))
+    row = rows.diff_skyfile(exposure.ids["diff"], stack.skycell, picture, sender_path(path, stack.cell))
     return Component(stack.skycell, exposure.base, stem, contents, row)
+
+
+def stack_difference(stack: Stack, reference: Stack, diff_id: int, size: int) -> Component:
+    """Return a stack with the reference subtracted."""
+    picture = diff_picture(stack.exposures, stack.cell, size)
+    stem = stack.stem("ssd", diff_id)
+    path = f"{stack.destdir}/{stack.folder}/{stem}"
+    dump = ConfigDump(
+        "ppSub",
+        [("PPSUB.INPUT", f"{stack.path}.fits"), ("PPSUB.REF", f"{reference.path}.fits")],
+        _outputs("PPSUB", path, [*SKYCELL_SUFFIXES, ".cmf"]),
+    )
+    contents = image_contents(picture, stem, SKYCELL_SUFFIXES, dump, level=picture.quality.sky)
+    row = rows.diff_skyfile(diff_id, stack.skycell, picture, sender_path(path))
+    return Component(stack.skycell, stack.folder, stem, contents, row)
 
 
 def stack_skycell(stack: Stack, size: int, warps: Sequence[str]) -> Component:
@@ -186,7 +212,7 @@ def stack_skycell(stack: Stack, size: int, warps: Sequence[str]) -> Component:
         _outputs("PPSTACK", stack.path, [*SKYCELL_SUFFIXES, ".cmf"]),
         gzipped=stack.stack_id % 2 == 1,
     )
-    contents = image_contents(picture, stem, SKYCELL_SUFFIXES, dump)
+    contents = image_contents(picture, stem, SKYCELL_SUFFIXES, dump, to_bytes=compressed_bytes)
     row = rows.stack_skyfile(stack.stack_id, picture, sender_path(stack.path, stack.stack_id))
     return Component(stack.skycell, stack.folder, stem, contents, row)
 
@@ -214,6 +240,42 @@ def skycal_catalogue(stack: Stack, sky_id: int, skycal_id: int, size: int) -> Co
     )
     row = rows.skycal_result(skycal_id, picture, sender_path(f"{folder}/{stem}"))
     return Component(stack.skycell, stack.folder, stem, catalogue_contents(picture, stem, dump), row)
+
+
+def forced_catalogue(stack: Stack, ff_id: int, exposure: Exposure, size: int) -> Component:
+    """Return the sources of a sky cell, measured at their places in the warp of one exposure."""
+    warp_id = exposure.ids["warp"]
+    stem = f"{stack.stem('ff', ff_id)}.{warp_id}"
+    path = f"{stack.destdir}/{stack.folder}/{stem}"
+    picture = warp_picture(exposure, stack.cell, size)
+    dump = ConfigDump(
+        "psphotFullForce", [("PSPHOT.SOURCES", f"{stack.path}.cmf")], _outputs("PSPHOT", path, [".cmf"])
+    )
+    row = rows.forced_result(ff_id, warp_id, sender_path(path))
+    name = f"{warp_id}.{stack.skycell}"
+    return Component(name, stack.folder, stem, catalogue_contents(picture, stem, dump), row)
+
+
+def forced_averages(stack: Stack, ff_id: int, size: int) -> Component:
+    """Return the averages of the forced measurements over all warps."""
+    stem = stack.stem("ff", ff_id)
+    path = f"{stack.destdir}/{stack.folder}/{stem}"
+    picture = stack_picture(stack.exposures, stack.cell, size)
+    dump = ConfigDump("psphotFullForceSummary", [], _outputs("PSPHOT", path, [".cmf"]))
+    row = rows.forced_summary(ff_id, sender_path(path))
+    return Component("summary", stack.folder, stem, catalogue_contents(picture, stem, dump), row)
+
+
+def stack_overview(stacks: Sequence[Stack], sass_id: int, size: int) -> Component:
+    """Return the picture of the stacks of one filter in a projection cell."""
+    first, field = stacks[0], stacks[0].first.field
+    stem = f"{field.tessellation}.{field.projection_cell}.stksum.{sass_id}"
+    row = rows.stack_summary(
+        sass_id, first.first, sender_path(f"{first.destdir}/{field.tessellation}/{stem}")
+    )
+    picture = overview_picture(first.exposures, [stack.cell for stack in stacks], size)
+    contents = overview_contents(picture, f"{stem}.b1.fits")
+    return Component(field.projection_cell, field.tessellation, stem, contents, row)
 
 
 def _raw_stem(exposure: Exposure, class_id: str) -> str:

@@ -1,28 +1,34 @@
 """FITS images and catalogues with a sky, noise, stars and a true WCS, as reproducible bytes.
 
-Headers are written card by card: nothing in them depends on the clock or the version of a library.
+Headers are written card by card: nothing in them depends on the clock.
 """
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from pipeline.sample.headers import MASK_BAD, MASK_SATURATED, Card
 from pipeline.sample.sky import Frame, Stars
-from pipeline.sample.survey import DETECTION_LIMIT, GAIN, READ_NOISE, Quality, mjd
+from pipeline.sample.survey import DETECTION_LIMIT, GAIN, READ_NOISE, Quality
 
 SATURATION = 60_000.0
 BIAS = 1_000
-MASK_BAD, MASK_SATURATED = 0x0001, 0x0020
 _STAMP_SIGMAS = 5.0
+_BLOCK = 2880
+"""Bytes of which headers and data of a FITS file are multiples."""
+_BLANK = b" "
+_END = b"END" + 77 * _BLANK
+_TILE_ROWS = 16
+_QUANTIZATION = 16.0
+"""Steps of a compressed image for each standard deviation of the noise."""
+_NO_DITHER = -1
+"""Seeds of astropy's dithering come from the clock."""
 
 Pixels = NDArray[np.float32]
-Card = tuple[str, str | float | int | bool, str]
 
 
 class Planes(NamedTuple):
@@ -31,34 +37,6 @@ class Planes(NamedTuple):
     image: Pixels
     variance: Pixels
     mask: NDArray[np.uint16]
-
-
-@dataclass(frozen=True)
-class Observation:
-    """Circumstances of an image, for its header: times in UTC, exposure in seconds."""
-
-    target: str
-    filter: str
-    start: datetime
-    exposure: float
-    airmass: float
-
-    def cards(self) -> list[Card]:
-        """Return the header cards, without the WCS."""
-        start = self.start.astimezone(UTC)
-        return [
-            ("TELESCOP", "PS1", "Pan-STARRS 1, Haleakala"),
-            ("INSTRUME", "GPC1", "Gigapixel camera 1"),
-            ("OBJECT", self.target, "Name of the field"),
-            ("FILTER", self.filter, "Filter and its serial number"),
-            ("EXPTIME", self.exposure, "[s] Exposure time"),
-            ("TIMESYS", "UTC", "Time scale"),
-            ("DATE-OBS", start.strftime("%Y-%m-%dT%H:%M:%S.%f"), "Start of the exposure"),
-            ("MJD-OBS", mjd(start), "[d] Start of the exposure"),
-            ("AIRMASS", self.airmass, "At the start"),
-            ("GAIN", GAIN, "[e/count]"),
-            ("RDNOISE", READ_NOISE, "[e]"),
-        ]
 
 
 def render(frame: Frame, quality: Quality, stars: Stars, random: np.random.Generator) -> Planes:
@@ -83,28 +61,49 @@ def raw_counts(planes: Planes) -> NDArray[np.uint16]:
     return np.clip(planes.image + BIAS, 0, 65_535).astype(np.uint16)
 
 
-def image_bytes(pixels: NDArray[Any], cards: Iterable[Card], frame: Frame) -> bytes:
+def image_bytes(pixels: NDArray[Any], cards: Iterable[Card]) -> bytes:
     """Return a FITS file of one image in its primary unit."""
-    header = fits.Header([*cards, *wcs_cards(frame)])
-    return written([fits.PrimaryHDU(pixels, header)])
+    return written([fits.PrimaryHDU(pixels, fits.Header([*cards]))])
 
 
-def mosaic_bytes(images: Iterable[tuple[str, NDArray[Any], Frame]], cards: Iterable[Card]) -> bytes:
+def compressed_bytes(pixels: NDArray[Any], cards: Iterable[Card]) -> bytes:
+    """Return a FITS file of one tile-compressed image, behind an empty primary unit.
+
+    Real numbers lose what is far below the noise.
+    """
+    image = fits.CompImageHDU(
+        pixels,
+        fits.Header([*cards]),
+        compression_type="RICE_1",
+        tile_shape=(min(_TILE_ROWS, len(pixels)), pixels.shape[1]),
+        quantize_level=_QUANTIZATION,
+        quantize_method=_NO_DITHER,
+    )
+    return written([fits.PrimaryHDU(), image])
+
+
+def with_cards(content: bytes, cards: bytes) -> bytes:
+    """Return a FITS file with more cards at the end of its primary header; ``cards`` are as in a file."""
+    end = content.index(_END)
+    header = content[:end] + cards + _END
+    data = end + len(_END) + -(end + len(_END)) % _BLOCK
+    return header + _BLANK * (-len(header) % _BLOCK) + content[data:]
+
+
+def mosaic_bytes(images: Iterable[tuple[str, NDArray[Any], list[Card]]], cards: Iterable[Card]) -> bytes:
     """Return a FITS file with a primary unit of cards only and one named extension per image."""
-    units = [
-        fits.ImageHDU(pixels, fits.Header(wcs_cards(frame)), name=name) for name, pixels, frame in images
-    ]
+    units = [fits.ImageHDU(pixels, fits.Header(wcs), name=name) for name, pixels, wcs in images]
     return written([fits.PrimaryHDU(header=fits.Header([*cards])), *units])
 
 
-def catalogue_bytes(tables: Iterable[tuple[str, Frame, fits.BinTableHDU]], cards: Iterable[Card]) -> bytes:
-    """Return a FITS file with two extensions per image: an empty one with the WCS, and the table of stars."""
+def catalogue_bytes(
+    tables: Iterable[tuple[str, list[Card], fits.BinTableHDU]], cards: Iterable[Card]
+) -> bytes:
+    """Return a FITS file with two extensions per image: its cards without pixels, and its stars."""
     units: list[fits.ImageHDU | fits.BinTableHDU] = []
-    for name, frame, table in tables:
-        header = fits.Header([("IMAGEW", frame.size, "[pixel]"), ("IMAGEH", frame.size, "[pixel]")])
-        header.extend(wcs_cards(frame))
+    for name, own, table in tables:
         table.name = f"{name}.psf"
-        units += [fits.ImageHDU(None, header, name=f"{name}.hdr"), table]
+        units += [fits.ImageHDU(None, fits.Header(own), name=f"{name}.hdr"), table]
     return written([fits.PrimaryHDU(header=fits.Header([*cards])), *units])
 
 
@@ -146,28 +145,6 @@ def star_table(frame: Frame, quality: Quality, stars: Stars, random: np.random.G
     )
 
 
-def wcs_cards(frame: Frame) -> list[Card]:
-    """Return the header cards of the WCS."""
-    x, y = frame.reference_pixel
-    degrees = frame.scale / 3600.0
-    return [
-        ("RADESYS", "ICRS", "Celestial reference system"),
-        ("EQUINOX", 2000.0, ""),
-        ("CTYPE1", "RA---TAN", ""),
-        ("CTYPE2", "DEC--TAN", ""),
-        ("CUNIT1", "deg", ""),
-        ("CUNIT2", "deg", ""),
-        ("CRVAL1", frame.ra, "[deg] Right ascension of the reference pixel"),
-        ("CRVAL2", frame.decl, "[deg] Declination of the reference pixel"),
-        ("CRPIX1", x, "[pixel]"),
-        ("CRPIX2", y, "[pixel]"),
-        ("CD1_1", -degrees, "[deg/pixel]"),
-        ("CD1_2", 0.0, "[deg/pixel]"),
-        ("CD2_1", 0.0, "[deg/pixel]"),
-        ("CD2_2", degrees, "[deg/pixel]"),
-    ]
-
-
 def _add_stars(
     pixels: Pixels, x: NDArray[np.float64], y: NDArray[np.float64], fluxes: NDArray[np.float64], fwhm: float
 ) -> None:
@@ -206,7 +183,7 @@ def _rounded(pixels: Pixels) -> Pixels:
     return pixels
 
 
-def written(units: list[fits.PrimaryHDU | fits.ImageHDU | fits.BinTableHDU]) -> bytes:
+def written(units: list[fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU | fits.BinTableHDU]) -> bytes:
     """Return the units as the bytes of a FITS file."""
     file = io.BytesIO()
     # Verification takes as long as all the rest; the tests open and verify every file.

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,16 @@ from pipeline.sample.contents import Maker
 from pipeline.sample.plan import ReleasePlan, ReleaseSummary
 from pipeline.sample.publisher import Product, Publication, PublishedFile, writer_of
 from pipeline.sample.records import dbinfo, dirinfo
-from pipeline.sample.sky import MD01, MD09, Field
+from pipeline.sample.rows import CLEANED, FULL
+from pipeline.sample.sky import MD01, MD09, RUNS_PER_FIELD, THREEPI, Field
 from pipeline.sample.stages import Distribution, Processing
 from pipeline.sample.stamps import add_stamps
 from pipeline.sample.survey import Exposure, exposure_index
 
 VISIT = 8
 """Exposures that are stacked together."""
+_EXPOSURES_PER_WIDE_ONE = 4
+"""Exposures of the first field for each of the wide survey."""
 
 DISTRIBUTION_COLUMNS = ("target_id", "stage", "stage_id", "exp_name", "data_group", "filter")
 RELEASE = Product(
@@ -41,15 +45,22 @@ _FIRST_IDS = {
     "stack": 2001,
     "sky": 601,
     "skycal": 501,
+    "ff": 401,
+    "stack_summary": 301,
     "distribution": 31,
 }
+_NUMBERED_AS = {"SSdiff": "diff"}
+"""Stages whose runs are numbered together with those of another one."""
 _FILESET = re.compile(
-    r"(?:(?P<exposure>o\d+g\d+o)\.)?(?P<stage>[a-z]+)\.(?P<run>\d+)\.(?P<distribution>\d+)\.\d+"
+    r"(?:(?P<exposure>o\d+g\d+o)\.)?(?P<stage>[A-Za-z_]+)\.(?P<run>\d+)\.(?P<distribution>\d+)\.\d+"
 )
 
 
 def write_release(out: Path, plan: ReleasePlan) -> ReleaseSummary:
     """Write a new store to ``out``: the release, the product of a partner, postage stamps, an empty product.
+
+    The release holds two fields: one of many exposures, and a smaller one that lies on both sides of right
+    ascension 0, of which the images of processed chips are not distributed.
 
     Raises SettingsError if ``out`` is not empty.
     """
@@ -61,11 +72,15 @@ def write_release(out: Path, plan: ReleasePlan) -> ReleaseSummary:
         Publication(out, product).announce()
     partner = _Distributor(out, PARTNER, MD09, plan)
     partner.add_cameras(min(plan.exposures, 2))
-    return partner.summary + append_release(out, plan)
+    summary = partner.summary + append_release(out, plan)
+    small = replace(plan, chips=min(plan.chips, 2), skycells=1)
+    wide = _Distributor(out, RELEASE, THREEPI, small, chip_state=CLEANED)
+    wide.add_visits(plan.exposures // _EXPOSURES_PER_WIDE_ONE)
+    return summary + wide.summary
 
 
 def append_release(out: Path, plan: ReleasePlan) -> ReleaseSummary:
-    """Add ``plan.exposures`` new exposures and ``plan.stamps`` new requests to the store at ``out``.
+    """Add ``plan.exposures`` new exposures of the first field and ``plan.stamps`` new requests to a store.
 
     New filesets are registered after all existing ones, which stay unchanged. Raises SettingsError if ``out``
     is no store.
@@ -73,13 +88,23 @@ def append_release(out: Path, plan: ReleasePlan) -> ReleaseSummary:
     if not (out / RELEASE.name / "index.txt").is_file():
         raise SettingsError(f"{out}: expected a store with the product {RELEASE.name}; nothing was written")
     release = _Distributor(out, RELEASE, MD01, plan)
-    for first in range(0, plan.exposures, VISIT):
-        release.add_visit(min(VISIT, plan.exposures - first))
+    release.add_visits(plan.exposures)
     stamps = Publication(out, STAMPS)
     started = _next_time(stamps)
     summary = add_stamps(stamps, plan, started)
     stamps.announce()
     return release.summary + summary
+
+
+def write_chips(out: Path, plan: ReleasePlan, housekeeping: int) -> ReleaseSummary:
+    """Write a store of processed chips only, with ``housekeeping`` more cards in each header of an image.
+
+    With 60 chips, the least ``image_size`` and 270 cards, filesets have real headers and few pixels.
+    """
+    Publication(out, RELEASE).announce()
+    release = _Distributor(out, RELEASE, MD01, plan, housekeeping=housekeeping)
+    release.add_chips(plan.exposures)
+    return release.summary
 
 
 class _Numbers:
@@ -89,7 +114,10 @@ class _Numbers:
         self._next = {kind: number + field.first_run for kind, number in _FIRST_IDS.items()}
         self.exposures = 0
         for match in filter(None, map(_FILESET.fullmatch, published)):
-            self._skip(match["stage"], int(match["run"]))
+            stage, run = _NUMBERED_AS.get(match["stage"], match["stage"]), int(match["run"])
+            if not 0 <= run - field.first_run - _FIRST_IDS[stage] < RUNS_PER_FIELD:
+                continue  # of another field
+            self._skip(stage, run)
             self._skip("distribution", int(match["distribution"]))
             if match["exposure"]:
                 self.exposures = max(self.exposures, exposure_index(match["exposure"], field) + 1)
@@ -106,18 +134,33 @@ class _Numbers:
 class _Distributor:
     """Distribution of the runs of new exposures of one field in one product."""
 
-    def __init__(self, out: Path, product: Product, field: Field, plan: ReleasePlan) -> None:
+    def __init__(
+        self,
+        out: Path,
+        product: Product,
+        field: Field,
+        plan: ReleasePlan,
+        chip_state: str = FULL,
+        housekeeping: int = 0,
+    ) -> None:
         release = product.name.rpartition("-")[2]
         self._publication = Publication(out, product)
         self._numbers = _Numbers(field, self._publication.names)
-        self._processing = Processing(f"{field.name}.{release}", plan.chips, plan.skycells, plan.image_size)
+        self._processing = Processing(
+            f"{field.name}.{release}", plan.chips, plan.skycells, plan.image_size, chip_state, housekeeping
+        )
         self._field = field
         self._seed = plan.seed
         self._time = _next_time(self._publication)
         self.summary = ReleaseSummary()
 
-    def add_visit(self, exposures: int) -> None:
-        """Add new exposures of one night, with stacks and differences, and list all of them at the end.
+    def add_visits(self, exposures: int) -> None:
+        """Add new exposures, with stacks and differences of ``VISIT`` exposures each."""
+        for first in range(0, exposures, VISIT):
+            self._add_visit(min(VISIT, exposures - first))
+
+    def _add_visit(self, exposures: int) -> None:
+        """Add new exposures that are stacked together, and list all their filesets at the end.
 
         All runs of an exposure are registered in the same second, as in real releases.
         """
@@ -131,11 +174,20 @@ class _Distributor:
         self._add(processing.diff(exposure, stacks) for exposure in visit)
         sky_id, skycal_id = self._numbers.take("sky"), self._numbers.take("skycal")
         self._add([processing.sky(stacks[0], sky_id), processing.skycal(stacks[0], sky_id, skycal_id)])
+        ff_id, sass_id = self._numbers.take("ff"), self._numbers.take("stack_summary")
+        self._add([processing.forced(stacks[0], skycal_id, ff_id), processing.stack_summary(stacks, sass_id)])
+        if pair := processing.last_night(stacks, self._numbers.take):
+            self._add([processing.stack(pair[0]), processing.stack_diff(*pair, self._numbers.take("diff"))])
         self._publication.announce()
 
     def add_cameras(self, exposures: int) -> None:
         """Add new exposures of which only the camera stage is published."""
         self._add(self._processing.camera(self._new_exposure()) for _ in range(exposures))
+        self._publication.announce()
+
+    def add_chips(self, exposures: int) -> None:
+        """Add new exposures of which only the processed chips are published."""
+        self._add(self._processing.chip(self._new_exposure()) for _ in range(exposures))
         self._publication.announce()
 
     def _new_exposure(self) -> Exposure:

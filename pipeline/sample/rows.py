@@ -7,12 +7,14 @@ from pipeline.sample.config_dump import sender_path
 from pipeline.sample.contents import Picture
 from pipeline.sample.images import detected
 from pipeline.sample.records import Row
-from pipeline.sample.sky import generator
+from pipeline.sample.sky import Field, generator
 from pipeline.sample.survey import EXPOSURE_TIME, Exposure, mjd
 
 NO_OVERLAP = 8007
 """Quality of a sky cell that the exposure does not reach: the archive has zero bytes."""
 
+FULL, CLEANED = "full", "cleaned"
+"""States of a run, and of the data of a component: with its images, or after they were deleted."""
 
 KEYS = {
     "raw": "exp_id",
@@ -79,10 +81,10 @@ def raw_imfile(exposure: Exposure, class_id: str, path: str, turn: int) -> Row:
     ]
 
 
-def exposure_run(stage: str, parent: str | None, exposure: Exposure, destdir: str) -> Row:
+def exposure_run(stage: str, parent: str | None, exposure: Exposure, destdir: str, state: str) -> Row:
     """Return the row of a run on one exposure: its key, then that of the run of the preceding stage."""
     keys: Row = [(KEYS[each], "S64", exposure.ids[each]) for each in (stage, parent) if each]
-    return [*keys, *_order(exposure, destdir), ("end_stage", "STR", "warp")]
+    return [*keys, *_order(exposure, destdir, state), ("end_stage", "STR", "warp")]
 
 
 def stack_run(stack_id: int, skycell: str, exposure: Exposure, destdir: str) -> Row:
@@ -109,12 +111,15 @@ def measured(picture: Picture) -> Row:
     ]
 
 
-def chip_imfile(exposure: Exposure, class_id: str, picture: Picture, uri: str, path_base: str) -> Row:
+def chip_imfile(
+    exposure: Exposure, class_id: str, picture: Picture, uri: str, path_base: str, state: str
+) -> Row:
     """Return the row of a processed chip; the paths are those of the sender."""
     return [
         ("chip_id", "S64", exposure.ids["chip"]),
         ("exp_id", "S64", exposure.ids["raw"]),
         ("class_id", "STR", class_id),
+        ("data_state", "STR", state),
         ("uri", "STR", uri),
         ("path_base", "STR", path_base),
         *measured(picture),
@@ -161,6 +166,7 @@ def warp_skyfile(exposure: Exposure, skycell: str, picture: Picture, path_base: 
         ("warp_id", "S64", exposure.ids["warp"]),
         ("skycell_id", "STR", skycell),
         ("tess_id", "STR", exposure.field.tessellation),
+        ("data_state", "STR", FULL),
         ("uri", "STR", None),
         ("path_base", "STR", path_base),
         *(measured(picture)[:2] if reached else _UNMEASURED),
@@ -198,11 +204,12 @@ def stack_input(stack_id: int, exposure: Exposure) -> Row:
     return [("stack_id", "S64", stack_id), ("warp_id", "S64", exposure.ids["warp"])]
 
 
-def diff_skyfile(exposure: Exposure, skycell: str, picture: Picture, path_base: str) -> Row:
-    """Return the row of the difference between an exposure and a stack in a sky cell."""
+def diff_skyfile(diff_id: int, skycell: str, picture: Picture, path_base: str) -> Row:
+    """Return the row of the difference between an exposure, or a stack, and a stack in a sky cell."""
     return [
-        ("diff_id", "S64", exposure.ids["diff"]),
+        ("diff_id", "S64", diff_id),
         ("skycell_id", "STR", skycell),
+        ("data_state", "STR", FULL),
         ("uri", "STR", None),
         ("path_base", "STR", path_base),
         ("bg", "F64", 0.0),
@@ -213,16 +220,23 @@ def diff_skyfile(exposure: Exposure, skycell: str, picture: Picture, path_base: 
     ]
 
 
-def diff_input(exposure: Exposure, skycell: str, stack_id: int) -> Row:
-    """Return the row that names the stack and the warp of a difference."""
+def diff_input(
+    diff_id: int,
+    field: Field,
+    skycell: str,
+    reference_id: int,
+    warp1: int | None = None,
+    stack1: int | None = None,
+) -> Row:
+    """Return the row that names the warp or stack of a difference, and the reference stack."""
     return [
-        ("diff_id", "S64", exposure.ids["diff"]),
+        ("diff_id", "S64", diff_id),
         ("skycell_id", "STR", skycell),
-        ("warp1", "S64", exposure.ids["warp"]),
-        ("stack1", "S64", None),
+        ("warp1", "S64", warp1),
+        ("stack1", "S64", stack1),
         ("warp2", "S64", None),
-        ("stack2", "S64", stack_id),
-        ("tess_id", "STR", exposure.field.tessellation),
+        ("stack2", "S64", reference_id),
+        ("tess_id", "STR", field.tessellation),
     ]
 
 
@@ -248,6 +262,41 @@ def skycal_result(skycal_id: int, picture: Picture, path_base: str) -> Row:
     ]
 
 
+def forced_result(ff_id: int, warp_id: int, path_base: str) -> Row:
+    """Return the row of the sources of a sky cell, measured at their places in one warp."""
+    return [
+        ("ff_id", "S64", ff_id),
+        ("warp_id", "S64", warp_id),
+        ("path_base", "STR", path_base),
+        *_outcome(),
+    ]
+
+
+def forced_summary(ff_id: int, path_base: str) -> Row:
+    """Return the row of the averages over all warps."""
+    return [("ff_id", "S64", ff_id), ("path_base", "STR", path_base), *_outcome()]
+
+
+def stack_association(sass_id: int, exposure: Exposure) -> Row:
+    """Return the row of the stacks of one filter in a projection cell; ``exposure`` is one of theirs."""
+    return [
+        ("sass_id", "S64", sass_id),
+        ("data_group", "STR", exposure.data_group),
+        ("projection_cell", "STR", exposure.field.projection_cell),
+        ("tess_id", "STR", exposure.field.tessellation),
+        ("filter", "STR", exposure.filter),
+    ]
+
+
+def stack_summary(sass_id: int, exposure: Exposure, path_base: str) -> Row:
+    """Return the row of the picture of all stacks in a projection cell."""
+    return [
+        ("sass_id", "S64", sass_id),
+        ("projection_cell", "STR", exposure.field.projection_cell),
+        ("path_base", "STR", path_base),
+    ]
+
+
 def _identity(exposure: Exposure) -> Row:
     return [
         ("exp_id", "S64", exposure.ids["raw"]),
@@ -258,9 +307,9 @@ def _identity(exposure: Exposure) -> Row:
     ]
 
 
-def _order(exposure: Exposure, destdir: str) -> Row:
+def _order(exposure: Exposure, destdir: str, state: str = FULL) -> Row:
     return [
-        ("state", "STR", "full"),
+        ("state", "STR", state),
         ("workdir", "STR", sender_path(destdir)),
         ("label", "STR", f"{exposure.field.name}.nightlyscience"),
         ("data_group", "STR", exposure.data_group),

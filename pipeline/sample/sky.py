@@ -56,13 +56,23 @@ class Field:
         """Name of the set of sky cells, as in ``tess_id``."""
         return f"{self.name}.V2"
 
+    @property
+    def projection_cell(self) -> str:
+        """Name of the part of the sky that has one projection, ``skycell.1566``."""
+        return f"skycell.{self.projection}"
+
     def skycell(self, index: int) -> str:
         """Return the name of a sky cell, ``skycell.1566.004``."""
-        return f"skycell.{self.projection}.{index + 4:03d}"
+        return f"{self.projection_cell}.{index + 4:03d}"
 
 
 MD01 = Field("MD01", 35.875, -4.25, 1566, time(12, 40), first_exposure=234, first_run=0)
 MD09 = Field("MD09", 334.188, 0.283, 1315, time(8, 20), first_exposure=134, first_run=100_000)
+THREEPI = Field("ThreePi", 359.9522, 0.4, 1405, time(10, 30), first_exposure=184, first_run=200_000)
+"""Field whose first chips lie on both sides of right ascension 0 when images have 192 pixels on a side."""
+
+RUNS_PER_FIELD = 100_000
+"""Numbers of runs of a stage that belong to one field, from its ``first_run``."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,11 @@ def chip_frame(ra: float, decl: float, chip: int, size: int) -> Frame:
 def skycell_frame(field: Field, index: int, size: int) -> Frame:
     """Return the frame of a sky cell: the sky under the chip of the same index."""
     return Frame(field.ra, field.decl, *tile_offset(index, size), SKYCELL_SCALE, size)
+
+
+def overview_frame(field: Field, size: int, pixels: int) -> Frame:
+    """Return the frame, ``pixels`` on a side, of all sky cells, which have ``size`` pixels on a side."""
+    return Frame(field.ra, field.decl, 0.0, 0.0, 8 * size * CHIP_SCALE / pixels, pixels)
 
 
 def tile_offset(tile: int, size: int) -> tuple[float, float]:

@@ -5,12 +5,14 @@ camRun.cam_id, fakeRun.fake_id and warpRun.warp_id down to stacks and difference
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pipeline.sample import components as parts
 from pipeline.sample import rows
 from pipeline.sample.components import Component, Stack
+from pipeline.sample.config_dump import sender_path
+from pipeline.sample.contents import chip_picture
 from pipeline.sample.records import Row, Table
 from pipeline.sample.sky import CHIP_NAMES
 from pipeline.sample.survey import Exposure
@@ -44,13 +46,16 @@ class Distribution:
 class Processing:
     """Processing of exposures for a release, on a number of chips and sky cells.
 
-    ``size`` is pixels on a side of every image.
+    ``size`` is pixels on a side of every image. ``chip_state`` is that of all processed chips, "full" or
+    "cleaned", ``housekeeping`` the number of cards about the state of the camera in their headers.
     """
 
     release: str
     chips: int
     skycells: int
     size: int
+    chip_state: str = rows.FULL
+    housekeeping: int = 0
 
     def raw(self, exposure: Exposure) -> Distribution:
         """Return the exposure as the camera wrote it: destdir ``none``, a folder per exposure."""
@@ -61,8 +66,15 @@ class Processing:
     def chip(self, exposure: Exposure) -> Distribution:
         """Return the chips without the camera's signature: image, variance, mask and stars."""
         destdir = self.destdir(exposure)
-        chips = [parts.processed_chip(exposure, chip, self.size, destdir) for chip in range(self.chips)]
-        return self._run("chip", exposure, [_row_table("chipProcessedImfile", chips)], chips)
+        pictures = [chip_picture(exposure, chip, self.size) for chip in range(self.chips)]
+        chips = [
+            parts.processed_chip(
+                exposure, chip, replace(picture, housekeeping=self.housekeeping), destdir, self.chip_state
+            )
+            for chip, picture in enumerate(pictures)
+        ]
+        tables = [_row_table("chipProcessedImfile", chips)]
+        return self._run("chip", exposure, tables, chips, self.chip_state)
 
     def camera(self, exposure: Exposure) -> Distribution:
         """Return the stars of the whole exposure, calibrated."""
@@ -95,7 +107,16 @@ class Processing:
         destdir = self.destdir(exposure)
         used = [stack for stack in stacks if exposure in stack.exposures]
         cells = [parts.diff_skycell(exposure, stack, self.size, destdir) for stack in used]
-        inputs = [rows.diff_input(exposure, stack.skycell, stack.stack_id) for stack in used]
+        inputs = [
+            rows.diff_input(
+                exposure.ids["diff"],
+                exposure.field,
+                stack.skycell,
+                stack.stack_id,
+                warp1=exposure.ids["warp"],
+            )
+            for stack in used
+        ]
         tables = [_row_table("diffSkyfile", cells), Table("diffInputSkyfile", inputs)]
         return self._run("diff", exposure, tables, cells)
 
@@ -109,7 +130,20 @@ class Processing:
             _row_table("stackSumSkyfile", [cell]),
             Table("stackInputSkyfile", inputs),
         ]
-        return _of_stack("stack", stack.stack_id, stack, tables, cell)
+        return _of_stack("stack", stack.stack_id, stack, tables, [cell])
+
+    def stack_diff(self, stack: Stack, reference: Stack, diff_id: int) -> Distribution:
+        """Return the stack minus the reference."""
+        cell = parts.stack_difference(stack, reference, diff_id, self.size)
+        inputs = rows.diff_input(
+            diff_id, stack.first.field, stack.skycell, reference.stack_id, stack1=stack.stack_id
+        )
+        tables = [
+            Table("diffRun", [rows.sky_run([("diff_id", "S64", diff_id)], stack.first, stack.destdir)]),
+            _row_table("diffSkyfile", [cell]),
+            Table("diffInputSkyfile", [inputs]),
+        ]
+        return _of_stack("SSdiff", diff_id, stack, tables, [cell])
 
     def sky(self, stack: Stack, sky_id: int) -> Distribution:
         """Return the sources found on the stack."""
@@ -120,7 +154,7 @@ class Processing:
             _row_table("staticskyResult", [cell]),
             Table("staticskyInput", [[*key, ("stack_id", "S64", stack.stack_id)]]),
         ]
-        return _of_stack("sky", sky_id, stack, tables, cell)
+        return _of_stack("sky", sky_id, stack, tables, [cell])
 
     def skycal(self, stack: Stack, sky_id: int, skycal_id: int) -> Distribution:
         """Return the sources found on the stack, calibrated."""
@@ -132,7 +166,43 @@ class Processing:
         ]
         run = rows.sky_run(keys, stack.first, stack.destdir)
         tables = [Table("skycalRun", [run]), _row_table("skycalResult", [cell])]
-        return _of_stack("skycal", skycal_id, stack, tables, cell)
+        return _of_stack("skycal", skycal_id, stack, tables, [cell])
+
+    def forced(self, stack: Stack, skycal_id: int, ff_id: int) -> Distribution:
+        """Return the sources found on the stack, measured at their places in each warp."""
+        warps = [parts.forced_catalogue(stack, ff_id, each, self.size) for each in stack.exposures]
+        summary = parts.forced_averages(stack, ff_id, self.size)
+        sources = f"{stack.destdir}/{stack.folder}/{stack.stem('cal', skycal_id)}"
+        keys: Row = [
+            ("ff_id", "S64", ff_id),
+            ("skycal_id", "S64", skycal_id),
+            ("sources_path_base", "STR", sender_path(sources)),
+        ]
+        inputs: list[Row] = [
+            [("ff_id", "S64", ff_id), ("warp_id", "S64", each.ids["warp"])] for each in stack.exposures
+        ]
+        tables = [
+            Table("fullForceRun", [rows.sky_run(keys, stack.first, stack.destdir)]),
+            Table("fullForceInput", inputs),
+            _row_table("fullForceResult", warps),
+            _row_table("fullForceSummary", [summary]),
+        ]
+        return _of_stack("ff", ff_id, stack, tables, [*warps, summary])
+
+    def stack_summary(self, stacks: Sequence[Stack], sass_id: int) -> Distribution:
+        """Return the picture of the stacks that have the filter of the first one."""
+        first = stacks[0]
+        alike = [stack for stack in stacks if stack.first.filter == first.first.filter]
+        picture = parts.stack_overview(alike, sass_id, self.size)
+        members: list[Row] = [
+            [("sass_id", "S64", sass_id), ("stack_id", "S64", stack.stack_id)] for stack in alike
+        ]
+        tables = [
+            Table("stackAssociation", [rows.stack_association(sass_id, first.first)]),
+            Table("stackAssociationMap", members),
+            _row_table("stackSummary", [picture]),
+        ]
+        return _of_stack("stack_summary", sass_id, first, tables, [picture])
 
     def destdir(self, exposure: Exposure) -> str:
         """Return the folder of all products of the exposures of a night."""
@@ -149,6 +219,14 @@ class Processing:
             Stack(new_id("stack"), cell, inputs, f"gpc1/{self.release}") for cell, inputs in sets if inputs
         ]
 
+    def last_night(self, stacks: Sequence[Stack], new_id: Callable[[str], int]) -> tuple[Stack, Stack] | None:
+        """Return a stack of the last night alone, and the stack of more nights that includes it, if any."""
+        for whole in stacks:
+            last = [each for each in whole.exposures if each.night == whole.exposures[-1].night]
+            if len(last) < len(whole.exposures):
+                return replace(whole, stack_id=new_id("stack"), exposures=last), whole
+        return None
+
     def _reaches(self, exposure: Exposure, cell: int) -> bool:
         return parts.reaches(exposure, cell, self.skycells)
 
@@ -159,10 +237,15 @@ class Processing:
         ]
 
     def _run(
-        self, stage: str, exposure: Exposure, tables: Sequence[Table], components: Sequence[Component]
+        self,
+        stage: str,
+        exposure: Exposure,
+        tables: Sequence[Table],
+        components: Sequence[Component],
+        state: str = rows.FULL,
     ) -> Distribution:
         run_table, parent = _RUNS[stage]
-        run = rows.exposure_run(stage, parent, exposure, self.destdir(exposure))
+        run = rows.exposure_run(stage, parent, exposure, self.destdir(exposure), state)
         return _of_exposure(
             stage, exposure, self.destdir(exposure), [Table(run_table, [run]), *tables], components
         )
@@ -189,9 +272,9 @@ def _of_exposure(
 
 
 def _of_stack(
-    stage: str, run_id: int, stack: Stack, tables: Sequence[Table], component: Component
+    stage: str, run_id: int, stack: Stack, tables: Sequence[Table], components: Sequence[Component]
 ) -> Distribution:
     first = stack.first
     return Distribution(
-        stage, run_id, None, first.data_group, first.filter, stack.destdir, first.start, tables, [component]
+        stage, run_id, None, first.data_group, first.filter, stack.destdir, first.start, tables, components
     )

@@ -7,6 +7,7 @@ from astropy.io import fits
 
 from pipeline.bundle import mdc
 from pipeline.sample.contents import Picture, chip_picture
+from pipeline.sample.headers import image_cards
 from pipeline.sample.images import image_bytes, written
 from pipeline.sample.plan import ReleasePlan, ReleaseSummary
 from pipeline.sample.publisher import Publication, PublishedFile, writer_of
@@ -39,7 +40,7 @@ def _answer(request: int, plan: ReleasePlan) -> list[PublishedFile]:
         PublishedFile(
             name,
             "chip",
-            writer_of(image_bytes(each.planes().image, each.cards(), each.frame)),
+            writer_of(image_bytes(each.planes().image, each.image_cards(image_cards()))),
             columns=("chipname",),
         )
         for name, each in zip(names, pictures, strict=True)

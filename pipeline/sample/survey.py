@@ -12,7 +12,9 @@ from pipeline.sample.sky import Field, Frame, Stars, chip_frame, generator, tile
 
 FIRST_NIGHT = date(2009, 7, 29)
 FIRST_NIGHT_NUMBER = 4741
-EXPOSURES_PER_NIGHT = 88
+NIGHTS = 100
+EXPOSURES_PER_NIGHT = 2
+"""Exposures of a field in a night before the next night comes; after the last night comes the first one."""
 CADENCE = timedelta(seconds=130)
 EXPOSURE_TIME = 113.0
 """Seconds."""
@@ -25,9 +27,9 @@ READ_NOISE = 8.0
 DETECTION_LIMIT = 5.0
 """Least signal to noise of a star in a catalogue."""
 
-FILTERS = ("r.00000", "g.00000")
-_SKY_COUNTS = {"r.00000": 700.0, "g.00000": 320.0}
-_ZERO_POINT = {"r.00000": 24.72, "g.00000": 24.61}
+FILTERS = ("r.00000", "g.00000", "i.00000")
+_SKY_COUNTS = {"r.00000": 700.0, "g.00000": 320.0, "i.00000": 1100.0}
+_ZERO_POINT = {"r.00000": 24.72, "g.00000": 24.61, "i.00000": 24.65}
 _MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
 
 
@@ -58,8 +60,18 @@ class Exposure:
     @property
     def name(self) -> str:
         """Name given by the telescope: ``o4741g0234o``, the night and the number in that night."""
-        night, number = divmod(self.index, EXPOSURES_PER_NIGHT)
-        return f"o{FIRST_NIGHT_NUMBER + night}g{self.field.first_exposure + number:04d}o"
+        return f"o{FIRST_NIGHT_NUMBER + self.night}g{self.field.first_exposure + self.number:04d}o"
+
+    @property
+    def night(self) -> int:
+        """Night of the survey, counted from 0."""
+        return self.index // EXPOSURES_PER_NIGHT % NIGHTS
+
+    @property
+    def number(self) -> int:
+        """Number of the exposure among those of the field in its night, counted from 0."""
+        pair, turn = divmod(self.index, EXPOSURES_PER_NIGHT)
+        return pair // NIGHTS * EXPOSURES_PER_NIGHT + turn
 
     @property
     def base(self) -> str:
@@ -69,9 +81,8 @@ class Exposure:
     @property
     def start(self) -> datetime:
         """Time at which the shutter opened, UTC."""
-        night, number = divmod(self.index, EXPOSURES_PER_NIGHT)
         first = datetime.combine(FIRST_NIGHT, self.field.opens, UTC)
-        return first + timedelta(days=night) + number * CADENCE
+        return first + timedelta(days=self.night) + self.number * CADENCE
 
     @property
     def filter(self) -> str:
@@ -170,7 +181,9 @@ def quality_of(exposures: Sequence[Exposure]) -> Quality:
 def exposure_index(name: str, field: Field) -> int:
     """Return the index of the exposure of that name in its field, counted from 0."""
     night, number = name.strip("o").split("g")
-    return (int(night) - FIRST_NIGHT_NUMBER) * EXPOSURES_PER_NIGHT + int(number) - field.first_exposure
+    cycle, turn = divmod(int(number) - field.first_exposure, EXPOSURES_PER_NIGHT)
+    pair = cycle * NIGHTS + int(night) - FIRST_NIGHT_NUMBER
+    return pair * EXPOSURES_PER_NIGHT + turn
 
 
 def mjd(time: datetime) -> float:

@@ -60,6 +60,9 @@ class PeerRun(Run):
     def _restore_records(self) -> None:
         """Do nothing: the update did so before it took workers."""
 
+    def _prepare_steps(self) -> None:
+        """Do nothing: the update did so before it took workers."""
+
     @property
     def update(self) -> str:
         """Identifier of the update that this worker takes part in."""

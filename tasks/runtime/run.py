@@ -105,6 +105,7 @@ class Run:
             log_missing_flush(self.context.layout)
             self._restore_records()
             self._write_note()
+            self._prepare_steps()
         except BaseException:
             self._open.close()
             raise
@@ -140,6 +141,26 @@ class Run:
         """Make the owner records complete: before any step, and after the heartbeat began."""
         with machine_faults(f"recording the owners of the files in {self.context.layout.data}"):
             restore_owner_records(self.context.layout)
+
+    def _prepare_steps(self) -> None:
+        """Prepare the steps that the settings ask for; leave out an optional one that cannot be done."""
+        for step in self.context.wanted_steps:
+            try:
+                step.prepare(self.context)
+            except MirrorError as error:
+                if not step.optional:
+                    raise
+                log.warning("%s", error)
+                self.context = replace(self.context, left_out=self.context.left_out | {step.name})
+
+    def _finish_steps(self) -> None:
+        for step in self.context.wanted_steps:
+            try:
+                step.finish(self.context)
+            except MirrorError as error:
+                if not step.optional:
+                    self.note(error.exit_code)
+                log.warning("%s", error)
 
     @property
     def update(self) -> str:
@@ -274,6 +295,7 @@ class Run:
 
     def finish(self, summary: Summary) -> int:
         """Write the status files and the summary line; return the exit code."""
+        self._finish_steps()
         products = sorted({*self.context.layout.state_products(), *(self._products or [])})
         try:
             write_status(self.context.layout, self.context.settings, self.context.steps, products)

@@ -3,20 +3,37 @@
 import io
 import re
 import tarfile
+import warnings
+from datetime import UTC, timedelta
 
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.time import Time
-from astropy.wcs import WCS
+from astropy.wcs import WCS, FITSFixedWarning
 
 from pipeline.bundle import mdc
+from pipeline.sample.contents import stack_picture
 from pipeline.sample.plan import ReleasePlan
 from pipeline.sample.release import write_release
-from pipeline.sample.sky import MD01, deproject, project
+from pipeline.sample.sky import MD01, THREEPI, deproject, project, tile_offset
+from pipeline.sample.survey import Exposure
 
 PLAN = ReleasePlan(exposures=2, chips=2, skycells=2, image_size=96, stamps=1, seed=7)
+STARTS = {
+    "MD01": {"2009-07-29T12:40:00.000", "2009-07-29T12:42:10.000"},
+    "MD09": {"2009-07-29T08:20:00.000", "2009-07-29T08:22:10.000"},
+}
+DATABASE = {
+    "RA": "ra",
+    "DEC": "decl",
+    "ALT": "alt",
+    "AZ": "az",
+    "AIRMASS": "airmass",
+    "EXPTIME": "exp_time",
+    "POSANGLE": "posang",
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +63,32 @@ def with_wcs(units: fits.HDUList) -> list[fits.Header]:
     return [unit.header for unit in units if "CTYPE1" in unit.header]
 
 
+def sky(header: fits.Header) -> WCS:
+    """The TAN projection of a header; astropy accepts the names PC00i00j with a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        return WCS(header)
+
+
+def image_of(content: bytes) -> tuple[fits.Header, np.ndarray]:
+    """Header and pixels of the only image of a file."""
+    with opened(content) as units:
+        [image] = [unit for unit in units if unit.is_image and unit.data is not None]
+        return image.header, image.data
+
+
+def circumstances(header: fits.Header) -> tuple[str, str, Time]:
+    """Object, filter and start of an image, by the layout of its header."""
+    if header.get("PSFORMAT") == "SKYCELL":
+        assert "TIMESYS" not in header
+        start = Time(header["MJD-OBS"], format="mjd", scale="tai")
+        return header["FPA.OBJECT"], header["FPA.FILTERID"], start
+    assert header["TIMESYS"] == "UTC"
+    start = Time(header["MJD-OBS"], format="mjd", scale="utc")
+    assert Time(header["DATE-OBS"], scale="utc").mjd == pytest.approx(start.mjd, abs=1e-8)
+    return header["OBJECT"], header["FILTERID"], start
+
+
 def pointings(store) -> dict[str, tuple[float, float]]:
     rows = [
         mdc.read(path.read_bytes(), str(path))["rawExp"]
@@ -62,11 +105,12 @@ def test_every_file_is_valid_and_says_how_it_was_taken(fits_files):
             assert len(content) % 2880 == 0
             if name == "results.fits":
                 continue
-            header = units[0].header
-            assert header["OBJECT"] in {"MD01", "MD09"}
-            assert header["FILTER"] in {"r.00000", "g.00000"}
-            assert header["EXPTIME"] in {113.0, 226.0}
-            assert Time(header["DATE-OBS"], scale="utc").mjd == pytest.approx(header["MJD-OBS"], abs=1e-8)
+            header = next(unit.header for unit in units if "MJD-OBS" in unit.header)
+            field, band, start = circumstances(header)
+            assert field in {"MD01", "MD09"}
+            assert band in {"r.00000", "g.00000"}
+            assert start.utc.isot in STARTS[field]
+            assert header["EXPTIME"] == 113.0
             assert 1.0 <= header["AIRMASS"] < 2.5
             assert with_wcs(units)
 
@@ -89,7 +133,7 @@ def test_the_centre_of_the_camera_is_where_the_exposure_points(store, fits_files
                 with opened(content) as units:
                     [header] = with_wcs(units)
                 x, y = middle - int(chip[1]) * size, middle - int(chip[2]) * size
-                place = WCS(header).pixel_to_world(x, y)
+                place = sky(header).pixel_to_world(x, y)
                 assert place.separation(SkyCoord(ra, decl, unit="deg")).arcsec < 0.01
                 checked += 1
     raw, processed = 1, 3
@@ -108,10 +152,9 @@ def test_catalogues_agree_with_the_wcs_and_the_pixels(fits_files):
     for stem in stems:
         with opened(fits_files[f"{stem}.cmf"]) as units:
             stars = units["SkyChip.psf"].data
-        with opened(fits_files[f"{stem}.ch.fits"]) as units:
-            header, image = units[0].header, units[0].data
+        header, image = image_of(fits_files[f"{stem}.ch.fits"])
         assert 5 < len(stars) <= 40
-        places = WCS(header).pixel_to_world(stars["X_PSF"], stars["Y_PSF"])
+        places = sky(header).pixel_to_world(stars["X_PSF"], stars["Y_PSF"])
         listed = SkyCoord(stars["RA_PSF"], stars["DEC_PSF"], unit="deg")
         assert places.separation(listed).arcsec.max() < 0.01
         bright = stars[np.argsort(stars["CAL_PSF_MAG"])[:5]]
@@ -166,6 +209,114 @@ def test_the_camera_s_catalogue_has_every_chip(fits_files):
     with opened(fits_files["o4741g0234o.44433.cm.9001.smf"]) as units:
         assert [unit.name for unit in units[1:]] == ["XY01.HDR", "XY01.PSF", "XY02.HDR", "XY02.PSF"]
         assert all(len(unit.data) > 5 for unit in units[2::2])
+
+
+def test_the_database_says_of_exposures_what_the_headers_say(store, fits_files):
+    exposures = [
+        mdc.read(path.read_bytes(), str(path))["rawExp"] for path in sorted(store.rglob("dbinfo.raw.*.mdc"))
+    ]
+    assert len(exposures) == PLAN.exposures
+    for row in exposures:
+        [header] = [
+            opened(content)[0].header
+            for name, content in fits_files.items()
+            if name == f"{row['exp_name']}.ota01.fits"
+        ]
+        field, band, start = circumstances(header)
+        assert (field, band) == (row["object"], row["filter"])
+        assert abs(start.to_datetime(UTC) - row["dateobs"]) < timedelta(milliseconds=1)
+        for keyword, column in DATABASE.items():
+            assert header[keyword] == pytest.approx(row[column], abs=1e-6)
+
+
+def test_chips_have_the_wcs_in_two_notations(fits_files):
+    notations = {
+        name.split(".")[-3]: {"CD": "CD1_1" in header, "PC": "PC001001" in header}
+        for name, (header, _) in images_like(fits_files, r".*\.ch\.fits").items()
+    }
+    assert notations == {"XY01": {"CD": True, "PC": False}, "XY02": {"CD": False, "PC": True}}
+
+
+def images_like(fits_files, pattern: str) -> dict[str, tuple[fits.Header, np.ndarray]]:
+    return {name: image_of(content) for name, content in fits_files.items() if re.fullmatch(pattern, name)}
+
+
+def test_all_images_of_a_sky_cell_have_the_position_of_the_cell(fits_files):
+    """Warps, stacks and differences, with their variances and masks."""
+    found = images_like(fits_files, r".*\.skycell\.1566\.\d+\..*fits")
+    assert len(found) == 3 * (3 + 3 + 3)
+    for header, pixels in found.values():
+        cell = int(header["SKYCELL"].rpartition(".")[2]) - 4
+        assert (header["TESS_ID"], pixels.shape) == ("MD01.V2", (96, 96))
+        centre = sky(header).pixel_to_world(47.5, 47.5)
+        east, north = tile_offset(cell, PLAN.image_size)
+        ra, decl = deproject(east, north, MD01.ra, MD01.decl)
+        assert centre.separation(SkyCoord(ra, decl, unit="deg")).arcsec < 0.001
+
+
+def test_every_star_of_the_camera_s_catalogue_is_where_the_two_parts_of_the_wcs_put_it(fits_files):
+    """From pixels to microns by the header of the chip, from microns to the sky by the primary one."""
+    with opened(fits_files["o4741g0234o.44433.cm.9001.smf"]) as units:
+        primary = units[0].header.copy()
+        assert (primary["CTYPE1"], primary["CTYPE2"]) == ("RA---DIS", "DEC--DIS")
+        primary["CTYPE1"], primary["CTYPE2"] = "RA---TAN", "DEC--TAN"
+        for chip, stars in zip(units[1::2], units[2::2], strict=True):
+            own = chip.header
+            assert (own["CTYPE1"], own["IMNAXIS1"], own["IMNAXIS2"]) == ("RA---WRP", 96, 96)
+            across = own["CRVAL1"] + own["CDELT1"] * (stars.data["X_PSF"] + 1 - own["CRPIX1"])
+            up = own["CRVAL2"] + own["CDELT2"] * (stars.data["Y_PSF"] + 1 - own["CRPIX2"])
+            places = sky(primary).all_pix2world(across, up, 1)
+            found = SkyCoord(*places, unit="deg")
+            listed = SkyCoord(stars.data["RA_PSF"], stars.data["DEC_PSF"], unit="deg")
+            assert found.separation(listed).arcsec.max() < 0.01
+
+
+def test_stacks_are_compressed_and_lose_less_than_the_noise(fits_files):
+    names = [name for name in fits_files if re.fullmatch(r".*\.stk\.\d+\.(wt\.|mask\.)?fits", name)]
+    assert len(names) == 9
+    for name in names:
+        with fits.open(io.BytesIO(fits_files[name]), disable_image_compression=True) as units:
+            assert len(units) == 2
+            assert units[0].header["NAXIS"] == 0
+            assert units[1].header["ZIMAGE"]
+            assert (units[1].header["ZNAXIS1"], units[1].header["ZNAXIS2"]) == (96, 96)
+    stack = stack_picture([Exposure(0, MD01, PLAN.seed, {})], 0, PLAN.image_size)
+    _, pixels = image_of(fits_files["MD01.V2.skycell.1566.004.stk.2002.fits"])
+    _, mask = image_of(fits_files["MD01.V2.skycell.1566.004.stk.2002.mask.fits"])
+    planes = stack.planes()
+    assert np.abs(pixels - planes.image).max() < stack.quality.noise / 8
+    assert np.array_equal(mask, planes.mask)
+
+
+def test_image_variance_and_mask_have_cards_of_their_own(fits_files):
+    stem = "o4741g0234o.44433.ch.14517.XY01.ch"
+    image, _ = image_of(fits_files[f"{stem}.fits"])
+    variance, _ = image_of(fits_files[f"{stem}.wt.fits"])
+    mask, bits = image_of(fits_files[f"{stem}.mk.fits"])
+    assert (image["BUNIT"], variance["BUNIT"], "BUNIT" in mask) == ("count", "count2", False)
+    named = {mask[f"MSKNAM{number:02d}"]: mask[f"MSKVAL{number:02d}"] for number in range(mask["MSKNUM"])}
+    assert named == {"DETECTOR": 1, "SAT": 32}
+    assert set(np.unique(bits)) <= {0, 1, 32, 33}
+
+
+def test_the_picture_of_a_projection_cell_shows_the_stacks(fits_files):
+    [(header, pixels)] = images_like(fits_files, r".*\.stksum\.301\.b1\.fits").values()
+    assert header["SKYCELL"] == "skycell.1566"
+    corners = sky(header).calc_footprint()
+    for image, _ in images_like(fits_files, r".*\.stk\.\d+\.fits").values():
+        ra, decl = sky(image).pixel_to_world_values(47.5, 47.5)
+        assert corners[:, 0].min() < ra < corners[:, 0].max()
+        assert corners[:, 1].min() < decl < corners[:, 1].max()
+    assert pixels.shape == (64, 64)
+
+
+def test_a_chip_of_the_wide_field_lies_on_both_sides_of_right_ascension_0():
+    frame = Exposure(0, THREEPI, 1, {}).chip_frame(0, ReleasePlan().image_size)
+    corners = np.array([-0.5, frame.size - 0.5])
+    ra, decl = frame.places(corners, corners)
+    assert ra[0] < 0.01
+    assert ra[1] > 359.99
+    assert np.all(np.abs(decl - THREEPI.decl) < 0.1)
 
 
 @pytest.mark.parametrize("place", [(35.875, -4.25), (0.001, 0.283), (334.188, 89.0)])

@@ -2,11 +2,13 @@
 
 import gzip
 import hashlib
+import io
 import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from astropy.io import fits
 
 from pipeline.bundle import mdc
 from pipeline.bundle.dirinfo import read_dirinfo
@@ -20,7 +22,9 @@ from pipeline.datastore.listing import (
 from pipeline.errors import SettingsError
 from pipeline.sample.config_dump import VOLUMES
 from pipeline.sample.plan import ReleasePlan
-from pipeline.sample.release import PARTNER, RELEASE, STAMPS, append_release, write_release
+from pipeline.sample.release import PARTNER, RELEASE, STAMPS, append_release, write_chips, write_release
+from pipeline.sample.sky import MD01
+from pipeline.sample.survey import FIRST_NIGHT, Exposure, exposure_index
 
 PLAN = ReleasePlan(exposures=4, chips=3, skycells=2, image_size=48, stamps=2)
 PRODUCTS = ("md-all-rel-200907", "empty-product", "pstampresults", "qub-200907")
@@ -43,7 +47,27 @@ CHAIN = [
     ("staticskyResult", "sky_id", "staticskyRun"),
     ("skycalRun", "sky_id", "staticskyRun"),
     ("skycalResult", "skycal_id", "skycalRun"),
+    ("fullForceRun", "skycal_id", "skycalRun"),
+    ("fullForceInput", "warp_id", "warpRun"),
+    ("fullForceResult", "ff_id", "fullForceRun"),
+    ("fullForceSummary", "ff_id", "fullForceRun"),
+    ("stackAssociationMap", "stack_id", "stackRun"),
+    ("stackSummary", "sass_id", "stackAssociation"),
 ]
+STAGES = {
+    "raw",
+    "chip",
+    "camera",
+    "fake",
+    "warp",
+    "stack",
+    "diff",
+    "sky",
+    "skycal",
+    "ff",
+    "stack_summary",
+    "SSdiff",
+}
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +137,12 @@ def test_listings_are_laid_out_as_the_original_prints_them(store):
     assert root[-1] == "\n"
     release = (store / "md-all-rel-200907/index.txt").read_text().splitlines(keepends=True)
     assert release[:3] == [
-        "# filesetID                 |time registered     |type    |target_id|stage |stage_id|exp_name   "
-        "|data_group   |filter |\n",
-        "o4741g0234o.raw.44433.31.1  |2009-08-01T03:02:11Z|IPP-DIST|1        |raw   |44433   |o4741g0234o"
-        "|MD01.20090729|r.00000|\n",
-        "o4741g0234o.chip.14517.32.1 |2009-08-01T03:02:11Z|IPP-DIST|1        |chip  |14517   |o4741g0234o"
-        "|MD01.20090729|r.00000|\n",
+        "# filesetID                       |time registered     |type    |target_id|stage        |stage_id"
+        "|exp_name            |data_group      |filter |\n",
+        "o4741g0234o.raw.44433.31.1        |2009-08-01T03:02:11Z|IPP-DIST|1        |raw          |44433   "
+        "|o4741g0234o         |MD01.20090729   |r.00000|\n",
+        "o4741g0234o.chip.14517.32.1       |2009-08-01T03:02:11Z|IPP-DIST|1        |chip         |14517   "
+        "|o4741g0234o         |MD01.20090729   |r.00000|\n",
     ]
     assert release[-1] == "\n"
     chip = (store / "md-all-rel-200907/o4741g0234o.chip.14517.32.1/index.txt").read_text().splitlines()
@@ -173,7 +197,7 @@ def test_sizes_and_md5_are_true_and_nothing_else_lies_there(store, product):
 def test_every_stage_is_there_and_odd_rows_too(store):
     rows = filesets(store, RELEASE.name)
     stages = {row.column("stage") for row in rows}
-    assert stages == {"raw", "chip", "camera", "fake", "warp", "stack", "diff", "sky", "skycal", None}
+    assert stages == STAGES | {None}
     unknown = [row for row in rows if row.column("stage") is None]
     assert [set(row.fields[3:]) for row in unknown] == [{"null"}]
     times = [row.registered for row in rows]
@@ -191,13 +215,15 @@ def test_bundles_are_what_tar_would_write(store):
         assert folder.name in {".", "./"}
         assert folder.isdir()
         assert files
+        days = set()
         for entry in files:
             assert entry.isfile()
             assert entry.name.startswith("./")
             assert "/" not in entry.name[2:]
             assert (entry.uname, entry.gname) == ("ipp", "users")
-            assert datetime.fromtimestamp(entry.mtime, UTC).date().isoformat() == "2009-07-29"
-        assert any(entry.name.endswith(".mdc") for entry in files)
+            days.add(datetime.fromtimestamp(entry.mtime, UTC).date().isoformat())
+        assert days in ({"2009-07-29"}, {"2009-07-30"})
+        assert any(entry.name.endswith(".mdc") for entry in files) or ".stksum." in path.name
 
 
 def test_dirinfo_places_every_component_and_only_empty_ones_have_no_bundle(store):
@@ -242,7 +268,10 @@ def test_differences_name_their_warps_and_stacks(store):
         (row["warp_id"], row["skycell_id"]) for row in rows_of(store, "warpSkyfile") if not row["quality"]
     }
     stacks = {(row["stack_id"], row["skycell_id"]) for row in rows_of(store, "stackRun")}
-    inputs = rows_of(store, "diffInputSkyfile")
+    inputs = [row for row in rows_of(store, "diffInputSkyfile") if row["warp1"]]
+    [of_stacks] = [row for row in rows_of(store, "diffInputSkyfile") if not row["warp1"]]
+    assert {(of_stacks[name], of_stacks["skycell_id"]) for name in ("stack1", "stack2")} <= stacks
+    assert (of_stacks["stack1"], of_stacks["stack2"]) == (2006, 2004)
     assert inputs
     for row in inputs:
         assert (row["warp1"], row["skycell_id"]) in warps
@@ -260,7 +289,7 @@ def test_keys_of_runs_are_unique_in_the_whole_store(store):
 
 
 def test_the_schema_comes_first_and_the_name_fits_the_run(store):
-    keys = {"raw": "exp_id", "camera": "cam_id", "sky": "sky_id"}
+    keys = {"raw": "exp_id", "camera": "cam_id", "stack_summary": "sass_id", "SSdiff": "diff_id"}
     for name, document in documents(store, "dbinfo").items():
         assert document.entries[0].name == "dbversion"
         assert document["dbversion"].get("schema_version")
@@ -269,20 +298,65 @@ def test_the_schema_comes_first_and_the_name_fits_the_run(store):
         assert run[keys.get(stage, f"{stage}_id")] == int(run_id)
 
 
-def test_paths_of_the_sender_end_in_files_of_the_bundle(store):
-    checked = 0
+def names_in_bundles(folder: Path) -> set[str]:
+    return {name[2:] for archive in folder.glob("*.tgz") for name in members_of(archive)}
+
+
+def test_paths_of_the_sender_end_in_files_of_the_bundle_unless_they_were_cleaned(store):
+    checked = {True: 0, False: 0}
     for folder in release_folders(store):
         [path] = folder.glob("dbinfo.*.mdc")
-        uris = [
-            row["uri"].rpartition("/")[2]
-            for table in ("rawImfile", "chipProcessedImfile")
-            for row in mdc.read(path.read_bytes(), str(path)).all(table)
-        ]
-        if uris:
-            names = {name[2:] for archive in folder.glob("*.tgz") for name in members_of(archive)}
-            assert set(uris) <= names
-            checked += 1
-    assert checked == 2 * PLAN.exposures
+        for table in ("rawImfile", "chipProcessedImfile"):
+            for row in mdc.read(path.read_bytes(), str(path)).all(table):
+                present = row["uri"].rpartition("/")[2] in names_in_bundles(folder)
+                assert present == (row.get("data_state") != "cleaned")
+                checked[present] += 1
+    assert checked == {True: (4 + 4 + 1) * 3 - 1, False: 2}
+
+
+def test_a_cleaned_run_says_so_and_has_catalogues_only(store):
+    [fileset, *others] = [row for row in documents(store, "dbinfo").items() if cleaned(row[1])]
+    assert not others
+    name, document = fileset
+    assert name == "o4741g0184o.chip.214517.200032.1"
+    assert {row["data_state"] for row in document.all("chipProcessedImfile")} == {"cleaned"}
+    names = names_in_bundles(store / RELEASE.name / name)
+    assert {name.rpartition(".")[2] for name in names} == {"cmf", "mdc"}
+
+
+def cleaned(document: mdc.Scope) -> bool:
+    return document.entries[1].value.get("state") == "cleaned"
+
+
+def test_exposures_are_of_two_nights_three_filters_and_two_fields(store):
+    exposures = [
+        (row["exp_name"], row["object"], f"{row['dateobs']:%Y-%m-%dT%H:%M:%S}", row["filter"])
+        for row in rows_of(store, "rawExp")
+    ]
+    assert exposures == [
+        ("o4741g0234o", "MD01", "2009-07-29T12:40:00", "r.00000"),
+        ("o4741g0235o", "MD01", "2009-07-29T12:42:10", "g.00000"),
+        ("o4742g0234o", "MD01", "2009-07-30T12:40:00", "i.00000"),
+        ("o4742g0235o", "MD01", "2009-07-30T12:42:10", "r.00000"),
+        ("o4741g0184o", "ThreePi", "2009-07-29T10:30:00", "r.00000"),
+    ]
+    assert [row["filter"] for row in rows_of(store, "stackRun")] == [
+        "g.00000",
+        *2 * ["i.00000"],
+        *2 * ["r.00000"],
+        "r.00000",  # of the last night alone
+        "r.00000",
+    ]
+
+
+def test_the_name_of_an_exposure_gives_its_index():
+    exposures = [Exposure(index, MD01, 1, {}) for index in range(2000)]
+    assert [exposure_index(exposure.name, MD01) for exposure in exposures] == list(range(2000))
+    assert len({exposure.start for exposure in exposures}) == 2000
+    assert all(
+        each.name.startswith(f"o{4741 + (each.start.date() - FIRST_NIGHT).days}g") for each in exposures
+    )
+    assert all(exposure.airmass >= 1.0 for exposure in exposures)
 
 
 def test_config_dumps_name_every_kind_of_volume_and_some_are_compressed(store):
@@ -320,17 +394,17 @@ def test_what_is_appended_is_new_and_later_and_nothing_else_changes(tmp_path):
         assert [row.fields for row in filesets(out, name)[: len(rows)]] == [row.fields for row in rows]
         last = max((registered_time(row.registered) for row in rows), default=None)
         assert all(registered_time(row.registered) > last for row in added[name])
-    assert {name: len(rows) for name, rows in added.items() if rows} == {RELEASE.name: 10, STAMPS.name: 1}
-    assert summary.filesets == 11
-    assert added[RELEASE.name][0].name == "o4741g0238o.raw.44437.61.1"
+    assert {name: len(rows) for name, rows in added.items() if rows} == {RELEASE.name: 12, STAMPS.name: 1}
+    assert summary.filesets == 13
+    assert added[RELEASE.name][0].name == "o4743g0234o.raw.44437.66.1"
     exposures = [row["exp_id"] for row in rows_of(out, "rawExp")]
-    assert exposures == [44433, 44434, 44435, 44436, 44437]
+    assert exposures == [44433, 44434, 44435, 44436, 244433, 44437]
 
 
 def test_one_exposure_and_one_of_everything_is_a_store_too(tmp_path):
     plan = ReleasePlan(exposures=1, chips=1, skycells=1, image_size=32, stamps=0)
     summary = write_release(tmp_path / "store", plan)
-    assert summary.filesets == 10
+    assert summary.filesets == 12
     assert filesets(tmp_path / "store", STAMPS.name) == []
 
 
@@ -353,3 +427,23 @@ def test_only_a_store_can_be_added_to(tmp_path):
 def test_impossible_sizes_are_refused(name, value):
     with pytest.raises(SettingsError, match=rf"{name}: expected \d+ to \d+, got {value}"):
         ReleasePlan(**{name: value})
+
+
+def test_chips_with_long_headers_are_a_store_of_one_stage(tmp_path):
+    plan = ReleasePlan(exposures=2, chips=2, image_size=32)
+    write_chips(tmp_path, plan, housekeeping=270)
+    assert [row.name for row in filesets(tmp_path, RELEASE.name)] == [
+        "o4741g0234o.chip.14517.31.1",
+        "o4741g0235o.chip.14518.32.1",
+    ]
+    archives = sorted(tmp_path.rglob("*.tgz"))
+    assert len(archives) == 4
+    for archive in archives:
+        images = [content for name, content in members_of(archive).items() if name.endswith(".fits")]
+        assert len(images) == 3
+        for content in images:
+            with fits.open(io.BytesIO(content)) as units:
+                units.verify("exception")
+                assert 300 <= len(units[0].header) <= 320
+                assert units[0].data.shape == (32, 32)
+                assert units[0].header["OBJECT"] == "MD01"

@@ -14,7 +14,7 @@ def test_it_writes_a_store_and_adds_to_it(tmp_path):
     command = [sys.executable, "-m", "pipeline.sample", str(out), *SMALL]
     first = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (first.returncode, first.stderr) == (EXIT_DONE, "")
-    assert first.stdout.startswith(f"{out}: 11 filesets, ")
+    assert first.stdout.startswith(f"{out}: 13 filesets, ")
     assert main([str(out), "--append", *SMALL]) == EXIT_DONE
     listing = (out / "md-all-rel-200907" / "index.txt").read_text()
     assert listing.count("|raw ") == 2

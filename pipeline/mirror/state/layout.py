@@ -23,6 +23,7 @@ INDEX = "index.txt"
 STATE_NAMES = frozenset(
     {
         "arrivals.lock",
+        "catalog",
         "compared.json",
         "comparison.json",
         "filesets.lock",
@@ -49,6 +50,7 @@ class MarkerKind(StrEnum):
     SKIPPED = "skipped"
     WITHDRAWN = "withdrawn"
     SUPERSEDED = "superseded"
+    CATALOGED = "cataloged"
     VERIFIED = "verified"
     COMPARED = "compared"
 
@@ -125,6 +127,26 @@ class Layout:
     def arrivals_lock(self) -> Path:
         """File of byte-range locks: one byte for each product of which a fileset is being published."""
         return self.root / "state" / "arrivals.lock"
+
+    @property
+    def catalog(self) -> Path:
+        """Folder of the SQLite files of the catalog."""
+        return self.root / "state" / "catalog"
+
+    @property
+    def catalog_pointer(self) -> Path:
+        """Marker that names the current SQLite file."""
+        return self.catalog / "current.json"
+
+    @property
+    def catalog_snapshot(self) -> Path:
+        """Copy of the SQLite catalog for readers on other hosts."""
+        return self.root / "status" / "catalog.sqlite"
+
+    @property
+    def catalog_seen(self) -> Path:
+        """Marker of the database as the last run left it."""
+        return self.catalog / "seen.json"
 
     @property
     def peers(self) -> Path:

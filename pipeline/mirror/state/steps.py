@@ -52,6 +52,10 @@ def _nothing_to_retract(_context: "RunContext", _fileset: "Fileset") -> None:
     return None
 
 
+def _nothing_to_do(_context: "RunContext") -> None:
+    return None
+
+
 def _as_marked(_layout: Layout, _fileset: "Fileset") -> bool:
     return True
 
@@ -74,6 +78,9 @@ class StepSpec:
     * ``verify(context, fileset, rate)`` yields what is not as the marker says; reading keeps to ``rate``.
     * ``unexpected(layout)`` yields what lies in the folders of the step and belongs to no fileset.
     * ``is_ready(layout, fileset)`` is False when what the next step needs is gone in spite of the marker.
+    * ``prepare(context)`` is called once at the beginning of an update, ``finish(context)`` at its end. Of an
+      optional step either may raise MirrorError: the update goes on, after a failed ``prepare`` without the
+      step.
     * ``is_wanted(settings)`` is False when the settings do without the step.
     * An ``optional`` step may fail: the fileset counts as complete without it.
     """
@@ -87,6 +94,8 @@ class StepSpec:
     verify: Callable[["RunContext", "Fileset", "RateLimit"], Iterable[Problem]] = _nothing_to_verify
     unexpected: Callable[[Layout], Iterable[Problem]] = _nothing_unexpected
     is_ready: Callable[[Layout, "Fileset"], bool] = _as_marked
+    prepare: Callable[["RunContext"], None] = _nothing_to_do
+    finish: Callable[["RunContext"], None] = _nothing_to_do
     is_wanted: Callable[[Settings], bool] = _always
 
 

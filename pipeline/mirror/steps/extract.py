@@ -193,7 +193,10 @@ class _Extraction:
 
 
 def supersede(layout: Layout, step: StepSpec, fileset: Fileset) -> None:
-    """Make the extraction pending; the unpacked files stay recorded until they are replaced."""
+    """Make the extraction pending; the unpacked files stay recorded until they are replaced.
+
+    The cataloging becomes pending too: another fileset may have had the rows of the files.
+    """
     try:
         content = layout.marker(step.marker, fileset.product, fileset.name).read_bytes()
     except FileNotFoundError:
@@ -201,6 +204,7 @@ def supersede(layout: Layout, step: StepSpec, fileset: Fileset) -> None:
         return
     write_whole(layout.marker(MarkerKind.SUPERSEDED, fileset.product, fileset.name), content)
     drop_marker(layout, step, fileset)
+    remove_files([layout.marker(MarkerKind.CATALOGED, fileset.product, fileset.name)])
 
 
 def remove_unpacked(context: RunContext, fileset: Fileset) -> None:

@@ -1,0 +1,23 @@
+"""End of a run that changed the catalog: what follows from all of its rows."""
+
+from pipeline.catalog.generations import current_file, remove_earlier
+from pipeline.catalog.opening import current_database
+from pipeline.catalog.positions import approximate_positions
+from pipeline.catalog.seen import record_seen
+from pipeline.catalog.snapshot import write_snapshot
+from pipeline.config import Settings
+from pipeline.mirror.state.layout import Layout
+
+
+def finish(settings: Settings, layout: Layout) -> None:
+    """Approximate positions, write the snapshot, record the state of the database. Raises MachineFault."""
+    database = current_database(settings, layout)
+    if database is None:
+        return
+    approximate_positions(database)
+    database.close()
+    path = current_file(layout)
+    if database.is_file and path and settings.catalog.snapshot:
+        write_snapshot(layout, path)
+    remove_earlier(layout)
+    record_seen(settings, layout)

@@ -1,0 +1,55 @@
+"""Generations of the SQLite file in ``state/catalog/``: a pointer names the current one.
+
+A rebuild writes the next generation beside the current one and exchanges the pointer at the end: no file is
+renamed over an open database, and queries that are under way end on the generation that they began with.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.durable import remove_files
+from pipeline.errors import machine_faults
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.marker_file import read_marker, write_marker
+
+_FILE_SUFFIXES = ("", "-wal", "-shm", "-journal")
+
+
+def current_file(layout: Layout) -> Path | None:
+    """Return the path of the current SQLite file, None before the first was made."""
+    name = _pointer(layout).get("file")
+    return layout.catalog / name if isinstance(name, str) and Path(name).name == name else None
+
+
+def next_file(layout: Layout) -> Path:
+    """Return the path of a new SQLite file, and remove what a killed rebuild left there."""
+    numbers = [int(path.stem) for path in layout.catalog.glob("*.sqlite") if path.stem.isdecimal()]
+    current = current_file(layout)
+    beyond = [number for number in numbers if current and number > int(current.stem)]
+    remove_files(
+        layout.catalog / f"{number:06d}.sqlite{suffix}" for number in beyond for suffix in _FILE_SUFFIXES
+    )
+    number = int(current.stem) if current else max(numbers, default=0)
+    return layout.catalog / f"{number + 1:06d}.sqlite"
+
+
+def make_current(layout: Layout, path: Path) -> None:
+    """Exchange the pointer: queries that begin from here on use the file. Raises MachineFault.
+
+    Earlier generations are removed by ``remove_earlier``.
+    """
+    with machine_faults(f"making {path} the current catalog"):
+        write_marker(layout.catalog_pointer, {"file": path.name})
+
+
+def remove_earlier(layout: Layout) -> None:
+    """Remove the SQLite files before the current one: their last readers keep what they have opened."""
+    current = current_file(layout)
+    if current is None:
+        return
+    earlier = [path for path in layout.catalog.glob("*.sqlite") if path.name < current.name]
+    remove_files(Path(f"{path}{suffix}") for path in earlier for suffix in _FILE_SUFFIXES)
+
+
+def _pointer(layout: Layout) -> dict[str, Any]:
+    return read_marker(layout.catalog_pointer) or {}

@@ -1,0 +1,325 @@
+"""Rows of one fileset in the database: replaced, or deleted, in one transaction.
+
+A path belongs to one fileset, that which was registered last of those that unpacked it: so do its rows.
+"""
+
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, insert, select, update
+
+from pipeline.bundle import mdc
+from pipeline.bundle.dbinfo import RUN_TABLES
+from pipeline.catalog.gather import Gathered, HeldFile, as_utc
+from pipeline.catalog.headers import ImageHeader, band_of, base_of, kind_of
+from pipeline.catalog.pipeline_tables import PipelineTables, Rows
+from pipeline.catalog.sky import pixel_of, size_class
+from pipeline.catalog.tables import document, file, fileset, image, member, product
+from pipeline.mirror.state.markers import Fileset
+
+# Columns of the listing that the table ``fileset`` has.
+_LISTED = ("type", "target_id", "stage", "stage_id", "exp_name", "data_group", "filter")
+_OF_FILESET = (image, member, file, document)
+# Databases limit the parameters of one statement.
+_AT_ONCE = 500
+_SHORT = 255
+_LONGEST_PATH = 700
+
+Images = dict[str, list[ImageHeader]]
+
+
+def find_fileset(connection: Connection, identity: Fileset) -> int | None:
+    """Return the id of the fileset, None if the catalog does not have it."""
+    query = (
+        select(fileset.c.fileset_id)
+        .join(product)
+        .where(product.c.name == identity.product, fileset.c.name == identity.name)
+    )
+    return connection.execute(query).scalar()
+
+
+def paths_of(connection: Connection, fileset_id: int) -> set[str]:
+    """Return the paths of the unpacked files that the catalog has of a fileset."""
+    return set(connection.execute(select(member.c.path).where(member.c.fileset_id == fileset_id)).scalars())
+
+
+def replace_fileset(
+    connection: Connection, tables: PipelineTables, gathered: Gathered, images: Images, now: datetime
+) -> None:
+    """Write all rows of the fileset in place of those that it had. ``images`` are those of files, by path."""
+    fileset_id = _fileset_row(connection, tables, gathered, now)
+    owned = _without_later_owners(connection, gathered, fileset_id)
+    files = _insert_files(connection, gathered, fileset_id)
+    members = _insert_members(connection, [held for held in owned if held.is_member], fileset_id)
+    describe = _Description(gathered)
+    rows = [
+        {
+            "fileset_id": fileset_id,
+            "member_id": members.get(held.path),
+            "file_id": None if held.is_member else files[held.name],
+            **describe.image(held, header),
+        }
+        for held in owned
+        for header in images.get(held.path, ())
+    ]
+    _insert(connection, image, rows)
+    _insert(connection, document, _documents(gathered, fileset_id))
+    for found in gathered.pipeline_rows:
+        _insert(connection, *tables.records(found, fileset_id))
+
+
+def delete_fileset(connection: Connection, tables: PipelineTables, fileset_id: int) -> None:
+    """Delete all rows of the fileset."""
+    _delete_parts(connection, tables, fileset_id)
+    connection.execute(delete(fileset).where(fileset.c.fileset_id == fileset_id))
+
+
+def _delete_parts(connection: Connection, tables: PipelineTables, fileset_id: int) -> None:
+    for table in (*_OF_FILESET, *tables):
+        connection.execute(delete(table).where(table.c.fileset_id == fileset_id))
+
+
+def _fileset_row(connection: Connection, tables: PipelineTables, gathered: Gathered, now: datetime) -> int:
+    """Write the row of the fileset, without those of its parts, and return its id."""
+    fileset_id = find_fileset(connection, gathered.fileset)
+    values = _fileset_values(gathered, now)
+    if fileset_id is not None:
+        _delete_parts(connection, tables, fileset_id)
+        connection.execute(update(fileset).where(fileset.c.fileset_id == fileset_id).values(values))
+        return fileset_id
+    product_id = _product_id(connection, gathered.fileset.product)
+    return _new_id(connection, fileset, {"product_id": product_id, "name": gathered.fileset.name, **values})
+
+
+def _product_id(connection: Connection, name: str) -> int:
+    found = connection.execute(select(product.c.product_id).where(product.c.name == name)).scalar()
+    return found if found is not None else _new_id(connection, product, {"name": name})
+
+
+def _new_id(connection: Connection, table: Table, values: dict[str, Any]) -> int:
+    key = connection.execute(insert(table).values(values)).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def _fileset_values(gathered: Gathered, now: datetime) -> dict[str, Any]:
+    columns = gathered.fileset.columns
+    listed = {name: _listed(columns.get(name)) for name in _LISTED}
+    return {
+        **listed,
+        "stage": _short(gathered.stage),
+        "exp_name": _short(listed["exp_name"]),
+        "registered": as_utc(gathered.fileset.registered),
+        "columns": json.dumps(columns),
+        "content": gathered.content,
+        "state": _text(gathered.state),
+        "arrived": gathered.arrived,
+        "cataloged": now,
+        "note": None,
+    }
+
+
+def _without_later_owners(connection: Connection, gathered: Gathered, fileset_id: int) -> list[HeldFile]:
+    """Return the files that the fileset owns, and delete the rows that earlier owners have of them."""
+    paths = [held.path for held in gathered.members]
+    own = (gathered.fileset.registered, gathered.fileset.product, gathered.fileset.name)
+    own_key = (as_utc(own[0]) or datetime.min, *own[1:])
+    lost: set[str] = set()
+    for some in _batches(paths):
+        others = connection.execute(
+            select(member.c.member_id, member.c.path, fileset.c.registered, product.c.name, fileset.c.name)
+            .join(fileset, member.c.fileset_id == fileset.c.fileset_id)
+            .join(product, fileset.c.product_id == product.c.product_id)
+            .where(member.c.path.in_(some), member.c.fileset_id != fileset_id)
+        ).all()
+        for member_id, path, registered, product_name, name in others:
+            if (registered or datetime.min, product_name, name) > own_key:
+                lost.add(path)
+            else:
+                connection.execute(delete(image).where(image.c.member_id == member_id))
+                connection.execute(delete(member).where(member.c.member_id == member_id))
+    return [held for held in gathered.held if held.path not in lost]
+
+
+def _insert_files(connection: Connection, gathered: Gathered, fileset_id: int) -> dict[str, int]:
+    """Write the rows of the listing, and return their ids by the names of the files."""
+    rows = [
+        {
+            "fileset_id": fileset_id,
+            "name": row.name,
+            "bytes": row.bytes,
+            "md5": row.md5,
+            "type": _text(row.type),
+            "component": _text(row.component),
+        }
+        for row in gathered.files
+    ]
+    ids = _insert_with_ids(connection, file, file.c.file_id, rows)
+    return dict(zip((row.name for row in gathered.files), ids, strict=True))
+
+
+def _insert_members(connection: Connection, members: list[HeldFile], fileset_id: int) -> dict[str, int]:
+    """Write the rows of the unpacked files, and return their ids by path."""
+    members = [held for held in members if len(held.path) <= _LONGEST_PATH]
+    rows = [
+        {
+            "fileset_id": fileset_id,
+            "path": held.path,
+            "bytes": held.bytes,
+            "crc32": held.crc32,
+            "component": _text(held.component),
+            "kind": kind_of(held.name),
+            "base": base_of(held.path),
+        }
+        for held in members
+    ]
+    ids = _insert_with_ids(connection, member, member.c.member_id, rows)
+    return dict(zip((held.path for held in members), ids, strict=True))
+
+
+def _insert_with_ids(connection: Connection, table: Table, key: Any, rows: list[dict[str, Any]]) -> list[int]:
+    if not rows:
+        return []
+    statement = insert(table).returning(key, sort_by_parameter_order=True)
+    return list(connection.execute(statement, rows).scalars())
+
+
+def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(insert(table), rows)
+
+
+def _documents(gathered: Gathered, fileset_id: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "fileset_id": fileset_id,
+            "name": each.name,
+            "component": each.component,
+            "text": zlib.compress(each.text),
+        }
+        for each in gathered.documents
+    ]
+
+
+class _Description:
+    """Columns of the images of one fileset: by their headers, else by dbinfo, else by the listing."""
+
+    def __init__(self, gathered: Gathered) -> None:
+        self._gathered = gathered
+        self._columns = gathered.fileset.columns
+        self._run = gathered.run_row
+        self._rows = _rows_by_component(gathered.pipeline_rows)
+        self._stage = _short(gathered.stage)
+
+    def image(self, held: HeldFile, header: ImageHeader) -> dict[str, Any]:
+        """Return the columns of one image."""
+        footprint, row = header.footprint, self._rows.get(held.component or "")
+        name = header.filter or _listed(self._columns.get("filter"))
+        scale = footprint.pixel_scale if footprint else None
+        return {
+            "extension": header.extension,
+            "path": held.path,
+            "base": base_of(held.path),
+            "kind": kind_of(held.name),
+            "stage": self._stage,
+            "exp_name": _short(_listed(self._columns.get("exp_name")) or _string(self._run, "exp_name")),
+            "object": _short(header.object or _string(self._run, "object")),
+            "filter": _short(name),
+            "band": header.band or band_of(name),
+            "component": _short(held.component),
+            "skycell": _short(_skycell(held.component) or _string(self._run, "skycell_id")),
+            "naxis1": header.naxis1,
+            "naxis2": header.naxis2,
+            "t_min": header.t_min,
+            "t_max": header.t_max,
+            "exptime": header.exptime,
+            "airmass": header.airmass,
+            "fwhm": header.fwhm or _fwhm(row, scale),
+            "quality": _integer(row, "quality"),
+            "pixel_scale": scale,
+            "note": header.note,
+            **position(
+                (footprint.ra, footprint.dec, footprint.radius, footprint.corners) if footprint else None,
+                "header",
+            ),
+        }
+
+
+def position(
+    place: tuple[float, float, float, Iterable[tuple[float, float]]] | None, source: str
+) -> dict[str, Any]:
+    """Return the columns of a position: ``place`` is ra, dec, radius (degrees) and the corners, if any."""
+    if place is None:
+        names = ("ra", "dec", "radius", "healpix", "size_class", "footprint", "pos_source")
+        return dict.fromkeys(names)
+    ra, dec, radius, corners = place
+    return {
+        "ra": ra,
+        "dec": dec,
+        "radius": radius,
+        "healpix": pixel_of(ra, dec),
+        "size_class": size_class(radius),
+        "footprint": " ".join(f"{angle:.7f}" for corner in corners for angle in corner) or None,
+        "pos_source": source,
+    }
+
+
+def _rows_by_component(found: Sequence[Rows]) -> dict[str, mdc.Scope]:
+    """Return the first row of each component that dbinfo has."""
+    keys = {name: tables for tables in RUN_TABLES for name in tables.rows}
+    rows: dict[str, mdc.Scope] = {}
+    for each in found:
+        tables = keys.get(each.table)
+        if tables is None:
+            continue
+        for row in each.rows:
+            named = _string(row, tables.component_key) if tables.component_key else tables.component
+            rows.setdefault(named or "", row)
+    return rows
+
+
+def _skycell(component: str | None) -> str | None:
+    """Return the sky cell in the name of a component: ``skycell.1566.004``, also behind a warp's id."""
+    at = component.find("skycell.") if component else -1
+    return component[at:] if component and at >= 0 else None
+
+
+def _fwhm(row: mdc.Scope | None, pixel_scale: float | None) -> float | None:
+    """Return the mean width of stars in arcseconds, which dbinfo has in pixels."""
+    if row is None or pixel_scale is None:
+        return None
+    widths = [row.get(name) for name in ("fwhm_major", "fwhm_minor")]
+    numbers = [width for width in widths if isinstance(width, float) and 0 < width < float("inf")]
+    return pixel_scale * sum(numbers) / len(numbers) if numbers else None
+
+
+def _string(row: mdc.Scope | None, name: str | None) -> str | None:
+    value = row.get(name) if row is not None and name else None
+    return value if isinstance(value, str) else None
+
+
+def _integer(row: mdc.Scope | None, name: str) -> int | None:
+    value = row.get(name) if row is not None else None
+    return value if isinstance(value, int) and abs(value) < 2**63 else None
+
+
+def _listed(value: str | None) -> str | None:
+    """Return a value of the listing; None for ``null``, as absent ones are (protocol notes, "index.txt")."""
+    return None if value == "null" else _text(value)
+
+
+def _text(value: str | None) -> str | None:
+    """Return a text that every database takes, None for an empty one."""
+    return value.replace("\0", "\ufffd") if value else None
+
+
+def _short(value: str | None) -> str | None:
+    text = _text(value)
+    return text[:_SHORT] if text else None
+
+
+def _batches(values: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))

@@ -1,0 +1,1 @@
+"""Migrations of our own tables, one module per revision in ``versions``."""

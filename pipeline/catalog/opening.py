@@ -1,0 +1,48 @@
+"""The database of a mirror's catalog: opened, or created."""
+
+import uuid
+from pathlib import Path
+
+from pipeline.catalog.database import Database, database_url, sqlite_url
+from pipeline.catalog.generations import current_file
+from pipeline.catalog.schema import create_schema
+from pipeline.config import Settings
+from pipeline.errors import SettingsError, machine_faults
+from pipeline.mirror.state.layout import Layout
+
+
+def current_database(settings: Settings, layout: Layout, *, read_only: bool = False) -> Database | None:
+    """Return the database of the mirror's catalog; None before an SQLite file was made.
+
+    Raises SettingsError for a URL that cannot be used.
+    """
+    if settings.catalog.url is not None:
+        return Database(database_url(settings.catalog.url), read_only=read_only)
+    path = current_file(layout)
+    return Database(sqlite_url(path), read_only=read_only) if path and path.is_file() else None
+
+
+def required_database(settings: Settings, layout: Layout) -> Database:
+    """Return the database for queries. Raises SettingsError when there is none."""
+    database = current_database(settings, layout, read_only=True)
+    if database is None:
+        raise SettingsError(
+            f"expected a catalog of the mirror at {layout.root}, found none. Set catalog.enabled in the "
+            "settings and run: ipp-mirror update"
+        )
+    return database
+
+
+def create_file(layout: Layout, path: Path) -> Database:
+    """Create an empty SQLite catalog at ``path``. Raises MachineFault."""
+    with machine_faults(f"creating the catalog {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(exist_ok=False)
+    database = Database(sqlite_url(path))
+    create_schema(database, new_settings(layout, int(path.stem)))
+    return database
+
+
+def new_settings(layout: Layout, generation: int) -> dict[str, str]:
+    """Return the settings in a new database."""
+    return {"id": str(uuid.uuid4()), "generation": str(generation), "root": str(layout.root)}

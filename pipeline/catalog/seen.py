@@ -1,0 +1,67 @@
+"""The database as the last run left it, in ``state/catalog/seen.json``; while it is so, nothing is compared.
+
+An SQLite file is read without SQLAlchemy, which takes as long to import as an update with nothing to do.
+"""
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+from urllib.parse import quote
+
+from pipeline.catalog.generations import current_file
+from pipeline.config import Settings
+from pipeline.errors import MachineFault, machine_faults
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.marker_file import read_marker, write_marker
+
+# The identity of a database, and the newest of its rows.
+_STATE = """
+    SELECT (SELECT value FROM catalog_setting WHERE name = 'id'),
+           (SELECT value FROM catalog_setting WHERE name = 'generation'),
+           (SELECT MAX(cataloged) FROM fileset)
+"""
+
+
+def is_as_seen(settings: Settings, layout: Layout) -> bool:
+    """Return True if the database is as the last run left it. Raises MachineFault or SettingsError."""
+    state = _state(settings, layout)
+    return state is not None and (read_marker(layout.catalog_seen) or {}).get("state") == state
+
+
+def record_seen(settings: Settings, layout: Layout) -> None:
+    """Record the database as it is. Raises MachineFault or SettingsError."""
+    with machine_faults(f"recording the state of the catalog in {layout.catalog}"):
+        write_marker(layout.catalog_seen, {"state": _state(settings, layout)})
+
+
+def _state(settings: Settings, layout: Layout) -> list[str] | None:
+    """Return by what a database is known again; None when there is none yet."""
+    if settings.catalog.url is not None:
+        return _state_of_server(settings, layout)
+    path = current_file(layout)
+    if path is None or not path.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+            return _texts(connection.execute(_STATE).fetchone())
+    except sqlite3.Error as error:
+        raise MachineFault(
+            f"catalog {path}: {error}. The files of the mirror are not concerned. If the next run says so "
+            "again, make the catalog anew with: ipp-mirror catalog rebuild"
+        ) from error
+
+
+def _state_of_server(settings: Settings, layout: Layout) -> list[str] | None:
+    from pipeline.catalog.opening import current_database
+    from pipeline.catalog.schema import revision_of
+
+    database = current_database(settings, layout)
+    assert database is not None
+    with database.reading() as connection:
+        if revision_of(connection) is None:
+            return None
+        return _texts(connection.exec_driver_sql(_STATE).one())
+
+
+def _texts(row: Any) -> list[str]:
+    return [str(value) for value in row]

@@ -1,0 +1,62 @@
+"""Cataloging as a step of the workflow: optional, for the files of a fileset are complete without it.
+
+SQLAlchemy is imported in the functions: an update that has nothing to catalog does without.
+"""
+
+from pipeline.config import Settings
+from pipeline.mirror.context import Report, RunContext
+from pipeline.mirror.state.layout import MarkerKind
+from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.steps import StepSpec
+
+
+def catalog_fileset(context: RunContext, fileset: Fileset, report: Report) -> None:
+    """Write the rows of the fileset to the catalog, and its marker. Raises BundleUnusable or MachineFault."""
+    from pipeline.catalog.writer import writer_of
+
+    writer_of(context.settings, context.layout).catalog(fileset, context.ownership, report)
+
+
+def delete_from_catalog(context: RunContext, fileset: Fileset) -> None:
+    """Delete the rows of the fileset; where the database cannot be written, the next run does."""
+    if not context.settings.catalog.enabled:
+        return
+    from pipeline.catalog.reconcile import delete_now_or_later
+
+    delete_now_or_later(context.settings, context.layout, fileset)
+
+
+def prepare_catalog(context: RunContext) -> None:
+    """Make a catalog if there is none, and the filesets pending that it lacks. Raises MachineFault."""
+    from pipeline.catalog.seen import is_as_seen
+
+    if not is_as_seen(context.settings, context.layout):
+        from pipeline.catalog.reconcile import reconcile
+
+        reconcile(context.settings, context.layout)
+
+
+def finish_catalog(context: RunContext) -> None:
+    """After a run that changed the catalog, write all that follows from it. Raises MachineFault."""
+    from pipeline.catalog.seen import is_as_seen
+
+    if not is_as_seen(context.settings, context.layout):
+        from pipeline.catalog.finish import finish
+
+        finish(context.settings, context.layout)
+
+
+def _is_wanted(settings: Settings) -> bool:
+    return settings.catalog.enabled
+
+
+CATALOG = StepSpec(
+    name="catalog",
+    marker=MarkerKind.CATALOGED,
+    do=catalog_fileset,
+    optional=True,
+    retract=delete_from_catalog,
+    prepare=prepare_catalog,
+    finish=finish_catalog,
+    is_wanted=_is_wanted,
+)

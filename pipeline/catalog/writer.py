@@ -1,0 +1,148 @@
+"""Writing to the catalog: filesets replaced and deleted, by the processes of a run."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from pipeline.catalog.database import Database
+from pipeline.catalog.gather import Gathered, gather, headers_of, unusable
+from pipeline.catalog.load import Images, delete_fileset, find_fileset, paths_of, replace_fileset
+from pipeline.catalog.opening import current_database
+from pipeline.catalog.pipeline_tables import PipelineTables, add_columns
+from pipeline.config import Settings
+from pipeline.durable import remove_files
+from pipeline.errors import BundleUnusable, MachineFault, machine_faults
+from pipeline.mirror.context import Report
+from pipeline.mirror.resources.ownership import Ownership, owners_of
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.markers import Fileset, mark_done, utc_now
+
+T = TypeVar("T")
+
+
+@dataclass
+class CatalogWriter:
+    """Writer of one process to one database. Safe for use by several threads.
+
+    After a fault of the database, every further fileset fails at once with the same message: each would wait
+    for the same lock, or the same server.
+    """
+
+    layout: Layout
+    database: Database
+    id: str
+    generation: int
+    _tables: PipelineTables | None = None
+    _fault: MachineFault | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def catalog(self, fileset: Fileset, ownership: Ownership, report: Report) -> None:
+        """Replace the rows of the fileset, and write its marker. Raises BundleUnusable or MachineFault."""
+        started = utc_now()
+        cataloged = self.write(fileset, ownership, report)
+        mark_done(self.layout, MarkerKind.CATALOGED, fileset, started, self.marked(cataloged))
+
+    def marked(self, cataloged: datetime) -> dict[str, Any]:
+        """Return what the marker says of rows that were written at that time (UTC)."""
+        return {"database": self.id, "generation": self.generation, "cataloged": cataloged.isoformat()}
+
+    def write(self, fileset: Fileset, ownership: Ownership, report: Report) -> datetime:
+        """Replace the rows of the fileset; return the time (UTC) that they have.
+
+        Raises BundleUnusable or MachineFault.
+        """
+        with machine_faults(f"cataloging fileset {fileset}"):
+            try:
+                gathered = gather(self.layout, fileset)
+            except BundleUnusable as error:
+                raise unusable(fileset, error) from None
+        # Against an extraction that replaces one of the files meanwhile.
+        with ownership.held({held.path for held in gathered.members}):
+            images = self._images(gathered, report)
+            self._release_others(gathered)
+            now = datetime.now(UTC).replace(tzinfo=None)
+            self._transact(
+                lambda connection, tables: replace_fileset(connection, tables, gathered, images, now),
+                gathered,
+            )
+        return now
+
+    def _images(self, gathered: Gathered, report: Report) -> Images:
+        """Return the images of each file, by its path."""
+        fits = [held for held in gathered.held if held.is_fits]
+        images: Images = {}
+        for number, held in enumerate(fits, start=1):
+            images[held.path] = headers_of(self.layout, held)
+            report(f"{number} of {len(fits)} headers", number / len(fits))
+        return images
+
+    def delete(self, fileset: Fileset) -> None:
+        """Delete the rows of the fileset. Raises MachineFault."""
+
+        def work(connection: Connection, tables: PipelineTables) -> None:
+            fileset_id = find_fileset(connection, fileset)
+            if fileset_id is not None:
+                delete_fileset(connection, tables, fileset_id)
+
+        self._transact(work)
+
+    def _release_others(self, gathered: Gathered) -> None:
+        """Make the cataloging of those filesets pending that own files which this one no longer brings."""
+
+        def paths(connection: Connection, _: PipelineTables) -> set[str]:
+            fileset_id = find_fileset(connection, gathered.fileset)
+            return paths_of(connection, fileset_id) if fileset_id is not None else set()
+
+        gone = self._transact(paths) - {held.path for held in gathered.members}
+        owners = set(owners_of(self.layout, gone, {gathered.fileset}).values())
+        remove_files(self.layout.marker(MarkerKind.CATALOGED, owner.product, owner.name) for owner in owners)
+
+    def _transact(
+        self, work: Callable[[Connection, PipelineTables], T], gathered: Gathered | None = None
+    ) -> T:
+        if self._fault is not None:
+            raise MachineFault(str(self._fault))
+        try:
+            tables = self._tables_for(gathered)
+            return self.database.transact(lambda connection: work(connection, tables))
+        except MachineFault as fault:
+            self._fault = fault
+            raise
+
+    def _tables_for(self, gathered: Gathered | None) -> PipelineTables:
+        """Return the pipeline's tables, with a column for all that the fileset's documents have."""
+        dialect = self.database.engine.dialect.name
+        with self._lock:
+            if self._tables is None:
+                self._tables = self.database.transact(PipelineTables)
+            rows = gathered.pipeline_rows if gathered else []
+            if missing := self._tables.missing_columns(rows, dialect):
+                self.database.transact(lambda connection: add_columns(connection, missing))
+                self._tables = self.database.transact(PipelineTables)
+            return self._tables
+
+
+_writers: dict[str, CatalogWriter] = {}
+_writers_lock = threading.Lock()
+
+
+def writer_of(settings: Settings, layout: Layout) -> CatalogWriter:
+    """Return the writer of this process for the current database of the mirror.
+
+    Raises MachineFault when there is none, or SettingsError.
+    """
+    with _writers_lock:
+        key = str(layout.root)
+        if key not in _writers:
+            database = current_database(settings, layout)
+            if database is None:
+                raise MachineFault(
+                    f"expected a catalog in {layout.catalog}, found none; the next run makes it anew."
+                )
+            id, generation = database.setting("id"), database.setting("generation")
+            _writers[key] = CatalogWriter(layout, database, id or "", int(generation or 0))
+        return _writers[key]
