@@ -3,6 +3,7 @@
 SQLite is asked by Python's own module: SQLAlchemy takes longer to import than most questions to answer.
 """
 
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pipeline.catalog.database import Database
 
 Row = tuple[Any, ...]
+# A transaction that only reads keeps MariaDB neither from SET GLOBAL nor from SELECT … INTO OUTFILE.
+_QUERY = re.compile(r"[\s(]*(select|with|values|table|show|explain|describe)\b", re.IGNORECASE)
+_WRITES_FILE = re.compile(r"\b(outfile|dumpfile)\b", re.IGNORECASE)
 # Rows that are fetched from a server at once.
 _BLOCK = 1000
 # Instructions of SQLite between two chances of a signal handler to run.
@@ -76,7 +80,7 @@ class SqliteReader:
         with self._explained():
             cursor = connection.execute(sql)
         if cursor.description is None:
-            raise wrong_sql("expected a query, got a statement without rows")
+            raise wrong_sql("got a statement without rows")
         return [column[0] for column in cursor.description], self._fetched(cursor)
 
     def stored(self, time: datetime) -> str:
@@ -178,6 +182,8 @@ class ServerReader:
 
     def answer(self, sql: str) -> tuple[list[str], Iterator[Row]]:
         """Return the names of the columns, and the rows. Raises SettingsError or MachineFault."""
+        if _QUERY.match(sql) is None or _WRITES_FILE.search(sql):
+            raise wrong_sql("got a statement of another kind")
         rows = self._answer(sql)
         return list(next(rows)), rows
 
@@ -191,7 +197,7 @@ class ServerReader:
 
     def _answer(self, sql: str) -> Iterator[Row]:
         """Yield the names of the columns, then the rows."""
-        from sqlalchemy.exc import DBAPIError, OperationalError
+        from sqlalchemy.exc import DBAPIError
 
         with self._database.reading() as connection:
             # Fetched by a cursor of the server, which takes one statement alone, and no other than a query.
@@ -200,10 +206,10 @@ class ServerReader:
                 with closing(connection.exec_driver_sql(sql.replace("%", "%%"))) as result:
                     yield tuple(result.keys())
                     yield from map(tuple, result)
-            except OperationalError:
-                raise
             except DBAPIError as error:
-                raise wrong_sql(" ".join(str(error.orig).split())) from None
+                if error.connection_invalidated:
+                    raise
+                raise wrong_sql(" ".join(str(error.orig.args[-1] if error.orig else error).split())) from None
 
 
 def wrong_sql(reason: str) -> SettingsError:
