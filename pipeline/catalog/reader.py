@@ -23,6 +23,8 @@ _QUERY = re.compile(r"[\s(]*(select|with|values|table|show|explain|describe)\b",
 _WRITES_FILE = re.compile(r"\b(outfile|dumpfile)\b", re.IGNORECASE)
 # Rows that are fetched from a server at once.
 _BLOCK = 1000
+# Memory for pages of SQLite, most of which a question about a deep field reads once.
+_CACHE_KIB = 16_384
 # Instructions of SQLite between two chances of a signal handler to run.
 _INSTRUCTIONS = 1_000_000
 _ACTIONS = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
@@ -132,6 +134,7 @@ class SqliteReader:
             # LIKE uses an index with it, and is the same as in the other databases.
             connection.execute("PRAGMA case_sensitive_like = ON")
             connection.execute("PRAGMA query_only = ON")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.Error:
             connection.close()
