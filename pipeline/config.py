@@ -212,6 +212,11 @@ class Catalog(_Section):
     publisher_did: str = "ivo://ipp-mirror"
     snapshot: bool = True
 
+    @property
+    def is_file(self) -> bool:
+        """True for SQLite, to whose file the processes of one host may write."""
+        return self.url is None or self.url.startswith("sqlite:")
+
 
 class Settings(_Section):
     """Content of ``mirror.yaml``."""

@@ -88,7 +88,7 @@ class VerifyMirror(MirrorTask):
     def run(self) -> None:
         """Report files of no fileset, and add up the problems of all products."""
         self._refuse_empty_mirror()
-        unexpected = unexpected_files(self.layout, self.context.steps)
+        unexpected = unexpected_files(self.context)
         _log_problems(unexpected)
         found = len(unexpected) + sum(product.found for product in self.requires())
         end_verification(self.unfinished)

@@ -25,7 +25,8 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS))
 
 from support.bundles import bundle, dirinfo  # noqa: E402
-from support.command import ended  # noqa: E402
+from support.catalog import catalog_of, content_of, dbinfo, image_bytes  # noqa: E402
+from support.command import COMMAND, ended  # noqa: E402
 from support.follower import Follower  # noqa: E402
 from support.reader import Reader  # noqa: E402
 from support.running import Running, checked_markers, leftovers, marker_files, started  # noqa: E402
@@ -44,10 +45,11 @@ LARGE = 2_000_000
 DELAY = 0.25
 BYTES_PER_SECOND = 4_000_000
 # When an update is killed, in seconds after its start. Much of the first is spent on starting.
-SOONEST, LATEST = 0.1, 2.2
+SOONEST, LATEST = 0.1, 3.0
 CONNECTIONS = 8
 # Whatever was in progress in a process that is killed counts as failed, here more often than anywhere.
 ALWAYS_AGAIN = {"retry_every_run": 1000}
+CATALOG = {"enabled": True}
 # What a kill may waste for each connection: a file too small to be resumed, or what was on its way.
 WASTE = 2 << 20
 CHECKED_EVERY = 25
@@ -128,7 +130,10 @@ class Publisher:
 
     def _with_bundles(self, name: str) -> tuple[list[File], Files]:
         components = {f"XY{index:02}": f"{name}/XY{index:02}" for index in range(self.random.randrange(1, 4))}
-        files = [File(f"dirinfo.{name}.mdc", dirinfo("gpc1/MD01", components), "text", "dirinfo")]
+        files = [
+            File(f"dirinfo.{name}.mdc", dirinfo("gpc1/MD01", components), "text", "dirinfo"),
+            File(f"dbinfo.{name}.mdc", dbinfo(self.count, self._columns()), "text", "dbinfo"),
+        ]
         data = {}
         if self.random.random() < 0.3:
             components["SH00"] = "shared"
@@ -142,7 +147,13 @@ class Publisher:
             data |= {f"gpc1/MD01/{folder}/{member}": content for member, content in members.items()}
         return files, data
 
+    def _columns(self) -> str:
+        """A column of dbinfo that few documents have."""
+        return f"  later_{self.random.randrange(30)} S32 1\n"
+
     def _content(self) -> bytes:
+        if self.random.random() < 0.3:
+            return image_bytes(ra=self.random.uniform(0, 360))
         large = self.random.random() < 0.02
         return self.random.randbytes(
             LARGE + self.random.randrange(LARGE) if large else self.random.choice(SIZES)
@@ -160,6 +171,7 @@ class Storm:
     reader: Reader
     ended: Counter[str] = field(default_factory=Counter)
     transferred: int = 0
+    images: int = 0
     # What was ever marked as downloaded: this much had to be transferred.
     fetched: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
@@ -204,6 +216,18 @@ class Storm:
         assert not left, f"left over: {left}"
         again = self.follower.update()
         assert numbers() in again.output, f"one more run found something to do: {again.output}"
+        self._check_the_catalog()
+
+    def _check_the_catalog(self) -> None:
+        """The catalog agrees with the markers, and has the rows that a rebuild finds."""
+        cataloged = content_of(catalog_of(self.root))
+        for command in ("check", "rebuild"):
+            result = ended([str(COMMAND), "catalog", command, "--config", str(self.follower.config)])
+            assert result.code == 0, f"catalog {command}: {result.output}"
+        rebuilt = content_of(catalog_of(self.root))
+        differ = [name for name in rebuilt if rebuilt[name] != cataloged.get(name, [])]
+        assert not differ, f"a rebuild finds other rows in {differ}"
+        self.images = len(rebuilt["image"])
 
     def check_what_readers_see(self) -> None:
         """Whole files of some version that was published, and markers that are true."""
@@ -401,14 +425,14 @@ def main() -> int:
         publisher.grow(FILESETS)
         slow = [faults.throttles(BYTES_PER_SECOND), faults.delays(DELAY)]
         with simulate(publisher.upstream.folder, faults=slow) as server:
-            follower = Follower(Path(folder), server.url, mirror=ALWAYS_AGAIN)
+            follower = Follower(Path(folder), server.url, mirror=ALWAYS_AGAIN, catalog=CATALOG)
             storm = Storm(publisher, follower, server, random, Reader(follower.root, PRODUCTS))
             print(f"{chosen.kills} kills over {FILESETS} filesets and more, seed {chosen.seed}", flush=True)
             if not weather(storm, chosen.kills, chosen.seed):
                 return 1
             server.faults.extend(slow)
             (Path(folder) / "adopting").mkdir()
-            follower = Follower(Path(folder) / "adopting", server.url, mirror=ALWAYS_AGAIN)
+            follower = Follower(Path(folder) / "adopting", server.url, mirror=ALWAYS_AGAIN, catalog=CATALOG)
             storm = AdoptionStorm(publisher, follower, server, random, Reader(follower.root, PRODUCTS))
             storm.make_old_mirror()
             print(f"{chosen.adopt} kills of adoptions of {len(storm.lacking)} filesets", flush=True)
@@ -434,6 +458,7 @@ def weather(storm: Storm, kills: int, seed: int) -> bool:
         f"bytes transferred: {storm.transferred}, at least: {least}, "
         f"ratio: {storm.transferred / max(least, 1):.3f}\n"
         f"a reader asked for {storm.reader.whole_lists} whole lists, and has all\n"
+        f"the catalog has the rows of a rebuild, {storm.images} images\n"
         "store/ and data/ are identical, every marker is true, nothing is left over"
     )
     if waste > kills * CONNECTIONS * WASTE:
