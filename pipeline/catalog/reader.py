@@ -59,12 +59,14 @@ class Reader(Protocol):
 class SqliteReader:
     """Queries of an SQLite file.
 
-    A user who must not write to its folder can read it while a writer has it open; and, when none has, as a
-    file that nobody writes to, which is checked after each query.
+    ``immutable`` is for a file that is never written to, such as a snapshot. Any other one can be read by a
+    user who must not write to its folder while a writer has it open; and, when none has, as if it were
+    immutable, which is checked after each query.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, immutable: bool = False) -> None:
         self._path = path
+        self._immutable = immutable
         self._connection: sqlite3.Connection | None = None
         self._unchanged: tuple[int, int] | None = None
 
@@ -118,6 +120,8 @@ class SqliteReader:
         return self._connection
 
     def _readable(self) -> sqlite3.Connection:
+        if self._immutable:
+            return self._connect("mode=ro&immutable=1")
         try:
             return self._connect("mode=ro")
         except sqlite3.Error as error:

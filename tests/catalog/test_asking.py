@@ -62,9 +62,12 @@ def test_the_question_in_a_notebook(config):
 
 
 def test_the_catalog_of_a_settings_file_and_of_a_root_folder(config):
-    for mirror in (config, str(config), config.parent / "mirror"):
+    root = config.parent / "mirror"
+    for mirror in (config, str(config), root, root / "status" / "catalog.sqlite"):
         with open_catalog(mirror) as catalog:
-            assert len(catalog.find(stage="warp", filter="r", columns=["path"])) == 7
+            found = catalog.find(stage="warp", filter="r", columns=["path"])
+        assert len(found) == 7
+        assert found["path"][0].startswith(f"{root}/data/gpc1/MD01.200907/2009/07/29/")
 
 
 def test_criteria_of_python(config):
