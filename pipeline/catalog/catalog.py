@@ -81,7 +81,7 @@ class Catalog(AbstractContextManager["Catalog"]):
 
 
 def open_catalog(mirror: str | Path) -> Catalog:
-    """Return the catalog of a mirror, named by its root folder, its settings file or a snapshot (``.sqlite``).
+    """Return the catalog of a mirror, named by its root folder, its settings or a snapshot (``.sqlite``).
 
     A catalog outside of the root folder is found by the settings file only. Raises SettingsError when there
     is none, and MachineFault.
