@@ -45,8 +45,8 @@ def main() -> int:
         command = [sys.executable, "-m", "tasks", "update", "--config", str(settings)]
         code = subprocess.run(command, check=False).returncode
     print_mirror(DEMO / "mirror")
-    command = Path(sys.executable).with_name("ipp-mirror")
-    print(THINGS_TO_TRY.format(command=command, settings=settings, folder=DEMO))
+    ours = Path(sys.executable).with_name("ipp-mirror")
+    print(THINGS_TO_TRY.format(command=ours, settings=settings, folder=DEMO))
     return code
 
 
