@@ -1,7 +1,7 @@
 """Search for images: criteria become one query, and an exact test of the rows that it finds.
 
 The query finds a little too much: all images in ranges of HEALPix pixels about a cone, all texts that match
-the pattern of LIKE nearest to a shell pattern. It is the same for all databases.
+the pattern of LIKE nearest to a shell pattern. It is the same for all databases, but for how a cone begins.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.catalog.columns import COLUMNS, Column, Kind
 from pipeline.catalog.criteria import Criteria, Patterns
 from pipeline.catalog.reader import Reader, Row
-from pipeline.catalog.sky import Cone, flat_scales, ranges_of_cone
+from pipeline.catalog.sky import LEAST_CLASS, Cone, flat_scales, ranges_of_cone
 from pipeline.mirror.state.selection import BAND_COLUMN, matches
 
 # Letters in the column ``band``.
@@ -26,15 +26,7 @@ _FOOTPRINTS = 4096
 # Degrees: more than the last digit of a footprint.
 _ROUNDING = 1e-7
 _MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
-# An index lookup for each class of radius that is there, instead of a walk through all rows.
-_CLASSES = """
-WITH RECURSIVE classes(value) AS (
-  SELECT min(size_class) FROM image
-  UNION ALL
-  SELECT (SELECT min(size_class) FROM image WHERE size_class > classes.value)
-  FROM classes WHERE classes.value IS NOT NULL
-)
-SELECT value FROM classes WHERE value IS NOT NULL"""
+_NEXT_CLASS = "SELECT min(size_class) FROM image WHERE size_class > :size"
 _LINKS = {
     "fileset": "fileset.fileset_id = image.fileset_id",
     "product": "product.product_id = fileset.product_id",
@@ -95,7 +87,8 @@ class _Search:
         self._add_limit("image.t_min <", criteria.before and _mjd(criteria.before))
         if criteria.arrived_since is not None:
             self._tables.add("fileset")
-            self._first = self._first or "fileset"
+            if not self._first and not self._reader.has_statistics:
+                self._first = "fileset"
             self._add_limit("fileset.arrived >=", reader.stored(criteria.arrived_since))
 
     def rows(self, order: str = "") -> Iterator[Row]:
@@ -124,18 +117,14 @@ class _Search:
 
     def _add_cone(self, cone: Cone) -> None:
         """Join ranges of pixels, by class of radius: images that meet the cone have their centres there."""
-        sizes = [size for (size,) in self._reader.rows(_CLASSES, {})]
+        sizes = list(_size_classes(self._reader))
         ranges = [
             (size, first, last)
             for size in sizes
             for first, last in ranges_of_cone(cone.ra, cone.dec, cone.radius + 2.0**size)
         ]
         # A range without pixels stands for none.
-        rows = [f"({', '.join(map(self._bound, row))})" for row in ranges or [(0, 1, 0)]]
-        self._cone = f"WITH cone(size_class, first_pixel, last_pixel) AS (VALUES {', '.join(rows)}) "
-        self._first = "cone"
-        self._conditions.append("image.size_class = cone.size_class")
-        self._conditions.append("image.healpix BETWEEN cone.first_pixel AND cone.last_pixel")
+        self._add_ranges([tuple(map(self._bound, row)) for row in ranges or [(0, 1, 0)]])
         if scales := flat_scales(cone.ra, cone.dec, cone.radius + 2.0 ** max(sizes, default=0)):
             self._conditions.append(self._nearby(cone, *scales))
 
@@ -147,6 +136,21 @@ class _Search:
         self._columns += _PLACE
         end = len(self._columns)
         self._tests.append(lambda row: _meets(cone, meets_polygon, *row[start:end]))
+
+    def _add_ranges(self, ranges: Sequence[tuple[str, ...]]) -> None:
+        """Require one of the ranges: size class, first and last pixel.
+
+        A server sees from its statistics how few rows these are. SQLite has to be told to begin with them.
+        """
+        if self._reader.has_statistics:
+            one_of = (f"size_class = {c} AND healpix BETWEEN {first} AND {last}" for c, first, last in ranges)
+            self._conditions.append(f"({' OR '.join(one_of)})")
+            return
+        rows = ", ".join(f"({', '.join(names)})" for names in ranges)
+        self._cone = f"WITH cone(size_class, first_pixel, last_pixel) AS (VALUES {rows}) "
+        self._first = "cone"
+        self._conditions.append("image.size_class = cone.size_class")
+        self._conditions.append("image.healpix BETWEEN cone.first_pixel AND cone.last_pixel")
 
     def _nearby(self, cone: Cone, ra_scale: float, dec_scale: float) -> str:
         """Return a condition that holds for all images whose circles meet the cone; an index decides it."""
@@ -190,6 +194,16 @@ class _Search:
         name = f"p{len(self._parameters)}"
         self._parameters[name] = value
         return f":{name}"
+
+
+def _size_classes(reader: Reader) -> Iterator[int]:
+    """Yield the classes of radius of the images, each by a look into an index."""
+    size = LEAST_CLASS - 1
+    while True:
+        ((size,),) = reader.rows(_NEXT_CLASS, {"size": size})
+        if size is None:
+            return
+        yield size
 
 
 def _meets(

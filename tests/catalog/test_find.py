@@ -241,6 +241,8 @@ def test_an_empty_catalog(tmp_path):
 class Explaining:
     """Reader that keeps the plans of its queries."""
 
+    has_statistics = False
+
     def __init__(self, reader):
         self.reader, self.plans = reader, []
 
