@@ -4,6 +4,7 @@ An exposure is known by the rows of ``raw_exp``, by headers of its images, or by
 alone; a value comes from the first of these that has it.
 """
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 from sqlalchemy import (
@@ -13,15 +14,12 @@ from sqlalchemy import (
     FromClause,
     Select,
     String,
-    Subquery,
     and_,
     case,
     column,
     func,
-    or_,
     select,
     table,
-    union,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -37,6 +35,7 @@ _STAGES = {
 _OF_EXPOSURES = [stage for stages in _STAGES.values() for stage in stages]
 # Stages of which the images together are the field of the camera, no more.
 _OF_CAMERA = ("raw", "chip", "chip_bg")
+_OWN_IMAGES = (image.c.kind == "image", image.c.stage.in_(_OF_EXPOSURES))
 _raw_exp = table(
     "raw_exp",
     *map(column, ("row_id", "exp_id", "exp_name", "object")),
@@ -72,102 +71,82 @@ def _mjd_in_mariadb(element: _Mjd, compiler: Any, **more: Any) -> str:
 
 
 def exposure() -> Select[Any]:
-    """Return the query of the view."""
-    headers, listed = _headers(), _listed()
-    sources = (_raw_exp, headers, listed)
-    named = (select(each.c.exp_name).where(each.c.exp_name.is_not(None)) for each in sources)
-    names = union(*named).subquery("names")
+    """Return the query of the view.
+
+    What headers and listings say is in subqueries of one exposure each, which a query that asks for few
+    exposures, or has the values from ``raw_exp``, does not run.
+    """
+    of_exposures = (fileset.c.exp_name.is_not(None), fileset.c.stage.in_(_OF_EXPOSURES))
+    names = select(fileset.c.exp_name).where(*of_exposures).distinct().subquery("names")
     raw = _raw_exp.alias("raw")
     # A raw exposure may have come in several filesets.
     newest = (
         select(func.max(_raw_exp.c.row_id)).where(_raw_exp.c.exp_name == names.c.exp_name).scalar_subquery()
     )
-    tables = (
+    columns = _columns(names.c.exp_name, raw)
+    return select(*(value.label(name) for name, value in columns.items())).select_from(
         names.outerjoin(raw, raw.c.row_id == newest)
-        .outerjoin(headers, headers.c.exp_name == names.c.exp_name)
-        .outerjoin(listed, listed.c.exp_name == names.c.exp_name)
     )
-    columns = _columns(names, raw, headers, listed)
-    return select(*(value.label(name) for name, value in columns.items())).select_from(tables)
 
 
-def _columns(
-    names: FromClause, raw: FromClause, headers: FromClause, listed: FromClause
-) -> dict[str, ColumnElement[Any]]:
-    filter_name = func.coalesce(raw.c.filter, headers.c.filter, listed.c.filter)
+def _columns(name: ColumnElement[str], raw: FromClause) -> dict[str, ColumnElement[Any]]:
+    # The conditions on images are not in WHERE, where SQLite would prefer their index to that of names.
+    def header(
+        aggregate: Callable[[Any], ColumnElement[Any]], value: ColumnElement[Any]
+    ) -> ColumnElement[Any]:
+        own = case((and_(*_OWN_IMAGES), value))
+        return select(aggregate(own)).where(image.c.exp_name == name).scalar_subquery()
+
+    def listing(value: ColumnElement[Any], stages: Collection[str]) -> ColumnElement[Any]:
+        of_exposure = (fileset.c.exp_name == name, fileset.c.stage.in_(stages))
+        return select(value).where(*of_exposure).scalar_subquery()
+
+    in_headers = header(func.count, func.coalesce(image.c.ra, image.c.t_min))
     return {
-        "exp_name": names.c.exp_name,
-        "source": case(
-            (raw.c.row_id.is_not(None), "raw_exp"),
-            (or_(headers.c.ra.is_not(None), headers.c.t_min.is_not(None)), "header"),
-            else_="listing",
-        ),
+        "exp_name": name,
+        "source": case((raw.c.row_id.is_not(None), "raw_exp"), (in_headers > 0, "header"), else_="listing"),
         "exp_id": raw.c.exp_id,
-        "object": func.coalesce(raw.c.object, headers.c.object),
-        "ra": func.coalesce(raw.c.ra, headers.c.ra),
-        "dec": func.coalesce(raw.c.decl, headers.c.dec),
-        "mjd": func.coalesce(_Mjd(raw.c.dateobs), headers.c.t_min),
-        "filter": filter_name,
-        "band": func.coalesce(headers.c.band, _band(filter_name)),
-        "exptime": func.coalesce(raw.c.exp_time, headers.c.exptime),
-        "airmass": func.coalesce(raw.c.airmass, headers.c.airmass),
-        **{name: func.coalesce(listed.c[name], 0) for name in _STAGES},
+        "object": func.coalesce(raw.c.object, header(func.min, image.c.object)),
+        "ra": func.coalesce(raw.c.ra, header(_mean_right_ascension, image.c.ra)),
+        "dec": func.coalesce(raw.c.decl, header(_mean, image.c.dec)),
+        "mjd": func.coalesce(_Mjd(raw.c.dateobs), header(func.min, image.c.t_min)),
+        "filter": func.coalesce(
+            raw.c.filter,
+            header(func.min, image.c.filter),
+            listing(func.min(fileset.c.filter), _OF_EXPOSURES),
+        ),
+        "band": func.coalesce(
+            _band(raw.c.filter),
+            header(func.min, image.c.band),
+            listing(func.min(_band(fileset.c.filter)), _OF_EXPOSURES),
+        ),
+        "exptime": func.coalesce(raw.c.exp_time, header(func.max, image.c.exptime)),
+        "airmass": func.coalesce(raw.c.airmass, header(func.min, image.c.airmass)),
+        **{column: listing(func.count(), stages) for column, stages in _STAGES.items()},
     }
 
 
-def _headers() -> Subquery:
-    """Return what the headers of images say, by exposure."""
-    centre = [_mean(image.c.ra, wraps=True), _mean(image.c.dec, wraps=False)]
-    least = [func.min(image.c[name]).label(name) for name in ("t_min", "filter", "band", "object", "airmass")]
-    return (
-        select(
-            image.c.exp_name,
-            centre[0].label("ra"),
-            centre[1].label("dec"),
-            func.max(image.c.exptime).label("exptime"),
-            *least,
-        )
-        .where(image.c.kind == "image", image.c.stage.in_(_OF_EXPOSURES))
-        .group_by(image.c.exp_name)
-        .subquery("headers")
-    )
+def _mean(angle: ColumnElement[Any]) -> ColumnElement[float]:
+    """Return the mean over the images of the camera, else over all images."""
+    return func.coalesce(func.avg(_of_camera(angle)), func.avg(angle))
 
 
-def _mean(angle: ColumnElement[Any], *, wraps: bool) -> ColumnElement[float]:
-    """Return the mean over the images of the camera, else over all images.
-
-    Angles that wrap are from 0 to 360 degrees; those of one exposure may lie on both sides of 0.
-    """
+def _mean_right_ascension(angle: ColumnElement[Any]) -> ColumnElement[float]:
+    """Return the mean of right ascensions in degrees, which may lie on both sides of 0."""
 
     def mean(values: ColumnElement[Any]) -> ColumnElement[float]:
-        plain = func.avg(values)
-        if not wraps:
-            return plain
         turned = func.avg(case((values > 180, values - 360), else_=values))
         in_range = case((turned < 0, turned + 360), else_=turned)
-        return case((func.max(values) - func.min(values) > 180, in_range), else_=plain)
+        return case((func.max(values) - func.min(values) > 180, in_range), else_=func.avg(values))
 
-    of_camera = case((image.c.stage.in_(_OF_CAMERA), angle))
-    return func.coalesce(mean(of_camera), mean(angle))
+    return func.coalesce(mean(_of_camera(angle)), mean(angle))
 
 
-def _listed() -> Subquery:
-    """Return what the listings say, by exposure."""
-
-    def number(stages: tuple[str, ...]) -> ColumnElement[int]:
-        return func.count(case((fileset.c.stage.in_(stages), 1)))
-
-    counts = [number(stages).label(name) for name, stages in _STAGES.items()]
-    return (
-        select(fileset.c.exp_name, func.min(fileset.c.filter).label("filter"), *counts)
-        .where(fileset.c.stage.in_(_OF_EXPOSURES))
-        .group_by(fileset.c.exp_name)
-        .subquery("listed")
-    )
+def _of_camera(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    return case((image.c.stage.in_(_OF_CAMERA), value))
 
 
 def _band(name: ColumnElement[str]) -> ColumnElement[str]:
     """Return the letter of a filter such as ``r.00000``."""
     letter = func.substr(name, 1, 1)
-    is_known = and_(letter.in_(BANDS), or_(func.char_length(name) == 1, func.substr(name, 2, 1) == "."))
-    return case((is_known, letter))
+    return case((and_(letter.in_(BANDS), func.substr(name, 2, 1).in_((".", ""))), letter))
