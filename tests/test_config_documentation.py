@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.config import Mirror, Source, read_settings
+from pipeline.config import Catalog, Mirror, Source, read_settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SECTIONS = {"source": Source, "mirror": Mirror}
+SECTIONS = {"source": Source, "mirror": Mirror, "catalog": Catalog}
 REQUIRED = object()
 DEFAULTS = {
     section: {
@@ -18,7 +18,7 @@ DEFAULTS = {
     }
     for section, model in SECTIONS.items()
 }
-OF_THE_SITE = {"url", "root", "products", "min_free", "rate_limit"}
+OF_THE_SITE = {"url", "root", "products", "min_free", "rate_limit", "enabled", "access_url"}
 """Settings for which ``mirror.yaml`` has an example, not the default."""
 
 
@@ -36,8 +36,8 @@ def table_rows(page: Path, first_cell: str) -> list[list[str]]:
 
 
 def test_the_table_of_the_readme():
-    rows = table_rows(REPOSITORY / "README.md", r"`(source|mirror)\.\w+`")
-    documented: dict[str, dict[str, Any]] = {"source": {}, "mirror": {}}
+    rows = table_rows(REPOSITORY / "README.md", r"`(source|mirror|catalog)\.\w+`")
+    documented: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for key, default, meaning in rows:
         section, name = key.strip("`").split(".")
         assert meaning

@@ -91,7 +91,8 @@ class Gathered:
     @property
     def stage(self) -> str | None:
         """Stage of the fileset, by its listing row, else by the table of its run."""
-        if stage := self.fileset.columns.get("stage"):
+        stage = self.fileset.columns.get("stage")
+        if stage and stage != "null":
             return stage
         stages = {tables.run: tables.stage for tables in RUN_TABLES}
         return next((stages[rows.table] for rows in self.pipeline_rows if rows.table in stages), None)

@@ -107,7 +107,7 @@ def _new_id(connection: Connection, table: Table, values: dict[str, Any]) -> int
 
 def _fileset_values(gathered: Gathered, now: datetime) -> dict[str, Any]:
     columns = gathered.fileset.columns
-    listed = {name: _text(columns.get(name)) for name in _LISTED}
+    listed = {name: _listed(columns.get(name)) for name in _LISTED}
     return {
         **listed,
         "stage": _short(gathered.stage),
@@ -217,7 +217,7 @@ class _Description:
     def image(self, held: HeldFile, header: ImageHeader) -> dict[str, Any]:
         """Return the columns of one image."""
         footprint, row = header.footprint, self._rows.get(held.component or "")
-        name = header.filter or self._columns.get("filter")
+        name = header.filter or _listed(self._columns.get("filter"))
         scale = footprint.pixel_scale if footprint else None
         return {
             "extension": header.extension,
@@ -225,7 +225,7 @@ class _Description:
             "base": base_of(held.path),
             "kind": kind_of(held.name),
             "stage": self._stage,
-            "exp_name": _short(self._columns.get("exp_name") or _string(self._run, "exp_name")),
+            "exp_name": _short(_listed(self._columns.get("exp_name")) or _string(self._run, "exp_name")),
             "object": _short(header.object or _string(self._run, "object")),
             "filter": _short(name),
             "band": header.band or band_of(name),
@@ -304,6 +304,11 @@ def _string(row: mdc.Scope | None, name: str | None) -> str | None:
 def _integer(row: mdc.Scope | None, name: str) -> int | None:
     value = row.get(name) if row is not None else None
     return value if isinstance(value, int) and abs(value) < 2**63 else None
+
+
+def _listed(value: str | None) -> str | None:
+    """Return a value of the listing; None for ``null``, as absent ones are (protocol notes, "index.txt")."""
+    return None if value == "null" else _text(value)
 
 
 def _text(value: str | None) -> str | None:

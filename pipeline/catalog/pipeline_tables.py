@@ -277,26 +277,19 @@ def _kind_of(entry: mdc.Entry) -> str | None:
 def _values(scope: mdc.Scope, kinds: Mapping[str, str]) -> dict[str, Any]:
     """Return the values of the columns, and in ``other`` what has none or does not fit."""
     values: dict[str, Any] = {}
-    other: dict[str, Any] = {}
+    other: dict[str, list[Any]] = {}
     for entry in scope.entries:
         kind = kinds.get(entry.name)
         if kind and entry.name not in values and _kind_of(entry) and _fits(entry.value, kind):
             values[entry.name] = _stored(entry.value, kind)
         else:
-            _keep(other, entry)
+            other.setdefault(entry.name, []).append(_as_json(entry.value))
     if other:
-        values["other"] = json.dumps(other)
+        # Of a repeated name the values are a list.
+        values["other"] = json.dumps(
+            {name: each[0] if len(each) == 1 else each for name, each in other.items()}
+        )
     return values
-
-
-def _keep(other: dict[str, Any], entry: mdc.Entry) -> None:
-    """Add the value to ``other``; of a repeated name the values are a list."""
-    value = _as_json(entry.value)
-    if entry.name in other:
-        before = other[entry.name]
-        other[entry.name] = [*(before if isinstance(before, list) else [before]), value]
-    else:
-        other[entry.name] = value
 
 
 def _as_json(value: Any) -> Any:

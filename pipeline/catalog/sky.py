@@ -63,20 +63,21 @@ class Cone:
         than half of the sphere.
         """
         vectors = list(map(self._turned, corners[::2], corners[1::2]))
-        if any(math.atan2(math.hypot(x, y), z) <= self._reach for x, y, z in vectors):
-            return True
-        is_left = is_right = False
-        x1, y1, z1 = vectors[-1]
-        for x2, y2, z2 in vectors:
-            # Normal of the plane of the edge. The centre of the cone is at (0, 0, 1).
-            nx, ny, nz = y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2
-            is_beside = nx * y1 < ny * x1 or x2 * ny < y2 * nx
-            if not is_beside and nz * nz <= self._sine_squared * (nx * nx + ny * ny + nz * nz):
-                return True
-            is_left, is_right = is_left or nz > 0, is_right or nz < 0
-            x1, y1, z1 = x2, y2, z2
+        # The centre of the cone is at (0, 0, 1): the third coordinates of the normals of the planes of edges.
+        sides = [x1 * y2 - y1 * x2 for (x1, y1, _), (x2, y2, _) in _pairs(vectors)]
         # The antipode of a point inside has all edges on one side too.
-        return is_left != is_right and sum(z for _, _, z in vectors) > 0
+        is_inside = (min(sides) > 0 or max(sides) < 0) and sum(z for _, _, z in vectors) > 0
+        return is_inside or any(self._meets_edge(*ends) for ends in _pairs(vectors))
+
+    def _meets_edge(self, start: _Vector, end: _Vector) -> bool:
+        """Return True if the cone and an arc of less than 180 degrees have a point in common."""
+        (x1, y1, z1), (x2, y2, z2) = start, end
+        nx, ny, nz = y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2
+        if nx * y1 < ny * x1 or x2 * ny < y2 * nx:
+            # An end of the arc is its nearest point.
+            nearest = start if z1 > z2 else end
+            return math.atan2(math.hypot(nearest[0], nearest[1]), nearest[2]) <= self._reach
+        return nz * nz <= self._sine_squared * (nx * nx + ny * ny + nz * nz)
 
     def _turned(self, ra: float, dec: float) -> _Vector:
         """Return the unit vector of a position, in axes of which the third leads to the centre."""
@@ -88,6 +89,23 @@ class Cone:
             sine * self._cos - along * self._sin,
             sine * self._sin + along * self._cos,
         )
+
+
+def flat_scales(ra: float, dec: float, reach: float) -> tuple[float, float] | None:
+    """Return factors a and b for a lower bound of the separation from ra, dec, in degrees.
+
+    Up to ``reach``, separation**2 >= a * (difference of ra)**2 + b * (difference of dec)**2, from the
+    haversine formula and sin x >= x (1 - x**2 / 6). Return None where that is of no use: near a pole, where
+    ra passes 360, and for a reach of more than 10 degrees.
+    """
+    if reach > 10 or abs(dec) + reach > 89:
+        return None
+    least = math.cos(math.radians(dec)) * math.cos(math.radians(abs(dec) + reach))
+    half = math.asin(math.sin(math.radians(reach / 2)) / math.sqrt(least))
+    if not 2 * math.degrees(half) < ra < 360 - 2 * math.degrees(half):
+        return None
+    scale = (1 - half * half / 6) ** 2
+    return scale * least, scale
 
 
 def size_class(radius: float | None) -> int:
@@ -225,6 +243,11 @@ def _cell_radius(order: int) -> float:
 def _chord(angle: float) -> float:
     """Return the square of the chord of an angle in radians; a negative number for a negative angle."""
     return math.copysign(4 * math.sin(min(abs(angle), math.pi) / 2) ** 2, angle)
+
+
+def _pairs(vectors: list[_Vector]) -> Iterable[tuple[_Vector, _Vector]]:
+    """Return each vector with the one before it, the first one with the last."""
+    return zip(vectors[-1:] + vectors[:-1], vectors, strict=True)
 
 
 def _vector(ra: float, dec: float) -> _Vector:

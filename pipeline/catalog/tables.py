@@ -31,6 +31,9 @@ LongBinary = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")
 # Microseconds are kept by MariaDB on request alone.
 Time = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
 
+# Characters of names in an index of several columns: MariaDB allows 3072 bytes for all of them.
+_SHORT = {"kind": 32, "stage": 32, "filter": 64}
+
 metadata = MetaData()
 
 
@@ -157,9 +160,15 @@ image = Table(
     # header, raw_exp or skycell: the source of the position.
     Column("pos_source", Name),
     Column("note", LongText),
-    Index("image_sky", "size_class", "healpix"),
+    # The columns behind healpix sort out most images near a cone without reading their rows.
+    Index(
+        "image_sky",
+        *("size_class", "healpix", "ra", "dec", "radius", "t_min", "kind", "stage", "band"),
+        mysql_length=_SHORT,
+    ),
     Index("image_time", "t_min"),
-    Index("image_stage", "kind", "stage", "band"),
+    # Nearly all images are of kind image: an index that began with it would be used for nothing.
+    Index("image_stage", "stage", "band", "kind", "t_min", "filter", mysql_length=_SHORT),
     Index("image_fileset", "fileset_id"),
     Index("image_base", "base"),
     Index("image_exp_name", "exp_name"),

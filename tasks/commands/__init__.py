@@ -17,9 +17,11 @@ from pipeline.names import escaped
 from tasks.commands.adopt import adopt
 from tasks.commands.catalog import catalog
 from tasks.commands.completion import completion
+from tasks.commands.find import find
 from tasks.commands.scheduler import scheduler
 from tasks.commands.serve import serve
 from tasks.commands.skip import skip
+from tasks.commands.sql import sql
 from tasks.commands.status import status
 from tasks.commands.unskip import unskip
 from tasks.commands.update import update
@@ -58,7 +60,7 @@ def ipp_mirror() -> None:
 
 
 for _command in (
-    *(update, adopt, worker, assist, verify, status, serve, skip, unskip),
+    *(update, adopt, worker, assist, verify, status, find, sql, serve, skip, unskip),
     *(catalog, scheduler, completion),
 ):
     ipp_mirror.add_command(_command)

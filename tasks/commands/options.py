@@ -1,6 +1,8 @@
 """Options that several subcommands share, and the settings that they name."""
 
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.config import Settings
     from pipeline.mirror.state.layout import Layout
 
+_MIRROR_SECTION = re.compile(rb"^\s*\[\s*mirror\s*\]", re.MULTILINE)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -114,7 +117,26 @@ def read_mirror(config: Path | None) -> "tuple[Settings, Layout]":
 
 
 def _default_config() -> Path:
-    # Read by Luigi, which has its own rules for the place of luigi.cfg and for overrides.
+    """Return the settings file that Luigi's settings name; without such a name, Luigi is not imported."""
+    if not any(_names_settings(path) for path in _luigi_files()):
+        return Path("mirror.yaml")
+    # Read by Luigi, which has its own rules for overrides and for what is in values.
     from tasks.mirror_config import mirror
 
     return Path(mirror().config)
+
+
+def _luigi_files() -> Iterator[Path]:
+    """Yield the paths at which Luigi looks for its settings."""
+    for name in ("client.cfg", "luigi.cfg", "luigi.toml"):
+        yield Path("/etc/luigi", name)
+        yield Path(name)
+    if "LUIGI_CONFIG_PATH" in os.environ:
+        yield Path(os.environ["LUIGI_CONFIG_PATH"])
+
+
+def _names_settings(path: Path) -> bool:
+    try:
+        return _MIRROR_SECTION.search(path.read_bytes()) is not None
+    except OSError:
+        return False

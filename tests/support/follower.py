@@ -17,6 +17,7 @@ class Follower:
     url: str
     source: dict[str, object] = field(default_factory=dict)
     mirror: dict[str, object] = field(default_factory=dict)
+    catalog: dict[str, object] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -28,6 +29,7 @@ class Follower:
         settings = {
             "source": {"url": self.url, "retry_pause": 0.02, "timeout": 5} | self.source,
             "mirror": {"root": str(self.root)} | self.mirror,
+            "catalog": self.catalog,
         }
         path.write_text(json.dumps(settings))
         return path

@@ -23,9 +23,11 @@ CARD = 80
 MAX_HEADER_BLOCKS = 1000
 """Most blocks of one header: 36,000 cards."""
 MAX_AXES = 999
+MAX_DATA = 1 << 62
+"""Most bytes of the data of one unit, as its header says."""
 MAX_UNITS = 2000
 """Most units of one file; 60 chips with seven tables each are 421."""
-MAX_INFLATED = 1 << 34
+MAX_INFLATED = 1 << 32
 """Most bytes of a compressed file that are inflated: units that begin after them are left out."""
 _GZIP_MAGIC = b"\x1f\x8b"
 # (The stubs of isal declare its exception class as an instance.)
@@ -191,7 +193,12 @@ def _data_size(cards: Cards, place: str) -> int:
     if axes[0] == 0 and cards.text("GROUPS") == "T":
         axes = axes[1:]
     values = _count(cards, "PCOUNT", place, default=0) + math.prod(axes)
-    return abs(bits) // 8 * _count(cards, "GCOUNT", place, default=1) * values
+    size = abs(bits) // 8 * _count(cards, "GCOUNT", place, default=1) * values
+    if size > MAX_DATA:
+        raise BundleUnusable(
+            f"{place}: expected at most {MAX_DATA} bytes of data, by NAXIS, PCOUNT and GCOUNT"
+        )
+    return size
 
 
 def _count(cards: Cards, name: str, place: str, default: int | None = None) -> int:

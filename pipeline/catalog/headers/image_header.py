@@ -11,6 +11,9 @@ from pipeline.errors import BundleUnusable, machine_faults
 from pipeline.names import escaped
 
 SECONDS_PER_DAY = 86_400.0
+# Exposure times, airmasses and widths of stars from here on are none, and so are sizes that no column holds.
+_INSENSIBLE = 1e9
+_MAX_PIXELS = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,8 @@ def _size_elsewhere(cards: Cards) -> tuple[int, int] | None:
 
 
 def _axes(cards: Cards, name: str, first: str = "1", second: str = "2") -> tuple[int, int] | None:
-    naxis1, naxis2 = cards.integer(name + first), cards.integer(name + second)
-    return (naxis1, naxis2) if naxis1 and naxis2 and naxis1 > 0 and naxis2 > 0 else None
+    naxis1, naxis2 = cards.integer(name + first) or 0, cards.integer(name + second) or 0
+    return (naxis1, naxis2) if 0 < naxis1 <= _MAX_PIXELS and 0 < naxis2 <= _MAX_PIXELS else None
 
 
 def _circumstances(cards: Cards, primary: Cards, pixel_scale: float | None) -> ImageHeader:
@@ -118,7 +121,7 @@ def _circumstances(cards: Cards, primary: Cards, pixel_scale: float | None) -> I
     def number(*names: str) -> float | None:
         for header in (cards, primary):
             value = header.number(*names)
-            if value is not None and value > 0.0:
+            if value is not None and 0.0 < value < _INSENSIBLE:
                 return value
         return None
 

@@ -1,7 +1,10 @@
 """Sky coordinates other than plain TAN, by astropy, whose import takes most of a second."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from astropy import log
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
@@ -14,8 +17,7 @@ from pipeline.errors import BundleUnusable
 
 def footprint_by_astropy(cards: Cards, naxis1: int, naxis2: int) -> Footprint:
     """Return the footprint of the image. Raises BundleUnusable if astropy finds no sky coordinates."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet_astropy():
         try:
             wcs = WCS(fits.Header.fromstring(cards.raw.decode("latin-1"))).celestial
             x, y = zip(*pixels_to_ask(naxis1, naxis2), strict=True)
@@ -27,3 +29,16 @@ def footprint_by_astropy(cards: Cards, naxis1: int, naxis2: int) -> Footprint:
             reason = " ".join(str(error).split())[:300]
             raise BundleUnusable(f"expected sky coordinates that astropy can read, got: {reason}") from None
     return enclose(zip(places.ra.deg.tolist(), places.dec.deg.tolist(), strict=True), scale)
+
+
+@contextmanager
+def _quiet_astropy() -> Iterator[None]:
+    """Keep remarks of astropy on odd headers from the console, which belongs to the command."""
+    level = log.level
+    log.setLevel("ERROR")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)

@@ -17,6 +17,7 @@ Place = tuple[float, float]
 _MOSAIC = ("RA---DIS", "DEC--DIS")
 _CHIP = ("RA---WRP", "DEC--WRP")
 _TANGENT = (("RA---TAN", "DEC--TAN"), _MOSAIC)
+_HALF_A_CIRCLE = 180.0 * 3600.0
 _LONGITUDES = ("RA--", "GLON", "ELON", "HLON", "SLON")
 _LATITUDES = ("DEC-", "GLAT", "ELAT", "HLAT", "SLAT")
 # Distortions and native coordinates that change the meaning of TAN.
@@ -89,7 +90,7 @@ def enclose(places: Iterable[Place], pixel_scale: float) -> Footprint:
         _triple(centre, first, second)
         for first, second in zip(vectors, vectors[1:] + vectors[:1], strict=True)
     )
-    if not (math.isfinite(turn) and turn != 0.0 and math.isfinite(pixel_scale) and pixel_scale > 0.0):
+    if not (math.isfinite(turn) and turn != 0.0 and 0.0 < pixel_scale < _HALF_A_CIRCLE):
         raise BundleUnusable("expected an image with an area on the sky, got corners on a line or nowhere")
     if turn > 0.0:
         corners[1:] = corners[:0:-1]
@@ -255,7 +256,7 @@ def _vector(ra: float, dec: float) -> tuple[float, float, float]:
 
 
 def _separation(first: Iterable[float], second: Iterable[float]) -> float:
-    """Return the angle between two unit vectors of at most 90 degrees from each other."""
+    """Return the angle between two unit vectors, degrees."""
     return math.degrees(2.0 * math.asin(min(1.0, math.dist(tuple(first), tuple(second)) / 2.0)))
 
 

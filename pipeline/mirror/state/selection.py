@@ -81,12 +81,13 @@ def _matches_time(row: FilesetRow, select: Select) -> bool:
 def _matches_columns(row: FilesetRow, select: Select) -> bool:
     return all(
         (value := row.column(column)) is not None
-        and any(_matches(column, value, pattern) for pattern in patterns)
+        and any(matches(column, value, pattern) for pattern in patterns)
         for column, patterns in select.patterns.items()
     )
 
 
-def _matches(column: str, value: str, pattern: str) -> bool:
+def matches(column: str, value: str, pattern: str) -> bool:
+    """Return True if a value of the column matches the shell pattern; for a filter its band alone may do."""
     if column == BAND_COLUMN and fnmatch.fnmatchcase(value.partition(".")[0], pattern):
         return True
     return fnmatch.fnmatchcase(value, pattern)

@@ -97,6 +97,13 @@ def test_strings_that_go_on_do_not_disturb_the_cards_after_them(tmp_path):
     assert unit.cards.integer("AFTER") == 7
 
 
+def test_the_word_end_ends_no_header_within_a_card_or_as_the_beginning_of_a_keyword(tmp_path):
+    path = tmp_path / "end.fits"
+    path.write_bytes(header(*SIMPLE, "COMMENT the END     of it", "ENDTIME = 5", "AFTER   = 7"))
+    (unit,) = read_units(path)
+    assert unit.cards.integer("AFTER") == 7
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_data_are_skipped_unit_by_unit(tmp_path, compressed):
     path = tmp_path / "three.fits"
@@ -117,7 +124,7 @@ def test_data_are_skipped_unit_by_unit(tmp_path, compressed):
 
 def test_random_groups_are_skipped(tmp_path):
     path = tmp_path / "groups.fits"
-    groups = fits.GroupData(np.zeros((7, 1, 3, 4)), bitpix=-32, parnames=["a"], pardata=[np.zeros(7)])
+    groups = fits.GroupData(np.zeros((7, 1, 30, 40)), bitpix=-32, parnames=["a"], pardata=[np.zeros(7)])
     fits.HDUList([fits.GroupsHDU(groups), fits.ImageHDU(name="after")]).writeto(path)
     assert [unit.cards.text("EXTNAME") for unit in read_units(path)] == [None, "AFTER"]
 
@@ -161,6 +168,10 @@ def test_cut_data_are_told_in_bytes(tmp_path):
             header(SIMPLE[0], "BITPIX  = 7", SIMPLE[2]),
             "expected 8, 16, 32, 64, -32 or -64 as BITPIX, got '7'",
         ),
+        (
+            header(*SIMPLE[:2], "NAXIS   = 99", *(f"NAXIS{n + 1:<3}= {'9' * 60}" for n in range(99))),
+            "expected at most 4611686018427387904 bytes of data",
+        ),
         (gzip.compress(header(*SIMPLE))[:30], "expected a gzip file, got: "),
         (b"\x1f\x8b\x08\0" + b"\xff" * 100, "expected a gzip file, got: "),
     ],
@@ -174,7 +185,7 @@ def test_damage_is_one_error_with_its_place(tmp_path, content, message):
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_sizes_beyond_all_files_end_the_reading(tmp_path, compressed):
-    vast = header(*SIMPLE[:2], "NAXIS   = 2", "NAXIS1  = " + "9" * 30, "NAXIS2  = " + "9" * 30)
+    vast = header(*SIMPLE[:2], "NAXIS   = 2", "NAXIS1  = " + "9" * 9, "NAXIS2  = " + "9" * 9)
     path = tmp_path / "vast.fits"
     path.write_bytes(gzip.compress(vast) if compressed else vast)
     assert len(list(read_units(path))) == 1

@@ -1,15 +1,20 @@
 """Images of files as the pipeline and others write them."""
 
 import gzip
+import tarfile
 import warnings
+from collections import Counter
 
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.wcs import WCS
 from support.fits_headers import header_of, write_image
 
-from pipeline.catalog.headers import ImageHeader, read_images
+from pipeline.catalog.headers import ImageHeader, kind_of, read_images
 from pipeline.errors import MachineFault
+from pipeline.sample.plan import ReleasePlan
+from pipeline.sample.release import write_release
 
 TAN = {
     "CTYPE1": "RA---TAN",
@@ -177,6 +182,13 @@ def test_catalogs_describe_the_images_they_were_made_from(tmp_path, names):
         assert image.footprint.pixel_scale == pytest.approx(0.252)
 
 
+def test_sizes_that_no_image_has_are_none(tmp_path):
+    header = fits.Header([*TAN.items(), ("IMNAXIS1", 1 << 31), ("IMNAXIS2", 100)])
+    path = tmp_path / "catalog.cmf"
+    fits.PrimaryHDU(header=header).writeto(path)
+    assert read_images(path) == []
+
+
 def test_a_chip_without_its_mosaic_is_noted(tmp_path):
     (image,) = read_images(write_image(tmp_path / "chip.fits", fits.Header(list((CHIP | TAKEN).items()))))
     assert image.footprint is None
@@ -195,6 +207,7 @@ def test_a_chip_without_its_mosaic_is_noted(tmp_path):
         ({"FILTER": ""}, "filter"),
         ({"FILTER": "OPEN"}, "band"),
         ({"MJD-OBS": 0.0}, "t_min"),
+        ({"EXPTIME": 1e300}, "t_max"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -239,3 +252,28 @@ def test_text_is_harmless_when_shown(tmp_path):
 def test_a_file_that_cannot_be_read_is_a_fault_of_the_machine(tmp_path):
     with pytest.raises(MachineFault, match="reading the headers of"):
         read_images(tmp_path / "missing.fits")
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+def test_images_of_the_sample_are_where_astropy_sees_them(tmp_path):
+    write_release(
+        tmp_path / "store", ReleasePlan(exposures=1, chips=1, skycells=1, image_size=32, stamps=1, seed=7)
+    )
+    for bundle in (tmp_path / "store").rglob("*.tgz"):
+        with tarfile.open(bundle) as archive:
+            archive.extractall(tmp_path / "store" / bundle.stem, filter="data")
+    seen = Counter()
+    for path in (tmp_path / "store").rglob("*"):
+        if path.suffix not in {".fits", ".cmf", ".smf"} or path.is_symlink():
+            continue
+        seen[kind_of(path.name)] += 1
+        with fits.open(path) as units:
+            for image in read_images(path):
+                header = units[image.extension].header
+                x, y = WCS(header).pixel_to_world_values((image.naxis1 - 1) / 2, (image.naxis2 - 1) / 2)
+                assert (image.footprint.ra, image.footprint.dec) == pytest.approx(
+                    (float(x), float(y)), abs=1e-9
+                )
+                assert image.has_pixels == (kind_of(path.name) != "catalog")
+                assert image.note is None and image.band and image.t_min and image.airmass
+    assert seen.keys() == {"image", "mask", "weight", "catalog"}

@@ -69,6 +69,12 @@ def test_coordinates_that_astropy_cannot_read_are_an_error(values):
         footprint_of(cards_of(header_of(**(LINEAR | values))), 40, 60, NONE)
 
 
+def test_remarks_of_astropy_are_not_printed(capfd):
+    odd = LINEAR | types("TAN") | PLACE | SIP
+    assert footprint_of(cards_of(header_of(**odd)), 40, 60, NONE) is not None
+    assert capfd.readouterr() == ("", "")
+
+
 def test_headers_of_three_axes_have_the_two_on_the_sky():
     values = LINEAR | types("SIN") | PLACE | {"WCSAXES": 3, "CTYPE3": "FREQ", "CRVAL3": 1e9, "CDELT3": 1e6}
     assert footprint_of(cards_of(header_of(**values)), 39, 59, NONE).ra == pytest.approx(35.0)

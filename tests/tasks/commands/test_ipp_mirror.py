@@ -12,7 +12,8 @@ from support.command import REPOSITORY, ipp_mirror
 from pipeline import __version__
 
 COMMANDS = [
-    *("adopt", "completion", "scheduler", "serve", "skip", "status", "unskip", "update", "verify", "worker"),
+    *("adopt", "catalog", "completion", "scheduler", "serve", "skip", "status", "unskip", "update"),
+    *("verify", "worker"),
 ]
 
 

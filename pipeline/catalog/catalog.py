@@ -1,0 +1,129 @@
+"""Catalog of one mirror: for the commands, for programs and for notebooks."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pipeline.catalog.columns import WRITTEN, Column, columns_named
+from pipeline.catalog.criteria import Criteria, criteria_of
+from pipeline.catalog.find import count, find, find_paths
+from pipeline.catalog.generations import current_file
+from pipeline.catalog.reader import Reader, Row, ServerReader, SqliteReader
+from pipeline.config import Settings, read_settings
+from pipeline.errors import SettingsError
+from pipeline.mirror.state.layout import Layout, MarkerKind
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+_SQLITE = "sqlite:///"
+
+
+class Catalog(AbstractContextManager["Catalog"]):
+    """Catalog of a mirror, for queries. Use it in a ``with`` statement, or close it."""
+
+    def __init__(self, reader: Reader, root: Path) -> None:
+        self._reader = reader
+        self._root = str(root)
+
+    def find(self, columns: Sequence[str] = WRITTEN, **criteria: Any) -> "Table":
+        """Return a table of the images that meet all criteria, in the order of their paths.
+
+        ``at`` is a position (ICRS): a text, ra and dec in degrees, or a SkyCoord. Without ``radius`` images
+        that cover the position are found; with it (degrees, a text such as ``"5arcmin"``, a Quantity) those
+        that meet the cone.
+        ``stage``, ``filter``, ``exposure``, ``object``, ``skycell``, ``product``, ``data_group`` and ``kind``
+        are shell patterns, or lists of them; ``kind`` is ``"image"`` unless it is given. ``night`` is a UTC
+        date; ``after`` and ``before`` bound the start of the exposure; ``arrived_since`` is a time, or a
+        duration such as ``"7d"``. Paths are absolute.
+
+        Raises ValueError for a criterion or a column of another form, MachineFault when the database fails.
+        """
+        from pipeline.catalog.formats import astropy_table
+
+        named = columns_named(columns)
+        return astropy_table(named, find(self._reader, criteria_of(**criteria), named, self._root))
+
+    def count(self, criteria: Criteria) -> int:
+        """Return the number of images that meet the criteria. Raises MachineFault."""
+        return count(self._reader, criteria)
+
+    def sql(self, query: str) -> "Table":
+        """Return the answer to an SQL query that reads. Raises SettingsError or MachineFault."""
+        from pipeline.catalog.formats import astropy_table
+
+        return astropy_table(*self.answer(query))
+
+    def rows(self, criteria: Criteria, columns: Sequence[Column], absolute: bool = True) -> Iterator[Row]:
+        """Yield the values of the columns for each image. Raises MachineFault."""
+        return find(self._reader, criteria, columns, self._root if absolute else "")
+
+    def paths(self, criteria: Criteria) -> Iterator[str]:
+        """Yield the absolute path of each file with such an image, once. Raises MachineFault."""
+        return find_paths(self._reader, criteria, self._root)
+
+    def answer(self, query: str) -> tuple[list[Column], Iterator[Row]]:
+        """Return the columns and the rows of the answer to an SQL query. Raises as ``sql`` does."""
+        names, rows = self._reader.answer(query)
+        return [Column(name, None) for name in _each_once(names)], rows
+
+    def close(self) -> None:
+        """Close the connections to the database."""
+        self._reader.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_catalog(mirror: str | Path) -> Catalog:
+    """Return the catalog of a mirror, named by its root folder or by its settings file.
+
+    A catalog outside of the root folder is found by the settings file only. Raises SettingsError when there
+    is none.
+    """
+    path = Path(mirror).expanduser()
+    if path.is_dir():
+        return catalog_of(Layout(path.absolute()), None)
+    settings = read_settings(path)
+    return catalog_of(Layout(settings.mirror.root), settings)
+
+
+def catalog_of(layout: Layout, settings: Settings | None) -> Catalog:
+    """Return the catalog of a mirror; without settings, that in its own folder. Raises SettingsError."""
+    url = settings.catalog.url if settings else None
+    if settings is not None and url is not None and not url.startswith(_SQLITE):
+        from pipeline.catalog.opening import required_database
+
+        return Catalog(ServerReader(required_database(settings, layout)), layout.root)
+    file = Path(url.removeprefix(_SQLITE)) if url else current_file(layout)
+    if file is None or not file.is_file():
+        raise SettingsError(
+            f"expected a catalog of the mirror at {layout.root}, found {f'no {file}' if file else 'none'}. "
+            "It is made by: ipp-mirror update"
+        )
+    return Catalog(SqliteReader(file), layout.root)
+
+
+def filesets_behind(layout: Layout, settings: Settings) -> int:
+    """Return the number of complete filesets that the catalog does not have yet."""
+    before = MarkerKind.EXTRACTED if settings.mirror.unpack else MarkerKind.DOWNLOADED
+    return sum(
+        max(0, layout.count(before, product) - layout.count(MarkerKind.CATALOGED, product))
+        for product in layout.state_products()
+    )
+
+
+def _each_once(names: Sequence[str]) -> list[str]:
+    """Return the names of columns, with a number behind one that came before."""
+    unique: list[str] = []
+    for name in names:
+        candidate, number = name, 1
+        while candidate in unique:
+            number += 1
+            candidate = f"{name}_{number}"
+        unique.append(candidate)
+    return unique

@@ -1,0 +1,239 @@
+"""Search for images: criteria become one query, and an exact test of the rows that it finds.
+
+The query finds a little too much: all images in ranges of HEALPix pixels about a cone, all texts that match
+the pattern of LIKE nearest to a shell pattern. It is the same for all databases.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+from pipeline.catalog.columns import COLUMNS, Column, Kind
+from pipeline.catalog.criteria import Criteria, Patterns
+from pipeline.catalog.reader import Reader, Row
+from pipeline.catalog.sky import Cone, flat_scales, ranges_of_cone
+from pipeline.mirror.state.selection import BAND_COLUMN, matches
+
+# Letters in the column ``band``.
+BANDS = frozenset("grizyw")
+_WILDCARDS = "*?["
+_TO_LIKE = str.maketrans({"*": "%", "?": "_", "%": "|%", "_": "|_", "|": "||"})
+# Footprints whose test is remembered: images of a sky cell have the same.
+_FOOTPRINTS = 4096
+# Degrees: more than the last digit of a footprint.
+_ROUNDING = 1e-7
+_MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
+# An index lookup for each class of radius that is there, instead of a walk through all rows.
+_CLASSES = """
+WITH RECURSIVE classes(value) AS (
+  SELECT min(size_class) FROM image
+  UNION ALL
+  SELECT (SELECT min(size_class) FROM image WHERE size_class > classes.value)
+  FROM classes WHERE classes.value IS NOT NULL
+)
+SELECT value FROM classes WHERE value IS NOT NULL"""
+_LINKS = {
+    "fileset": "fileset.fileset_id = image.fileset_id",
+    "product": "product.product_id = fileset.product_id",
+}
+# What the exact test of a position needs to know of an image.
+_PLACE = tuple(COLUMNS[name] for name in ("ra", "dec", "radius", "footprint"))
+
+_TEXTS = {
+    field.name: COLUMNS["exp_name" if field.name == "exposure" else field.name]
+    for field in fields(Criteria)
+    if field.type == Patterns
+}
+
+
+def find(reader: Reader, criteria: Criteria, columns: Sequence[Column], root: str) -> Iterator[Row]:
+    """Yield the values of the columns for each image that meets the criteria, in the order of their paths.
+
+    Paths begin with ``root`` when it is not empty. Raises MachineFault.
+    """
+    rows = _Search(reader, criteria, columns).rows(" ORDER BY image.path, image.extension")
+    conversions, width = _conversions(columns, root), len(columns)
+    for row in rows:
+        values = list(row[:width])
+        for place, converted in conversions:
+            if values[place] is not None:
+                values[place] = converted(values[place])
+        yield tuple(values)
+
+
+def find_paths(reader: Reader, criteria: Criteria, root: str) -> Iterator[str]:
+    """Yield the path of each file with an image that meets the criteria, once. Raises MachineFault."""
+    rows = find(reader, criteria, [COLUMNS["path"]], root)
+    return (path for path, _ in groupby(path for (path,) in rows))
+
+
+def count(reader: Reader, criteria: Criteria) -> int:
+    """Return the number of images that meet the criteria. Raises MachineFault."""
+    return _Search(reader, criteria, []).count()
+
+
+class _Search:
+    """Query for some criteria: its parts, its parameters, and the tests of the rows that it finds."""
+
+    def __init__(self, reader: Reader, criteria: Criteria, columns: Sequence[Column]) -> None:
+        self._reader = reader
+        self._columns = list(columns)
+        self._tables = {table for column in columns for table in column.tables}
+        self._conditions: list[str] = []
+        self._parameters: dict[str, Any] = {}
+        self._tests: list[Callable[[Row], bool]] = []
+        self._cone = self._first = ""
+        if criteria.at is not None:
+            self._add_cone(Cone(*criteria.at, criteria.radius))
+        for name, column in _TEXTS.items():
+            if patterns := getattr(criteria, name):
+                self._add_patterns(column, patterns)
+        self._add_limit("image.t_min >=", criteria.after and _mjd(criteria.after))
+        self._add_limit("image.t_min <", criteria.before and _mjd(criteria.before))
+        if criteria.arrived_since is not None:
+            self._tables.add("fileset")
+            self._first = self._first or "fileset"
+            self._add_limit("fileset.arrived >=", reader.stored(criteria.arrived_since))
+
+    def rows(self, order: str = "") -> Iterator[Row]:
+        """Return the rows that pass all tests: the values of the columns, then those for the tests."""
+        selected = ", ".join(column.sql for column in self._columns)
+        rows = self._reader.rows(self._sql(selected) + order, self._parameters)
+        for test in self._tests:
+            rows = filter(test, rows)
+        return rows
+
+    def count(self) -> int:
+        """Return the number of rows that pass all tests."""
+        if self._tests:
+            return sum(1 for _ in self.rows())
+        ((number,),) = self._reader.rows(self._sql("count(*)"), self._parameters)
+        return int(number)
+
+    def _sql(self, selected: str) -> str:
+        # SQLite begins at the left of a CROSS JOIN, without statistics else perhaps with all images.
+        start = f"{self._first} CROSS JOIN image" if self._first else "image"
+        joined = [table for table in _LINKS if table in self._tables and table != self._first]
+        joins = "".join(f" JOIN {table} ON {_LINKS[table]}" for table in joined)
+        conditions = [*self._conditions, *([_LINKS[self._first]] if self._first in _LINKS else [])]
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        return f"{self._cone}SELECT {selected} FROM {start}{joins}{where}"
+
+    def _add_cone(self, cone: Cone) -> None:
+        """Join ranges of pixels, by class of radius: images that meet the cone have their centres there."""
+        sizes = [size for (size,) in self._reader.rows(_CLASSES, {})]
+        ranges = [
+            (size, first, last)
+            for size in sizes
+            for first, last in ranges_of_cone(cone.ra, cone.dec, cone.radius + 2.0**size)
+        ]
+        # A range without pixels stands for none.
+        rows = [f"({', '.join(map(self._bound, row))})" for row in ranges or [(0, 1, 0)]]
+        self._cone = f"WITH cone(size_class, first_pixel, last_pixel) AS (VALUES {', '.join(rows)}) "
+        self._first = "cone"
+        self._conditions.append("image.size_class = cone.size_class")
+        self._conditions.append("image.healpix BETWEEN cone.first_pixel AND cone.last_pixel")
+        if scales := flat_scales(cone.ra, cone.dec, cone.radius + 2.0 ** max(sizes, default=0)):
+            self._conditions.append(self._nearby(cone, *scales))
+
+        @lru_cache(_FOOTPRINTS)
+        def meets_polygon(footprint: str) -> bool:
+            return cone.meets_polygon([float(angle) for angle in footprint.split()])
+
+        start = len(self._columns)
+        self._columns += _PLACE
+        end = len(self._columns)
+        self._tests.append(lambda row: _meets(cone, meets_polygon, *row[start:end]))
+
+    def _nearby(self, cone: Cone, ra_scale: float, dec_scale: float) -> str:
+        """Return a condition that holds for all images whose circles meet the cone; an index decides it."""
+        ra, dec = f"(image.ra - {self._bound(cone.ra)})", f"(image.dec - {self._bound(cone.dec)})"
+        reach = f"({self._bound(cone.radius + _ROUNDING)} + coalesce(image.radius, 0))"
+        ra_part, dec_part = (f"{self._bound(scale)} * " for scale in (ra_scale, dec_scale))
+        return f"{ra_part}{ra} * {ra} + {dec_part}{dec} * {dec} <= {reach} * {reach}"
+
+    def _add_patterns(self, column: Column, patterns: Patterns) -> None:
+        """Require that one of the shell patterns matches."""
+        self._tables.update(column.tables)
+        self._conditions.append(
+            f"({' OR '.join(self._alternative(column, pattern) for pattern in patterns)})"
+        )
+        # Databases distinguish the case of equal names, but have no pattern with a set of characters.
+        if column.name == BAND_COLUMN or any(mark in pattern for pattern in patterns for mark in _WILDCARDS):
+            place = len(self._columns)
+            self._columns.append(column)
+            self._tests.append(
+                lambda row: any(matches(column.name, row[place], pattern) for pattern in patterns)
+            )
+
+    def _alternative(self, column: Column, pattern: str) -> str:
+        """Return a condition on a text that holds wherever the shell pattern matches."""
+        if column.name == BAND_COLUMN:
+            if pattern in BANDS:
+                return f"image.band = {self._bound(pattern)}"
+            likes = [_like(pattern), f"{_like(pattern)}.%"]
+        elif any(mark in pattern for mark in _WILDCARDS):
+            likes = [_like(pattern)]
+        else:
+            return f"{column.sql} = {self._bound(pattern)}"
+        return " OR ".join(f"{column.sql} LIKE {self._bound(like)} ESCAPE '|'" for like in likes)
+
+    def _add_limit(self, condition: str, value: Any) -> None:
+        if value is not None:
+            self._conditions.append(f"{condition} {self._bound(value)}")
+
+    def _bound(self, value: Any) -> str:
+        """Return the name of a new parameter with that value."""
+        name = f"p{len(self._parameters)}"
+        self._parameters[name] = value
+        return f":{name}"
+
+
+def _meets(
+    cone: Cone,
+    meets_polygon: Callable[[str], bool],
+    ra: float,
+    dec: float,
+    radius: float | None,
+    footprint: str | None,
+) -> bool:
+    """Return True if the cone and an image have a point in common; without a footprint, its circle."""
+    distance = cone.separation(ra, dec)
+    if distance <= cone.radius or distance > cone.radius + (radius or 0.0) + _ROUNDING:
+        return distance <= cone.radius
+    return footprint is None or meets_polygon(footprint)
+
+
+def _like(pattern: str) -> str:
+    """Return a pattern of LIKE, with ``|`` to escape, that matches all that the shell pattern matches."""
+    start, bracket, _ = pattern.partition("[")
+    return start.translate(_TO_LIKE) + ("%" if bracket else "")
+
+
+def _mjd(time: datetime) -> float:
+    return (time - _MJD_ZERO) / timedelta(days=1)
+
+
+def _time_of(mjd: float) -> datetime | None:
+    """Return the time of a modified Julian date, to the millisecond; None for one outside of the calendar."""
+    try:
+        return _MJD_ZERO + timedelta(milliseconds=round(mjd * 86_400_000))
+    except (OverflowError, ValueError):
+        return None
+
+
+def _utc(stored: str | datetime) -> datetime:
+    """Return a time of the database, which SQLite keeps as text, with its zone."""
+    time = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
+    return time.replace(tzinfo=UTC)
+
+
+def _conversions(columns: Sequence[Column], root: str) -> list[tuple[int, Callable[[Any], Any]]]:
+    """Return the places of values that differ from those in the database, each with its function."""
+    functions: dict[Kind, Callable[[Any], Any]] = {Kind.TIME: _utc, Kind.DAY: _time_of}
+    if root:
+        functions[Kind.PATH] = lambda path: f"{root}/{path}"
+    return [(place, functions[c.kind]) for place, c in enumerate(columns) if c.kind in functions]

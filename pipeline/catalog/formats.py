@@ -1,0 +1,183 @@
+"""Answers as text: a table for people, CSV, JSON, VOTable.
+
+Each format is made piece by piece, so that memory stays flat, except for VOTable, which astropy writes. Times
+are ISO 8601 with a Z for UTC.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from pipeline.catalog.columns import Column, Kind
+from pipeline.catalog.reader import Row
+from pipeline.names import escaped
+
+if TYPE_CHECKING:
+    from astropy.table import MaskedColumn, Table
+
+# Rows of which the widths of the table's columns are taken.
+_MEASURED = 1000
+# Least width to which a column is cut.
+_LEAST_WIDTH = 8
+# Format of a number for people, by its unit.
+_ROUNDED = {"deg": ".5f", "d": ".5f", "arcsec": ".2f", "s": ".1f"}
+_DTYPES: dict[Kind, tuple[Any, type]] = {Kind.INTEGER: (0, int), Kind.REAL: (math.nan, float)}
+_GAP = "  "
+
+
+def as_table(columns: Sequence[Column], rows: Iterable[Row], width: int | None) -> Iterator[str]:
+    """Yield the lines of a table for people, at most ``width`` characters wide; None for any width.
+
+    The widest columns are cut for it, with an ellipsis. What a terminal would obey is escaped.
+    """
+    rows = iter(rows)
+    first = list(islice(rows, _MEASURED))
+    head = [[escaped(column.name) for column in columns], *(_cells(columns, row) for row in first)]
+    widths = _fitted([max(map(len, texts)) for texts in zip(*head, strict=True)], width)
+    is_number = [
+        any(isinstance(value, int | float) for value in values) for values in zip(*first, strict=True)
+    ]
+    for line in chain(head, (_cells(columns, row) for row in rows)):
+        cells = (
+            _cut(text, size).rjust(size) if right else _cut(text, size).ljust(size)
+            for text, size, right in zip(line, widths, is_number, strict=True)
+        )
+        yield _GAP.join(cells).rstrip() + "\n"
+
+
+def as_csv(columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[str]:
+    """Yield the lines of a CSV file (RFC 4180, with line feeds), its header first; NULL is nothing."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for row in chain([[column.name for column in columns]], rows):
+        writer.writerow(map(_written, row))
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+
+
+def as_json(columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[str]:
+    """Yield a JSON list of one object for each row, a line each; NULL and numbers that are none are null."""
+    names = [column.name for column in columns]
+    separator = "["
+    for row in rows:
+        values = [_written(value) for value in row]
+        values = [
+            None if isinstance(value, float) and not math.isfinite(value) else value for value in values
+        ]
+        yield f"{separator}\n{json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False)}"
+        separator = ","
+    yield "[]\n" if separator == "[" else "\n]\n"
+
+
+def as_votable(columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[str]:
+    """Yield a VOTable with units, UCDs and descriptions."""
+    from astropy.io.votable import from_table
+
+    document = from_table(astropy_table(columns, rows))
+    for field in document.get_first_table().fields:
+        if field.datatype == "unicodeChar":
+            # Texts of one length are no array of that size in the next answer.
+            field.arraysize = "*"
+    buffer = io.BytesIO()
+    document.to_xml(buffer)
+    yield buffer.getvalue().decode()
+
+
+TEXT_FORMATS: dict[str, Callable[[Sequence[Column], Iterable[Row]], Iterator[str]]] = {
+    "csv": as_csv,
+    "json": as_json,
+    "votable": as_votable,
+}
+
+
+def astropy_table(columns: Sequence[Column], rows: Iterable[Row]) -> "Table":
+    """Return the rows as an astropy Table with units, UCDs and descriptions; NULL is masked."""
+    from astropy.table import Table
+
+    values = [*zip(*rows, strict=True)] or [()] * len(columns)
+    return Table([_astropy_column(*each) for each in zip(columns, values, strict=True)])
+
+
+def _astropy_column(column: Column, values: Sequence[Any]) -> "MaskedColumn":
+    import numpy as np
+    from astropy.table import MaskedColumn
+
+    written = [_written(value) for value in values]
+    kind = column.kind or _kind_of(written)
+    fill, dtype = _DTYPES.get(kind, ("", str))
+    texts_or_numbers = [fill if value is None else dtype(value) for value in written]
+    made = MaskedColumn(
+        np.array(texts_or_numbers, dtype=dtype),
+        name=column.name,
+        mask=[value is None for value in values],
+        unit=column.unit or None,
+        description=column.description or None,
+    )
+    made.info.meta = {"ucd": column.ucd} if column.ucd else {}
+    return made
+
+
+def _kind_of(values: list[Any]) -> Kind:
+    """Return the kind that holds all values of an answer to SQL."""
+    types = {type(value) for value in values if value is not None}
+    if types <= {int, bool} and types and all(abs(value) < 2**63 for value in values if value is not None):
+        return Kind.INTEGER
+    return Kind.REAL if types and types <= {int, float, bool} else Kind.TEXT
+
+
+def _cells(columns: Sequence[Column], row: Row) -> list[str]:
+    return [_cell(column.unit, value) for column, value in zip(columns, row, strict=True)]
+
+
+def _cell(unit: str, value: Any) -> str:
+    """Return a value for people: rounded, and in one line."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return format(value, _ROUNDED.get(unit, ".10g"))
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return escaped(str(_written(value)))
+
+
+def _written(value: Any) -> Any:
+    """Return a value for a program: a number, a text or None."""
+    if isinstance(value, datetime):
+        whole = value.replace(tzinfo=None)
+        return f"{whole.isoformat(timespec='milliseconds' if whole.microsecond else 'seconds')}Z"
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).hex()
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _is_not_finite(value: Any) -> bool:
+    """Return True for a number that JSON has no text for."""
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _fitted(widths: list[int], most: int | None) -> list[int]:
+    """Return the widths, the largest ones reduced until a line with all columns has ``most`` characters."""
+    if most is None:
+        return widths
+    room = most - len(_GAP) * (len(widths) - 1)
+    limit = max(widths, default=0)
+    while limit > _LEAST_WIDTH and sum(min(width, limit) for width in widths) > room:
+        limit -= 1
+    return [min(width, limit) for width in widths]
+
+
+def _cut(text: str, width: int) -> str:
+    """Return the text, without its middle where it is too long: names differ at their ends."""
+    if len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return f"{text[: width - 1 - end]}…{text[-end:]}"

@@ -1,0 +1,56 @@
+"""Answers of the catalog on standard output."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tasks.runtime.streams import output_error
+
+if TYPE_CHECKING:
+    from pipeline.catalog.columns import Column
+
+# Pieces that are written at once; between them a reader that has gone is noticed.
+_BLOCK = 500
+T = TypeVar("T")
+
+
+def format_option(*more: str) -> Callable[[Any], Any]:
+    """Return a decorator that adds ``--format`` to a command, with formats beside those of all answers."""
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(["table", "csv", "json", "votable", *more]),
+        default="table",
+        show_default=True,
+        help="Form of the answer.",
+    )
+
+
+def print_rows(output_format: str, columns: "list[Column]", rows: Iterator[Any]) -> bool:
+    """Print the rows, and return True if there was one. A table without rows is nothing at all."""
+    from pipeline.catalog.formats import TEXT_FORMATS, as_table
+
+    first = list(islice(rows, 1))
+    rows = chain(first, rows)
+    if output_format != "table":
+        print_pieces(TEXT_FORMATS[output_format](columns, rows))
+    elif first:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print_pieces(as_table(columns, rows, width))
+    return bool(first)
+
+
+def print_pieces(pieces: Iterable[str]) -> bool:
+    """Print pieces of text until the reader has gone; return True if there was one."""
+    pieces = iter(pieces)
+    is_any = False
+    while block := "".join(islice(pieces, _BLOCK)):
+        is_any = True
+        click.echo(block, nl=False)
+        if output_error():
+            break
+    return is_any
