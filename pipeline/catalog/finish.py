@@ -1,5 +1,6 @@
 """End of a run that changed the catalog: what follows from all of its rows."""
 
+from pipeline.catalog.coverage import start_coverage
 from pipeline.catalog.generations import current_file, remove_earlier
 from pipeline.catalog.opening import current_database
 from pipeline.catalog.positions import approximate_positions
@@ -10,7 +11,10 @@ from pipeline.mirror.state.layout import Layout
 
 
 def finish(settings: Settings, layout: Layout) -> None:
-    """Approximate positions, write the snapshot, record the state of the database. Raises MachineFault."""
+    """Approximate positions, write the snapshot, record the state of the database; have the coverage drawn.
+
+    Raises MachineFault.
+    """
     database = current_database(settings, layout)
     if database is None:
         return
@@ -21,3 +25,5 @@ def finish(settings: Settings, layout: Layout) -> None:
         write_snapshot(layout, path)
     remove_earlier(layout)
     record_seen(settings, layout)
+    if settings.catalog.coverage:
+        start_coverage(settings, layout)
