@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.adoption import OldTree
 from bench.check import check
 from bench.contested import EARLIER, FILES, LATER, ContestedStore
 from bench.daemons import Daemon, data_store, nginx, relay
-from bench.measure import Run, Spread, disk_write_seconds, first_and_last_thousand
+from bench.measure import Run, Spread, disk_write_seconds, first_and_last_thousand, md5_seconds
 from bench.memory import PeakMemory, at_a_tenth_and_at_the_end
 from bench.payload import (
     FEW_SMALL,
@@ -61,10 +62,19 @@ NEEDED_BYTES = {
     "state": 3e9,
     "state-million": 5e9,
     "contested": 6e9,
+    "adopt": 4e9,
 }
-NEEDED_FILES = {"many": 500_000, "state": 600_000, "state-million": 2_200_000, "contested": 900_000}
+NEEDED_FILES = {
+    "many": 500_000,
+    "state": 600_000,
+    "state-million": 2_200_000,
+    "contested": 900_000,
+    "adopt": 500_000,
+}
 FAR_PEERS = (WGET, ARIA2C)
 NEW_FILESETS = 10
+# Filesets, files of each, bytes of each file.
+ADOPTIONS = ((500, 10, 2_000), (5_000, 10, 2_000), (20, 60, 1_000_000))
 SLOW_RATES = (150_000_000, 450_000_000)
 SLOW_DISK_BYTES = 4 << 30
 
@@ -205,6 +215,41 @@ class Bench:
         store.remove()
         shutil.rmtree(target)
 
+    def adopt(self) -> None:
+        """Measure adoptions by link, next to ``md5sum`` of the same files with a process for each core."""
+        rows = [["files", "MB", "seconds", "files/s", "md5sum", "CPU s", "MB at a tenth", "at the end"]]
+        for filesets, files, size in ADOPTIONS:
+            tree = OldTree(self.folder / "adoption", filesets, files, size)
+            tree.make()
+            read = [md5_seconds(tree.old) for _ in range(self.rounds)]
+            with data_store(tree.store, self.folder) as server:
+                measured = [self._adopt(tree, server) for _ in range(self.rounds)]
+            time = Spread.of([run.seconds for run, _ in measured])
+            run, memory = measured[-1]
+            rows.append(
+                [
+                    f"{tree.count:,}",
+                    f"{tree.count * size / 1e6:.0f}",
+                    f"{time.median:.2f}",
+                    f"{tree.count / time.median:.0f}",
+                    f"{Spread.of(read).median:.2f}",
+                    f"{run.cpu_seconds:.2f}",
+                    *(f"{each / 1e6:.0f}" for each in at_a_tenth_and_at_the_end(memory)),
+                ]
+            )
+            shutil.rmtree(tree.home)
+        print_table(f"Adoption by link ({self.rounds} rounds; memory of all processes)", rows)
+
+    def _adopt(self, tree: OldTree, server: Daemon) -> tuple[Run, list[int]]:
+        """Adopt the tree into an empty mirror; return the run and the course of its memory."""
+        target = self.folder / "target"
+        target.mkdir(parents=True)
+        with PeakMemory(os.getpid(), beside={server.pid}) as memory:
+            run = OURS.adopt(_url(server.port), target, tree.old)
+        tree.check(target)
+        shutil.rmtree(target)
+        return run, memory.course
+
     def _update(self, old: OldMirror, server: Daemon, new: int = 0) -> Run:
         """Run an update after registering ``new`` filesets. The peak is that of all processes together."""
         if new:
@@ -241,6 +286,7 @@ SUITES: dict[str, Callable[[Bench], None]] = {
     "state": lambda bench: bench.state([1_000, 10_000, 100_000]),
     "state-million": lambda bench: bench.state([1_000_000]),
     "contested": Bench.contested,
+    "adopt": Bench.adopt,
 }
 
 

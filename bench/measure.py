@@ -69,3 +69,9 @@ def disk_write_seconds(folder: Path, size: int) -> float:
         return run(command, folder, folder / "dd.log").seconds
     finally:
         path.unlink(missing_ok=True)
+
+
+def md5_seconds(folder: Path) -> float:
+    """Return the seconds that ``md5sum`` takes for all files of the folder, a process for each core."""
+    command = f"find . -type f -print0 | xargs -0 -n 200 -P {os.cpu_count()} md5sum > /dev/null"
+    return run(["sh", "-c", command], folder, folder.with_name("md5sum.log")).seconds

@@ -42,11 +42,7 @@ class Ours(Tool):
 
     def run(self, url: str, folder: Path) -> Run:
         """Run one update. CPU time and memory of a central scheduler are included."""
-        config = folder / "mirror.yaml"
-        source = {"url": url} | ({"connections": self.connections} if self.connections else {})
-        settings = {"source": source, "mirror": {"root": str(folder)}}
-        config.write_text(json.dumps(settings))
-        command = [str(BIN / "luigi"), "--module", "tasks", "UpdateMirror", "--mirror-config", str(config)]
+        command = self._command(url, folder, "UpdateMirror")
         if not self.central:
             return run([*command, "--local-scheduler"], REPOSITORY, folder / "output.log")
         with luigid(folder) as scheduler:
@@ -56,6 +52,18 @@ class Ours(Tool):
             used = scheduler.cpu_seconds() - before
             peak = max(done.peak_bytes, scheduler.peak_bytes())
         return Run(done.seconds, done.cpu_seconds + used, peak)
+
+    def adopt(self, url: str, folder: Path, old: Path) -> Run:
+        """Adopt the files of the folder ``old`` by link."""
+        command = self._command(url, folder, "AdoptMirror", "--folder", str(old))
+        return run([*command, "--local-scheduler"], REPOSITORY, folder / "output.log")
+
+    def _command(self, url: str, folder: Path, *task: str) -> list[str]:
+        """Return the command of a task, after writing its settings."""
+        config = folder / "mirror.yaml"
+        source = {"url": url} | ({"connections": self.connections} if self.connections else {})
+        config.write_text(json.dumps({"source": source, "mirror": {"root": str(folder)}}))
+        return [str(BIN / "luigi"), "--module", "tasks", *task, "--mirror-config", str(config)]
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,11 @@ class Catalog(_Section):
     snapshot: bool = True
     coverage: bool = True
 
+    @property
+    def is_file(self) -> bool:
+        """True for SQLite, to whose file the processes of one host may write."""
+        return self.url is None or self.url.startswith("sqlite:")
+
 
 class Settings(_Section):
     """Content of ``mirror.yaml``."""
@@ -235,24 +240,49 @@ def read_settings(path: Path) -> Settings:
 
     Raises SettingsError that names all wrong settings, each with the line and the expected value.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{path}: expected a settings file here, got: {getattr(error, 'strerror', None) or error}. "
-            "Name another with --config FILE or in luigi.cfg under [mirror]."
-        ) from None
+    text = _text(path)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: expected YAML, got: {' '.join(str(error).split())}") from None
+        raise SettingsError(_yaml_problem(error, path)) from None
+    except RecursionError:
+        raise SettingsError(f"{path}: expected YAML, got one nested too deep. Nothing was started.") from None
     if node is None or not isinstance(document, dict):
-        raise SettingsError(f"{path}: expected the sections 'source' and 'mirror', got {document!r}")
+        raise SettingsError(
+            f"{path}: expected the sections 'source' and 'mirror', got {document!r:.40}. Nothing was started."
+        )
     try:
         return Settings.model_validate(document, context=_folder_of(path))
     except ValidationError as error:
         raise SettingsError(_explanation(error, path, node)) from None
+
+
+def _text(path: Path) -> str:
+    """Return the text of the file. Raises SettingsError."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: expected a settings file here, got: {error.strerror or error}. "
+            "Name another with --config FILE or in luigi.cfg under [mirror]."
+        ) from None
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SettingsError(
+            f"{path}, line {line}: expected text in UTF-8, got the byte 0x{content[error.start]:02x}. "
+            "Save the file as UTF-8; nothing was started."
+        ) from None
+
+
+def _yaml_problem(error: yaml.YAMLError, path: Path) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = (getattr(error, "problem", None) if mark else None) or " ".join(str(error).split())
+    where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+    expected = "" if problem.startswith("expected ") else "expected YAML, got: "
+    return f"{where}: {expected}{problem}. Nothing was started."
 
 
 class _Loader(yaml.SafeLoader):

@@ -7,6 +7,7 @@ has no flush (CIFS and some FUSE ones have none for folders) the writes are as d
 import ctypes
 import errno
 import os
+import secrets
 import shutil
 import threading
 from collections.abc import Iterable
@@ -78,13 +79,15 @@ def make_folder(path: Path) -> None:
         flush_folder(path.parent)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, shared: bool = False) -> None:
     """Write a file atomically: a reader gets the old content or the new one, never a part.
 
+    A ``shared`` file is written by processes without a common lock: each has a temporary file of its own.
     An empty folder in place of the file is removed. Raises OSError, IsADirectoryError for one with content.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{md5(path.name.encode()).hexdigest()}{WRITING_SUFFIX}")
+    own = f".{secrets.token_hex(8)}" if shared else ""
+    temporary = path.with_name(f".{md5(path.name.encode()).hexdigest()}{own}{WRITING_SUFFIX}")
     try:
         with open(temporary, "wb") as file:
             file.write(content)

@@ -61,7 +61,7 @@ class MachineFault(MirrorError):
 
 
 class NoSpace(MachineFault):
-    """No room for a fileset: the disk is full, the quota is used up, or what must stay free would not."""
+    """No disk space for a fileset: disk full, quota used up, or what must stay free would not."""
 
 
 class AlreadyRunning(MachineFault):
@@ -77,8 +77,8 @@ class SettingsError(MirrorError):
 
 
 _ADVICE = {
-    errno.ENOSPC: "The disk is full: make room",
-    errno.EDQUOT: "The quota is used up: raise it or make room",
+    errno.ENOSPC: "The disk is full: free disk space",
+    errno.EDQUOT: "The quota is used up: raise it or free disk space",
     errno.EACCES: "Give the user that runs the mirror the right to write there",
     errno.EPERM: "Give the user that runs the mirror the right to do that",
     errno.EROFS: "The file system is read-only: mount it for writing",

@@ -264,7 +264,7 @@ class CatalogFileset(StepTask):
     @property
     def for_peers(self) -> bool:  # type: ignore[override]
         """True unless the catalog is an SQLite file, which processes of one host alone may write to."""
-        return self.context.settings.catalog.url is not None
+        return not self.context.settings.catalog.is_file
 
 
 TASKS: dict[str, Callable[..., StepTask]] = {

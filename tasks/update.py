@@ -14,7 +14,7 @@ from collections.abc import Container, Iterator
 import luigi
 
 from pipeline.config import Product
-from pipeline.datastore.listing import FilesetRow
+from pipeline.datastore.listing import FilesetRow, LeftOut
 from pipeline.errors import MirrorError, ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
@@ -78,7 +78,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
                 current_run().submit(tasks_for(self.context, product, rows))
                 left = self._pending(product)
                 failed = 0 if current_run().stopping.is_set() else len(left)
-                self.context.counters.count(due=len(rows), done=len(rows) - len(left), failed=failed)
+                self.context.counters.count(selected=len(rows), done=len(rows) - len(left), failed=failed)
                 current_run().refuse_when_stopping()
                 if left:
                     raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}))
@@ -110,6 +110,8 @@ class UpdateProduct(MirrorTask):
         pending = pending_rows(self.layout, self._settings, self.context.wanted_steps)
         if not pending:
             self._warn_of_empty_selection()
+        skipped = self.layout.count(MarkerKind.SKIPPED, self.product)
+        self.context.counters.count(selected=skipped, skipped=skipped)
         names = {row.name for row in pending}
         clear_failures_except(self.layout, self.product, names)
         tidy_incoming(self.context, self.product, names)
@@ -119,11 +121,11 @@ class UpdateProduct(MirrorTask):
         due = sorted(self._due(pending, later), key=lambda row: row.name in failed)
         tried = self._incomplete({row.name for row in due})
         waiting = self._incomplete(set(later))
-        self.context.counters.count(pending=len(due), due=len(tried | waiting))
+        self.context.counters.count(pending=len(due), selected=len(tried | waiting))
         current_run().submit(self._tasks(due))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
-        self.context.counters.count(due=-len(withdrawn))
+        self.context.counters.count(selected=-len(withdrawn))
         self._finish(tried - withdrawn, left - withdrawn, {name: later[name] for name in waiting})
 
     def _postponed(self) -> dict[str, str]:
@@ -217,7 +219,9 @@ class DiscoverProduct(MirrorTask):
         left = failed or has_filesets_in_progress(self.layout, self.product)
         deletes = self.context.settings.mirror.on_removed == "delete"
         whole = bool(left) or deletes or whole_list_is_due(self.layout, self.product)
-        new = _discover(self, whole=whole)
+        left_out = LeftOut()
+        new = _discover(self, left_out, whole=whole)
+        current_run().report_left_out(left_out)
         self.context.counters.count(new=new)
         named = self.context.settings.mirror.products
         # Once in a run, and of a server that answers.
@@ -244,10 +248,11 @@ class RelistProduct(MirrorTask):
         """Bring the product's listing up to date, if the server answers."""
         self.fetched = True
         with contextlib.suppress(ServerUnavailable):
-            _discover(self, whole=True)
+            # Damaged rows were reported by the discovery.
+            _discover(self, LeftOut(), whole=True)
 
 
-def _discover(task: DiscoverProduct | RelistProduct, *, whole: bool) -> int:
+def _discover(task: DiscoverProduct | RelistProduct, left_out: LeftOut, *, whole: bool) -> int:
     context = task.context
     return discover_product(
         context.layout,
@@ -257,6 +262,7 @@ def _discover(task: DiscoverProduct | RelistProduct, *, whole: bool) -> int:
         context.steps,
         context.arrivals,
         whole=whole,
+        left_out=left_out,
     )
 
 

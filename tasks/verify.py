@@ -35,6 +35,7 @@ from pipeline.mirror.steps.verify import (
 )
 from pipeline.units import as_count, parse_rate
 from tasks.fileset import FilesetTask, tasks_for
+from tasks.runtime.causes import Failure
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.summary import verification_summary
 from tasks.runtime.task import HIDDEN, MirrorTask
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 class ProblemsFound(MirrorError):
-    """Problems found by a verification; each is logged on a separate line."""
+    """Problems found by a verification; each is a line of the log."""
 
 
 class NothingHere(MirrorError):
@@ -87,7 +88,7 @@ class VerifyMirror(MirrorTask):
     def run(self) -> None:
         """Report files of no fileset, and add up the problems of all products."""
         self._refuse_empty_mirror()
-        unexpected = unexpected_files(self.layout, self.context.steps)
+        unexpected = unexpected_files(self.context)
         _log_problems(unexpected)
         found = len(unexpected) + sum(product.found for product in self.requires())
         end_verification(self.unfinished)
@@ -143,7 +144,7 @@ class VerifyProduct(MirrorTask):
         unexpected = self._unexpected(rows)
         _log_problems(unexpected)
         here = self._here(rows)
-        self.context.counters.count(due=len(here))
+        self.context.counters.count(here=len(here))
         bad = self._verified(here)
         if self.repair and bad:
             log.info("product %s: repairing %s", self.product, as_count(len(bad), "fileset"))
@@ -258,7 +259,7 @@ def rate_limit(text: str) -> RateLimit:
 
 def _log_problems(problems: list[Problem]) -> None:
     for problem in problems:
-        log.warning("%s", problem)
+        log.warning("%s", problem, extra={"failure": Failure.of_problem(problem.path, problem.what)})
 
 
 def _by_path(problems: list[Problem]) -> dict[str, str]:

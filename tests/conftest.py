@@ -38,8 +38,8 @@ def server(upstream: Upstream):
 
 
 @pytest.fixture
-def follower(tmp_path: Path, server: Simulator) -> Follower:
-    return Follower(tmp_path, server.url)
+def follower(tmp_path: Path, server: Simulator, upstream: Upstream) -> Follower:
+    return Follower(tmp_path, server.url, served=upstream.folder)
 
 
 @pytest.fixture

@@ -326,10 +326,11 @@ def test_everything_that_is_wrong(file):
         ("source: {url: http://h}\n", "line 1: missing setting 'mirror'"),
         ("mirror: {root: r}\nsource:\n", "line 2: source: expected settings of its own"),
         ("source: {}\nmirror: {root: r}\n", "line 1: missing setting 'source.url'"),
-        ("a: [", "expected YAML, got: while parsing a flow node"),
+        ("a: [", "line 1, column 5: expected the node content, but found '<stream end>'. "),
+        ("[" * 5000, "expected YAML, got one nested too deep. Nothing was started."),
         ("a: b: c\n", "line 1, column 5"),
         ("a:\n\t- b\n", "line 2, column 1"),
-        ("x: 1\na: 2009-13-45\n", "month must be in 1..12 in"),
+        ("x: 1\na: 2009-13-45\n", "expected YAML, got: month must be in 1..12. Nothing was started."),
         ("x: 1\na: 2009-13-45\n", "line 2, column 4"),
         ("a: 0x_\n", "line 1, column 4"),
         ("a: 1\n---\nb: 2\n", "expected YAML, got: "),
@@ -349,8 +350,8 @@ def test_a_file_that_cannot_be_read(file, tmp_path):
     with pytest.raises(SettingsError, match="got: Is a directory"):
         read_settings(tmp_path)
     file.parent.mkdir()
-    file.write_bytes(b"\xff\xfe")
-    with pytest.raises(SettingsError, match="expected a settings file here, got: 'utf-8' codec"):
+    file.write_bytes(b"source:\n  url: http://h/d\xe9\n")
+    with pytest.raises(SettingsError, match=r"line 2: expected text in UTF-8, got the byte 0xe9\. Save"):
         read_settings(file)
 
 

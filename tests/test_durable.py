@@ -106,6 +106,20 @@ def test_a_reader_sees_the_old_content_or_the_new_one(tmp_path):
     assert set(seen) <= set(contents)
 
 
+def test_processes_without_a_common_lock_write_one_file(tmp_path):
+    path = tmp_path / "status.csv"
+    contents = [bytes([65 + number]) * 50_000 for number in range(4)]
+
+    def write(content: bytes) -> None:
+        for _ in range(50):
+            write_whole(path, content, shared=True)
+            assert path.read_bytes() in contents
+
+    with ThreadPoolExecutor(4) as writers:
+        list(writers.map(write, contents))
+    assert list(tree(tmp_path)) == ["status.csv"]
+
+
 def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path):
     write_whole(tmp_path / "listing.txt", b"old")
     for path in (tmp_path / "listing.txt", tmp_path / "new" / "listing.txt"):

@@ -28,7 +28,7 @@ def os_error(code: int, path: str | None = None) -> OSError:
         (
             os_error(errno.ENOSPC, "/m/x"),
             15_000_000,
-            "unpacking f: No space left on device at /m/x. The disk is full: make room for 15.0 MB; "
+            "unpacking f: No space left on device at /m/x. The disk is full: free disk space for 15.0 MB; "
             "the next run tries again.",
         ),
         (

@@ -10,6 +10,11 @@ from pipeline.catalog.tables import fileset, product
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker
 
+MISSING = "missing: the catalog has no rows of it"
+PENDING = "missing: not cataloged yet, the next update does it"
+STALE = "stale: its rows are those of another cataloging than its marker"
+EXTRA = "extra: the mirror does not hold it"
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -37,16 +42,10 @@ def differences(layout: Layout, database: Database, steps: Iterable[str]) -> Ite
         rows = known.get(name, {})
         held = set.intersection(*(layout.names(kind, name) for kind in kinds))
         marked = layout.names(MarkerKind.CATALOGED, name)
-        yield from (Difference(name, each, _MISSING) for each in sorted((held & marked) - rows.keys()))
-        yield from (Difference(name, each, _PENDING) for each in sorted(held - marked))
-        yield from (Difference(name, each, _STALE) for each in _stale(layout, name, rows, held & marked))
-        yield from (Difference(name, each, _EXTRA) for each in sorted(rows.keys() - held - marked))
-
-
-_MISSING = "missing: the catalog has no rows of it"
-_PENDING = "missing: not cataloged yet, the next update does it"
-_STALE = "stale: its rows are those of another cataloging than its marker"
-_EXTRA = "extra: the mirror does not hold it"
+        yield from (Difference(name, each, MISSING) for each in sorted((held & marked) - rows.keys()))
+        yield from (Difference(name, each, PENDING) for each in sorted(held - marked))
+        yield from (Difference(name, each, STALE) for each in _stale(layout, name, rows, held & marked))
+        yield from (Difference(name, each, EXTRA) for each in sorted(rows.keys() - held - marked))
 
 
 def _cataloged(connection: Connection) -> dict[str, dict[str, str]]:

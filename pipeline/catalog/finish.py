@@ -1,7 +1,9 @@
 """End of a run that changed the catalog: what follows from all of its rows."""
 
+from pathlib import Path
+
 from pipeline.catalog.coverage import start_coverage
-from pipeline.catalog.generations import current_file, remove_earlier
+from pipeline.catalog.generations import remove_earlier
 from pipeline.catalog.opening import current_database
 from pipeline.catalog.positions import approximate_positions
 from pipeline.catalog.seen import record_seen
@@ -20,9 +22,8 @@ def finish(settings: Settings, layout: Layout) -> None:
         return
     approximate_positions(database)
     database.close()
-    path = current_file(layout)
-    if database.is_file and path and settings.catalog.snapshot:
-        write_snapshot(layout, path)
+    if database.is_file and settings.catalog.snapshot:
+        write_snapshot(layout, Path(str(database.url.database)))
     remove_earlier(layout)
     record_seen(settings, layout)
     if settings.catalog.coverage:

@@ -41,6 +41,16 @@ def find_fileset(connection: Connection, identity: Fileset) -> int | None:
     return connection.execute(query).scalar()
 
 
+def time_of(connection: Connection, identity: Fileset) -> datetime | None:
+    """Return when the rows of the fileset were written, None if the catalog does not have it."""
+    query = (
+        select(fileset.c.cataloged)
+        .join(product)
+        .where(product.c.name == identity.product, fileset.c.name == identity.name)
+    )
+    return connection.execute(query).scalar()
+
+
 def paths_of(connection: Connection, fileset_id: int) -> set[str]:
     """Return the paths of the unpacked files that the catalog has of a fileset."""
     return set(connection.execute(select(member.c.path).where(member.c.fileset_id == fileset_id)).scalars())

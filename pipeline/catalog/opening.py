@@ -17,7 +17,9 @@ def current_database(settings: Settings, layout: Layout, *, read_only: bool = Fa
     Raises SettingsError for a URL that cannot be used.
     """
     if settings.catalog.url is not None:
-        return Database(database_url(settings.catalog.url), read_only=read_only)
+        database = Database(database_url(settings.catalog.url), read_only=read_only)
+        is_here = not database.is_file or Path(str(database.url.database)).is_file()
+        return database if is_here else None
     path = current_file(layout)
     return Database(sqlite_url(path), read_only=read_only) if path and path.is_file() else None
 
@@ -30,6 +32,19 @@ def required_database(settings: Settings, layout: Layout) -> Database:
             f"expected a catalog of the mirror at {layout.root}, found none. Set catalog.enabled in the "
             "settings and run: ipp-mirror update"
         )
+    return database
+
+
+def create_named_file(settings: Settings, layout: Layout) -> Database | None:
+    """Create the SQLite catalog that the settings name; None where they name none. Raises MachineFault."""
+    if settings.catalog.url is None:
+        return None
+    database = Database(database_url(settings.catalog.url))
+    path = Path(str(database.url.database))
+    with machine_faults(f"creating the catalog {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(exist_ok=False)
+    create_schema(database, new_settings(layout, 1))
     return database
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from pipeline.catalog.database import Database
 from pipeline.catalog.generations import make_current, next_file
 from pipeline.catalog.load import delete_fileset
-from pipeline.catalog.opening import create_file, current_database, new_settings
+from pipeline.catalog.opening import create_file, create_named_file, current_database, new_settings
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.schema import HEAD, check_revision, create_schema, revision_of, upgrade
 from pipeline.catalog.tables import fileset, product
@@ -56,6 +56,8 @@ def _made(settings: Settings, layout: Layout) -> Database:
     """Return the current database, with its tables of the newest revision."""
     database = current_database(settings, layout)
     if database is None:
+        if database := create_named_file(settings, layout):
+            return database
         path = next_file(layout)
         database = create_file(layout, path)
         make_current(layout, path)

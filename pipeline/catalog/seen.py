@@ -56,7 +56,8 @@ def _state_of_server(settings: Settings, layout: Layout) -> list[str] | None:
     from pipeline.catalog.schema import revision_of
 
     database = current_database(settings, layout)
-    assert database is not None
+    if database is None:
+        return None
     with database.reading() as connection:
         if revision_of(connection) is None:
             return None

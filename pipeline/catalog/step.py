@@ -3,11 +3,14 @@
 SQLAlchemy is imported in the functions: an update that has nothing to catalog does without.
 """
 
+from collections.abc import Iterator
+
 from pipeline.config import Settings
 from pipeline.mirror.context import Report, RunContext
+from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.layout import MarkerKind
-from pipeline.mirror.state.markers import Fileset
-from pipeline.mirror.state.steps import StepSpec
+from pipeline.mirror.state.markers import Fileset, fresh_marker
+from pipeline.mirror.state.steps import Problem, StepSpec
 
 
 def catalog_fileset(context: RunContext, fileset: Fileset, report: Report) -> None:
@@ -46,6 +49,35 @@ def finish_catalog(context: RunContext) -> None:
         finish(context.settings, context.layout)
 
 
+def verify_cataloged(context: RunContext, fileset: Fileset, _rate: RateLimit) -> Iterator[Problem]:
+    """Yield a problem if the catalog has no rows of the fileset, or others than its marker says."""
+    layout = context.layout
+    marker = fresh_marker(layout, MarkerKind.CATALOGED, fileset)
+    if not context.settings.catalog.enabled or marker is None:
+        return
+    from pipeline.catalog.check import MISSING, STALE
+    from pipeline.catalog.writer import writer_of
+
+    cataloged = writer_of(context.settings, layout).cataloged(fileset)
+    if cataloged != marker.get("cataloged"):
+        path = layout.relative(layout.marker(MarkerKind.CATALOGED, fileset.product, fileset.name))
+        yield Problem(path, STALE if cataloged else MISSING, MarkerKind.CATALOGED)
+
+
+def unexpected_rows(context: RunContext) -> Iterator[Problem]:
+    """Yield the filesets with rows in the catalog that the mirror does not hold."""
+    if not context.settings.catalog.enabled:
+        return
+    from pipeline.catalog.check import EXTRA, differences
+    from pipeline.catalog.opening import current_database
+
+    database = current_database(context.settings, context.layout, read_only=True)
+    kinds = [step.marker for step in context.wanted_steps.required]
+    for difference in differences(context.layout, database, kinds) if database else ():
+        if difference.what == EXTRA:
+            yield Problem(f"catalog: {difference.product}/{difference.fileset}", EXTRA, None)
+
+
 def _is_wanted(settings: Settings) -> bool:
     return settings.catalog.enabled
 
@@ -58,5 +90,7 @@ CATALOG = StepSpec(
     retract=delete_from_catalog,
     prepare=prepare_catalog,
     finish=finish_catalog,
+    verify=verify_cataloged,
+    unexpected=unexpected_rows,
     is_wanted=_is_wanted,
 )

@@ -10,7 +10,14 @@ from sqlalchemy import Connection
 
 from pipeline.catalog.database import Database
 from pipeline.catalog.gather import Gathered, gather, headers_of, unusable
-from pipeline.catalog.load import Images, delete_fileset, find_fileset, paths_of, replace_fileset
+from pipeline.catalog.load import (
+    Images,
+    delete_fileset,
+    find_fileset,
+    paths_of,
+    replace_fileset,
+    time_of,
+)
 from pipeline.catalog.opening import current_database
 from pipeline.catalog.pipeline_tables import PipelineTables, add_columns
 from pipeline.config import Settings
@@ -79,6 +86,11 @@ class CatalogWriter:
             images[held.path] = headers_of(self.layout, held)
             report(f"{number} of {len(fits)} headers", number / len(fits))
         return images
+
+    def cataloged(self, fileset: Fileset) -> str | None:
+        """Return the time of the fileset's rows as markers have it, None without. Raises MachineFault."""
+        when = self._transact(lambda connection, _: time_of(connection, fileset))
+        return when.isoformat() if when else None
 
     def delete(self, fileset: Fileset) -> None:
         """Delete the rows of the fileset. Raises MachineFault."""

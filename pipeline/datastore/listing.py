@@ -5,14 +5,14 @@ Rules of the protocol, without network and disk:
 * A listing is valid only if it has its ``#`` line with the expected first column. Anything else,
   whatever the status code, means that the server had no listing to send; never that the listing is empty.
 * Every row ends in ``|``; a last row without it was cut off in the transfer.
-* A ``#`` line whose first column is the expected one puts new columns in force for the rows below.
+* A ``#`` line whose first column is the expected one puts new columns in force for the rows below. Another
+  one is a comment, unless it has the fields of a row: no name begins with ``#``, such a row is damaged.
 * Rows may be shorter than the header; further columns are kept by name; unknown types are kept.
 * Columns with free text may have any byte, a ``|`` and even a line end in it. Names, times, sizes and md5
   sums are ASCII. Text is read and written as latin-1, so that every byte stays as it came.
 * Of two rows of one name in the listing of the root or of a product, the later one holds.
 """
 
-import logging
 import re
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -29,9 +29,8 @@ ENCODING = "latin-1"
 DISTRIBUTION = "IPP-DIST"
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _SHOWN = 120
-# Rows of one listing that are left out, each with a line in the log.
-_WARNINGS_AT_MOST = 20
-log = logging.getLogger(__name__)
+# Rows of one listing that are left out, each with a message.
+_MESSAGES_AT_MOST = 20
 # Far beyond any row of a listing: to split a longer one into fields takes time and memory for nothing.
 _LONGEST_ROW = 1 << 16
 # Bytes. No disk holds such a file: a larger size is an error of its row, not of this machine.
@@ -104,39 +103,71 @@ class FileRow:
         return self.type == "tgz" and bool(self.component)
 
 
-def read_products(body: bytes, source: str) -> list[ProductRow]:
+@dataclass
+class LeftOut:
+    """Rows of listings that are left out, with a message about each of the first ones.
+
+    Those that are not ``damaged`` are earlier rows of a name that is listed again.
+    """
+
+    damaged: int = 0
+    repeated: int = 0
+    named: list[str] = field(default_factory=list)
+
+    def add(self, message: str) -> None:
+        """Add a damaged row."""
+        self.damaged += 1
+        self._describe(message)
+
+    def add_repeated(self, message: str) -> None:
+        """Add an earlier row of a name that is listed again."""
+        self.repeated += 1
+        self._describe(message)
+
+    def extend(self, others: "LeftOut") -> None:
+        """Add the rows that are left out of another listing."""
+        self.damaged += others.damaged
+        self.repeated += others.repeated
+        self.named += others.named[: _MESSAGES_AT_MOST - len(self.named)]
+
+    def messages(self) -> list[str]:
+        """Return a sentence for each of the first rows, and one with the number of the others."""
+        others = self.damaged + self.repeated - len(self.named)
+        said = [f"{message}. The row is left out." for message in self.named]
+        return said + ([f"{others} more rows are left out."] if others else [])
+
+    def _describe(self, message: str) -> None:
+        if len(self.named) < _MESSAGES_AT_MOST:
+            self.named.append(message)
+
+
+def read_products(body: bytes, source: str, left_out: LeftOut | None = None) -> list[ProductRow]:
     """Return the products of a root listing. Raises ServerUnavailable when it is not a valid listing.
 
-    A damaged row is left out, with a warning in the log.
+    A damaged row is left out, and added to ``left_out``.
     """
-    left_out = _LeftOut(source)
+    found = LeftOut()
     rows = [
         ProductRow(fields[0], None if fields[1] == "none" else fields[1], fields[2], fields[3], fields[4])
-        for _, fields in _rows(_rejoined(body, Level.PRODUCTS), Level.PRODUCTS, source, damaged=left_out.add)
+        for _, fields in _rows(_rejoined(body, Level.PRODUCTS), Level.PRODUCTS, source, damaged=found.add)
     ]
-    return _later_of_each_name(rows, source, left_out)
+    return _later_of_each_name(rows, source, found, left_out)
 
 
-def read_filesets(body: bytes, source: str, damaged: list[str] | None = None) -> list[FilesetRow]:
+def read_filesets(body: bytes, source: str, left_out: LeftOut | None = None) -> list[FilesetRow]:
     """Return the filesets of a product listing, oldest registration first.
 
-    Raises ServerUnavailable when it is not a valid listing. A damaged row is left out, with a warning in the
-    log; a message about each is added to ``damaged``.
+    Raises ServerUnavailable when it is not a valid listing. A damaged row is left out, and added to
+    ``left_out``.
     """
-    left_out = _LeftOut(source)
-
-    def leave_out(message: str) -> None:
-        left_out.add(message)
-        if damaged is not None:
-            damaged.append(message)
-
+    found = LeftOut()
     rows = [
         FilesetRow(fields[0], fields[1], fields[2], columns, fields)
         for columns, fields in _rows(
-            _rejoined(body, Level.FILESETS), Level.FILESETS, source, damaged=leave_out
+            _rejoined(body, Level.FILESETS), Level.FILESETS, source, damaged=found.add
         )
     ]
-    return _later_of_each_name(rows, source, left_out)
+    return _later_of_each_name(rows, source, found, left_out)
 
 
 def scan_filesets(lines: Iterable[str], source: str, but: Container[str] = ()) -> Iterator[FilesetRow]:
@@ -203,23 +234,6 @@ def _refuse(message: str) -> None:
     raise ServerUnavailable(f"{message}. The next run tries again.")
 
 
-class _LeftOut:
-    """Rows that are left out of one listing: a warning for each of the first ones, then their number."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._count = 0
-
-    def add(self, message: str) -> None:
-        self._count += 1
-        if self._count <= _WARNINGS_AT_MOST:
-            log.warning("%s. The row is left out.", message)
-
-    def end(self) -> None:
-        if self._count > _WARNINGS_AT_MOST:
-            log.warning("%s: %d more rows are left out.", self._source, self._count - _WARNINGS_AT_MOST)
-
-
 def _rows(
     numbered: Iterator[tuple[int, str]],
     level: Level,
@@ -240,7 +254,10 @@ def _rows(
             start.append(line)
         line = line.strip()
         if line.startswith("#"):
-            columns = _header(line, level) or columns
+            header = _header(line, level)
+            if columns is not None and header is None and _has_fields_of_row(line, level):
+                damaged(f"{source}, line {number}: expected a name without '#', got {line[:_SHOWN]!a}")
+            columns = header or columns
         elif line and columns is None:
             break
         elif line and columns is not None:
@@ -309,6 +326,10 @@ def _header(line: str, level: Level) -> tuple[str, ...] | None:
     return columns if columns[0] == level.first_column and len(columns) >= level.required else None
 
 
+def _has_fields_of_row(line: str, level: Level) -> bool:
+    return len(line) <= _LONGEST_ROW and line.endswith("|") and line.count("|") >= level.required
+
+
 def _fields(line: str, level: Level, where: str, damaged: Callable[[str], None]) -> tuple[str, ...] | None:
     """Return the fields of a row; None for one that makes no sense, after a call of ``damaged``.
 
@@ -351,13 +372,17 @@ def _file_row(columns: tuple[str, ...], fields: tuple[str, ...], source: str) ->
 Row = TypeVar("Row", ProductRow, FilesetRow)
 
 
-def _later_of_each_name(rows: list[Row], source: str, left_out: _LeftOut) -> list[Row]:
-    """Return the rows without those of whose name there is a later one (protocol notes, "Repeated names")."""
+def _later_of_each_name(rows: list[Row], source: str, found: LeftOut, left_out: LeftOut | None) -> list[Row]:
+    """Return the rows without those of whose name there is a later one (protocol notes, "Repeated names").
+
+    Those and the ones in ``found`` are added to ``left_out``.
+    """
     last = {row.name: number for number, row in enumerate(rows)}
     for number, row in enumerate(rows) if len(last) < len(rows) else ():
         if last[row.name] != number:
-            left_out.add(f"{source}: {row.name!r} is listed more than once, and its last row holds")
-    left_out.end()
+            found.add_repeated(f"{source}: {row.name!r} is listed more than once, and its last row holds")
+    if left_out is not None:
+        left_out.extend(found)
     return [row for number, row in enumerate(rows) if last[row.name] == number]
 
 

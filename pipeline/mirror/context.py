@@ -21,7 +21,7 @@ from pipeline.datastore.client import (
     RangePolicy,
     RetryPolicy,
 )
-from pipeline.datastore.listing import write_products
+from pipeline.datastore.listing import LeftOut, write_products
 from pipeline.durable import write_whole
 from pipeline.errors import ServerUnavailable, SettingsError, machine_faults
 from pipeline.mirror.resources.arrivals import Arrivals
@@ -49,17 +49,20 @@ Report = Callable[[str, float], None]
 class RunCounters:
     """Progress of one run: filesets and bytes received. Safe for use by several threads.
 
-    Of the filesets ``due``, those ``done`` and ``failed`` are counted once they are; in a verification those
-    ``sound``, ``repaired`` and ``damaged``. ``pending`` are all that are submitted, also for an optional step
-    alone. ``adopted`` and ``left`` are files of an adopted folder that were taken over, and were not.
+    Of the filesets ``selected`` and incomplete, those ``skipped``, ``done`` and ``failed`` are counted once
+    they are; in a verification, of those ``here``, the ``sound``, ``repaired`` and ``damaged``. ``pending``
+    are all that are submitted, also for an optional step alone. ``adopted`` and ``left`` are files of an
+    adopted folder that were taken over, and were not.
     """
 
     pending: int = 0
     new: int = 0
-    due: int = 0
+    selected: int = 0
+    skipped: int = 0
     done: int = 0
     failed: int = 0
     optional_failed: int = 0
+    here: int = 0
     sound: int = 0
     repaired: int = 0
     damaged: int = 0
@@ -115,15 +118,16 @@ class RunContext:
         wanted = self.steps.wanted(self.settings)
         return Steps(tuple(step for step in wanted if step.name not in self.left_out))
 
-    def products(self) -> list[str]:
+    def products(self, left_out: LeftOut) -> list[str]:
         """Return the products to mirror: those of the settings, else the root's and the hidden ones.
 
-        The listing of the root is kept, for downstream readers of this mirror. Raises ServerUnavailable when
+        The listing of the root is kept, for downstream readers of this mirror; its damaged rows are added to
+        ``left_out``. Raises ServerUnavailable when
         the listing of the root is needed and cannot be fetched, MachineFault when it cannot be written.
         """
         if self.settings.mirror.products is not None:
             return [product.name for product in self.settings.mirror.products]
-        rows = self.listings.products()
+        rows = self.listings.products(left_out)
         self._write_root_listing(write_products(rows))
         listed = [row.name for row in rows]
         return listed + [name for name in self.settings.source.hidden_products if name not in listed]

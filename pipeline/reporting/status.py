@@ -47,9 +47,9 @@ _NO_ROW = Registration("none", "none")
 def write_status(layout: Layout, settings: Settings, steps: Steps, products: list[str]) -> None:
     """Rewrite both status files for these products. Raises OSError."""
     rows = [product_status(layout, settings, steps, product) for product in products]
-    write_whole(layout.product_status, _csv(PRODUCT_COLUMNS, rows))
+    write_whole(layout.product_status, _csv(PRODUCT_COLUMNS, rows), shared=True)
     failed = [row for product in products for row in failure_rows(layout, product)]
-    write_whole(layout.download_failures, _csv(FAILURE_COLUMNS, failed))
+    write_whole(layout.download_failures, _csv(FAILURE_COLUMNS, failed), shared=True)
 
 
 def product_status(layout: Layout, settings: Settings, steps: Steps, product: str) -> dict[str, Any]:

@@ -3,19 +3,34 @@
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from pipeline.datastore.server.tables import PRODUCT_HEADER, parse_rows, write_lines
-from pipeline.datastore.server.tree import PublishedTree, read_listing
+from pipeline.datastore.server.tree import PublishedTree, is_segment, read_listing
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.names import is_usable
 from pipeline.serving.held import ArrivalOrder, HeldFilesets, HeldRow, StoredFolders
 
-# A folder that was changed within this time (ns) may be changed again without another modification time.
-_RACY_NS = 2 * 10**9
+# Seconds after which a further change leaves another modification time, where times are whole seconds too.
+SETTLED_AFTER = 2.0
 
 _State = tuple[tuple[int, int] | None, ...]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Filesets as they were read last; ``seen_at`` is the monotonic time when their state was seen first.
+
+    They are settled if they were read so long after ``seen_at`` that a later change gives another state.
+    Times of files are not compared with a clock: that of a file server may differ from the one of this host.
+    """
+
+    held: HeldFilesets
+    state: _State
+    seen_at: float
+    is_settled: bool
 
 
 class MirrorTree(PublishedTree):
@@ -30,13 +45,20 @@ class MirrorTree(PublishedTree):
     source has withdrawn are not listed.
     """
 
-    def __init__(self, layout: Layout, hidden: Iterable[str] = ()) -> None:
+    def __init__(
+        self, layout: Layout, hidden: Iterable[str] = (), settled_after: float = SETTLED_AFTER
+    ) -> None:
         super().__init__(layout.store_root, hidden)
         self._layout = layout
+        self._settled_after = settled_after
         self._reading = threading.Lock()
         self._folders: dict[str, StoredFolders] = {}
         self._orders: dict[str, ArrivalOrder] = {}
-        self._held: dict[str, tuple[_State | None, HeldFilesets]] = {}
+        self._kept: dict[str, _Kept] = {}
+
+    def is_public(self, name: str) -> bool:
+        """Return True for each path segment: in ``store/`` all names are upstream's, also hidden ones."""
+        return is_segment(name)
 
     def read_root(self) -> bytes:
         """Return the listing of the products present."""
@@ -59,17 +81,16 @@ class MirrorTree(PublishedTree):
 
         None when the listing that was read last does not have ``after``.
         """
-        return self._held[product][1].after(after)
+        return self._kept[product].held.after(after)
 
     def _read_held(self, product: str, folder: Path) -> HeldFilesets:
-        began = time.time_ns()
-        state = self._state(product, folder)
-        known, held = self._held.get(product, (None, None))
-        if held is None or known != state:
+        state, now = self._state(product, folder), time.monotonic()
+        kept = self._kept.get(product)
+        seen_at = kept.seen_at if kept and kept.state == state else now
+        if kept is None or kept.state != state or not kept.is_settled:
             held = HeldFilesets(self._rows(product, folder))
-            is_settled = all(began - modified > _RACY_NS for _, modified in filter(None, state))
-            self._held[product] = (state if is_settled else None), held
-        return held
+            kept = self._kept[product] = _Kept(held, state, seen_at, now - seen_at >= self._settled_after)
+        return kept.held
 
     def _state(self, product: str, folder: Path) -> _State:
         """Return the state of all that decides on the listing of a product.

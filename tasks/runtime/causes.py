@@ -1,4 +1,4 @@
-"""Failures with one cause, of which the console shows the first one and a count."""
+"""Failures and problems with one cause, of which the console shows the first one and a count."""
 
 import logging
 import re
@@ -12,15 +12,27 @@ from pipeline.units import as_count
 # Paths and addresses, digests, sizes and long numbers differ between messages of one cause. A short number
 # may be the cause, as a status code is.
 _VARIABLE = re.compile(r"\S*/\S*|\b[0-9a-f]{32}\b|\d[\d.,]*(?: [kMGT]?B\b| bytes?\b)|\d+\.\d+|\d{4,}")
+# The same in a problem of a file on disk, whose text may name files too.
+_VARIABLE_OF_PROBLEMS = re.compile(rf"[^\s.]+\.\S+|\b[0-9a-f]{{8}}\b|{_VARIABLE.pattern}|\d+")
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Failure of a fileset, a product or a run, for the records of the log: attribute ``failure``."""
+    """Failure of a fileset, a product or a run, for the records of the log: attribute ``failure``.
+
+    ``likeness`` says what another subject with the same cause has in common with this one.
+    """
 
     subject: str
     cause: str
+    likeness: str = "failed for the same reason as"
+
+    @classmethod
+    def of_problem(cls, path: str, what: str) -> "Failure":
+        """Return the problem of a file on disk that a verification found."""
+        cause = f"file {_VARIABLE_OF_PROBLEMS.sub('…', what)}"
+        return cls(f"file {path}", cause, "had the same problem as")
 
     @classmethod
     def of(cls, subject: str, error: MirrorError) -> "Failure":
@@ -37,7 +49,7 @@ class Failure:
 
 @dataclass
 class _Repeated:
-    first: str
+    first: Failure
     count: int = 0
     named: list[str] = field(default_factory=list)
 
@@ -56,8 +68,8 @@ class FirstOfEachCause(logging.Filter):
         if failure is None:
             return True
         with self._lock:
-            known = self._causes.setdefault(failure.cause, _Repeated(failure.subject))
-            if known.first == failure.subject:
+            known = self._causes.setdefault(failure.cause, _Repeated(failure))
+            if known.first.subject == failure.subject:
                 return True
             known.count += 1
             if len(known.named) < _NAMED:
@@ -68,10 +80,10 @@ class FirstOfEachCause(logging.Filter):
         """Yield a sentence for each cause that several failures had."""
         for each in self._causes.values():
             if each.count:
-                kind = each.first.partition(" ")[0]
+                kind = each.first.subject.partition(" ")[0]
                 others = each.count - len(each.named)
                 more = f" and {others} others, which the log names" if others else ""
                 yield (
-                    f"{as_count(each.count, f'more {kind}')} failed for the same reason as {each.first}: "
+                    f"{as_count(each.count, f'more {kind}')} {each.first.likeness} {each.first.subject}: "
                     f"{', '.join(each.named)}{more}"
                 )

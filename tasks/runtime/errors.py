@@ -27,7 +27,7 @@ class ServerLost(Stopped):
 
 
 class DiskFull(Stopped):
-    """Disk that has no room for any fileset."""
+    """Disk that has no disk space for any fileset."""
 
     exit_code = EXIT_FILESET_FAILED
 

@@ -1,4 +1,4 @@
-"""Outages that end a run early: the server answers no more, or there is no room on the disk.
+"""Outages that end a run early: the server answers no more, or there is no disk space.
 
 All filesets that are left would fail in the same way, each after its tries and timeouts. They were not tried,
 so they do not count as failed.
@@ -16,12 +16,12 @@ from tasks.runtime.errors import DiskFull, ServerLost, Stopped
 class OutagePolicy:
     """Numbers of consecutive filesets after whose failure a run ends.
 
-    ``unanswered`` are filesets for which the server sent nothing of use, ``without_room`` those for which the
-    disk had no room.
+    ``unanswered`` are filesets for which the server sent nothing of use, ``without_space`` those for which
+    the disk had no space.
     """
 
     unanswered: int = 10
-    without_room: int = 10
+    without_space: int = 10
 
 
 class OutageWatch:
@@ -44,7 +44,7 @@ class OutageWatch:
         self._came = 0
         self._unanswered = 0
         self._all_for_files = True
-        self._without_room = 0
+        self._without_space = 0
         self._ended = False
         # True once a fileset failed for a reason of its own.
         self.others_failed = False
@@ -52,13 +52,13 @@ class OutageWatch:
     def succeeded(self) -> None:
         """Count from the beginning, after a step that was done."""
         with self._lock:
-            self._unanswered = self._without_room = 0
+            self._unanswered = self._without_space = 0
 
     def failed(self, error: MirrorError, product: str) -> Stopped | None:
         """Count a fileset that failed; return why the run is to end, None to go on."""
         reasons = list(error.reasons.values()) if isinstance(error, FilesFailed) else [error]
         if any(isinstance(reason, NoSpace) for reason in reasons):
-            return self._no_room(error)
+            return self._no_space(error)
         if all(isinstance(reason, ServerUnavailable) for reason in reasons):
             return self._no_answer(error, product)
         with self._lock:
@@ -66,15 +66,16 @@ class OutageWatch:
             self.others_failed = True
         return None
 
-    def _no_room(self, error: MirrorError) -> Stopped | None:
+    def _no_space(self, error: MirrorError) -> Stopped | None:
         with self._lock:
             self.others_failed = True
-            self._without_room += 1
-            if self._ended or self._without_room < self._policy.without_room:
+            self._without_space += 1
+            if self._ended or self._without_space < self._policy.without_space:
                 return None
             self._ended = True
             return DiskFull(
-                f"there was no room for {self._without_room} filesets in a row, the last time: {error} "
+                f"there was no disk space for {self._without_space} filesets in a row, "
+                f"the last time: {error} "
                 "This run ends after what is in progress."
             )
 

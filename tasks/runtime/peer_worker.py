@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -224,4 +225,6 @@ class PeerWorker(MirrorWorker):
 
     def _resubmit(self) -> None:
         """Forget the next steps that other workers have done."""
-        self._following = {key: task for key, task in self._following.items() if not task.complete()}
+        # Markers over the network may be unreadable for a while: such a step is looked at again.
+        with suppress(OSError):
+            self._following = {key: task for key, task in self._following.items() if not task.complete()}

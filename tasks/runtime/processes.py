@@ -144,16 +144,23 @@ def _fork(context: RunContext, stopping: threading.Event, channels: int, earlier
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        # With an end still open in a sibling, the worker would not notice the death of this process.
-        for process in earlier:
-            for channel in process.channels:
+        try:
+            # With an end still open in a sibling, the worker would not notice the death of this process.
+            for channel in (*(each for process in earlier for each in process.channels), *_ours(pipes)):
                 channel.close()
-        for ours, _ in pipes:
-            ours.close()
-        _serve(context, stopping, [theirs for _, theirs in pipes], parent)
+            _serve(context, stopping, [theirs for _, theirs in pipes], parent)
+        except Exception as error:
+            # For example no more threads. The code of the parent must not run here too.
+            print(f"ipp-mirror: a process of this run cannot begin: {error}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(1)
     for _, theirs in pipes:
         theirs.close()
-    return _Process(pid, [ours for ours, _ in pipes])
+    return _Process(pid, _ours(pipes))
+
+
+def _ours(pipes: list[tuple[Connection, Connection]]) -> list[Connection]:
+    return [ours for ours, _ in pipes]
 
 
 def _serve(

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import luigi
 
 from pipeline.datastore.client import ListingClient, UnknownFileset
+from pipeline.datastore.listing import LeftOut
 from pipeline.errors import (
     EXIT_FILESET_FAILED,
     EXIT_NOT_SCHEDULED,
-    EXIT_SETTINGS_OR_BUG,
     EXIT_STOPPED,
     HostileName,
     MirrorError,
@@ -31,7 +31,6 @@ from pipeline.mirror.context import Report, RunContext, RunCounters, open_contex
 from pipeline.mirror.resources.file_systems import log_missing_flush
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
-from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.owner_records import restore_owner_records
@@ -60,8 +59,8 @@ from tasks.steps import STEPS
 # Start of this process: identifies its run.
 STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
-# Text of the last line, from the counters, the number of skipped filesets, and True for a stopped run.
-Summary = Callable[[RunCounters, int, bool], str]
+# Text of the last line, from the counters, the word for complete filesets, and True for a stopped run.
+Summary = Callable[[RunCounters, str, bool], str]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -190,7 +189,9 @@ class Run:
     def products(self, only: tuple[str, ...] = ()) -> list[str]:
         """Return the products to update. Raises SettingsError when ``only`` names another one."""
         if self._products is None:
-            self._products = [name for name in self.context.products() if self._is_usable(name)]
+            left_out = LeftOut()
+            self._products = [name for name in self.context.products(left_out) if self._is_usable(name)]
+            self.report_left_out(left_out)
         unknown = set(only) - set(self._products)
         if unknown:
             raise SettingsError(
@@ -199,6 +200,13 @@ class Run:
                 "nothing was started."
             )
         return list(only) or self._products
+
+    def report_left_out(self, left_out: LeftOut) -> None:
+        """Log the rows that were left out of a listing; a damaged one counts as a fileset that failed."""
+        for message in left_out.messages():
+            log.warning("%s", message)
+        if left_out.damaged:
+            self.note(EXIT_FILESET_FAILED)
 
     def _is_usable(self, product: str) -> bool:
         """Return True if the product's name can be a path; log and note the failure of another one."""
@@ -271,10 +279,16 @@ class Run:
         self.note(EXIT_NOT_SCHEDULED)
         self._stop_processes()
 
+    def refuse(self, error: MirrorError) -> None:
+        """End the run before its first task, with the exit code of the error."""
+        log.error("%s", error)
+        self.note(error.exit_code)
+
     def abort(self, error: Exception) -> None:
         """Stop the run, as the worker itself failed."""
-        log.error("%s", as_mirror_error(error))
-        self.note(EXIT_SETTINGS_OR_BUG)
+        reason = as_mirror_error(error)
+        log.error("%s", reason)
+        self.note(reason.exit_code)
         self._stop_processes()
 
     def lose_process(self) -> None:
@@ -302,10 +316,9 @@ class Run:
         except OSError as error:
             self.note(EXIT_FILESET_FAILED)
             log.warning("%s", machine_fault("writing the status files", error))
-        skipped = sum(self.context.layout.count(MarkerKind.SKIPPED, product) for product in products)
         self._report_repeated()
-        counters = self.context.counters
-        numbers = summary(counters, skipped, self.stopping.is_set())
+        counters, last = self.context.counters, self.context.wanted_steps.required[-1]
+        numbers = summary(counters, last.marker, self.stopping.is_set())
         log.info("filesets: %s; %s fetched in %.1f s", numbers, as_size(counters.bytes), self.seconds)
         if self._ended_by and self._outages.others_failed:
             # The early end does not explain these failures.

@@ -4,12 +4,15 @@ from pipeline.mirror.context import RunCounters
 from pipeline.units import as_size
 
 
-def update_summary(counters: RunCounters, skipped: int, stopped: bool) -> str:
-    """Return the numbers of an update: the filesets due are those completed, failed and left."""
-    left = counters.due - counters.done - counters.failed
+def update_summary(counters: RunCounters, complete: str, /, stopped: bool) -> str:
+    """Return the numbers of an update: the selected filesets are those complete, failed, skipped and left.
+
+    ``complete`` is the word for the complete ones: the kind of marker of the last required step.
+    """
+    left = counters.selected - counters.done - counters.failed - counters.skipped
     line = (
-        f"{counters.new} discovered, {counters.due} due: {counters.done} completed, "
-        f"{counters.failed} failed, {_left(left, stopped)}; {skipped} skipped{_optional(counters)}"
+        f"{counters.new} discovered, {counters.selected} selected: {counters.done} {complete}, "
+        f"{counters.failed} failed, {counters.skipped} skipped, {_left(left, stopped)}{_optional(counters)}"
     )
     if counters.adopted or counters.left:
         size = as_size(counters.adopted_bytes)
@@ -17,18 +20,17 @@ def update_summary(counters: RunCounters, skipped: int, stopped: bool) -> str:
     return line
 
 
-def verification_summary(counters: RunCounters, skipped: int, stopped: bool) -> str:
+def verification_summary(counters: RunCounters, _complete: str, /, stopped: bool) -> str:
     """Return the numbers of a verification: the filesets here are those sound, repaired, damaged and left."""
-    left = counters.due - counters.sound - counters.repaired - counters.damaged
+    left = counters.here - counters.sound - counters.repaired - counters.damaged
     return (
-        f"{counters.due} here: {counters.sound} sound, {counters.repaired} repaired, "
-        f"{counters.damaged} with problems, {_left(left, stopped)}; "
-        f"{skipped} skipped{_optional(counters)}"
+        f"{counters.here} here: {counters.sound} sound, {counters.repaired} repaired, "
+        f"{counters.damaged} with problems, {_left(left, stopped)}{_optional(counters)}"
     )
 
 
 def _optional(counters: RunCounters) -> str:
-    return f", {counters.optional_failed} failed in optional steps" if counters.optional_failed else ""
+    return f"; {counters.optional_failed} failed in optional steps" if counters.optional_failed else ""
 
 
 def _left(number: int, stopped: bool) -> str:

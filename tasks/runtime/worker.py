@@ -18,7 +18,13 @@ from luigi.task_register import Register
 from luigi.task_status import DONE, FAILED, RUNNING
 from luigi.worker import Worker
 
-from pipeline.errors import EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, machine_faults
+from pipeline.errors import (
+    EXIT_FILESET_FAILED,
+    EXIT_NOT_SCHEDULED,
+    MirrorError,
+    SettingsError,
+    machine_faults,
+)
 from tasks.runtime.coordinator import POLL_SECONDS, Coordinator, NoPeers
 from tasks.runtime.offered import offered_step
 from tasks.runtime.run import Run, begin_run, or_exit
@@ -96,10 +102,23 @@ class MirrorWorker(Worker):
         if self._root is None:
             # The command line was read before the run began.
             task = self._root = task.clone(mirror=self._run.mirror)
-            or_exit(task.deps)
-            or_exit(task.complete)
+            or_exit(self._request_products)
             self._register_resources()
         return bool(super().add(task, multiprocess, processes))
+
+    def _request_products(self) -> None:
+        """Determine what the first task requires; end the run when the server does not say it.
+
+        Raises SettingsError.
+        """
+        try:
+            self._root.deps()
+            self._root.complete()
+        except SettingsError:
+            raise
+        except MirrorError as error:
+            self._run.refuse(error)
+            raise SystemExit(self._finish()) from None
 
     def _register_resources(self) -> None:
         """Register the resources with the scheduler; end the run when no scheduler responds."""

@@ -14,7 +14,7 @@ from support.catalog import (
     PRODUCT,
     add_chips,
     catalog_of,
-    content,
+    content_of,
     dbinfo,
     documents,
     image_bytes,
@@ -65,7 +65,7 @@ def rebuilt_content(follower: Follower) -> dict[str, list[tuple]]:
     """The rows after a rebuild from what is on disk."""
     result = ended([COMMAND, "catalog", "rebuild", "--config", str(follower.config)])
     assert result.code == 0, result.output
-    return content(catalog_of(follower.root))
+    return content_of(catalog_of(follower.root))
 
 
 def test_all_that_a_fileset_tells(upstream: Upstream, follower: Follower):
@@ -159,14 +159,14 @@ def test_the_rows_follow_the_filesets(cataloging: Follower, upstream: Upstream, 
         (f"{DATA}/new.ch.fits", pytest.approx(60), "f2"),
     ]
     assert sorted(rows(opened(follower), "SELECT chip_id FROM chip_run")) == [(1,), (22,)]
-    names = {name for name in content(opened(follower)) if content(opened(follower))[name]}
+    names = {name for name in content_of(opened(follower)) if content_of(opened(follower))[name]}
     assert names == {
         *("product", "fileset", "file", "member", "image", "document", "chip_run", "chip_processed_imfile")
     }
-    before = content(opened(follower))
+    before = content_of(opened(follower))
     result = ended([COMMAND, "catalog", "rebuild", "--config", str(follower.config)])
     assert result.code == 0, result.output
-    assert content(opened(follower)) == before
+    assert content_of(opened(follower)) == before
     check = ended([COMMAND, "catalog", "check", "--config", str(follower.config)])
     assert (check.code, check.output) == (0, "0 differences between the catalog and the mirror.\n")
 
@@ -191,14 +191,14 @@ def test_a_database_that_was_deleted_restored_or_exchanged(upstream: Upstream, f
     shutil.copy(folder / "000001.sqlite", earlier)
     add_chips(upstream, "f2", 2)
     update(follower)
-    whole = content(catalog_of(follower.root))
+    whole = content_of(catalog_of(follower.root))
 
     shutil.copy(earlier, folder / "000001.sqlite")
     update(follower)
-    assert content(catalog_of(follower.root)) == whole
+    assert content_of(catalog_of(follower.root)) == whole
     shutil.rmtree(folder)
     update(follower)
-    assert content(catalog_of(follower.root)) == whole
+    assert content_of(catalog_of(follower.root)) == whole
     assert rebuilt_content(follower) == whole
 
 
@@ -225,7 +225,7 @@ def test_a_run_without_news_leaves_the_database_alone(upstream: Upstream, follow
 def test_a_database_that_cannot_be_used(damage, upstream: Upstream, follower: Follower):
     add_chips(upstream, "f1", 1)
     update(follower)
-    whole = content(catalog_of(follower.root))
+    whole = content_of(catalog_of(follower.root))
     file = follower.root / "state" / "catalog" / "000001.sqlite"
     kept = file.read_bytes()
     if damage == "corrupt":
@@ -245,7 +245,7 @@ def test_a_database_that_cannot_be_used(damage, upstream: Upstream, follower: Fo
     else:
         locked.close()
     update(follower)
-    assert content(catalog_of(follower.root))["product"] == whole["product"]
+    assert content_of(catalog_of(follower.root))["product"] == whole["product"]
     assert rows(catalog_of(follower.root), "SELECT name FROM fileset ORDER BY name") == [("f1",), ("f2",)]
 
 
@@ -270,7 +270,7 @@ def test_positions_of_images_without_their_own(upstream: Upstream, follower: Fol
     add_chips(upstream, "f0", 0, {}, document=raw, exp_name="o1")
     update(follower)
     assert rows(catalog_of(follower.root), place) == [(359.0, 80.0, 1.65, "raw_exp")]
-    assert rebuilt_content(follower) == content(catalog_of(follower.root))
+    assert rebuilt_content(follower) == content_of(catalog_of(follower.root))
 
 
 def test_bundles_with_files_that_other_files_replace(upstream: Upstream, follower: Follower):
@@ -286,4 +286,4 @@ def test_bundles_with_files_that_other_files_replace(upstream: Upstream, followe
     update(follower)
     found = rows(catalog_of(follower.root), owner)
     assert sorted(found) == [(f"{DATA}/other.ch.fits", "f2"), (f"{DATA}/same.ch.fits", "f1")]
-    assert rebuilt_content(follower) == content(catalog_of(follower.root))
+    assert rebuilt_content(follower) == content_of(catalog_of(follower.root))

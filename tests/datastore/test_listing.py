@@ -14,6 +14,7 @@ from support.wire import recorded
 from pipeline.datastore.listing import (
     FileRow,
     FilesetRow,
+    LeftOut,
     ProductRow,
     read_files,
     read_filesets,
@@ -29,6 +30,11 @@ FILES = b"# fileID|bytes|md5sum|type|component|\n"
 MD5 = "0455abb6d9c60aacabd053ecc2a68fd4"
 READERS = [(read_products, PRODUCTS), (read_filesets, FILESETS), (read_files, FILES)]
 MORE_COLUMNS = ("target_id", "stage", "stage_id", "exp_name", "data_group", "filter")
+
+
+@pytest.fixture
+def left_out() -> LeftOut:
+    return LeftOut()
 
 
 def test_the_recorded_root():
@@ -186,10 +192,13 @@ def test_rubbish_is_refused_and_shown_escaped(rubbish, reader, header):
         assert str(raised.value).replace("…", "").isascii()
 
 
-def test_of_two_rows_of_one_name_the_later_one_holds(caplog):
-    rows = read_filesets(FILESETS + b"a|t|T|\nb|t|T|\na |t2|T|\n", "http://x")
+def test_of_two_rows_of_one_name_the_later_one_holds(left_out):
+    rows = read_filesets(FILESETS + b"a|t|T|\nb|t|T|\na |t2|T|\n", "http://x", left_out)
     assert [(row.name, row.registered) for row in rows] == [("b", "t"), ("a", "t2")]
-    assert "http://x: 'a' is listed more than once" in caplog.text
+    assert left_out.messages() == [
+        "http://x: 'a' is listed more than once, and its last row holds. The row is left out."
+    ]
+    assert (left_out.damaged, left_out.repeated) == (0, 1)
     (product,) = read_products(PRODUCTS + b"p|a|t|T|one|\np|b|t|T|other|\n", "http://x")
     assert product.description == "other"
 
@@ -206,14 +215,14 @@ FREE_TEXT = [
 
 
 @pytest.mark.parametrize("text", FREE_TEXT)
-def test_free_text_costs_no_row_and_no_other_column(text, caplog):
+def test_free_text_costs_no_row_and_no_other_column(text, left_out):
     header = b"# filesetID|time registered|type|stage|comment|\n"
     body = header + b"a|t|T|chip|fine|\nb|t|T|warp|" + text + b"|\nc|t|T|diff|fine|\n"
-    rows = read_filesets(body, "http://x")
+    rows = read_filesets(body, "http://x", left_out)
     assert [(row.name, row.registered, row.column("stage")) for row in rows] == [
         *(("a", "t", "chip"), ("b", "t", "warp"), ("c", "t", "diff")),
     ]
-    assert not caplog.text
+    assert left_out.messages() == []
     kept = write_filesets(rows)
     assert read_filesets(kept, "again") == rows
     if b"\n" not in text and b"|" not in text:
@@ -228,11 +237,18 @@ def test_free_text_in_the_description_of_a_product_costs_no_product(text):
     ]
 
 
-def test_of_many_odd_rows_the_first_are_named_and_the_others_counted(caplog):
-    rows = read_filesets(FILESETS + b"x|\n" * 1000 + b"a|t|T|chip|r|\n", "http://x")
-    assert [row.name for row in rows] == ["a"]
-    assert len(caplog.messages) == 21
-    assert caplog.messages[-1] == "http://x: 980 more rows are left out."
+def test_of_many_odd_rows_the_first_are_named_and_the_others_counted(left_out):
+    for times in (1, 2):
+        rows = read_filesets(FILESETS + b"x|\n" * 1000 + b"a|t|T|chip|r|\n", "http://x", left_out)
+        assert [row.name for row in rows] == ["a"]
+        assert len(left_out.messages()) == 21
+        assert left_out.messages()[-1] == f"{1000 * times - 20} more rows are left out."
+
+
+def test_rows_left_out_of_a_listing_that_is_invalid_do_not_count(left_out):
+    with pytest.raises(ServerUnavailable):
+        read_filesets(FILESETS + b"x|\na|t|T|chip", "http://x", left_out)
+    assert left_out == LeftOut()
 
 
 def test_a_row_of_very_many_lines_takes_time_in_proportion():
@@ -244,22 +260,34 @@ def test_a_row_of_very_many_lines_takes_time_in_proportion():
     assert takes_at_most(12, read, *bodies, slack=0.012)
 
 
-def test_a_row_whose_end_is_missing_does_not_swallow_the_next(caplog):
+def test_a_row_whose_end_is_missing_does_not_swallow_the_next(left_out):
     body = FILESETS + b"a|t|T|chip|r|\nb|t|T|ch\nc|t|T|warp|r|\nd|t\ne|t|T|warp|r|\n"
-    rows = read_filesets(body, "http://x")
+    rows = read_filesets(body, "http://x", left_out)
     assert [(row.name, row.column("stage")) for row in rows] == [
         *(("a", "chip"), ("b", "ch"), ("c", "warp"), ("e", "warp")),
     ]
-    assert "http://x, line 5: expected at least 3 fields, got 2: 'd|t|'. The row is left out." in caplog.text
+    assert left_out.messages() == [
+        "http://x, line 5: expected at least 3 fields, got 2: 'd|t|'. The row is left out."
+    ]
 
 
-@pytest.mark.parametrize("row", [b"x|", b"x|t|", b"\xe9|t|T|", b"x|\xe9|T|", b"|"])
-def test_a_row_that_makes_no_sense_is_left_out_alone(row, caplog):
-    rows = read_filesets(FILESETS + b"a|t|T|chip|r|\n" + row + b"\nb|t|T|warp|r|\n", "http://x")
+DAMAGED_ROWS = [b"x|", b"x|t|", b"\xe9|t|T|", b"x|\xe9|T|", b"|", b"#x|t|T|D|D|", b" # x|t|T|chip|r|\r"]
+
+
+@pytest.mark.parametrize("row", DAMAGED_ROWS)
+def test_a_row_that_makes_no_sense_is_left_out_alone(row, left_out):
+    rows = read_filesets(FILESETS + b"a|t|T|chip|r|\n" + row + b"\nb|t|T|warp|r|\n", "http://x", left_out)
     assert [row.name for row in rows] == ["a", "b"]
-    assert "http://x, line 3: expected " in caplog.text
-    products = read_products(PRODUCTS + b"p|f|t|T|D|\n" + row + b"\nq|f|t|T|D|\n", "http://x")
+    assert "http://x, line 3: expected " in left_out.messages()[0]
+    products = read_products(PRODUCTS + b"p|f|t|T|D|\n" + row + b"\nq|f|t|T|D|\n", "http://y", left_out)
     assert [row.name for row in products] == ["p", "q"]
+    assert "http://y, line 3: expected " in left_out.messages()[1]
+    assert left_out.damaged == 2
+
+
+def test_a_file_whose_name_begins_with_the_sign_of_a_comment_costs_its_fileset():
+    with pytest.raises(ServerUnavailable, match=r"http://x, line 3: expected a name without '#', got '#b\|"):
+        read_files(FILES + b"a|1||t|\n#b|1||t|\n", "http://x")
 
 
 def test_the_fifth_column_is_the_component_when_it_has_no_name():
@@ -293,15 +321,15 @@ def test_an_md5_in_upper_case_is_the_same():
 
 @pytest.mark.parametrize(("reader", "header"), READERS)
 @pytest.mark.parametrize("filling", ["|", "x", "x|"])
-def test_a_row_of_megabytes_is_not_split(reader, header, filling, caplog):
+def test_a_row_of_megabytes_is_not_split(reader, header, filling, left_out):
     body = header + b"a|1||t|" + filling.encode() * 70_000 + b"|\n"
     said = "http://x, line 2: expected at most 65536 bytes, got "
     if reader is read_files:
         with pytest.raises(ServerUnavailable, match=said):
             reader(body, "http://x")
     else:
-        assert reader(body, "http://x") == []
-        assert said in caplog.text
+        assert reader(body, "http://x", left_out) == []
+        assert said in left_out.messages()[0]
     columns = header.rstrip(b"\n") + filling.encode() * 70_000 + b"\n"
     assert reader(header + columns, "x") == []
 

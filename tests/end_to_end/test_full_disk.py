@@ -118,7 +118,7 @@ def test_the_disk_fills_up_in_the_middle_of_a_download(left, disk, release, serv
         opened.set()
         result = update.wait()
     assert result.code == 30, result.output
-    is_clear(result.output, "large.fits", "The disk is full: make room for", "2 completed, 1 failed")
+    is_clear(result.output, "large.fits", "The disk is full: free disk space for", "2 extracted, 1 failed")
     assert follower.marked("extracted", PRODUCT) == {"o1.chip.1.1.1", "plain"}
     disk.ballast.unlink()
     server.clear()
@@ -140,8 +140,8 @@ def test_the_disk_fills_up_in_the_middle_of_unpacking(disk, release, server, fol
         disk.fill(but=2 * MB)
         result = update.wait()
     assert result.code == 30, result.output
-    is_clear(result.output, f"unpacking fileset {PRODUCT}/zeros", "The disk is full: make room for 15.0 MB")
-    is_clear(result.output, "2 completed, 1 failed")
+    is_clear(result.output, f"unpacking fileset {PRODUCT}/zeros", "free disk space for 15.0 MB")
+    is_clear(result.output, "2 extracted, 1 failed")
     assert follower.content("store") == served_filesets(release)
     assert set(follower.content("data")) == {"gpc1/MD01/o1.XY01/a.fits"}
     assert disk.free > 6 * MB, "what was unpacked in part takes space"
@@ -162,7 +162,7 @@ def test_min_free_stays_free_when_a_bundle_holds_more_than_its_last_bytes_say(
     result = follower.update()
     assert result.code == 30, result.output
     is_clear(result.output, f"unpacking fileset {PRODUCT}/zeros needs more than was reserved", "are missing")
-    is_clear(result.output, "2 completed, 1 failed")
+    is_clear(result.output, "2 extracted, 1 failed")
     assert set(follower.content("data")) == {"gpc1/MD01/o1.XY01/a.fits"}
 
 
@@ -177,7 +177,7 @@ def test_a_bundle_is_not_unpacked_where_there_is_no_space_for_it(disk, release, 
         result.output,
         f"unpacking fileset {PRODUCT}/zeros needs 24.0 MB",
         "are missing",
-        "2 completed, 1 failed",
+        "2 extracted, 1 failed",
     )
     assert follower.content("store") == served_filesets(release)
     assert set(follower.content("data")) == {"gpc1/MD01/o1.XY01/a.fits"}
@@ -224,7 +224,7 @@ def test_what_must_stay_free_stays_free(disk, release, server, follower):
         release.add(PRODUCT, f"large{number}", [File("large.fits", content(4 * MB + number))])
     result = follower.update("--workers", "1")
     assert result.code == 30, result.output
-    is_clear(result.output, "are missing", "mirror.min_free", "Make room")
+    is_clear(result.output, "are missing", "mirror.min_free", "Free disk space")
     assert disk.free >= 6 * MB
     done = follower.marked("extracted", PRODUCT)
     assert {"o1.chip.1.1.1", "plain"} < done
@@ -249,7 +249,7 @@ def test_a_disk_that_is_full_from_the_start(disk, release, server, follower):
     disk.fill(but=0)
     result = follower.update()
     assert result.code == 30, result.output
-    is_clear(result.output, "The disk is full: make room")
+    is_clear(result.output, "The disk is full: free disk space")
     assert file_requests(server) == []
     disk.ballast.unlink()
     complete(follower, release)
@@ -262,7 +262,7 @@ def test_a_disk_that_is_full_before_a_later_run(disk, release, server, follower)
     disk.fill(but=0)
     result = follower.update()
     assert result.code == 30, result.output
-    is_clear(result.output, "The disk is full: make room")
+    is_clear(result.output, "The disk is full: free disk space")
     assert {folder: follower.content(folder) for folder in before} == before
     disk.ballast.unlink()
     complete(follower, release)
@@ -328,7 +328,7 @@ def test_a_failure_that_cannot_be_recorded_still_fails_the_run(release, follower
     with forbidden(follower.root / "state" / PRODUCT / "failed"):
         result = ended(as_one_without_rights(follower.command()))
     assert result.code == 30, result.output
-    is_clear(result.output, "recording its failure", "expected md5", "2 completed, 1 failed")
+    is_clear(result.output, "recording its failure", "expected md5", "2 extracted, 1 failed")
 
 
 @pytest.mark.parametrize("most", [12, 16, 20, 24])
@@ -353,7 +353,7 @@ def test_a_fileset_whose_name_is_too_long_for_a_marker(length, release, server, 
         complete(follower, release)
         return
     assert result.code == 30, result.output
-    is_clear(result.output, name[:40], "3 completed, 1 failed")
+    is_clear(result.output, name[:40], "3 extracted, 1 failed")
     assert follower.marked("extracted", PRODUCT) == {"o1.chip.1.1.1", "plain", "after"}
     release.withdraw(PRODUCT, name)
     release.add(PRODUCT, "later", [File("f.fits", b"f")])

@@ -118,7 +118,7 @@ INSTANTS = {
     "the journal goes": Instant("unlink", f"{INCOMING}/unpacking.json", (CHIP,)),
     "the journal is gone": Instant("rmdir", INCOMING, (CHIP,)),
     "the product is finished": written(f"{STATE}/updated.json", CHIP, "plain"),
-    "the status is written": written("status/product_status.csv", CHIP, "plain"),
+    "the status is written": Instant("fsync", "status", (CHIP, "plain")),
 }
 
 

@@ -67,7 +67,10 @@ def test_an_odd_row_costs_itself_alone(upstream: Upstream, follower: Follower):
     assert (marker["registered"], marker["columns"]["stage"]) == ("2009-07-30T00:00:07Z", "warp")
 
 
-@pytest.mark.parametrize("damage", ["two|2009|", "tw\xe9|2009-07-29T00:00:02Z|TABLE|"])
+DAMAGED_ROWS = ["two|2009|", "tw\xe9|2009-07-29T00:00:02Z|TABLE|", "#two|2009-07-29T00:00:02Z|TABLE|"]
+
+
+@pytest.mark.parametrize("damage", DAMAGED_ROWS)
 def test_a_damaged_row_withdraws_nothing_and_is_asked_for_again(
     damage: str, upstream: Upstream, follower: Follower
 ):
@@ -80,7 +83,8 @@ def test_a_damaged_row_withdraws_nothing_and_is_asked_for_again(
     for known in (False, True):
         listing.write_text(whole.replace(row, damage), "latin-1")
         result = follower.update()
-        assert (result.code, "The row is left out." in result.output) == (0, True), result.output
+        assert (result.code, result.output.count("The row is left out.")) == (30, 1), result.output
+        assert f"/{PRODUCT}/index.txt, line 3: expected " in result.output
         assert ("two" in follower.marked("downloaded", PRODUCT)) == known
         assert follower.marked("downloaded", PRODUCT) >= {"one", "three", "four"}
         follower.mirror["on_removed"] = "keep"
@@ -88,6 +92,25 @@ def test_a_damaged_row_withdraws_nothing_and_is_asked_for_again(
         assert follower.update().code == 0
         assert follower.marked("downloaded", PRODUCT) == {"one", "two", "three", "four"}
         follower.mirror["on_removed"] = "delete"
+
+
+def test_a_damaged_row_is_named_once_although_the_list_is_fetched_again(upstream, server, follower):
+    upstream.add(PRODUCT, "one", [File("a.fits", b"a", listed={"md5": "0" * 32})], type="TABLE")
+    listing = upstream.folder / PRODUCT / "index.txt"
+    listing.write_text(listing.read_text().rstrip("\n") + "\ntwo|2009|\n")
+    result = follower.update()
+    assert (result.code, result.output.count("The row is left out.")) == (30, 1), result.output
+    assert [request.target for request in server.requests].count(f"/ds/{PRODUCT}/index.txt") == 2
+
+
+def test_a_damaged_row_of_the_root_is_named(upstream, follower):
+    upstream.add(PRODUCT, "one", [File("a.fits", b"a")], type="TABLE")
+    root = upstream.folder / "index.txt"
+    root.write_text(root.read_text().rstrip("\n") + "\nother|none|2009|\n")
+    result = follower.update()
+    assert result.code == 30, result.output
+    assert "/index.txt, line 3: expected at least 5 fields, got 3" in result.output
+    assert follower.marked("downloaded", PRODUCT) == {"one"}
 
 
 STATE_NAMES = ["filesets.lock", "update.lock", "root.txt", "verified.json", "a.writing"]

@@ -1,14 +1,13 @@
 """Tasks that another program adds to the scheduler for the workers of an update: none of them is run."""
 
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import requests
 from luigi.task import task_id_str
-from support.running import Running, Scheduler, Turnstile, free_port, leftovers, luigi_command, started, until
+from support.running import Running, Scheduler, leftovers, luigi_command, started, until
 from support.upstream import Upstream, served_filesets
 
 from pipeline.mirror.state.layout import Layout
@@ -39,14 +38,6 @@ def release(upstream: Upstream) -> Upstream:
 
 
 @pytest.fixture
-def bundles(server) -> Iterator[Turnstile]:
-    turnstile = Turnstile()
-    server.faults.append(turnstile.fault("*/*/*.tgz"))
-    yield turnstile
-    turnstile.open()
-
-
-@pytest.fixture
 def journal(tmp_path: Path) -> Path:
     """Lines that the module ``foreign`` writes when it is imported, or its task run."""
     path = tmp_path / "journal"
@@ -55,11 +46,10 @@ def journal(tmp_path: Path) -> Path:
 
 
 class Central:
-    """A scheduler, and the calls of another program."""
+    """The calls of another program to a scheduler."""
 
-    def __init__(self, folder: Path, plain: bool) -> None:
-        self.scheduler = Scheduler(folder, free_port(), plain)
-        self.luigid = self.scheduler.start()
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
 
     def ask(self, method: str, **arguments: object) -> object:
         url = f"http://127.0.0.1:{self.scheduler.port}/api/{method}"
@@ -76,11 +66,9 @@ class Central:
         return set(tasks)
 
 
-@pytest.fixture(params=[False, True], ids=["central", "luigid"])
-def central(request, tmp_path: Path) -> Iterator[Central]:
-    central = Central(tmp_path, request.param)
-    yield central
-    central.luigid.kill()
+@pytest.fixture
+def central(scheduler: Scheduler) -> Central:
+    return Central(scheduler)
 
 
 COLUMNS = ("filesetID", "time registered", "type", "target_id", "stage", "stage_id", "exp_name", "filter")
@@ -128,6 +116,7 @@ def test_the_rows_of_these_tasks_are_those_of_the_listing(release):
     assert tuple(row) == release.products[PRODUCT]["left.out"]
 
 
+@pytest.mark.parametrize("scheduler", [False, True], indirect=True, ids=["central", "luigid"])
 @pytest.mark.parametrize("peer", [False, True], ids=["update", "worker"])
 def test_only_steps_of_this_mirror_are_run(
     peer, central, release, server, follower, bundles, journal, tmp_path

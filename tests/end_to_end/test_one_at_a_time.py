@@ -9,68 +9,72 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 import pytest
-from support.command import REPOSITORY
 from support.follower import Follower
-from support.running import until
+from support.running import Running, gate, started, until
 from support.upstream import File, Upstream, served_filesets
 
 from pipeline.mirror.resources.update_lock import LockPolicy, heartbeat, update_lock
 from pipeline.mirror.state.layout import Layout
-from pipeline.sample import faults
 
 PRODUCT = "md-all-rel-200907"
 
 
 @pytest.fixture
-def slow(upstream: Upstream, server, follower: Follower) -> Follower:
-    """A mirror whose only file takes a while to come."""
+def slow(upstream: Upstream, follower: Follower) -> Follower:
+    """A mirror of one file."""
     upstream.add(PRODUCT, "plain", [File("t.fits", b"T" * 40_000)], type="table")
-    server.faults.append(faults.throttles(5_000))
     return follower
 
 
-def begun(follower: Follower, server) -> subprocess.Popen:
-    """An update that is fetching a file."""
-    process = subprocess.Popen(
-        follower.command(), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while not any("t.fits" in request.target for request in server.requests):
-        assert process.poll() is None
-        time.sleep(0.02)
-    return process
+@pytest.fixture
+def opened(server) -> Event:
+    """The file does not come before this is set."""
+    opened = Event()
+    server.faults.append(gate(opened, f"{PRODUCT}/plain/t.fits"))
+    return opened
 
 
-def test_a_second_update_says_who_holds_the_mirror(slow, server, upstream):
-    first = begun(slow, server)
-    try:
+@contextmanager
+def begun(follower: Follower, server) -> Iterator[Running]:
+    """An update that is fetching the file."""
+    with started(follower.command(), follower.folder / "output") as update:
+        until(lambda: any("t.fits" in request.target for request in server.requests), "nothing is fetched")
+        yield update
+
+
+def test_a_second_update_says_who_holds_the_mirror(slow, server, opened, upstream):
+    with begun(slow, server) as first:
         second = slow.update()
         assert second.code == 10, second.output
         assert re.search(
             rf"process {first.pid} on {socket.gethostname()} since \d{{4}}-\d\d-\d\dT[\d:]+Z", second.output
         )
         assert "Traceback" not in second.output
-    finally:
-        assert first.wait(60) == 0
+        opened.set()
+        assert first.wait().code == 0
     assert slow.content("store") == served_filesets(upstream)
     assert slow.update().code == 0
 
 
-def test_a_holder_that_was_killed_is_taken_over(slow, server, upstream):
-    first = begun(slow, server)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+def test_a_holder_that_was_killed_is_taken_over(slow, server, opened, upstream):
+    with begun(slow, server) as first:
+        first.send(signal.SIGKILL)
+        first.wait()
+    opened.set()
     assert json.loads((slow.root / "state" / "update.lock").read_text())["pid"] == first.pid
     assert slow.update().code == 0
     assert slow.content("store") == served_filesets(upstream)
 
 
 @pytest.mark.parametrize(("age", "code"), [(5, 10), (300, 0)])
-def test_a_holder_on_another_host_counts_while_its_heart_beats(age, code, slow, server):
-    """As on a file system that does not carry locks between hosts: only the file shows it."""
-    server.faults.clear()
+def test_a_holder_on_another_host_counts_while_its_heart_beats(age, code, slow):
+    """Lock on a file system that does not carry locks between hosts: only the file shows it."""
     lock = slow.root / "state" / "update.lock"
     lock.parent.mkdir(parents=True)
     lock.write_text(json.dumps({"host": "far.example", "pid": 4711, "since": "2026-01-01T00:00:00Z"}))
@@ -81,8 +85,7 @@ def test_a_holder_on_another_host_counts_while_its_heart_beats(age, code, slow, 
     assert ("process 4711 on far.example since 2026-01-01T00:00:00Z" in result.output) == (code == 10)
 
 
-def test_a_damaged_lock_file_is_no_obstacle(slow, server):
-    server.faults.clear()
+def test_a_damaged_lock_file_is_no_obstacle(slow):
     lock = slow.root / "state" / "update.lock"
     lock.parent.mkdir(parents=True)
     lock.write_bytes(b"\xff\x00{")
@@ -90,9 +93,8 @@ def test_a_damaged_lock_file_is_no_obstacle(slow, server):
 
 
 @pytest.mark.parametrize("reaped", [True, False], ids=["gone", "a zombie"])
-def test_the_processes_of_a_holder_that_was_killed_are_waited_for(reaped, slow, server):
-    """They hold the lock together with it, and end a moment later."""
-    server.faults.clear()
+def test_the_processes_of_a_holder_that_was_killed_are_waited_for(reaped, slow):
+    """Processes that hold the lock together with the holder, and end a moment later."""
     lock = slow.root / "state" / "update.lock"
     lock.parent.mkdir(parents=True)
     hold = f"import fcntl, time; file = open({str(lock)!r}); fcntl.flock(file, fcntl.LOCK_EX); time.sleep(1)"

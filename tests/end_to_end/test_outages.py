@@ -1,4 +1,4 @@
-"""A server that dies in the middle of a run, and a disk without room: the run ends early."""
+"""A server that dies in the middle of a run, and a full disk: the run ends early."""
 
 import re
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def ended_early(
     assert end.code == code, end.output
     assert cause in end.output
     assert "Traceback" not in end.output
-    done, failed = map(int, re.search(r" due: (\d+) completed, (\d+) failed, ", end.output).groups())
+    done, failed = map(int, re.search(r" selected: (\d+) extracted, (\d+) failed, ", end.output).groups())
     assert done == len(follower.marked("downloaded", PRODUCT))
     booked = follower.marked("failed", PRODUCT) - before
     assert failed == len(booked)
@@ -130,9 +130,9 @@ def test_filesets_that_are_listed_and_gone_end_no_run(release, server: Simulator
     assert hasty.marked("failed", PRODUCT) == set(gone)
 
 
-def test_a_disk_without_room(release, server: Simulator, hasty):
+def test_a_disk_without_space(release, server: Simulator, hasty):
     hasty.mirror["min_free"] = "900000 TB"
-    cause = "there was no room for 10 filesets in a row"
+    cause = "there was no disk space for 10 filesets in a row"
     first = ended_early(hasty, hasty.update(), 30, cause)
     # The next run begins with the others.
     assert len(ended_early(hasty, hasty.update(), 30, cause, first)) >= 10

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterable
 from copy import deepcopy
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from support.disk_model import TRACED, Call, Disk, Node, read_calls
+from support.disk_model import ADOPTED, Call, Disk, Node, on_disk, read_calls, tracing
 from support.follower import Follower
 from support.running import started
 from support.trees import tree
@@ -38,10 +39,14 @@ def release(upstream: Upstream) -> Upstream:
 
 def traced(follower: Follower, log: Path, *more: str) -> list[Call]:
     """The calls of one update."""
+    return calls_of(follower.command(*more), log)
+
+
+def calls_of(command: list[str], log: Path) -> list[Call]:
+    """The calls of a command that ends with 0."""
     trace = log.with_suffix(".trace")
-    strace = ["strace", "-f", "-qqq", "-y", "-s", "1000", "-o", str(trace), "-e", f"trace={TRACED}"]
-    with started([*strace, *follower.command(*more)], log) as update:
-        ended = update.wait()
+    with started([*tracing(trace), *command], log) as run:
+        ended = run.wait()
     assert ended.code == 0, ended.output
     return read_calls(trace.read_text())
 
@@ -67,15 +72,6 @@ def records_of(root: Path, members: list[dict[str, str]]) -> set[str]:
     return {layout.relative(layout.owner_record(member["path"].rpartition("/")[0])) for member in members}
 
 
-def safe_copy(folder: Path) -> Node:
-    """The folder as it is now, all of it on the disk."""
-    node = Node()
-    for path in folder.iterdir():
-        node.names[path.name] = safe_copy(path) if path.is_dir() else Node()
-    node.safe = set(node.names)
-    return node
-
-
 @pytest.mark.parametrize("workers", ["1", "8"])
 def test_every_marker_tells_the_truth_whenever_the_power_is_cut(workers, release, follower, tmp_path):
     calls = traced(follower, tmp_path / "log", "--workers", workers)
@@ -88,7 +84,7 @@ def test_every_marker_tells_the_truth_whenever_the_power_is_cut(workers, release
 
 def test_so_it_does_while_a_fileset_is_replaced(release, follower, tmp_path):
     assert follower.update().code == 0
-    before = safe_copy(follower.root)
+    before = on_disk(follower.root)
     release.add_bundles(PRODUCT, CHIP, {"XY01": {"a.fits": b"new"}, "XY03": {"d.fits": b"D" * 600_000}})
     calls = traced(follower, tmp_path / "log")
     assert any(call.name == "renameat2" for call in calls)
@@ -100,7 +96,7 @@ def test_so_it_does_while_a_fileset_is_replaced(release, follower, tmp_path):
 
 def test_so_it_does_while_rows_are_added_to_the_listing(release, follower, tmp_path):
     assert follower.update().code == 0
-    before = safe_copy(follower.root)
+    before = on_disk(follower.root)
     release.add(PRODUCT, "late", [File("l.fits", b"L")])
     calls = traced(follower, tmp_path / "log")
     listing = follower.root / "state" / PRODUCT / "listing.txt"
@@ -115,7 +111,7 @@ def test_so_it_does_while_rows_are_added_to_the_listing(release, follower, tmp_p
 def test_so_it_does_while_the_owner_records_are_restored(release, follower, tmp_path):
     assert follower.update().code == 0
     shutil.rmtree(follower.root / "state" / "@owners")
-    before = safe_copy(follower.root)
+    before = on_disk(follower.root)
     calls = traced(follower, tmp_path / "log")
     records = [path for path in tree(follower.root) if path.startswith("state/@owners/")]
     assert len(records) == 10
@@ -123,6 +119,33 @@ def test_so_it_does_while_the_owner_records_are_restored(release, follower, tmp_
     assert Disk(follower.root, promised, deepcopy(before)).run(calls) == []
     without = [call for call in calls if call.name != "syncfs"]
     assert Disk(follower.root, promised, before).run(without), "unnoticed without the flush of all records"
+
+
+@pytest.mark.parametrize("by", ["rename", "copy"])
+def test_so_it_does_while_a_mirror_is_adopted(by, release, follower, tmp_path):
+    """Bytes of the adopted folder are not known to be safe, and no old name goes before the new one is."""
+    old = tmp_path / "MIRROR"
+    shutil.copytree(release.folder, old)
+    adopted = on_disk(old)
+    for _, node in adopted.below():
+        node.clean = node.is_folder
+    command = [sys.executable, "-m", "tasks", "adopt", str(old), "--config", str(follower.config)]
+    calls = calls_of([*command, "--by", by], tmp_path / "log")
+    promised = named_by_markers(follower.root, release.products[PRODUCT])
+    for name in release.products[PRODUCT]:
+        downloaded = f"state/{PRODUCT}/downloaded/{name}.json"
+        for path in promised[downloaded]:
+            promised[path.replace("store", ADOPTED, 1)] = [downloaded, path]
+
+    def disk() -> Disk:
+        top = Node(is_folder=True, names={ADOPTED: deepcopy(adopted)})
+        return Disk(follower.root, promised, top, old)
+
+    assert disk().run(calls) == []
+    for flushed in (f"incoming/{PRODUCT}/{CHIP}/files", f"state/{PRODUCT}/downloaded"):
+        folder = follower.root / flushed
+        without = [call for call in calls if not call.flushes or folder not in call.paths]
+        assert disk().run(without), f"unnoticed without the flush of {flushed}"
 
 
 # Every flush of such a path is needed. Others are only so where no later one makes up for them.
@@ -169,7 +192,7 @@ def is_needed(call: Call, root: Path) -> bool:
 
 
 def test_a_folder_that_another_process_has_made_and_not_flushed_is_made_safe(release, follower, tmp_path):
-    """As a process sees it that finds the folder there: without the flush of the one that made it."""
+    """Calls of a process that finds the folder there, without the flush of the one that made it."""
     calls = traced(follower, tmp_path / "log", "--workers", "1")
     for folder in (follower.root / "data", follower.root / "data/gpc1", follower.root / "data/gpc1/MD01"):
         first = next(place for place, call in enumerate(calls) if call.flushes and folder in call.paths)

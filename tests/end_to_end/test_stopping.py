@@ -105,8 +105,7 @@ def test_filesets_in_progress_finish_and_no_others_start(
         sleep(SEEN_SECONDS)
         in_progress = requested_filesets(server)
         assert len(in_progress) == FREE + workers
-        update.send(number)
-        sleep(SEEN_SECONDS)
+        update.request_stop(number)
         opened.set()
         ended = update.wait()
     assert ended.code == 25, ended.output
@@ -150,8 +149,7 @@ def test_make_update_is_stopped_in_the_same_way(
     environment = scheduler_settings(tmp_path, port)
     with started(tasks_command(follower), tmp_path / "output", environment) as update:
         until(lambda: at_the_gate(server, CONNECTIONS), "no bundle was asked for")
-        update.send(number)
-        sleep(SEEN_SECONDS)
+        update.request_stop(number)
         opened.set()
         ended = update.wait()
     assert ended.code == 25, ended.output
@@ -266,8 +264,7 @@ def test_a_stop_while_the_server_is_asked_what_is_new(
             "no listing was asked for",
         )
         sleep(SEEN_SECONDS)
-        update.send(number)
-        sleep(SEEN_SECONDS)
+        update.request_stop(number)
         event.set()
         ended = update.wait()
     assert ended.code == 25, ended.output

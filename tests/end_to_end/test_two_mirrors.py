@@ -1,14 +1,13 @@
 """Two mirrors of the same products at one central scheduler, updated at the same time."""
 
 import shutil
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import requests
 from support.follower import Follower
-from support.running import Scheduler, Turnstile, free_port, leftovers, luigi_command, started, until
+from support.running import Turnstile, leftovers, luigi_command, started, until
 from support.summary import numbers
 from support.upstream import Upstream, served_filesets
 
@@ -16,30 +15,14 @@ PRODUCT = "md-all-rel-200907"
 FILESETS = 24
 CONNECTIONS = 4
 
+pytestmark = pytest.mark.parametrize("scheduler", [False, True], indirect=True, ids=["central", "luigid"])
+
 
 @pytest.fixture
 def release(upstream: Upstream) -> Upstream:
     for number in range(FILESETS):
         upstream.add_bundles(PRODUCT, f"o{number}.chip.{number}", {"XY01": {f"{number}.fits": b"x" * 3000}})
     return upstream
-
-
-@pytest.fixture
-def bundles(server) -> Iterator[Turnstile]:
-    """A turnstile before all bundles."""
-    turnstile = Turnstile()
-    server.faults.append(turnstile.fault("*/*/*.tgz"))
-    yield turnstile
-    turnstile.open()
-
-
-@pytest.fixture(params=[False, True], ids=["central", "luigid"])
-def port(request, tmp_path: Path) -> Iterator[int]:
-    """The port of a scheduler: the project's, or Luigi's."""
-    scheduler = Scheduler(tmp_path, free_port(), request.param)
-    running = scheduler.start()
-    yield scheduler.port
-    running.kill()
 
 
 @pytest.fixture

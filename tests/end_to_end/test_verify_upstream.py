@@ -2,20 +2,18 @@
 
 import hashlib
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from threading import Event
-from time import sleep
 
 import pytest
 from support.bundles import bundle
 from support.command import REPOSITORY, ended
 from support.follower import Follower
-from support.running import SEEN_SECONDS, gate, requested_filesets, served_on, started, until
+from support.running import gate, requested_filesets, served_on, started, until
 from support.upstream import File, Upstream, served_filesets
 
 from pipeline.sample import faults
@@ -209,8 +207,7 @@ def test_a_comparison_that_was_stopped_goes_on(upstream, follower, server, tmp_p
     server.faults.append(gate(opened, "listings", after=4))
     with started(command(follower, "--repair"), tmp_path / "log") as run:
         until(lambda: server.in_progress, "no request is held")
-        run.send(signal.SIGTERM)
-        sleep(SEEN_SECONDS)
+        run.request_stop()
         opened.set()
         stopped = run.wait()
     assert stopped.code == 25, stopped.output

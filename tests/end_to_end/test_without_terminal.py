@@ -38,7 +38,8 @@ def test_a_run_is_complete_whatever_happens_to_its_output(redirections, release,
     assert result == Ended(0, "")
     assert follower.content("store") == served_filesets(release)
     assert follower.marked("extracted", PRODUCT) == {"o1.chip.1.1.1", "plain"}
-    assert "2 completed, 0 failed, 0 left" in (follower.root / "log" / "update_mirror.log").read_text()
+    log = (follower.root / "log" / "update_mirror.log").read_text()
+    assert "2 extracted, 0 failed, 0 skipped, 0 left" in log
 
 
 def test_a_command_whose_output_is_lost_says_so(release, server, follower):
@@ -100,7 +101,7 @@ def test_a_user_without_a_name(release, server, follower):
 
     updated = run(*follower.command())
     assert updated.code == 30, updated.output
-    assert "2 completed, 1 failed" in updated.output
+    assert "2 extracted, 1 failed" in updated.output
     skipped = run(COMMAND, "skip", "--config", follower.config, PRODUCT, "wrong", "--reason", "not needed")
     assert skipped.code == 0, skipped.output
     marker = Path(follower.root / "state" / PRODUCT / "skipped" / "wrong.json")

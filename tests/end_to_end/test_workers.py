@@ -39,7 +39,6 @@ PRODUCT = "md-all-rel-200907"
 FILESETS = 40
 CONNECTIONS = 8
 SECONDS_PER_FILE = 0.05
-BUNDLES = f"{PRODUCT}/*/*.tgz"
 
 
 class Crowd:
@@ -82,26 +81,6 @@ def crowd(server) -> Crowd:
     crowd = Crowd()
     server.faults.append(crowd.fault())
     return crowd
-
-
-@pytest.fixture
-def bundles(server, follower) -> Iterator[Turnstile]:
-    """A turnstile before all bundles."""
-    # However long the processes of a test take to start, no request is given up meanwhile.
-    follower.source["timeout"] = 120
-    turnstile = Turnstile()
-    server.faults.insert(0, turnstile.fault(BUNDLES))
-    yield turnstile
-    turnstile.open()
-
-
-@pytest.fixture
-def port(tmp_path: Path) -> Iterator[int]:
-    """The port of a central scheduler."""
-    scheduler = Scheduler(tmp_path, free_port())
-    running = scheduler.start()
-    yield scheduler.port
-    running.kill()
 
 
 class Site:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 
 import pytest
 from support.arrivals import Holding, row
@@ -15,8 +16,8 @@ from pipeline.serving import MirrorTree
 ONE, TWO, THREE = row("one", 0), row("two", 1), row("three", 2)
 
 
-def serve_mirror_at(root):
-    return serve(DataStoreApp(MirrorTree(Layout(root))))
+def serve_mirror_at(root, **policy):
+    return serve(DataStoreApp(MirrorTree(Layout(root), **policy)))
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def withdraw(holding: Holding, name: str) -> None:
 
 
 def long_ago(holding: Holding) -> None:
-    """Nothing was changed lately: the server may keep what it read."""
+    """All files have the same times as before, whatever was changed."""
     for path in holding.layout.root.rglob("*"):
         os.utime(path, (1, 1))
 
@@ -70,6 +71,20 @@ def test_a_row_that_is_being_added_is_not_served(mirror):
     with serve_mirror_at(mirror) as server:
         assert names_listed(server) == ["one", "two", "three"]
         assert names_listed(server, "/p/index.txt?two") == ["three"]
+
+
+def test_names_that_begin_with_a_dot_are_served(holding, mirror):
+    hidden = row(".hidden", 3)
+    holding.know(ONE, TWO, THREE, hidden)
+    holding.arrive(hidden)
+    (mirror / "store/p/.hidden/.file").write_bytes(b"content")
+    shutil.copytree(mirror / "store/p", mirror / "store/.p")
+    with serve_mirror_at(mirror) as server:
+        assert names_listed(server) == ["one", "two", "three", ".hidden"]
+        assert ask(server, "/p/.hidden/.file").body == b"content"
+        assert names_listed(server, "/index.txt") == [".p", "p"]
+        for path in ("/p/../index.txt", "/p/%2e%2e/p/one/a.fits", "/%2e/p/index.txt", "/p/one/%2e%2e"):
+            assert ask(server, path).status == 404
 
 
 def test_a_mirror_that_has_nothing_yet_lists_nothing(tmp_path):
@@ -146,7 +161,7 @@ def test_without_a_sound_order_of_arrival_every_question_gets_the_whole_list(dam
 def test_the_listing_is_kept_until_something_changes(holding):
     mirror = holding.layout.root
     long_ago(holding)
-    with serve_mirror_at(mirror) as server:
+    with serve_mirror_at(mirror, settled_after=0) as server:
         assert names_listed(server) == ["one", "two", "three"]
         (mirror / "store/p/two/a.fits").unlink()
         assert names_listed(server) == ["one", "two", "three"], "no folder is examined"
@@ -160,6 +175,28 @@ def test_the_listing_is_kept_until_something_changes(holding):
         assert names_listed(server) == ["three"]
         holding.arrive(row("four", 3))
         assert names_listed(server) == ["three", "four"]
+
+
+def test_two_changes_in_one_tick_of_any_clock_are_both_seen(holding):
+    """Files have the time of a file server whose clock is years behind, before and after the change."""
+    long_ago(holding)
+    with serve_mirror_at(holding.layout.root) as server:
+        assert names_listed(server) == ["one", "two", "three"]
+        withdraw(holding, "one")
+        long_ago(holding)
+        assert names_listed(server) == ["two", "three"]
+        withdraw(holding, "two")
+        long_ago(holding)
+        assert names_listed(server) == ["three"]
+
+
+def test_the_listing_is_kept_once_it_was_read_after_that_time(holding):
+    with serve_mirror_at(holding.layout.root, settled_after=0.02) as server:
+        assert names_listed(server) == ["one", "two", "three"]
+        time.sleep(0.02)
+        assert names_listed(server) == ["one", "two", "three"]
+        (holding.layout.root / "store/p/two/a.fits").unlink()
+        assert names_listed(server) == ["one", "two", "three"], "nothing shows the change"
 
 
 def test_the_root_of_a_mirror_describes_products_as_its_source_does(mirror):

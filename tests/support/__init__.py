@@ -1,1 +1,6 @@
-"""Code that several tests share."""
+"""Code that tests of several folders share."""
+
+import os
+
+# Commands that tests start compile each module once, as they do for every user.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

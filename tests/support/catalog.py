@@ -90,7 +90,7 @@ def rows(database: Database, sql: str) -> list[tuple]:
         return [tuple(row) for row in connection.exec_driver_sql(sql)]
 
 
-def content(database: Database, but: Iterable[str] = ()) -> dict[str, list[tuple]]:
+def content_of(database: Database, but: Iterable[str] = ()) -> dict[str, list[tuple]]:
     """All rows of all tables, each in place of its number with that of its fileset, sorted."""
     metadata = MetaData()
     with database.reading() as connection:

@@ -1,29 +1,28 @@
 """Commands in a process of their own, run in the repository."""
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.warm_start import WarmStart
+
 COMMAND = Path(sys.executable).with_name("ipp-mirror")
 REPOSITORY = Path(__file__).resolve().parents[2]
+_TIMEOUT_SECONDS = 240
+_STRICT = {"PYTHONWARNINGS": "error::DeprecationWarning:tasks,error::ResourceWarning"}
+_warm_start = WarmStart(REPOSITORY, os.environ | _STRICT)
 
 
 def ipp_mirror(
     *arguments: object, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in the repository, with the settings of Luigi there; its output is text."""
-    return subprocess.run(
-        [COMMAND, *map(str, arguments)],
-        cwd=REPOSITORY,
-        env=os.environ | {"PYTHONWARNINGS": "error::ResourceWarning"} | dict(environment or {}),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return _run([str(COMMAND), *map(str, arguments)], os.environ | _STRICT | dict(environment or {}))
 
 
 @dataclass
@@ -36,8 +35,26 @@ class Ended:
 
 def ended(command: list[str]) -> Ended:
     """Run a command from the repository root."""
-    environment = os.environ | {"PYTHONWARNINGS": "error::DeprecationWarning:tasks,error::ResourceWarning"}
-    result = subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
+    result = _run(command, os.environ | _STRICT)
     return Ended(result.returncode, result.stdout + result.stderr)
+
+
+def _run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    if not _warm_start.can_run(command, environment):
+        return subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder) / "output", Path(folder) / "errors"
+        process = _warm_start.start(command, *files)
+        try:
+            code = process.wait(_TIMEOUT_SECONDS)
+        finally:
+            process.send_signal(signal.SIGKILL)
+        return subprocess.CompletedProcess(command, code, *(path.read_text() for path in files))

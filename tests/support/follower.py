@@ -18,6 +18,8 @@ class Follower:
     source: dict[str, object] = field(default_factory=dict)
     mirror: dict[str, object] = field(default_factory=dict)
     catalog: dict[str, object] = field(default_factory=dict)
+    # Publisher's tree that is served; None for a mirror of a mirror.
+    served: Path | None = None
 
     @property
     def root(self) -> Path:
@@ -47,20 +49,29 @@ class Follower:
         return result
 
     def left(self) -> dict[str, set[str]]:
-        """Filesets of products without select that are neither complete, skipped nor withdrawn."""
+        """Filesets that are known and wanted, and neither complete nor skipped, of products without select.
+
+        Wanted is what the publisher's own tree lists, whatever the markers of withdrawn filesets say.
+        """
         selecting = [each for each in self.mirror.get("products", []) if isinstance(each, dict)]
         names = {product["name"] for product in selecting}
+        steps = ("downloaded", "extracted") if self.mirror.get("unpack", True) else ("downloaded",)
         left = {}
         for listing in (self.root / "state").glob("*/listing.txt"):
-            lines = listing.read_text("latin-1").splitlines()
-            listed = {line.split("|")[0].strip() for line in lines if line.strip() and line[0] != "#"}
-            steps = ("downloaded", "extracted") if self.mirror.get("unpack", True) else ("downloaded",)
             product = listing.parent.name
-            done = set.intersection(*(self.marked(step, product) for step in steps))
-            rest = listed - done - self.marked("skipped", product) - self.marked("withdrawn", product)
+            wanted = _listed(listing) & self._published(product)
+            complete = set.intersection(*(self.marked(step, product) for step in steps))
+            rest = wanted - complete - self.marked("skipped", product)
             if rest and product not in names:
                 left[product] = rest
         return left
+
+    def _published(self, product: str) -> set[str]:
+        if self.served is None:
+            known = _listed(self.root / "state" / product / "listing.txt")
+            return known - self.marked("withdrawn", product)
+        listing = self.served / product.removesuffix("~") / "index.txt"
+        return _listed(listing) if listing.exists() else set()
 
     def marked(self, step: str, product: str) -> set[str]:
         """The filesets that have a marker of that step."""
@@ -69,3 +80,8 @@ class Follower:
     def content(self, folder: str) -> dict[str, bytes]:
         """Every file below one folder of the root."""
         return tree(self.root / folder)
+
+
+def _listed(listing: Path) -> set[str]:
+    lines = listing.read_text("latin-1").splitlines()
+    return {line.split("|")[0].strip() for line in lines if line.strip() and line[0] != "#"}

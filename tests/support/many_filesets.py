@@ -47,10 +47,10 @@ def complete_mirror(root: Path) -> Layout:
     return layout
 
 
-def settle(layout: Layout) -> None:
-    """Write the snapshots of all folders of markers, when nothing has come to them for an hour."""
+def settle(layout: Layout, hours: int = 1) -> None:
+    """Write the snapshots of all folders of markers, when nothing has come to them for that many hours."""
     for folder in layout.marker_folders(PRODUCT):
-        modify_hours_ago(folder, 1)
+        modify_hours_ago(folder, hours)
         renew_snapshot(folder)
 
 

@@ -32,11 +32,13 @@ from support.command import REPOSITORY, Ended
 from support.follower import Follower
 from support.trees import tree
 from support.upstream import Upstream
+from support.warm_start import WarmProcess, WarmStart
 
 # Longer than anything takes on a busy machine; only a failing test waits for it.
 TIMEOUT_SECONDS = 90
 # Time for a signal to be seen by its receiver: nothing outside shows that it was.
 SEEN_SECONDS = 0.7
+_warm_start = WarmStart(REPOSITORY, dict(os.environ))
 _PORTS_EACH = 200
 _ports = itertools.count(random.randrange(_PORTS_EACH))
 
@@ -87,11 +89,17 @@ class Running:
 
     def __init__(self, command: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
         self._log = log
-        with open(log, "w") as output:
+        variables = os.environ | (environment or {})
+        log.write_bytes(b"")
+        self._process: subprocess.Popen[bytes] | WarmProcess
+        if _warm_start.can_run(command, variables):
+            self._process = _warm_start.start(command, log, log)
+            return
+        with open(log, "ab") as output:
             self._process = subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
-                env=os.environ | (environment or {}),
+                env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -119,6 +127,11 @@ class Running:
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the command alone."""
         self._process.send_signal(number)
+
+    def request_stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal to the command alone, and wait until it stops what it does."""
+        self.send(number)
+        until(lambda: "stopping after what is in progress" in self.output, "the signal is not seen")
 
     def send_group(self, number: signal.Signals) -> None:
         """Send a signal to the command and all that it started, as a terminal or a batch system does."""

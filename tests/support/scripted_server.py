@@ -1,5 +1,6 @@
 """A server that answers byte for byte as a test says, for what a true server never says."""
 
+import socket
 import socketserver
 import ssl
 import threading
@@ -21,6 +22,8 @@ class Asked:
         return self.line.split(" ")[1]
 
 
+# First byte of a connection with TLS.
+TLS_HANDSHAKE = b"\x16"
 # An answer in one piece, or in several, each sent as soon as it is there.
 Answers = Callable[[Asked], bytes | Iterable[bytes]]
 
@@ -54,7 +57,10 @@ def in_turn(*answers: bytes) -> Answers:
 
 @contextmanager
 def scripted(answers: Answers, *, tls: ssl.SSLContext | None = None) -> Iterator[Scripted]:
-    """Serve below ``/ds``. A connection is kept unless the answer says ``Connection: close``, or is empty."""
+    """Serve below ``/ds``. A connection is kept unless the answer says ``Connection: close``, or is empty.
+
+    With ``tls``, requests without TLS at the same port are answered too.
+    """
     lock = threading.Lock()
 
     class Connection(socketserver.StreamRequestHandler):
@@ -73,7 +79,9 @@ def scripted(answers: Answers, *, tls: ssl.SSLContext | None = None) -> Iterator
                     state.open -= 1
 
         def talk(self, serial: int) -> None:
-            connection = tls.wrap_socket(self.connection, server_side=True) if tls else self.connection
+            connection = self.connection
+            if tls and connection.recv(1, socket.MSG_PEEK) == TLS_HANDSHAKE:
+                connection = tls.wrap_socket(connection, server_side=True)
             with connection, connection.makefile("rb") as reading:
                 while asked := _read(reading, serial):
                     state.asked.append(asked)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below the folder: its path and its bytes."""
+    """Return every file below the folder: its path and its bytes."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))

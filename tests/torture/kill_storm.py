@@ -1,9 +1,10 @@
 """Kill an update again and again at random instants, while the release changes, then compare every byte.
 
-    python tests/torture/kill_storm.py [--kills 200] [--seed N]
+    python tests/torture/kill_storm.py [--kills 200] [--adopt 40] [--seed N]
 
-Prints kills, restarts and the bytes transferred against the least that would have done. Exits 1 on any
-difference between what was published and what is here, now and then on the way and after the last run.
+Then adoptions of an old mirror of that release are killed. Prints kills, restarts and the bytes transferred
+against the least that would have done. Exits 1 on any difference between what was published and what is here,
+now and then on the way and after the last run.
 """
 
 import argparse
@@ -24,16 +25,17 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS))
 
 from support.bundles import bundle, dirinfo  # noqa: E402
+from support.catalog import catalog_of, content_of, dbinfo, image_bytes  # noqa: E402
+from support.command import COMMAND, ended  # noqa: E402
 from support.follower import Follower  # noqa: E402
+from support.reader import Reader  # noqa: E402
 from support.running import Running, checked_markers, leftovers, marker_files, started  # noqa: E402
 from support.summary import numbers  # noqa: E402
 from support.trees import tree  # noqa: E402
 from support.upstream import File, Upstream  # noqa: E402
 
-from pipeline.mirror.state.layout import Layout  # noqa: E402
 from pipeline.sample import faults  # noqa: E402
 from pipeline.sample.simulator import Simulator, simulate  # noqa: E402
-from pipeline.serving import MirrorTree  # noqa: E402
 
 PRODUCTS = ("md-all-rel-200907", "threepi-all-200908")
 FILESETS = 400
@@ -43,16 +45,19 @@ LARGE = 2_000_000
 DELAY = 0.25
 BYTES_PER_SECOND = 4_000_000
 # When an update is killed, in seconds after its start. Much of the first is spent on starting.
-SOONEST, LATEST = 0.1, 2.2
+SOONEST, LATEST = 0.1, 3.0
 CONNECTIONS = 8
 # Whatever was in progress in a process that is killed counts as failed, here more often than anywhere.
 ALWAYS_AGAIN = {"retry_every_run": 1000}
+CATALOG = {"enabled": True}
 # What a kill may waste for each connection: a file too small to be resumed, or what was on its way.
 WASTE = 2 << 20
 CHECKED_EVERY = 25
 # Paths below data/ for which filesets contend, and the number of files there.
 SHARED = "gpc1/MD01/shared/"
 SHARED_FILES = 6
+# Share of the filesets of an old mirror of which a file is wrong.
+DAMAGED = 0.1
 
 Files = dict[str, bytes]
 
@@ -125,7 +130,10 @@ class Publisher:
 
     def _with_bundles(self, name: str) -> tuple[list[File], Files]:
         components = {f"XY{index:02}": f"{name}/XY{index:02}" for index in range(self.random.randrange(1, 4))}
-        files = [File(f"dirinfo.{name}.mdc", dirinfo("gpc1/MD01", components), "text", "dirinfo")]
+        files = [
+            File(f"dirinfo.{name}.mdc", dirinfo("gpc1/MD01", components), "text", "dirinfo"),
+            File(f"dbinfo.{name}.mdc", dbinfo(self.count, self._columns()), "text", "dbinfo"),
+        ]
         data = {}
         if self.random.random() < 0.3:
             components["SH00"] = "shared"
@@ -139,39 +147,17 @@ class Publisher:
             data |= {f"gpc1/MD01/{folder}/{member}": content for member, content in members.items()}
         return files, data
 
+    def _columns(self) -> str:
+        """A column of dbinfo that few documents have."""
+        return f"  later_{self.random.randrange(30)} S32 1\n"
+
     def _content(self) -> bytes:
+        if self.random.random() < 0.3:
+            return image_bytes(ra=self.random.uniform(0, 360))
         large = self.random.random() < 0.02
         return self.random.randbytes(
             LARGE + self.random.randrange(LARGE) if large else self.random.choice(SIZES)
         )
-
-
-@dataclass
-class Reader:
-    """A site that follows the mirror, and asks for the filesets behind the last but one that it has."""
-
-    root: Path
-    # Registrations by name for each product, in the order in which they are listed.
-    has: dict[str, dict[str, str]] = field(default_factory=lambda: {product: {} for product in PRODUCTS})
-    whole_lists: int = 0
-
-    def read(self) -> None:
-        """Ask for what is new; for the whole list where the answer lacks the newest fileset."""
-        tree = MirrorTree(Layout(self.root))
-        for product, has in self.has.items():
-            *_, since, newest = [None, None, *has]
-            rows = _rows(tree.product_listing(product, since)) if since else {}
-            if newest is None or rows.get(newest) != has[newest]:
-                self.has[product] = _rows(tree.product_listing(product))
-                self.whole_lists += 1
-            else:
-                self.has[product] = {name: has[name] for name in has if name not in rows} | rows
-
-
-def _rows(listing: bytes | None) -> dict[str, str]:
-    """The registrations in a listing by name."""
-    lines = [line for line in (listing or b"").decode().splitlines() if "|" in line and line[0] != "#"]
-    return {name.strip(): registered.strip() for name, registered, *_ in (line.split("|") for line in lines)}
 
 
 @dataclass
@@ -185,12 +171,22 @@ class Storm:
     reader: Reader
     ended: Counter[str] = field(default_factory=Counter)
     transferred: int = 0
+    images: int = 0
     # What was ever marked as downloaded: this much had to be transferred.
     fetched: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
         return self.follower.root
+
+    @property
+    def least(self) -> int:
+        """Bytes that had to be transferred."""
+        return sum(self.fetched.values())
+
+    def command(self) -> list[str]:
+        """Return the command that is killed."""
+        return self.follower.command()
 
     def run(self, kills: int) -> None:
         """Kill so many updates."""
@@ -220,6 +216,18 @@ class Storm:
         assert not left, f"left over: {left}"
         again = self.follower.update()
         assert numbers() in again.output, f"one more run found something to do: {again.output}"
+        self._check_the_catalog()
+
+    def _check_the_catalog(self) -> None:
+        """The catalog agrees with the markers, and has the rows that a rebuild finds."""
+        cataloged = content_of(catalog_of(self.root))
+        for command in ("check", "rebuild"):
+            result = ended([str(COMMAND), "catalog", command, "--config", str(self.follower.config)])
+            assert result.code == 0, f"catalog {command}: {result.output}"
+        rebuilt = content_of(catalog_of(self.root))
+        differ = [name for name in rebuilt if rebuilt[name] != cataloged.get(name, [])]
+        assert not differ, f"a rebuild finds other rows in {differ}"
+        self.images = len(rebuilt["image"])
 
     def check_what_readers_see(self) -> None:
         """Whole files of some version that was published, and markers that are true."""
@@ -289,7 +297,7 @@ class Storm:
             assert has == registered, f"{product}: a reader of the mirror lacks or has old registrations"
 
     def _one_update(self) -> None:
-        with started(self.follower.command(), self.follower.folder / "output") as update:
+        with started(self.command(), self.follower.folder / "output") as update:
             self.ended[self._disturb(update)] += 1
 
     def _disturb(self, update: Running) -> str:
@@ -334,11 +342,82 @@ class Storm:
                 self.fetched[product, marker["fileset"], marker["registered"]] = version.bytes
 
 
+@dataclass
+class AdoptionStorm(Storm):
+    """A new mirror that is killed while it adopts the folder of an old one, by link or by rename.
+
+    The old mirror has all filesets that were served when it was made; a file of some is absent or wrong.
+    """
+
+    # Files of the old mirror by path; the registrations that it has, and the bytes that it lacks of each.
+    old: Files = field(default_factory=dict)
+    lacking: dict[tuple[str, str, str], int] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Old mirror."""
+        return self.follower.folder / "old"
+
+    def make_old_mirror(self) -> None:
+        """Write the old mirror."""
+        for key, versions in self.publisher.versions.items():
+            if key in self.publisher.withdrawn:
+                continue
+            registered, version = list(versions.items())[-1]
+            files = {path: each for path, each in version.store.items() if not path.endswith("/index.txt")}
+            self.lacking[*key, registered] = 0
+            filled = [path for path, content in files.items() if content]
+            if filled and self.random.random() < DAMAGED:
+                path = self.random.choice(filled)
+                self.lacking[*key, registered] = len(files[path])
+                files[path] += b"wrong"
+            self.old |= files
+            for path, content in files.items():
+                (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (self.folder / path).write_bytes(content)
+
+    @property
+    def least(self) -> int:
+        """Bytes that had to be transferred: those that the old mirror lacks."""
+        return sum(self.lacking.get(key, size) for key, size in self.fetched.items())
+
+    def command(self) -> list[str]:
+        """Return the command of an adoption."""
+        by = self.random.choice(["link", "rename"])
+        settings = ["--config", str(self.follower.config), "--by", by]
+        return [sys.executable, "-m", "tasks", "adopt", str(self.folder), *settings]
+
+    def finish(self) -> None:
+        """Adopt, undisturbed, what is left; then as for updates."""
+        self.server.faults.clear()
+        result = ended(self.command())
+        assert result.code == 0, f"the last adoption ended with {result.code}: {result.output}"
+        super().finish()
+
+    def _count_bytes(self) -> None:
+        """Check besides that no file is fetched that the old mirror has."""
+        for entry in self.server.requests:
+            _, _, product, name, file = entry.target.split("/") if entry.target.count("/") == 4 else [""] * 5
+            versions = self.publisher.versions.get((product, name), {})
+            has_all = all(self.lacking.get((product, name, each)) == 0 for each in versions)
+            assert not (versions and has_all) or file.startswith("index.txt"), f"{entry.target} was fetched"
+        super()._count_bytes()
+
+    def check_what_readers_see(self) -> None:
+        """Check besides that nothing of the old mirror is lost that is still registered."""
+        super().check_what_readers_see()
+        served = {path for version in self.publisher.served() for path in version.store.items()}
+        here = {*tree(self.folder).items(), *tree(self.root / "store").items()}
+        lost = [path for path, content in (self.old.items() & served) - here]
+        assert not lost, f"lost of the old mirror: {lost[:5]}"
+
+
 def main() -> int:
     """Let the storm pass; 1 when anything is not as it should be."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=200, help="how many updates are killed")
     parser.add_argument("--seed", type=int, default=randrange(1 << 30), help="for the same storm again")
+    parser.add_argument("--adopt", type=int, default=40, help="how many adoptions are killed after that")
     chosen = parser.parse_args()
     random = Random(chosen.seed)
     with tempfile.TemporaryDirectory(prefix="kill-storm-") as folder:
@@ -346,21 +425,29 @@ def main() -> int:
         publisher.grow(FILESETS)
         slow = [faults.throttles(BYTES_PER_SECOND), faults.delays(DELAY)]
         with simulate(publisher.upstream.folder, faults=slow) as server:
-            follower = Follower(Path(folder), server.url, mirror=ALWAYS_AGAIN)
-            storm = Storm(publisher, follower, server, random, Reader(follower.root))
-            return weather(storm, chosen.kills, chosen.seed)
+            follower = Follower(Path(folder), server.url, mirror=ALWAYS_AGAIN, catalog=CATALOG)
+            storm = Storm(publisher, follower, server, random, Reader(follower.root, PRODUCTS))
+            print(f"{chosen.kills} kills over {FILESETS} filesets and more, seed {chosen.seed}", flush=True)
+            if not weather(storm, chosen.kills, chosen.seed):
+                return 1
+            server.faults.extend(slow)
+            (Path(folder) / "adopting").mkdir()
+            follower = Follower(Path(folder) / "adopting", server.url, mirror=ALWAYS_AGAIN, catalog=CATALOG)
+            storm = AdoptionStorm(publisher, follower, server, random, Reader(follower.root, PRODUCTS))
+            storm.make_old_mirror()
+            print(f"{chosen.adopt} kills of adoptions of {len(storm.lacking)} filesets", flush=True)
+            return 0 if weather(storm, chosen.adopt, chosen.seed) else 1
 
 
-def weather(storm: Storm, kills: int, seed: int) -> int:
-    """Run the storm and say how it was."""
-    print(f"{kills} kills over {FILESETS} filesets and more, seed {seed}", flush=True)
+def weather(storm: Storm, kills: int, seed: int) -> bool:
+    """Run the storm and print how it was; return True if everything is as it should be."""
     try:
         storm.run(kills)
         storm.finish()
     except AssertionError as error:
         print(f"seed {seed}, after {storm.ended['kill -9']} kills: {error}", file=sys.stderr)
-        return 1
-    publisher, least = storm.publisher, sum(storm.fetched.values())
+        return False
+    publisher, least = storm.publisher, storm.least
     registrations = sum(len(versions) for versions in publisher.versions.values())
     waste = storm.transferred - least
     print(
@@ -368,14 +455,16 @@ def weather(storm: Storm, kills: int, seed: int) -> int:
         f"ended by themselves: {storm.ended['by itself']}, restarts: {storm.ended.total()}\n"
         f"filesets: {publisher.count}, registrations: {registrations}, "
         f"withdrawn: {len(publisher.withdrawn)}\n"
-        f"bytes transferred: {storm.transferred}, at least: {least}, ratio: {storm.transferred / least:.3f}\n"
+        f"bytes transferred: {storm.transferred}, at least: {least}, "
+        f"ratio: {storm.transferred / max(least, 1):.3f}\n"
         f"a reader asked for {storm.reader.whole_lists} whole lists, and has all\n"
+        f"the catalog has the rows of a rebuild, {storm.images} images\n"
         "store/ and data/ are identical, every marker is true, nothing is left over"
     )
     if waste > kills * CONNECTIONS * WASTE:
         print(f"expected at most {CONNECTIONS * WASTE} bytes twice for each kill", file=sys.stderr)
-        return 1
-    return 0
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.listings import ListingClient
 from pipeline.datastore.client.retry import RetryableError, RetryPolicy
 from pipeline.datastore.client.semaphore import FifoSemaphore
-from pipeline.datastore.client.session import Origin, Session
+from pipeline.datastore.client.session import HTTPS_PORT, Origin, Session
 from pipeline.datastore.client.transport_errors import TRANSPORT_ERRORS, describe
 from pipeline.errors import ServerUnavailable
 
@@ -166,8 +166,9 @@ def _redirected(url: str, location: str) -> str:
             f"{url}: expected a redirect without a user name, got one with a user name, to {new}, "
             "which is not followed. A user name and password belong in ~/.netrc."
         )
+    # The port may be the default one, or that of the http server: another one is another program's.
     to_https = (old.scheme, new.scheme) == ("http", "https") and old.host == new.host
-    if old == new or to_https:
+    if old == new or (to_https and new.port in {HTTPS_PORT, old.port}):
         return target.url
     raise ServerUnavailable(
         f"{url}: expected a response from {old}, got a redirect to {target.url[:_SHOWN]}, "

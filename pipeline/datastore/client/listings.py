@@ -8,6 +8,7 @@ from pipeline.datastore.client.retry import RetryableError, RetryPolicy, retry
 from pipeline.datastore.listing import (
     FileRow,
     FilesetRow,
+    LeftOut,
     ProductRow,
     read_files,
     read_filesets,
@@ -34,17 +35,20 @@ class ListingClient:
         self.retry_policy = retry_policy
         self._fetch_body = fetch_body
 
-    def products(self) -> list[ProductRow]:
-        """Return the products that the root lists. Raises ServerUnavailable."""
+    def products(self, left_out: LeftOut | None = None) -> list[ProductRow]:
+        """Return the products that the root lists; damaged rows are added to ``left_out``.
+
+        Raises ServerUnavailable.
+        """
         url = f"{self.url}/index.txt"
-        return self._listing(url, lambda body: read_products(body, url))
+        return self._listing(url, lambda body: read_products(body, url, left_out))
 
     def filesets(
-        self, product: str, since: str | None = None, damaged: list[str] | None = None
+        self, product: str, since: str | None = None, left_out: LeftOut | None = None
     ) -> list[FilesetRow]:
         """Return the filesets of a product, oldest first; with ``since`` those registered after that one.
 
-        A message about each row that is left out is added to ``damaged``.
+        Damaged rows are added to ``left_out``.
         Raises UnknownFileset when the server does not list ``since``, else ServerUnavailable.
         """
         url = f"{self.url}/{_segment(product)}/index.txt" + (f"?{_segment(since)}" if since else "")
@@ -52,7 +56,7 @@ class ListingClient:
         def read(body: bytes) -> list[FilesetRow]:
             if since and not body.strip():
                 raise UnknownFileset(f"{url}: the server does not list fileset {since!r} (any more)")
-            return read_filesets(body, url, damaged)
+            return read_filesets(body, url, left_out)
 
         return self._listing(url, read)
 

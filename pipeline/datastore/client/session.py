@@ -14,7 +14,8 @@ from pipeline import __version__
 from pipeline.datastore.client.limits import Limits, limited_pools
 
 USER_AGENT = f"ipp-mirror/{__version__}"
-_PORTS = {"http": 80, "https": 443}
+HTTPS_PORT = 443
+_PORTS = {"http": 80, "https": HTTPS_PORT}
 
 
 class Origin(NamedTuple):

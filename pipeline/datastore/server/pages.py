@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.datastore.server.tables import Cells, Row, parse_rows
+from pipeline.datastore.server.tables import Cells, Row, row_lines, split_cells
 
 _CSS_CLASSES = {"bytes": "number", "target_id": "number", "stage_id": "number", "md5sum": "md5"}
 _MISSING = {b"", b"null", b"none"}
@@ -69,18 +69,20 @@ def render_page(
     Links to the pages above are left out unless ``upward``. The filesets of a product are shown newest
     first, ``rows_per_page`` on a page, of which this is the ``number``-th or the nearest to it.
     """
-    depth, rows = len(names), parse_rows(listing)
+    # A product may have a million rows, of which only those of the page are split into cells.
+    depth, rows = len(names), row_lines(listing)
     size = rows_per_page if depth == 1 else max(len(rows), 1)
     last = max(-(-len(rows) // size), 1)
     number = min(max(number, 1), last)
-    shown = (rows[::-1] if depth == 1 else rows)[(number - 1) * size : number * size]
+    lines = (rows[::-1] if depth == 1 else rows)[(number - 1) * size : number * size]
+    shown = [(split_cells(header), split_cells(line)) for header, line in lines]
     level = _LEVELS[depth]
     *above, here = ["Data Store", *map(_display, names)]
     return _TEMPLATES.get_template("listing.html").render(
         title=level.title.format(here),
         here=here,
         breadcrumb=[Text(name, "../" * (depth - at) if upward else None) for at, name in enumerate(above)],
-        facts=_facts(level, rows),
+        facts=_facts(level, len(rows), shown),
         text_version="./index.txt",
         number=number,
         last=last,
@@ -90,12 +92,12 @@ def render_page(
     )
 
 
-def _facts(level: Level, rows: list[Row]) -> str:
-    count = f"{len(rows):,} {level.item}{'' if len(rows) == 1 else 's'}"
+def _facts(level: Level, number: int, shown: list[Row]) -> str:
+    count = f"{number:,} {level.item}{'' if number == 1 else 's'}"
     if level.item == "fileset":
         return f"{count}, newest first"
     if level.item == "file":
-        return f"{count}, {sum(_size(cells[1]) for _, cells in rows if len(cells) > 1):,} bytes"
+        return f"{count}, {sum(_size(cells[1]) for _, cells in shown if len(cells) > 1):,} bytes"
     return count
 
 

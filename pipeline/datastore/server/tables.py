@@ -56,6 +56,19 @@ def parse_rows(listing: bytes) -> list[Row]:
     return [(table[0], cells) for table in parse_tables(listing) for cells in table[1:]]
 
 
+def row_lines(listing: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the lines of the rows of all tables of a listing, each with the line of its header."""
+    rows: list[tuple[bytes, bytes]] = []
+    header = b""
+    for line in listing.split(b"\n"):
+        line = line.strip()
+        if line.startswith(b"#") or not header:
+            header = line
+        elif line:
+            rows.append((header, line))
+    return rows
+
+
 def write_rows(rows: Iterable[Row]) -> bytes:
     """Return the rows as a listing without padding, with a ``#`` line wherever the header changes."""
     lines: list[Cells] = []

@@ -77,7 +77,7 @@ class PublishedTree:
     product is generated from the folders present. Each listing is read again when it changes on disk.
 
     A subclass that keeps its listings elsewhere overrides ``read_root``, ``read_product``, ``read_newer`` and
-    ``products_without_folder``.
+    ``products_without_folder``; one whose tree has no files that are being written, ``is_public``.
     """
 
     def __init__(self, folder: Path, hidden: Iterable[str] = ()) -> None:
@@ -121,12 +121,16 @@ class PublishedTree:
         Raises PermissionError for a link that leads out of the tree or to nothing.
         """
         named = self.folder.joinpath(product, fileset, name)
-        if not all(map(_is_public, (product, fileset, name))) or not os.path.lexists(named):
+        if not all(map(self.is_public, (product, fileset, name))) or not os.path.lexists(named):
             return None
         path = Path(os.path.realpath(named))
         if not path.is_relative_to(self.folder) or not path.exists():
             raise PermissionError(f"{named} leads to {path}")
         return path if path.is_file() else None
+
+    def is_public(self, name: str) -> bool:
+        """Return True for a single path segment that is not hidden; files being written have hidden names."""
+        return is_segment(name) and not name.startswith(".")
 
     def read_root(self) -> bytes:
         """Return the root listing with all products, hidden ones too, in any layout."""
@@ -139,7 +143,7 @@ class PublishedTree:
         if folder is None:
             return None
         published = read_listing(folder / "index.txt")
-        return _generate_product(folder) if published is None else published
+        return self._generate_product(folder) if published is None else published
 
     def products_without_folder(self) -> list[str]:
         """Return the names of products that have no fileset, and so no folder in the tree."""
@@ -154,7 +158,7 @@ class PublishedTree:
 
     def find_folder(self, *names: str) -> Path | None:
         """Return the real path of a folder of the tree. None when there is none, or a link leads out."""
-        if not all(map(_is_public, names)):
+        if not all(map(self.is_public, names)):
             return None
         path = Path(os.path.realpath(self.folder.joinpath(*names)))
         # Path.is_dir would raise OSError for a name that is too long for the file system.
@@ -164,13 +168,38 @@ class PublishedTree:
     def generate_root(self, upstream: bytes) -> bytes:
         """Return a root listing of the products present, with type and description from ``upstream``."""
         described = {cells[0]: cells for table in parse_tables(upstream) for cells in table[1:]}
-        listings = {os.fsencode(name): self.read_product(name) for name in _public_folders(self.folder)}
+        listings = {os.fsencode(name): self.read_product(name) for name in self._public_folders(self.folder)}
         listings |= {os.fsencode(name): _NO_FILESETS for name in self.products_without_folder()}
         present = {name: listing for name, listing in listings.items() if listing is not None}
         order = [name for name in described if name in present]
         order += [name for name in present if name not in described]
         rows = [_root_row(name, present[name], described.get(name)) for name in order]
         return write_lines([ROOT_HEADER, *rows])
+
+    def _public_folders(self, folder: Path) -> list[str]:
+        if not folder.is_dir():
+            return []
+        names = (entry.name for entry in os.scandir(folder) if entry.is_dir())
+        return sorted(filter(self.is_public, names))
+
+    def _generate_product(self, folder: Path) -> bytes:
+        """Return a product listing of the fileset folders present, oldest ``index.txt`` first."""
+        times = {}
+        for name in self._public_folders(folder):
+            with suppress(OSError):
+                state = (folder / name / "index.txt").stat()
+                if stat.S_ISREG(state.st_mode):
+                    times[name] = state.st_mtime
+        rows = [
+            (os.fsencode(name), f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%SZ}".encode(), b"notset")
+            for name, time in sorted(times.items(), key=lambda item: item[1])
+        ]
+        return write_lines([PRODUCT_HEADER, *rows])
+
+
+def is_segment(name: str) -> bool:
+    """Return True for a name that leads from a folder to what is in it, and no further."""
+    return name not in {"", ".", ".."} and "/" not in name and "\0" not in name
 
 
 def read_listing(path: Path) -> bytes | None:
@@ -186,32 +215,6 @@ def read_listing(path: Path) -> bytes | None:
 
 
 _FILES: LatestCache[Path, tuple[int, ...], bytes] = LatestCache(PRODUCTS_CACHED)
-
-
-def _is_public(name: str) -> bool:
-    """Return True for a single path segment that is not hidden; files being written have hidden names."""
-    return name != "" and not name.startswith(".") and "/" not in name and "\0" not in name
-
-
-def _public_folders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in os.scandir(folder) if _is_public(entry.name) and entry.is_dir())
-
-
-def _generate_product(folder: Path) -> bytes:
-    """Return a product listing of the fileset folders present, oldest ``index.txt`` first."""
-    times = {}
-    for name in _public_folders(folder):
-        with suppress(OSError):
-            state = (folder / name / "index.txt").stat()
-            if stat.S_ISREG(state.st_mode):
-                times[name] = state.st_mtime
-    rows = [
-        (os.fsencode(name), f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%SZ}".encode(), b"notset")
-        for name, time in sorted(times.items(), key=lambda item: item[1])
-    ]
-    return write_lines([PRODUCT_HEADER, *rows])
 
 
 def _root_row(product: bytes, listing: bytes, upstream: Cells | None) -> Cells:

@@ -7,7 +7,6 @@ published in between, by whatever thread, process or host.
 
 import mmap
 import os
-import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,13 +29,12 @@ from pipeline.mirror.state.arrivals import (
     stored_index_md5,
     write_entries,
 )
+from pipeline.mirror.state.clock import SAFE_AGE_NS, time_or_zero
 from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import SCHEMA, read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 
-# Two changes within the clock's resolution have the same time; some file systems keep whole seconds.
-_RACY_NS = 2 * 10**9
 # Two filesets at the end: a reader asks for what is behind the last but one that it has.
 _ENDING = 2
 
@@ -88,6 +86,8 @@ class Arrivals:
                 "schema": SCHEMA,
                 **state,
             }:
+                # Read before the files are: a change from then on gives them other times.
+                is_past = state and self._is_past(product, state)
                 try:
                     entries = _Settling(self.layout, product).entries()
                 except ServerUnavailable:
@@ -95,27 +95,27 @@ class Arrivals:
                 with machine_faults(f"writing the order of arrival of product {product}"):
                     if entries is not None:
                         write_whole(self.layout.arrivals(product), write_entries(entries))
-                    elif state is not None:
+                    elif state and is_past:
                         write_marker(self.layout.arrivals_seen(product), state)
         return True
 
     def _state(self, product: str) -> dict[str, int] | None:
-        """Return the state in which the order of arrival is known to be sound once it was read.
-
-        None where the files were changed too recently: another change may have the same time.
-        """
+        """Return the state of the files that decide on a sound order of arrival; None without one of them."""
         try:
             arrivals = self.layout.arrivals(product).stat()
             marked = (self.layout.state(product) / MarkerKind.DOWNLOADED).stat()
         except FileNotFoundError:
-            return None
-        if time.time_ns() - max(arrivals.st_mtime_ns, marked.st_mtime_ns) < _RACY_NS:
             return None
         return {
             "bytes": arrivals.st_size,
             "modified": arrivals.st_mtime_ns,
             "downloaded": marked.st_mtime_ns,
         }
+
+    def _is_past(self, product: str, state: dict[str, int]) -> bool:
+        """Return True if a change from now on gives another state."""
+        now = time_or_zero(self.layout.state(product))
+        return now - max(state["modified"], state["downloaded"]) >= SAFE_AGE_NS
 
     def _mark_again(self, product: str, name: str, arrival: str) -> None:
         path = self.layout.marker(MarkerKind.DOWNLOADED, product, name)

@@ -84,5 +84,5 @@ class DiskSpace:
                 f"{need} below {reservation.folder}; {as_size(free)} are free, "
                 f"of which {as_size(self._min_free)} stay free (mirror.min_free) and "
                 f"{as_size(reserved)} are reserved for other filesets: "
-                f"{as_size(missing)} are missing. Make room; the next run tries again."
+                f"{as_size(missing)} are missing. Free disk space; the next run tries again."
             )

@@ -18,6 +18,7 @@ import socket
 import time
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -120,62 +121,86 @@ def settings_digest(settings: Settings) -> str:
 
 
 class PeerRegistry:
-    """Peers of an update, and their reports. For use by one thread, while the mirror's lock is held."""
+    """Peers of an update, and their reports. For use by one thread, while the mirror's lock is held.
+
+    A method that raises OSError, as a file system over the network may fail for a while, loses nothing: the
+    next ``poll`` makes up for it.
+    """
 
     def __init__(self, layout: Layout, run: str, worker: str, settings: Settings) -> None:
         self._folder = layout.peers
         self._layout = layout
         self._notice = Notice(socket.gethostname(), os.getpid(), run, worker, settings_digest(settings))
+        self._published: dict[str, Any] = {}
         self._peers: dict[str, _Peer] = {}
+        # Names of peers whose files may still be there.
+        self._exited: set[str] = set()
+        self._steps: list[StepDone] = []
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(_lock_file(self._folder))
         self._publish()
 
     def reported(self) -> list[StepDone]:
-        """Return the steps that were reported since the last call."""
-        return [step for peer in self._peers.values() for step in peer.read_report()]
+        """Return the steps that were reported since the last call. Raises OSError."""
+        for peer in self._peers.values():
+            self._steps += peer.read_report()
+        steps, self._steps = self._steps, []
+        return steps
 
     def poll(self) -> PeerChanges:
-        """Return the changes since the last poll, and remove the files of peers that have exited."""
+        """Return the changes since the last poll, and remove the files of peers that have exited.
+
+        Raises OSError.
+        """
+        self._publish()
         self._read_registrations()
         exited = [peer for peer in self._peers.values() if not peer.holder.is_alive()]
         # Read after that: peers that have exited report nothing further.
         steps = self.reported()
         for peer in exited:
             del self._peers[peer.registration.name]
-            _remove(self._folder, peer.registration.name)
+            self._exited.add(peer.registration.name)
+            with contextlib.suppress(OSError):
+                _remove(self._folder, peer.registration.name)
         running = [peer.registration for peer in self._peers.values() if not peer.hangs()]
         hanging = len(self._peers) - len(running)
         return PeerChanges(running, hanging, [peer.registration for peer in exited], steps)
 
     def admit(self, peers: list[Registration]) -> None:
-        """Admit these peers and no others: a peer that is no longer admitted exits at once."""
-        names = [peer.name for peer in peers]
-        if names != self._notice.admitted:
-            self._notice.admitted = names
-            self._publish()
+        """Admit these peers and no others: a peer that is no longer admitted exits at once.
+
+        Raises OSError.
+        """
+        self._notice.admitted = [peer.name for peer in peers]
+        self._publish()
 
     def end(self, stopped: bool) -> None:
-        """Announce the end: peers finish the steps in progress, and exit."""
+        """Announce the end: peers finish the steps in progress, and exit. Raises OSError."""
         if not self._notice.ending:
             self._notice.ending, self._notice.stopped = True, stopped
-            self._publish()
+        self._publish()
 
     def close(self) -> None:
         """Withdraw the notice: this update accepts no more peers."""
-        for path in (_notice_file(self._folder), _lock_file(self._folder)):
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            for path in (_notice_file(self._folder), _lock_file(self._folder)):
+                path.unlink(missing_ok=True)
         os.close(self._lock)
         with contextlib.suppress(OSError):
             self._folder.rmdir()
 
     def _read_registrations(self) -> None:
         for registration in _registrations(self._folder):
-            if registration.run == self._notice.run and registration.name not in self._peers:
+            is_known = registration.name in self._peers or registration.name in self._exited
+            if registration.run == self._notice.run and not is_known:
                 self._peers[registration.name] = _Peer(self._folder, registration)
 
     def _publish(self) -> None:
-        _write(_notice_file(self._folder), asdict(self._notice))
+        """Write the notice where it differs from what was written last. Raises OSError."""
+        content = asdict(self._notice)
+        if content != self._published:
+            _write(_notice_file(self._folder), content)
+            self._published = content
 
 
 class _Peer:
@@ -235,6 +260,7 @@ class Membership:
             )
         self._registration = _new_registration(self.notice.run, worker)
         self._was_admitted = False
+        self._unreported = b""
         self._file = _register(self._folder, self._registration)
 
     def state(self) -> PeerState:
@@ -256,15 +282,22 @@ class Membership:
         os.utime(self._file)
 
     def report(self, step: StepDone) -> None:
-        """Append a step to the report for the update. Raises OSError."""
-        line = json.dumps(asdict(step)).encode() + b"\n"
-        with open(self._folder / (self._registration.name + _REPORT), "ab", buffering=0) as file:
-            file.write(line)
+        """Append a step to the report for the update; when that fails, with the next step, or at the end."""
+        self._unreported += json.dumps(asdict(step)).encode() + b"\n"
+        self._write_report()
 
     def leave(self) -> None:
         """End the registration. The report stays until the update has read it."""
-        _path(self._folder, self._registration).unlink(missing_ok=True)
+        self._write_report()
+        with contextlib.suppress(OSError):
+            _path(self._folder, self._registration).unlink(missing_ok=True)
         os.close(self._file)
+
+    def _write_report(self) -> None:
+        path = self._folder / (self._registration.name + _REPORT)
+        with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
+            file.write(self._unreported)
+            self._unreported = b""
 
 
 def wait_for_exit(layout: Layout) -> list[str]:
@@ -375,15 +408,16 @@ def _read(kind: type[T], path: Path) -> T | None:
 
 def _parsed(kind: type[T], content: bytes) -> T | None:
     try:
-        parsed: T = _ADAPTERS[kind].validate_json(content, strict=True)
+        parsed: T = _adapters()[kind].validate_json(content, strict=True)
     except ValidationError:
         return None
     return parsed
 
 
-_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {
-    kind: TypeAdapter(kind) for kind in (Notice, Registration, StepDone)
-}
+@cache
+def _adapters() -> dict[type[Any], TypeAdapter[Any]]:
+    """Return the adapter of each class. To make them takes long, and most updates have no peers."""
+    return {kind: TypeAdapter(kind) for kind in (Notice, Registration, StepDone)}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -218,6 +218,10 @@ class Layout:
         """Return the path of a cache: for which state of the folder the order of arrival was found sound."""
         return self.state(product) / "arrivals.json"
 
+    def nothing_pending(self, product: str) -> Path:
+        """Return the path of a cache: the last state of listing and markers in which nothing was pending."""
+        return self.state(product) / "pending.json"
+
     def discovered(self, product: str) -> Path:
         """Return the marker of the last discovery: its time, and the number of new rows."""
         return self.state(product) / "discovered.json"

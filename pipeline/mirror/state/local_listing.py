@@ -15,7 +15,7 @@ from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from hashlib import sha256
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from pipeline.datastore.listing import (
     ENCODING,
@@ -109,9 +109,24 @@ class LocalListing:
         """Return the number of rows, damaged ones included."""
         try:
             with open(self.path, "rb") as file:
-                return sum(line[:1] not in b"#\n" and line.endswith(b"\n") for line in file)
+                return _count_rows(file, _end_of_last_line(file.fileno()))
         except FileNotFoundError:
             return 0
+
+    def state(self) -> dict[str, Any] | None:
+        """Return size, digest of the end and modification time (ns): with another row one of them differs.
+
+        None when the listing is not as its record says.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                status = os.fstat(file.fileno())
+                if self._recorded_bytes(file.fileno()) != status.st_size:
+                    return None
+                tail = _tail(file.fileno(), status.st_size)
+        except FileNotFoundError:
+            return None
+        return {"bytes": status.st_size, "tail": tail, "modified": status.st_mtime_ns}
 
     def add(self, rows: Sequence[FilesetRow], moved: Collection[str] = ()) -> None:
         """Append rows durably, and remove the earlier rows of the filesets in ``moved``."""
@@ -227,6 +242,19 @@ def _registration(line: str) -> Registration:
 
 def _name(line: str) -> str:
     return line.partition("|")[0].strip()
+
+
+def _count_rows(file: BinaryIO, end: int) -> int:
+    """Return the number of rows in the first ``end`` bytes, which are whole lines.
+
+    ``#`` lines and blank ones are no rows. No listing has two blank lines in a row.
+    """
+    count, before = 0, b"\n"
+    while block := file.read(min(_BLOCK_BYTES, end - file.tell())):
+        # With the byte before, a line that begins at the border of two blocks is seen as such.
+        count += block.count(b"\n") - sum((before + block).count(begin) for begin in (b"\n#", b"\n\n"))
+        before = block[-1:]
+    return count
 
 
 def _end_of_last_line(descriptor: int) -> int:

@@ -31,9 +31,9 @@ def read_marker(path: Path) -> dict[str, Any] | None:
     return marker if isinstance(marker, dict) and marker.get("schema") == SCHEMA else None
 
 
-def write_marker(path: Path, content: dict[str, Any]) -> None:
-    """Write the marker whole and durably."""
-    write_whole(path, marker_text(content))
+def write_marker(path: Path, content: dict[str, Any], *, shared: bool = False) -> None:
+    """Write the marker whole and durably; ``shared`` as for ``write_whole``."""
+    write_whole(path, marker_text(content), shared=shared)
 
 
 def marker_text(content: dict[str, Any]) -> bytes:

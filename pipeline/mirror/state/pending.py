@@ -1,12 +1,21 @@
-"""Pending filesets: what is still to do, by the snapshots of the folders of markers."""
+"""Pending filesets: what is still to do, by the snapshots of the folders of markers.
+
+Mostly nothing is, and nothing has changed since the last update found that. The state of all that decides on
+it is kept in a cache, ``pending.json``, so that such an update reads neither the names of all filesets nor
+their rows.
+"""
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
+from typing import Any
 
+from pipeline import __version__
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.state.failures import failed_in, failures, is_postponed
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
+from pipeline.mirror.state.marker_file import SCHEMA, read_marker, write_marker
 from pipeline.mirror.state.selection import is_selected, refuse_unknown_columns
 from pipeline.mirror.state.snapshot import current_header, renew_snapshot
 from pipeline.mirror.state.steps import Steps, StepSpec
@@ -27,15 +36,47 @@ def pending_rows(layout: Layout, product: Product, steps: Iterable[StepSpec]) ->
     """Return the rows that the settings select and of which one of the ``steps`` is to be done, oldest first.
 
     Skipped and withdrawn filesets are not among them; those whose next attempt is not due yet are
-    (``postponed``). Raises SettingsError when ``select`` names a column that no row has,
-    ServerUnavailable when the local listing was damaged since the server was asked.
+    (``postponed``). For the holder of the update lock. Raises SettingsError when ``select`` names a column
+    that no row has, ServerUnavailable when the local listing was damaged since the server was asked.
     """
+    kinds = [step.marker for step in steps]
+    cache, state = layout.nothing_pending(product.name), _state(layout, product, kinds)
+    if state is not None and read_marker(cache) == {"schema": SCHEMA, **state}:
+        return []
+    rows = _find_pending(layout, product, kinds)
+    if state is not None and not rows:
+        # A run does not fail because the disk is too full for a cache.
+        with suppress(OSError):
+            write_marker(cache, state)
+    return rows
+
+
+def _find_pending(layout: Layout, product: Product, kinds: list[str]) -> list[FilesetRow]:
     listing = LocalListing(layout, product.name)
     refuse_unknown_columns(product, listing.columns)
-    done = layout.marked_in_all((step.marker for step in steps), product.name)
+    done = layout.marked_in_all(kinds, product.name)
     for kind in _SET_APART:
         done |= layout.marked(kind, product.name)
     return [row for row in listing.rows(but=done) if is_selected(row, product)]
+
+
+def _state(layout: Layout, product: Product, kinds: list[str]) -> dict[str, Any] | None:
+    """Return all that decides on what is pending: two states that are equal have the same filesets pending.
+
+    None while the listing has no record that fits, or a folder of markers no current snapshot.
+    """
+    folders = {kind: layout.marker_folder(kind, product.name) for kind in (*kinds, *_SET_APART)}
+    headers = {kind: current_header(folder) for kind, folder in folders.items() if folder.is_dir()}
+    listing = LocalListing(layout, product.name).state()
+    if listing is None or None in headers.values():
+        return None
+    return {
+        "version": __version__,
+        "listing": listing,
+        "select": product.select and product.select.model_dump(mode="json"),
+        "steps": kinds,
+        "names": {kind: header.names for kind, header in headers.items() if header},
+    }
 
 
 def has_changed(layout: Layout, product: str, steps: Iterable[StepSpec]) -> bool:

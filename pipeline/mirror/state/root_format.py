@@ -9,6 +9,7 @@ that holds the update lock, and never changes.
 import json
 import re
 import secrets
+import shutil
 from typing import Any
 
 from pipeline.durable import write_whole
@@ -32,8 +33,8 @@ def check_root_format(layout: Layout) -> None:
 def record_root_format(layout: Layout) -> None:
     """Write this program's format and, where there is none, a new id. For the holder of the update lock.
 
-    A file with both is left as it is; all other keys are kept. Raises as ``check_root_format``, and
-    MachineFault when the format of a mirror with state cannot be raised.
+    A file with both is left as it is; all other keys are kept. What format 1 alone has is removed.
+    Raises as ``check_root_format``, and MachineFault when the format of a mirror with state cannot be raised.
     """
     stated = _read(layout) or {}
     if stated.get("format") == FORMAT and "id" in stated:
@@ -46,6 +47,9 @@ def record_root_format(layout: Layout) -> None:
         # not take a mirror for its own that has files which it does not keep.
         if stated.get("format", 1) < FORMAT and layout.state_products():
             raise machine_fault("raising the format of the mirror", error) from error
+    if stated.get("format", 1) < FORMAT:
+        # A program for format 1 coordinated its workers here.
+        shutil.rmtree(layout.root / "assistants", ignore_errors=True)
 
 
 def mirror_id(layout: Layout) -> str:

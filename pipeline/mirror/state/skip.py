@@ -27,6 +27,7 @@ def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: st
             "by": by,
             "reason": reason,
         },
+        shared=True,
     )
     clear_failure(layout, fileset)
 

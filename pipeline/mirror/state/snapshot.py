@@ -23,12 +23,10 @@ from typing import Any, BinaryIO
 from zlib import crc32
 
 from pipeline.durable import WRITING_SUFFIX, flush_folder, write_whole
-from pipeline.mirror.state.clock import file_system_time
+from pipeline.mirror.state.clock import SAFE_AGE_NS, time_or_zero
 from pipeline.mirror.state.marker_file import SCHEMA, SUFFIX, read_marker
 
 SNAPSHOT_SUFFIX = ".snapshot"
-# Safe where times are whole seconds, of the folder and of the clock.
-_SAFE_AGE_NS = 2 * 10**9
 _NAMES_PER_LINE = 10_000
 _BLOCK_BYTES = 1 << 20
 
@@ -53,7 +51,7 @@ class Header:
 
     def is_current(self, folder: Path) -> bool:
         """Return True if nothing came to the folder, or left it, since it was looked at."""
-        return self.taken - self.modified >= _SAFE_AGE_NS and self.modified == _modified(folder)
+        return self.taken - self.modified >= SAFE_AGE_NS and self.modified == _modified(folder)
 
 
 def current_header(folder: Path) -> Header | None:
@@ -104,7 +102,7 @@ def renew_snapshot(folder: Path) -> int:
         return header.bytes if header else 0
     # No snapshot may name a marker that a power cut could take back.
     flush_folder(folder)
-    taken, modified = _now(folder.parent), _modified(folder)
+    taken, modified = time_or_zero(folder.parent), _modified(folder)
     look = _look(folder)
     # With a snapshot the folder is not searched for what a kill left half-written.
     if modified is not None and not look.is_half_written:
@@ -237,14 +235,6 @@ def _write(folder: Path, modified: int, taken: int, sizes: dict[str, int]) -> No
     header = Header(SCHEMA, modified, taken, len(names), total, digest.hexdigest(), crc32(body))
     path = folder.with_name(folder.name + SNAPSHOT_SUFFIX)
     write_whole(path, json.dumps(asdict(header)).encode() + b"\n" + body)
-
-
-def _now(folder: Path) -> int:
-    """Return the time of the folder's file system; 0, before any change, where it cannot be read."""
-    try:
-        return file_system_time(folder)
-    except OSError:
-        return 0
 
 
 def _modified(folder: Path) -> int | None:

@@ -44,7 +44,7 @@ def _nothing_to_verify(_context: "RunContext", _fileset: "Fileset", _rate: "Rate
     return ()
 
 
-def _nothing_unexpected(_layout: Layout) -> Iterable[Problem]:
+def _nothing_unexpected(_context: "RunContext") -> Iterable[Problem]:
     return ()
 
 
@@ -76,7 +76,7 @@ class StepSpec:
     * ``retract(context, fileset)`` removes what the step made, when the fileset is deleted.
     * ``set_aside(layout, step, fileset)`` makes the step pending when the fileset is registered again.
     * ``verify(context, fileset, rate)`` yields what is not as the marker says; reading keeps to ``rate``.
-    * ``unexpected(layout)`` yields what lies in the folders of the step and belongs to no fileset.
+    * ``unexpected(context)`` yields what the step has made and belongs to no fileset.
     * ``is_ready(layout, fileset)`` is False when what the next step needs is gone in spite of the marker.
     * ``prepare(context)`` is called once at the beginning of an update, ``finish(context)`` at its end. Of an
       optional step either may raise MirrorError: the update goes on, after a failed ``prepare`` without the
@@ -92,7 +92,7 @@ class StepSpec:
     retract: Callable[["RunContext", "Fileset"], None] = _nothing_to_retract
     set_aside: Callable[[Layout, "StepSpec", "Fileset"], None] = drop_marker
     verify: Callable[["RunContext", "Fileset", "RateLimit"], Iterable[Problem]] = _nothing_to_verify
-    unexpected: Callable[[Layout], Iterable[Problem]] = _nothing_unexpected
+    unexpected: Callable[["RunContext"], Iterable[Problem]] = _nothing_unexpected
     is_ready: Callable[[Layout, "Fileset"], bool] = _as_marked
     prepare: Callable[["RunContext"], None] = _nothing_to_do
     finish: Callable[["RunContext"], None] = _nothing_to_do

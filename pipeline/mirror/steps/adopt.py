@@ -173,7 +173,7 @@ class _Adoption:
         return incoming / "partial" / f"{short_digest(row.name)}.copy"
 
     def _copy(self, source: Path, row: FileRow) -> str:
-        """Copy a file, which is read once; return its md5. Raises MachineFault when there is no room."""
+        """Copy a file, which is read once; return its md5. Raises MachineFault on a full disk."""
         digest, path = hashlib.md5(usedforsecurity=False), self._copied(row)
         with (
             self.context.space.reserved({path.parent: row.bytes}, f"the copy of {source}") as reservations,
@@ -325,7 +325,7 @@ def _cannot_link(file: Path, folder: AdoptedFolder, layout: Layout, error: OSErr
         return (
             f"{file} and mirror.root ({layout.root}) lie on two file systems, between which a file can be "
             "neither linked nor renamed. Set mirror.root to a folder of the file system of the adopted "
-            "folder, or choose `--by copy`, which needs room for all files a second time; "
+            "folder, or choose `--by copy`, which needs disk space for all files a second time; "
             "nothing was taken over."
         )
     return (

@@ -8,7 +8,7 @@ withdrawn or registered again, and the whole list is requested (protocol notes, 
 from datetime import timedelta
 
 from pipeline.datastore.client import ListingClient, UnknownFileset
-from pipeline.datastore.listing import FilesetRow
+from pipeline.datastore.listing import FilesetRow, LeftOut
 from pipeline.durable import remove_files
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.resources.arrivals import Arrivals
@@ -30,44 +30,42 @@ def discover_product(
     arrivals: Arrivals,
     *,
     whole: bool,
+    left_out: LeftOut | None = None,
 ) -> int:
     """Bring the local listing of the product up to date; return the number of rows that are new.
 
     Filesets that were registered again become pending. With ``whole`` the whole list is requested, which
-    alone shows all withdrawn filesets. Raises ServerUnavailable when the server sends no valid listing; then
+    alone shows all withdrawn filesets. Damaged rows are added to ``left_out``, and requested again by the
+    next run. Raises ServerUnavailable when the server sends no valid listing; then
     the mirror is unchanged.
     """
     listing = LocalListing(layout, product)
     asked, newer = utc_now(), None
-    damaged: list[str] = []
+    found = LeftOut()
     if listing.repair() and not whole:
         served = listing.newest(2, but=layout.marked(MarkerKind.WITHDRAWN, product))
-        newer = _newer(listings, product, served, damaged)
-    listed = listings.filesets(product, damaged=damaged) if newer is None else []
-    if newer is None and not listed:
-        _check_emptiness(listings, product, is_known=bool(listing.count()))
+        newer = _newer(listings, product, served, found)
+    listed: list[FilesetRow] = []
+    if newer is None:
+        found = LeftOut()
+        listed = listings.filesets(product, left_out=found)
+        if not listed:
+            _check_emptiness(listings, product, is_known=bool(listing.count()))
     # Before a registration is replaced: what is held is served until it is replaced too.
     is_settled = arrivals.settle(product)
     if newer is None:
-        new = _merge_whole(layout, product, listing, listed, steps, arrivals, is_whole=not damaged)
+        new = _merge_whole(layout, product, listing, listed, steps, arrivals, is_whole=not found.damaged)
     else:
         new = _append_newer(layout, product, listing, newer, steps, arrivals)
     if not is_settled:
         arrivals.settle(product)
     last_whole = asked if newer is None else _last_whole(layout, product)
-    if damaged:
+    if found.damaged:
         last_whole = ""  # the next run asks for these rows again
-    write_marker(
-        layout.discovered(product),
-        {
-            "product": product,
-            "run": run,
-            "asked": asked,
-            "whole": last_whole,
-            "url": listings.url,
-            "new": new,
-        },
-    )
+    content = {"product": product, "run": run, "asked": asked, "whole": last_whole}
+    write_marker(layout.discovered(product), content | {"url": listings.url, "new": new})
+    if left_out is not None:
+        left_out.extend(found)
     return new
 
 
@@ -101,7 +99,7 @@ def _check_emptiness(listings: ListingClient, product: str, *, is_known: bool) -
 
 
 def _newer(
-    listings: ListingClient, product: str, served: list[Registration], damaged: list[str]
+    listings: ListingClient, product: str, served: list[Registration], left_out: LeftOut
 ) -> list[FilesetRow] | None:
     """Return the rows after the last but one, without the last one; None when the response lacks that.
 
@@ -111,7 +109,7 @@ def _newer(
         return None
     since, newest = served
     try:
-        newer = listings.filesets(product, since.name, damaged)
+        newer = listings.filesets(product, since.name, left_out)
     except UnknownFileset:
         return None
     if not any(_is_same(newest, row) for row in newer):

@@ -58,7 +58,7 @@ class _Download:
 
     def run(self) -> None:
         checked_segment(self.fileset.name, f"fileset of product {self.fileset.product}")
-        with machine_faults(f"making room for fileset {self.fileset}"):
+        with machine_faults(f"freeing disk space for fileset {self.fileset}"):
             _check_marker_name(self.context.layout, self.fileset)
         index, rows = fetch_listing(self.context.upstream, self.fileset)
         is_published = self._is_published(index, rows)

@@ -136,13 +136,14 @@ def unexpected_markers(layout: Layout, product: str, rows: list[FilesetRow], ste
     return [_unlisted(layout, path) for path in sorted(marked)]
 
 
-def unexpected_files(layout: Layout, steps: Steps) -> list[Problem]:
-    """Return what lies in the folders of the steps and belongs to no fileset."""
-    return [problem for step in steps for problem in step.unexpected(layout)]
+def unexpected_files(context: RunContext) -> list[Problem]:
+    """Return what the steps have made and belongs to no fileset."""
+    return [problem for step in context.steps for problem in step.unexpected(context)]
 
 
-def unexpected_stored(layout: Layout) -> Iterator[Problem]:
+def unexpected_stored(context: RunContext) -> Iterator[Problem]:
     """Yield the folders in ``store/`` of filesets that the listings of their products lack."""
+    layout = context.layout
     for product in layout.state_products():
         folder = layout.store_root / product
         if folder.is_dir():
@@ -155,11 +156,12 @@ def _unlisted(layout: Layout, path: Path) -> Problem:
     return Problem(layout.relative(path), "unexpected: the product's listing does not name it", None)
 
 
-def unexpected_data(layout: Layout) -> Iterator[Problem]:
+def unexpected_data(context: RunContext) -> Iterator[Problem]:
     """Yield the files in ``data/`` that no extraction marker names.
 
     Holds a digest of each path in memory.
     """
+    layout = context.layout
     known: set[int] = set()
     for product in layout.state_products():
         for kind in (MarkerKind.EXTRACTED, MarkerKind.SUPERSEDED):

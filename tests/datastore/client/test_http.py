@@ -187,6 +187,7 @@ def test_redirects_in_a_circle_end(server, connect):
     [
         "http://127.0.0.2:{port}/ds/index.txt",
         "http://127.0.0.1:9/ds/index.txt",
+        "https://127.0.0.1:9/ds/index.txt",
         "http://localhost:{port}/ds/index.txt",
         "//example.org/ds/index.txt",
         "ftp://127.0.0.1:{port}/",
@@ -412,17 +413,30 @@ def test_https_with_a_certificate_of_the_environment(secure, connect, certificat
     assert len(connect(secure.url).products()) == 1
 
 
-def test_http_that_leads_to_https_of_the_same_host(secure, connect, certificate, monkeypatch):
+def test_http_that_leads_to_https_of_the_same_port(connect, certificate, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-    with scripted(leads(f"{secure.url}/index.txt")) as plain:
-        store = connect(plain.url, connections=3)
+    answers = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with scripted(lambda asked: answers[0](asked), tls=context) as server:
+        answers.append(leads(f"{server.url}/list.txt"))
+        store = connect(server.url.replace("https:", "http:"), connections=3)
         with ThreadPoolExecutor(12) as threads:
             found = list(threads.map(lambda _: len(store.products()), range(60)))
     assert found == [1] * 60
-    assert secure.most_open <= 3
-    assert secure.connections <= 3
-    assert plain.most_open <= 3
-    assert plain.connections <= 3
+    # At most so many for each scheme.
+    assert server.most_open <= 6
+    assert server.connections <= 6
+
+
+def test_http_that_leads_to_https_of_the_same_host(connect):
+    with (
+        scripted(leads("https://127.0.0.1/ds/index.txt")) as plain,
+        pytest.raises(ServerUnavailable) as raised,
+    ):
+        connect(plain.url).products()
+    assert str(raised.value).startswith(f"{plain.url}/index.txt: ")
+    assert "which is not followed" not in str(raised.value)
 
 
 def test_https_that_leads_to_http_is_not_followed(secure, connect, certificate, monkeypatch):

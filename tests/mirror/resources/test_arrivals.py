@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import threading
+import time
 
 import pytest
 from support.arrivals import PRODUCT, Holding, index_of, row
@@ -285,6 +286,22 @@ def test_a_sound_order_is_not_read_again(holding):
     os.utime(path_of(holding))
     holding.arrivals.settle(PRODUCT)
     assert holding.entries() == ["one 1"]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_an_order_is_young_by_the_clock_of_its_file_system(hours, holding, monkeypatch):
+    """The clock of this host is an hour behind that of the file server, or ahead of it."""
+    there = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: there + hours * 3600 * 10**9)
+    monkeypatch.setattr(time, "time", lambda: there / 10**9 + hours * 3600)
+    holding.arrive(ONE)
+    seen = holding.layout.arrivals_seen(PRODUCT)
+    holding.arrivals.settle(PRODUCT)
+    assert not seen.exists(), "another change may have the same time"
+    for path in (path_of(holding), holding.layout.state(PRODUCT) / MarkerKind.DOWNLOADED):
+        os.utime(path, ns=(there - 3 * 10**9, there - 3 * 10**9))
+    holding.arrivals.settle(PRODUCT)
+    assert seen.exists()
 
 
 def test_withdrawn_filesets_do_not_stand_at_the_end_of_a_rebuilt_order(holding):

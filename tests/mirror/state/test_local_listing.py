@@ -274,7 +274,7 @@ def test_the_last_rows_cost_the_same_whatever_the_length(listing, monkeypatch):
 
 
 @pytest.mark.parametrize("length", [1, 50_000, 65_000])
-def test_rows_across_the_borders_of_blocks_are_read_from_the_end(length, listing):
+def test_rows_across_the_borders_of_blocks_are_counted_and_read_from_the_end(length, listing):
     """Blocks of 64 KiB: their borders lie at each byte of a row, and several in one row."""
     for shift in range(0, 44, 3):
         rows = [row("a", "x" * length), *(row(f"f{number:04}", "y" * 10) for number in range(1600))]
@@ -284,6 +284,7 @@ def test_rows_across_the_borders_of_blocks_are_read_from_the_end(length, listing
         assert len(whole) > 1 << 16
         with open(listing.path, "ab") as file:
             file.write(b"torn|2009")
+        assert listing.count() == 1602
         names = [each.name for each in listing.newest(3000)]
         assert names == ["a", *(f"f{number:04}" for number in range(1600)), "z"]
         assert listing.repair()
@@ -298,3 +299,11 @@ def test_a_torn_row_of_any_length_is_cut(torn, listing):
     assert [each.name for each in listing.newest(2)] == ["b", "c"]
     assert listing.repair()
     assert listing.path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("begin", ["#", "", "o|t|T|"])
+def test_lines_that_begin_at_the_border_of_a_block_are_counted_as_others(begin, listing):
+    for shift in range(-2, 3):
+        whole = f"# filesetID|time registered|type|\n{'x' * (65_500 - 1 + shift)}|\n{begin}\no|t|T|\n{begin}"
+        listing.path.write_text(whole)
+        assert listing.count() == sum(bool(line) and line[0] != "#" for line in whole.split("\n")[:-1])

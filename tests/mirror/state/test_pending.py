@@ -1,14 +1,17 @@
-"""Pending filesets: found by snapshots of the folders of markers; and the steps to schedule for each."""
+"""Pending filesets: found by snapshots of the folders of markers, or remembered; the steps to schedule."""
 
+import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from support.audit import opened_below
-from support.many_filesets import KNOWN, PRODUCT, row, settle
+from support.many_filesets import KNOWN, PRODUCT, complete_mirror, mark_downloaded, row, settle
 
 from pipeline.config import Product
-from pipeline.errors import SettingsError
+from pipeline.errors import ServerUnavailable, SettingsError
 from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.pending import incomplete, pending_rows, renew_snapshots, steps_to_schedule
 from tasks.steps import STEPS
@@ -39,7 +42,7 @@ def test_with_snapshots_no_folder_is_scanned_and_no_marker_is_read(layout):
     renew_snapshots(layout, PRODUCT, STEPS)
     with opened_below(layout.state(PRODUCT)) as opened:
         assert pending_rows(layout, Product(name=PRODUCT), STEPS) == [row(3), row(5), row(8)]
-    read = {path for path in opened if path.endswith((".json", "/"))}
+    read = {path for path in opened if "/" in path}
     # No fileset is skipped or withdrawn: there is no folder of such.
     assert read <= {"skipped/", "withdrawn/"}
 
@@ -71,3 +74,126 @@ def test_the_last_missing_step_is_scheduled(layout):
     }
     assert incomplete(layout, PRODUCT, names, STEPS) == names - {"fileset.1"}
     assert incomplete(layout, PRODUCT, names, [STEPS["extract"]]) == {"fileset.5", "fileset.1000"}
+
+
+@pytest.fixture
+def complete(tmp_path: Path) -> Layout:
+    """A mirror in which nothing is pending, as an update that found so has left it."""
+    layout = complete_mirror(tmp_path / "complete")
+    settle(layout, hours=3)
+    assert pending(layout) == []
+    return layout
+
+
+def pending(layout: Layout, **select: str) -> list[str]:
+    product = Product.model_validate({"name": PRODUCT, "select": select or None})
+    return [each.name for each in pending_rows(layout, product, STEPS)]
+
+
+def is_remembered(layout: Layout) -> bool:
+    """Nothing is pending, and neither rows nor names are read for that: only the end of the listing."""
+    listing = layout.listing(PRODUCT)
+    before, whole = listing.stat(), listing.read_bytes()
+    listing.write_bytes(whole.replace(b"fileset.2|", b"fileset.\xff|"))
+    os.utime(listing, ns=(before.st_atime_ns, before.st_mtime_ns))
+    try:
+        return pending(layout) == []
+    except ServerUnavailable:
+        return False
+    finally:
+        listing.write_bytes(whole)
+        os.utime(listing, ns=(before.st_atime_ns, before.st_mtime_ns))
+        LocalListing(layout, PRODUCT).repair()
+
+
+def test_where_nothing_has_changed_nothing_is_read(complete):
+    assert is_remembered(complete)
+    # Markers that are written again have the same names.
+    mark_downloaded(complete, 7)
+    settle(complete, hours=2)
+    assert is_remembered(complete)
+
+
+def remove_marker(layout: Layout) -> None:
+    layout.marker(MarkerKind.EXTRACTED, PRODUCT, "fileset.7").unlink()
+
+
+def replace_marker(layout: Layout) -> None:
+    folder = layout.marker_folder(MarkerKind.DOWNLOADED, PRODUCT)
+    (folder / "fileset.7.json").rename(folder / "fileset.-7.json")
+
+
+def add_row(layout: Layout) -> None:
+    LocalListing(layout, PRODUCT).add([row(KNOWN)])
+
+
+def rename_in_row(layout: Layout) -> None:
+    listing = layout.listing(PRODUCT)
+    listing.write_bytes(listing.read_bytes().replace(b"fileset.7|", b"fileset.x|"))
+
+
+@pytest.mark.parametrize("is_young", [False, True])
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (remove_marker, "fileset.7"),
+        (replace_marker, "fileset.7"),
+        (add_row, f"fileset.{KNOWN}"),
+        (rename_in_row, "fileset.x"),
+    ],
+)
+def test_whatever_has_changed_is_found(change, found, is_young, complete):
+    change(complete)
+    if not is_young:
+        settle(complete, hours=2)
+    assert pending(complete) == [found]
+    assert pending(complete) == [found], "only that nothing is pending is remembered"
+
+
+@pytest.mark.parametrize("kind", [MarkerKind.SKIPPED, MarkerKind.WITHDRAWN])
+def test_a_fileset_that_is_skipped_or_withdrawn_no_more_is_pending(kind, complete):
+    mark = complete.marker(kind, PRODUCT, "fileset.7")
+    write_marker(mark, {})
+    remove_marker(complete)
+    settle(complete, hours=2)
+    assert pending(complete) == []
+    assert is_remembered(complete)
+    mark.unlink()
+    settle(complete, hours=1)
+    assert pending(complete) == ["fileset.7"]
+
+
+def test_another_selection_is_applied(complete):
+    remove_marker(complete)
+    settle(complete, hours=2)
+    assert pending(complete, filesetID="*.8") == []
+    assert pending(complete, filesetID="*.[78]") == ["fileset.7"]
+    with pytest.raises(SettingsError, match="got colour"):
+        pending(complete, colour="red")
+
+
+def test_another_list_of_steps_is_applied(complete):
+    remove_marker(complete)
+    settle(complete, hours=2)
+    product = Product(name=PRODUCT)
+    assert pending_rows(complete, product, [STEPS["download"]]) == []
+    assert pending_rows(complete, product, STEPS) == [row(7)]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"schema": 1}', None])
+def test_a_lost_or_damaged_cache_is_written_again(damage, complete):
+    cache = complete.nothing_pending(PRODUCT)
+    if damage is None:
+        cache.unlink()
+    else:
+        cache.write_bytes(damage)
+    assert not is_remembered(complete)
+    assert pending(complete) == []
+    assert is_remembered(complete)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(complete):
+    cache = complete.nothing_pending(PRODUCT)
+    cache.unlink()
+    (cache / "full").mkdir(parents=True)
+    assert pending(complete) == []

@@ -54,6 +54,16 @@ def test_a_mirror_without_an_id_gets_one_and_keeps_its_other_keys(tmp_path: Path
     assert mirror_id(layout)
 
 
+@pytest.mark.parametrize(("number", "stays"), [(1, False), (FORMAT, True)])
+def test_the_folder_of_the_workers_of_format_1_is_removed(number: int, stays: bool, tmp_path: Path):
+    (tmp_path / "mirror.json").write_text(json.dumps({"format": number, "id": "a"}))
+    left = tmp_path / "assistants" / "host.1.json"
+    left.parent.mkdir()
+    left.touch()
+    record_root_format(Layout(tmp_path))
+    assert left.exists() == stays
+
+
 def test_a_mirror_whose_format_cannot_be_raised_is_not_worked_on(tmp_path: Path):
     layout = Layout(tmp_path)
     (tmp_path / "mirror.json").write_text('{"format": 1}')

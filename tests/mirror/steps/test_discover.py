@@ -7,7 +7,7 @@ import pytest
 from support.audit import opened_below
 from support.many_filesets import KNOWN, PRODUCT, row
 
-from pipeline.datastore.listing import FilesetRow, ProductRow
+from pipeline.datastore.listing import FilesetRow, LeftOut, ProductRow
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.resources.byte_locks import ByteLocks
@@ -30,7 +30,7 @@ class Listings:
         return [ProductRow(name, newest, "t", "T", "") for name, newest in self.newest.items()]
 
     def filesets(
-        self, product: str, since: str | None = None, damaged: list[str] | None = None
+        self, product: str, since: str | None = None, left_out: LeftOut | None = None
     ) -> list[FilesetRow]:
         if since is None:
             return list(self.rows)

@@ -62,7 +62,7 @@ def test_a_fileset_and_a_product_do_not_share_a_cause():
 
 def test_the_first_of_each_cause_is_shown_and_the_others_are_counted():
     shown = FirstOfEachCause()
-    failures = [Failure.of(f"fileset p/f{number}", MachineFault("no room")) for number in range(6)]
+    failures = [Failure.of(f"fileset p/f{number}", MachineFault("no space")) for number in range(6)]
     failures += [Failure.of(f"product p{number}", MachineFault("no answer")) for number in range(2)]
     failures += [Failure.of("fileset p/other", MachineFault("alone"))]
     passed = [failure.subject for failure in failures if shown.filter(record(failure))]
@@ -78,3 +78,25 @@ def test_all_other_messages_are_shown():
     shown = FirstOfEachCause()
     assert all(shown.filter(record(None)) for _ in range(3))
     assert list(shown.repeated()) == []
+
+
+PROBLEMS = {
+    "sizes": ("damaged: expected 300 bytes, it has 299", "damaged: expected 5000 bytes, it has 0"),
+    "checksums": ("expected digest 12ab34cd, it has 0a0a0a0a", "expected digest 56781234, it has abcdefab"),
+    "digests": (f"expected md5 {'a' * 32}, found {'b' * 32}", f"expected md5 {'c' * 32}, found {'d' * 32}"),
+    "names": ("upstream lists other files: a.fits is gone", "upstream lists other files: b.tgz is gone"),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_problems_of_one_cause_are_one_line_with_a_count(name):
+    one, other = PROBLEMS[name]
+    console = FirstOfEachCause()
+    found = [("store/p/a", one), *((f"store/p/b{number}", other) for number in range(5))]
+    problems = [*found, ("store/p/c", "missing")]
+    shown = [path for path, what in problems if console.filter(record(Failure.of_problem(path, what)))]
+    assert shown == ["store/p/a", "store/p/c"]
+    assert list(console.repeated()) == [
+        "5 more files had the same problem as file store/p/a: store/p/b0, store/p/b1, store/p/b2 "
+        "and 2 others, which the log names"
+    ]

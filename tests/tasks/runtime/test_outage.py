@@ -17,8 +17,8 @@ from tasks.runtime.outage import OutagePolicy, OutageWatch
 
 SILENT = ServerUnavailable("no answer")
 NO_FILES = FilesFailed({"a": SILENT, "b": SILENT})
-FULL, WRONG = NoSpace("no room"), ContentMismatch("wrong md5")
-POLICY = OutagePolicy(unanswered=3, without_room=2)
+FULL, WRONG = NoSpace("no space"), ContentMismatch("wrong md5")
+POLICY = OutagePolicy(unanswered=3, without_space=2)
 
 
 @dataclass
@@ -94,11 +94,11 @@ def test_a_server_that_answers_interrupts_the_row(what, server: Server):
 
 
 @pytest.mark.parametrize("error", [FULL, FilesFailed({"a": FULL, "b": SILENT})])
-def test_a_disk_without_room_ends_the_run_once(error, server: Server):
+def test_a_disk_without_space_ends_the_run_once(error, server: Server):
     assert results(server.watch(), *[error] * 4) == [None, DiskFull, None, None]
 
 
-def test_only_success_interrupts_a_row_of_filesets_without_room(server: Server):
+def test_only_success_interrupts_a_row_of_filesets_without_space(server: Server):
     watch = server.watch()
     for _ in range(3):
         assert results(watch, FULL) == [None]

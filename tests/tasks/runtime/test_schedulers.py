@@ -170,3 +170,14 @@ def test_results_are_sent_while_the_update_waits(
 def extracted(client: CentralScheduler) -> list[str]:
     done: dict[str, object] = client.task_list(status=DONE, upstream_status="")
     return [task for task in done if task.startswith("ExtractFileset")]
+
+
+@pytest.mark.parametrize("url", ["project", "luigid"], indirect=True)
+def test_work_whose_answer_was_lost_is_handed_out_again(client):
+    client.update_resources(connections=2)
+    for name in ("a", "b", "c"):
+        client.add_task(task_id=name, worker="w", family="F", resources={"connections": 1})
+    assert [each["task_id"] for each in client.get_works(1, "w", "h", [])] == ["a"]
+    # A client that got no answer makes the request once more, with the same tasks in progress.
+    handed = [[each["task_id"] for each in client.get_works(3, "w", "h", ["a"])] for _ in range(3)]
+    assert handed == [["b", None]] * 3

@@ -1,0 +1,153 @@
+"""Start of commands by fork: the libraries are imported once, the project's own modules by each command anew.
+
+A command is a process of its own with the exit code, the output and the end of any other: only the time for
+importing Luigi and its kind is saved. ``python warm_start.py`` is the process that forks. Each line of its
+input is a command with two files for its output; it prints process id and exit code of the command.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import queue
+import runpy
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+_LIBRARIES = (
+    *("asyncio", "concurrent.futures", "ctypes", "email.utils", "http.client", "logging.handlers", "mmap"),
+    *("multiprocessing.connection", "secrets", "tarfile"),
+    *("click.shell_completion", "isal.igzip", "jinja2", "luigi.interface", "luigi.retcodes", "luigi.rpc"),
+    *("pydantic.dataclasses", "pydantic.main", "pydantic.type_adapter", "requests", "yaml"),
+)
+# Set for each test by pytest, and of no effect on a command.
+_NO_SETTING = "PYTEST_CURRENT_TEST"
+
+
+class WarmStart:
+    """Processes that fork commands in one working directory with one environment.
+
+    Safe for use by several threads.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._folder = folder
+        self._environment = _settings(environment)
+        self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+
+    def can_run(self, command: list[str], environment: dict[str, str]) -> bool:
+        """Return True for a program of this interpreter in the environment of this object."""
+        program = Path(command[0])
+        is_module = command[:2] == [sys.executable, "-m"]
+        is_script = program.parent == Path(sys.executable).parent and command[0] != sys.executable
+        return _settings(environment) == self._environment and (is_module or is_script)
+
+    def start(self, command: list[str], output: Path, errors: Path) -> "WarmProcess":
+        """Start the command in a session of its own; its standard streams are those files."""
+        process = self._acquire()
+        assert process.stdin
+        process.stdin.write(json.dumps([command, str(output), str(errors)]).encode() + b"\n")
+        return WarmProcess(process, self._idle)
+
+    def _acquire(self) -> "subprocess.Popen[bytes]":
+        with contextlib.suppress(queue.Empty):
+            return self._idle.get_nowait()
+        process = subprocess.Popen(
+            [sys.executable, __file__],
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        atexit.register(process.communicate)
+        return process
+
+
+class WarmProcess:
+    """Command that was forked, with methods of ``subprocess.Popen``."""
+
+    def __init__(
+        self, forking: "subprocess.Popen[bytes]", idle: "queue.SimpleQueue[subprocess.Popen[bytes]]"
+    ) -> None:
+        assert forking.stdout
+        self._forking = forking
+        self._idle = idle
+        self._results = forking.stdout.fileno()
+        self._code: int | None = None
+        self.pid = int(_read_line(self._results))
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while the command runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; return the exit code. Raises TimeoutExpired."""
+        if self._code is None:
+            if not select.select([self._results], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            self._code = int(_read_line(self._results))
+            self._idle.put(self._forking)
+        return self._code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the command, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def _settings(environment: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name != _NO_SETTING}
+
+
+def _serve() -> list[str]:
+    """Fork each command that comes; return in the process of a command, with its arguments."""
+    for name in _LIBRARIES:
+        __import__(name)
+    # Not buffered: a command must not find in its memory what was read for the next one.
+    while line := _read_line(0):
+        command, output, errors = json.loads(line)
+        pid = os.fork()
+        if not pid:
+            _become(output, errors)
+            return command
+        print(pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+    sys.exit()
+
+
+def _read_line(descriptor: int) -> bytes:
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(descriptor, 1)):
+        line += byte
+    return line
+
+
+def _become(output: str, errors: str) -> None:
+    """Make this process the leader of a session, with these standard streams."""
+    os.setsid()
+    for number, path in enumerate([os.devnull, output, errors]):
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND if number else os.O_RDONLY)
+        os.dup2(opened, number)
+        os.close(opened)
+
+
+def _start(command: list[str]) -> None:
+    """Run the program as the interpreter would."""
+    if command[1:2] == ["-m"]:
+        sys.argv = ["-m", *command[3:]]
+        sys.path[0] = str(Path.cwd())
+        runpy.run_module(command[2], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = command
+        sys.path[0] = str(Path(command[0]).parent)
+        runpy.run_path(command[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    _start(_serve())
