@@ -30,6 +30,7 @@ from bench.payload import (
     Workload,
     payload,
 )
+from bench.questions import ask
 from bench.relay import HOST, Link
 from bench.slow_disk import missing, slow_disk
 from bench.state import OldMirror, old_mirror
@@ -62,6 +63,7 @@ NEEDED_BYTES = {
     "state": 3e9,
     "state-million": 5e9,
     "contested": 6e9,
+    "questions": 2e9,
     "adopt": 4e9,
 }
 NEEDED_FILES = {
@@ -286,6 +288,7 @@ SUITES: dict[str, Callable[[Bench], None]] = {
     "state": lambda bench: bench.state([1_000, 10_000, 100_000]),
     "state-million": lambda bench: bench.state([1_000_000]),
     "contested": Bench.contested,
+    "questions": lambda bench: ask(bench.folder, 1_000_000),
     "adopt": Bench.adopt,
 }
 

@@ -201,9 +201,12 @@ def _meets(
     footprint: str | None,
 ) -> bool:
     """Return True if the cone and an image have a point in common; without a footprint, its circle."""
-    distance = cone.separation(ra, dec)
-    if distance <= cone.radius or distance > cone.radius + (radius or 0.0) + _ROUNDING:
-        return distance <= cone.radius
+    radius = radius or 0.0
+    # In a cone that is smaller than the image, the centre seldom decides.
+    if footprint is None or cone.radius > radius:
+        distance = cone.separation(ra, dec)
+        if distance <= cone.radius or distance > cone.radius + radius + _ROUNDING:
+            return distance <= cone.radius
     return footprint is None or meets_polygon(footprint)
 
 

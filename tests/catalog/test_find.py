@@ -1,13 +1,14 @@
-"""Search for images: against rows that are chosen one by one, in SQLite and in PostgreSQL."""
+"""Search for images: against rows that are chosen one by one, in SQLite and in servers."""
 
 import random
 import sqlite3
 import tracemalloc
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 
 import pytest
-from support.databases import postgresql
+from support.databases import mariadb, postgresql
 from support.image_rows import ARRIVED, image_file, image_row, write_images
 
 from pipeline.catalog.columns import COLUMNS, WRITTEN, columns_named
@@ -71,18 +72,13 @@ def sqlite(tmp_path_factory):
     reader.close()
 
 
-@pytest.fixture(scope="module")
-def server():
-    with postgresql() as url:
+@contextmanager
+def reader_of(server):
+    """The same images in a database server of that kind."""
+    with server() as url:
         write_images(Database(database_url(url)), ROWS)
-        reader = ServerReader(Database(database_url(url), read_only=True))
-        yield reader
-        reader.close()
-
-
-@pytest.fixture(params=["sqlite", "server"])
-def reader(request):
-    return request.getfixturevalue(request.param)
+        with closing(ServerReader(Database(database_url(url), read_only=True))) as reader:
+            yield reader
 
 
 def text_matches(value, patterns):
@@ -150,12 +146,24 @@ QUESTIONS = [
 ]
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=str)
-def test_found_are_the_images_that_meet_all_criteria(reader, question):
+def finds_what_meets_all_criteria(reader, question):
     expected = [row["path"] for row in ROWS if is_hit(row, **question)]
     criteria = criteria_of(**question)
-    assert list(find_paths(reader, criteria, "")) == expected
-    assert count(reader, criteria) == len(expected)
+    assert list(find_paths(reader, criteria, "")) == expected, question
+    assert count(reader, criteria) == len(expected), question
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=str)
+def test_found_are_the_images_that_meet_all_criteria(sqlite, question):
+    finds_what_meets_all_criteria(sqlite, question)
+
+
+@pytest.mark.parametrize("server", [postgresql, mariadb], ids=["postgresql", "mariadb"])
+def test_servers_find_the_same(server):
+    with reader_of(server) as reader:
+        for question in QUESTIONS:
+            finds_what_meets_all_criteria(reader, question)
+        has_the_values_of_all_columns(reader)
 
 
 def test_the_questions_find_something():
@@ -167,7 +175,11 @@ def test_the_questions_find_something():
     ]
 
 
-def test_the_values_of_all_columns(reader):
+def test_the_values_of_all_columns(sqlite):
+    has_the_values_of_all_columns(sqlite)
+
+
+def has_the_values_of_all_columns(reader):
     first = next(row for row in ROWS if row["kind"] == "image" and row["t_min"] and row["ra"])
     columns = list(COLUMNS.values())
     rows = find(reader, criteria_of(), columns, "/mirror")
