@@ -7,6 +7,8 @@ optional ones follow.
 
 from dataclasses import dataclass
 
+from pipeline.catalog.columns import Column, Kind
+
 
 @dataclass(frozen=True)
 class ViewColumn:
@@ -144,3 +146,24 @@ def _columns(text: str, *, mandatory: bool = False) -> list[ViewColumn]:
 OBSCORE = (*_columns(_MANDATORY, mandatory=True), *_columns(_OPTIONAL))
 EXPOSURE = tuple(_columns(_EXPOSURE))
 VIEWS = {"exposure": EXPOSURE, "obscore": OBSCORE}
+_KINDS = {"text": Kind.TEXT, "integer": Kind.INTEGER, "long": Kind.INTEGER, "double": Kind.REAL}
+_OF_OBSCORE = {
+    column.name: Column(
+        column.name,
+        _KINDS[column.type],
+        column.unit,
+        column.ucd,
+        column.description,
+        utype=column.utype,
+        xtype=column.xtype,
+    )
+    for column in OBSCORE
+}
+
+
+def described(name: str) -> Column:
+    """Return the column of an answer to SQL: as that of ``obscore`` if it has the name of one.
+
+    Names of the standard are hardly used for anything else.
+    """
+    return _OF_OBSCORE.get(name) or Column(name, None)

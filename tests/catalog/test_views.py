@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, column, insert, table, text
-from support.catalog_rows import add_fileset, add_image, add_product
+from sqlalchemy import text
+from support.catalog_rows import fill
 from support.databases import mariadb, postgresql
 
 from pipeline.catalog.database import Database, database_url
@@ -19,11 +18,6 @@ from pipeline.config import Settings
 from pipeline.mirror.state.layout import Layout
 
 ROOT = Path("/panstarrs/a mirror")
-RAW_EXP = table(
-    "raw_exp",
-    *map(column, ("fileset_id", "row_number", "exp_id", "exp_name", "object", "filter")),
-    *map(column, ("dateobs", "ra", "decl", "exp_time", "airmass")),
-)
 
 
 def settings(**catalog) -> Settings:
@@ -46,70 +40,6 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     path = tmp_path_factory.mktemp("views") / "000001.sqlite"
     with filled(create_file(Layout(ROOT), path)) as made:
         yield made
-
-
-def fill(connection: Connection) -> None:
-    release = add_product(connection, "md-all-rel-200907")
-    first = {"exp_name": "o5000g0001o", "filter": "r.00000"}
-    header = {
-        "filter": "r.00000",
-        "band": "r",
-        "t_min": 55041.5,
-        "t_max": 55041.501,
-        "exptime": 86.4,
-        "fwhm": 1.1,
-    }
-
-    def fileset(stage: str, of: dict, number: int = 1) -> int:
-        name = f"{of['exp_name']}.{stage}.{number}"
-        return add_fileset(connection, release, name, stage=stage, stage_id=str(number), **of)
-
-    raw, again = fileset("raw", first), fileset("raw", first, 2)
-    for row, exp_id in ((raw, 16), (again, 17)):
-        dateobs = datetime(2009, 7, 29, 12, 0, 0, 500_000)
-        values = {"fileset_id": row, "row_number": 1, "exp_id": exp_id, "exp_name": "o5000g0001o"}
-        place = {"dateobs": dateobs, "ra": 150.5, "decl": 2.25, "exp_time": 113.0, "airmass": 1.25}
-        connection.execute(insert(RAW_EXP).values(object="MD06", filter="r.00000", **values, **place))
-    warp = fileset("warp", first, 7003)
-    add_image(
-        connection,
-        warp,
-        "data/a b/100%.fits",
-        150.0,
-        2.0,
-        stage="warp",
-        component="skycell.1",
-        object="MD06",
-        pixel_scale=0.25,
-        **first,
-        **{name: header[name] for name in header if name != "filter"},
-    )
-    add_image(connection, warp, "data/mask.fits", 150.0, 2.0, stage="warp", kind="mask", **first)
-    add_image(
-        connection, warp, "data/damaged.fits", None, 0.0, stage="warp", naxis1=None, note="cut", **first
-    )
-    # Chips on both sides of right ascension 0 tell the centre, warps that reach further do not.
-    second = {"exp_name": "o5000g0002o"}
-    chip = fileset("chip", second)
-    for number, ra in enumerate((359.0, 0.5), start=1):
-        path = f"data/{number}.fits.gz"
-        add_image(
-            connection, chip, path, ra, -10.0, stage="chip", extension=1, airmass=1.5, **second, **header
-        )
-    add_image(
-        connection, fileset("warp", second), "data/3.fits", 5.0, -10.0, stage="warp", **second, **header
-    )
-    fileset("camera", {"exp_name": "o5000g0003o", "filter": "y.00000"}, 9)
-    stack = add_fileset(
-        connection, release, "stack.2001", stage="stack", stage_id="2001", exp_name="stack.2001"
-    )
-    add_image(
-        connection, stack, "data/stack.fits", 10.0, 89.9, stage="stack", exp_name="stack.2001", band="w"
-    )
-    stamps = add_fileset(connection, add_product(connection, "pstampresults"), "web_1001", type="PSRESULTS")
-    add_image(connection, stamps, "store/stamp.fits", None, 0.0)
-    circle = {"radius": 1.5, "footprint": None, "pos_source": "raw_exp"}
-    add_image(connection, stamps, "store/circle.fits", 10.0, -0.00001, **circle)
 
 
 def rows(database: Database, view: str) -> list[dict]:
