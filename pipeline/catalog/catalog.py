@@ -11,6 +11,7 @@ from pipeline.catalog.criteria import Criteria, criteria_of
 from pipeline.catalog.find import count, find, find_paths
 from pipeline.catalog.generations import current_file
 from pipeline.catalog.reader import Reader, Row, ServerReader, SqliteReader
+from pipeline.catalog.view_columns import described
 from pipeline.config import Settings, read_settings
 from pipeline.errors import SettingsError
 from pipeline.mirror.resources.file_systems import is_shared
@@ -68,7 +69,7 @@ class Catalog(AbstractContextManager["Catalog"]):
     def answer(self, query: str) -> tuple[list[Column], Iterator[Row]]:
         """Return the columns and the rows of the answer to an SQL query. Raises as ``sql`` does."""
         names, rows = self._reader.answer(query)
-        return [Column(name, None) for name in _each_once(names)], rows
+        return [described(name) for name in _each_once(names)], rows
 
     def close(self) -> None:
         """Close the connections to the database."""
