@@ -63,7 +63,11 @@ class Ours(Tool):
         """Return the command of a task, after writing its settings."""
         config = folder / "mirror.yaml"
         source = {"url": url} | ({"connections": self.connections} if self.connections else {})
-        settings = {"source": source, "mirror": {"root": str(folder)}, "catalog": {"enabled": self.catalog}}
+        settings = {
+            "source": source,
+            "mirror": {"root": str(folder)},
+            "catalog": {"enabled": self.catalog, "coverage": False},
+        }
         config.write_text(json.dumps(settings))
         return [str(BIN / "luigi"), "--module", "tasks", *task, "--mirror-config", str(config)]
 

@@ -15,6 +15,7 @@ from pipeline.catalog.opening import create_file, create_named_file, current_dat
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.schema import HEAD, check_revision, create_schema, revision_of, upgrade
 from pipeline.catalog.tables import fileset, product
+from pipeline.catalog.views import create_views, renew_settings
 from pipeline.catalog.writer import writer_of
 from pipeline.config import Settings
 from pipeline.durable import remove_files
@@ -47,6 +48,8 @@ def reconcile(settings: Settings, layout: Layout) -> None:
     with closing(_made(settings, layout)) as database:
         id, generation = database.setting("id"), int(database.setting("generation") or 0)
         identity = {"database": id, "generation": generation}
+        database.transact(create_views)
+        database.transact(lambda connection: renew_settings(connection, settings, layout))
         with database.reading() as connection:
             known = _known(connection)
         with machine_faults(f"comparing the catalog with the markers in {layout.root}"):
