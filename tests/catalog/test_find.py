@@ -136,7 +136,7 @@ QUESTIONS = [
     },
     *(
         {"filter": patterns}
-        for patterns in (("r",), ("r.00000",), ("r", "g"), ("o*",), ("?",), ("[gr]*",), ("R",), ("x",))
+        for patterns in (("r",), ("z",), ("r.00000",), ("r", "g"), ("r", "o*"), ("?",), ("[gr]*",), ("x",))
     ),
     *(
         {"object": patterns}
