@@ -13,12 +13,11 @@ from typing import Any
 
 from pipeline.catalog.columns import COLUMNS, Column, Kind
 from pipeline.catalog.criteria import Criteria, Patterns
+from pipeline.catalog.headers.filters import BANDS, band_of
 from pipeline.catalog.reader import Reader, Row
 from pipeline.catalog.sky import LEAST_CLASS, Cone, flat_scales, ranges_of_cone
 from pipeline.mirror.state.selection import BAND_COLUMN, matches
 
-# Letters in the column ``band``.
-BANDS = frozenset("grizyw")
 _WILDCARDS = "*?["
 _TO_LIKE = str.maketrans({"*": "%", "?": "_", "%": "|%", "_": "|_", "|": "||"})
 # Footprints whose test is remembered: images of a sky cell have the same.
@@ -166,12 +165,10 @@ class _Search:
             f"({' OR '.join(self._alternative(column, pattern) for pattern in patterns)})"
         )
         # Databases distinguish the case of equal names, but have no pattern with a set of characters.
-        if column.name == BAND_COLUMN or any(mark in pattern for pattern in patterns for mark in _WILDCARDS):
+        if any(mark in pattern for pattern in patterns for mark in _WILDCARDS):
             place = len(self._columns)
             self._columns.append(column)
-            self._tests.append(
-                lambda row: any(matches(column.name, row[place], pattern) for pattern in patterns)
-            )
+            self._tests.append(lambda row: any(_matches(column, row[place], each) for each in patterns))
 
     def _alternative(self, column: Column, pattern: str) -> str:
         """Return a condition on a text that holds wherever the shell pattern matches."""
@@ -222,6 +219,13 @@ def _meets(
         if distance <= cone.radius or distance > cone.radius + radius + _ROUNDING:
             return distance <= cone.radius
     return footprint is None or meets_polygon(footprint)
+
+
+def _matches(column: Column, value: str, pattern: str) -> bool:
+    """Return True if a text matches the shell pattern; the letter of a band matches its filters."""
+    if column.name == BAND_COLUMN and pattern in BANDS:
+        return band_of(value) == pattern
+    return matches(column.name, value, pattern)
 
 
 def _like(pattern: str) -> str:
