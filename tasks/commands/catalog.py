@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from pipeline.mirror.state.layout import Layout
 
 _SHOWN = 20
+_EXAMPLES = """\b
+Examples:
+  ipp-mirror catalog check
+  ipp-mirror catalog rebuild
+"""
 _REBUILD_EXAMPLES = """\b
 Example:
   ipp-mirror catalog rebuild
@@ -27,7 +32,7 @@ Example:
 """
 
 
-@click.group()
+@click.group(epilog=_EXAMPLES)
 def catalog() -> None:
     """Make the catalog anew, or compare it with the mirror.
 
