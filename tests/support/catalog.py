@@ -3,6 +3,7 @@
 import json
 import zlib
 from collections.abc import Iterable
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -86,14 +87,14 @@ def catalog_of(root: Path) -> Database:
 
 def rows(database: Database, sql: str) -> list[tuple]:
     """The rows of a query."""
-    with database.reading() as connection:
+    with closing(database), database.reading() as connection:
         return [tuple(row) for row in connection.exec_driver_sql(sql)]
 
 
 def content_of(database: Database, but: Iterable[str] = ()) -> dict[str, list[tuple]]:
     """All rows of all tables, each in place of its number with that of its fileset, sorted."""
     metadata = MetaData()
-    with database.reading() as connection:
+    with closing(database), database.reading() as connection:
         metadata.reflect(connection)
         named = _fileset_names(connection, metadata)
         return {
