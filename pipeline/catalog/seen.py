@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from pipeline.catalog.generations import current_file
 from pipeline.config import Settings
+from pipeline.durable import remove_files
 from pipeline.errors import MachineFault, machine_faults
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.marker_file import read_marker, write_marker
@@ -29,9 +30,29 @@ def is_as_seen(settings: Settings, layout: Layout) -> bool:
 
 
 def record_seen(settings: Settings, layout: Layout) -> None:
-    """Record the database as it is. Raises MachineFault or SettingsError."""
+    """Record the database as it is, unless it is behind. Raises MachineFault or SettingsError."""
+    if _is_behind(layout):
+        return
     with machine_faults(f"recording the state of the catalog in {layout.catalog}"):
         write_marker(layout.catalog_seen, {"state": _state(settings, layout)})
+
+
+def record_behind(layout: Layout) -> None:
+    """Record that the database has rows to be deleted: the next run compares all. Raises MachineFault."""
+    with machine_faults(f"recording in {layout.catalog} that rows of the catalog are to be deleted"):
+        write_marker(layout.catalog_seen, {"state": None})
+
+
+def forget_seen(layout: Layout) -> None:
+    """Have the next run compare all, unless this run records the database at its end. Raises MachineFault."""
+    with machine_faults(f"recording in {layout.catalog} that the catalog changes"):
+        if layout.catalog_seen.exists() and not _is_behind(layout):
+            remove_files([layout.catalog_seen])
+
+
+def _is_behind(layout: Layout) -> bool:
+    marker = read_marker(layout.catalog_seen)
+    return marker is not None and marker.get("state") is None
 
 
 def _state(settings: Settings, layout: Layout) -> list[str] | None:
