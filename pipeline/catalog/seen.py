@@ -79,7 +79,7 @@ def _state_of_server(settings: Settings, layout: Layout) -> list[str] | None:
     database = current_database(settings, layout)
     if database is None:
         return None
-    with database.reading() as connection:
+    with closing(database), database.reading() as connection:
         if revision_of(connection) is None:
             return None
         return _texts(connection.exec_driver_sql(_STATE).one())
