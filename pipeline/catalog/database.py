@@ -30,6 +30,8 @@ _DRIVERS = {
     "mysql": ("mysql+pymysql", "mysql"),
     "mariadb": ("mysql+pymysql", "mysql"),
 }
+# Parameters of the drivers that hold a password.
+_PASSWORDS = {"password", "passwd"}
 # Transactions that failed because of another one: PostgreSQL's SQLSTATE, MariaDB's numbers. The last of each
 # is that of a row which both have inserted.
 _CONFLICTS = {"40P01", "40001", "23505", 1205, 1213, 1020, 1062}
@@ -51,6 +53,9 @@ def database_url(text: str) -> URL:
             "mysql://USER@HOST/DATABASE, got another kind of address"
         ) from None
     url = url.set(drivername=driver)
+    for name in _PASSWORDS & url.query.keys():
+        # Messages hide the password in its usual place alone.
+        url = url.set(password=str(url.query[name])).difference_update_query([name])
     if extra == "mysql":
         url = url.update_query_dict({"charset": "utf8mb4"})
     return url

@@ -279,6 +279,21 @@ def test_positions_of_images_without_their_own(upstream: Upstream, follower: Fol
     assert rebuilt_content(follower) == content_of(catalog_of(follower.root))
 
 
+def test_a_sky_cell_comes_before_an_exposure(upstream: Upstream, follower: Follower):
+    bare = {"CTYPE1": "", "CTYPE2": ""}
+    raw = b"rawExp MULTI\nrawExp METADATA\n  exp_name STR o1\n  ra F64 -1.0\n  decl F64 80\nEND\n"
+    sky = "skycell.1.2"
+    warp = {"component": sky, "document": raw, "exp_name": "o1"}
+    add_chips(upstream, "f1", 1, {f"a.{sky}.fits": image_bytes(**bare)}, **warp)
+    update(follower)
+    source = "SELECT pos_source FROM image ORDER BY path"
+    assert rows(catalog_of(follower.root), source) == [("raw_exp",)]
+    add_chips(upstream, "f2", 2, {f"b.{sky}.fits": image_bytes()}, component=sky)
+    update(follower)
+    assert rows(catalog_of(follower.root), source) == [("skycell",), ("header",)]
+    assert rebuilt_content(follower) == content_of(catalog_of(follower.root))
+
+
 def test_bundles_with_files_that_other_files_replace(upstream: Upstream, follower: Follower):
     """The later of two filesets with equal bytes at one path has the row, until it brings them no more."""
     same = {"same.ch.fits": image_bytes()}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.catalog.database import Database, sqlite_url
+from pipeline.catalog.database import Database, database_url, sqlite_url
 from pipeline.catalog.schema import create_schema
 
 
@@ -47,3 +47,19 @@ def test_reading_does_not_wait_for_a_writer(database: Database):
         reader.join(20)
         assert answers == ["1"]
         writer.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://anna:secret@host/db",
+        "postgresql://anna@host/db?password=secret&sslmode=require",
+        "mysql://anna:se/cret@host/db",
+        "mysql://anna@host/db?passwd=secret",
+    ],
+)
+def test_messages_show_no_password(url):
+    shown = str(Database(database_url(url)))
+    assert "cret" not in shown
+    assert "anna:***@host/db" in shown
+    assert str(database_url(url).password).endswith("cret")
