@@ -11,6 +11,7 @@ from urllib.parse import quote
 from pipeline import __version__
 from pipeline.catalog.generations import current_file
 from pipeline.config import Settings
+from pipeline.durable import remove_files
 from pipeline.errors import MachineFault, machine_faults
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.marker_file import read_marker, write_marker
@@ -31,7 +32,9 @@ def is_as_seen(settings: Settings, layout: Layout) -> bool:
 
 
 def record_seen(settings: Settings, layout: Layout) -> None:
-    """Record the database as it is. Raises MachineFault or SettingsError."""
+    """Record the database as it is, unless it is behind. Raises MachineFault or SettingsError."""
+    if _is_behind(layout):
+        return
     with machine_faults(f"recording the state of the catalog in {layout.catalog}"):
         state = _state(settings, layout) or []
         write_marker(layout.catalog_seen, {"state": _whole(state, settings, layout)})
@@ -41,6 +44,24 @@ def _whole(state: list[str], settings: Settings, layout: Layout) -> list[str | N
     """Return the state together with all that is written to the database from elsewhere."""
     of_settings = (settings.catalog.access_url, settings.catalog.publisher_did)
     return [*state, __version__, str(layout.root), *of_settings]
+
+
+def record_behind(layout: Layout) -> None:
+    """Record that the database has rows to be deleted: the next run compares all. Raises MachineFault."""
+    with machine_faults(f"recording in {layout.catalog} that rows of the catalog are to be deleted"):
+        write_marker(layout.catalog_seen, {"state": None})
+
+
+def forget_seen(layout: Layout) -> None:
+    """Have the next run compare all, unless this run records the database at its end. Raises MachineFault."""
+    with machine_faults(f"recording in {layout.catalog} that the catalog changes"):
+        if layout.catalog_seen.exists() and not _is_behind(layout):
+            remove_files([layout.catalog_seen])
+
+
+def _is_behind(layout: Layout) -> bool:
+    marker = read_marker(layout.catalog_seen)
+    return marker is not None and marker.get("state") is None
 
 
 def _state(settings: Settings, layout: Layout) -> list[str] | None:

@@ -22,8 +22,11 @@ def catalog_fileset(context: RunContext, fileset: Fileset, report: Report) -> No
 
 
 def delete_from_catalog(context: RunContext, fileset: Fileset) -> None:
-    """Delete the rows of the fileset; where the database cannot be written, the next run does."""
-    if not context.settings.catalog.enabled:
+    """Delete the rows of the fileset; without a database that can be written, the next run with one does."""
+    if not context.settings.catalog.enabled or CATALOG.name in context.left_out:
+        from pipeline.catalog.seen import forget_seen
+
+        forget_seen(context.layout)
         return
     from pipeline.catalog.reconcile import delete_now_or_later
 
