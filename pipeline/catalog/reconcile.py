@@ -14,6 +14,7 @@ from pipeline.catalog.opening import create_file, create_named_file, current_dat
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.schema import HEAD, check_revision, create_schema, revision_of, upgrade
 from pipeline.catalog.tables import fileset, product
+from pipeline.catalog.views import renew_views
 from pipeline.catalog.writer import writer_of
 from pipeline.config import Settings
 from pipeline.durable import remove_files
@@ -44,6 +45,7 @@ def reconcile(settings: Settings, layout: Layout) -> None:
     Rows of filesets that the mirror does not hold are deleted. Raises MachineFault or SettingsError.
     """
     database = _made(settings, layout)
+    renew_views(database, settings, layout)
     identity = {"database": database.setting("id"), "generation": int(database.setting("generation") or 0)}
     with database.reading() as connection:
         known = _known(connection)

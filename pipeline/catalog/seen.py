@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
+from pipeline import __version__
 from pipeline.catalog.generations import current_file
 from pipeline.config import Settings
 from pipeline.errors import MachineFault, machine_faults
@@ -23,15 +24,26 @@ _STATE = """
 
 
 def is_as_seen(settings: Settings, layout: Layout) -> bool:
-    """Return True if the database is as the last run left it. Raises MachineFault or SettingsError."""
+    """Return True if the database is as the last run left it, and its views as they should be.
+
+    Raises MachineFault or SettingsError.
+    """
+    seen = read_marker(layout.catalog_seen) or {}
     state = _state(settings, layout)
-    return state is not None and (read_marker(layout.catalog_seen) or {}).get("state") == state
+    return state is not None and (seen.get("state"), seen.get("views")) == (state, _views(settings, layout))
 
 
 def record_seen(settings: Settings, layout: Layout) -> None:
     """Record the database as it is. Raises MachineFault or SettingsError."""
     with machine_faults(f"recording the state of the catalog in {layout.catalog}"):
-        write_marker(layout.catalog_seen, {"state": _state(settings, layout)})
+        state = {"state": _state(settings, layout), "views": _views(settings, layout)}
+        write_marker(layout.catalog_seen, state)
+
+
+def _views(settings: Settings, layout: Layout) -> list[str]:
+    """Return the version of the program, which has the text of the views, and the settings that they read."""
+    catalog = settings.catalog
+    return [__version__, str(layout.root), catalog.access_url or "", catalog.publisher_did]
 
 
 def _state(settings: Settings, layout: Layout) -> list[str] | None:

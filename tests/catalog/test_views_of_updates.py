@@ -1,0 +1,51 @@
+"""Views and coverage as a part of updates."""
+
+import pytest
+from support.catalog import PRODUCT, add_chips, catalog_of, rows
+from support.follower import Follower
+from support.running import until
+from support.upstream import Upstream
+
+from pipeline.mirror.state.layout import Layout
+
+ACCESS = "SELECT access_url, obs_publisher_did, obs_collection, calib_level FROM obscore"
+
+
+@pytest.fixture
+def follower(follower: Follower) -> Follower:
+    follower.catalog["enabled"] = True
+    return follower
+
+
+def update(follower: Follower) -> None:
+    result = follower.update()
+    assert result.code == 0, result.output
+
+
+def test_views_follow_the_settings_though_nothing_is_new(follower: Follower, upstream: Upstream):
+    add_chips(upstream, "a.chip.5", 5)
+    update(follower)
+    ((url, did, *others),) = rows(catalog_of(follower.root), ACCESS)
+    assert url.startswith(f"file://{follower.root}/data/")
+    path = url.removeprefix(f"file://{follower.root}/")
+    assert (did, others) == (f"ivo://ipp-mirror?{path}", [PRODUCT, 2])
+    follower.catalog |= {"access_url": "https://example.org/ps1/", "publisher_did": "ivo://example.org/~"}
+    update(follower)
+    expected = (f"https://example.org/ps1/{path}", f"ivo://example.org/~?{path}", PRODUCT, 2)
+    assert rows(catalog_of(follower.root), ACCESS) == [expected]
+
+
+def test_an_update_with_news_has_the_coverage_drawn(follower: Follower, upstream: Upstream):
+    layout = Layout(follower.root)
+    add_chips(upstream, "a.chip.5", 5)
+    update(follower)
+    assert not layout.coverage.exists()
+    follower.catalog["coverage"] = True
+    update(follower)
+    assert not layout.coverage.exists()
+    add_chips(upstream, "b.chip.6", 6)
+    update(follower)
+    until(lambda: layout.coverage_record.exists(), "the coverage")
+    assert all(path.stat().st_size > 10_000 for path in layout.coverage_pictures)
+    (made,) = layout.coverage.iterdir()
+    assert made.name.startswith(f"{PRODUCT}.")
