@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -44,14 +45,15 @@ def reconcile(settings: Settings, layout: Layout) -> None:
 
     Rows of filesets that the mirror does not hold are deleted. Raises MachineFault or SettingsError.
     """
-    database = _made(settings, layout)
-    renew_views(database, settings, layout)
-    identity = {"database": database.setting("id"), "generation": int(database.setting("generation") or 0)}
-    with database.reading() as connection:
-        known = _known(connection)
-    with machine_faults(f"comparing the catalog with the markers in {layout.root}"):
-        for name in {*layout.state_products(), *known}:
-            _reconcile_product(layout, database, name, known.get(name, {}), identity)
+    with closing(_made(settings, layout)) as database:
+        renew_views(database, settings, layout)
+        generation = int(database.setting("generation") or 0)
+        identity = {"database": database.setting("id"), "generation": generation}
+        with database.reading() as connection:
+            known = _known(connection)
+        with machine_faults(f"comparing the catalog with the markers in {layout.root}"):
+            for name in {*layout.state_products(), *known}:
+                _reconcile_product(layout, database, name, known.get(name, {}), identity)
 
 
 def _made(settings: Settings, layout: Layout) -> Database:
