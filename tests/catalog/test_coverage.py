@@ -15,6 +15,7 @@ import pytest
 from astropy.io import fits
 from matplotlib.image import imread
 from mocpy import MOC
+from pyvo import registry
 from sqlalchemy import delete, select
 from support.catalog_rows import add_fileset, add_image, add_product
 from support.running import until
@@ -225,7 +226,9 @@ def test_maps_are_fits_files_of_moc_1_and_2(database, layout):
     add(database, "md", (10.0, 10.0, {}))
     renew_coverage(database, layout)
     path = layout.coverage / "md.r.fits"
-    assert_square(MOC.from_fits(path), 10.0, 10.0)
+    coverage = MOC.from_fits(path)
+    assert_square(coverage, 10.0, 10.0)
+    assert registry.Spatial(coverage.to_string())
     with fits.open(path) as file:
         header = file[1].header
         assert (header["MOCDIM"], header["ORDERING"], header["COORDSYS"]) == ("SPACE", "NUNIQ", "C")
