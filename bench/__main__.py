@@ -39,6 +39,7 @@ from bench.tools import (
     ARIA2C,
     OURS,
     OURS_8,
+    OURS_CATALOG,
     OURS_CENTRAL,
     RCLONE,
     WGET,
@@ -95,7 +96,7 @@ class Bench:
         """Measure a first update from a server on loopback into memory-backed storage."""
         given = payload(self.folder, workload)
         with self._serving(given) as server:
-            tools = installed([OURS, OURS_CENTRAL, WGET, ARIA2C, RCLONE])
+            tools = installed([OURS, OURS_CENTRAL, OURS_CATALOG, WGET, ARIA2C, RCLONE])
             self._compare(f"Near, {workload.title}", tools, given, server.port)
 
     def onto_disk(self) -> None:

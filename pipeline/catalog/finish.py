@@ -1,5 +1,6 @@
 """End of a run that changed the catalog: what follows from all of its rows."""
 
+from contextlib import closing
 from pathlib import Path
 
 from pipeline.catalog.coverage import start_coverage
@@ -20,8 +21,8 @@ def finish(settings: Settings, layout: Layout) -> None:
     database = current_database(settings, layout)
     if database is None:
         return
-    approximate_positions(database)
-    database.close()
+    with closing(database):
+        approximate_positions(database)
     if database.is_file and settings.catalog.snapshot:
         write_snapshot(layout, Path(str(database.url.database)))
     remove_earlier(layout)

@@ -35,7 +35,12 @@ _NO_WRITING = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 
 class Reader(Protocol):
-    """Database of a catalog, for queries."""
+    """Database of a catalog, for queries.
+
+    ``has_statistics`` is True where the database knows how many rows an index finds.
+    """
+
+    has_statistics: bool
 
     def rows(self, sql: str, parameters: Mapping[str, Any]) -> Iterator[Row]:
         """Yield the rows of a query of this program as they are fetched; ``:name`` is a parameter.
@@ -63,6 +68,8 @@ class SqliteReader:
     user who must not write to its folder while a writer has it open; and, when none has, as if it were
     immutable, which is checked after each query.
     """
+
+    has_statistics = False
 
     def __init__(self, path: Path, *, immutable: bool = False) -> None:
         self._path = path
@@ -174,6 +181,8 @@ class SqliteReader:
 
 class ServerReader:
     """Queries of PostgreSQL or MariaDB, by SQLAlchemy; rows are fetched in blocks."""
+
+    has_statistics = True
 
     def __init__(self, database: "Database") -> None:
         self._database = database

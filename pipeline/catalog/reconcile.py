@@ -15,7 +15,7 @@ from pipeline.catalog.opening import create_file, create_named_file, current_dat
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.schema import HEAD, check_revision, create_schema, revision_of, upgrade
 from pipeline.catalog.tables import fileset, product
-from pipeline.catalog.views import renew_views
+from pipeline.catalog.views import create_views, renew_settings
 from pipeline.catalog.writer import writer_of
 from pipeline.config import Settings
 from pipeline.durable import remove_files
@@ -46,9 +46,10 @@ def reconcile(settings: Settings, layout: Layout) -> None:
     Rows of filesets that the mirror does not hold are deleted. Raises MachineFault or SettingsError.
     """
     with closing(_made(settings, layout)) as database:
-        renew_views(database, settings, layout)
-        generation = int(database.setting("generation") or 0)
-        identity = {"database": database.setting("id"), "generation": generation}
+        id, generation = database.setting("id"), int(database.setting("generation") or 0)
+        identity = {"database": id, "generation": generation}
+        database.transact(create_views)
+        database.transact(lambda connection: renew_settings(connection, settings, layout))
         with database.reading() as connection:
             known = _known(connection)
         with machine_faults(f"comparing the catalog with the markers in {layout.root}"):

@@ -24,26 +24,23 @@ _STATE = """
 
 
 def is_as_seen(settings: Settings, layout: Layout) -> bool:
-    """Return True if the database is as the last run left it, and its views as they should be.
-
-    Raises MachineFault or SettingsError.
-    """
-    seen = read_marker(layout.catalog_seen) or {}
+    """Return True if the database is as the last run left it. Raises MachineFault or SettingsError."""
+    seen = read_marker(layout.catalog_seen)
     state = _state(settings, layout)
-    return state is not None and (seen.get("state"), seen.get("views")) == (state, _views(settings, layout))
+    return state is not None and seen is not None and seen.get("state") == _whole(state, settings, layout)
 
 
 def record_seen(settings: Settings, layout: Layout) -> None:
     """Record the database as it is. Raises MachineFault or SettingsError."""
     with machine_faults(f"recording the state of the catalog in {layout.catalog}"):
-        state = {"state": _state(settings, layout), "views": _views(settings, layout)}
-        write_marker(layout.catalog_seen, state)
+        state = _state(settings, layout) or []
+        write_marker(layout.catalog_seen, {"state": _whole(state, settings, layout)})
 
 
-def _views(settings: Settings, layout: Layout) -> list[str]:
-    """Return the version of the program, which has the text of the views, and the settings that they read."""
-    catalog = settings.catalog
-    return [__version__, str(layout.root), catalog.access_url or "", catalog.publisher_did]
+def _whole(state: list[str], settings: Settings, layout: Layout) -> list[str | None]:
+    """Return the state together with all that is written to the database from elsewhere."""
+    of_settings = (settings.catalog.access_url, settings.catalog.publisher_did)
+    return [*state, __version__, str(layout.root), *of_settings]
 
 
 def _state(settings: Settings, layout: Layout) -> list[str] | None:
@@ -70,7 +67,7 @@ def _state_of_server(settings: Settings, layout: Layout) -> list[str] | None:
     database = current_database(settings, layout)
     if database is None:
         return None
-    with database.reading() as connection:
+    with closing(database), database.reading() as connection:
         if revision_of(connection) is None:
             return None
         return _texts(connection.exec_driver_sql(_STATE).one())

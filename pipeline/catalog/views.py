@@ -8,7 +8,6 @@ from sqlalchemy import Connection, Select, delete, insert, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import DDLElement
 
-from pipeline.catalog.database import Database
 from pipeline.catalog.exposure import exposure
 from pipeline.catalog.obscore import obscore
 from pipeline.catalog.tables import catalog_setting
@@ -32,16 +31,6 @@ class _CreateView(DDLElement):
 def _create_view(element: _CreateView, compiler: Any, **_: Any) -> str:
     query = compiler.sql_compiler.process(element.query, literal_binds=True)
     return f"CREATE VIEW {element.name} AS {query}"
-
-
-def renew_views(database: Database, settings: Settings, layout: Layout) -> None:
-    """Bring the views, and the settings that they read, up to date. Raises MachineFault."""
-
-    def renew(connection: Connection) -> None:
-        create_views(connection)
-        renew_settings(connection, settings, layout)
-
-    database.transact(renew)
 
 
 def create_views(connection: Connection) -> None:

@@ -1,13 +1,18 @@
 """Views and coverage as a part of updates."""
 
+import sys
+from pathlib import Path
+
 import pytest
 from support.catalog import PRODUCT, add_chips, catalog_of, rows
+from support.command import ended
 from support.follower import Follower
 from support.running import until
 from support.upstream import Upstream
 
 from pipeline.mirror.state.layout import Layout
 
+COMMAND = str(Path(sys.executable).with_name("ipp-mirror"))
 ACCESS = "SELECT access_url, obs_publisher_did, obs_collection, calib_level FROM obscore"
 
 
@@ -22,7 +27,9 @@ def update(follower: Follower) -> None:
     assert result.code == 0, result.output
 
 
-def test_views_follow_the_settings_though_nothing_is_new(follower: Follower, upstream: Upstream):
+def test_views_follow_the_settings_though_nothing_is_new_and_in_a_rebuild(
+    follower: Follower, upstream: Upstream
+):
     add_chips(upstream, "a.chip.5", 5)
     update(follower)
     ((url, did, *others),) = rows(catalog_of(follower.root), ACCESS)
@@ -32,6 +39,9 @@ def test_views_follow_the_settings_though_nothing_is_new(follower: Follower, ups
     follower.catalog |= {"access_url": "https://example.org/ps1/", "publisher_did": "ivo://example.org/~"}
     update(follower)
     expected = (f"https://example.org/ps1/{path}", f"ivo://example.org/~?{path}", PRODUCT, 2)
+    assert rows(catalog_of(follower.root), ACCESS) == [expected]
+    result = ended([COMMAND, "catalog", "rebuild", "--config", str(follower.config)])
+    assert result.code == 0, result.output
     assert rows(catalog_of(follower.root), ACCESS) == [expected]
 
 

@@ -35,7 +35,7 @@ def test_the_help_of_each_command_has_its_options_and_examples(name):
     assert short.stdout == long.stdout
     assert long.stdout.startswith(f"Usage: ipp-mirror {name} ")
     assert "Example" in long.stdout
-    takes_settings = name not in {"completion", "scheduler"}
+    takes_settings = name not in {"catalog", "completion", "scheduler"}
     assert ("--config, --mirror-config FILE" in long.stdout) == takes_settings
 
 
