@@ -59,3 +59,12 @@ def test_an_update_with_news_has_the_coverage_drawn(follower: Follower, upstream
     assert all(path.stat().st_size > 10_000 for path in layout.coverage_pictures)
     (made,) = layout.coverage.iterdir()
     assert made.name.startswith(f"{PRODUCT}.")
+
+
+def test_an_exposure_is_known_by_dbinfo_where_the_listing_names_none(follower: Follower, upstream: Upstream):
+    row = b"exp_id S64 7\n exp_name STR o1g1o\n ra F64 10.5\n decl F64 -5.0\n filter STR y.00000"
+    document = b"rawExp MULTI\nrawExp METADATA\n " + row + b"\nEND\n"
+    add_chips(upstream, "a.raw.7", 7, document=document)
+    update(follower)
+    exposures = rows(catalog_of(follower.root), "SELECT exp_name, source, ra, dec, band FROM exposure")
+    assert exposures == [("o1g1o", "raw_exp", 10.5, -5.0, "y")]
