@@ -27,15 +27,11 @@ from sqlalchemy.sql.functions import FunctionElement
 from pipeline.catalog.headers import BANDS
 from pipeline.catalog.tables import fileset, image
 
-# Stages of one exposure, and the columns with the number of filesets.
-_STAGES = {
-    **{f"n_{stage}": (stage,) for stage in ("raw", "chip", "chip_bg", "camera", "fake", "warp", "warp_bg")},
-    "n_diff": ("diff", "SSdiff"),
-}
-_OF_EXPOSURES = [stage for stages in _STAGES.values() for stage in stages]
+# Stages of one exposure; differences of stacks (SSdiff) are of none.
+_STAGES = ("raw", "chip", "chip_bg", "camera", "fake", "warp", "warp_bg", "diff")
 # Stages of which the images together are the field of the camera, no more.
 _OF_CAMERA = ("raw", "chip", "chip_bg")
-_OWN_IMAGES = (image.c.kind == "image", image.c.stage.in_(_OF_EXPOSURES))
+_OWN_IMAGES = (image.c.kind == "image", image.c.stage.in_(_STAGES))
 _raw_exp = table(
     "raw_exp",
     *map(column, ("row_id", "exp_id", "exp_name", "object")),
@@ -76,7 +72,7 @@ def exposure() -> Select[Any]:
     What headers and listings say is in subqueries of one exposure each, which a query that asks for few
     exposures, or has the values from ``raw_exp``, does not run.
     """
-    of_exposures = (fileset.c.exp_name.is_not(None), fileset.c.stage.in_(_OF_EXPOSURES))
+    of_exposures = (fileset.c.exp_name.is_not(None), fileset.c.stage.in_(_STAGES))
     names = select(fileset.c.exp_name).where(*of_exposures).distinct().subquery("names")
     raw = _raw_exp.alias("raw")
     # A raw exposure may have come in several filesets.
@@ -113,16 +109,16 @@ def _columns(name: ColumnElement[str], raw: FromClause) -> dict[str, ColumnEleme
         "filter": func.coalesce(
             raw.c.filter,
             header(func.min, image.c.filter),
-            listing(func.min(fileset.c.filter), _OF_EXPOSURES),
+            listing(func.min(fileset.c.filter), _STAGES),
         ),
         "band": func.coalesce(
             _band(raw.c.filter),
             header(func.min, image.c.band),
-            listing(func.min(_band(fileset.c.filter)), _OF_EXPOSURES),
+            listing(func.min(_band(fileset.c.filter)), _STAGES),
         ),
         "exptime": func.coalesce(raw.c.exp_time, header(func.max, image.c.exptime)),
         "airmass": func.coalesce(raw.c.airmass, header(func.min, image.c.airmass)),
-        **{column: listing(func.count(), stages) for column, stages in _STAGES.items()},
+        **{f"n_{stage}": listing(func.count(), [stage]) for stage in _STAGES},
     }
 
 

@@ -121,7 +121,7 @@ def _fileset_values(gathered: Gathered, now: datetime) -> dict[str, Any]:
     return {
         **listed,
         "stage": _short(gathered.stage),
-        "exp_name": _short(listed["exp_name"]),
+        "exp_name": _short(listed["exp_name"] or _string(gathered.run_row, "exp_name")),
         "registered": as_utc(gathered.fileset.registered),
         "columns": json.dumps(columns),
         "content": gathered.content,

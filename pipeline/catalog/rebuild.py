@@ -17,6 +17,7 @@ from pipeline.catalog.finish import finish
 from pipeline.catalog.generations import make_current, next_file
 from pipeline.catalog.opening import create_file
 from pipeline.catalog.reconcile import reconcile
+from pipeline.catalog.views import renew_settings
 from pipeline.catalog.writer import CatalogWriter
 from pipeline.config import Settings
 from pipeline.errors import MirrorError
@@ -58,6 +59,7 @@ def rebuild(settings: Settings, layout: Layout, kinds: Iterable[str], progress: 
             )
         path = next_file(layout)
         database = create_file(layout, path)
+        database.transact(lambda connection: renew_settings(connection, settings, layout))
         return _rebuild_into(database, settings, layout, kinds, progress, path)
 
 

@@ -124,7 +124,7 @@ n_camera            long    -      meta.number                 Filesets of the s
 n_fake              long    -      meta.number                 Filesets of the stage fake
 n_warp              long    -      meta.number                 Filesets of the stage warp
 n_warp_bg           long    -      meta.number                 Filesets of the stage warp_bg
-n_diff              long    -      meta.number                 Filesets of the stages diff and SSdiff
+n_diff              long    -      meta.number                 Filesets of the stage diff
 """
 
 

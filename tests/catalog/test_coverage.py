@@ -1,6 +1,8 @@
 """Coverage of the sky: maps, picture, and the process that makes them anew."""
 
+import fcntl
 import io
+import json
 import math
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 from astropy.io import fits
 from matplotlib.image import imread
 from mocpy import MOC
+from pyvo import registry
 from sqlalchemy import delete, select
 from support.catalog_rows import add_fileset, add_image, add_product
 from support.running import until
@@ -189,11 +192,43 @@ def test_what_has_changed_is_made_anew_and_the_rest_is_left(database, layout):
     assert sorted(written(layout)) == ["coverage.png", "coverage.svg", "md.r.fits"]
 
 
+def test_of_two_processes_one_draws_and_the_other_waits_for_it(database, layout):
+    add(database, "md", (10.0, 10.0, {}))
+    order = json.dumps({"root": str(layout.root), "url": None}).encode()
+    command = [sys.executable, "-W", "error", "-m", "pipeline.catalog.coverage"]
+    layout.coverage.mkdir(parents=True)
+    with open(layout.coverage_record.with_suffix(".lock"), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        both = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(2)]
+        for process in both:
+            process.stdin.write(order)
+            process.stdin.close()
+        until(lambda: waiting_for(lock.name) == 2, "two processes that wait")
+        assert not layout.coverage_record.exists()
+    first = [path.stat().st_ino for path in (until_made(layout), *layout.coverage_pictures)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert first == [path.stat().st_ino for path in (layout.coverage_record, *layout.coverage_pictures)]
+
+
+def until_made(layout: Layout) -> Path:
+    until(lambda: layout.coverage_record.exists(), "the record of the coverage")
+    return layout.coverage_record
+
+
+def waiting_for(file: str) -> int:
+    """Return the number of locks on the file that processes wait for."""
+    inode = Path(file).stat().st_ino
+    lines = Path("/proc/locks").read_text().splitlines()
+    return sum("->" in line and f":{inode} " in line for line in lines)
+
+
 def test_maps_are_fits_files_of_moc_1_and_2(database, layout):
     add(database, "md", (10.0, 10.0, {}))
     renew_coverage(database, layout)
     path = layout.coverage / "md.r.fits"
-    assert_square(MOC.from_fits(path), 10.0, 10.0)
+    coverage = MOC.from_fits(path)
+    assert_square(coverage, 10.0, 10.0)
+    assert registry.Spatial(coverage.to_string())
     with fits.open(path) as file:
         header = file[1].header
         assert (header["MOCDIM"], header["ORDERING"], header["COORDSYS"]) == ("SPACE", "NUNIQ", "C")

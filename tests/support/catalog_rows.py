@@ -108,6 +108,8 @@ def fill(connection: Connection) -> None:
         connection, fileset("warp", second), "data/3.fits", 5.0, -10.0, stage="warp", **second, **header
     )
     fileset("camera", {"exp_name": "o5000g0003o", "filter": "y.00000"}, 9)
+    difference = {"stage": "SSdiff", "stage_id": "3005", "exp_name": "SSdiff.3005"}
+    add_fileset(connection, release, "SSdiff.3005", **difference)
     stack = add_fileset(
         connection, release, "stack.2001", stage="stack", stage_id="2001", exp_name="stack.2001"
     )

@@ -107,7 +107,8 @@ def _density(axes: Axes, ra: ArrayLike, dec: ArrayLike) -> PolyCollection:
     grid = (_CELLS, round(_CELLS / 2 / math.sqrt(3)))
     cells = axes.hexbin(x, y, gridsize=grid, extent=extent, mincnt=1, cmap=_SHADES, zorder=2)
     # A few cells are points in a small map: edges of their own colour make them larger.
-    cells.set_linewidth(0.2 if len(_numbers(cells)) > _FEW_CELLS else 1.5)
+    are_few = len(_numbers(cells)) <= _FEW_CELLS
+    cells.set_linewidth(1.5 if are_few else 0.2)
     axes.set_xlim(-_HALF_WIDTH * 1.01, _HALF_WIDTH * 1.01)
     axes.set_ylim(-_HALF_WIDTH / 2 * 1.01, _HALF_WIDTH / 2 * 1.01)
     axes.set_axis_off()
@@ -115,7 +116,11 @@ def _density(axes: Axes, ra: ArrayLike, dec: ArrayLike) -> PolyCollection:
         (0, 0), 2 * _HALF_WIDTH, _HALF_WIDTH, facecolor="#f4f4f2", edgecolor="#444444", linewidth=0.6
     )
     axes.add_patch(sky).set_zorder(0)
-    cells.set_clip_path(sky)
+    if are_few:
+        # A field at the edge of the map is seen whole.
+        cells.set_clip_on(False)
+    else:
+        cells.set_clip_path(sky)
     return cells
 
 
@@ -154,7 +159,7 @@ def _name_objects(axes: Axes, exposures: Exposures) -> None:
     for name, (ra, dec) in exposures.objects.items():
         # To the inner side of the map.
         side = -1 if ra < _MIDDLE else 1
-        _label(axes, name, (ra, dec), (7 * side, 4), ha="left" if side > 0 else "right", fontweight="bold")
+        _label(axes, name, (ra, dec), (5 * side, 7), ha="left" if side > 0 else "right", fontweight="bold")
 
 
 def _name_band(axes: Axes, band: str, number: int) -> None:
