@@ -29,6 +29,9 @@ _CACHE_KIB = 16_384
 _INSTRUCTIONS = 1_000_000
 _ACTIONS = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 _PRAGMAS = {"table_list", "table_info", "table_xinfo", "index_list", "index_info", "index_xinfo"}
+# Statements of MariaDB that read, and words of those that write to the disk of the server.
+_QUERY = re.compile(r"[\s(]*(select|with|show|describe|desc|explain|values|table)\b", re.IGNORECASE)
+_TO_FILE = re.compile(r"\b(outfile|dumpfile)\b", re.IGNORECASE)
 # Primary error codes of SQLite: of a wrong statement, and where a folder must not be written to.
 _WRONG = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_READONLY}
 _NO_WRITING = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
@@ -215,6 +218,8 @@ class ServerReader:
         """Yield the names of the columns, then the rows."""
         from sqlalchemy.exc import DBAPIError
 
+        if self._database.url.get_backend_name() == "mysql":
+            _refuse_more_than_queries(sql)
         with self._database.reading() as connection:
             # Fetched by a cursor of the server, which takes one statement alone, and no other than a query.
             connection = connection.execution_options(yield_per=_BLOCK)
@@ -232,6 +237,14 @@ def wrong_sql(reason: str) -> SettingsError:
     """Return the error for a statement that is no query, or a wrong one."""
     reason = reason.rstrip(".")
     return SettingsError(f"expected one SQL query that reads the catalog, such as SELECT: {reason}.")
+
+
+def _refuse_more_than_queries(sql: str) -> None:
+    """Raise SettingsError for what MariaDB does in spite of a read-only transaction, such as DROP TABLE."""
+    if not _QUERY.match(sql):
+        raise wrong_sql(f"expected it to begin with SELECT, WITH or SHOW, got {sql[:40]!r}")
+    if _TO_FILE.search(sql):
+        raise wrong_sql("expected none that writes a file (OUTFILE, DUMPFILE)")
 
 
 def _code(error: sqlite3.Error) -> int:

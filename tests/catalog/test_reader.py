@@ -158,6 +158,20 @@ def test_columns_and_indexes_of_sqlite_can_be_asked_for(sqlite):
     assert answer(sqlite, f"EXPLAIN QUERY PLAN {NUMBER}")[1]
 
 
+def test_mariadb_does_nothing_but_queries():
+    statements = ["DROP TABLE image", "SET GLOBAL max_connections = 7", "CREATE TABLE more (a int)", "COMMIT"]
+    statements += ["/*! DROP TABLE image */", "SELECT 1; DROP TABLE image", "SELECT 1 INTO OUTFILE '/tmp/x'"]
+    with mariadb() as url:
+        database = Database(database_url(url))
+        write_images(database, ROWS)
+        database.close()
+        with closing(ServerReader(Database(database_url(url), read_only=True))) as reader:
+            for sql in statements:
+                is_refused(reader, sql)
+            assert answer(reader, f" ({NUMBER})")[1] == [(3,)]
+            assert ("image",) in answer(reader, "show tables")[1]
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no database at all" * 100])
 def test_a_file_that_is_no_catalog_is_a_fault_of_the_machine(tmp_path, content):
     path = tmp_path / "c.sqlite"
