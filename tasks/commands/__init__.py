@@ -12,12 +12,13 @@ from typing import NoReturn
 import click
 
 from pipeline import __version__
-from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, MachineFault, MirrorError
+from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, EXIT_STOPPED, MachineFault, MirrorError
 from pipeline.names import escaped
 from tasks.commands.adopt import adopt
 from tasks.commands.catalog import catalog
 from tasks.commands.completion import completion
 from tasks.commands.find import find
+from tasks.commands.plan import plan
 from tasks.commands.scheduler import scheduler
 from tasks.commands.serve import serve
 from tasks.commands.skip import skip
@@ -60,7 +61,7 @@ def ipp_mirror() -> None:
 
 
 for _command in (
-    *(update, adopt, worker, assist, verify, status, find, sql, serve, skip, unskip),
+    *(update, adopt, worker, assist, verify, status, plan, find, sql, serve, skip, unskip),
     *(catalog, scheduler, completion),
 ):
     ipp_mirror.add_command(_command)
@@ -79,6 +80,9 @@ def _run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         click.echo(_usage_message(error, arguments), err=True)
         return EXIT_SETTINGS_OR_BUG
+    except click.Abort:
+        click.echo("ipp-mirror: stopped on request.", err=True)
+        return EXIT_STOPPED
     except MirrorError as error:
         click.echo(escaped(f"ipp-mirror: {error}", but="\n"), err=True)
         return error.exit_code
