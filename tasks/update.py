@@ -55,6 +55,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
     """One update of every product, or of those in ``products``: the task that cron runs."""
 
     takes_peers = True
+    pausable = True
     only_waits = True
     products = ProductNames(default=(), description="only these products, as a,b")
     started = luigi.Parameter(default=STARTED, description=HIDDEN)
