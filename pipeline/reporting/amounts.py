@@ -83,8 +83,8 @@ def rate_of(downloads: Collection[Transferred]) -> float | None:
 
 
 def _last_downloads(layout: Layout, product: str) -> Iterator[Transferred]:
-    downloaded = layout.marked(MarkerKind.DOWNLOADED, product)
-    here = (row for row in reversed(known_rows(layout, product)) if row.name in downloaded)
+    marked = layout.names(MarkerKind.DOWNLOADED, product)
+    here = (row for row in reversed(known_rows(layout, product)) if row.name in marked)
     for row in islice(here, LAST_DOWNLOADS):
         if marker := fresh_marker(layout, MarkerKind.DOWNLOADED, Fileset.of(product, row)):
             begin, end = (datetime.fromisoformat(marker[key]) for key in ("started", "finished"))

@@ -172,8 +172,10 @@ class Planner:
             to_fetch=len(work.to_fetch),
             amount=self._to_unpack(product, work),
         )
+        # Of a server that has just failed to send a listing, no others are requested.
+        most = 0 if failure else self.listings_read
         for stage, rows in _by_stage(work.to_fetch).items():
-            plan = self._add_stage(plan, listing, stage, rows)
+            plan = self._add_stage(plan, listing, stage, rows, most)
         return plan
 
     def _listing(self, product: str) -> tuple[ListingPreview, ServerUnavailable | None]:
@@ -194,10 +196,10 @@ class Planner:
         return Amount(packed=mean(some).packed * len(rows)) if some else Amount()
 
     def _add_stage(
-        self, plan: ProductPlan, listing: ListingPreview, stage: str | None, rows: list[FilesetRow]
+        self, plan: ProductPlan, listing: ListingPreview, stage: str | None, rows: list[FilesetRow], most: int
     ) -> ProductPlan:
-        """Return the plan with the amount of the filesets of one stage that are to be fetched."""
-        results = self._read(plan.product, _spread(rows, self.listings_read))
+        """Return the plan with the filesets of one stage to fetch, of which ``most`` listings are read."""
+        results = self._read(plan.product, _spread(rows, most))
         amounts = [result for result in results if isinstance(result, Amount)]
         for result in results:
             if isinstance(result, MirrorError):
@@ -205,8 +207,8 @@ class Planner:
         unread = len(rows) - len(amounts)
         like = amounts
         if unread and not like:
-            downloaded = self.layout.marked(MarkerKind.DOWNLOADED, plan.product)
-            here = (row for row in reversed(listing.rows) if row.name in downloaded)
+            marked = self.layout.names(MarkerKind.DOWNLOADED, plan.product)
+            here = (row for row in reversed(listing.rows) if row.name in marked)
             same = (row for row in here if row.column("stage") == stage)
             like = list(stored_amounts(self.layout, plan.product, islice(same, LIKE_FILESETS)))
         if not like:
@@ -226,11 +228,8 @@ class Planner:
             except MirrorError as error:
                 return error
 
-        pool = ThreadPoolExecutor(self.settings.source.connections)
-        try:
+        with ThreadPoolExecutor(self.settings.source.connections) as pool:
             return list(pool.map(amount, rows))
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def _amount(self, client: ListingClient, fileset: Fileset) -> Amount:
         """Return what is to be fetched of the fileset by its listing, without the files that are here."""

@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 from pipeline import __version__
-from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, EXIT_STOPPED, MachineFault, MirrorError
+from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, MachineFault, MirrorError
 from pipeline.names import escaped
 from tasks.commands.adopt import adopt
 from tasks.commands.catalog import catalog
@@ -83,9 +83,6 @@ def _run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         click.echo(_usage_message(error, arguments), err=True)
         return EXIT_SETTINGS_OR_BUG
-    except click.Abort:
-        click.echo("ipp-mirror: stopped on request.", err=True)
-        return EXIT_STOPPED
     except MirrorError as error:
         click.echo(escaped(f"ipp-mirror: {error}", but="\n"), err=True)
         return error.exit_code

@@ -1,7 +1,7 @@
 """``ipp-mirror plan``."""
 
 import json
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,20 +72,19 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
 
 @contextmanager
 def _client(settings: "Settings", offline: bool) -> "Iterator[ListingClient | None]":
-    """Yield a client of the server, whose requests are aborted at the end; None when ``offline``."""
+    """Yield a client of the server; None when ``offline``."""
     if offline:
         yield None
         return
     from pipeline.datastore.client import DataStoreClient, Limits, RetryPolicy
 
-    source, ended = settings.source, threading.Event()
+    source = settings.source
     limits = Limits(source.connections, source.timeout, source.least_speed)
-    retries = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=ended.wait)
-    client = DataStoreClient(source.url, limits, retries, ended)
+    retries = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=time.sleep)
+    client = DataStoreClient(source.url, limits, retries)
     try:
         yield client
     finally:
-        ended.set()
         client.close()
 
 
@@ -99,13 +98,16 @@ def _lines(plan: "Plan") -> Iterator[str]:
     filesets = sum(product.to_fetch for product in plan.products)
     estimated = sum(product.estimated for product in plan.products)
     unknown = sum(product.unknown for product in plan.products)
-    yield f"to fetch: {'~' if estimated else ''}{as_size(plan.bytes)} in {as_count(filesets, 'fileset')}"
+    size = f"{'~' if estimated else ''}{as_size(plan.bytes)}"
+    unpacked = sum(product.due for product in plan.products) - filesets
+    more = f", and {as_count(unpacked, 'fileset')} to unpack" if unpacked else ""
+    yield f"to fetch: {size} in {as_count(filesets, 'fileset')}{more}"
     if estimated:
         yield f"~ {estimated} of them are estimated from filesets of the same product and stage"
     if unknown:
         yield f"? {unknown} of them are left out of the size: no fileset of their product and stage is known"
-    if plan.rate and plan.seconds is not None:
-        yield f"time: about {as_duration(plan.seconds)} at {as_size(plan.rate)}/s, as the last downloads"
+    if plan.seconds is not None:
+        yield f"time: about {as_duration(plan.seconds)} at {as_size(plan.rate or 0)}/s, as the last downloads"
     else:
         yield "time: not known before the first download"
     yield from map(_disk_line, plan.disks)

@@ -91,7 +91,8 @@ def preview_work(layout: Layout, product: Product, steps: Steps, listing: Listin
     later = stale.without(set(postponed(layout, name, steps)), [MarkerKind.FAILED])
     tried = [row for row in left if row.name not in skipped]
     due = [row for row in tried if row.name not in later]
-    downloaded = stale.without(layout.marked(MarkerKind.DOWNLOADED, name), [MarkerKind.DOWNLOADED])
+    marked = layout.marked_among(MarkerKind.DOWNLOADED, name, [row.name for row in due])
+    downloaded = stale.without(marked, [MarkerKind.DOWNLOADED])
     return WorkPreview(
         selected=len(selected),
         complete=len(selected) - len(left),

@@ -1,6 +1,7 @@
 """``ipp-mirror plan``: its numbers are those of the update that follows, and it changes nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -168,11 +169,15 @@ def test_a_server_that_does_not_answer(upstream: Upstream, follower: Follower):
     fill(upstream)
     follower.mirror["products"] = [PRODUCT]
     assert follower.update().code == 0
+    shutil.rmtree(follower.root / "store" / PRODUCT / "plain")
+    (follower.root / "state" / PRODUCT / "downloaded" / "plain.json").unlink()
+    (follower.root / "state" / PRODUCT / "extracted" / "plain.json").unlink()
     follower.url = "http://127.0.0.1:1/ds"
     follower.source["attempts"] = 1
     made = of_product(plan(follower, code=20))
-    assert (made["known"], made["complete"]) == (4, 4)
-    assert "connection refused" in made["problems"][0]
+    assert (made["known"], made["complete"], made["due"], made["unknown"]) == (4, 3, 1, 1)
+    (problem,) = made["problems"]
+    assert "connection refused" in problem
     assert plan(follower, "--offline")["products"][0]["problems"] == []
 
 
