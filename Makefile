@@ -6,7 +6,7 @@ BIN := .venv/bin
 SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test update adopt worker assist scheduler status skip unskip verify serve bench torture
+.PHONY: help setup demo test update adopt worker assist scheduler status find sql skip unskip verify serve bench torture
 .PHONY: plan retry pause resume lint clean
 
 help: ## this list
@@ -47,6 +47,12 @@ status: setup ## print the state of the mirror
 
 plan: setup ## print what the next update will fetch, how long it takes, and whether it fits
 	@$(BIN)/ipp-mirror plan $(SETTINGS)
+
+find: setup ## find images in the catalog: ASK='--stage warp --filter r'
+	@$(BIN)/ipp-mirror find $(SETTINGS) $(ASK)
+
+sql: setup ## ask the catalog in SQL: QUERY="SELECT ..."
+	@$(BIN)/ipp-mirror sql $(SETTINGS) "$(QUERY)"
 
 skip: setup ## skip a fileset: PRODUCT=... FILESET=... REASON=...
 	@$(BIN)/ipp-mirror skip $(SETTINGS) "$(PRODUCT)" "$(FILESET)" --reason "$(REASON)"

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipeline.catalog.opening import create_file, create_named_file, current_dat
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.schema import HEAD, check_revision, create_schema, revision_of, upgrade
 from pipeline.catalog.tables import fileset, product
+from pipeline.catalog.views import create_views, renew_settings
 from pipeline.catalog.writer import writer_of
 from pipeline.config import Settings
 from pipeline.durable import remove_files
@@ -43,13 +45,16 @@ def reconcile(settings: Settings, layout: Layout) -> None:
 
     Rows of filesets that the mirror does not hold are deleted. Raises MachineFault or SettingsError.
     """
-    database = _made(settings, layout)
-    identity = {"database": database.setting("id"), "generation": int(database.setting("generation") or 0)}
-    with database.reading() as connection:
-        known = _known(connection)
-    with machine_faults(f"comparing the catalog with the markers in {layout.root}"):
-        for name in {*layout.state_products(), *known}:
-            _reconcile_product(layout, database, name, known.get(name, {}), identity)
+    with closing(_made(settings, layout)) as database:
+        id, generation = database.setting("id"), int(database.setting("generation") or 0)
+        identity = {"database": id, "generation": generation}
+        database.transact(create_views)
+        database.transact(lambda connection: renew_settings(connection, settings, layout))
+        with database.reading() as connection:
+            known = _known(connection)
+        with machine_faults(f"comparing the catalog with the markers in {layout.root}"):
+            for name in {*layout.state_products(), *known}:
+                _reconcile_product(layout, database, name, known.get(name, {}), identity)
 
 
 def _made(settings: Settings, layout: Layout) -> Database:

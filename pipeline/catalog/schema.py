@@ -8,6 +8,7 @@ from sqlalchemy import Connection, insert, inspect, text
 from pipeline.catalog.database import Database
 from pipeline.catalog.pipeline_tables import create_pipeline_tables
 from pipeline.catalog.tables import catalog_setting
+from pipeline.catalog.views import create_views
 from pipeline.errors import SettingsError
 
 # Newest revision in ``migrations/versions``: Alembic, slow to import, is needed for any other one only.
@@ -26,6 +27,7 @@ def create_schema(database: Database, settings: Mapping[str, str]) -> None:
 
     def fill(connection: Connection) -> None:
         create_pipeline_tables(connection)
+        create_views(connection)
         connection.execute(
             insert(catalog_setting), [{"name": name, "value": value} for name, value in settings.items()]
         )

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
+from pipeline import __version__
 from pipeline.catalog.generations import current_file
 from pipeline.config import Settings
 from pipeline.errors import MachineFault, machine_faults
@@ -24,14 +25,22 @@ _STATE = """
 
 def is_as_seen(settings: Settings, layout: Layout) -> bool:
     """Return True if the database is as the last run left it. Raises MachineFault or SettingsError."""
+    seen = read_marker(layout.catalog_seen)
     state = _state(settings, layout)
-    return state is not None and (read_marker(layout.catalog_seen) or {}).get("state") == state
+    return state is not None and seen is not None and seen.get("state") == _whole(state, settings, layout)
 
 
 def record_seen(settings: Settings, layout: Layout) -> None:
     """Record the database as it is. Raises MachineFault or SettingsError."""
     with machine_faults(f"recording the state of the catalog in {layout.catalog}"):
-        write_marker(layout.catalog_seen, {"state": _state(settings, layout)})
+        state = _state(settings, layout) or []
+        write_marker(layout.catalog_seen, {"state": _whole(state, settings, layout)})
+
+
+def _whole(state: list[str], settings: Settings, layout: Layout) -> list[str | None]:
+    """Return the state together with all that is written to the database from elsewhere."""
+    of_settings = (settings.catalog.access_url, settings.catalog.publisher_did)
+    return [*state, __version__, str(layout.root), *of_settings]
 
 
 def _state(settings: Settings, layout: Layout) -> list[str] | None:
@@ -58,7 +67,7 @@ def _state_of_server(settings: Settings, layout: Layout) -> list[str] | None:
     database = current_database(settings, layout)
     if database is None:
         return None
-    with database.reading() as connection:
+    with closing(database), database.reading() as connection:
         if revision_of(connection) is None:
             return None
         return _texts(connection.exec_driver_sql(_STATE).one())

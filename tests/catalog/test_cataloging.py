@@ -35,7 +35,7 @@ DATA = "data/gpc1/MD01/o1.1"
 
 @pytest.fixture
 def follower(follower: Follower) -> Follower:
-    follower.catalog["enabled"] = True
+    follower.catalog |= {"enabled": True, "coverage": False}
     return follower
 
 
