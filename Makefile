@@ -7,7 +7,7 @@ SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test update adopt worker assist scheduler status find sql skip unskip verify serve bench torture
-.PHONY: lint clean
+.PHONY: plan retry pause resume lint clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ scheduler: setup ## Luigi's central scheduler with its web page at http://127.0.
 status: setup ## print the state of the mirror
 	@$(BIN)/ipp-mirror status $(SETTINGS)
 
+plan: setup ## print what the next update will fetch, how long it takes, and whether it fits
+	@$(BIN)/ipp-mirror plan $(SETTINGS)
+
 find: setup ## find images in the catalog: ASK='--stage warp --filter r'
 	@$(BIN)/ipp-mirror find $(SETTINGS) $(ASK)
 
@@ -56,6 +59,15 @@ skip: setup ## skip a fileset: PRODUCT=... FILESET=... REASON=...
 
 unskip: setup ## unskip a fileset: PRODUCT=... FILESET=...
 	@$(BIN)/ipp-mirror unskip $(SETTINGS) "$(PRODUCT)" "$(FILESET)"
+
+retry: setup ## make failed filesets due now: all, or PRODUCT=... CAUSE=... PATTERN=...
+	@$(BIN)/ipp-mirror retry $(SETTINGS) --cause "$(CAUSE)" $(if $(PRODUCT),"$(PRODUCT)" $(if $(PATTERN),"$(PATTERN)"))
+
+pause: setup ## let no update begin (REASON=...)
+	@$(BIN)/ipp-mirror pause $(SETTINGS) --reason "$(REASON)"
+
+resume: setup ## let updates begin again
+	@$(BIN)/ipp-mirror resume $(SETTINGS)
 
 verify: setup ## compare every file with listings and markers (REPAIR=1 repairs, UPSTREAM=1: with the server)
 	@$(BIN)/ipp-mirror verify $(SETTINGS) $(if $(UPSTREAM),--upstream) $(if $(REPAIR),--repair)

@@ -70,6 +70,12 @@ class AlreadyRunning(MachineFault):
     exit_code = EXIT_ALREADY_RUNNING
 
 
+class Paused(MirrorError):
+    """Update refused because an operator paused the mirror."""
+
+    exit_code = EXIT_ALREADY_RUNNING
+
+
 class SettingsError(MirrorError):
     """Wrong setting; nothing was started."""
 

@@ -30,6 +30,22 @@ def as_count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def as_duration(seconds: float) -> str:
+    """Return a time as text, in its two largest units.
+
+    >>> as_duration(41.2), as_duration(12_000), as_duration(400_000)
+    ('41 s', '3 h 20 min', '4 d 15 h')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def parse_size(value: object) -> int:
     """Return the bytes in a text such as ``20 GB``; an integer is bytes already.
 

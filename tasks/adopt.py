@@ -47,6 +47,7 @@ class AdoptMirror(MirrorTask, luigi.WrapperTask):
     by = luigi.Parameter(default=TakeOver.LINK.value, description="link, rename or copy")
     products = ProductNames(default=(), description="only these products, as a,b")
     started = luigi.Parameter(default=STARTED, description=HIDDEN)
+    pausable = True
 
     def requires(self) -> list["AdoptProduct"]:
         """Return the adoption of each product. Raises SettingsError, before anything is taken over."""

@@ -27,8 +27,8 @@ from pipeline.mirror.state.pending import (
     renew_snapshots,
 )
 from pipeline.mirror.state.selection import empty_selection
-from pipeline.mirror.steps.discover import discover_product, whole_list_is_due
-from pipeline.mirror.steps.housekeeping import finish_product, has_filesets_in_progress, tidy_incoming
+from pipeline.mirror.steps.discover import discover_product, needs_whole_list
+from pipeline.mirror.steps.housekeeping import finish_product, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
 from pipeline.units import as_count
 from tasks.fileset import StepTask, tasks_for
@@ -55,6 +55,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
     """One update of every product, or of those in ``products``: the task that cron runs."""
 
     takes_peers = True
+    pausable = True
     only_waits = True
     products = ProductNames(default=(), description="only these products, as a,b")
     started = luigi.Parameter(default=STARTED, description=HIDDEN)
@@ -212,18 +213,13 @@ class DiscoverProduct(MirrorTask):
 
     def run(self) -> None:
         """Bring the product's listing up to date."""
-        # Filesets that failed, or were in progress when a run was killed, may have been withdrawn: only the
-        # whole listing shows that.
-        required = (step.name for step in self.context.wanted_steps.required)
-        failed = failed_in(failures(self.layout, self.product), required)
-        left = failed or has_filesets_in_progress(self.layout, self.product)
-        deletes = self.context.settings.mirror.on_removed == "delete"
-        whole = bool(left) or deletes or whole_list_is_due(self.layout, self.product)
+        settings, wanted = self.context.settings, self.context.wanted_steps
+        whole = needs_whole_list(self.layout, self.product, settings, wanted)
         left_out = LeftOut()
         new = _discover(self, left_out, whole=whole)
         current_run().report_left_out(left_out)
         self.context.counters.count(new=new)
-        named = self.context.settings.mirror.products
+        named = settings.mirror.products
         # Once in a run, and of a server that answers.
         if named and self.product == named[0].name:
             self.context.renew_root_listing()

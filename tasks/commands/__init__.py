@@ -18,6 +18,10 @@ from tasks.commands.adopt import adopt
 from tasks.commands.catalog import catalog
 from tasks.commands.completion import completion
 from tasks.commands.find import find
+from tasks.commands.pause import pause
+from tasks.commands.plan import plan
+from tasks.commands.resume import resume
+from tasks.commands.retry import retry
 from tasks.commands.scheduler import scheduler
 from tasks.commands.serve import serve
 from tasks.commands.skip import skip
@@ -40,7 +44,7 @@ Examples:
 \b
 Exit codes:
    0  success: all requested filesets are mirrored
-  10  another update of this mirror is running, or, for a worker, none is
+  10  another update of this mirror is running, or it is paused; or, for a worker, none is running
   20  the server is unreachable, or sent no valid listing
   25  stopped on request
   30  a fileset failed, or verify found problems
@@ -60,8 +64,8 @@ def ipp_mirror() -> None:
 
 
 for _command in (
-    *(update, adopt, worker, assist, verify, status, find, sql, serve, skip, unskip),
-    *(catalog, scheduler, completion),
+    *(update, adopt, worker, assist, verify, status, plan, find, sql, serve, skip, unskip),
+    *(retry, pause, resume, catalog, scheduler, completion),
 ):
     ipp_mirror.add_command(_command)
 

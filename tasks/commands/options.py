@@ -1,5 +1,6 @@
 """Options that several subcommands share, and the settings that they name."""
 
+import getpass
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -93,6 +94,14 @@ def checked_name(_context: click.Context, _parameter: click.Parameter, name: str
         return checked_segment(name, "name")
     except HostileName as error:
         raise click.BadParameter(str(error)) from None
+
+
+def current_user() -> str:
+    """Return the name of the user, or the number of one without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def read_layout(config: Path | None) -> "Layout":

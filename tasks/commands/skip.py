@@ -1,13 +1,11 @@
 """``ipp-mirror skip``."""
 
-import getpass
-import os
 from pathlib import Path
 
 import click
 
 from pipeline.errors import SettingsError, machine_faults
-from tasks.commands.options import checked_name, config_option, read_mirror
+from tasks.commands.options import checked_name, config_option, current_user, read_mirror
 
 _EXAMPLES = """\b
 Example:
@@ -38,14 +36,6 @@ def skip(config: Path | None, reason: str, product: str, fileset: str) -> None:
         if not incomplete(layout, product, {fileset}, STEPS.wanted(settings)):
             click.echo(f"{product}/{fileset} is complete here, nothing is left to skip. Nothing was changed.")
             return
-        skip_fileset(layout, product, fileset, reason=reason, by=_user())
+        skip_fileset(layout, product, fileset, reason=reason, by=current_user())
         write_status(layout, settings, STEPS, layout.state_products())
     click.echo(f"{product}/{fileset} is skipped until it is registered again, or unskipped.")
-
-
-def _user() -> str:
-    """Return the name of the user, or the number of one without a name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())

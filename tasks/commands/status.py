@@ -32,12 +32,17 @@ def status(config: Path | None) -> None:
     Print the status files of the last update, with a row for each product and for each failed file, and the
     skipped filesets. What `ipp-mirror verify` found is shown until it is mended.
     """
+    from pipeline.mirror.state.pause import pause_message
+
     settings, layout = read_mirror(config)
     with machine_faults(f"reading the status of the mirror at {layout.root}"):
         tables = {str(path): _rows(path) for path in (layout.product_status, layout.download_failures)}
         skips = _skips(layout)
         problems = _problems(layout)
         notes = _empty_selections(settings, layout)
+        pause = pause_message(layout)
+    if pause:
+        click.echo(f"{layout.root}: {pause}")
     for title, rows in tables.items():
         _print_table(title, rows)
     if len(problems) > 1:

@@ -42,6 +42,8 @@ class MirrorTask(luigi.Task):
     for_peers = False
     # True for a task of which workers on other hosts may do a part.
     takes_peers = False
+    # True for a task that does not begin while the mirror is paused.
+    pausable = False
     # Numbers of the line that ends a run of this task.
     summary = staticmethod(update_summary)
 

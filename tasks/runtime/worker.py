@@ -25,6 +25,7 @@ from pipeline.errors import (
     SettingsError,
     machine_faults,
 )
+from pipeline.mirror.state.pause import refuse_when_paused
 from tasks.runtime.coordinator import POLL_SECONDS, Coordinator, NoPeers
 from tasks.runtime.offered import offered_step
 from tasks.runtime.run import Run, begin_run, or_exit
@@ -109,8 +110,10 @@ class MirrorWorker(Worker):
     def _request_products(self) -> None:
         """Determine what the first task requires; end the run when the server does not say it.
 
-        Raises SettingsError.
+        Raises SettingsError, or Paused.
         """
+        if self._root.pausable:
+            refuse_when_paused(self._run.context.layout)
         try:
             self._root.deps()
             self._root.complete()

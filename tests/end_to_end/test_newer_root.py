@@ -19,6 +19,10 @@ COMMANDS = {
     "serve": ["serve", "--port", "0"],
     "skip": ["skip", PRODUCT, "plain", "--reason", "none"],
     "unskip": ["unskip", PRODUCT, "skipped"],
+    "plan": ["plan"],
+    "retry": ["retry"],
+    "pause": ["pause"],
+    "resume": ["resume"],
 }
 REFUSED = {
     '{"format": 3, "id": "5f0c"}': "format 3, this program supports formats up to 2. Use a newer version",

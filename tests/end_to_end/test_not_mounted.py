@@ -17,6 +17,10 @@ COMMANDS = {
     "serve": ["--port", "0"],
     "skip": [PRODUCT, "plain", "--reason", "none"],
     "unskip": [PRODUCT, "plain"],
+    "plan": [],
+    "retry": [],
+    "pause": [],
+    "resume": [],
 }
 
 

@@ -4,7 +4,7 @@ A fileset that is itself at fault is tried in every run at first, then with expo
 server or this machine was at fault, the next run tries it again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -68,6 +68,24 @@ def record_failure(
             "files": [{"file": name, "reason": str(reason)} for name, reason in reasons.items()],
         },
     )
+
+
+def retry_failures(
+    layout: Layout, product: str, matches: Callable[[Mapping[str, Any]], bool]
+) -> tuple[int, int]:
+    """Make the failed filesets whose records match due now, as if they had failed for the first time.
+
+    Return the number of records that match, and of those that were postponed. An update may be running: a
+    record that a step writes or removes meanwhile is as that step, or this function, left it.
+    """
+    matching = postponed = 0
+    for path, record in _records(layout, product):
+        if record is None or not matches(record):
+            continue
+        matching += 1
+        postponed += is_postponed(record)
+        write_marker(path, record | {"faults": 0, "next_try": None}, shared=True)
+    return matching, postponed
 
 
 def is_postponed(record: Mapping[str, Any]) -> bool:

@@ -28,6 +28,7 @@ STATE_NAMES = frozenset(
         "comparison.json",
         "filesets.lock",
         "ownership.lock",
+        "paused.json",
         "root.txt",
         "update.lock",
         "verification.json",
@@ -162,6 +163,11 @@ class Layout:
     def catalog_seen(self) -> Path:
         """Marker of the database as the last run left it."""
         return self.catalog / "seen.json"
+
+    @property
+    def paused(self) -> Path:
+        """Marker of a pause: no update begins while it is there."""
+        return self.root / "state" / "paused.json"
 
     @property
     def peers(self) -> Path:

@@ -5,20 +5,36 @@ the last but one, so that the last one is in the response. When it is not, the l
 withdrawn or registered again, and the whole list is requested (protocol notes, "Since").
 """
 
+from dataclasses import dataclass, field
 from datetime import timedelta
 
+from pipeline.config import Settings
 from pipeline.datastore.client import ListingClient, UnknownFileset
 from pipeline.datastore.listing import FilesetRow, LeftOut
 from pipeline.durable import remove_files
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.resources.arrivals import Arrivals
+from pipeline.mirror.state.failures import failed_in, failures
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
 from pipeline.mirror.state.marker_file import can_name_marker, read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker, is_within, utc_now
 from pipeline.mirror.state.steps import Steps
+from pipeline.mirror.steps.housekeeping import has_filesets_in_progress
 
 WHOLE_LIST_EVERY = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class ListingAnswer:
+    """Rows that the server sent: the whole list, or those that are newer than the last one known.
+
+    ``left_out`` are the damaged and repeated ones.
+    """
+
+    rows: list[FilesetRow]
+    is_whole: bool
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def discover_product(
@@ -40,36 +56,61 @@ def discover_product(
     the mirror is unchanged.
     """
     listing = LocalListing(layout, product)
-    asked, newer = utc_now(), None
-    found = LeftOut()
-    if listing.repair() and not whole:
-        served = listing.newest(2, but=layout.marked(MarkerKind.WITHDRAWN, product))
-        newer = _newer(listings, product, served, found)
-    listed: list[FilesetRow] = []
-    if newer is None:
-        found = LeftOut()
-        listed = listings.filesets(product, left_out=found)
-        if not listed:
-            _check_emptiness(listings, product, is_known=bool(listing.count()))
+    asked = utc_now()
+    answer = ask_for_rows(layout, listings, product, whole=not listing.repair() or whole)
     # Before a registration is replaced: what is held is served until it is replaced too.
     is_settled = arrivals.settle(product)
-    if newer is None:
-        new = _merge_whole(layout, product, listing, listed, steps, arrivals, is_whole=not found.damaged)
+    if answer.is_whole:
+        new = _merge_whole(layout, product, listing, answer, steps, arrivals)
     else:
-        new = _append_newer(layout, product, listing, newer, steps, arrivals)
+        new = _append_newer(layout, product, listing, answer.rows, steps, arrivals)
     if not is_settled:
         arrivals.settle(product)
-    last_whole = asked if newer is None else _last_whole(layout, product)
-    if found.damaged:
+    last_whole = asked if answer.is_whole else _last_whole(layout, product)
+    if answer.left_out.damaged:
         last_whole = ""  # the next run asks for these rows again
     content = {"product": product, "run": run, "asked": asked, "whole": last_whole}
     write_marker(layout.discovered(product), content | {"url": listings.url, "new": new})
     if left_out is not None:
-        left_out.extend(found)
+        left_out.extend(answer.left_out)
     return new
 
 
-def whole_list_is_due(layout: Layout, product: str) -> bool:
+def ask_for_rows(layout: Layout, listings: ListingClient, product: str, *, whole: bool) -> ListingAnswer:
+    """Ask the server for the rows newer than those of the sound local listing, or for the ``whole`` list.
+
+    The whole list is also requested where the newer rows do not follow on those that are known. Raises
+    ServerUnavailable when the server sends no valid listing.
+    """
+    listing = LocalListing(layout, product)
+    if not whole:
+        found = LeftOut()
+        served = listing.newest(2, but=layout.marked(MarkerKind.WITHDRAWN, product))
+        newer = _newer(listings, product, served, found)
+        if newer is not None:
+            return ListingAnswer(newer, is_whole=False, left_out=found)
+    found = LeftOut()
+    listed = listings.filesets(product, left_out=found)
+    if not listed:
+        _check_emptiness(listings, product, is_known=bool(listing.count()))
+    return ListingAnswer(listed, is_whole=True, left_out=found)
+
+
+def needs_whole_list(layout: Layout, product: str, settings: Settings, steps: Steps) -> bool:
+    """Return True if the next discovery has to ask for the whole list.
+
+    Filesets that failed, or were in progress when a run was killed, may have been withdrawn: only the whole
+    list shows that. ``steps`` are those that are wanted.
+    """
+    return (
+        bool(failed_in(failures(layout, product), (step.name for step in steps.required)))
+        or has_filesets_in_progress(layout, product)
+        or settings.mirror.on_removed == "delete"
+        or _whole_list_is_due(layout, product)
+    )
+
+
+def _whole_list_is_due(layout: Layout, product: str) -> bool:
     """Return True if the whole list was not fetched within ``WHOLE_LIST_EVERY``.
 
     Only the whole list shows what was withdrawn, or is listed again under its old registration.
@@ -112,7 +153,7 @@ def _newer(
         newer = listings.filesets(product, since.name, left_out)
     except UnknownFileset:
         return None
-    if not any(_is_same(newest, row) for row in newer):
+    if not any(is_same(newest, row) for row in newer):
         return None
     return [row for row in newer if row.name != newest.name]
 
@@ -134,7 +175,7 @@ def _append_newer(
     names = {row.name for row in newer}
     _unmark_withdrawn(layout, product, names, arrivals)
     recorded = {known.name: known for known in listing.registrations() if known.name in names}
-    new = [row for row in newer if not _is_same(recorded.get(row.name), row)]
+    new = [row for row in newer if not is_same(recorded.get(row.name), row)]
     _set_aside_stale_markers(layout, product, new, steps)
     if new:
         listing.add(new, moved=recorded.keys() & {row.name for row in new})
@@ -145,18 +186,16 @@ def _merge_whole(
     layout: Layout,
     product: str,
     listing: LocalListing,
-    listed: list[FilesetRow],
+    answer: ListingAnswer,
     steps: Steps,
     arrivals: Arrivals,
-    *,
-    is_whole: bool,
 ) -> int:
     """Merge the server's whole list, and mark withdrawn filesets; return the number of new rows.
 
     When a damaged row was left out, none counts as withdrawn that did not before.
     The order is that of the server: what it sends for the last but one of the rows depends on it.
     """
-    sound = listing.repair()
+    sound, listed = listing.repair(), answer.rows
     recorded = dict(listing.registrations()) if sound else {}
     new = [row for row in listed if recorded.get(row.name) != row.registered]
     _set_aside_stale_markers(layout, product, new, steps)
@@ -164,7 +203,7 @@ def _merge_whole(
     if new or not sound or [name for name in recorded if name in names] != [row.name for row in listed]:
         listing.replace(merged(known_rows(layout, product) if sound else [], listed))
     withdrawn = recorded.keys() - names
-    if not is_whole:
+    if answer.left_out.damaged:
         withdrawn &= layout.marked(MarkerKind.WITHDRAWN, product)
     _mark_withdrawn(layout, product, withdrawn, arrivals)
     return len(new)
@@ -180,7 +219,7 @@ def merged(known: list[FilesetRow], listed: list[FilesetRow]) -> list[FilesetRow
             if not can_name_marker(row.name):
                 continue  # such a name can have no marker: the fileset was never downloaded
             withdrawn_after.setdefault(anchor, []).append(row)
-        elif _is_same(row, listed_by_name[row.name]):
+        elif is_same(row, listed_by_name[row.name]):
             anchor = row.name
     rows = list(withdrawn_after.get(None, []))
     for row in listed:
@@ -189,7 +228,7 @@ def merged(known: list[FilesetRow], listed: list[FilesetRow]) -> list[FilesetRow
     return rows
 
 
-def _is_same(one: FilesetRow | Registration | None, other: FilesetRow) -> bool:
+def is_same(one: FilesetRow | Registration | None, other: FilesetRow) -> bool:
     """Return True if both are one registration."""
     return one is not None and (one.name, one.registered) == (other.name, other.registered)
 

@@ -102,12 +102,12 @@ class _Download:
     def _is_reusable(self, row: FileRow) -> bool:
         """Return True if the row's file is in ``incoming/``, or could be linked or taken over into it."""
         path = self._incoming / "files" / row.name
-        if path.exists() and row.md5 and _matches(path, row):
+        found = reusable_file(self.context.layout, self.fileset, row)
+        if found == path:
             return True
         path.unlink(missing_ok=True)
-        published = self._final / row.name
-        if published.exists() and row.md5 and _matches(published, row):
-            os.link(published, path)
+        if found:
+            os.link(found, path)
             return True
         return self.take(row, path)
 
@@ -220,6 +220,18 @@ def fetch_listing(listings: ListingClient, fileset: Fileset) -> tuple[bytes, lis
     for row in rows:
         _check_name(row, fileset)
     return index, rows
+
+
+def reusable_file(layout: Layout, fileset: Fileset, row: FileRow) -> Path | None:
+    """Return the file with the row's size and md5 in ``incoming/`` or ``store/``, which is not fetched again.
+
+    The md5 of the file is computed. None where there is no such file, or the server publishes no md5.
+    """
+    names = (fileset.product, fileset.name)
+    for path in (layout.incoming(*names) / "files" / row.name, layout.store(*names) / row.name):
+        if row.md5 and path.exists() and _matches(path, row):
+            return path
+    return None
 
 
 def is_stored(layout: Layout, fileset: Fileset) -> bool:

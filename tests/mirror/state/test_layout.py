@@ -1,5 +1,7 @@
 """Layout: markers looked up one by one or in their whole folder, and counted."""
 
+from pathlib import Path
+
 import pytest
 from support.audit import opened_below
 from support.many_filesets import KNOWN, PRODUCT, row, settle
@@ -61,6 +63,6 @@ def test_a_product_may_have_a_name_that_the_state_folder_uses(name, tmp_path):
 def test_no_product_can_have_a_name_that_the_state_folder_uses_in_its_place(tmp_path):
     layout = Layout(tmp_path)
     paths = [getattr(layout, name) for name, value in vars(Layout).items() if isinstance(value, property)]
-    used = {path.name for path in paths if path.parent == tmp_path / "state"}
+    used = {path.name for path in paths if isinstance(path, Path) and path.parent == tmp_path / "state"}
     assert len(used) > 5
     assert {name for name in used if is_usable(name)} == STATE_NAMES

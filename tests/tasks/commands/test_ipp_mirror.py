@@ -13,8 +13,8 @@ from support.command import REPOSITORY, ipp_mirror
 from pipeline import __version__
 
 COMMANDS = [
-    *("adopt", "catalog", "completion", "find", "scheduler", "serve", "skip", "sql", "status", "unskip"),
-    *("update", "verify", "worker"),
+    *("adopt", "catalog", "completion", "find", "pause", "plan", "resume", "retry", "scheduler", "serve"),
+    *("skip", "sql", "status", "unskip", "update", "verify", "worker"),
 ]
 
 
@@ -83,6 +83,7 @@ WRONG = {
     "verify --rate": " verify: option '--rate' requires an argument.",
     "status --config": " status: option '--config' requires an argument.",
     "serve --port 65536": " serve: invalid value for '--port': 65536 is not in the range 0<=x<=65535.",
+    "plan --listings -1": " plan: invalid value for '--listings': -1 is not in the range x>=0.",
     "skip p": " skip: missing argument 'FILESET'.",
     "skip p f": " skip: missing option '--reason'.",
     "skip ../p f --reason r": f" skip: invalid value for 'PRODUCT': {NAME} '../p'.",
@@ -103,6 +104,7 @@ def test_a_wrong_command_line_is_one_sentence_and_code_40(line):
 
 WITH_SETTINGS = [
     *("update", "adopt", "worker", "verify", "status", "find", "sql", "serve", "skip", "unskip"),
+    *("plan", "retry", "pause", "resume"),
 ]
 
 
@@ -159,9 +161,11 @@ CLIENT = {"luigi", "pydantic", "requests", "yaml", "isal"}
         (["completion", "bash"], ONLY_ELSEWHERE | CLIENT),
         (["serve", "--port", "x"], ONLY_ELSEWHERE | CLIENT),
         (["status", "--config", "mirror.yaml"], ONLY_ELSEWHERE | {"luigi"}),
+        (["plan", "--offline", "--config", "mirror.yaml"], ONLY_ELSEWHERE | {"luigi"}),
+        (["retry", "--config", "mirror.yaml"], ONLY_ELSEWHERE | {"luigi"}),
         (["update", "--config", "mirror.yaml"], ONLY_ELSEWHERE),
     ],
-    ids=["version", "help", "completion", "serve", "status", "update"],
+    ids=["version", "help", "completion", "serve", "status", "plan", "retry", "update"],
 )
 def test_a_command_imports_what_it_needs(arguments, without, tmp_path):
     """The mirror is empty, and its server is unreachable."""

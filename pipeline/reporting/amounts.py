@@ -1,0 +1,91 @@
+"""Amounts of filesets: files and bytes by their markers, and the rate at which they were fetched."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+
+from pipeline.datastore.listing import FilesetRow
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.local_listing import known_rows
+from pipeline.mirror.state.markers import Fileset, fresh_marker
+
+# Downloads of each product from which the rate is computed, and how long before the last of all they ended.
+LAST_DOWNLOADS = 200
+RATE_SPAN = timedelta(days=1)
+# Times in markers are in whole seconds: a download lasts from the begin of the first to the end of the last.
+_TICK = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Files, bytes, and those bytes that are ``packed`` in bundles; of one fileset, or of several."""
+
+    files: float = 0
+    bytes: float = 0
+    packed: float = 0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(self.files + other.files, self.bytes + other.bytes, self.packed + other.packed)
+
+    def times(self, factor: float) -> "Amount":
+        """Return the amount of so many filesets like this one."""
+        return Amount(self.files * factor, self.bytes * factor, self.packed * factor)
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """Bytes of one download, and the times (UTC) at which it began and ended."""
+
+    begin: datetime
+    end: datetime
+    bytes: float
+
+
+def total(amounts: Iterable[Amount]) -> Amount:
+    """Return the sum of the amounts."""
+    return sum(amounts, Amount())
+
+
+def mean(amounts: Collection[Amount]) -> Amount:
+    """Return the amount of a fileset like these, of which there is one at least."""
+    return total(amounts).times(1 / len(amounts))
+
+
+def stored_amounts(layout: Layout, product: str, rows: Iterable[FilesetRow]) -> Iterator[Amount]:
+    """Yield the amounts of those of the filesets that are here, by their markers."""
+    for row in rows:
+        if marker := fresh_marker(layout, MarkerKind.DOWNLOADED, Fileset.of(product, row)):
+            files = marker["files"]
+            packed = sum(file["bytes"] for file in files if file["type"] == "tgz" and file["component"])
+            yield Amount(len(files), sum(file["bytes"] for file in files), packed)
+
+
+def last_rate(layout: Layout, products: Iterable[str]) -> float | None:
+    """Return the bytes per second of the last downloads of the products; None where there is none.
+
+    The last ones of a product are those of the filesets registered last.
+    """
+    downloads = [each for product in products for each in _last_downloads(layout, product)]
+    newest = max((each.end for each in downloads), default=None)
+    return rate_of([each for each in downloads if newest and newest - each.end < RATE_SPAN])
+
+
+def rate_of(downloads: Collection[Transferred]) -> float | None:
+    """Return bytes per second in which one of the downloads was in progress; None without a download."""
+    busy, until = timedelta(), None
+    for each in sorted(downloads, key=lambda download: download.begin):
+        end = max(each.begin, each.end) + _TICK
+        begin = each.begin if until is None else max(until, each.begin)
+        busy += max(end - begin, timedelta())
+        until = end if until is None else max(until, end)
+    return sum(each.bytes for each in downloads) / busy.total_seconds() if downloads else None
+
+
+def _last_downloads(layout: Layout, product: str) -> Iterator[Transferred]:
+    marked = layout.names(MarkerKind.DOWNLOADED, product)
+    here = (row for row in reversed(known_rows(layout, product)) if row.name in marked)
+    for row in islice(here, LAST_DOWNLOADS):
+        if marker := fresh_marker(layout, MarkerKind.DOWNLOADED, Fileset.of(product, row)):
+            begin, end = (datetime.fromisoformat(marker[key]) for key in ("started", "finished"))
+            yield Transferred(begin, end, sum(file["bytes"] for file in marker["files"]))

@@ -1,0 +1,302 @@
+"""Plan: what the next update will fetch, how much that is, how long it takes, and whether it fits.
+
+Numbers of files and bytes come from listings of filesets. Of each product and stage some listings are read;
+all other filesets are taken to be like these, or like those of the product and stage that are here.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from shutil import disk_usage
+from typing import Any
+
+from pipeline.bundle.unpack import USUAL_RATIO
+from pipeline.config import Settings
+from pipeline.datastore.client import ListingClient
+from pipeline.datastore.listing import FilesetRow
+from pipeline.errors import MirrorError, ServerUnavailable, SettingsError
+from pipeline.mirror.resources.file_systems import nearest_folder
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.steps import Steps
+from pipeline.mirror.steps.discover import needs_whole_list
+from pipeline.mirror.steps.download import fetch_listing, reusable_file
+from pipeline.mirror.steps.preview import (
+    ListingPreview,
+    WorkPreview,
+    known_listing,
+    preview_listing,
+    preview_work,
+)
+from pipeline.names import is_usable
+from pipeline.reporting.amounts import Amount, last_rate, mean, stored_amounts, total
+
+# Filesets here that others of their stage are taken to be like.
+LIKE_FILESETS = 50
+
+
+@dataclass(frozen=True)
+class ProductPlan:
+    """Plan of one product, in filesets unless said otherwise.
+
+    ``due`` are done by the next update, of which ``to_fetch`` are downloaded and the others only unpacked.
+    The ``amount`` of ``estimated`` ones is that of like filesets; ``unknown`` ones have none, as there is no
+    like fileset. ``problems`` are sentences on what could not be determined, ``code`` is the exit code.
+    """
+
+    product: str
+    known: int = 0
+    new: int = 0
+    selected: int = 0
+    complete: int = 0
+    skipped: int = 0
+    postponed: int = 0
+    due: int = 0
+    to_fetch: int = 0
+    amount: Amount = field(default_factory=Amount)
+    estimated: int = 0
+    unknown: int = 0
+    problems: tuple[str, ...] = ()
+    code: int = 0
+
+    def with_problem(self, error: MirrorError) -> "ProductPlan":
+        """Return the plan with one more problem."""
+        problems = (*self.problems, str(error))
+        return replace(self, problems=problems, code=max(self.code, error.exit_code))
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the plan as ``ipp-mirror plan --json`` prints it."""
+        names = ("known", "new", "selected", "complete", "skipped", "postponed", "due", "to_fetch")
+        return {
+            "product": self.product,
+            **{name: getattr(self, name) for name in names},
+            "files": round(self.amount.files),
+            "bytes": round(self.amount.bytes),
+            "estimated": self.estimated,
+            "unknown": self.unknown,
+            "problems": list(self.problems),
+        }
+
+
+@dataclass(frozen=True)
+class DiskPlan:
+    """File system of ``folder``, in bytes: ``missing`` beside those ``needed`` and those that stay free."""
+
+    folder: Path
+    free: int
+    min_free: int
+    needed: int
+
+    @property
+    def missing(self) -> int:
+        """Bytes that are to be freed before all that is due can be fetched."""
+        return max(0, self.needed + self.min_free - self.free)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Plan of an update. ``rate`` is that of the last downloads in bytes per second; None without one."""
+
+    products: list[ProductPlan]
+    disks: list[DiskPlan]
+    rate: float | None
+
+    @property
+    def bytes(self) -> float:
+        """Bytes to fetch, in all products."""
+        return sum(product.amount.bytes for product in self.products)
+
+    @property
+    def seconds(self) -> float | None:
+        """Time to fetch them in seconds; None where no rate is known."""
+        return self.bytes / self.rate if self.rate else None
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the plan as ``ipp-mirror plan --json`` prints it."""
+        return {
+            "products": [product.numbers() for product in self.products],
+            "bytes": round(self.bytes),
+            "rate": self.rate and round(self.rate),
+            "seconds": None if self.seconds is None else round(self.seconds),
+            "disks": [
+                {
+                    "folder": str(disk.folder),
+                    "free": disk.free,
+                    "min_free": disk.min_free,
+                    "needed": disk.needed,
+                    "missing": disk.missing,
+                }
+                for disk in self.disks
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Makes the plan of an update with ``steps``, the wanted ones.
+
+    ``listings`` is None for a plan of what is known without the server; else the listings of at most
+    ``listings_read`` filesets of each product and stage are read.
+    """
+
+    settings: Settings
+    layout: Layout
+    steps: Steps
+    listings: ListingClient | None
+    listings_read: int
+
+    def plan(self, products: Sequence[str]) -> Plan:
+        """Return the plan of an update of the products. Nothing is written. Raises OSError."""
+        plans = [self._plan_product(product) for product in products]
+        return Plan(plans, self._disks(plans), self._rate(products))
+
+    def _plan_product(self, product: str) -> ProductPlan:
+        listing, failure = self._listing(product)
+        plan = ProductPlan(product, known=len(listing.rows), new=len(listing.new))
+        if failure:
+            plan = plan.with_problem(failure)
+        try:
+            work = preview_work(self.layout, self.settings.product(product), self.steps, listing)
+        except MirrorError as error:
+            return plan.with_problem(error)
+        plan = replace(
+            plan,
+            selected=work.selected,
+            complete=work.complete,
+            skipped=work.skipped,
+            postponed=work.postponed,
+            due=len(work.due),
+            to_fetch=len(work.to_fetch),
+            amount=self._to_unpack(product, work),
+        )
+        # Of a server that has just failed to send a listing, no others are requested.
+        most = 0 if failure else self.listings_read
+        for stage, rows in _by_stage(work.to_fetch).items():
+            plan = self._add_stage(plan, listing, stage, rows, most)
+        return plan
+
+    def _listing(self, product: str) -> tuple[ListingPreview, ServerUnavailable | None]:
+        """Return the listing as the server has it, or as it is known, and why the server sent none."""
+        if self.listings is None:
+            return known_listing(self.layout, product), None
+        whole = needs_whole_list(self.layout, product, self.settings, self.steps)
+        try:
+            return preview_listing(self.layout, self.listings, product, whole=whole), None
+        except ServerUnavailable as error:
+            return known_listing(self.layout, product), error
+
+    def _to_unpack(self, product: str, work: WorkPreview) -> Amount:
+        """Return the bytes of bundles that are here and are to be unpacked."""
+        fetched = {row.name for row in work.to_fetch}
+        rows = [row for row in work.due if row.name not in fetched]
+        some = list(stored_amounts(self.layout, product, _spread(rows, LIKE_FILESETS)))
+        return Amount(packed=mean(some).packed * len(rows)) if some else Amount()
+
+    def _add_stage(
+        self, plan: ProductPlan, listing: ListingPreview, stage: str | None, rows: list[FilesetRow], most: int
+    ) -> ProductPlan:
+        """Return the plan with the filesets of one stage to fetch, of which ``most`` listings are read."""
+        results = self._read(plan.product, _spread(rows, most))
+        amounts = [result for result in results if isinstance(result, Amount)]
+        for result in results:
+            if isinstance(result, MirrorError):
+                plan = plan.with_problem(result)
+        unread = len(rows) - len(amounts)
+        like = amounts
+        if unread and not like:
+            marked = self.layout.names(MarkerKind.DOWNLOADED, plan.product)
+            here = (row for row in reversed(listing.rows) if row.name in marked)
+            same = (row for row in here if row.column("stage") == stage)
+            like = list(stored_amounts(self.layout, plan.product, islice(same, LIKE_FILESETS)))
+        if not like:
+            return replace(plan, unknown=plan.unknown + unread)
+        amount = plan.amount + total(amounts) + mean(like).times(unread)
+        return replace(plan, amount=amount, estimated=plan.estimated + unread)
+
+    def _read(self, product: str, rows: list[FilesetRow]) -> list[Amount | MirrorError]:
+        """Return the amount of each fileset by its listing, or why the listing could not be read."""
+        client = self.listings
+        if client is None or not rows:
+            return []
+
+        def amount(row: FilesetRow) -> Amount | MirrorError:
+            try:
+                return self._amount(client, Fileset.of(product, row))
+            except MirrorError as error:
+                return error
+
+        with ThreadPoolExecutor(self.settings.source.connections) as pool:
+            return list(pool.map(amount, rows))
+
+    def _amount(self, client: ListingClient, fileset: Fileset) -> Amount:
+        """Return what is to be fetched of the fileset by its listing, without the files that are here."""
+        _, rows = fetch_listing(client, fileset)
+        missing = [row for row in rows if reusable_file(self.layout, fileset, row) is None]
+        packed = sum(row.bytes for row in rows if row.is_bundle)
+        return Amount(len(missing), sum(row.bytes for row in missing), packed)
+
+    def _disks(self, products: list[ProductPlan]) -> list[DiskPlan]:
+        """Return the file systems of the mirror with the bytes that the plan needs on each."""
+        mirror = self.settings.mirror
+        # The root comes first, and names its file system.
+        needed: dict[Path, float] = defaultdict(float, {nearest_folder(self.layout.root): 0.0})
+        for product in products:
+            amount, store = product.amount, self.layout.store_root / product.product
+            removed = amount.packed if mirror.unpack and not mirror.keep_bundles else 0
+            needed[nearest_folder(store)] += max(0, amount.bytes - removed)
+            needed[nearest_folder(self.layout.data)] += amount.packed * USUAL_RATIO if mirror.unpack else 0
+        disks: dict[int, tuple[Path, float]] = {}
+        for folder, count in needed.items():
+            device = folder.stat().st_dev
+            first, others = disks.get(device, (folder, 0))
+            disks[device] = first, others + count
+        return [
+            DiskPlan(folder, disk_usage(folder).free, mirror.min_free, round(count))
+            for folder, count in disks.values()
+        ]
+
+    def _rate(self, products: Sequence[str]) -> float | None:
+        """Return the bytes per second of the last downloads, at most ``source.rate_limit``."""
+        limit = self.settings.source.rate_limit
+        rate = last_rate(self.layout, products)
+        return min(rate or limit, limit) if limit else rate
+
+
+def planned_products(
+    settings: Settings, layout: Layout, listings: ListingClient | None, only: Sequence[str]
+) -> list[str]:
+    """Return the products that an update takes, or those of ``only``; without ``listings`` the known ones.
+
+    Raises SettingsError when ``only`` names another product, ServerUnavailable when the listing of the root
+    is needed and the server does not send it.
+    """
+    named = settings.mirror.products
+    if named is not None:
+        products = [product.name for product in named]
+    else:
+        listed = [row.name for row in listings.products()] if listings else layout.state_products()
+        hidden = [name for name in settings.source.hidden_products if name not in listed]
+        products = [name for name in listed if is_usable(name)] + hidden
+    if unknown := [name for name in only if name not in products]:
+        raise SettingsError(
+            f"--products: expected some of {', '.join(products) or 'none'}, got {', '.join(unknown)}. "
+            "Add it to mirror.products in the settings; nothing was planned."
+        )
+    return list(only) or products
+
+
+def _by_stage(rows: list[FilesetRow]) -> dict[str | None, list[FilesetRow]]:
+    stages: dict[str | None, list[FilesetRow]] = defaultdict(list)
+    for row in rows:
+        stages[row.column("stage")].append(row)
+    return stages
+
+
+def _spread(rows: list[FilesetRow], count: int) -> list[FilesetRow]:
+    """Return at most ``count`` of the rows, evenly spread."""
+    if len(rows) <= count:
+        return rows
+    return [rows[number * len(rows) // count] for number in range(count)]

@@ -1,0 +1,32 @@
+"""``ipp-mirror pause``."""
+
+from pathlib import Path
+
+import click
+
+from pipeline.errors import machine_faults
+from tasks.commands.options import config_option, current_user, read_layout
+
+_EXAMPLES = """\b
+Example:
+  ipp-mirror pause --reason "the disk array is being moved"
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@config_option
+@click.option("--reason", default="", metavar="TEXT", help="Why, as `ipp-mirror status` shows it.")
+def pause(config: Path | None, reason: str) -> None:
+    """Let no update begin until `ipp-mirror resume`.
+
+    An update or adoption that is started while the mirror is paused says so in one sentence, does nothing,
+    and ends with exit code 10. One that is running goes on. All other commands work as ever.
+    """
+    from pipeline.mirror.state.pause import pause as pause_mirror
+    from pipeline.mirror.state.pause import pause_message
+
+    layout = read_layout(config)
+    with machine_faults(f"pausing the mirror at {layout.root}"):
+        pause_mirror(layout, reason=reason.strip(), by=current_user())
+        message = pause_message(layout)
+    click.echo(f"{layout.root}: {message}. An update that is running goes on; no other begins.")

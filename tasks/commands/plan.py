@@ -1,0 +1,128 @@
+"""``ipp-mirror plan``."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.errors import machine_faults
+from pipeline.names import escaped
+from pipeline.units import as_count, as_duration, as_size
+from tasks.commands.options import Integer, config_option, products_option, read_mirror
+
+if TYPE_CHECKING:
+    from pipeline.config import Settings
+    from pipeline.datastore.client import ListingClient
+    from pipeline.reporting.plan import DiskPlan, Plan, ProductPlan
+
+_COLUMNS = ("product", "known", "selected", "complete", "skipped", "postponed", "due", "files", "size")
+_EXAMPLES = """\b
+Examples:
+  ipp-mirror plan
+  ipp-mirror plan --products md-all-rel-200907 --listings 1000
+  ipp-mirror plan --offline --json
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@config_option
+@products_option
+@click.option("--offline", is_flag=True, help="Plan by what is known here, without the server.")
+@click.option(
+    "--listings",
+    type=Integer(min=0),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="Most listings to read for each product and stage; other filesets are estimated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan(config: Path | None, products: str | None, offline: bool, listings: int, as_json: bool) -> int:
+    """Print what the next update will fetch.
+
+    Per product: filesets known, selected, complete, skipped, postponed (they failed often and wait), and due;
+    files and bytes to fetch. Then the time that takes at the rate of the last downloads, and whether the
+    disks suffice. Nothing is written, and an update may be running.
+
+    Numbers marked with ~ are estimated in part: the listings of some filesets were not read, and they are
+    taken to be like others of the same product and stage.
+    """
+    from pipeline.reporting.plan import Planner, planned_products
+    from tasks.steps import STEPS
+
+    settings, layout = read_mirror(config)
+    only = [name.strip() for name in (products or "").split(",") if name.strip()]
+    with _client(settings, offline) as client, machine_faults(f"planning an update of {layout.root}"):
+        names = planned_products(settings, layout, client, only)
+        made = Planner(settings, layout, STEPS.wanted(settings), client, listings).plan(names)
+    if as_json:
+        click.echo(json.dumps(made.numbers(), indent=1))
+    else:
+        for line in _lines(made):
+            click.echo(line)
+    for product in made.products:
+        for problem in product.problems:
+            click.echo(escaped(f"product {product.product}: {problem}"), err=True)
+    return max((product.code for product in made.products), default=0)
+
+
+@contextmanager
+def _client(settings: "Settings", offline: bool) -> "Iterator[ListingClient | None]":
+    """Yield a client of the server; None when ``offline``."""
+    if offline:
+        yield None
+        return
+    from pipeline.datastore.client import DataStoreClient, Limits, RetryPolicy
+
+    source = settings.source
+    limits = Limits(source.connections, source.timeout, source.least_speed)
+    retries = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=time.sleep)
+    client = DataStoreClient(source.url, limits, retries)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _lines(plan: "Plan") -> Iterator[str]:
+    rows = [_COLUMNS, *(_cells(product) for product in plan.products)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    for name, *numbers in rows:
+        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
+        yield "  ".join([name.ljust(widths[0]), *cells])
+    yield ""
+    filesets = sum(product.to_fetch for product in plan.products)
+    estimated = sum(product.estimated for product in plan.products)
+    unknown = sum(product.unknown for product in plan.products)
+    size = f"{'~' if estimated else ''}{as_size(plan.bytes)}"
+    unpacked = sum(product.due for product in plan.products) - filesets
+    more = f", and {as_count(unpacked, 'fileset')} to unpack" if unpacked else ""
+    yield f"to fetch: {size} in {as_count(filesets, 'fileset')}{more}"
+    if estimated:
+        yield f"~ {estimated} of them are estimated from filesets of the same product and stage"
+    if unknown:
+        yield f"? {unknown} of them are left out of the size: no fileset of their product and stage is known"
+    if plan.seconds is not None:
+        yield f"time: about {as_duration(plan.seconds)} at {as_size(plan.rate or 0)}/s, as the last downloads"
+    else:
+        yield "time: not known before the first download"
+    yield from map(_disk_line, plan.disks)
+
+
+def _cells(product: "ProductPlan") -> tuple[str, ...]:
+    mark = "~" if product.estimated else ""
+    more = "?" if product.unknown else ""
+    counts = (product.known, product.selected, product.complete, product.skipped, product.postponed)
+    amount = product.amount
+    files, size = f"{mark}{amount.files:.0f}{more}", f"{mark}{as_size(amount.bytes)}{more}"
+    return escaped(product.product), *map(str, counts), str(product.due), files, size
+
+
+def _disk_line(disk: "DiskPlan") -> str:
+    verdict = f"{as_size(disk.missing)} are missing" if disk.missing else "enough"
+    stays = f", of which {as_size(disk.min_free)} stay free" if disk.min_free else ""
+    return f"disk {disk.folder}: {as_size(disk.needed)} needed, {as_size(disk.free)} free{stays}: {verdict}"

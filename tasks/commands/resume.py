@@ -1,0 +1,28 @@
+"""``ipp-mirror resume``."""
+
+from pathlib import Path
+
+import click
+
+from pipeline.errors import machine_faults
+from tasks.commands.options import config_option, read_layout
+
+_EXAMPLES = """\b
+Example:
+  ipp-mirror resume
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@config_option
+def resume(config: Path | None) -> None:
+    """Let updates begin again after `ipp-mirror pause`."""
+    from pipeline.mirror.state.pause import resume as resume_mirror
+
+    layout = read_layout(config)
+    with machine_faults(f"resuming the mirror at {layout.root}"):
+        was_paused = resume_mirror(layout)
+    if was_paused:
+        click.echo(f"{layout.root}: resumed; the next update begins as usual.")
+    else:
+        click.echo(f"{layout.root} is not paused. Nothing was changed.")

@@ -1,0 +1,60 @@
+"""``ipp-mirror retry``."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.errors import SettingsError, machine_faults
+from pipeline.units import as_count
+from tasks.commands.options import config_option, read_layout
+
+_EXAMPLES = """\b
+Examples:
+  ipp-mirror retry
+  ipp-mirror retry md-all-rel-200907 --cause "expected md5"
+  ipp-mirror retry md-all-rel-200907 "*.stack.*" o1.chip.1.1.1
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@config_option
+@click.option(
+    "--cause", metavar="TEXT", default="", help="Only those whose reason has this text, in any case."
+)
+@click.argument("product", required=False)
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+def retry(config: Path | None, cause: str, product: str | None, patterns: tuple[str, ...]) -> None:
+    """Make failed filesets due now.
+
+    Filesets that failed often are tried with exponential back-off. Those of the product, or of all, are tried
+    by the next update, and in every run again as after a first failure. With PATTERN only those whose name
+    matches one of the shell patterns.
+    """
+    from pipeline.mirror.state.failures import retry_failures
+
+    def matches(record: Mapping[str, Any]) -> bool:
+        reasons = (str(file.get("reason", "")) for file in record["files"])
+        is_named = not patterns or any(fnmatchcase(record["fileset"], pattern) for pattern in patterns)
+        return is_named and (not cause or any(cause.casefold() in reason.casefold() for reason in reasons))
+
+    layout = read_layout(config)
+    products = layout.state_products()
+    if product is not None and product not in products:
+        raise SettingsError(
+            f"expected a product of this mirror ({', '.join(products) or 'there is none'}), got {product!r}. "
+            "Nothing was changed."
+        )
+    with machine_faults(f"retrying failed filesets of the mirror at {layout.root}"):
+        counts = [retry_failures(layout, name, matches) for name in ([product] if product else products)]
+    matching, postponed = (sum(numbers) for numbers in zip((0, 0), *counts, strict=True))
+    if matching:
+        due = "is due" if matching == 1 else "are due"
+        click.echo(
+            f"{as_count(matching, 'failed fileset')} {due}, of which {postponed} had to wait; "
+            "the next update tries them."
+        )
+    else:
+        click.echo("No failed fileset matches. Nothing was changed.")

@@ -1,0 +1,197 @@
+"""``ipp-mirror plan``: its numbers are those of the update that follows, and it changes nothing."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from support.command import Ended, ipp_mirror
+from support.follower import Follower
+from support.summary import numbers
+from support.upstream import File, Upstream
+
+from pipeline.units import as_size
+
+PRODUCT = "md-all-rel-200907"
+
+
+def plan(follower: Follower, *options: str, code: int = 0) -> dict:
+    """Return the plan as JSON. Nothing in the folder of the mirror may change."""
+    before = state_of(follower.folder)
+    shown = ipp_mirror("plan", "--config", follower.config, "--json", *options)
+    assert shown.returncode == code, shown.stderr
+    assert state_of(follower.folder) == before
+    return json.loads(shown.stdout)
+
+
+def state_of(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Return number and modification time of each file and folder but the settings and what is served."""
+    paths = [path for path in folder.rglob("*") if path.relative_to(folder).parts[0] == "mirror"]
+    return {path: (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in paths}
+
+
+def of_product(made: dict) -> dict:
+    (product,) = made["products"]
+    return product
+
+
+def assert_as_planned(product: dict, result: Ended, failed: int = 0, left: int = 0) -> None:
+    """Compare the plan of the only product with the line of the update."""
+    assert numbers(
+        product["new"],
+        product["due"] + product["postponed"] + product["skipped"],
+        product["due"] - failed,
+        failed=failed,
+        skipped=product["skipped"],
+        left=left,
+    ) in (result.output)
+    assert product["estimated"] == product["unknown"] == 0
+
+
+def fill(upstream: Upstream) -> None:
+    """Register filesets with bundles, without, and with one file that is as another one's."""
+    for number in range(3):
+        upstream.add_bundles(
+            PRODUCT, f"o{number}", {"a": {f"o{number}.fits": b"\0" * (1000 + number)}, "b": {"b": b"b"}}
+        )
+    upstream.add(PRODUCT, "plain", [File("t.fits", b"t" * 700), File("u.fits", b"u" * 70)], stage="warp")
+
+
+def test_the_numbers_are_those_of_the_update_that_follows(upstream: Upstream, follower: Follower):
+    fill(upstream)
+    first = of_product(plan(follower))
+    assert (first["known"], first["new"], first["selected"], first["due"]) == (4, 4, 4, 4)
+    assert first["files"] == 3 * 3 + 2
+    result = follower.update()
+    assert_as_planned(first, result)
+    assert f"; {as_size(first['bytes'])} fetched" in result.output
+
+    upstream.add(PRODUCT, "plain", [File("t.fits", b"t" * 700), File("v.fits", b"v" * 90)], stage="warp")
+    upstream.add(PRODUCT, "later", [File("l.fits", b"l" * 33)])
+    upstream.withdraw(PRODUCT, "o1")
+    second = of_product(plan(follower))
+    assert (second["known"], second["new"], second["due"], second["complete"]) == (5, 2, 2, 2)
+    assert (second["files"], second["bytes"]) == (2, 90 + 33), "t.fits is here"
+    result = follower.update()
+    assert_as_planned(second, result)
+    assert f"; {as_size(second['bytes'])} fetched" in result.output
+
+    nothing = of_product(plan(follower))
+    assert (nothing["new"], nothing["due"], nothing["bytes"]) == (0, 0, 0)
+    assert_as_planned(nothing, follower.update())
+
+
+def test_filesets_that_failed_are_skipped_or_wait(upstream: Upstream, follower: Follower):
+    follower.mirror["retry_every_run"] = 1
+    fill(upstream)
+    files = [File("good.fits", b"g" * 400), File("wrong.fits", b"w" * 40, listed={"md5": "0" * 32})]
+    upstream.add(PRODUCT, "wrong", files)
+    upstream.add(PRODUCT, "bad", [File("b.fits", b"b" * 50, listed={"md5": "1" * 32})])
+    assert_as_planned(of_product(plan(follower)), follower.update(), failed=2)
+    skip = ("skip", "--config", follower.config, PRODUCT, "bad", "--reason", "asked")
+    assert ipp_mirror(*skip).returncode == 0
+
+    waiting = of_product(plan(follower))
+    assert {name: waiting[name] for name in ("selected", "complete", "skipped", "postponed", "due")} == {
+        "selected": 6,
+        "complete": 4,
+        "skipped": 1,
+        "postponed": 1,
+        "due": 0,
+    }
+    assert_as_planned(waiting, follower.update(), left=1)
+
+    upstream.add(PRODUCT, "wrong", [files[0], File("wrong.fits", b"w" * 40)])
+    again = of_product(plan(follower))
+    assert (again["due"], again["postponed"], again["files"], again["bytes"]) == (1, 0, 1, 40)
+    result = follower.update()
+    assert_as_planned(again, result)
+    assert "; 40 bytes fetched" in result.output
+
+
+def test_what_is_withdrawn_is_seen_in_the_whole_list(upstream: Upstream, follower: Follower):
+    fill(upstream)
+    follower.mirror["on_removed"] = "delete"
+    assert follower.update().code == 0
+    upstream.withdraw(PRODUCT, "o1")
+    made = of_product(plan(follower))
+    assert (made["known"], made["selected"], made["complete"]) == (4, 3, 3)
+
+
+def test_filesets_whose_listings_are_not_read_are_estimated(upstream: Upstream, follower: Follower):
+    for number in range(6):
+        upstream.add(
+            PRODUCT,
+            f"o{number}",
+            [File("a", b"a" * 100), File("b", b"b" * 20)],
+            filter="r" if number < 4 else "g",
+        )
+    upstream.add(PRODUCT, "other", [File("a", b"a" * 5)], stage="warp", filter="g")
+    made = of_product(plan(follower, "--listings", "2"))
+    assert (made["files"], made["bytes"], made["estimated"]) == (13, 6 * 120 + 5, 4)
+    follower.mirror["products"] = [{"name": PRODUCT, "select": {"filter": "r"}}]
+    assert of_product(plan(follower))["due"] == 4
+    assert follower.update().code == 0
+    del follower.mirror["products"]
+    made = of_product(plan(follower, "--offline"))
+    assert (made["due"], made["files"], made["bytes"]) == (3, 4, 240), "two like those here"
+    assert (made["estimated"], made["unknown"]) == (2, 1)
+    shown = ipp_mirror("plan", "--config", follower.config, "--offline").stdout
+    assert "to fetch: ~240 bytes in 3 filesets" in shown
+    assert "\n~ 2 of them are estimated" in shown
+    assert "\n? 1 of them are left out of the size" in shown
+
+
+def test_bundles_that_are_here_are_unpacked_without_a_request_for_their_listings(
+    upstream: Upstream, follower: Follower, server
+):
+    fill(upstream)
+    follower.mirror["unpack"] = False
+    assert follower.update().code == 0
+    follower.mirror["unpack"] = True
+    server.clear()
+    made = plan(follower)
+    product = of_product(made)
+    assert (product["due"], product["to_fetch"], product["bytes"]) == (4, 0, 0)
+    assert sum(disk["needed"] for disk in made["disks"]) > 0
+    assert not [request for request in server.requests if "/o0/" in request.target]
+
+
+def test_disks_that_do_not_suffice(upstream: Upstream, follower: Follower):
+    fill(upstream)
+    follower.mirror["min_free"] = 10**17
+    (disk,) = plan(follower)["disks"]
+    assert disk["missing"] == disk["needed"] + disk["min_free"] - disk["free"]
+    assert "are missing\n" in ipp_mirror("plan", "--config", follower.config).stdout
+
+
+def test_a_server_that_does_not_answer(upstream: Upstream, follower: Follower):
+    fill(upstream)
+    follower.mirror["products"] = [PRODUCT]
+    assert follower.update().code == 0
+    shutil.rmtree(follower.root / "store" / PRODUCT / "plain")
+    (follower.root / "state" / PRODUCT / "downloaded" / "plain.json").unlink()
+    (follower.root / "state" / PRODUCT / "extracted" / "plain.json").unlink()
+    follower.url = "http://127.0.0.1:1/ds"
+    follower.source["attempts"] = 1
+    made = of_product(plan(follower, code=20))
+    assert (made["known"], made["complete"], made["due"], made["unknown"]) == (4, 3, 1, 1)
+    (problem,) = made["problems"]
+    assert "connection refused" in problem
+    assert plan(follower, "--offline")["products"][0]["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--products", "another"), "--products: expected some of md-all-rel-200907, got another."),
+        ((), "select of product md-all-rel-200907: expected columns of its listing"),
+    ],
+    ids=["product", "column"],
+)
+def test_what_is_wrong_in_the_settings_is_code_40(options, sentence, upstream: Upstream, follower: Follower):
+    fill(upstream)
+    follower.mirror["products"] = [{"name": PRODUCT, "select": {"colour": "r"}}]
+    refused = ipp_mirror("plan", "--config", follower.config, *options)
+    assert refused.returncode == 40
+    assert sentence in refused.stderr
