@@ -9,6 +9,7 @@ from pipeline.catalog.schema import create_schema
 from pipeline.config import Settings
 from pipeline.errors import SettingsError, machine_faults
 from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.root_format import mirror_id
 
 
 def current_database(settings: Settings, layout: Layout, *, read_only: bool = False) -> Database | None:
@@ -60,4 +61,20 @@ def create_file(layout: Layout, path: Path) -> Database:
 
 def new_settings(layout: Layout, generation: int) -> dict[str, str]:
     """Return the settings in a new database."""
-    return {"id": str(uuid.uuid4()), "generation": str(generation), "root": str(layout.root)}
+    return {
+        "id": str(uuid.uuid4()),
+        "generation": str(generation),
+        "mirror": mirror_id(layout),
+        "root": str(layout.root),
+    }
+
+
+def check_mirror(database: Database, layout: Layout) -> None:
+    """Raise SettingsError for the catalog of another mirror, whose rows would be taken for left-over ones."""
+    mirror = database.setting("mirror")
+    if mirror and mirror != mirror_id(layout):
+        raise SettingsError(
+            f"catalog {database}: expected the catalog of mirror {mirror_id(layout)}, got that of mirror "
+            f"{mirror} at {database.setting('root')}. Name another database in catalog.url: each mirror has "
+            "its own. This mirror is not cataloged."
+        )

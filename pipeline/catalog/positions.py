@@ -90,10 +90,16 @@ def _place(
     connection.execute(
         update(image).where(column.in_(lost), image.c.pos_source == source).values(position(None, source))
     )
-    rows = [{"named": name, **position(place, source)} for name, place in sorted(places.items())]
+    rows = [
+        {"named": name, "east": place[0], "north": place[1], **position(place, source)}
+        for name, place in sorted(places.items())
+    ]
     if rows:
         replaced = ("skycell", "raw_exp") if source == "skycell" else ("raw_exp",)
-        wanted = or_(image.c.pos_source.is_(None), image.c.pos_source.in_(replaced))
+        elsewhere = or_(
+            image.c.pos_source != source, image.c.ra != bindparam("east"), image.c.dec != bindparam("north")
+        )
+        wanted = or_(image.c.pos_source.is_(None), image.c.pos_source.in_(replaced) & elsewhere)
         connection.execute(update(image).where(column == bindparam("named"), wanted), rows)
 
 

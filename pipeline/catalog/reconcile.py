@@ -11,7 +11,13 @@ from sqlalchemy import Connection, select
 from pipeline.catalog.database import Database
 from pipeline.catalog.generations import make_current, next_file
 from pipeline.catalog.load import delete_fileset
-from pipeline.catalog.opening import create_file, create_named_file, current_database, new_settings
+from pipeline.catalog.opening import (
+    check_mirror,
+    create_file,
+    create_named_file,
+    current_database,
+    new_settings,
+)
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.schema import HEAD, check_revision, create_schema, revision_of
 from pipeline.catalog.seen import forget_seen, record_behind
@@ -74,6 +80,8 @@ def _made(settings: Settings, layout: Layout) -> Database:
         return database
     revision = database.transact(revision_of)
     check_revision(database, revision)
+    if settings.catalog.url is not None and revision is not None:
+        check_mirror(database, layout)
     # A creation that was killed may have left the tables of the revision alone.
     if revision != HEAD or database.setting("id") is None:
         create_schema(database, new_settings(layout, 1))

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from pipeline.durable import WRITING_SUFFIX
+from pipeline.durable import WRITING_SUFFIX, flush_file
 from pipeline.errors import MachineFault, machine_faults
 from pipeline.mirror.state.layout import Layout
 
@@ -30,4 +30,5 @@ def write_snapshot(layout: Layout, catalog: Path) -> None:
                 f"writing the snapshot of the catalog {path}: {error}. The catalog itself is not concerned; "
                 "the next run with news tries again."
             ) from error
+        flush_file(writing)
         os.rename(writing, path)

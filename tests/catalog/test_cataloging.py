@@ -26,7 +26,7 @@ from support.databases import mariadb, postgresql
 from support.follower import Follower
 from support.upstream import File, Upstream
 
-from pipeline.catalog.database import Database
+from pipeline.catalog.database import Database, sqlite_url
 from pipeline.catalog.finish import finish
 from pipeline.catalog.reconcile import delete_now_or_later, reconcile
 from pipeline.catalog.seen import is_as_seen
@@ -370,3 +370,18 @@ def test_a_fileset_that_is_fetched_again_after_a_comparison(upstream: Upstream, 
     update(follower)
     update(follower)
     assert rows(catalog_of(follower.root), "SELECT name FROM fileset") == [("f1",)]
+
+
+def test_the_catalog_of_another_mirror_is_left_alone(upstream: Upstream, follower: Follower, tmp_path):
+    file = tmp_path / "shared.sqlite"
+    follower.catalog["url"] = f"sqlite:///{file}"
+    add_chips(upstream, "f1", 1)
+    update(follower)
+    (tmp_path / "other").mkdir()
+    other = Follower(tmp_path / "other", follower.url, catalog=follower.catalog, served=upstream.folder)
+    before = content_of(Database(sqlite_url(file)))
+    output = update(other)
+    assert "expected the catalog of mirror" in output
+    assert other.marked("extracted", PRODUCT) == {"f1"}
+    assert other.marked("cataloged", PRODUCT) == set()
+    assert content_of(Database(sqlite_url(file))) == before
