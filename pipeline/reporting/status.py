@@ -44,12 +44,15 @@ PROBLEM_COLUMNS = ("product", "fileset", "found", "problem")
 _NO_ROW = Registration("none", "none")
 
 
-def write_status(layout: Layout, settings: Settings, steps: Steps, products: list[str]) -> None:
-    """Rewrite both status files for these products. Raises OSError."""
+def write_status(
+    layout: Layout, settings: Settings, steps: Steps, products: list[str]
+) -> list[dict[str, Any]]:
+    """Rewrite the tables of products and of failures; return the rows of products. Raises OSError."""
     rows = [product_status(layout, settings, steps, product) for product in products]
     write_whole(layout.product_status, _csv(PRODUCT_COLUMNS, rows), shared=True)
     failed = [row for product in products for row in failure_rows(layout, product)]
     write_whole(layout.download_failures, _csv(FAILURE_COLUMNS, failed), shared=True)
+    return rows
 
 
 def product_status(layout: Layout, settings: Settings, steps: Steps, product: str) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def product_status(layout: Layout, settings: Settings, steps: Steps, product: st
 def failure_rows(layout: Layout, product: str) -> list[dict[str, Any]]:
     """Return the rows of ``download_failures.csv`` of one product: one for each file that failed."""
     return [
-        {column: record.get(column, "") for column in FAILURE_COLUMNS} | file
+        {column: (record | file).get(column, "") for column in FAILURE_COLUMNS}
         for record in failures(layout, product)
         for file in record["files"]
     ]
