@@ -70,14 +70,15 @@ def _of_runs(report: MirrorReport, policy: AttentionPolicy, now: datetime) -> It
         yield Attention(CRITICAL, f"the last update ended with code {last.code}: {last.reason}")
     elif last and last.code == EXIT_SERVER_UNAVAILABLE:
         yield Attention(WARNING, f"the last update ended with code {last.code}: {last.reason}")
+    is_working = holder is not None and holder.is_alive
     if report.last_success is None:
-        if not (holder and holder.is_alive):
+        if not is_working:
             yield Attention(WARNING, "no update has gone through all products yet")
         return
     age = now - datetime.fromisoformat(report.last_success)
     if age > policy.old:
         yield Attention(
-            CRITICAL if age > policy.too_old else WARNING,
+            CRITICAL if age > policy.too_old and not is_working else WARNING,
             f"no update has gone through all products since {report.last_success}; see that cron runs it, "
             "and that it ends",
         )

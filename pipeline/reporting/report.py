@@ -98,6 +98,7 @@ class Verification:
 class MirrorReport:
     """State of a mirror. Times are UTC, sizes in bytes.
 
+    ``last_success`` is when an update last went through the product for which that is longest ago.
     ``problems`` are those that verifications found and that are not mended; ``catalog_behind`` is None
     without a catalog; ``bytes_per_day`` None before a day of history.
     """
@@ -142,7 +143,7 @@ def mirror_report(
         time=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
         holder=_holder(layout),
         last_update=updates[-1] if updates else None,
-        last_success=_last_success(updates, products),
+        last_success=_last_success(products),
         products=products,
         failures=tuple(group for name in names for group in _groups(layout, name, wanted)),
         skipped=tuple(_texts(marker) for name in names for marker in skipped(layout, name)),
@@ -208,13 +209,11 @@ def _product(
     )
 
 
-def _last_success(updates: list[RunRecord], products: Iterable[ProductReport]) -> str | None:
-    """Return the end of the last update that went through all products, whatever failed in it."""
-    ends = [record.end for record in updates if record.code in {0, 30}]
-    if not updates:
-        # Of versions that kept no history.
-        ends = [product.last_update for product in products if product.last_update]
-    return max(ends, default=None)
+def _last_success(products: Iterable[ProductReport]) -> str | None:
+    """Return the time since which an update has gone through each product; None before that."""
+    ends = [product.last_update for product in products if product.configured]
+    known = [end for end in ends if end is not None]
+    return min(known) if known and len(known) == len(ends) else None
 
 
 def _groups(layout: Layout, product: str, steps: Steps) -> list[FailureGroup]:

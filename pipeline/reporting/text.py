@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
+from pipeline.errors import EXIT_DONE, EXIT_FILESET_FAILED
 from pipeline.names import escaped
 from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, severity
 from pipeline.reporting.disks import Disk
@@ -84,8 +85,8 @@ def _runs(report: MirrorReport) -> Iterator[str]:
     reason = f": {last.reason}" if last.reason else ""
     yield from _wrapped(f"last update: ended {last.end} with code {last.code}{reason}", "")
     yield from _wrapped(numbers, "  ")
-    if report.last_success and report.last_success != last.end:
-        yield from _wrapped(f"the last that went through all products ended {report.last_success}", "  ")
+    if report.last_success and last.code not in {EXIT_DONE, EXIT_FILESET_FAILED}:
+        yield from _wrapped(f"all products were last gone through by {report.last_success}", "  ")
 
 
 def _products(products: tuple[ProductReport, ...]) -> Iterator[str]:

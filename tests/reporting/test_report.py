@@ -55,7 +55,14 @@ def layout(template, tmp_path) -> Layout:
     layout = Layout(tmp_path / "mirror")
     settle(layout)
     append_record(layout, run())
+    gone_through(layout, hours=1)
     return layout
+
+
+def gone_through(layout: Layout, hours: float) -> None:
+    """Mark the product as one that an update went through so many hours ago."""
+    finished = (NOW - timedelta(hours=hours)).isoformat()
+    write_marker(layout.updated(PRODUCT), {"finished": finished, "bytes": KNOWN * BYTES})
 
 
 def run(code: int = 0, hours: float = 1, **more) -> RunRecord:
@@ -258,10 +265,12 @@ def test_what_needs_a_person(name, layout):
 
 @pytest.mark.parametrize(("days", "expected"), [(1, OK), (3, WARNING), (8, CRITICAL)])
 def test_updates_that_do_not_end(days, expected, layout):
-    layout.history.unlink()
-    append_record(layout, run(30, 24 * days))
-    append_record(layout, run(25, 1))
+    gone_through(layout, hours=24 * days)
+    append_record(layout, run(25, 0.5))
     assert severity_of(report_on(layout)) == expected
+    # A run that works may take longer, as the first one does.
+    hold(layout, seconds_ago=10)
+    assert severity_of(report_on(layout)) == (WARNING if days > 1 else OK)
 
 
 def test_a_run_that_works(layout):
