@@ -16,6 +16,7 @@ from pipeline.mirror.state.failures import failed_in, failures, is_postponed
 from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker
+from pipeline.mirror.state.markers import time_since
 from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.state.skip import skipped
 from pipeline.mirror.state.snapshot import held_bytes
@@ -190,7 +191,7 @@ def _product(
     held, is_exact = held_bytes(layout.marker_folder(MarkerKind.DOWNLOADED, name), LOOK_UP_AT_MOST)
     newest = newest_here(layout, name, required)
     registered = registered_time(newest.registered) if newest else None
-    updated = read_marker(layout.updated(name)) or {}
+    updated = (read_marker(layout.updated(name)) or {}).get("finished")
     counts = count_filesets(layout, product if is_configured else None, name, required)
     is_empty = product.select is not None and is_configured and counts.selected == 0
     return ProductReport(
@@ -204,7 +205,7 @@ def _product(
         newest=newest.name if newest else None,
         newest_registered=newest.registered if newest else None,
         newest_age=int((now - registered).total_seconds()) if registered else None,
-        last_update=updated.get("finished"),
+        last_update=updated if time_since(updated) is not None else None,
         note=empty_selection(product, LocalListing(layout, name).rows()) if is_empty else None,
     )
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.audit import opened_below
 from support.many_filesets import BYTES, KNOWN, PRODUCT, complete_mirror, mark_downloaded, settle
 
 from pipeline.config import Settings, read_settings
@@ -292,6 +293,26 @@ def test_a_verification_that_found_problems(layout):
     assert (report.verification.finished, report.verification.problems) == ("2026-07-09T00:00:00Z", 1)
     assert severity_of(report) == CRITICAL
     assert "data/mine: unexpected" in as_text(report, [])
+
+
+@pytest.mark.parametrize("named", [["fileset.7"], None], ids=["named", "of an earlier version"])
+def test_filesets_with_problems(named, layout):
+    for number in range(20):
+        problems = ["store/md/fileset.7: is gone"] if number == 7 else []
+        content = {"finished": "2100-01-01T00:00:00Z", "problems": problems, "steps": ["downloaded"]}
+        write_marker(layout.marker(MarkerKind.VERIFIED, PRODUCT, f"fileset.{number}"), content)
+    ended = {"finished": "2100-01-01T00:00:00Z", "problems": 1}
+    write_marker(layout.product_verified(PRODUCT), ended | ({"filesets": named} if named else {}))
+    with opened_below(layout.marker_folder(MarkerKind.VERIFIED, PRODUCT)) as opened:
+        report = report_on(layout)
+    assert [problem["fileset"] for problem in report.problems] == ["fileset.7"]
+    assert len([path for path in opened if path.endswith(".json")]) == (1 if named else 20)
+
+
+def test_no_marker_of_a_complete_mirror_is_read(layout):
+    with opened_below(layout.state(PRODUCT)) as opened:
+        report_on(layout)
+    assert [path for path in opened if path.startswith(DONE) and path.endswith(".json")] == []
 
 
 def test_the_day_on_which_the_disk_is_full(layout):
