@@ -6,7 +6,7 @@ BIN := .venv/bin
 SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test update adopt worker assist scheduler status skip unskip verify serve bench torture
+.PHONY: help setup demo test update adopt worker assist scheduler status find sql skip unskip verify serve bench torture
 .PHONY: lint clean
 
 help: ## this list
@@ -44,6 +44,12 @@ scheduler: setup ## Luigi's central scheduler with its web page at http://127.0.
 
 status: setup ## print the state of the mirror
 	@$(BIN)/ipp-mirror status $(SETTINGS)
+
+find: setup ## find images in the catalog: ASK='--stage warp --filter r'
+	@$(BIN)/ipp-mirror find $(SETTINGS) $(ASK)
+
+sql: setup ## ask the catalog in SQL: QUERY="SELECT ..."
+	@$(BIN)/ipp-mirror sql $(SETTINGS) "$(QUERY)"
 
 skip: setup ## skip a fileset: PRODUCT=... FILESET=... REASON=...
 	@$(BIN)/ipp-mirror skip $(SETTINGS) "$(PRODUCT)" "$(FILESET)" --reason "$(REASON)"

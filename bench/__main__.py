@@ -30,6 +30,7 @@ from bench.payload import (
     Workload,
     payload,
 )
+from bench.questions import ask
 from bench.relay import HOST, Link
 from bench.slow_disk import missing, slow_disk
 from bench.state import OldMirror, old_mirror
@@ -38,6 +39,7 @@ from bench.tools import (
     ARIA2C,
     OURS,
     OURS_8,
+    OURS_CATALOG,
     OURS_CENTRAL,
     RCLONE,
     WGET,
@@ -62,6 +64,7 @@ NEEDED_BYTES = {
     "state": 3e9,
     "state-million": 5e9,
     "contested": 6e9,
+    "questions": 2e9,
     "adopt": 4e9,
 }
 NEEDED_FILES = {
@@ -93,7 +96,7 @@ class Bench:
         """Measure a first update from a server on loopback into memory-backed storage."""
         given = payload(self.folder, workload)
         with self._serving(given) as server:
-            tools = installed([OURS, OURS_CENTRAL, WGET, ARIA2C, RCLONE])
+            tools = installed([OURS, OURS_CENTRAL, OURS_CATALOG, WGET, ARIA2C, RCLONE])
             self._compare(f"Near, {workload.title}", tools, given, server.port)
 
     def onto_disk(self) -> None:
@@ -286,6 +289,7 @@ SUITES: dict[str, Callable[[Bench], None]] = {
     "state": lambda bench: bench.state([1_000, 10_000, 100_000]),
     "state-million": lambda bench: bench.state([1_000_000]),
     "contested": Bench.contested,
+    "questions": lambda bench: ask(bench.folder, 1_000_000),
     "adopt": Bench.adopt,
 }
 

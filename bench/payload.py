@@ -1,6 +1,7 @@
 """Stores to mirror: valid distribution filesets of reproducible noise.
 
-A bundle holds images of 16-bit noise that shrinks to 1/2.57 under gzip, about as the survey's own images do.
+A bundle holds FITS images of 16-bit noise that shrinks to 1/2.57 under gzip, about as the survey's own images
+do, with headers of 300 cards where an image has room for one.
 ``python -m bench.payload FOLDER NAME`` makes one store; the benchmark does so in a separate process, as
 a large parent would distort the measurements.
 """
@@ -23,12 +24,13 @@ from pipeline.sample.publisher import Product, Publication, PublishedFile, write
 from pipeline.sample.records import dirinfo
 
 PRODUCT = "bench"
-_VERSION = 2
+_VERSION = 3
 _FIRST_RUN = 14000
 _FIRST_REGISTERED = datetime(2009, 8, 1, 3, 2, 11, tzinfo=UTC)
 _NOISE_BYTES = 32_000_000
 # Standard deviation of the noise, in counts, by which the noise compresses to the ratio above.
 _NOISE_SIGMA = 4.0
+_CARDS = 300
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ class _Maker:
         turns = 1 + -(-workload.member_bytes // _NOISE_BYTES)
         self._noise = memoryview(np.tile(counts, turns).tobytes())
         self._workload = workload
+        self._header = _image_header(workload.member_bytes)
         self.unpacked: dict[str, tuple[int, int]] = {}
 
     def files(self, fileset: str, number: int) -> list[PublishedFile]:
@@ -146,9 +149,23 @@ class _Maker:
         size = self._workload.member_bytes
         for image in range(self._workload.members):
             start = (bundle * self._workload.members + image) * 7_654_322 % _NOISE_BYTES
-            content = bytes(self._noise[start : start + size])
+            content = self._header + bytes(self._noise[start : start + size - len(self._header)])
             self.unpacked[f"{folder}/image{image}.fits"] = (size, isal_zlib.crc32(content))
             yield Member(f"image{image}.fits", content)
+
+
+def _image_header(size: int) -> bytes:
+    """Return the header of an image in a file of so many bytes; nothing where it has no room."""
+    from astropy.io import fits  # only here, to keep the process of the benchmark small
+
+    header = fits.Header()
+    header.update({"SIMPLE": True, "BITPIX": 16, "NAXIS": 2, "NAXIS1": 100, "NAXIS2": size // 250})
+    header.update({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.2})
+    header.update({"CRPIX1": 50.5, "CRPIX2": 50.5, "CDELT1": -7e-5, "CDELT2": 7e-5})
+    header.update({"MJD-OBS": 55041.5, "EXPTIME": 30.0, "FILTER": "r.00000"})
+    header.update({f"KEY{number}": number / 7 for number in range(_CARDS - len(header))})
+    text: bytes = header.tostring().encode()
+    return text if len(text) < size // 5 else b""
 
 
 if __name__ == "__main__":

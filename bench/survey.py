@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ FILTERS = ("g.00000", "r.00000", "i.00000", "z.00000", "y.00000")
 FIRST_NIGHT = 54_952
 NIGHTS = 365
 _FIELDS = [DEEP_FIELD, *((ra, dec) for ra in (35, 130, 185, 213, 334) for dec in (0.5, 44.0))][:10]
-_DEEP_SHARE = 0.6
+_DEEP_SHARE = 0.35
 # Degrees between the centres of neighbouring chips or sky cells, and their sides.
 _CHIP, _CELL, _CELL_STEP = 0.345, 0.43, 0.4
 _COLUMNS = (
@@ -107,14 +108,21 @@ def _image(
     side: float,
 ) -> tuple[Any, ...]:
     name, target, chosen, band, start = shared
-    corners = (_offset(ra, dec, x * side / 2, y * side / 2) for x, y in ((1, 1), (1, -1), (-1, -1), (-1, 1)))
     base = f"data/gpc1/{target}.200907/2009/07/29/{name}.{fileset}/{name}.{fileset}.{stage[:2]}.{component}"
-    radius = side / math.sqrt(2)
     return (
         *(fileset, 0, f"{base}.fits", base, "image", stage, name, target, chosen, band, component, skycell),
-        *(4846, 4868, start, start + 40 / 86_400, 40.0, 1.1, 1.05, 0, ra, dec, radius, 0.256),
-        *(pixel_of(ra, dec), size_class(radius), " ".join(f"{a:.7f} {d:.7f}" for a, d in corners), "header"),
+        *(4846, 4868, start, start + 40 / 86_400, 40.0, 1.1, 1.05, 0),
+        *(*_place(ra, dec, side), "header"),
     )
+
+
+@lru_cache(10_000)
+def _place(ra: float, dec: float, side: float) -> tuple[float | str, ...]:
+    """Return centre, radius, pixel scale, pixel, size class and footprint; those of a sky cell come often."""
+    radius = side / math.sqrt(2)
+    plane = ((x * side / 2, y * side / 2) for x, y in ((1, 1), (1, -1), (-1, -1), (-1, 1)))
+    corners = " ".join(f"{a:.7f} {d:.7f}" for a, d in (_offset(ra, dec, *each) for each in plane))
+    return ra, dec, radius, 0.256, pixel_of(ra, dec), size_class(radius), corners
 
 
 def _offset(ra: float, dec: float, x: float, y: float) -> tuple[float, float]:

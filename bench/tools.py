@@ -35,6 +35,7 @@ class Ours(Tool):
 
     connections: int | None = None
     central: bool = False
+    catalog: bool = False
 
     def missing(self) -> str | None:
         """Return None."""
@@ -62,7 +63,12 @@ class Ours(Tool):
         """Return the command of a task, after writing its settings."""
         config = folder / "mirror.yaml"
         source = {"url": url} | ({"connections": self.connections} if self.connections else {})
-        config.write_text(json.dumps({"source": source, "mirror": {"root": str(folder)}}))
+        settings = {
+            "source": source,
+            "mirror": {"root": str(folder)},
+            "catalog": {"enabled": self.catalog, "coverage": False},
+        }
+        config.write_text(json.dumps(settings))
         return [str(BIN / "luigi"), "--module", "tasks", *task, "--mirror-config", str(config)]
 
 
@@ -83,6 +89,7 @@ class Peer(Tool):
 
 OURS = Ours("ours")
 OURS_CENTRAL = Ours("ours, central scheduler", central=True)
+OURS_CATALOG = Ours("ours, with a catalog", catalog=True)
 OURS_8 = Ours("ours, 8 connections", connections=8)
 WGET = Peer("wget", package="wget")
 ARIA2C = Peer("aria2c", package="aria2")

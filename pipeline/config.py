@@ -203,7 +203,8 @@ class Catalog(_Section):
 
     ``url`` None stands for an SQLite file in ``state/catalog/``. ``access_url`` is put before the paths of
     files in the view ``obscore``, ``publisher_did`` before the names in ``obs_publisher_did``. ``snapshot``
-    asks for a copy of an SQLite catalog in ``status/`` after each run that changed it.
+    asks for a copy of an SQLite catalog in ``status/`` after each run that changed it, ``coverage`` for maps
+    and a picture of the sky that is covered.
     """
 
     enabled: bool = False
@@ -211,6 +212,7 @@ class Catalog(_Section):
     access_url: str | None = None
     publisher_did: str = "ivo://ipp-mirror"
     snapshot: bool = True
+    coverage: bool = True
 
     @property
     def is_file(self) -> bool:

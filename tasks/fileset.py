@@ -13,7 +13,8 @@ from luigi.rpc import RPCError
 
 from pipeline.catalog.step import CATALOG
 from pipeline.datastore.listing import FilesetRow
-from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, SettingsError, machine_fault
+from pipeline.durable import remove_files
+from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, SettingsError, machine_fault, machine_faults
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.failures import BackOff, clear_failure, has_failed, record_failure
 from pipeline.mirror.state.layout import Layout
@@ -185,6 +186,7 @@ class StepTask(FilesetTask):
                 return
             if has_failed(self.layout, self.identity, current_run().update):
                 raise FailedAlready(f"{self.subject}: failed in this update. The next one tries again.")
+            self._make_optional_pending()
             try:
                 self.do()
             except Exception as error:
@@ -196,6 +198,14 @@ class StepTask(FilesetTask):
         # The record of an earlier step is left by a process that was killed after it had written the marker.
         done = (self.step, *self.context.steps.before(self.step))
         clear_failure(self.layout, self.identity, [step.name for step in done])
+
+    def _make_optional_pending(self) -> None:
+        """Make the optional steps after this one pending: they are done with what this one makes."""
+        after = [step for step in self.context.steps.after(self.step) if step.optional]
+        paths = [self.layout.marker(step.marker, self.product, self.fileset) for step in after]
+        with machine_faults(f"{self.subject}: making steps pending"):
+            # Mostly there is none, and the folders need no flush.
+            remove_files(path for path in paths if path.exists())
 
     def _count(self, error: MirrorError | None) -> None:
         if not self.optional:

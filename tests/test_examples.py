@@ -16,6 +16,8 @@ NEED_EXAMPLES = [
     "pipeline.bundle.mdc",
     "pipeline.catalog.headers.file_kinds",
     "pipeline.catalog.headers.filters",
+    "pipeline.catalog.sky",
+    "pipeline.catalog.terms",
     "pipeline.datastore",
     "pipeline.datastore.client",
     "pipeline.datastore.client.ranged",

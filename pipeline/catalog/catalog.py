@@ -11,8 +11,10 @@ from pipeline.catalog.criteria import Criteria, criteria_of
 from pipeline.catalog.find import count, find, find_paths
 from pipeline.catalog.generations import current_file
 from pipeline.catalog.reader import Reader, Row, ServerReader, SqliteReader
+from pipeline.catalog.view_columns import described
 from pipeline.config import Settings, read_settings
 from pipeline.errors import SettingsError
+from pipeline.mirror.resources.file_systems import is_shared
 from pipeline.mirror.state.layout import Layout, MarkerKind
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class Catalog(AbstractContextManager["Catalog"]):
     def answer(self, query: str) -> tuple[list[Column], Iterator[Row]]:
         """Return the columns and the rows of the answer to an SQL query. Raises as ``sql`` does."""
         names, rows = self._reader.answer(query)
-        return [Column(name, None) for name in _each_once(names)], rows
+        return [described(name) for name in _each_once(names)], rows
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -80,12 +82,16 @@ class Catalog(AbstractContextManager["Catalog"]):
 
 
 def open_catalog(mirror: str | Path) -> Catalog:
-    """Return the catalog of a mirror, named by its root folder or by its settings file.
+    """Return the catalog of a mirror, named by its root folder, its settings or a snapshot (``.sqlite``).
 
     A catalog outside of the root folder is found by the settings file only. Raises SettingsError when there
-    is none.
+    is none, and MachineFault.
     """
     path = Path(mirror).expanduser()
+    if path.suffix == ".sqlite":
+        reader = SqliteReader(path, immutable=True)
+        ((root,),) = reader.rows("SELECT value FROM catalog_setting WHERE name = 'root'", {})
+        return Catalog(reader, Path(root))
     if path.is_dir():
         return catalog_of(Layout(path.absolute()), None)
     settings = read_settings(path)
@@ -103,8 +109,11 @@ def catalog_of(layout: Layout, settings: Settings | None) -> Catalog:
     if file is None or not file.is_file():
         raise SettingsError(
             f"expected a catalog of the mirror at {layout.root}, found {f'no {file}' if file else 'none'}. "
-            "It is made by: ipp-mirror update"
+            "Set catalog.enabled to true in the settings, and run: ipp-mirror update"
         )
+    # Only processes of the host that writes to a file see all of its write-ahead log.
+    if is_shared(file) and layout.catalog_snapshot.is_file():
+        return Catalog(SqliteReader(layout.catalog_snapshot, immutable=True), layout.root)
     return Catalog(SqliteReader(file), layout.root)
 
 

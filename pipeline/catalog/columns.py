@@ -23,8 +23,8 @@ class Kind(StrEnum):
 class Column:
     """Column of an answer: ``sql`` is its expression, ``tables`` are those that are joined to ``image``.
 
-    The unit is one of the VOUnits standard, the UCD has words of UCD1+. The kind is None where
-    it follows from the values.
+    The unit is one of the VOUnits standard, the UCD has words of UCD1+, utype and xtype are those of a
+    VOTable. The kind is None where it follows from the values.
     """
 
     name: str
@@ -34,6 +34,8 @@ class Column:
     description: str = ""
     sql: str = ""
     tables: tuple[str, ...] = ()
+    utype: str = ""
+    xtype: str = ""
 
 
 # Name, kind, unit, UCD and description of the columns of the table ``image``.

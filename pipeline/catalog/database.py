@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from pipeline.catalog.tables import catalog_setting
 from pipeline.durable import flush_file
@@ -30,9 +30,15 @@ _DRIVERS = {
     "mysql": ("mysql+pymysql", "mysql"),
     "mariadb": ("mysql+pymysql", "mysql"),
 }
+# Parameters of the drivers that hold a password.
+_PASSWORDS = {"password", "passwd"}
 # Transactions that failed because of another one: PostgreSQL's SQLSTATE, MariaDB's numbers. The last of each
 # is that of a row which both have inserted.
 _CONFLICTS = {"40P01", "40001", "23505", 1205, 1213, 1020, 1062}
+# A thread that waits for a lock keeps its connection meanwhile: no other thread has to wait for that.
+_ANY_NUMBER: dict[str, Any] = {"poolclass": QueuePool, "max_overflow": -1}
+# Option of a connection whose transactions in SQLite do not ask for the lock of the writer.
+_READING = "reading"
 T = TypeVar("T")
 
 
@@ -47,6 +53,9 @@ def database_url(text: str) -> URL:
             "mysql://USER@HOST/DATABASE, got another kind of address"
         ) from None
     url = url.set(drivername=driver)
+    for name in _PASSWORDS & url.query.keys():
+        # Messages hide the password in its usual place alone.
+        url = url.set(password=str(url.query[name])).difference_update_query([name])
     if extra == "mysql":
         url = url.update_query_dict({"charset": "utf8mb4"})
     return url
@@ -104,7 +113,9 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """Open a connection for queries, which change nothing. Raises MachineFault."""
         with self.faults(), self.engine.connect() as connection:
-            if self.url.get_backend_name() == "postgresql":
+            if self.is_file:
+                connection = connection.execution_options(**{_READING: True})
+            elif self.url.get_backend_name() == "postgresql":
                 connection = connection.execution_options(postgresql_readonly=True)
             elif self.url.get_backend_name() == "mysql":
                 connection.exec_driver_sql("SET TRANSACTION READ ONLY")
@@ -157,18 +168,23 @@ class Database:
             connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")
             return connection
 
-        engine = create_engine("sqlite://", creator=connect, poolclass=NullPool if self.read_only else None)
+        # Without a class of its own, an engine for "sqlite://" closes connections that other threads use.
+        pool: dict[str, Any] = {"poolclass": NullPool} if self.read_only else _ANY_NUMBER
+        engine = create_engine("sqlite://", creator=connect, **pool)
         event.listen(engine, "begin", self._begin)
         return engine
 
     def _begin(self, connection: Connection) -> None:
         # Otherwise two transactions that have read both wait for each other, and one of them fails.
-        connection.exec_driver_sql("BEGIN" if self.read_only else "BEGIN IMMEDIATE")
+        writes = not (self.read_only or connection.get_execution_options().get(_READING))
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     def _server(self) -> Engine:
         extra = _DRIVERS[self.url.get_backend_name()][1]
         try:
-            return create_engine(self.url, pool_pre_ping=True, connect_args=self._connect_arguments())
+            return create_engine(
+                self.url, pool_pre_ping=True, connect_args=self._connect_arguments(), **_ANY_NUMBER
+            )
         except ModuleNotFoundError as error:
             raise SettingsError(
                 f"catalog.url: expected the driver of {extra}, got: {error}. Install it with: "

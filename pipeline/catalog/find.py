@@ -1,7 +1,7 @@
 """Search for images: criteria become one query, and an exact test of the rows that it finds.
 
 The query finds a little too much: all images in ranges of HEALPix pixels about a cone, all texts that match
-the pattern of LIKE nearest to a shell pattern. It is the same for all databases.
+the pattern of LIKE nearest to a shell pattern. It is the same for all databases, but for how a cone begins.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +13,11 @@ from typing import Any
 
 from pipeline.catalog.columns import COLUMNS, Column, Kind
 from pipeline.catalog.criteria import Criteria, Patterns
+from pipeline.catalog.headers.filters import BANDS, band_of
 from pipeline.catalog.reader import Reader, Row
-from pipeline.catalog.sky import Cone, flat_scales, ranges_of_cone
+from pipeline.catalog.sky import LEAST_CLASS, Cone, flat_scales, ranges_of_cone
 from pipeline.mirror.state.selection import BAND_COLUMN, matches
 
-# Letters in the column ``band``.
-BANDS = frozenset("grizyw")
 _WILDCARDS = "*?["
 _TO_LIKE = str.maketrans({"*": "%", "?": "_", "%": "|%", "_": "|_", "|": "||"})
 # Footprints whose test is remembered: images of a sky cell have the same.
@@ -26,15 +25,7 @@ _FOOTPRINTS = 4096
 # Degrees: more than the last digit of a footprint.
 _ROUNDING = 1e-7
 _MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
-# An index lookup for each class of radius that is there, instead of a walk through all rows.
-_CLASSES = """
-WITH RECURSIVE classes(value) AS (
-  SELECT min(size_class) FROM image
-  UNION ALL
-  SELECT (SELECT min(size_class) FROM image WHERE size_class > classes.value)
-  FROM classes WHERE classes.value IS NOT NULL
-)
-SELECT value FROM classes WHERE value IS NOT NULL"""
+_NEXT_CLASS = "SELECT min(size_class) FROM image WHERE size_class > :size"
 _LINKS = {
     "fileset": "fileset.fileset_id = image.fileset_id",
     "product": "product.product_id = fileset.product_id",
@@ -95,7 +86,8 @@ class _Search:
         self._add_limit("image.t_min <", criteria.before and _mjd(criteria.before))
         if criteria.arrived_since is not None:
             self._tables.add("fileset")
-            self._first = self._first or "fileset"
+            if not self._first and not self._reader.has_statistics:
+                self._first = "fileset"
             self._add_limit("fileset.arrived >=", reader.stored(criteria.arrived_since))
 
     def rows(self, order: str = "") -> Iterator[Row]:
@@ -124,18 +116,14 @@ class _Search:
 
     def _add_cone(self, cone: Cone) -> None:
         """Join ranges of pixels, by class of radius: images that meet the cone have their centres there."""
-        sizes = [size for (size,) in self._reader.rows(_CLASSES, {})]
+        sizes = list(_size_classes(self._reader))
         ranges = [
             (size, first, last)
             for size in sizes
             for first, last in ranges_of_cone(cone.ra, cone.dec, cone.radius + 2.0**size)
         ]
         # A range without pixels stands for none.
-        rows = [f"({', '.join(map(self._bound, row))})" for row in ranges or [(0, 1, 0)]]
-        self._cone = f"WITH cone(size_class, first_pixel, last_pixel) AS (VALUES {', '.join(rows)}) "
-        self._first = "cone"
-        self._conditions.append("image.size_class = cone.size_class")
-        self._conditions.append("image.healpix BETWEEN cone.first_pixel AND cone.last_pixel")
+        self._add_ranges([tuple(map(self._bound, row)) for row in ranges or [(0, 1, 0)]])
         if scales := flat_scales(cone.ra, cone.dec, cone.radius + 2.0 ** max(sizes, default=0)):
             self._conditions.append(self._nearby(cone, *scales))
 
@@ -147,6 +135,21 @@ class _Search:
         self._columns += _PLACE
         end = len(self._columns)
         self._tests.append(lambda row: _meets(cone, meets_polygon, *row[start:end]))
+
+    def _add_ranges(self, ranges: Sequence[tuple[str, ...]]) -> None:
+        """Require one of the ranges: size class, first and last pixel.
+
+        A server sees from its statistics how few rows these are. SQLite has to be told to begin with them.
+        """
+        if self._reader.has_statistics:
+            one_of = (f"size_class = {c} AND healpix BETWEEN {first} AND {last}" for c, first, last in ranges)
+            self._conditions.append(f"({' OR '.join(one_of)})")
+            return
+        rows = ", ".join(f"({', '.join(names)})" for names in ranges)
+        self._cone = f"WITH cone(size_class, first_pixel, last_pixel) AS (VALUES {rows}) "
+        self._first = "cone"
+        self._conditions.append("image.size_class = cone.size_class")
+        self._conditions.append("image.healpix BETWEEN cone.first_pixel AND cone.last_pixel")
 
     def _nearby(self, cone: Cone, ra_scale: float, dec_scale: float) -> str:
         """Return a condition that holds for all images whose circles meet the cone; an index decides it."""
@@ -162,12 +165,10 @@ class _Search:
             f"({' OR '.join(self._alternative(column, pattern) for pattern in patterns)})"
         )
         # Databases distinguish the case of equal names, but have no pattern with a set of characters.
-        if column.name == BAND_COLUMN or any(mark in pattern for pattern in patterns for mark in _WILDCARDS):
+        if any(mark in pattern for pattern in patterns for mark in _WILDCARDS):
             place = len(self._columns)
             self._columns.append(column)
-            self._tests.append(
-                lambda row: any(matches(column.name, row[place], pattern) for pattern in patterns)
-            )
+            self._tests.append(lambda row: any(_matches(column, row[place], each) for each in patterns))
 
     def _alternative(self, column: Column, pattern: str) -> str:
         """Return a condition on a text that holds wherever the shell pattern matches."""
@@ -192,6 +193,16 @@ class _Search:
         return f":{name}"
 
 
+def _size_classes(reader: Reader) -> Iterator[int]:
+    """Yield the classes of radius of the images, each by a look into an index."""
+    size = LEAST_CLASS - 1
+    while True:
+        ((size,),) = reader.rows(_NEXT_CLASS, {"size": size})
+        if size is None:
+            return
+        yield size
+
+
 def _meets(
     cone: Cone,
     meets_polygon: Callable[[str], bool],
@@ -201,10 +212,20 @@ def _meets(
     footprint: str | None,
 ) -> bool:
     """Return True if the cone and an image have a point in common; without a footprint, its circle."""
-    distance = cone.separation(ra, dec)
-    if distance <= cone.radius or distance > cone.radius + (radius or 0.0) + _ROUNDING:
-        return distance <= cone.radius
+    radius = radius or 0.0
+    # In a cone that is smaller than the image, the centre seldom decides.
+    if footprint is None or cone.radius > radius:
+        distance = cone.separation(ra, dec)
+        if distance <= cone.radius or distance > cone.radius + radius + _ROUNDING:
+            return distance <= cone.radius
     return footprint is None or meets_polygon(footprint)
+
+
+def _matches(column: Column, value: str, pattern: str) -> bool:
+    """Return True if a text matches the shell pattern; the letter of a band matches its filters."""
+    if column.name == BAND_COLUMN and pattern in BANDS:
+        return band_of(value) == pattern
+    return matches(column.name, value, pattern)
 
 
 def _like(pattern: str) -> str:

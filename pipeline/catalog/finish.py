@@ -1,7 +1,9 @@
 """End of a run that changed the catalog: what follows from all of its rows."""
 
+from contextlib import closing
 from pathlib import Path
 
+from pipeline.catalog.coverage import start_coverage
 from pipeline.catalog.generations import remove_earlier
 from pipeline.catalog.opening import current_database
 from pipeline.catalog.positions import approximate_positions
@@ -12,13 +14,18 @@ from pipeline.mirror.state.layout import Layout
 
 
 def finish(settings: Settings, layout: Layout) -> None:
-    """Approximate positions, write the snapshot, record the state of the database. Raises MachineFault."""
+    """Approximate positions, write the snapshot, record the state of the database; have the coverage drawn.
+
+    Raises MachineFault.
+    """
     database = current_database(settings, layout)
     if database is None:
         return
-    approximate_positions(database)
-    database.close()
+    with closing(database):
+        approximate_positions(database)
     if database.is_file and settings.catalog.snapshot:
         write_snapshot(layout, Path(str(database.url.database)))
     remove_earlier(layout)
     record_seen(settings, layout)
+    if settings.catalog.coverage:
+        start_coverage(settings, layout)

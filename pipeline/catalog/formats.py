@@ -110,7 +110,9 @@ def _astropy_column(column: Column, values: Sequence[Any]) -> "MaskedColumn":
     from astropy.table import MaskedColumn
 
     written = [_written(value) for value in values]
-    kind = column.kind or _kind_of(written)
+    is_null = all(value is None for value in written)
+    # A column of obscore in an answer to SQL may have been given its name by the query.
+    kind = column.kind if column.kind and (is_null or not column.utype) else _kind_of(written)
     fill, dtype = _DTYPES.get(kind, ("", str))
     texts_or_numbers = [fill if value is None else dtype(value) for value in written]
     made = MaskedColumn(
@@ -120,7 +122,11 @@ def _astropy_column(column: Column, values: Sequence[Any]) -> "MaskedColumn":
         unit=column.unit or None,
         description=column.description or None,
     )
-    made.info.meta = {"ucd": column.ucd} if column.ucd else {}
+    made.info.meta = {
+        name: text
+        for name, text in (("ucd", column.ucd), ("utype", column.utype), ("xtype", column.xtype))
+        if text
+    }
     return made
 
 

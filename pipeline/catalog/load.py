@@ -121,7 +121,7 @@ def _fileset_values(gathered: Gathered, now: datetime) -> dict[str, Any]:
     return {
         **listed,
         "stage": _short(gathered.stage),
-        "exp_name": _short(listed["exp_name"]),
+        "exp_name": _short(listed["exp_name"] or _string(gathered.run_row, "exp_name")),
         "registered": as_utc(gathered.fileset.registered),
         "columns": json.dumps(columns),
         "content": gathered.content,
@@ -133,7 +133,10 @@ def _fileset_values(gathered: Gathered, now: datetime) -> dict[str, Any]:
 
 
 def _without_later_owners(connection: Connection, gathered: Gathered, fileset_id: int) -> list[HeldFile]:
-    """Return the files that the fileset owns, and delete the rows that earlier owners have of them."""
+    """Return the files that the fileset owns, and delete the rows that earlier owners have of them.
+
+    Files of longer paths than the databases can index are not among them.
+    """
     paths = [held.path for held in gathered.members]
     own = (gathered.fileset.registered, gathered.fileset.product, gathered.fileset.name)
     own_key = (as_utc(own[0]) or datetime.min, *own[1:])
@@ -151,7 +154,7 @@ def _without_later_owners(connection: Connection, gathered: Gathered, fileset_id
             else:
                 connection.execute(delete(image).where(image.c.member_id == member_id))
                 connection.execute(delete(member).where(member.c.member_id == member_id))
-    return [held for held in gathered.held if held.path not in lost]
+    return [held for held in gathered.held if held.path not in lost and len(held.path) <= _LONGEST_PATH]
 
 
 def _insert_files(connection: Connection, gathered: Gathered, fileset_id: int) -> dict[str, int]:
@@ -173,7 +176,6 @@ def _insert_files(connection: Connection, gathered: Gathered, fileset_id: int) -
 
 def _insert_members(connection: Connection, members: list[HeldFile], fileset_id: int) -> dict[str, int]:
     """Write the rows of the unpacked files, and return their ids by path."""
-    members = [held for held in members if len(held.path) <= _LONGEST_PATH]
     rows = [
         {
             "fileset_id": fileset_id,

@@ -40,6 +40,8 @@ from pipeline.catalog.tables import Key, LongText, Name, Time, fileset, pipeline
 MOST_COLUMNS = {"sqlite": 500, "postgresql": 250, "mysql": 150}
 _PLAIN = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _OWN = {"row_id", "fileset_id", "row_number", "other"}
+# Columns that PostgreSQL adds to each table itself.
+_OF_POSTGRESQL = {"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"}
 _SHORT = 255
 _KINDS: dict[str, TypeEngine[Any]] = {
     "integer": BigInteger(),
@@ -209,7 +211,7 @@ class PipelineTables:
                     if kind and entry.name not in known and _PLAIN.fullmatch(entry.name):
                         new.setdefault(entry.name, kind)
             room = MOST_COLUMNS[dialect] - len(known)
-            new = {name: kind for name, kind in new.items() if name not in _OWN}
+            new = {name: kind for name, kind in new.items() if name not in _OWN | _OF_POSTGRESQL}
             if new and room > 0:
                 missing[table] = dict(list(new.items())[:room])
         return missing

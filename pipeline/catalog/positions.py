@@ -82,14 +82,18 @@ def _pointings(connection: Connection, tables: PipelineTables, names: list[str])
 def _place(
     connection: Connection, column: Any, names: list[str], places: dict[str, _Place], source: str
 ) -> None:
-    """Write the positions of the images of these names; without a place they lose what they had."""
+    """Write the positions of the images of these names; without a place they lose what they had.
+
+    A sky cell comes before an exposure, whichever of the two was here first.
+    """
     lost = [name for name in names if name not in places]
     connection.execute(
         update(image).where(column.in_(lost), image.c.pos_source == source).values(position(None, source))
     )
     rows = [{"named": name, **position(place, source)} for name, place in sorted(places.items())]
     if rows:
-        wanted = or_(image.c.pos_source.is_(None), image.c.pos_source == source)
+        replaced = ("skycell", "raw_exp") if source == "skycell" else ("raw_exp",)
+        wanted = or_(image.c.pos_source.is_(None), image.c.pos_source.in_(replaced))
         connection.execute(update(image).where(column == bindparam("named"), wanted), rows)
 
 

@@ -3,6 +3,7 @@
 SQLite is asked by Python's own module: SQLAlchemy takes longer to import than most questions to answer.
 """
 
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
     from pipeline.catalog.database import Database
 
 Row = tuple[Any, ...]
+# A transaction that only reads keeps MariaDB neither from SET GLOBAL nor from SELECT … INTO OUTFILE.
+_QUERY = re.compile(r"[\s(]*(select|with|values|table|show|explain|describe)\b", re.IGNORECASE)
+_WRITES_FILE = re.compile(r"\b(outfile|dumpfile)\b", re.IGNORECASE)
 # Rows that are fetched from a server at once.
 _BLOCK = 1000
+# Memory for pages of SQLite, most of which a question about a deep field reads once.
+_CACHE_KIB = 16_384
 # Instructions of SQLite between two chances of a signal handler to run.
 _INSTRUCTIONS = 1_000_000
 _ACTIONS = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
@@ -29,7 +35,12 @@ _NO_WRITING = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 
 class Reader(Protocol):
-    """Database of a catalog, for queries."""
+    """Database of a catalog, for queries.
+
+    ``has_statistics`` is True where the database knows how many rows an index finds.
+    """
+
+    has_statistics: bool
 
     def rows(self, sql: str, parameters: Mapping[str, Any]) -> Iterator[Row]:
         """Yield the rows of a query of this program as they are fetched; ``:name`` is a parameter.
@@ -53,12 +64,16 @@ class Reader(Protocol):
 class SqliteReader:
     """Queries of an SQLite file.
 
-    A user who must not write to its folder can read it while a writer has it open; and, when none has, as a
-    file that nobody writes to, which is checked after each query.
+    ``immutable`` is for a file that is never written to, such as a snapshot. Any other one can be read by a
+    user who must not write to its folder while a writer has it open; and, when none has, as if it were
+    immutable, which is checked after each query.
     """
 
-    def __init__(self, path: Path) -> None:
+    has_statistics = False
+
+    def __init__(self, path: Path, *, immutable: bool = False) -> None:
         self._path = path
+        self._immutable = immutable
         self._connection: sqlite3.Connection | None = None
         self._unchanged: tuple[int, int] | None = None
 
@@ -76,7 +91,7 @@ class SqliteReader:
         with self._explained():
             cursor = connection.execute(sql)
         if cursor.description is None:
-            raise wrong_sql("expected a query, got a statement without rows")
+            raise wrong_sql("got a statement without rows")
         return [column[0] for column in cursor.description], self._fetched(cursor)
 
     def stored(self, time: datetime) -> str:
@@ -112,6 +127,8 @@ class SqliteReader:
         return self._connection
 
     def _readable(self) -> sqlite3.Connection:
+        if self._immutable:
+            return self._connect("mode=ro&immutable=1")
         try:
             return self._connect("mode=ro")
         except sqlite3.Error as error:
@@ -128,6 +145,7 @@ class SqliteReader:
             # LIKE uses an index with it, and is the same as in the other databases.
             connection.execute("PRAGMA case_sensitive_like = ON")
             connection.execute("PRAGMA query_only = ON")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.Error:
             connection.close()
@@ -164,6 +182,8 @@ class SqliteReader:
 class ServerReader:
     """Queries of PostgreSQL or MariaDB, by SQLAlchemy; rows are fetched in blocks."""
 
+    has_statistics = True
+
     def __init__(self, database: "Database") -> None:
         self._database = database
 
@@ -178,6 +198,8 @@ class ServerReader:
 
     def answer(self, sql: str) -> tuple[list[str], Iterator[Row]]:
         """Return the names of the columns, and the rows. Raises SettingsError or MachineFault."""
+        if _QUERY.match(sql) is None or _WRITES_FILE.search(sql):
+            raise wrong_sql("got a statement of another kind")
         rows = self._answer(sql)
         return list(next(rows)), rows
 
@@ -191,7 +213,7 @@ class ServerReader:
 
     def _answer(self, sql: str) -> Iterator[Row]:
         """Yield the names of the columns, then the rows."""
-        from sqlalchemy.exc import DBAPIError, OperationalError
+        from sqlalchemy.exc import DBAPIError
 
         with self._database.reading() as connection:
             # Fetched by a cursor of the server, which takes one statement alone, and no other than a query.
@@ -200,10 +222,10 @@ class ServerReader:
                 with closing(connection.exec_driver_sql(sql.replace("%", "%%"))) as result:
                     yield tuple(result.keys())
                     yield from map(tuple, result)
-            except OperationalError:
-                raise
             except DBAPIError as error:
-                raise wrong_sql(" ".join(str(error.orig).split())) from None
+                if error.connection_invalidated:
+                    raise
+                raise wrong_sql(" ".join(str(error.orig.args[-1] if error.orig else error).split())) from None
 
 
 def wrong_sql(reason: str) -> SettingsError:

@@ -17,11 +17,13 @@ from pipeline.catalog.finish import finish
 from pipeline.catalog.generations import make_current, next_file
 from pipeline.catalog.opening import create_file
 from pipeline.catalog.reconcile import reconcile
+from pipeline.catalog.views import renew_settings
 from pipeline.catalog.writer import CatalogWriter
 from pipeline.config import Settings
 from pipeline.errors import MirrorError
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.ownership import Ownership
+from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
@@ -48,6 +50,7 @@ def rebuild(settings: Settings, layout: Layout, kinds: Iterable[str], progress: 
     AlreadyRunning, MachineFault or SettingsError.
     """
     with update_lock(layout), heartbeat(layout):
+        wait_for_exit(layout)
         if settings.catalog.url is not None:
             # Makes the tables where there are none.
             reconcile(settings, layout)
@@ -56,6 +59,7 @@ def rebuild(settings: Settings, layout: Layout, kinds: Iterable[str], progress: 
             )
         path = next_file(layout)
         database = create_file(layout, path)
+        database.transact(lambda connection: renew_settings(connection, settings, layout))
         return _rebuild_into(database, settings, layout, kinds, progress, path)
 
 
@@ -73,7 +77,7 @@ def _rebuild_into(
     failures: dict[str, str] = {}
     cataloged: list[tuple[Fileset, datetime]] = []
     for done, (fileset, when, failure) in enumerate(
-        _cataloged(database, identity, layout, filesets), start=1
+        _cataloged(database, identity, layout, filesets, durable=path is None), start=1
     ):
         if when is None:
             failures[str(fileset)] = failure
@@ -105,19 +109,22 @@ _opened: list[tuple[CatalogWriter, Ownership]] = []
 
 
 def _cataloged(
-    database: Database, identity: tuple[str, int], layout: Layout, filesets: list[Fileset]
+    database: Database, identity: tuple[str, int], layout: Layout, filesets: list[Fileset], *, durable: bool
 ) -> Iterator[_Result]:
-    """Catalog the filesets in a process for each core; yield each with the time of it, or the failure."""
+    """Catalog the filesets in a process for each core; yield each with the time of it, or the failure.
+
+    Only a file that is not in use yet may be written without flushes: a power cut could damage it.
+    """
     address = str(database.url.database) if database.is_file else database.url.render_as_string(False)
-    arguments = (address, database.is_file, identity, layout)
+    arguments = (address, database.is_file, durable, identity, layout)
     with multiprocessing.get_context("spawn").Pool(os.cpu_count(), _begin, arguments) as pool:
         yield from pool.imap_unordered(_catalog, filesets, _CHUNK)
 
 
-def _begin(address: str, is_file: bool, identity: tuple[str, int], layout: Layout) -> None:
+def _begin(address: str, is_file: bool, durable: bool, identity: tuple[str, int], layout: Layout) -> None:
     """Open the database in a process of the pool."""
     url = sqlite_url(Path(address)) if is_file else database_url(address)
-    writer = CatalogWriter(layout, Database(url, durable=not is_file), *identity)
+    writer = CatalogWriter(layout, Database(url, durable=durable), *identity)
     _opened[:] = [(writer, Ownership(layout, ByteLocks(layout.ownership_lock)))]
 
 

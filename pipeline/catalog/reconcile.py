@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +13,10 @@ from pipeline.catalog.generations import make_current, next_file
 from pipeline.catalog.load import delete_fileset
 from pipeline.catalog.opening import create_file, create_named_file, current_database, new_settings
 from pipeline.catalog.pipeline_tables import PipelineTables
-from pipeline.catalog.schema import HEAD, check_revision, create_schema, revision_of, upgrade
+from pipeline.catalog.schema import HEAD, check_revision, create_schema, revision_of
+from pipeline.catalog.seen import forget_seen, record_behind
 from pipeline.catalog.tables import fileset, product
+from pipeline.catalog.views import create_views, renew_settings
 from pipeline.catalog.writer import writer_of
 from pipeline.config import Settings
 from pipeline.durable import remove_files
@@ -29,13 +32,16 @@ _Known = dict[str, tuple[int, datetime | None]]
 
 
 def delete_now_or_later(settings: Settings, layout: Layout, identity: Fileset) -> None:
-    """Delete the rows of the fileset; where the database cannot be written, have the next run compare all."""
-    with machine_faults(f"noting in {layout.catalog} that rows of {identity} are to be deleted"):
-        remove_files([layout.catalog_seen] if layout.catalog_seen.exists() else [])
+    """Delete the rows of the fileset; where the database cannot be written, have the next run compare all.
+
+    Raises MachineFault where that cannot be noted.
+    """
+    forget_seen(layout)
     try:
         writer_of(settings, layout).delete(identity)
     except MirrorError as error:
         log.warning("%s", error)
+        record_behind(layout)
 
 
 def reconcile(settings: Settings, layout: Layout) -> None:
@@ -43,13 +49,17 @@ def reconcile(settings: Settings, layout: Layout) -> None:
 
     Rows of filesets that the mirror does not hold are deleted. Raises MachineFault or SettingsError.
     """
-    database = _made(settings, layout)
-    identity = {"database": database.setting("id"), "generation": int(database.setting("generation") or 0)}
-    with database.reading() as connection:
-        known = _known(connection)
-    with machine_faults(f"comparing the catalog with the markers in {layout.root}"):
-        for name in {*layout.state_products(), *known}:
-            _reconcile_product(layout, database, name, known.get(name, {}), identity)
+    with closing(_made(settings, layout)) as database:
+        id, generation = database.setting("id"), int(database.setting("generation") or 0)
+        identity = {"database": id, "generation": generation}
+        database.transact(create_views)
+        database.transact(lambda connection: renew_settings(connection, settings, layout))
+        with database.reading() as connection:
+            known = _known(connection)
+        with machine_faults(f"comparing the catalog with the markers in {layout.root}"):
+            for name in {*layout.state_products(), *known}:
+                _reconcile_product(layout, database, name, known.get(name, {}), identity)
+            remove_files([layout.catalog_seen])
 
 
 def _made(settings: Settings, layout: Layout) -> Database:
@@ -64,10 +74,9 @@ def _made(settings: Settings, layout: Layout) -> Database:
         return database
     revision = database.transact(revision_of)
     check_revision(database, revision)
-    if revision is None:
+    # A creation that was killed may have left the tables of the revision alone.
+    if revision != HEAD or database.setting("id") is None:
         create_schema(database, new_settings(layout, 1))
-    elif revision != HEAD:
-        upgrade(database)
     return database
 
 
@@ -86,11 +95,13 @@ def _reconcile_product(
 ) -> None:
     remove_files(_stale_markers(layout, name, known, identity))
     held = layout.names(MarkerKind.DOWNLOADED, name) | layout.names(MarkerKind.EXTRACTED, name)
-    gone = [fileset_id for fileset, (fileset_id, _) in known.items() if fileset not in held]
+    gone = {fileset: fileset_id for fileset, (fileset_id, _) in known.items() if fileset not in held}
+    # One that is fetched again is to be cataloged again.
+    remove_files(layout.marker(MarkerKind.CATALOGED, name, fileset) for fileset in gone)
 
     def delete(connection: Connection) -> None:
         tables = PipelineTables(connection)
-        for fileset_id in gone:
+        for fileset_id in gone.values():
             delete_fileset(connection, tables, fileset_id)
 
     if gone:

@@ -3,11 +3,12 @@
 import importlib.resources
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, insert, inspect, text
+from sqlalchemy import Connection, insert, inspect, select, text
 
 from pipeline.catalog.database import Database
 from pipeline.catalog.pipeline_tables import create_pipeline_tables
 from pipeline.catalog.tables import catalog_setting
+from pipeline.catalog.views import create_views
 from pipeline.errors import SettingsError
 
 # Newest revision in ``migrations/versions``: Alembic, slow to import, is needed for any other one only.
@@ -15,7 +16,7 @@ HEAD = "0001"
 
 
 def create_schema(database: Database, settings: Mapping[str, str]) -> None:
-    """Create all tables in an empty database, and write the settings. Raises MachineFault."""
+    """Create all tables, and write the settings: those that are there stay. Raises MachineFault."""
     if database.is_file:
         with database.faults(), database.engine.connect() as connection:
             # Readers go on while one process writes; the mode is kept in the file.
@@ -25,7 +26,10 @@ def create_schema(database: Database, settings: Mapping[str, str]) -> None:
     upgrade(database)
 
     def fill(connection: Connection) -> None:
+        if connection.execute(select(catalog_setting).limit(1)).first():
+            return
         create_pipeline_tables(connection)
+        create_views(connection)
         connection.execute(
             insert(catalog_setting), [{"name": name, "value": value} for name, value in settings.items()]
         )

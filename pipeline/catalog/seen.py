@@ -8,8 +8,10 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
+from pipeline import __version__
 from pipeline.catalog.generations import current_file
 from pipeline.config import Settings
+from pipeline.durable import remove_files
 from pipeline.errors import MachineFault, machine_faults
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.marker_file import read_marker, write_marker
@@ -24,14 +26,42 @@ _STATE = """
 
 def is_as_seen(settings: Settings, layout: Layout) -> bool:
     """Return True if the database is as the last run left it. Raises MachineFault or SettingsError."""
+    seen = read_marker(layout.catalog_seen)
     state = _state(settings, layout)
-    return state is not None and (read_marker(layout.catalog_seen) or {}).get("state") == state
+    return state is not None and seen is not None and seen.get("state") == _whole(state, settings, layout)
 
 
 def record_seen(settings: Settings, layout: Layout) -> None:
-    """Record the database as it is. Raises MachineFault or SettingsError."""
+    """Record the database as it is, unless it is behind. Raises MachineFault or SettingsError."""
+    if _is_behind(layout):
+        return
     with machine_faults(f"recording the state of the catalog in {layout.catalog}"):
-        write_marker(layout.catalog_seen, {"state": _state(settings, layout)})
+        state = _state(settings, layout) or []
+        write_marker(layout.catalog_seen, {"state": _whole(state, settings, layout)})
+
+
+def _whole(state: list[str], settings: Settings, layout: Layout) -> list[str | None]:
+    """Return the state together with all that is written to the database from elsewhere."""
+    of_settings = (settings.catalog.access_url, settings.catalog.publisher_did)
+    return [*state, __version__, str(layout.root), *of_settings]
+
+
+def record_behind(layout: Layout) -> None:
+    """Record that the database has rows to be deleted: the next run compares all. Raises MachineFault."""
+    with machine_faults(f"recording in {layout.catalog} that rows of the catalog are to be deleted"):
+        write_marker(layout.catalog_seen, {"state": None})
+
+
+def forget_seen(layout: Layout) -> None:
+    """Have the next run compare all, unless this run records the database at its end. Raises MachineFault."""
+    with machine_faults(f"recording in {layout.catalog} that the catalog changes"):
+        if layout.catalog_seen.exists() and not _is_behind(layout):
+            remove_files([layout.catalog_seen])
+
+
+def _is_behind(layout: Layout) -> bool:
+    marker = read_marker(layout.catalog_seen)
+    return marker is not None and marker.get("state") is None
 
 
 def _state(settings: Settings, layout: Layout) -> list[str] | None:
@@ -58,7 +88,7 @@ def _state_of_server(settings: Settings, layout: Layout) -> list[str] | None:
     database = current_database(settings, layout)
     if database is None:
         return None
-    with database.reading() as connection:
+    with closing(database), database.reading() as connection:
         if revision_of(connection) is None:
             return None
         return _texts(connection.exec_driver_sql(_STATE).one())

@@ -4,6 +4,7 @@ SQLAlchemy is imported in the functions: an update that has nothing to catalog d
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 
 from pipeline.config import Settings
 from pipeline.mirror.context import Report, RunContext
@@ -21,8 +22,11 @@ def catalog_fileset(context: RunContext, fileset: Fileset, report: Report) -> No
 
 
 def delete_from_catalog(context: RunContext, fileset: Fileset) -> None:
-    """Delete the rows of the fileset; where the database cannot be written, the next run does."""
-    if not context.settings.catalog.enabled:
+    """Delete the rows of the fileset; without a database that can be written, the next run with one does."""
+    if not context.settings.catalog.enabled or CATALOG.name in context.left_out:
+        from pipeline.catalog.seen import forget_seen
+
+        forget_seen(context.layout)
         return
     from pipeline.catalog.reconcile import delete_now_or_later
 
@@ -72,10 +76,13 @@ def unexpected_rows(context: RunContext) -> Iterator[Problem]:
     from pipeline.catalog.opening import current_database
 
     database = current_database(context.settings, context.layout, read_only=True)
+    if database is None:
+        return
     kinds = [step.marker for step in context.wanted_steps.required]
-    for difference in differences(context.layout, database, kinds) if database else ():
-        if difference.what == EXTRA:
-            yield Problem(f"catalog: {difference.product}/{difference.fileset}", EXTRA, None)
+    with closing(database):
+        for difference in differences(context.layout, database, kinds):
+            if difference.what == EXTRA:
+                yield Problem(f"catalog: {difference.product}/{difference.fileset}", EXTRA, None)
 
 
 def _is_wanted(settings: Settings) -> bool:

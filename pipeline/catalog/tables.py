@@ -170,7 +170,6 @@ image = Table(
     # Nearly all images are of kind image: an index that began with it would be used for nothing.
     Index("image_stage", "stage", "band", "kind", "t_min", "filter", mysql_length=_SHORT),
     Index("image_fileset", "fileset_id"),
-    Index("image_base", "base"),
     Index("image_exp_name", "exp_name"),
     Index("image_skycell", "skycell"),
 )

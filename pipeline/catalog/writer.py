@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from pipeline.catalog.database import Database
 from pipeline.catalog.gather import Gathered, gather, headers_of, unusable
@@ -28,6 +29,8 @@ from pipeline.mirror.resources.ownership import Ownership, owners_of
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, mark_done, utc_now
 
+# Errors of a database that refuses the values of one fileset, and takes those of others.
+_OF_ONE_FILESET = (DataError, IntegrityError, ProgrammingError)
 T = TypeVar("T")
 
 
@@ -35,8 +38,8 @@ T = TypeVar("T")
 class CatalogWriter:
     """Writer of one process to one database. Safe for use by several threads.
 
-    After a fault of the database, every further fileset fails at once with the same message: each would wait
-    for the same lock, or the same server.
+    After a fault of the database that is none of one fileset, every further fileset fails at once with the
+    same message: each would wait for the same lock, or the same server.
     """
 
     layout: Layout
@@ -50,32 +53,45 @@ class CatalogWriter:
     def catalog(self, fileset: Fileset, ownership: Ownership, report: Report) -> None:
         """Replace the rows of the fileset, and write its marker. Raises BundleUnusable or MachineFault."""
         started = utc_now()
-        cataloged = self.write(fileset, ownership, report)
-        mark_done(self.layout, MarkerKind.CATALOGED, fileset, started, self.marked(cataloged))
+
+        def mark(cataloged: datetime) -> None:
+            mark_done(self.layout, MarkerKind.CATALOGED, fileset, started, self.marked(cataloged))
+
+        self.write(fileset, ownership, report, mark)
 
     def marked(self, cataloged: datetime) -> dict[str, Any]:
         """Return what the marker says of rows that were written at that time (UTC)."""
         return {"database": self.id, "generation": self.generation, "cataloged": cataloged.isoformat()}
 
-    def write(self, fileset: Fileset, ownership: Ownership, report: Report) -> datetime:
+    def write(
+        self,
+        fileset: Fileset,
+        ownership: Ownership,
+        report: Report,
+        written: Callable[[datetime], None] = lambda _: None,
+    ) -> datetime:
         """Replace the rows of the fileset; return the time (UTC) that they have.
 
-        Raises BundleUnusable or MachineFault.
+        ``written`` is called with it before another fileset can take over files of this one, or give up
+        files to it. Raises BundleUnusable or MachineFault.
         """
         with machine_faults(f"cataloging fileset {fileset}"):
             try:
                 gathered = gather(self.layout, fileset)
             except BundleUnusable as error:
                 raise unusable(fileset, error) from None
-        # Against an extraction that replaces one of the files meanwhile.
-        with ownership.held({held.path for held in gathered.members}):
+            gone = self._given_up(gathered)
+        # Against an extraction, or another cataloging, of one of the files meanwhile.
+        locks = ownership.held(gone.union(held.path for held in gathered.members))
+        with locks, machine_faults(f"cataloging fileset {fileset}"):
             images = self._images(gathered, report)
-            self._release_others(gathered)
+            self._release(gathered, gone)
             now = datetime.now(UTC).replace(tzinfo=None)
             self._transact(
                 lambda connection, tables: replace_fileset(connection, tables, gathered, images, now),
                 gathered,
             )
+            written(now)
         return now
 
     def _images(self, gathered: Gathered, report: Report) -> Images:
@@ -102,15 +118,18 @@ class CatalogWriter:
 
         self._transact(work)
 
-    def _release_others(self, gathered: Gathered) -> None:
-        """Make the cataloging of those filesets pending that own files which this one no longer brings."""
+    def _given_up(self, gathered: Gathered) -> set[str]:
+        """Return the paths of the files in the catalog that the fileset no longer brings."""
 
         def paths(connection: Connection, _: PipelineTables) -> set[str]:
             fileset_id = find_fileset(connection, gathered.fileset)
             return paths_of(connection, fileset_id) if fileset_id is not None else set()
 
-        gone = self._transact(paths) - {held.path for held in gathered.members}
-        owners = set(owners_of(self.layout, gone, {gathered.fileset}).values())
+        return self._transact(paths) - {held.path for held in gathered.members}
+
+    def _release(self, gathered: Gathered, paths: set[str]) -> None:
+        """Make the cataloging of those filesets pending that own these files of an earlier registration."""
+        owners = set(owners_of(self.layout, paths, {gathered.fileset}).values())
         remove_files(self.layout.marker(MarkerKind.CATALOGED, owner.product, owner.name) for owner in owners)
 
     def _transact(
@@ -122,7 +141,8 @@ class CatalogWriter:
             tables = self._tables_for(gathered)
             return self.database.transact(lambda connection: work(connection, tables))
         except MachineFault as fault:
-            self._fault = fault
+            if not isinstance(fault.__cause__, _OF_ONE_FILESET):
+                self._fault = fault
             raise
 
     def _tables_for(self, gathered: Gathered | None) -> PipelineTables:

@@ -18,7 +18,18 @@ source:
 mirror:
   root: mirror
   # Without products: all that the root lists, and the hidden ones.
+catalog:
+  enabled: true
 """
+THINGS_TO_TRY = """
+Which warps in r cover this position, and which images of the night are here?
+  {command} find --config {settings} --at "35.9239 -4.2851" --stage warp --filter r
+  {command} find --config {settings} --night 2009-07-30 --count
+How does the mirror stand?
+  {command} status --config {settings}
+Serve it to the next site, and look at it with a browser:
+  {command} serve --config {settings}
+Run `make demo` again: nothing is fetched twice. Delete {folder} to start over."""
 
 
 def main() -> int:
@@ -34,6 +45,8 @@ def main() -> int:
         command = [sys.executable, "-m", "tasks", "update", "--config", str(settings)]
         code = subprocess.run(command, check=False).returncode
     print_mirror(DEMO / "mirror")
+    ours = Path(sys.executable).with_name("ipp-mirror")
+    print(THINGS_TO_TRY.format(command=ours, settings=settings, folder=DEMO))
     return code
 
 
@@ -45,11 +58,6 @@ def print_mirror(root: Path) -> None:
         held = as_size(sum(path.stat().st_size for path in files))
         example = f"  e.g. {files[len(files) // 2].relative_to(root)}" if files else ""
         print(f"  {folder + '/':8}{len(files):5} files {held:>9}{example}")
-    command = Path(sys.executable).with_name("ipp-mirror")
-    print(
-        f"\nState of the mirror: {command} status --config {DEMO}/mirror.yaml"
-        "\nRun `make demo` again: nothing is fetched twice. Delete var/demo to start over."
-    )
 
 
 if __name__ == "__main__":

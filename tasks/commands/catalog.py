@@ -1,7 +1,7 @@
 """``ipp-mirror catalog``: the catalog made anew, or compared with the mirror."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from pipeline.mirror.state.layout import Layout
 
 _SHOWN = 20
+_EXAMPLES = """\b
+Examples:
+  ipp-mirror catalog check
+  ipp-mirror catalog rebuild
+"""
 _REBUILD_EXAMPLES = """\b
 Example:
   ipp-mirror catalog rebuild
@@ -27,7 +32,7 @@ Example:
 """
 
 
-@click.group()
+@click.group(epilog=_EXAMPLES)
 def catalog() -> None:
     """Make the catalog anew, or compare it with the mirror.
 
@@ -68,9 +73,10 @@ def check(config: Path | None) -> int:
 
     settings, layout, kinds = _cataloged_mirror(config)
     found = 0
-    for difference in differences(layout, required_database(settings, layout), kinds):
-        found += 1
-        click.echo(escaped(str(difference)))
+    with closing(required_database(settings, layout)) as database:
+        for difference in differences(layout, database, kinds):
+            found += 1
+            click.echo(escaped(str(difference)))
     click.echo(f"{as_count(found, 'difference')} between the catalog and the mirror.", err=True)
     return EXIT_FILESET_FAILED if found else 0
 

@@ -79,8 +79,12 @@ def log_beginning(config: Path, settings: Settings) -> None:
 
 
 def masked(text: str) -> str:
-    """Return the text without the user names and passwords of the addresses in it."""
-    return re.sub(r"(?<=://)[^/@\s\"]*@", "***@", text)
+    """Return the text without the user names and passwords of the addresses in it.
+
+    The password of a database may have any character, or be a parameter of the address.
+    """
+    text = re.sub(r"(?<=://)([^/@\s\"]*:[^\s\"]*|[^/@\s\"]*)@", "***@", text)
+    return re.sub(r"(?<=[?&])(\w*passw(?:or)?d=)[^&\s\"]*", r"\1***", text)
 
 
 def _quieten_luigi(file: logging.Handler) -> None:

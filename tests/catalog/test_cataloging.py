@@ -27,6 +27,12 @@ from support.follower import Follower
 from support.upstream import File, Upstream
 
 from pipeline.catalog.database import Database
+from pipeline.catalog.finish import finish
+from pipeline.catalog.reconcile import delete_now_or_later, reconcile
+from pipeline.catalog.seen import is_as_seen
+from pipeline.config import read_settings
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.markers import Fileset
 
 COMMAND = str(Path(sys.executable).with_name("ipp-mirror"))
 IMAGES = "SELECT path, kind, ra, band, quality FROM image ORDER BY path, extension"
@@ -35,7 +41,7 @@ DATA = "data/gpc1/MD01/o1.1"
 
 @pytest.fixture
 def follower(follower: Follower) -> Follower:
-    follower.catalog["enabled"] = True
+    follower.catalog |= {"enabled": True, "coverage": False}
     return follower
 
 
@@ -273,6 +279,21 @@ def test_positions_of_images_without_their_own(upstream: Upstream, follower: Fol
     assert rebuilt_content(follower) == content_of(catalog_of(follower.root))
 
 
+def test_a_sky_cell_comes_before_an_exposure(upstream: Upstream, follower: Follower):
+    bare = {"CTYPE1": "", "CTYPE2": ""}
+    raw = b"rawExp MULTI\nrawExp METADATA\n  exp_name STR o1\n  ra F64 -1.0\n  decl F64 80\nEND\n"
+    sky = "skycell.1.2"
+    warp = {"component": sky, "document": raw, "exp_name": "o1"}
+    add_chips(upstream, "f1", 1, {f"a.{sky}.fits": image_bytes(**bare)}, **warp)
+    update(follower)
+    source = "SELECT pos_source FROM image ORDER BY path"
+    assert rows(catalog_of(follower.root), source) == [("raw_exp",)]
+    add_chips(upstream, "f2", 2, {f"b.{sky}.fits": image_bytes()}, component=sky)
+    update(follower)
+    assert rows(catalog_of(follower.root), source) == [("skycell",), ("header",)]
+    assert rebuilt_content(follower) == content_of(catalog_of(follower.root))
+
+
 def test_bundles_with_files_that_other_files_replace(upstream: Upstream, follower: Follower):
     """The later of two filesets with equal bytes at one path has the row, until it brings them no more."""
     same = {"same.ch.fits": image_bytes()}
@@ -287,3 +308,65 @@ def test_bundles_with_files_that_other_files_replace(upstream: Upstream, followe
     found = rows(catalog_of(follower.root), owner)
     assert sorted(found) == [(f"{DATA}/other.ch.fits", "f2"), (f"{DATA}/same.ch.fits", "f1")]
     assert rebuilt_content(follower) == content_of(catalog_of(follower.root))
+
+
+def test_unpacking_that_begins_later(upstream: Upstream, follower: Follower):
+    follower.mirror["unpack"] = False
+    add_chips(upstream, "f1", 1)
+    update(follower)
+    assert rows(catalog_of(follower.root), IMAGES) == []
+    follower.mirror["unpack"] = True
+    update(follower)
+    update(follower)
+    assert [row[0] for row in rows(catalog_of(follower.root), IMAGES)] == [f"{DATA}/f1.ch.fits"]
+
+
+def test_filesets_deleted_by_runs_without_the_catalog(upstream: Upstream, follower: Follower):
+    follower.mirror |= {"on_removed": "delete", "delete_at_most": 1.0}
+    for number in range(1, 4):
+        add_chips(upstream, f"f{number}", number)
+    update(follower)
+    upstream.withdraw(PRODUCT, "f2")
+    follower.catalog["enabled"] = False
+    update(follower)
+    follower.catalog["enabled"] = True
+    update(follower)
+    assert rows(catalog_of(follower.root), "SELECT name FROM fileset ORDER BY name") == [("f1",), ("f3",)]
+
+
+def test_a_deletion_that_the_database_refuses(upstream: Upstream, follower: Follower):
+    """The end of the same run does not record the database as complete."""
+    add_chips(upstream, "f1", 1)
+    update(follower)
+    settings, layout = read_settings(follower.config), Layout(follower.root)
+    file = follower.root / "state" / "catalog" / "000001.sqlite"
+    kept = file.read_bytes()
+    file.write_bytes(b"no database" * 100)
+    delete_now_or_later(settings, layout, Fileset(PRODUCT, "f1", ""))
+    file.write_bytes(kept)
+    finish(settings, layout)
+    assert not is_as_seen(settings, layout)
+    reconcile(settings, layout)
+    finish(settings, layout)
+    assert is_as_seen(settings, layout)
+
+
+def test_a_verification_without_a_usable_database(upstream: Upstream, follower: Follower):
+    add_chips(upstream, "f1", 1)
+    update(follower)
+    (follower.root / "state" / "catalog" / "000001.sqlite").write_bytes(b"no database" * 100)
+    result = ended([COMMAND, "verify", "--config", str(follower.config)])
+    assert result.output.count("catalog /") == 1, result.output
+    assert "1 fileset verified, 0 with problems" in result.output
+
+
+def test_a_fileset_that_is_fetched_again_after_a_comparison(upstream: Upstream, follower: Follower):
+    follower.mirror["unpack"] = False
+    add_chips(upstream, "f1", 1)
+    update(follower)
+    state = follower.root / "state"
+    (state / PRODUCT / "downloaded" / "f1.json").unlink()
+    (state / "catalog" / "seen.json").unlink()
+    update(follower)
+    update(follower)
+    assert rows(catalog_of(follower.root), "SELECT name FROM fileset") == [("f1",)]

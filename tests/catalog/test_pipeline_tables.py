@@ -20,7 +20,9 @@ from pipeline.catalog.schema import create_schema
 from pipeline.catalog.tables import fileset, product
 
 OWN = {"row_id", "fileset_id", "row_number", "other"}
-columns = st.sampled_from(["chip_id", "exp_id", "state", "later", "select", "Later", *sorted(OWN)]) | names
+columns = (
+    st.sampled_from(["chip_id", "exp_id", "state", "later", "select", "xmin", "Later", *sorted(OWN)]) | names
+)
 tables = st.sampled_from(["chipRun", "rawExp", "warpSkyfile", "unknownTable"])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.command import REPOSITORY
-from support.databases import postgresql
+from support.databases import mariadb, postgresql
 from support.image_rows import image_file, image_row, write_images
 
 from pipeline.catalog.database import Database, database_url
@@ -87,6 +87,14 @@ OF_POSTGRESQL = [
     "COPY image TO '/tmp/never.csv'",
     "DO $$ BEGIN DELETE FROM image; END $$",
 ]
+OF_MARIADB = [
+    "SELECT * FROM image INTO OUTFILE '/tmp/never.csv'",
+    "SELECT 1 INTO/**/DumpFile '/tmp/never.csv'",
+    "SET GLOBAL max_connections = 5",
+    "SET SESSION TRANSACTION READ WRITE",
+    "LOCK TABLES image WRITE",
+    "TRUNCATE TABLE image",
+]
 SEVERAL = [
     f"{NUMBER}; DELETE FROM image",
     f"{NUMBER}; COMMIT; DELETE FROM image",
@@ -117,6 +125,18 @@ def test_sqlite_touches_no_other_file_and_no_setting(sqlite, sql, tmp_path):
 @pytest.mark.parametrize("sql", OF_POSTGRESQL)
 def test_postgresql_writes_nothing(server, sql):
     is_refused(server, sql)
+
+
+def test_mariadb_writes_nothing():
+    with mariadb() as url:
+        write_images(Database(database_url(url)), ROWS)
+        with closing(ServerReader(Database(database_url(url), read_only=True))) as reader:
+            assert answer(reader, "SELECT path, ':p0 %s' AS t FROM image WHERE path LIKE '%2.fits'") == (
+                ["path", "t"],
+                [("data/2.fits", ":p0 %s")],
+            )
+            for sql in [*WRITING, *SEVERAL, *OF_MARIADB]:
+                is_refused(reader, sql)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import zlib
 from collections.abc import Iterable
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -62,16 +63,17 @@ def dbinfo(number: int, columns: str = "", state: str = "full") -> bytes:
 def add_chips(
     upstream: Upstream, name: str, number: int, files: dict[str, bytes] | None = None, **more: Any
 ) -> None:
-    """Register a distribution of one component; ``files`` are its members, ``document`` its dbinfo."""
+    """Register a distribution of one ``component``; ``files`` are its members, ``document`` its dbinfo."""
+    component = more.pop("component", "XY01")
     document = more.pop("document", None) or dbinfo(number)
     files = {f"{name}.ch.fits": image_bytes()} if files is None else files
     upstream.add(
         PRODUCT,
         name,
         [
-            File(f"dirinfo.{name}.mdc", dirinfo("gpc1/MD01", {"XY01": "o1.1"}), "text", "dirinfo"),
+            File(f"dirinfo.{name}.mdc", dirinfo("gpc1/MD01", {component: "o1.1"}), "text", "dirinfo"),
             File(f"dbinfo.{name}.mdc", document, "text", "dbinfo"),
-            File(f"{name}.XY01.tgz", bundle(files), "tgz", "XY01"),
+            File(f"{name}.{component}.tgz", bundle(files), "tgz", component),
         ],
         **more,
     )
@@ -85,15 +87,15 @@ def catalog_of(root: Path) -> Database:
 
 
 def rows(database: Database, sql: str) -> list[tuple]:
-    """The rows of a query."""
-    with database.reading() as connection:
+    """The rows of a query. A server cannot end while a connection is open."""
+    with closing(database), database.reading() as connection:
         return [tuple(row) for row in connection.exec_driver_sql(sql)]
 
 
 def content_of(database: Database, but: Iterable[str] = ()) -> dict[str, list[tuple]]:
     """All rows of all tables, each in place of its number with that of its fileset, sorted."""
     metadata = MetaData()
-    with database.reading() as connection:
+    with closing(database), database.reading() as connection:
         metadata.reflect(connection)
         named = _fileset_names(connection, metadata)
         return {

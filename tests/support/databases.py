@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ def _folder(user: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _serving(command: list[str], log: Path, socket: Path) -> Iterator[subprocess.Popen]:
+def _serving(command: list[str], log: Path, socket: Path, stop: signal.Signals) -> Iterator[subprocess.Popen]:
     with open(log, "wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd="/")
     try:
@@ -43,7 +44,8 @@ def _serving(command: list[str], log: Path, socket: Path) -> Iterator[subprocess
         assert process.poll() is None, log.read_text()
         yield process
     finally:
-        process.terminate()
+        # PostgreSQL then closes the connections of clients, for which it waits after SIGTERM.
+        process.send_signal(stop)
         process.wait(60)
 
 
@@ -64,7 +66,7 @@ def postgresql() -> Iterator[str]:
         _quietly([*user, str(programs / "initdb"), "-D", str(data), "-A", "trust", "-U", "mirror", "-N"])
         settings = ["-c", "listen_addresses=", "-c", "fsync=off", "-k", str(folder)]
         command = [*user, str(programs / "postgres"), "-D", str(data), *settings]
-        with _serving(command, Path(f"{folder}.log"), folder / ".s.PGSQL.5432"):
+        with _serving(command, Path(f"{folder}.log"), folder / ".s.PGSQL.5432", signal.SIGINT):
             create = [str(programs / "createdb"), "-h", str(folder), "-U", "mirror", "catalog"]
             until(
                 lambda: subprocess.run(create, capture_output=True, check=False).returncode == 0, "a database"
@@ -92,7 +94,7 @@ def mariadb() -> Iterator[str]:
             f"--pid-file={folder}/pid",
             f"--tmpdir={folder}",
         ]
-        with _serving([*user, server, *common, *settings], Path(f"{folder}.log"), socket):
+        with _serving([*user, server, *common, *settings], Path(f"{folder}.log"), socket, signal.SIGTERM):
             create = [
                 "mariadb",
                 "--no-defaults",

@@ -49,7 +49,7 @@ SOONEST, LATEST = 0.1, 3.0
 CONNECTIONS = 8
 # Whatever was in progress in a process that is killed counts as failed, here more often than anywhere.
 ALWAYS_AGAIN = {"retry_every_run": 1000}
-CATALOG = {"enabled": True}
+CATALOG = {"enabled": True, "coverage": False}
 # What a kill may waste for each connection: a file too small to be resumed, or what was on its way.
 WASTE = 2 << 20
 CHECKED_EVERY = 25

@@ -86,6 +86,11 @@ class Cards:
         """Return True if one of the keywords is there, with or without a value."""
         return any(self._place(name) is not None for name in names)
 
+    def matching(self, keyword: re.Pattern[bytes]) -> bytes:
+        """Return the cards whose keyword the pattern matches, one for each keyword."""
+        places = (at for name, at in self._places.items() if keyword.fullmatch(name.rstrip()))
+        return b"".join(self.raw[at : at + CARD] for at in places)
+
     def _place(self, name: str) -> int | None:
         if len(name) <= 8 and "." not in name:
             return self._places.get(name.encode().ljust(8))

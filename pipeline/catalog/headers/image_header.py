@@ -113,7 +113,7 @@ def _axes(cards: Cards, name: str, first: str = "1", second: str = "2") -> tuple
 
 
 def _circumstances(cards: Cards, primary: Cards, pixel_scale: float | None) -> ImageHeader:
-    """Return what the headers say but for the place; widths of stars are pixels there."""
+    """Return what the headers say but for the position; widths of stars are pixels there."""
 
     def text(*names: str) -> str | None:
         return _word(cards.text(*names) or primary.text(*names))

@@ -5,25 +5,28 @@ notes, "FITS headers"); every other one is left to astropy. Angles are degrees, 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipeline.catalog.headers.cards import Cards
 from pipeline.errors import BundleUnusable
 
-Place = tuple[float, float]
-"""Right ascension and declination, degrees."""
+Pair = tuple[float, float]
+"""Two coordinates: of a pixel, in a plane, or right ascension and declination (degrees)."""
+_Vector = tuple[float, float, float]
 _MOSAIC = ("RA---DIS", "DEC--DIS")
 _CHIP = ("RA---WRP", "DEC--WRP")
 _TANGENT = (("RA---TAN", "DEC--TAN"), _MOSAIC)
+# Pixels of half a circle or more (arcseconds), and images a billion times as long as wide, are damage.
 _HALF_A_CIRCLE = 180.0 * 3600.0
+_LEAST_AREA = 1e-9
 _LONGITUDES = ("RA--", "GLON", "ELON", "HLON", "SLON")
 _LATITUDES = ("DEC-", "GLAT", "ELAT", "HLAT", "SLAT")
 # Distortions and native coordinates that change the meaning of TAN.
 _MORE_THAN_TAN = (
     *(f"PV{axis}_{number}" for axis in (1, 2) for number in range(5)),
-    *("A_ORDER", "B_ORDER", "CPDIS1", "CPDIS2", "CQDIS1", "CQDIS2", "D2IMDIS1", "D2IMDIS2"),
+    *("A_ORDER", "B_ORDER"),
 )
 
 
@@ -40,7 +43,7 @@ class Footprint:
     ra: float
     dec: float
     radius: float
-    corners: tuple[Place, ...]
+    corners: tuple[Pair, ...]
     pixel_scale: float
 
 
@@ -71,29 +74,30 @@ def axis_types(cards: Cards) -> tuple[str, str]:
     return cards.text("CTYPE1") or "", cards.text("CTYPE2") or ""
 
 
-def pixels_to_ask(naxis1: int, naxis2: int) -> list[Place]:
+def pixels_to_ask(naxis1: int, naxis2: int) -> list[Pair]:
     """Return the centre of an image and its four corners, as pixels counted from 1 at the first centre."""
     right, top = naxis1 + 0.5, naxis2 + 0.5
     return [((naxis1 + 1) / 2, (naxis2 + 1) / 2), (0.5, 0.5), (right, 0.5), (right, top), (0.5, top)]
 
 
-def enclose(places: Iterable[Place], pixel_scale: float) -> Footprint:
-    """Return the footprint of the centre and the corners, which are the ``places`` in this order.
+def enclose(positions: Sequence[Pair], pixel_scale: float) -> Footprint:
+    """Return the footprint of the centre and the corners, which are the ``positions`` in this order.
 
-    Raises BundleUnusable if they are no places, or if the corners enclose nothing.
+    Raises BundleUnusable if they are no positions, or if the corners enclose nothing.
     """
-    (ra, dec), *corners = places
-    vectors = [_vector(*place) for place in corners]
+    (ra, dec), *corners = positions
+    if not all(math.isfinite(angle) for position in positions for angle in position):
+        raise BundleUnusable(f"expected an image on the sky, got one that leaves it: centre {ra}, {dec}")
     centre = _vector(ra, dec)
-    radius = max(_separation(centre, vector) for vector in vectors)
-    turn = sum(
-        _triple(centre, first, second)
-        for first, second in zip(vectors, vectors[1:] + vectors[:1], strict=True)
-    )
-    if not (math.isfinite(turn) and turn != 0.0 and 0.0 < pixel_scale < _HALF_A_CIRCLE):
-        raise BundleUnusable("expected an image with an area on the sky, got corners on a line or nowhere")
+    # Differences, as the products of vectors that are nearly the same are lost in rounding.
+    sides = [_difference(_vector(*corner), centre) for corner in corners]
+    reach = max(math.hypot(*side) for side in sides)
+    turn = sum(_triple(centre, sides[i - 1], sides[i]) for i in range(len(sides)))
+    if not (abs(turn) > _LEAST_AREA * reach * reach and 0.0 < pixel_scale < _HALF_A_CIRCLE):
+        raise BundleUnusable("expected an image with an area on the sky, got corners on a line or at a point")
     if turn > 0.0:
         corners[1:] = corners[:0:-1]
+    radius = math.degrees(2.0 * math.asin(min(1.0, reach / 2.0)))
     return Footprint(ra, dec, radius, tuple(corners), pixel_scale)
 
 
@@ -104,14 +108,14 @@ class _Plane(NamedTuple):
     the two ``steps`` from there, with their coefficients in both directions.
     """
 
-    reference: Place
+    reference: Pair
     matrix: tuple[float, float, float, float]
-    steps: Place = (1.0, 1.0)
+    steps: Pair = (1.0, 1.0)
     terms: tuple[tuple[int, int, float, float], ...] = ()
-    origin: Place = (0.0, 0.0)
+    origin: Pair = (0.0, 0.0)
 
-    def at(self, pixel: Place) -> Place:
-        """Return the place in the plane."""
+    def at(self, pixel: Pair) -> Pair:
+        """Return the position in the plane."""
         dx, dy = pixel[0] - self.reference[0], pixel[1] - self.reference[1]
         a, b, c, d = self.matrix
         x, y = self.origin[0] + a * dx + b * dy, self.origin[1] + c * dx + d * dy
@@ -135,9 +139,9 @@ class _Tangent(NamedTuple):
     dec: float
     pole: float
 
-    def at(self, place: Place) -> Place:
-        """Return the place on the sky of a place in the plane, both in degrees (paper II, 2.2 and 5.1.3)."""
-        x, y = math.radians(place[0]), math.radians(place[1])
+    def at(self, position: Pair) -> Pair:
+        """Return where a position in the plane (degrees) is on the sky (paper II, 2.2 and 5.1.3)."""
+        x, y = math.radians(position[0]), math.radians(position[1])
         sin_pole, cos_pole = _sin_cos(self.pole)
         sin, cos = _sin_cos(self.dec)
         up = x * sin_pole - y * cos_pole
@@ -145,26 +149,27 @@ class _Tangent(NamedTuple):
         south = cos - up * sin
         ra = self.ra + math.degrees(math.atan2(east, south))
         dec = math.degrees(math.atan2(sin + up * cos, math.hypot(south, east)))
+        # A tiny negative number modulo 360 is 360.
         return ra % 360.0 % 360.0, dec
 
 
 def _tangent(cards: Cards, naxis1: int, naxis2: int) -> Footprint:
     plane, sphere = _plane(cards), _sphere(cards)
-    places = [sphere.at(plane.at(pixel)) for pixel in pixels_to_ask(naxis1, naxis2)]
-    return enclose(places, math.sqrt(abs(plane.determinant)) * 3600.0)
+    positions = [sphere.at(plane.at(pixel)) for pixel in pixels_to_ask(naxis1, naxis2)]
+    return enclose(positions, math.sqrt(abs(plane.determinant)) * 3600.0)
 
 
 def _chip_in_mosaic(cards: Cards, naxis1: int, naxis2: int, primary: Cards) -> Footprint:
     """Return the footprint of a chip whose header leads to the focal plane, and the mosaic's to the sky."""
     if axis_types(primary) != _MOSAIC:
         raise BundleUnusable(
-            "the header gives places in the focal plane (CTYPE1 is RA---WRP); expected a primary header "
+            "the header gives positions in the focal plane (CTYPE1 is RA---WRP); expected a primary header "
             f"with CTYPE1 RA---DIS that gives those on the sky, got {primary.text('CTYPE1')!r}"
         )
     chip, mosaic, sphere = _plane(cards), _plane(primary), _sphere(primary)
     chip = chip._replace(origin=_pair(cards, "CRVAL1", "CRVAL2"))
-    places = [sphere.at(mosaic.at(chip.at(pixel))) for pixel in pixels_to_ask(naxis1, naxis2)]
-    return enclose(places, math.sqrt(abs(chip.determinant * mosaic.determinant)) * 3600.0)
+    positions = [sphere.at(mosaic.at(chip.at(pixel))) for pixel in pixels_to_ask(naxis1, naxis2)]
+    return enclose(positions, math.sqrt(abs(chip.determinant * mosaic.determinant)) * 3600.0)
 
 
 def _sphere(cards: Cards) -> _Tangent:
@@ -196,7 +201,7 @@ def _plane(cards: Cards) -> _Plane:
     return _Plane(reference, (step1 * a, step1 * b, step2 * c, step2 * d))
 
 
-def _plane_of_pipeline(cards: Cards, reference: Place) -> _Plane:
+def _plane_of_pipeline(cards: Cards, reference: Pair) -> _Plane:
     """Return the map with the keywords PC00i00j; each column of their matrix has the step of its axis."""
     step1, step2 = _pair(cards, "CDELT1", "CDELT2")
     a, b = _pair(cards, "PC001001", "PC001002")
@@ -234,7 +239,7 @@ def _needs_astropy(cards: Cards) -> bool:
     )
 
 
-def _pair(cards: Cards, first: str, second: str) -> Place:
+def _pair(cards: Cards, first: str, second: str) -> Pair:
     return _number(cards, first), _number(cards, second)
 
 
@@ -249,18 +254,17 @@ def _sin_cos(angle: float) -> tuple[float, float]:
     return math.sin(math.radians(angle)), math.cos(math.radians(angle))
 
 
-def _vector(ra: float, dec: float) -> tuple[float, float, float]:
+def _vector(ra: float, dec: float) -> _Vector:
     sin, cos = _sin_cos(dec)
     sin_ra, cos_ra = _sin_cos(ra)
     return cos * cos_ra, cos * sin_ra, sin
 
 
-def _separation(first: Iterable[float], second: Iterable[float]) -> float:
-    """Return the angle between two unit vectors, degrees."""
-    return math.degrees(2.0 * math.asin(min(1.0, math.dist(tuple(first), tuple(second)) / 2.0)))
+def _difference(first: _Vector, second: _Vector) -> _Vector:
+    return first[0] - second[0], first[1] - second[1], first[2] - second[2]
 
 
-def _triple(a: tuple[float, ...], b: tuple[float, ...], c: tuple[float, ...]) -> float:
+def _triple(a: _Vector, b: _Vector, c: _Vector) -> float:
     """Return the volume that the vectors span; positive if they turn counter-clockwise seen from outside."""
     return (
         a[0] * (b[1] * c[2] - b[2] * c[1])

@@ -11,6 +11,13 @@ from pipeline.errors import SettingsError
 from pipeline.mirror.state.layout import Layout
 
 log = logging.getLogger(__name__)
+# File systems in Linux's list of mounts, without ``fuse.``, that several hosts use at once.
+_SHARED_KINDS = frozenset(
+    {
+        *("nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "gfs2", "ocfs2"),
+        *("glusterfs", "sshfs", "orangefs", "virtiofs"),
+    }
+)
 
 
 def nearest_folder(folder: Path) -> Path:
@@ -47,6 +54,21 @@ def log_missing_flush(layout: Layout) -> None:
                     "complete: run `ipp-mirror verify --repair` after one.",
                     folder,
                 )
+
+
+def is_shared(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Return True if the file lies on a file system that several hosts may have mounted.
+
+    ``mounts`` is the kernel's list of mounts (proc(5)). Where there is none, the answer is False.
+    """
+    device = path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = mounts.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return False
+    kinds = {line.partition(" - ")[2].split(" ")[0] for line in lines if line.split(" ")[2] == number}
+    return any(kind.removeprefix("fuse.") in _SHARED_KINDS for kind in kinds)
 
 
 def _products(layout: Layout) -> Iterator[str]:

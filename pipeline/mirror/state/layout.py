@@ -154,6 +154,21 @@ class Layout:
         return self.root / "status" / "catalog.sqlite"
 
     @property
+    def coverage(self) -> Path:
+        """Folder of the coverage maps."""
+        return self.root / "status" / "coverage"
+
+    @property
+    def coverage_pictures(self) -> tuple[Path, Path]:
+        """Picture of the coverage of the sky, as PNG and as SVG."""
+        return self.root / "status" / "coverage.png", self.root / "status" / "coverage.svg"
+
+    @property
+    def coverage_record(self) -> Path:
+        """Record of what maps and picture of the coverage were made from."""
+        return self.catalog / "coverage.json"
+
+    @property
     def catalog_seen(self) -> Path:
         """Marker of the database as the last run left it."""
         return self.catalog / "seen.json"

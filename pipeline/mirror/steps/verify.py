@@ -23,7 +23,7 @@ from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker, is_within
 from pipeline.mirror.state.owner_records import unrecorded
-from pipeline.mirror.state.steps import Problem, Steps
+from pipeline.mirror.state.steps import Problem, Steps, StepSpec
 from pipeline.mirror.steps.bundles import bundles_of
 from pipeline.names import TEMPORARY_SUFFIX
 
@@ -32,7 +32,7 @@ RESUMED_WITHIN = timedelta(days=7)
 
 def fileset_problems(context: RunContext, fileset: Fileset, rate: RateLimit) -> list[Problem]:
     """Return the problems of the fileset, step by step; reading keeps to ``rate``."""
-    return [problem for step in context.steps for problem in step.verify(context, fileset, rate)]
+    return [problem for step in _usable(context) for problem in step.verify(context, fileset, rate)]
 
 
 def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Iterator[Problem]:
@@ -138,7 +138,12 @@ def unexpected_markers(layout: Layout, product: str, rows: list[FilesetRow], ste
 
 def unexpected_files(context: RunContext) -> list[Problem]:
     """Return what the steps have made and belongs to no fileset."""
-    return [problem for step in context.steps for problem in step.unexpected(context)]
+    return [problem for step in _usable(context) for problem in step.unexpected(context)]
+
+
+def _usable(context: RunContext) -> list[StepSpec]:
+    """Return the steps of the workflow but for those of which this run lacks what they need."""
+    return [step for step in context.steps if step.name not in context.left_out]
 
 
 def unexpected_stored(context: RunContext) -> Iterator[Problem]:

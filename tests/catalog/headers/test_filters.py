@@ -33,7 +33,7 @@ def test_the_band_is_the_letter_of_a_filter_of_the_camera(name, band):
     assert band_of(name) == band
 
 
-@given(name=st.text())
+@given(name=st.text("grizywGP1S_.0? "))
 def test_any_name_has_a_band_or_none(name):
     assert band_of(name) in {*BANDS, None}
 

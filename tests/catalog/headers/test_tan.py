@@ -58,12 +58,20 @@ def headers(draw):
 
 
 def apart(first: tuple[float, float], second: tuple[float, float]) -> float:
-    """Return the distance of two places on the sky, degrees."""
+    """Return the distance of two positions on the sky, degrees."""
     vectors = [
         [math.cos(d) * math.cos(r), math.cos(d) * math.sin(r), math.sin(d)]
-        for r, d in (map(math.radians, place) for place in (first, second))
+        for r, d in (map(math.radians, position) for position in (first, second))
     ]
     return math.degrees(2.0 * math.asin(math.dist(*vectors) / 2.0))
+
+
+def projected(ra0: float, dec0: float, ra: float, dec: float) -> tuple[float, float]:
+    """Return a position east and north in the plane that is tangent at ``ra0``, ``dec0``."""
+    turn, dec0, dec = map(math.radians, (ra - ra0, dec0, dec))
+    up = math.sin(dec0) * math.sin(dec) + math.cos(dec0) * math.cos(dec) * math.cos(turn)
+    north = math.cos(dec0) * math.sin(dec) - math.sin(dec0) * math.cos(dec) * math.cos(turn)
+    return math.cos(dec) * math.sin(turn) / up, north / up
 
 
 def is_polygon_of(corners, expected) -> bool:
@@ -76,7 +84,7 @@ def is_polygon_of(corners, expected) -> bool:
 
 @pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
 @given(header=headers(), naxis1=st.integers(1, 6000), naxis2=st.integers(1, 6000))
-def test_places_are_those_of_astropy(header, naxis1, naxis2):
+def test_positions_are_those_of_astropy(header, naxis1, naxis2):
     x, y = zip(*pixels_to_ask(naxis1, naxis2), strict=True)
     wcs = WCS(header)
     centre, *corners = zip(*wcs.all_pix2world(x, y, 1), strict=True)
@@ -90,15 +98,13 @@ def test_places_are_those_of_astropy(header, naxis1, naxis2):
     assert found.radius == pytest.approx(max(apart(centre, corner) for corner in corners), abs=1e-9)
 
 
-@given(header=headers())
-def test_corners_turn_counter_clockwise_as_seen_from_the_earth(header):
-    header["CRVAL2"] = header["CRVAL2"] * 0.8
-    found = footprint_of(cards_of(header), 30, 40, NONE)
-    assume(found.radius < 5.0)
-    east = [(ra - found.ra + 540.0) % 360.0 - 180.0 for ra, _ in found.corners]
-    left, up = [-x for x in east], [dec for _, dec in found.corners]
-    area = sum(left[i - 1] * up[i] - left[i] * up[i - 1] for i in range(4))
-    assert area > 0.0
+@given(header=headers(), size=st.sampled_from([(1, 1), (30, 40), (1, 1000)]))
+def test_corners_turn_counter_clockwise_as_seen_from_the_earth(header, size):
+    found = footprint_of(cards_of(header), *size, NONE)
+    assume(found.radius < 80.0)
+    east, north = zip(*(projected(found.ra, found.dec, *corner) for corner in found.corners), strict=True)
+    left = [-x for x in east]
+    assert sum(left[i - 1] * north[i] - left[i] * north[i - 1] for i in range(4)) > 0.0
 
 
 def test_a_chart_with_east_to_the_left_begins_at_its_right_lower_pixel():
@@ -111,6 +117,14 @@ def test_a_chart_with_east_to_the_left_begins_at_its_right_lower_pixel():
     assert ra2 < 35.0 and dec2 > -4.0
     assert ra3 > 35.0 and dec3 > -4.0
     assert found.pixel_scale == pytest.approx(36.0)
+
+
+@pytest.mark.parametrize(("ra", "found_ra"), [(-1e-14, 0.0), (-10.0, 350.0), (360.0, 0.0), (725.0, 5.0)])
+def test_right_ascensions_are_from_0_to_less_than_360(ra, found_ra):
+    values = EAST_LEFT | {"CRVAL1": ra, "CDELT1": -1e-3, "CDELT2": 1e-3}
+    found = footprint_of(cards_of(header_of(**values)), 101, 51, NONE)
+    assert found.ra == pytest.approx(found_ra, abs=1e-9)
+    assert all(0.0 <= ra < 360.0 for ra, _ in [*found.corners, (found.ra, 0.0)])
 
 
 def test_pixels_at_the_edges_are_inside():
@@ -151,7 +165,7 @@ def test_the_pipeline_turns_by_half_a_circle_at_the_pole_too():
 
 
 def tangent(ra0, dec0, x, y):
-    """Return the place above x, y degrees in the tangent plane, by the textbook."""
+    """Return the position above x, y degrees in the tangent plane, by the textbook."""
     x, y, ra0, dec0 = map(math.radians, (x, y, ra0, dec0))
     below = math.cos(dec0) - y * math.sin(dec0)
     ra = ra0 + math.atan2(x, below)
@@ -248,22 +262,22 @@ CHIP = PIPELINE | {
 
 def test_a_chip_of_a_mosaic_goes_through_the_focal_plane():
     found = footprint_of(cards_of_pipeline(CHIP, "WRP"), 4846, 4868, cards_of_pipeline(MOSAIC, "DIS"))
-    places = []
+    positions = []
     for x, y in pixels_to_ask(4846, 4868):
         first, second = plane(CHIP, x, y)
-        places.append(tangent(359.9, 2.0, *plane(MOSAIC, first - 30_000.0, second + 52_000.0)))
-    assert apart((found.ra, found.dec), places[0]) < 1e-9
-    assert is_polygon_of(found.corners, places[1:])
+        positions.append(tangent(359.9, 2.0, *plane(MOSAIC, first - 30_000.0, second + 52_000.0)))
+    assert apart((found.ra, found.dec), positions[0]) < 1e-9
+    assert is_polygon_of(found.corners, positions[1:])
     assert found.pixel_scale == pytest.approx(7.1e-5 * math.sqrt(0.9834 * 1.0004) * 3600.0)
 
 
-def test_a_chip_without_its_mosaic_has_no_place():
+def test_a_chip_without_its_mosaic_has_no_position():
     with pytest.raises(BundleUnusable, match="expected a primary header with CTYPE1 RA---DIS"):
         footprint_of(cards_of_pipeline(CHIP, "WRP"), 4846, 4868, NONE)
 
 
 @pytest.mark.parametrize("types", [{}, {"CTYPE1": "LINEAR", "CTYPE2": "LINEAR"}, {"CTYPE1": "RA---TAN"}])
-def test_other_coordinates_are_no_places(types):
+def test_other_coordinates_are_no_positions(types):
     assert footprint_of(cards_of(header_of(**types, CRVAL1=1.0, CRVAL2=2.0)), 10, 10, NONE) is None
 
 
@@ -279,6 +293,8 @@ GOOD = EAST_LEFT | {"CDELT1": -1e-3, "CDELT2": 1e-3}
         ({"CDELT2": 0.0}, "expected an image with an area on the sky"),
         ({"CD1_1": 1e-3, "CD2_1": 1e-3}, "expected an image with an area on the sky"),
         ({"PC1_1": 0.0}, "expected an image with an area on the sky"),
+        ({"CD1_1": 1e-4, "CD1_2": 3e-4, "CD2_1": 0.7e-4, "CD2_2": 2.1e-4}, "an area on the sky"),
+        ({"CDELT1": 200.0, "CDELT2": 200.0}, "an area on the sky"),
         ({"PC001001": 1.0}, "expected a number as PC001002, got None"),
         ({"CDELT1": 1e308, "CRPIX1": -1e308}, "expected an image with an area on the sky"),
     ],
@@ -311,7 +327,7 @@ numbers = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integer
     ),
     kind=st.sampled_from(["TAN", "DIS"]),
 )
-def test_any_numbers_give_a_place_or_one_error(values, kind):
+def test_any_numbers_give_a_position_or_one_error(values, kind):
     header = fits.Header(
         [("CTYPE1", f"RA---{kind}"), ("CTYPE2", f"DEC--{kind}"), *(PIPELINE | values).items()]
     )
@@ -319,5 +335,7 @@ def test_any_numbers_give_a_place_or_one_error(values, kind):
         found = footprint_of(cards_of(header), 100, 100, NONE)
     except BundleUnusable:
         return
-    assert all(math.isfinite(value) for place in [*found.corners, (found.ra, found.dec)] for value in place)
+    assert all(
+        math.isfinite(value) for position in [*found.corners, (found.ra, found.dec)] for value in position
+    )
     assert 0.0 <= found.radius <= 180.0

@@ -231,7 +231,8 @@ def test_versions_of_a_listing_do_not_add_up_in_memory(store):
                 assert b"f" in session.get(f"{url}/md/index.txt?F000000").content
                 sizes.append(resident_bytes(process.pid))
         process.terminate()
-    assert sizes[-1] - sizes[10] < 5 * listing.stat().st_size
+    # The other 29 versions are that many times as large.
+    assert sizes[-1] - sizes[10] < 10 * listing.stat().st_size
 
 
 def resident_bytes(pid):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, SettingsError
-from pipeline.mirror.resources.file_systems import check_file_systems, nearest_folder
+from pipeline.mirror.resources.file_systems import check_file_systems, is_shared, nearest_folder
 from pipeline.mirror.state.layout import Layout
 
 
@@ -81,3 +81,21 @@ def test_a_mount_of_the_same_device_is_told_apart(layout, mounted):
 def _file(folder: Path) -> Path:
     (folder / "file").write_bytes(b"")
     return folder / "file"
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    {"nfs4": True, "cifs": True, "fuse.glusterfs": True, "ext4": False, "fuse.encfs": False}.items(),
+)
+def test_file_systems_of_several_hosts(tmp_path: Path, kind: str, expected: bool):
+    device = tmp_path.stat().st_dev
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 27 0:999 / /elsewhere rw,relatime - nfs4 host:/x rw\n"
+        f"23 27 {os.major(device)}:{os.minor(device)} / /with\\040blank rw shared:1 - {kind} host:/y rw\n"
+    )
+    assert is_shared(tmp_path, mounts) is expected
+
+
+def test_a_file_system_without_a_list_of_mounts(tmp_path: Path):
+    assert not is_shared(tmp_path, tmp_path / "absent")

@@ -14,8 +14,11 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.pending import incomplete, pending_rows, renew_snapshots, steps_to_schedule
-from tasks.steps import STEPS
+from pipeline.mirror.state.steps import Steps
+from pipeline.mirror.steps.download import DOWNLOAD
+from pipeline.mirror.steps.extract import EXTRACT
 
+STEPS = Steps((DOWNLOAD, EXTRACT))
 KINDS = ("downloaded", "extracted", "skipped", "withdrawn")
 
 

@@ -13,8 +13,12 @@ from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
+from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.discover import discover_product
-from tasks.steps import STEPS
+from pipeline.mirror.steps.download import DOWNLOAD
+from pipeline.mirror.steps.extract import EXTRACT
+
+STEPS = Steps((DOWNLOAD, EXTRACT))
 
 
 class Listings:

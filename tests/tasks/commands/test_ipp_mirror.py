@@ -13,8 +13,8 @@ from support.command import REPOSITORY, ipp_mirror
 from pipeline import __version__
 
 COMMANDS = [
-    *("adopt", "catalog", "completion", "scheduler", "serve", "skip", "status", "unskip", "update"),
-    *("verify", "worker"),
+    *("adopt", "catalog", "completion", "find", "scheduler", "serve", "skip", "sql", "status", "unskip"),
+    *("update", "verify", "worker"),
 ]
 
 
@@ -35,7 +35,7 @@ def test_the_help_of_each_command_has_its_options_and_examples(name):
     assert short.stdout == long.stdout
     assert long.stdout.startswith(f"Usage: ipp-mirror {name} ")
     assert "Example" in long.stdout
-    takes_settings = name not in {"completion", "scheduler"}
+    takes_settings = name not in {"catalog", "completion", "scheduler"}
     assert ("--config, --mirror-config FILE" in long.stdout) == takes_settings
 
 
@@ -101,10 +101,15 @@ def test_a_wrong_command_line_is_one_sentence_and_code_40(line):
     assert refused.stderr == f"ipp-mirror{WRONG[line]} Nothing was done; see `{command} --help`.\n"
 
 
-@pytest.mark.parametrize("name", ["update", "adopt", "worker", "verify", "status", "serve", "skip", "unskip"])
+WITH_SETTINGS = [
+    *("update", "adopt", "worker", "verify", "status", "find", "sql", "serve", "skip", "unskip"),
+]
+
+
+@pytest.mark.parametrize("name", WITH_SETTINGS)
 def test_settings_that_are_not_there_are_one_sentence_and_code_40(name, tmp_path):
-    arguments = {"skip": ["p", "f", "--reason", "r"], "unskip": ["p", "f"], "adopt": ["."]}
-    more = arguments.get(name, [])
+    arguments = {"skip": "p f --reason r", "unskip": "p f", "adopt": ".", "sql": "SELECT"}
+    more = arguments.get(name, "").split()
     missing = tmp_path / "mirror.yaml"
     refused = ipp_mirror(name, "--config", missing, *more)
     assert refused.returncode == 40

@@ -1,0 +1,79 @@
+"""Questions to the catalog of a synthetic survey in SQLite: CPU time of each, and of the whole command."""
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.measure import Spread, run
+from bench.survey import DEEP_FIELD, make_survey
+from bench.tables import print_table
+from pipeline.catalog.columns import WRITTEN, columns_named
+from pipeline.catalog.criteria import Criteria
+from pipeline.catalog.find import count, find
+from pipeline.catalog.generations import make_current
+from pipeline.catalog.reader import SqliteReader
+from pipeline.mirror.state.layout import Layout
+
+_ROUNDS = 9
+_SPARSE = (80.0, 20.0)
+_JULY, _AUGUST = datetime(2009, 7, 1, tzinfo=UTC), datetime(2009, 8, 1, tzinfo=UTC)
+_MONTH = {"filter": ("r",), "after": _JULY, "before": _AUGUST}
+CRITERIA = {
+    "position": Criteria(at=_SPARSE),
+    "cone of 0.1 degrees": Criteria(at=_SPARSE, radius=0.1),
+    "position in a deep field": Criteria(at=DEEP_FIELD),
+    "cone of 0.1 degrees in a deep field": Criteria(at=DEEP_FIELD, radius=0.1),
+    "cone of 5 degrees, a filter, a month": Criteria(at=DEEP_FIELD, radius=5.0, **_MONTH),
+    "night, stage, filter": Criteria(
+        stage=("warp",), filter=("r",), after=_JULY, before=_JULY.replace(day=2)
+    ),
+    "exposure": Criteria(exposure=("o4999g0001o",)),
+}
+_GROUPS = "SELECT stage, band, count(*) FROM image WHERE kind = 'image' GROUP BY stage, band"
+
+
+def ask(folder: Path, images: int) -> None:
+    """Write a catalog of so many images unless it is there, ask it, and print a table."""
+    layout = Layout(folder / "questions" / str(images))
+    file = layout.catalog / "000001.sqlite"
+    if not file.exists():
+        make_survey(file, images)
+        make_current(layout, file)
+    columns = columns_named(WRITTEN)
+    rows = [["", "rows", "CPU ms", "min-max"]]
+    with closing(SqliteReader(file)) as reader:
+        for name, criteria in CRITERIA.items():
+            rows.append([name, *_timed(lambda c=criteria: sum(1 for _ in find(reader, c, columns, "/m")))])
+        deep = CRITERIA["cone of 0.1 degrees in a deep field"]
+        rows.append(["the same, counted", *_timed(lambda: count(reader, deep))])
+        rows.append(["numbers by stage and filter", *_timed(lambda: len(list(reader.rows(_GROUPS, {}))))])
+    rows.append(["the command find --format paths, a position", *_command(layout.root)])
+    print_table(f"Questions to {images:,} images: {file.stat().st_size / images:.0f} bytes for each", rows)
+
+
+def _timed(question: Callable[[], int]) -> list[str]:
+    seconds = []
+    for _ in range(_ROUNDS):
+        began = time.process_time()
+        found = question()
+        seconds.append(time.process_time() - began)
+    return [f"{found:,}", *_cells(seconds)]
+
+
+def _command(root: Path) -> list[str]:
+    """Return the cells of the whole command, start of the interpreter included."""
+    settings = root / "mirror.yaml"
+    settings.write_text("source: {url: http://127.0.0.1:9/ds}\nmirror: {root: .}\ncatalog: {enabled: true}\n")
+    program = str(Path(sys.executable).with_name("ipp-mirror"))
+    command = [program, "find", "--at", "150.1 2.3", "--format", "paths"]
+    log = root / "find.log"
+    seconds = [run(command, root, log).cpu_seconds for _ in range(_ROUNDS)]
+    return [f"{len(log.read_text().splitlines()):,}", *_cells(seconds)]
+
+
+def _cells(seconds: list[float]) -> list[str]:
+    spread = Spread.of([1000 * each for each in seconds])
+    return [f"{spread.median:.1f}", f"{spread.least:.1f}-{spread.most:.1f}"]

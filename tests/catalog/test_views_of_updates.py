@@ -1,0 +1,70 @@
+"""Views and coverage as a part of updates."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from support.catalog import PRODUCT, add_chips, catalog_of, rows
+from support.command import ended
+from support.follower import Follower
+from support.running import until
+from support.upstream import Upstream
+
+from pipeline.mirror.state.layout import Layout
+
+COMMAND = str(Path(sys.executable).with_name("ipp-mirror"))
+ACCESS = "SELECT access_url, obs_publisher_did, obs_collection, calib_level FROM obscore"
+
+
+@pytest.fixture
+def follower(follower: Follower) -> Follower:
+    follower.catalog["enabled"] = True
+    return follower
+
+
+def update(follower: Follower) -> None:
+    result = follower.update()
+    assert result.code == 0, result.output
+
+
+def test_views_follow_the_settings_though_nothing_is_new_and_in_a_rebuild(
+    follower: Follower, upstream: Upstream
+):
+    add_chips(upstream, "a.chip.5", 5)
+    update(follower)
+    ((url, did, *others),) = rows(catalog_of(follower.root), ACCESS)
+    assert url.startswith(f"file://{follower.root}/data/")
+    path = url.removeprefix(f"file://{follower.root}/")
+    assert (did, others) == (f"ivo://ipp-mirror?{path}", [PRODUCT, 2])
+    follower.catalog |= {"access_url": "https://example.org/ps1/", "publisher_did": "ivo://example.org/~"}
+    update(follower)
+    expected = (f"https://example.org/ps1/{path}", f"ivo://example.org/~?{path}", PRODUCT, 2)
+    assert rows(catalog_of(follower.root), ACCESS) == [expected]
+    result = ended([COMMAND, "catalog", "rebuild", "--config", str(follower.config)])
+    assert result.code == 0, result.output
+    assert rows(catalog_of(follower.root), ACCESS) == [expected]
+
+
+def test_an_update_with_news_has_the_coverage_drawn(follower: Follower, upstream: Upstream):
+    layout = Layout(follower.root)
+    add_chips(upstream, "a.chip.5", 5)
+    update(follower)
+    assert not layout.coverage.exists()
+    follower.catalog["coverage"] = True
+    update(follower)
+    assert not layout.coverage.exists()
+    add_chips(upstream, "b.chip.6", 6)
+    update(follower)
+    until(lambda: layout.coverage_record.exists(), "the coverage")
+    assert all(path.stat().st_size > 10_000 for path in layout.coverage_pictures)
+    (made,) = layout.coverage.iterdir()
+    assert made.name.startswith(f"{PRODUCT}.")
+
+
+def test_an_exposure_is_known_by_dbinfo_where_the_listing_names_none(follower: Follower, upstream: Upstream):
+    row = b"exp_id S64 7\n exp_name STR o1g1o\n ra F64 10.5\n decl F64 -5.0\n filter STR y.00000"
+    document = b"rawExp MULTI\nrawExp METADATA\n " + row + b"\nEND\n"
+    add_chips(upstream, "a.raw.7", 7, document=document)
+    update(follower)
+    exposures = rows(catalog_of(follower.root), "SELECT exp_name, source, ra, dec, band FROM exposure")
+    assert exposures == [("o1g1o", "raw_exp", 10.5, -5.0, "y")]
