@@ -195,6 +195,20 @@ def test_a_product_that_the_settings_do_not_name(layout):
     assert products == {PRODUCT: (False, 0), "other": (True, 0)}
 
 
+def test_a_catalog_that_is_behind(layout):
+    settings = settings_of(layout)
+    assert report_on(layout, settings).catalog_behind is None
+    enabled = settings.catalog.model_copy(update={"enabled": True})
+    write_marker(layout.marker(MarkerKind.CATALOGED, PRODUCT, "fileset.7"), {"registered": "t"})
+    report = report_on(layout, settings.model_copy(update={"catalog": enabled}))
+    assert report.catalog_behind == KNOWN - 1
+    [point] = attention(report)
+    assert (point.severity, point.message) == (
+        WARNING,
+        "the catalog is behind by 299 filesets; the next update adds them",
+    )
+
+
 @pytest.mark.parametrize("is_current", [True, False])
 def test_bytes_and_newest_fileset(is_current, layout):
     for number in (KNOWN - 1, KNOWN - 2):
