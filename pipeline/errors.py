@@ -5,7 +5,8 @@ codes are those of ``docs/guide.md``; a run ends with the highest one that appli
 """
 
 import errno
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from pipeline.units import as_size
@@ -80,6 +81,40 @@ class SettingsError(MirrorError):
     """Wrong setting; nothing was started."""
 
     exit_code = EXIT_SETTINGS_OR_BUG
+
+
+# Kinds of failures, in the order in which they are reported: those of this site come first.
+KINDS = ("machine", "settings", "network", "upstream", "unknown")
+KINDS_HERE = frozenset({"machine", "settings", "network"})
+_KIND_OF = {
+    MachineFault: "machine",
+    SettingsError: "settings",
+    ServerUnavailable: "network",
+    ContentMismatch: "upstream",
+    BundleUnusable: "upstream",
+    HostileName: "upstream",
+}
+
+
+def kind_of(error: MirrorError) -> str:
+    """Return which of ``KINDS`` the error is: ``network`` also stands for a server that is down."""
+    return next((kind for each, kind in _KIND_OF.items() if isinstance(error, each)), "unknown")
+
+
+# Paths and addresses, digests, sizes and long numbers differ between messages of one cause. A short number
+# may be the cause, as a status code is.
+VARIABLE = re.compile(r"\S*/\S*|\b[0-9a-f]{32}\b|\d[\d.,]*(?: [kMGT]?B\b| bytes?\b)|\d+\.\d+|\d{4,}")
+
+
+def cause_in(message: str, names: Iterable[str]) -> str:
+    """Return the cause that a message names: equal for messages in which only names and numbers differ.
+
+    >>> cause_in("file a.fits: expected 12 bytes, got 11 bytes", ["a.fits"])
+    'file … expected …, got …'
+    """
+    known = "|".join(re.escape(name) for name in names if name)
+    text = re.sub(rf"(?<!\w)(?:{known})(?!\w)", "/", message) if known else message
+    return VARIABLE.sub("…", text)
 
 
 _ADVICE = {

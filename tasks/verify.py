@@ -153,7 +153,7 @@ class VerifyProduct(MirrorTask):
         verified = as_count(len(here), "fileset")
         log.info("product %s: %s verified, %d with problems", self.product, verified, len(bad))
         content = {"run": self.verification, "finished": utc_now(), "problems": len(bad) + len(unexpected)}
-        content |= {"unexpected": _by_path(unexpected)}
+        content |= {"unexpected": _by_path(unexpected), "filesets": sorted(row.name for row in bad)}
         write_marker(self.record, content)
 
     def _unexpected(self, rows: list[FilesetRow]) -> list[Problem]:

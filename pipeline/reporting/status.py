@@ -14,7 +14,7 @@ from pipeline.durable import write_whole
 from pipeline.mirror.state.failures import failed_in, failures
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration
-from pipeline.mirror.state.marker_file import read_marker
+from pipeline.mirror.state.marker_file import can_name_marker, read_marker
 from pipeline.mirror.state.steps import Steps
 from pipeline.names import escaped
 
@@ -44,12 +44,15 @@ PROBLEM_COLUMNS = ("product", "fileset", "found", "problem")
 _NO_ROW = Registration("none", "none")
 
 
-def write_status(layout: Layout, settings: Settings, steps: Steps, products: list[str]) -> None:
-    """Rewrite both status files for these products. Raises OSError."""
+def write_status(
+    layout: Layout, settings: Settings, steps: Steps, products: list[str]
+) -> list[dict[str, Any]]:
+    """Rewrite the tables of products and of failures; return the rows of products. Raises OSError."""
     rows = [product_status(layout, settings, steps, product) for product in products]
     write_whole(layout.product_status, _csv(PRODUCT_COLUMNS, rows), shared=True)
     failed = [row for product in products for row in failure_rows(layout, product)]
     write_whole(layout.download_failures, _csv(FAILURE_COLUMNS, failed), shared=True)
+    return rows
 
 
 def product_status(layout: Layout, settings: Settings, steps: Steps, product: str) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def product_status(layout: Layout, settings: Settings, steps: Steps, product: st
 def failure_rows(layout: Layout, product: str) -> list[dict[str, Any]]:
     """Return the rows of ``download_failures.csv`` of one product: one for each file that failed."""
     return [
-        {column: record.get(column, "") for column in FAILURE_COLUMNS} | file
+        {column: (record | file).get(column, "") for column in FAILURE_COLUMNS}
         for record in failures(layout, product)
         for file in record["files"]
     ]
@@ -93,12 +96,26 @@ def verification_problems(layout: Layout, steps: Steps) -> list[dict[str, str]]:
         verified = read_marker(layout.product_verified(product)) or {}
         compared = read_marker(layout.product_compared(product)) or {}
         rows += _unexpected(layout, verified, product)
-        # Markers of filesets are read only where the last verification found problems, or has not ended.
-        if layout.verification.exists() or verified.get("problems"):
-            rows += _fileset_problems(layout, steps, product, MarkerKind.VERIFIED)
-        if layout.comparison.exists() or compared.get("problems"):
-            rows += _fileset_problems(layout, steps, product, MarkerKind.COMPARED)
+        for kind, ended, unfinished in (
+            (MarkerKind.VERIFIED, verified, layout.verification),
+            (MarkerKind.COMPARED, compared, layout.comparison),
+        ):
+            names = _names_with_problems(ended)
+            if names is None or unfinished.exists():
+                names = layout.names(kind, product)
+            rows += [row for name in sorted(names) for row in _unmended(layout, steps, product, name, kind)]
     return rows
+
+
+def _names_with_problems(ended: dict[str, Any]) -> set[str] | None:
+    """Return the filesets with problems by the marker of a verification of a product.
+
+    None where the marker does not name them, as one of an earlier version.
+    """
+    named = ended.get("filesets") if ended.get("problems") else []
+    if not isinstance(named, list):
+        return None
+    return {name for name in named if isinstance(name, str) and can_name_marker(name)}
 
 
 def _unexpected(layout: Layout, verified: dict[str, Any] | None, product: str) -> list[dict[str, str]]:
@@ -108,12 +125,6 @@ def _unexpected(layout: Layout, verified: dict[str, Any] | None, product: str) -
         for path, what in found.items()
         if (layout.root / path).exists()
     ]
-
-
-def _fileset_problems(layout: Layout, steps: Steps, product: str, kind: str) -> list[dict[str, str]]:
-    """Return the rows of all filesets, by their markers of the kind of verification."""
-    names = sorted(layout.names(kind, product))
-    return [row for name in names for row in _unmended(layout, steps, product, name, kind)]
 
 
 def _unmended(layout: Layout, steps: Steps, product: str, name: str, kind: str) -> list[dict[str, str]]:

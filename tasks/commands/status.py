@@ -1,94 +1,98 @@
 """``ipp-mirror status``."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.errors import SettingsError, machine_faults
+from pipeline.errors import EXIT_DONE, EXIT_FILESET_FAILED, MirrorError, machine_faults
 from pipeline.names import escaped
 from pipeline.units import as_count
 from tasks.commands.options import config_option, read_mirror
 
 if TYPE_CHECKING:
-    from pipeline.config import Settings
     from pipeline.mirror.state.layout import Layout
+    from pipeline.reporting.attention import Attention
+    from pipeline.reporting.report import MirrorReport
 
 _SKIP_COLUMNS = ("product", "fileset", "since", "by", "reason")
 _EXAMPLES = """\b
 Examples:
   ipp-mirror status
-  ipp-mirror status --config /etc/ipp-mirror.yaml
+  ipp-mirror status --details               each failed file, skipped fileset and problem
+  ipp-mirror status --json                  all of it, for programs
+  ipp-mirror status --check                 one line for Nagios, with its codes
+
+\b
+Exit codes:
+   0  nothing needs a person
+  30  something does: the lines that begin with "critical"
+With --check: 0 ok, 1 warning, 2 critical, 3 unknown.
 """
 
 
 @click.command(epilog=_EXAMPLES)
+@click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
+@click.option("--check", "as_check", is_flag=True, help="Print one line; end with a code of Nagios.")
+@click.option("--details", is_flag=True, help="Print a table with a row for each failed file as well.")
 @config_option
-def status(config: Path | None) -> None:
+def status(config: Path | None, as_json: bool, as_check: bool, details: bool) -> int:
     """Print the state of the mirror.
 
-    Print the status files of the last update, with a row for each product and for each failed file, and the
-    skipped filesets. What `ipp-mirror verify` found is shown until it is mended.
+    Whether an update runs, how the last one ended, and what needs a person; the filesets of each product,
+    the failures by cause, the skipped filesets, the disks, and what `ipp-mirror verify` found.
     """
-    from pipeline.mirror.state.pause import pause_message
+    if as_json + as_check + details > 1:
+        raise click.UsageError("--json, --check and --details exclude each other")
+    if as_check:
+        return _check(config)
+    from pipeline.reporting.attention import CRITICAL, severity
+    from pipeline.reporting.text import as_json as json_of
+    from pipeline.reporting.text import as_text
+
+    report, points, layout = _report(config)
+    click.echo(json_of(report, points) if as_json else as_text(report, points), nl=False)
+    if details:
+        with machine_faults(f"reading the status of the mirror at {layout.root}"):
+            _print_details(report, layout)
+    return EXIT_FILESET_FAILED if severity(points) == CRITICAL else EXIT_DONE
+
+
+def _report(config: Path | None) -> "tuple[MirrorReport, list[Attention], Layout]":
+    from pipeline.reporting.attention import attention
+    from pipeline.reporting.report import mirror_report
+    from tasks.steps import STEPS
 
     settings, layout = read_mirror(config)
     with machine_faults(f"reading the status of the mirror at {layout.root}"):
-        tables = {str(path): _rows(path) for path in (layout.product_status, layout.download_failures)}
-        skips = _skips(layout)
-        problems = _problems(layout)
-        notes = _empty_selections(settings, layout)
-        pause = pause_message(layout)
-    if pause:
-        click.echo(f"{layout.root}: {pause}")
-    for title, rows in tables.items():
-        _print_table(title, rows)
-    if len(problems) > 1:
-        _print_table("problems that verify found", problems)
-    if skips:
-        _print_table("skipped", [_SKIP_COLUMNS, *skips])
-    for note in notes:
-        click.echo(f"\n{note}")
+        report = mirror_report(layout, settings, STEPS)
+    return report, attention(report), layout
 
 
-def _rows(path: Path) -> list[list[str]]:
-    """Return the rows of a status file, its header first. Raises SettingsError before the first update."""
+def _check(config: Path | None) -> int:
+    from pipeline.reporting.attention import severity
+    from pipeline.reporting.text import CHECK_CODES, CHECK_UNKNOWN, as_check
+
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return list(csv.reader(file))
-    except FileNotFoundError:
-        raise SettingsError(
-            f"expected a status file at {path}, found none: no update of this mirror has ended. "
-            "Run one with: ipp-mirror update"
-        ) from None
+        report, points, _ = _report(config)
+    except MirrorError as error:
+        click.echo(escaped(f"UNKNOWN - {error}".replace("|", "/")))
+        return CHECK_UNKNOWN
+    click.echo(as_check(report, points), nl=False)
+    return CHECK_CODES[severity(points)]
 
 
-def _skips(layout: "Layout") -> list[list[str]]:
-    from pipeline.mirror.state.skip import skipped
+def _print_details(report: "MirrorReport", layout: "Layout") -> None:
+    from pipeline.reporting.status import FAILURE_COLUMNS, PROBLEM_COLUMNS, failure_rows
 
-    markers = [marker for product in layout.state_products() for marker in skipped(layout, product)]
-    return [[str(marker.get(column, "")) for column in _SKIP_COLUMNS] for marker in markers]
-
-
-def _problems(layout: "Layout") -> list[list[str]]:
-    from pipeline.reporting.status import PROBLEM_COLUMNS, verification_problems
-    from tasks.steps import STEPS
-
-    rows = verification_problems(layout, STEPS)
-    return [list(PROBLEM_COLUMNS), *([row[column] for column in PROBLEM_COLUMNS] for row in rows)]
-
-
-def _empty_selections(settings: "Settings", layout: "Layout") -> list[str]:
-    from pipeline.mirror.state.local_listing import LocalListing
-    from pipeline.mirror.state.selection import empty_selection
-
-    messages = {
-        product.name: empty_selection(product, LocalListing(layout, product.name).rows())
-        for product in settings.mirror.products or []
-    }
-    return [f"product {product}: {message}" for product, message in messages.items() if message]
+    failed = [row for product in report.products for row in failure_rows(layout, product.product)]
+    for title, columns, rows in (
+        ("failures", FAILURE_COLUMNS, failed),
+        ("problems that verify found", PROBLEM_COLUMNS, report.problems),
+        ("skipped", _SKIP_COLUMNS, report.skipped),
+    ):
+        _print_table(title, [columns, *([str(row[column]) for column in columns] for row in rows)])
 
 
 def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:

@@ -6,14 +6,11 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pipeline.errors import FilesFailed, MirrorError
+from pipeline.errors import VARIABLE, FilesFailed, MirrorError, cause_in
 from pipeline.units import as_count
 
-# Paths and addresses, digests, sizes and long numbers differ between messages of one cause. A short number
-# may be the cause, as a status code is.
-_VARIABLE = re.compile(r"\S*/\S*|\b[0-9a-f]{32}\b|\d[\d.,]*(?: [kMGT]?B\b| bytes?\b)|\d+\.\d+|\d{4,}")
 # The same in a problem of a file on disk, whose text may name files too.
-_VARIABLE_OF_PROBLEMS = re.compile(rf"[^\s.]+\.\S+|\b[0-9a-f]{{8}}\b|{_VARIABLE.pattern}|\d+")
+_VARIABLE_OF_PROBLEMS = re.compile(rf"[^\s.]+\.\S+|\b[0-9a-f]{{8}}\b|{VARIABLE.pattern}|\d+")
 _NAMED = 3
 
 
@@ -42,9 +39,8 @@ class Failure:
         else:
             file = ""
         kind, _, name = subject.partition(" ")
-        names = "|".join(re.escape(part) for part in (file, name, *name.split("/")) if part)
-        text = re.sub(rf"(?<!\w)(?:{names})(?!\w)", "/", str(error)) if names else str(error)
-        return cls(subject, f"{kind} {type(error).__name__} {_VARIABLE.sub('…', text)}")
+        cause = cause_in(str(error), (file, name, *name.split("/")))
+        return cls(subject, f"{kind} {type(error).__name__} {cause}")
 
 
 @dataclass

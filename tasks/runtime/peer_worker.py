@@ -87,7 +87,7 @@ class PeerRun(Run):
         code = self.code if self.code > EXIT_FILESET_FAILED else 0
         self.membership.report(StepDone(task, status, received, code))
 
-    def finish(self, _: Summary) -> int:
+    def finish(self, _summary: Summary, _task: str = "") -> int:
         """Write the summary line, and end the registration; return the exit code."""
         counters = self.context.counters
         if counters.failed:

@@ -32,13 +32,15 @@ from pipeline.mirror.resources.file_systems import log_missing_flush
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.markers import Fileset, utc_now
 from pipeline.mirror.state.owner_records import restore_owner_records
 from pipeline.mirror.state.root_format import record_root_format, short_id
 from pipeline.mirror.state.root_note import write_note
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.housekeeping import remove_half_written
 from pipeline.names import checked_segment, escaped
+from pipeline.reporting.history import RunRecord, append_record
+from pipeline.reporting.metrics import write_metrics
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
 from tasks.mirror_config import mirror
@@ -73,6 +75,8 @@ class Run:
 
     def __init__(self) -> None:
         self.code = 0
+        # First message of those with the highest code.
+        self.reason = ""
         self.stopping = threading.Event()
         # Results of tasks, for the worker; None wakes the worker. Safe for use in a signal handler.
         self.results: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
@@ -252,7 +256,7 @@ class Run:
         """Stop the run, as all filesets that are left would fail."""
         log.error("%s", reason)
         self._ended_by = reason
-        self.note(reason.exit_code)
+        self.note(reason.exit_code, str(reason))
         self._stop_processes()
 
     def completed(self) -> int:
@@ -264,36 +268,38 @@ class Run:
         if self.stopping.is_set():
             raise self._ended_by or Stopped("stopped on request; the next run goes on from here")
 
-    def note(self, code: int) -> None:
-        """Raise the exit code of the run to at least ``code``."""
-        self.code = max(self.code, code)
+    def note(self, code: int, reason: str = "") -> None:
+        """Raise the exit code of the run to at least ``code``, for the ``reason``."""
+        if code > self.code:
+            self.code, self.reason = code, reason
 
     def stop(self) -> None:
         """Stop the run on request: steps in progress are finished, and no others started."""
-        self.note(EXIT_STOPPED)
+        self.note(EXIT_STOPPED, "stopped on request")
         self._stop_processes()
 
     def lose_scheduler(self, error: Exception) -> None:
         """Stop the run, as the scheduler is lost."""
-        log.error("no valid response from Luigi's scheduler: %s. The next run goes on from here.", error)
-        self.note(EXIT_NOT_SCHEDULED)
+        reason = f"no valid response from Luigi's scheduler: {error}. The next run goes on from here."
+        log.error("%s", reason)
+        self.note(EXIT_NOT_SCHEDULED, reason)
         self._stop_processes()
 
     def refuse(self, error: MirrorError) -> None:
         """End the run before its first task, with the exit code of the error."""
         log.error("%s", error)
-        self.note(error.exit_code)
+        self.note(error.exit_code, str(error))
 
     def abort(self, error: Exception) -> None:
         """Stop the run, as the worker itself failed."""
         reason = as_mirror_error(error)
         log.error("%s", reason)
-        self.note(reason.exit_code)
+        self.note(reason.exit_code, str(reason))
         self._stop_processes()
 
     def lose_process(self) -> None:
         """Stop the run, as one of its processes was killed."""
-        self.note(EXIT_FILESET_FAILED)
+        self.note(EXIT_FILESET_FAILED, "a process of this run was killed")
         self._stop_processes()
 
     def _stop_processes(self) -> None:
@@ -307,12 +313,14 @@ class Run:
         """Seconds since the run began."""
         return time.monotonic() - self._began
 
-    def finish(self, summary: Summary) -> int:
-        """Write the status files and the summary line; return the exit code."""
+    def finish(self, summary: Summary, task: str = "") -> int:
+        """Write the status files and the summary line; return the exit code. ``task`` was the first one."""
         self._finish_steps()
-        products = sorted({*self.context.layout.state_products(), *(self._products or [])})
+        if self._ended_by and self._outages.others_failed:
+            # The early end does not explain these failures.
+            self.note(EXIT_FILESET_FAILED, "filesets failed for other reasons, too")
         try:
-            write_status(self.context.layout, self.context.settings, self.context.steps, products)
+            self._write_status(task)
         except OSError as error:
             self.note(EXIT_FILESET_FAILED)
             log.warning("%s", machine_fault("writing the status files", error))
@@ -320,10 +328,26 @@ class Run:
         counters, last = self.context.counters, self.context.wanted_steps.required[-1]
         numbers = summary(counters, last.marker, self.stopping.is_set())
         log.info("filesets: %s; %s fetched in %.1f s", numbers, as_size(counters.bytes), self.seconds)
-        if self._ended_by and self._outages.others_failed:
-            # The early end does not explain these failures.
-            self.note(EXIT_FILESET_FAILED)
         return self.code
+
+    def _write_status(self, task: str) -> None:
+        """Write the status files, with this run in the history. Raises OSError."""
+        context, counters = self.context, self.context.counters
+        products = sorted({*context.layout.state_products(), *(self._products or [])})
+        rows = write_status(context.layout, context.settings, context.steps, products)
+        record = RunRecord(
+            start=f"{self.update[:19]}Z",
+            end=utc_now(),
+            code=self.code,
+            filesets=counters.done + counters.sound + counters.repaired + counters.damaged,
+            bytes=counters.bytes,
+            seconds=round(self.seconds, 1),
+            failures=counters.failed + counters.damaged,
+            task=task,
+            reason=self.reason,
+        )
+        append_record(context.layout, record)
+        write_metrics(context.layout, context.settings, context.steps, rows)
 
     def _report_repeated(self) -> None:
         """Log how many failures had a cause that the console has shown once."""

@@ -86,7 +86,7 @@ class MirrorTask(luigi.Task):
 
     def report_failure(self, error: MirrorError, code: int) -> str:
         """Log the failure, and raise the exit code of the run to at least ``code``; return the message."""
-        current_run().note(code)
+        current_run().note(code, str(error))
         message = str(error)
         if not message.startswith(self.subject):
             message = f"{self.subject}: {message}"

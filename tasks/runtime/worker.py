@@ -319,9 +319,12 @@ class MirrorWorker(Worker):
 
     def _finish(self) -> int:
         """Write what the run leaves behind; return its exit code."""
-        return self._run.finish(self._root.summary if self._root else update_summary)
+        if self._root is None:
+            return self._run.finish(update_summary)
+        return self._run.finish(self._root.summary, self._root.task_family)
 
     def _conclude(self) -> None:
         if self._run.code == 0 and self._root and not self._root.complete():
             failed = self._run.context.counters.failed
-            self._run.note(EXIT_FILESET_FAILED if failed else EXIT_NOT_SCHEDULED)
+            code = EXIT_FILESET_FAILED if failed else EXIT_NOT_SCHEDULED
+            self._run.note(code, "filesets failed" if failed else "the scheduler did not schedule all tasks")

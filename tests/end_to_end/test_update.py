@@ -385,4 +385,5 @@ def test_a_selection_that_matches_nothing_says_so(release, follower):
         assert result.code == 0
         assert said in result.output
     shown = ended([sys.executable, "-m", "tasks", "status", "--config", str(follower.config)])
-    assert (shown.code, shown.output.splitlines()[-1]) == (0, said)
+    assert shown.code == 0
+    assert f"warning: {said}" in " ".join(shown.output.split())

@@ -33,10 +33,12 @@ def test_a_row_is_a_line_of_printable_text(follower: Follower):
     _, (product, fileset, file, reason, *_) = csv.reader(lines)
     assert (product, fileset, file, reason) == ("p", "o1", "a\\x07.fits", SHOWN)
 
-    # A file that another program has written.
-    layout.download_failures.write_text(lines[0] + "\n" + "p,o1,a\x1b[31m,r,1,,,download\n")
-    shown = ipp_mirror("status", "--config", follower.config)
-    assert shown.returncode == 0, shown.stderr
-    assert "a\\x1b[31m" in shown.stdout
-    assert "\\x1b]0;x\\x07" in shown.stdout
-    assert shown.stdout.replace("\n", "").isprintable()
+    layout.lock_file.touch()
+    for form in ("--details", "--json", "--check"):
+        shown = ipp_mirror("status", form, "--config", follower.config)
+        assert (shown.returncode, shown.stderr) == (1 if form == "--check" else 0, "")
+        assert shown.stdout.replace("\n", "").isprintable()
+        if form == "--details":
+            assert "a\\x07.fits" in shown.stdout
+            assert SHOWN in shown.stdout
+            assert "\\x1b]0;x\\x07" in shown.stdout

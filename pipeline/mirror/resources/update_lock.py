@@ -79,6 +79,25 @@ def heartbeat(layout: Layout, policy: LockPolicy = DEFAULT) -> Iterator[None]:
         thread.join()
 
 
+def read_holder(layout: Layout, policy: LockPolicy = DEFAULT) -> tuple[dict[str, object], bool]:
+    """Return ``host``, ``pid`` and ``since`` of the last holder, and True if it is alive.
+
+    The dictionary is empty after a release. For readers that may not write: a holder on another host, where
+    locks are not carried from host to host, is judged by the clock of this host. Raises OSError.
+    """
+    try:
+        with open(layout.lock_file, encoding="utf-8") as file:
+            holder = _read_holder(file)
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return holder, True
+            touched = os.fstat(file.fileno()).st_mtime
+    except FileNotFoundError:
+        return {}, False
+    return holder, _is_elsewhere(holder) and time.time() - touched < policy.dead_after
+
+
 def _acquire(file: IO[str], layout: Layout, policy: LockPolicy) -> dict[str, object]:
     """Acquire the lock; return the killed holder named in its file, empty after a release."""
     until = time.monotonic() + policy.wait_for_exit

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.durable import remove_files
-from pipeline.errors import FilesFailed, MachineFault, MirrorError, ServerUnavailable
+from pipeline.errors import FilesFailed, MachineFault, MirrorError, ServerUnavailable, kind_of
 from pipeline.mirror.state.layout import Layout, MarkerKind, short_digest
 from pipeline.mirror.state.marker_file import SUFFIX, can_name_marker, read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, time_since, utc_now
@@ -65,7 +65,10 @@ def record_failure(
             "first_failed": before.get("first_failed", now),
             "last_failed": now,
             "next_try": back_off.next_try(faults),
-            "files": [{"file": name, "reason": str(reason)} for name, reason in reasons.items()],
+            "files": [
+                {"file": name, "reason": str(reason), "kind": kind_of(reason)}
+                for name, reason in reasons.items()
+            ],
         },
     )
 

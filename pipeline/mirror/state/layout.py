@@ -87,6 +87,16 @@ class Layout:
         return self.root / "status" / "download_failures.csv"
 
     @property
+    def history(self) -> Path:
+        """Status file with one row per run, rotated."""
+        return self.root / "status" / "history.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """Status file for the textfile collector of Prometheus' node exporter."""
+        return self.root / "status" / "metrics.prom"
+
+    @property
     def root_format(self) -> Path:
         """File with the format number of the root folder."""
         return self.root / "mirror.json"

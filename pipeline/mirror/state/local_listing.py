@@ -87,6 +87,19 @@ class LocalListing:
         """Yield the identities of all rows in order. Raises ServerUnavailable for a damaged listing."""
         return (_registration(line) for line in self._lines() if line[0] not in "#\n")
 
+    def cells(self) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+        """Yield the columns in force and the fields of each row, with the blanks in its line.
+
+        Nothing is checked, which takes a fifth of the time of ``rows``; there may be more fields than
+        columns. Raises ServerUnavailable as ``registrations`` does.
+        """
+        columns: tuple[str, ...] = ()
+        for line in self._lines():
+            if line[0] == "#":
+                columns = fileset_columns(line) or columns
+            elif line != "\n":
+                yield columns, line.split("|")
+
     def newest(self, count: int, but: Container[str] = ()) -> list[Registration]:
         """Return the last rows, at most ``count``, without those of the filesets in ``but``; oldest first."""
         lines = (line for line in self._lines_from_the_end() if line and not line.startswith("#"))

@@ -92,6 +92,23 @@ def count_markers(folder: Path) -> int:
     return header.count if header else sum(file.endswith(SUFFIX) for file in _files(folder))
 
 
+def held_bytes(folder: Path, read_at_most: int) -> tuple[int, bool]:
+    """Return the bytes that the markers in the folder record, and True if the number is exact.
+
+    Without a current snapshot at most so many markers are read; of more, the number is estimated from the
+    last snapshot, or from those that are read.
+    """
+    with _snapshot(folder) as (header, _):
+        if header and header.is_current(folder):
+            return header.bytes, True
+    files = [file for file in _files(folder) if file.endswith(SUFFIX)]
+    if len(files) > read_at_most and header and header.count:
+        return header.bytes * len(files) // header.count, False
+    sample = files[:read_at_most]
+    read = sum(_recorded_bytes(folder / file) or 0 for file in sample)
+    return (read * len(files) // len(sample) if sample else 0), len(sample) == len(files)
+
+
 def renew_snapshot(folder: Path) -> int:
     """Write the snapshot of the folder unless it is current; return the bytes that the markers record.
 

@@ -17,6 +17,7 @@ from pipeline.mirror.resources.update_lock import (
     Holder,
     LockPolicy,
     heartbeat,
+    read_holder,
     seconds_since_touched,
     update_lock,
 )
@@ -102,3 +103,20 @@ def test_a_heartbeat_that_fails_is_tried_again(layout):
         os.utime(away, (0, 0))
         away.rename(layout.lock_file)
         until(lambda: layout.lock_file.stat().st_mtime > 0, "no heartbeat came after the failure")
+
+
+def test_the_holder_for_readers(layout):
+    assert read_holder(layout) == ({}, False)
+    with update_lock(layout):
+        found, is_alive = read_holder(layout)
+        assert (found["host"], found["pid"], is_alive) == (socket.gethostname(), os.getpid(), True)
+    assert read_holder(layout) == ({}, False)
+    files = list(layout.root.rglob("*"))
+    killed = {"host": socket.gethostname(), "pid": 7, "since": "t"}
+    layout.lock_file.write_text(json.dumps(killed))
+    assert read_holder(layout) == (killed, False)
+    layout.lock_file.write_text(json.dumps(killed | {"host": "elsewhere"}))
+    assert read_holder(layout)[1]
+    os.utime(layout.lock_file, (1, 1))
+    assert not read_holder(layout)[1]
+    assert list(layout.root.rglob("*")) == files

@@ -81,7 +81,10 @@ def test_one_file_at_fault_is_a_fault_of_the_fileset(layout):
     record_failure(layout, FILESET, "download", error, "one", BackOff(every_run=1))
     (record,) = failures(layout, "p")
     assert record["faults"] == 1
-    assert record["files"] == [{"file": "a", "reason": "no answer"}, {"file": "b", "reason": "wrong"}]
+    assert record["files"] == [
+        {"file": "a", "reason": "no answer", "kind": "network"},
+        {"file": "b", "reason": "wrong", "kind": "upstream"},
+    ]
     assert postponed(layout, "p", STEPS) == {FILESET.name: record["next_try"]}
 
 

@@ -307,3 +307,9 @@ def test_lines_that_begin_at_the_border_of_a_block_are_counted_as_others(begin, 
         whole = f"# filesetID|time registered|type|\n{'x' * (65_500 - 1 + shift)}|\n{begin}\no|t|T|\n{begin}"
         listing.path.write_text(whole)
         assert listing.count() == sum(bool(line) and line[0] != "#" for line in whole.split("\n")[:-1])
+
+
+def test_cells_are_those_of_the_rows(listing):
+    listing.add(NEW)
+    cells = [(columns, tuple(fields[: len(columns)])) for columns, fields in listing.cells()]
+    assert cells == [(each.columns, each.fields) for each in listing.rows()]

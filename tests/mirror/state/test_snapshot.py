@@ -18,6 +18,7 @@ from pipeline.mirror.state.snapshot import (
     current_header,
     good_in_all,
     good_markers,
+    held_bytes,
     marker_names,
     renew_snapshot,
 )
@@ -293,3 +294,23 @@ def test_a_snapshot_of_several_lines_is_one(tmp_path):
     with opened_below(folder) as opened:
         assert good_markers(folder) == names
     assert set(opened) == {"."}
+
+
+def test_bytes_of_many_markers_are_exact_or_estimated(tmp_path):
+    folder = tmp_path / "downloaded"
+    assert held_bytes(folder, read_at_most=5) == (0, True)
+    for number in range(10):
+        mark(folder, f"fileset.{number}", size=20)
+    assert held_bytes(folder, read_at_most=10) == (200, True)
+    # Estimated from those that are read.
+    assert held_bytes(folder, read_at_most=5) == (200, False)
+    modify_hours_ago(folder, 2)
+    renew_snapshot(folder)
+    with opened_below(folder) as opened:
+        assert held_bytes(folder, read_at_most=5) == (200, True)
+    assert not [path for path in opened if path.endswith(".json")]
+    for number in range(10, 20):
+        mark(folder, f"fileset.{number}", size=30)
+    # Estimated from the snapshot, exact where all may be read.
+    assert held_bytes(folder, read_at_most=5) == (400, False)
+    assert held_bytes(folder, read_at_most=20) == (500, True)

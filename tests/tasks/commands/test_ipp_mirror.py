@@ -174,9 +174,8 @@ def test_a_command_imports_what_it_needs(arguments, without, tmp_path):
     source = {"url": "http://127.0.0.1:1/ds", "attempts": 1}
     settings = {"source": source, "mirror": {"root": "mirror", "products": ["p"]}}
     (tmp_path / "mirror.yaml").write_text(json.dumps(settings))
-    (tmp_path / "mirror/status").mkdir(parents=True)
-    for name in ("product_status.csv", "download_failures.csv"):
-        (tmp_path / "mirror/status" / name).write_text("product\n")
+    (tmp_path / "mirror/state").mkdir(parents=True)
+    (tmp_path / "mirror/state/update.lock").touch()
     shown = subprocess.run(
         [sys.executable, script, *arguments],
         cwd=tmp_path,

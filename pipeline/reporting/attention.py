@@ -1,0 +1,119 @@
+"""Judgement of a mirror: what a person has to do, and what bears watching."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from pipeline.errors import EXIT_NOT_SCHEDULED, EXIT_SERVER_UNAVAILABLE
+from pipeline.reporting.disks import Disk
+from pipeline.reporting.report import FailureGroup, MirrorReport
+from pipeline.units import as_count, as_size
+
+CRITICAL, WARNING, OK = "critical", "warning", "ok"
+
+
+@dataclass(frozen=True)
+class AttentionPolicy:
+    """Times since the last update that went through all products, and until a disk is full."""
+
+    old: timedelta = timedelta(days=2)
+    too_old: timedelta = timedelta(days=7)
+    full_soon: timedelta = timedelta(days=30)
+    full_very_soon: timedelta = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One sentence to the operator. ``critical`` needs a person; ``warning`` may pass by itself."""
+
+    severity: str
+    message: str
+
+
+DEFAULT = AttentionPolicy()
+
+
+def attention(report: MirrorReport, policy: AttentionPolicy = DEFAULT) -> list[Attention]:
+    """Return all that is not well, critical points first."""
+    now = datetime.fromisoformat(report.time)
+    points = [
+        *_of_runs(report, policy, now),
+        *(point for group in report.failures for point in _of_failures(group)),
+        *_of_verifications(report),
+        *(point for disk in report.disks for point in _of_disk(disk, policy, now.date())),
+        *(
+            Attention(WARNING, f"product {each.product}: {each.note}")
+            for each in report.products
+            if each.note
+        ),
+    ]
+    if report.catalog_behind and not (report.holder and report.holder.is_alive):
+        behind = as_count(report.catalog_behind, "fileset")
+        points.append(Attention(WARNING, f"the catalog is behind by {behind}; the next update adds them"))
+    return sorted(points, key=lambda point: point.severity != CRITICAL)
+
+
+def severity(points: list[Attention]) -> str:
+    """Return the highest severity of the points; ``ok`` without one."""
+    return points[0].severity if points else OK
+
+
+def _of_runs(report: MirrorReport, policy: AttentionPolicy, now: datetime) -> Iterator[Attention]:
+    holder, last = report.holder, report.last_update
+    if holder and not holder.is_alive:
+        yield Attention(
+            WARNING,
+            f"the run of process {holder.pid} on {holder.host} since {holder.since} was killed; "
+            "the next update goes on from there",
+        )
+    if last and last.code >= EXIT_NOT_SCHEDULED:
+        yield Attention(CRITICAL, f"the last update ended with code {last.code}: {last.reason}")
+    elif last and last.code == EXIT_SERVER_UNAVAILABLE:
+        yield Attention(WARNING, f"the last update ended with code {last.code}: {last.reason}")
+    is_working = holder is not None and holder.is_alive
+    if report.last_success is None:
+        if not is_working:
+            yield Attention(WARNING, "no update has gone through all products yet")
+        return
+    age = now - datetime.fromisoformat(report.last_success)
+    if age > policy.old:
+        yield Attention(
+            CRITICAL if age > policy.too_old and not is_working else WARNING,
+            f"no update has gone through all products since {report.last_success}; see that cron runs it, "
+            "and that it ends",
+        )
+
+
+def _of_failures(group: FailureGroup) -> Iterator[Attention]:
+    failed = f"product {group.product}: {as_count(group.filesets, 'fileset')} failed"
+    if group.optional or group.kind == "network":
+        yield Attention(WARNING, f"{failed} at step {group.step} ({group.kind})")
+    elif group.here:
+        yield Attention(CRITICAL, f"{failed} because of this machine or its settings")
+    elif group.postponed:
+        yield Attention(
+            CRITICAL,
+            f"{failed}, {group.postponed} of them often; ask upstream, or skip them: "
+            f"ipp-mirror skip {group.product} FILESET --reason TEXT",
+        )
+    else:
+        yield Attention(WARNING, f"{failed}; the next update tries again")
+
+
+def _of_verifications(report: MirrorReport) -> Iterator[Attention]:
+    if report.problems:
+        found = as_count(len(report.problems), "problem")
+        yield Attention(
+            CRITICAL, f"verifications found {found} that are not mended: ipp-mirror verify --repair"
+        )
+
+
+def _of_disk(disk: Disk, policy: AttentionPolicy, today: date) -> Iterator[Attention]:
+    where = f"the disk of {', '.join(disk.folders)}"
+    if disk.free <= disk.min_free:
+        yield Attention(
+            CRITICAL, f"{where} is full: {as_size(disk.free)} free, {as_size(disk.min_free)} stay free"
+        )
+    elif disk.full and (left := date.fromisoformat(disk.full) - today) < policy.full_soon:
+        level = CRITICAL if left < policy.full_very_soon else WARNING
+        yield Attention(level, f"{where} will be full on {disk.full}")

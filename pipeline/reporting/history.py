@@ -1,0 +1,150 @@
+"""History of the runs of a mirror: a row for each run that held the lock of the mirror and came to its end.
+
+The file is rotated: at ``ROTATE_AT`` bytes it becomes ``history.csv.1``, and the one before is removed.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pipeline.durable import flush, flush_folder, make_folder, remove_files
+from pipeline.mirror.state.layout import Layout
+from pipeline.names import escaped
+
+# Some 8,000 runs.
+ROTATE_AT = 1_000_000
+# Tasks of Luigi that read what is here; all others fetch.
+VERIFICATIONS = frozenset({"VerifyMirror", "CompareMirror"})
+_REASON_SHOWN = 300
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run: ``start`` and ``end`` (UTC, as text), exit ``code``, and numbers.
+
+    ``filesets`` were completed or, by a verification, read; ``bytes`` were fetched; ``failures`` are filesets
+    that failed or have problems. ``task`` is Luigi's name of the run's first task, empty where no task was
+    begun; ``reason`` says why the code is not 0.
+    """
+
+    start: str
+    end: str
+    code: int
+    filesets: int
+    bytes: int
+    seconds: float
+    failures: int
+    task: str
+    reason: str
+
+    @property
+    def is_update(self) -> bool:
+        """True unless the run was a verification."""
+        return self.task not in VERIFICATIONS
+
+
+COLUMNS = tuple(field.name for field in fields(RunRecord))
+
+
+def append_record(layout: Layout, record: RunRecord, rotate_at: int = ROTATE_AT) -> None:
+    """Append the row of a run durably. For the holder of the update lock. Raises OSError."""
+    path = layout.history
+    make_folder(path.parent)
+    if path.is_dir():
+        # Removes an empty folder, and raises OSError for another one.
+        remove_files([path])
+    if path.exists() and path.stat().st_size >= rotate_at:
+        os.replace(path, _rotated(layout))
+    with open(path, "a+b") as file:
+        end = _end_of_rows(file.fileno())
+        file.truncate(end)
+        row = asdict(record) | {"reason": escaped(record.reason[:_REASON_SHOWN])}
+        file.write(_csv([] if end else [COLUMNS], row))
+        file.flush()
+        flush(file.fileno())
+    flush_folder(path.parent)
+
+
+def read_history(layout: Layout) -> list[RunRecord]:
+    """Return the runs, oldest first, without rows that are damaged. Raises OSError."""
+    return [record for path in (_rotated(layout), layout.history) for record in _records(path)]
+
+
+def bytes_per_day(records: list[RunRecord], now: datetime, days: int = 30) -> float | None:
+    """Return the bytes that the runs of the last ``days`` fetched per day.
+
+    None while the first of these runs is less than a day ago.
+    """
+    recent = [(start, record) for record in records if (start := _time(record.start)) is not None]
+    recent = [(start, record) for start, record in recent if now - start <= timedelta(days=days)]
+    if not recent:
+        return None
+    span = now - min(start for start, _ in recent)
+    if span < timedelta(days=1):
+        return None
+    return sum(record.bytes for _, record in recent) / (span / timedelta(days=1))
+
+
+def _rotated(layout: Layout) -> Path:
+    return layout.history.with_name(f"{layout.history.name}.1")
+
+
+def _records(path: Path) -> Iterator[RunRecord]:
+    try:
+        text = path.read_text("utf-8", errors="replace")
+    except FileNotFoundError:
+        return
+    for row in csv.DictReader(io.StringIO(text)):
+        try:
+            yield _record(row)
+        except (KeyError, TypeError, ValueError):
+            continue
+
+
+def _record(row: dict[str, str]) -> RunRecord:
+    if _time(row["start"]) is None or _time(row["end"]) is None or row["reason"] is None:
+        raise ValueError("expected the times and all columns of a run")
+    return RunRecord(
+        start=row["start"],
+        end=row["end"],
+        code=int(row["code"]),
+        filesets=int(row["filesets"]),
+        bytes=int(row["bytes"]),
+        seconds=float(row["seconds"]),
+        failures=int(row["failures"]),
+        task=row["task"],
+        reason=row["reason"],
+    )
+
+
+def _csv(rows: list[tuple[str, ...]], record: dict[str, Any]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([*rows, tuple(record[column] for column in COLUMNS)])
+    return text.getvalue().encode()
+
+
+def _end_of_rows(descriptor: int) -> int:
+    """Return the number of bytes up to the last line end: behind it is what a power cut left of a row."""
+    end = os.fstat(descriptor).st_size
+    while end:
+        begin = max(0, end - 4096)
+        at = os.pread(descriptor, end - begin, begin).rfind(b"\n")
+        if at >= 0:
+            return begin + at + 1
+        end = begin
+    return 0
+
+
+def _time(text: str) -> datetime | None:
+    """Return a time of the history; None for a text that is no time with a zone."""
+    try:
+        time = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return time if time.tzinfo else None

@@ -1,0 +1,94 @@
+"""Metrics of a mirror for the textfile collector of Prometheus' node exporter, made at the end of each run.
+
+Only counters and the newest rows are read: the metrics of a million filesets take as long as those of ten.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.datastore.listing import registered_time
+from pipeline.durable import write_whole
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.steps import Steps
+from pipeline.reporting.disks import disks
+from pipeline.reporting.filesets import newest_here
+from pipeline.reporting.history import RunRecord, read_history
+
+Labels = dict[str, str]
+Sample = tuple[Labels, float]
+
+
+def write_metrics(layout: Layout, settings: Settings, steps: Steps, products: list[dict[str, Any]]) -> None:
+    """Rewrite the metrics; ``products`` are the rows of the table of products. Raises OSError."""
+    write_whole(layout.metrics, metrics_text(layout, settings, steps, products).encode())
+
+
+def metrics_text(layout: Layout, settings: Settings, steps: Steps, products: list[dict[str, Any]]) -> str:
+    """Return the metrics in the text format of Prometheus. Raises OSError."""
+    last = {record.task: record for record in read_history(layout)}
+    lines: list[str] = []
+    for name, explanation, samples in (
+        *_of_products(layout, steps.wanted(settings), products),
+        *_of_runs(last.values()),
+        *_of_disks(layout, settings),
+    ):
+        lines += [f"# HELP ipp_mirror_{name} {explanation}", f"# TYPE ipp_mirror_{name} gauge"]
+        for labels, value in samples:
+            shown = ",".join(
+                f'{key}="{_escaped(text)}"' for key, text in {"root": str(layout.root), **labels}.items()
+            )
+            lines.append(f"ipp_mirror_{name}{{{shown}}} {_number(value)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _of_products(
+    layout: Layout, steps: Steps, products: list[dict[str, Any]]
+) -> Iterator[tuple[str, str, list[Sample]]]:
+    filesets: list[Sample] = []
+    newest: list[Sample] = []
+    for row in products:
+        name = row["product"]
+        numbers = {state: row[state] for state in ("known", "complete", "failed", "skipped")}
+        numbers["withdrawn"] = layout.count(MarkerKind.WITHDRAWN, name)
+        filesets += [({"product": name, "state": state}, number) for state, number in numbers.items()]
+        here = newest_here(layout, name, steps.required)
+        if here and (registered := registered_time(here.registered)):
+            newest.append(({"product": name}, registered.timestamp()))
+    yield "filesets", "Filesets of a product by state; they overlap.", filesets
+    held: list[Sample] = [({"product": row["product"]}, row["bytes"]) for row in products]
+    yield "held_bytes", "Bytes of the downloaded filesets as listed, at the end of the last update.", held
+    yield "newest_registered_timestamp_seconds", "Registration of the newest complete fileset.", newest
+
+
+def _of_runs(records: Iterable[RunRecord]) -> Iterator[tuple[str, str, list[Sample]]]:
+    last = [({"task": record.task}, record) for record in records]
+    for name, explanation, value in (
+        ("start_timestamp_seconds", "Start of the last run.", lambda run: _seconds(run.start)),
+        ("end_timestamp_seconds", "End of the last run.", lambda run: _seconds(run.end)),
+        ("duration_seconds", "Duration of the last run.", lambda run: run.seconds),
+        ("exit_code", "Exit code of the last run.", lambda run: run.code),
+        ("filesets", "Filesets that the last run completed or verified.", lambda run: run.filesets),
+        ("fetched_bytes", "Bytes that the last run fetched.", lambda run: run.bytes),
+        ("failed_filesets", "Filesets that failed in the last run.", lambda run: run.failures),
+    ):
+        yield f"last_run_{name}", explanation, [(labels, value(record)) for labels, record in last]
+
+
+def _of_disks(layout: Layout, settings: Settings) -> Iterator[tuple[str, str, list[Sample]]]:
+    here = [({"folder": disk.folders[0]}, disk) for disk in disks(layout, settings, None, datetime.min)]
+    yield "disk_free_bytes", "Free bytes of the file system.", [(labels, disk.free) for labels, disk in here]
+    yield "disk_size_bytes", "Size of the file system.", [(labels, disk.size) for labels, disk in here]
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

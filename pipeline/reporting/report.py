@@ -1,0 +1,277 @@
+"""State of a mirror as one value: for the command, for JSON, and for monitoring.
+
+All of it is read from counters, snapshots, names of markers and records of failures. Nothing is written.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.config import Product, Settings
+from pipeline.datastore.listing import registered_time
+from pipeline.errors import KINDS, KINDS_HERE, SettingsError, cause_in
+from pipeline.mirror.resources.update_lock import read_holder
+from pipeline.mirror.state.failures import failed_in, failures, is_postponed
+from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing
+from pipeline.mirror.state.marker_file import read_marker
+from pipeline.mirror.state.markers import time_since
+from pipeline.mirror.state.pause import pause_message
+from pipeline.mirror.state.selection import empty_selection
+from pipeline.mirror.state.skip import skipped
+from pipeline.mirror.state.snapshot import held_bytes
+from pipeline.mirror.state.steps import Steps
+from pipeline.reporting.disks import Disk, disks
+from pipeline.reporting.filesets import FilesetCounts, count_filesets, newest_here
+from pipeline.reporting.history import RunRecord, bytes_per_day, read_history
+from pipeline.reporting.status import verification_problems
+
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Run that holds the lock of the mirror, or that was killed with it. ``since`` is UTC, as text."""
+
+    host: str
+    pid: int
+    since: str
+    is_alive: bool
+
+
+@dataclass(frozen=True)
+class ProductReport:
+    """One product: its filesets, ``bytes`` in ``store/`` as listed, and the newest fileset that is here.
+
+    ``configured`` is False for one that the settings do not name any more: none of its filesets is selected.
+    ``bytes`` is an estimate unless ``bytes_exact``. ``newest_age`` is in seconds; None without a valid time.
+    ``failed`` are filesets without a required step, ``failed_optional`` those without an optional one alone.
+    """
+
+    product: str
+    configured: bool
+    filesets: FilesetCounts
+    failed: int
+    failed_optional: int
+    bytes: int
+    bytes_exact: bool
+    newest: str | None
+    newest_registered: str | None
+    newest_age: int | None
+    last_update: str | None
+    note: str | None
+
+
+@dataclass(frozen=True)
+class FailureGroup:
+    """Filesets of a product that failed at one step for one cause.
+
+    ``kind`` is one of ``pipeline.errors.KINDS``; ``here`` is True for those of this site. ``reason`` is that
+    of the first fileset of ``examples``. ``next_try`` is the earliest (UTC), None for the next run;
+    ``postponed`` counts the filesets that failed so often that the next run does not try them.
+    """
+
+    product: str
+    step: str
+    kind: str
+    here: bool
+    optional: bool
+    filesets: int
+    examples: tuple[str, ...]
+    reason: str
+    next_try: str | None
+    postponed: int
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Last verification, or comparison with upstream: when it ended (UTC) and how many problems it found.
+
+    ``unfinished`` is the start of one that has not ended.
+    """
+
+    finished: str | None
+    problems: int
+    unfinished: str | None
+
+
+@dataclass(frozen=True)
+class MirrorReport:
+    """State of a mirror. Times are UTC, sizes in bytes.
+
+    ``last_success`` is when an update last went through the product for which that is longest ago.
+    ``problems`` are those that verifications found and that are not mended; ``catalog_behind`` is None
+    without a catalog; ``bytes_per_day`` None before a day of history; ``paused`` unless updates are paused.
+    """
+
+    root: str
+    time: str
+    holder: Holder | None
+    last_update: RunRecord | None
+    last_success: str | None
+    products: tuple[ProductReport, ...]
+    failures: tuple[FailureGroup, ...]
+    skipped: tuple[dict[str, str], ...]
+    disks: tuple[Disk, ...]
+    bytes_per_day: float | None
+    verification: Verification
+    comparison: Verification
+    problems: tuple[dict[str, str], ...]
+    catalog_behind: int | None
+    paused: str | None
+
+
+def mirror_report(
+    layout: Layout, settings: Settings, steps: Steps, now: datetime | None = None
+) -> MirrorReport:
+    """Return the state of the mirror at the time ``now``.
+
+    Raises SettingsError before the first update, ServerUnavailable for a damaged listing, OSError.
+    """
+    if not layout.lock_file.exists():
+        raise SettingsError(
+            f"expected a mirror at {layout.root}, found no {layout.lock_file}: no update has begun. "
+            "Run one with: ipp-mirror update"
+        )
+    now = now or datetime.now(UTC)
+    wanted = steps.wanted(settings)
+    names = _products(layout, settings)
+    history = read_history(layout)
+    daily = bytes_per_day(history, now)
+    updates = [record for record in history if record.is_update]
+    products = tuple(_product(layout, settings, settings.product(name), wanted, now) for name in names)
+    return MirrorReport(
+        root=str(layout.root),
+        time=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        holder=_holder(layout),
+        last_update=updates[-1] if updates else None,
+        last_success=_last_success(products),
+        products=products,
+        failures=tuple(group for name in names for group in _groups(layout, name, wanted)),
+        skipped=tuple(_texts(marker) for name in names for marker in skipped(layout, name)),
+        disks=disks(layout, settings, daily, now),
+        bytes_per_day=daily,
+        verification=_verification(read_marker(layout.verified), read_marker(layout.verification)),
+        comparison=_verification(read_marker(layout.compared), read_marker(layout.comparison)),
+        problems=tuple(verification_problems(layout, steps)),
+        catalog_behind=_behind(layout, settings),
+        paused=pause_message(layout),
+    )
+
+
+def _products(layout: Layout, settings: Settings) -> list[str]:
+    """Return the products with any state, and those that the settings name."""
+    return sorted({*layout.state_products(), *_configured(settings, [])})
+
+
+def _holder(layout: Layout) -> Holder | None:
+    holder, is_alive = read_holder(layout)
+    if not holder and not is_alive:
+        return None
+    pid = holder.get("pid")
+    return Holder(
+        host=str(holder.get("host", "unknown")),
+        pid=pid if isinstance(pid, int) else 0,
+        since=str(holder.get("since", "unknown")),
+        is_alive=is_alive,
+    )
+
+
+def _configured(settings: Settings, names: list[str]) -> list[str]:
+    """Return the products that the settings name; all of ``names`` where the settings name none."""
+    products = settings.mirror.products
+    return names if products is None else [product.name for product in products]
+
+
+def _product(
+    layout: Layout, settings: Settings, product: Product, steps: Steps, now: datetime
+) -> ProductReport:
+    name, required = product.name, steps.required
+    is_configured = name in _configured(settings, [name])
+    records = failures(layout, name)
+    failed = len(failed_in(records, (step.name for step in required)))
+    held, is_exact = held_bytes(layout.marker_folder(MarkerKind.DOWNLOADED, name), LOOK_UP_AT_MOST)
+    newest = newest_here(layout, name, required)
+    registered = registered_time(newest.registered) if newest else None
+    updated = (read_marker(layout.updated(name)) or {}).get("finished")
+    counts = count_filesets(layout, product if is_configured else None, name, required)
+    is_empty = product.select is not None and is_configured and counts.selected == 0
+    return ProductReport(
+        product=name,
+        configured=is_configured,
+        filesets=counts,
+        failed=failed,
+        failed_optional=len(records) - failed,
+        bytes=held,
+        bytes_exact=is_exact,
+        newest=newest.name if newest else None,
+        newest_registered=newest.registered if newest else None,
+        newest_age=int((now - registered).total_seconds()) if registered else None,
+        last_update=updated if time_since(updated) is not None else None,
+        note=empty_selection(product, LocalListing(layout, name).rows()) if is_empty else None,
+    )
+
+
+def _last_success(products: Iterable[ProductReport]) -> str | None:
+    """Return the time since which an update has gone through each product; None before that."""
+    ends = [product.last_update for product in products if product.configured]
+    known = [end for end in ends if end is not None]
+    return min(known) if known and len(known) == len(ends) else None
+
+
+def _groups(layout: Layout, product: str, steps: Steps) -> list[FailureGroup]:
+    """Return the failures of a product by cause: those of this site first."""
+    grouped: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for record in failures(layout, product):
+        first = record["files"][0] if record["files"] else {}
+        kind = first.get("kind")
+        kind = kind if kind in KINDS else "unknown"
+        cause = cause_in(
+            str(first.get("reason", "")), (str(first.get("file", "")), record["fileset"], product)
+        )
+        grouped.setdefault((str(record.get("step", "")), kind, cause), []).append(record)
+    required = {step.name for step in steps.required}
+    groups = [_group(product, *key[:2], records, required) for key, records in grouped.items()]
+    return sorted(groups, key=lambda group: (KINDS.index(group.kind), -group.filesets))
+
+
+def _group(
+    product: str, step: str, kind: str, records: list[dict[str, Any]], required: set[str]
+) -> FailureGroup:
+    tries = [str(record["next_try"]) for record in records if is_postponed(record)]
+    first = records[0]["files"][0] if records[0]["files"] else {}
+    file = f"{first['file']}: " if first.get("file") else ""
+    return FailureGroup(
+        product=product,
+        step=step,
+        kind=kind,
+        here=kind in KINDS_HERE,
+        optional=bool(step) and step not in required,
+        filesets=len(records),
+        examples=tuple(record["fileset"] for record in records[:_EXAMPLES]),
+        reason=f"{file}{first.get('reason', '')}",
+        next_try=min(tries) if len(tries) == len(records) else None,
+        postponed=len(tries),
+    )
+
+
+def _texts(marker: dict[str, Any]) -> dict[str, str]:
+    return {key: str(marker.get(key, "")) for key in ("product", "fileset", "since", "by", "reason")}
+
+
+def _verification(ended: dict[str, Any] | None, unfinished: dict[str, Any] | None) -> Verification:
+    found = (ended or {}).get("failed", 0)
+    return Verification(
+        finished=(ended or {}).get("finished"),
+        problems=found if isinstance(found, int) else 0,
+        unfinished=(unfinished or {}).get("run"),
+    )
+
+
+def _behind(layout: Layout, settings: Settings) -> int | None:
+    if not settings.catalog.enabled:
+        return None
+    from pipeline.catalog.catalog import filesets_behind
+
+    return filesets_behind(layout, settings)

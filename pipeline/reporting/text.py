@@ -1,0 +1,217 @@
+"""Forms of the report on a mirror: text for a terminal of 80 columns, JSON, and one line for Nagios."""
+
+import json
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+
+from pipeline.errors import EXIT_DONE, EXIT_FILESET_FAILED
+from pipeline.names import escaped
+from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, severity
+from pipeline.reporting.disks import Disk
+from pipeline.reporting.report import FailureGroup, MirrorReport, ProductReport, Verification
+from pipeline.units import as_count, as_size
+
+WIDTH = 80
+SCHEMA = 1
+# Codes of Nagios, and of all that takes its plugins.
+CHECK_CODES = {OK: 0, WARNING: 1, CRITICAL: 2}
+CHECK_UNKNOWN = 3
+_SHOWN = 10
+_COLUMNS = ("known", "selected", "complete", "left", "failed", "skipped", "withdrawn")
+_WIDTHS = (8, 9, 9, 8, 7, 8, 10)
+_NAME_WIDTH = WIDTH - sum(_WIDTHS)
+
+
+def as_text(report: MirrorReport, points: list[Attention]) -> str:
+    """Return the report as lines of printable text; only a word that is longer exceeds 80 columns."""
+    lines = [
+        *_wrapped(f"mirror {report.root}", ""),
+        f"as of {report.time}",
+        *_attention(points),
+        *_runs(report),
+        *_products(report.products),
+        *_failures(
+            "failures here (disk, network, settings)", [each for each in report.failures if each.here]
+        ),
+        *_failures("failures upstream", [each for each in report.failures if each.kind == "upstream"]),
+        *_failures("other failures", [each for each in report.failures if each.kind == "unknown"]),
+        *_skipped(report),
+        *_disks(report),
+        *_verifications(report),
+    ]
+    if report.catalog_behind is not None:
+        lines += ["", f"catalog: {as_count(report.catalog_behind, 'fileset')} behind"]
+    return "".join(f"{escaped(line)}\n" for line in lines)
+
+
+def as_json(report: MirrorReport, points: list[Attention]) -> str:
+    """Return the report as one JSON object (docs/stability.md)."""
+    content = {"schema": SCHEMA, "state": severity(points), "attention": [asdict(point) for point in points]}
+    return json.dumps(content | asdict(report), indent=1) + "\n"
+
+
+def as_check(report: MirrorReport, points: list[Attention]) -> str:
+    """Return one line for Nagios, with performance data."""
+    counts = [product.filesets for product in report.products]
+    selected, left = sum(each.selected for each in counts), sum(each.left for each in counts)
+    failed = sum(product.failed for product in report.products)
+    said = "; ".join(point.message for point in points) or f"{left} of {selected} filesets left"
+    line = f"{severity(points).upper()} - {said.replace('|', '/')} | left={left} failed={failed}"
+    return escaped(line) + "\n"
+
+
+def _attention(points: list[Attention]) -> Iterator[str]:
+    if not points:
+        yield "state: ok"
+    for point in points:
+        yield from _wrapped(f"{point.severity}: {point.message}", "")
+
+
+def _runs(report: MirrorReport) -> Iterator[str]:
+    yield ""
+    if report.paused:
+        yield from _wrapped(report.paused, "")
+    if report.holder and report.holder.is_alive:
+        holder = report.holder
+        yield from _wrapped(f"running: process {holder.pid} on {holder.host} since {holder.since}", "")
+    else:
+        yield "running: nothing"
+    last = report.last_update
+    if last is None:
+        yield "last update: none has ended"
+        return
+    numbers = (
+        f"{last.filesets} filesets, {as_size(last.bytes)} in {last.seconds:.0f} s, {last.failures} failed"
+    )
+    reason = f": {last.reason}" if last.reason else ""
+    yield from _wrapped(f"last update: ended {last.end} with code {last.code}{reason}", "")
+    yield from _wrapped(numbers, "  ")
+    if report.last_success and last.code not in {EXIT_DONE, EXIT_FILESET_FAILED}:
+        yield from _wrapped(f"all products were last gone through by {report.last_success}", "  ")
+
+
+def _products(products: tuple[ProductReport, ...]) -> Iterator[str]:
+    yield ""
+    yield _row("product", _COLUMNS)
+    for each in products:
+        counts = asdict(each.filesets) | {"failed": each.failed}
+        yield from _named_row(each.product, [str(counts[column]) for column in _COLUMNS])
+    yield ""
+    for each in products:
+        size = f"{'' if each.bytes_exact else 'about '}{as_size(each.bytes)} here"
+        yield from _wrapped(f"{each.product}: {size}, {_newest(each)}{_more(each)}", "")
+
+
+def _newest(product: ProductReport) -> str:
+    if product.newest is None:
+        return "no fileset complete"
+    age = "" if product.newest_age is None else f", {_age(product.newest_age)} ago"
+    return f"newest {product.newest} of {product.newest_registered}{age}"
+
+
+def _more(product: ProductReport) -> str:
+    optional = product.failed_optional
+    more = f"; {optional} failed in optional steps" if optional else ""
+    return more if product.configured else f"{more}; not in the settings"
+
+
+def _failures(title: str, groups: list[FailureGroup]) -> Iterator[str]:
+    if groups:
+        yield ""
+        yield f"{title} ({as_count(sum(group.filesets for group in groups), 'fileset')}):"
+    for group in groups[:_SHOWN]:
+        named = ", ".join(group.examples)
+        others = group.filesets - len(group.examples)
+        named += f" and {others} more" if others else ""
+        step = f", step {group.step}" if group.step else ""
+        tried = f"next try {group.next_try}" if group.next_try else "next try in the next update"
+        yield from _wrapped(f"{group.product}{step}: {named}; {tried}", "  ")
+        yield from _wrapped(group.reason, "    ")
+    yield from _rest(len(groups), "cause")
+
+
+def _skipped(report: MirrorReport) -> Iterator[str]:
+    if report.skipped:
+        yield ""
+        yield f"skipped ({as_count(len(report.skipped), 'fileset')}):"
+    for each in report.skipped[:_SHOWN]:
+        said = f"{each['product']}/{each['fileset']} since {each['since']} by {each['by']}: {each['reason']}"
+        yield from _wrapped(said, "  ")
+    yield from _rest(len(report.skipped), "fileset")
+
+
+def _disks(report: MirrorReport) -> Iterator[str]:
+    yield ""
+    for disk in report.disks:
+        yield from _wrapped(_disk(disk), "")
+
+
+def _disk(disk: Disk) -> str:
+    kept = f", of which {as_size(disk.min_free)} stay free" if disk.min_free else ""
+    line = f"disk of {', '.join(disk.folders)}: {as_size(disk.free)} of {as_size(disk.size)} free{kept}"
+    if disk.growth is None:
+        return f"{line}; growth not known before a day of runs"
+    full = f", full on {disk.full}" if disk.full else ""
+    return f"{line}; grows by {as_size(disk.growth)} a day{full}"
+
+
+def _verifications(report: MirrorReport) -> Iterator[str]:
+    yield ""
+    yield from _wrapped(f"verification: {_verification(report.verification)}", "")
+    if report.comparison.finished or report.comparison.unfinished:
+        yield from _wrapped(f"comparison with upstream: {_verification(report.comparison)}", "")
+    if report.problems:
+        yield f"problems that verify found ({as_count(len(report.problems), 'problem')}):"
+    for each in report.problems[:_SHOWN]:
+        yield from _wrapped(each["problem"], "  ")
+    yield from _rest(len(report.problems), "problem")
+
+
+def _verification(verification: Verification) -> str:
+    if verification.finished is None:
+        ended = "never"
+    else:
+        ended = f"ended {verification.finished}, {as_count(verification.problems, 'problem')} found"
+    begun = f"; one that began {verification.unfinished} has not ended" if verification.unfinished else ""
+    return ended + begun
+
+
+def _rest(number: int, noun: str) -> Iterator[str]:
+    if number > _SHOWN:
+        yield f"  and {as_count(number - _SHOWN, f'more {noun}')}: ipp-mirror status --details"
+
+
+def _named_row(name: str, cells: Iterable[str]) -> Iterator[str]:
+    """Yield a row of the table; a name that is longer than its column has a line of its own."""
+    shown = escaped(name)
+    if len(shown) <= _NAME_WIDTH:
+        yield _row(shown, cells)
+    else:
+        yield shown
+        yield _row("", cells)
+
+
+def _row(name: str, cells: Iterable[str]) -> str:
+    return name.ljust(_NAME_WIDTH) + "".join(
+        cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True)
+    )
+
+
+def _age(seconds: int) -> str:
+    for unit, length in (("year", 31_557_600), ("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return as_count(seconds // length, unit)
+    return "less than a minute"
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    """Return the text in lines of at most 80 columns; a longer word, such as a path, stays whole."""
+    return textwrap.wrap(
+        escaped(text),
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

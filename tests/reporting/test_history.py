@@ -1,0 +1,106 @@
+"""History of the runs of a mirror."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipeline.mirror.state.layout import Layout
+from pipeline.reporting.history import RunRecord, append_record, bytes_per_day, read_history
+
+FIRST = RunRecord(
+    start="2026-07-01T00:00:00Z",
+    end="2026-07-01T00:00:09Z",
+    code=30,
+    filesets=2,
+    bytes=700,
+    seconds=9.5,
+    failures=1,
+    task="UpdateMirror",
+    reason="product p: 1 of 3 pending filesets failed",
+)
+SECOND = replace(
+    FIRST, start="2026-07-02T00:00:00Z", end="2026-07-02T00:00:01Z", code=0, failures=0, reason=""
+)
+HEADER = "start,end,code,filesets,bytes,seconds,failures,task,reason"
+
+
+@pytest.fixture
+def layout(tmp_path) -> Layout:
+    return Layout(tmp_path)
+
+
+def test_a_row_for_each_run(layout):
+    for record in (FIRST, SECOND):
+        append_record(layout, record)
+    assert layout.history.read_text().splitlines() == [
+        HEADER,
+        "2026-07-01T00:00:00Z,2026-07-01T00:00:09Z,30,2,700,9.5,1,UpdateMirror,"
+        "product p: 1 of 3 pending filesets failed",
+        "2026-07-02T00:00:00Z,2026-07-02T00:00:01Z,0,2,700,9.5,0,UpdateMirror,",
+    ]
+    assert read_history(layout) == [FIRST, SECOND]
+
+
+def test_no_file_and_no_run(layout):
+    assert read_history(layout) == []
+
+
+@pytest.mark.parametrize("left", [b"2026-07-03T00:", b"start,en"], ids=["a row", "the header"])
+def test_what_a_power_cut_left_of_a_row_is_cut_off(left, layout):
+    if not left.startswith(b"start"):
+        append_record(layout, FIRST)
+    else:
+        layout.history.parent.mkdir()
+    with open(layout.history, "ab") as file:
+        file.write(left)
+    append_record(layout, SECOND)
+    assert read_history(layout)[-1] == SECOND
+    assert layout.history.read_text().startswith(HEADER + "\n2026-07")
+    assert left.decode() + "2026" not in layout.history.read_text()
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    ["x", "a,b,c,d,e,f,g,h,i", "2026-07-01T00:00:00,2026-07-01T00:00:00Z,0,0,0,0,0,t,r", "\x00\udcff", ""],
+)
+def test_damaged_rows_are_left_out(damaged, layout):
+    append_record(layout, FIRST)
+    with open(layout.history, "ab") as file:
+        file.write(damaged.encode("utf-8", "surrogateescape") + b"\n")
+    append_record(layout, SECOND)
+    assert read_history(layout) == [FIRST, SECOND]
+
+
+def test_a_reason_is_a_part_of_one_line(layout):
+    append_record(layout, replace(FIRST, reason='got "a,b"\n\x1b[31m' + "x" * 999))
+    lines = layout.history.read_text().splitlines()
+    assert len(lines) == 2
+    assert lines[1].isprintable()
+    [record] = read_history(layout)
+    assert record.reason.startswith('got "a,b"\\n\\x1b[31mx')
+    assert len(record.reason) < 320
+
+
+def test_rotation_keeps_one_file_beside(layout):
+    for day in range(1, 10):
+        append_record(layout, replace(FIRST, start=f"2026-07-0{day}T00:00:00Z"), rotate_at=500)
+    files = {path.name: len(path.read_text().splitlines()) for path in layout.history.parent.iterdir()}
+    assert files == {"history.csv": 2, "history.csv.1": 5}
+    assert [record.start[8:10] for record in read_history(layout)] == ["05", "06", "07", "08", "09"]
+
+
+def test_an_empty_folder_in_its_place_gives_way(layout):
+    layout.history.mkdir(parents=True)
+    append_record(layout, FIRST)
+    assert read_history(layout) == [FIRST]
+
+
+def test_bytes_per_day():
+    now = datetime(2026, 7, 5, tzinfo=UTC)
+    assert bytes_per_day([FIRST, SECOND], now) == 1400 / 4
+    # Of the last days alone.
+    assert bytes_per_day([FIRST, SECOND], now + timedelta(days=27)) == 700 / 30
+    assert bytes_per_day([FIRST], datetime(2026, 7, 1, 23, tzinfo=UTC)) is None
+    assert bytes_per_day([FIRST], now + timedelta(days=99)) is None
+    assert bytes_per_day([], now) is None

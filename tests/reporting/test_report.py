@@ -1,0 +1,369 @@
+"""Report on a mirror: exact numbers of mirrors that were changed in several ways."""
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.audit import opened_below
+from support.many_filesets import BYTES, KNOWN, PRODUCT, complete_mirror, mark_downloaded, settle
+
+from pipeline.config import Settings, read_settings
+from pipeline.datastore.listing import FilesetRow
+from pipeline.errors import ContentMismatch, FilesFailed, MachineFault, MirrorError, ServerUnavailable
+from pipeline.mirror.state.failures import BackOff, record_failure
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing
+from pipeline.mirror.state.marker_file import write_marker
+from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.skip import skip_fileset
+from pipeline.reporting.attention import CRITICAL, OK, WARNING, attention, severity
+from pipeline.reporting.history import RunRecord, append_record
+from pipeline.reporting.metrics import metrics_text
+from pipeline.reporting.report import MirrorReport, mirror_report
+from pipeline.reporting.status import product_status
+from pipeline.reporting.text import as_check, as_json, as_text
+from tasks.steps import STEPS
+
+NOW = datetime(2026, 7, 10, 12, tzinfo=UTC)
+COLUMNS = ("filesetID", "time registered", "type", "stage", "filter")
+DONE = ("downloaded", "extracted")
+
+
+def listed(number: int) -> FilesetRow:
+    """A row of the listing: chips in r and warps in i by turns, one each minute."""
+    values = (f"fileset.{number}", f"2009-07-29T{number // 60:02}:{number % 60:02}:00Z", "T")
+    more = ("chip", "r.00000") if number % 2 == 0 else ("warp", "i.00000")
+    return FilesetRow(values[0], values[1], "T", COLUMNS, (*values, *more))
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> Path:
+    """A mirror that is complete, with a listing of columns and current snapshots."""
+    layout = complete_mirror(tmp_path_factory.mktemp("template") / "mirror")
+    LocalListing(layout, PRODUCT).replace(listed(number) for number in range(KNOWN))
+    layout.lock_file.touch()
+    return layout.root
+
+
+@pytest.fixture
+def layout(template, tmp_path) -> Layout:
+    shutil.copytree(template, tmp_path / "mirror")
+    layout = Layout(tmp_path / "mirror")
+    settle(layout)
+    append_record(layout, run())
+    gone_through(layout, hours=1)
+    return layout
+
+
+def gone_through(layout: Layout, hours: float) -> None:
+    """Mark the product as one that an update went through so many hours ago."""
+    finished = (NOW - timedelta(hours=hours)).isoformat()
+    write_marker(layout.updated(PRODUCT), {"finished": finished, "bytes": KNOWN * BYTES})
+
+
+def run(code: int = 0, hours: float = 1, **more) -> RunRecord:
+    """The record of an update that ended so many hours ago."""
+    end = (NOW - timedelta(hours=hours)).isoformat().replace("+00:00", "Z")
+    values = {"filesets": 1, "bytes": 10, "seconds": 1.0, "failures": 0, "task": "UpdateMirror", "reason": ""}
+    return RunRecord(**({"start": end, "end": end, "code": code} | values | more))
+
+
+def settings_of(layout: Layout, **product: object) -> Settings:
+    path = layout.root.with_name("mirror.yaml")
+    mirror = {"root": str(layout.root), "products": [{"name": PRODUCT, **product}]}
+    path.write_text(json.dumps({"source": {"url": "http://127.0.0.1:1/ds"}, "mirror": mirror}))
+    return read_settings(path)
+
+
+def report_on(layout: Layout, settings: Settings | None = None) -> MirrorReport:
+    return mirror_report(layout, settings or settings_of(layout), STEPS, NOW)
+
+
+def severity_of(report: MirrorReport) -> str:
+    return severity(attention(report))
+
+
+def counts(report: MirrorReport) -> tuple[int, ...]:
+    [product] = report.products
+    each = product.filesets
+    numbers = (each.known, each.selected, each.complete, each.left, product.failed)
+    return (*numbers, each.skipped, each.withdrawn)
+
+
+def fail(layout: Layout, number: int, error: MirrorError, times: int = 1, step: str = "download") -> None:
+    for _ in range(times):
+        fileset = Fileset.of(PRODUCT, listed(number))
+        record_failure(layout, fileset, step, error, "run", BackOff(every_run=2))
+
+
+def remove(layout: Layout, number: int, *kinds: str) -> None:
+    for kind in kinds:
+        layout.marker(kind, PRODUCT, f"fileset.{number}").unlink()
+
+
+def withdraw(layout: Layout, number: int) -> None:
+    write_marker(layout.marker(MarkerKind.WITHDRAWN, PRODUCT, f"fileset.{number}"), {"noticed": "t"})
+
+
+def skip(layout: Layout, number: int) -> None:
+    skip_fileset(layout, PRODUCT, f"fileset.{number}", reason="r", by="me")
+
+
+def drop_snapshots(layout: Layout) -> None:
+    for path in layout.state(PRODUCT).glob("*.snapshot"):
+        path.unlink()
+
+
+def incomplete_and_failed(layout: Layout) -> None:
+    remove(layout, 7, *DONE)
+    fail(layout, 7, ContentMismatch("wrong md5"))
+
+
+def skipped_and_withdrawn(layout: Layout) -> None:
+    remove(layout, 7, *DONE)
+    skip(layout, 7)
+    withdraw(layout, 7)
+
+
+def with_another_row(layout: Layout) -> None:
+    LocalListing(layout, PRODUCT).add([listed(KNOWN)])
+
+
+# Numbers of filesets known, selected, complete, left, failed, skipped, withdrawn.
+MUTATIONS = {
+    "nothing": (lambda _: None, (300, 300, 300, 0, 0, 0, 0)),
+    "no snapshots": (drop_snapshots, (300, 300, 300, 0, 0, 0, 0)),
+    "a new row": (with_another_row, (301, 301, 300, 1, 0, 0, 0)),
+    "not extracted": (lambda it: remove(it, 7, "extracted"), (300, 300, 299, 1, 0, 0, 0)),
+    "not downloaded": (lambda it: remove(it, 7, "downloaded"), (300, 300, 299, 1, 0, 0, 0)),
+    "failed": (incomplete_and_failed, (300, 300, 299, 1, 1, 0, 0)),
+    "an optional step failed": (
+        lambda it: fail(it, 7, ContentMismatch("x"), step="catalog"),
+        (300, 300, 300, 0, 0, 0, 0),
+    ),
+    "skipped, complete": (lambda it: skip(it, 7), (300, 300, 300, 0, 0, 1, 0)),
+    "withdrawn, complete": (lambda it: withdraw(it, 7), (300, 299, 300, 0, 0, 0, 1)),
+    "skipped and withdrawn": (skipped_and_withdrawn, (300, 299, 299, 0, 0, 1, 1)),
+    "no state of the product": (lambda it: shutil.rmtree(it.state(PRODUCT)), (0, 0, 0, 0, 0, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_numbers_of_a_mirror_that_was_changed(name, layout):
+    change, expected = MUTATIONS[name]
+    change(layout)
+    report = report_on(layout)
+    assert counts(report) == expected
+    status = product_status(layout, settings_of(layout), STEPS, PRODUCT)
+    agreed = ("known", "failed", "skipped")
+    assert [status[key] for key in agreed] == [expected[place] for place in (0, 4, 5)]
+    if name != "not downloaded":
+        assert status["complete"] == expected[2]
+    [product] = json.loads(as_json(report, []))["products"]
+    assert tuple(product["filesets"].values()) == (*expected[:4], *expected[5:])
+
+
+@pytest.mark.parametrize(
+    ("select", "selected", "left"),
+    [
+        ({"stage": "chip"}, 150, 1),
+        ({"filter": "i", "stage": ["chip", "warp"]}, 150, 2),
+        ({"stage": "chip", "registered_after": "2009-07-29T01:00:00Z"}, 120, 0),
+        ({"registered_before": "2009-07-29T00:10:00Z"}, 10, 3),
+        ({"stage": "stack"}, 0, 0),
+    ],
+)
+def test_a_selection(select, selected, left, layout):
+    for number in (4, 5, 7):
+        remove(layout, number, *DONE)
+    report = report_on(layout, settings_of(layout, select=select))
+    assert counts(report) == (300, selected, 297, left, 0, 0, 0)
+    notes = [point.message for point in attention(report) if "select matches 0 of 300" in point.message]
+    assert len(notes) == (not selected)
+
+
+def test_a_product_that_the_settings_do_not_name(layout):
+    settings = settings_of(layout)
+    other = settings.mirror.model_copy(update={"products": [settings.product("other")]})
+    report = report_on(layout, settings.model_copy(update={"mirror": other}))
+    products = {each.product: (each.configured, each.filesets.selected) for each in report.products}
+    assert products == {PRODUCT: (False, 0), "other": (True, 0)}
+
+
+def test_a_catalog_that_is_behind(layout):
+    settings = settings_of(layout)
+    assert report_on(layout, settings).catalog_behind is None
+    enabled = settings.catalog.model_copy(update={"enabled": True})
+    write_marker(layout.marker(MarkerKind.CATALOGED, PRODUCT, "fileset.7"), {"registered": "t"})
+    report = report_on(layout, settings.model_copy(update={"catalog": enabled}))
+    assert report.catalog_behind == KNOWN - 1
+    [point] = attention(report)
+    assert (point.severity, point.message) == (
+        WARNING,
+        "the catalog is behind by 299 filesets; the next update adds them",
+    )
+
+
+@pytest.mark.parametrize("is_current", [True, False])
+def test_bytes_and_newest_fileset(is_current, layout):
+    for number in (KNOWN - 1, KNOWN - 2):
+        remove(layout, number, "extracted")
+    mark_downloaded(layout, 7, size=1000)
+    if is_current:
+        drop_snapshots(layout)
+        settle(layout)
+    [product] = report_on(layout).products
+    assert (product.bytes, product.bytes_exact) == ((KNOWN - 1) * BYTES + 1000, True)
+    assert (product.newest, product.newest_registered) == ("fileset.297", "2009-07-29T04:57:00Z")
+    assert product.newest_age == (NOW - datetime(2009, 7, 29, 4, 57, tzinfo=UTC)).total_seconds()
+
+
+def test_failures_by_cause(layout):
+    for number in (3, 4):
+        wrong = ContentMismatch(f"fileset.{number}: expected {number}000 bytes, got 7 bytes")
+        fail(layout, number, FilesFailed({f"{number}.fits": wrong}), times=2)
+    fail(layout, 5, ContentMismatch("403 Forbidden"))
+    fail(layout, 6, MachineFault("Permission denied at /a/b"))
+    fail(layout, 8, ServerUnavailable("no answer"))
+    old = layout.marker(MarkerKind.FAILED, PRODUCT, "fileset.9")
+    content = {"fileset": "fileset.9", "registered": "t", "files": [{"file": "", "reason": "bad"}]}
+    write_marker(old, content)
+    groups = [
+        (group.kind, group.here, group.filesets, group.examples, group.postponed, group.next_try is None)
+        for group in report_on(layout).failures
+    ]
+    assert groups == [
+        ("machine", True, 1, ("fileset.6",), 0, True),
+        ("network", True, 1, ("fileset.8",), 0, True),
+        ("upstream", False, 2, ("fileset.3", "fileset.4"), 2, False),
+        ("upstream", False, 1, ("fileset.5",), 0, True),
+        ("unknown", False, 1, ("fileset.9",), 0, True),
+    ]
+
+
+def hold(layout: Layout, seconds_ago: float) -> None:
+    """Name a holder on another host in the lock file, which it touched so many seconds ago."""
+    layout.lock_file.write_text('{"host": "elsewhere", "pid": 7, "since": "t"}')
+    touched = time.time() - seconds_ago
+    os.utime(layout.lock_file, (touched, touched))
+
+
+JUDGED = {
+    "all is well": (lambda _: None, OK),
+    "upstream is at fault": (incomplete_and_failed, WARNING),
+    "upstream is at fault often": (lambda it: fail(it, 7, ContentMismatch("x"), times=2), CRITICAL),
+    "this machine is at fault": (lambda it: fail(it, 7, MachineFault("x")), CRITICAL),
+    "the server does not answer": (lambda it: fail(it, 7, ServerUnavailable("x")), WARNING),
+    "an optional step": (lambda it: fail(it, 7, ContentMismatch("x"), times=3, step="catalog"), WARNING),
+    "an update without the server": (lambda it: append_record(it, run(20, 0.5)), WARNING),
+    "an update with a bug": (lambda it: append_record(it, run(40, 0.5)), CRITICAL),
+    "stopped": (lambda it: append_record(it, run(25, 0.5)), OK),
+    "a verification with a bug": (lambda it: append_record(it, run(40, 0.5, task="VerifyMirror")), OK),
+    "killed": (lambda it: hold(it, seconds_ago=100), WARNING),
+    "working on another host": (lambda it: hold(it, seconds_ago=10), OK),
+}
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_what_needs_a_person(name, layout):
+    change, expected = JUDGED[name]
+    change(layout)
+    report = report_on(layout)
+    assert severity_of(report) == expected
+    assert as_check(report, attention(report)).startswith(f"{expected.upper()} - ")
+
+
+@pytest.mark.parametrize(("days", "expected"), [(1, OK), (3, WARNING), (8, CRITICAL)])
+def test_updates_that_do_not_end(days, expected, layout):
+    gone_through(layout, hours=24 * days)
+    append_record(layout, run(25, 0.5))
+    assert severity_of(report_on(layout)) == expected
+    # A run that works may take longer, as the first one does.
+    hold(layout, seconds_ago=10)
+    assert severity_of(report_on(layout)) == (WARNING if days > 1 else OK)
+
+
+def test_a_run_that_works(layout):
+    layout.lock_file.write_text('{"host": "dome", "pid": 42, "since": "2026-07-10T11:00:00Z"}')
+    with open(layout.lock_file) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        report = report_on(layout)
+    assert report.holder is not None
+    assert report.holder.is_alive
+    assert "running: process 42 on dome since 2026-07-10T11:00:00Z\n" in as_text(report, [])
+
+
+def test_a_verification_that_found_problems(layout):
+    (layout.root / "data").mkdir()
+    (layout.root / "data" / "mine").touch()
+    found = {"finished": "2026-07-09T00:00:00Z", "failed": 1, "unexpected": {"data/mine": "unexpected"}}
+    write_marker(layout.verified, found)
+    report = report_on(layout)
+    assert (report.verification.finished, report.verification.problems) == ("2026-07-09T00:00:00Z", 1)
+    assert severity_of(report) == CRITICAL
+    assert "data/mine: unexpected" in as_text(report, [])
+
+
+@pytest.mark.parametrize("named", [["fileset.7"], None], ids=["named", "of an earlier version"])
+def test_filesets_with_problems(named, layout):
+    for number in range(20):
+        problems = ["store/md/fileset.7: is gone"] if number == 7 else []
+        content = {"finished": "2100-01-01T00:00:00Z", "problems": problems, "steps": ["downloaded"]}
+        write_marker(layout.marker(MarkerKind.VERIFIED, PRODUCT, f"fileset.{number}"), content)
+    ended = {"finished": "2100-01-01T00:00:00Z", "problems": 1}
+    write_marker(layout.product_verified(PRODUCT), ended | ({"filesets": named} if named else {}))
+    with opened_below(layout.marker_folder(MarkerKind.VERIFIED, PRODUCT)) as opened:
+        report = report_on(layout)
+    assert [problem["fileset"] for problem in report.problems] == ["fileset.7"]
+    assert len([path for path in opened if path.endswith(".json")]) == (1 if named else 20)
+
+
+def test_no_marker_of_a_complete_mirror_is_read(layout):
+    with opened_below(layout.state(PRODUCT)) as opened:
+        report_on(layout)
+    assert [path for path in opened if path.startswith(DONE) and path.endswith(".json")] == []
+
+
+def test_the_day_on_which_the_disk_is_full(layout):
+    append_record(layout, run(0, 24 * 10, bytes=0))
+    disk = report_on(layout).disks[0]
+    daily = disk.free / 5
+    append_record(layout, run(0, 0, bytes=int(10 * daily)))
+    report = report_on(layout)
+    assert report.disks[0].folders == (".", "store", "data", "incoming", "state")
+    assert report.disks[0].full in {"2026-07-14", "2026-07-15"}
+    assert severity_of(report) == CRITICAL
+
+
+def test_text_fits_80_columns_and_is_printable(layout):
+    fail(layout, 3, ContentMismatch("expected a word \x1b[31m and " + "more words " * 30))
+    skip(layout, 5)
+    append_record(layout, run(40, 0.5, reason="a bug in this program " * 9))
+    report = report_on(layout)
+    lines = as_text(report, attention(report)).splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert [line for line in lines if len(line) > 80 and str(layout.root) not in line] == []
+
+
+def test_metrics(layout):
+    append_record(layout, run(30, 0.5, filesets=4, bytes=1234, failures=2))
+    status = product_status(layout, settings_of(layout), STEPS, PRODUCT)
+    lines = metrics_text(layout, settings_of(layout), STEPS, [status]).splitlines()
+    root = f'root="{layout.root}"'
+    for line in (
+        "# TYPE ipp_mirror_filesets gauge",
+        f'ipp_mirror_filesets{{{root},product="md",state="known"}} 300',
+        f'ipp_mirror_filesets{{{root},product="md",state="complete"}} 300',
+        f'ipp_mirror_newest_registered_timestamp_seconds{{{root},product="md"}} 1248843540',
+        f'ipp_mirror_last_run_exit_code{{{root},task="UpdateMirror"}} 30',
+        f'ipp_mirror_last_run_fetched_bytes{{{root},task="UpdateMirror"}} 1234',
+        f'ipp_mirror_last_run_end_timestamp_seconds{{{root},task="UpdateMirror"}} 1783683000',
+    ):
+        assert line in lines
+    named = {line.split("{")[0] for line in lines if line[0] != "#"}
+    assert named == {line.split()[2] for line in lines if line.startswith("# HELP ")}
