@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from support.databases import stop_servers
 from support.follower import Follower
 from support.upstream import Upstream
 
@@ -24,6 +25,11 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     Each process of a run collects the tests by itself, and all must find the same names.
     """
     return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
+def pytest_sessionfinish() -> None:
+    """Stop the database servers that tests have asked for."""
+    stop_servers()
 
 
 @pytest.fixture

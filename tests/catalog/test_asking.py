@@ -28,7 +28,7 @@ def config(tmp_path_factory):
     path = folder / "mirror.yaml"
     with simulate(folder / "store", hidden=[PARTNER.name]) as server:
         source = f"source: {{url: {server.url}, hidden_products: [{PARTNER.name}]}}"
-        path.write_text(f"{source}\nmirror: {{root: mirror}}\ncatalog: {{enabled: true}}\n")
+        path.write_text(f"{source}\nmirror: {{root: mirror}}\ncatalog: {{enabled: true, coverage: false}}\n")
         update = ipp_mirror("update", "--config", path)
     assert update.returncode == 0, update.stdout + update.stderr
     return path
@@ -40,11 +40,11 @@ def as_documented(config):
     return lambda text: text.replace(str(config.parent / "mirror"), ROOT)
 
 
-@pytest.mark.parametrize(("command", "answer"), COMMANDS, ids=range(1, len(COMMANDS) + 1))
-def test_a_question_on_the_command_line(config, as_documented, command, answer):
-    shown = ipp_mirror(*shlex.split(command), "--config", config)
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert as_documented(shown.stdout) == answer
+def test_the_questions_on_the_command_line(config, as_documented):
+    for command, answer in COMMANDS:
+        shown = ipp_mirror(*shlex.split(command), "--config", config)
+        assert (command, shown.returncode, shown.stderr) == (command, 0, "")
+        assert as_documented(shown.stdout) == answer, command
 
 
 def test_there_are_ten_questions():

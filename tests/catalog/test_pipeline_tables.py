@@ -100,7 +100,7 @@ def is_same(column: object, value: object) -> bool:
     return column == value
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(document=dbinfos())
 def test_every_value_of_every_document(database, document):
     text = mdc.write(document)

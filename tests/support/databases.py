@@ -6,8 +6,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,6 @@ def _serving(command: list[str], log: Path, socket: Path, stop: signal.Signals) 
         assert process.poll() is None, log.read_text()
         yield process
     finally:
-        # PostgreSQL then closes the connections of clients, for which it waits after SIGTERM.
         process.send_signal(stop)
         process.wait(60)
 
@@ -54,11 +54,55 @@ def _quietly(command: list[str], **more) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def _succeeds(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False, cwd="/").returncode == 0
+
+
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """Run PostgreSQL with an empty database; yield its URL."""
+    """Yield the URL of an empty database in PostgreSQL. The server is started with the first one."""
     if not _POSTGRESQL or (os.getuid() == 0 and shutil.which("setpriv") is None):
         pytest.skip("needs the server of PostgreSQL (Debian package postgresql)")
+    folder = _server("postgresql", _start_postgresql)
+    name = f"catalog{next(_numbers)}"
+    create = [str(_POSTGRESQL[-1] / "createdb"), "-h", str(folder), "-U", "mirror", name]
+    until(lambda: _succeeds(create), "a database")
+    yield f"postgresql://mirror@/{name}?host={folder}"
+
+
+@contextmanager
+def mariadb() -> Iterator[str]:
+    """Yield the URL of an empty database in MariaDB. The server is started with the first one."""
+    if _mariadbd() is None or (os.getuid() == 0 and shutil.which("setpriv") is None):
+        pytest.skip("needs the server of MariaDB (Debian package mariadb-server)")
+    folder = _server("mariadb", _start_mariadb)
+    name, socket = f"catalog{next(_numbers)}", folder / "socket"
+    client = ["mariadb", "--no-defaults", f"--socket={socket}", "-u", "root"]
+    until(lambda: _succeeds([*client, "-e", f"CREATE DATABASE {name}"]), "a database")
+    yield f"mysql://root@localhost/{name}?unix_socket={socket}"
+
+
+def stop_servers() -> None:
+    """Stop the servers of this process."""
+    _folders.clear()
+    _running.close()
+
+
+# Servers of this process, the folder of each, and numbers of their databases.
+_running = ExitStack()
+_folders: dict[str, Path] = {}
+_numbers = count(1)
+
+
+def _server(name: str, start: Callable[[], AbstractContextManager[Path]]) -> Path:
+    """Return the folder of a server, started if it does not run."""
+    if name not in _folders:
+        _folders[name] = _running.enter_context(start())
+    return _folders[name]
+
+
+@contextmanager
+def _start_postgresql() -> Iterator[Path]:
     programs = _POSTGRESQL[-1]
     with _folder("postgres") as folder:
         data = folder / "data"
@@ -66,46 +110,26 @@ def postgresql() -> Iterator[str]:
         _quietly([*user, str(programs / "initdb"), "-D", str(data), "-A", "trust", "-U", "mirror", "-N"])
         settings = ["-c", "listen_addresses=", "-c", "fsync=off", "-k", str(folder)]
         command = [*user, str(programs / "postgres"), "-D", str(data), *settings]
+        # SIGINT closes the connections of clients, for which the server waits after SIGTERM.
         with _serving(command, Path(f"{folder}.log"), folder / ".s.PGSQL.5432", signal.SIGINT):
-            create = [str(programs / "createdb"), "-h", str(folder), "-U", "mirror", "catalog"]
-            until(
-                lambda: subprocess.run(create, capture_output=True, check=False).returncode == 0, "a database"
-            )
-            yield f"postgresql://mirror@/catalog?host={folder}"
+            yield folder
         Path(f"{folder}.log").unlink()
 
 
+def _mariadbd() -> str | None:
+    return shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
+
+
 @contextmanager
-def mariadb() -> Iterator[str]:
-    """Run MariaDB with an empty database; yield its URL."""
-    server = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
-    if server is None or (os.getuid() == 0 and shutil.which("setpriv") is None):
-        pytest.skip("needs the server of MariaDB (Debian package mariadb-server)")
+def _start_mariadb() -> Iterator[Path]:
     with _folder("mysql") as folder:
         user = _as_user("mysql")
-        data = folder / "data"
-        common = ["--no-defaults", f"--datadir={data}"]
+        common = ["--no-defaults", f"--datadir={folder}/data"]
         install = ["--auth-root-authentication-method=normal", "--skip-test-db", f"--tmpdir={folder}"]
         _quietly([*user, "mariadb-install-db", *common, *install])
         socket = folder / "socket"
-        settings = [
-            "--skip-networking",
-            f"--socket={socket}",
-            f"--pid-file={folder}/pid",
-            f"--tmpdir={folder}",
-        ]
-        with _serving([*user, server, *common, *settings], Path(f"{folder}.log"), socket, signal.SIGTERM):
-            create = [
-                "mariadb",
-                "--no-defaults",
-                f"--socket={socket}",
-                "-u",
-                "root",
-                "-e",
-                "CREATE DATABASE catalog",
-            ]
-            until(
-                lambda: subprocess.run(create, capture_output=True, check=False).returncode == 0, "a database"
-            )
-            yield f"mysql://root@localhost/catalog?unix_socket={socket}"
+        files = [f"--socket={socket}", f"--pid-file={folder}/pid", f"--tmpdir={folder}"]
+        command = [*user, str(_mariadbd()), *common, "--skip-networking", *files]
+        with _serving(command, Path(f"{folder}.log"), socket, signal.SIGTERM):
+            yield folder
         Path(f"{folder}.log").unlink()

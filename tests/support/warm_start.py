@@ -20,6 +20,7 @@ _LIBRARIES = (
     *("asyncio", "concurrent.futures", "ctypes", "email.utils", "http.client", "logging.handlers", "mmap"),
     *("multiprocessing.connection", "secrets", "tarfile"),
     *("click.shell_completion", "isal.igzip", "jinja2", "luigi.interface", "luigi.retcodes", "luigi.rpc"),
+    *("alembic.command", "alembic.config", "sqlalchemy.dialects.sqlite", "sqlalchemy.ext.compiler"),
     *("pydantic.dataclasses", "pydantic.main", "pydantic.type_adapter", "requests", "yaml"),
 )
 # Set for each test by pytest, and of no effect on a command.
