@@ -214,6 +214,21 @@ class Catalog(_Section):
     snapshot: bool = True
     coverage: bool = True
 
+    @field_validator("url")
+    @classmethod
+    def _database(cls, url: str | None, info: ValidationInfo) -> str | None:
+        """Return the address of the database; a relative path of a file is from the settings' folder."""
+        if url is None or url.split(":")[0] in {"postgresql", "mysql", "mariadb"}:
+            return url
+        scheme, _, path = url.partition(":///")
+        if scheme != "sqlite" or not path:
+            # The address may hold a password.
+            raise ValueError(
+                "expected sqlite:///PATH, postgresql://USER@HOST/DATABASE or mysql://USER@HOST/DATABASE, got "
+                "another kind of address"
+            )
+        return f"sqlite:///{(info.context or Path.cwd()) / path}"
+
     @property
     def is_file(self) -> bool:
         """True for SQLite, to whose file the processes of one host may write."""

@@ -446,3 +446,26 @@ def test_a_password_in_the_address_is_refused_and_not_repeated(file):
         read(file, "source: {url: 'http://me:secret@h/ds'}\nmirror: {root: r}\n")
     assert "netrc" in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "read"),
+    [
+        ("sqlite:///a/b.sqlite", "sqlite:///{folder}/a/b.sqlite"),
+        ("sqlite:////a/b.sqlite", "sqlite:////a/b.sqlite"),
+        ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("mysql://u@h/d?x=1", "mysql://u@h/d?x=1"),
+        ("oracle://u:secret@h/d", None),
+        ("sqlite://", None),
+        ("here", None),
+    ],
+)
+def test_the_address_of_the_catalog(url, read, tmp_path):
+    path = tmp_path / "mirror.yaml"
+    path.write_text(f"source: {{url: 'http://h/ds'}}\nmirror: {{root: m}}\ncatalog: {{url: '{url}'}}\n")
+    if read:
+        assert read_settings(path).catalog.url == read.format(folder=tmp_path)
+        return
+    with pytest.raises(SettingsError, match=r"line 3: catalog\.url: expected sqlite:///PATH, ") as raised:
+        read_settings(path)
+    assert "secret" not in str(raised.value)

@@ -165,11 +165,6 @@ def _written(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _is_not_finite(value: Any) -> bool:
-    """Return True for a number that JSON has no text for."""
-    return isinstance(value, float) and not math.isfinite(value)
-
-
 def _fitted(widths: list[int], most: int | None) -> list[int]:
     """Return the widths, the largest ones reduced until a line with all columns has ``most`` characters."""
     if most is None:

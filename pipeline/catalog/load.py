@@ -6,10 +6,10 @@ A path belongs to one fileset, that which was registered last of those that unpa
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from pipeline.bundle import mdc
 from pipeline.bundle.dbinfo import RUN_TABLES
@@ -54,6 +54,16 @@ def time_of(connection: Connection, identity: Fileset) -> datetime | None:
 def paths_of(connection: Connection, fileset_id: int) -> set[str]:
     """Return the paths of the unpacked files that the catalog has of a fileset."""
     return set(connection.execute(select(member.c.path).where(member.c.fileset_id == fileset_id)).scalars())
+
+
+def next_time(connection: Connection) -> datetime:
+    """Return the time (UTC) for rows that are written now: later than that of all rows, whatever the clock.
+
+    By the latest time and the number of filesets the next run knows whether the catalog has changed.
+    """
+    now = datetime.now(UTC).replace(tzinfo=None)
+    latest = connection.execute(select(func.max(fileset.c.cataloged))).scalar()
+    return max(now, latest + timedelta(microseconds=1)) if latest else now
 
 
 def replace_fileset(
@@ -128,8 +138,14 @@ def _fileset_values(gathered: Gathered, now: datetime) -> dict[str, Any]:
         "state": _text(gathered.state),
         "arrived": gathered.arrived,
         "cataloged": now,
-        "note": None,
+        "note": _note(gathered),
     }
+
+
+def _note(gathered: Gathered) -> str | None:
+    """Return what the catalog lacks of the fileset, None if nothing."""
+    long = sum(len(held.path) > _LONGEST_PATH for held in gathered.held)
+    return f"{long} files with paths of more than {_LONGEST_PATH} characters are left out" if long else None
 
 
 def _without_later_owners(connection: Connection, gathered: Gathered, fileset_id: int) -> list[HeldFile]:

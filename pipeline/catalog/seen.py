@@ -20,7 +20,7 @@ from pipeline.mirror.state.marker_file import read_marker, write_marker
 _STATE = """
     SELECT (SELECT value FROM catalog_setting WHERE name = 'id'),
            (SELECT value FROM catalog_setting WHERE name = 'generation'),
-           (SELECT MAX(cataloged) FROM fileset)
+           (SELECT COUNT(*) FROM fileset), (SELECT MAX(cataloged) FROM fileset)
 """
 
 
@@ -74,10 +74,14 @@ def _state(settings: Settings, layout: Layout) -> list[str] | None:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
             return _texts(connection.execute(_STATE).fetchone())
+    except sqlite3.OperationalError as error:
+        raise MachineFault(
+            f"catalog {path}: {error}. The files of the mirror are not concerned; the next run tries again."
+        ) from error
     except sqlite3.Error as error:
         raise MachineFault(
-            f"catalog {path}: {error}. The files of the mirror are not concerned. If the next run says so "
-            "again, make the catalog anew with: ipp-mirror catalog rebuild"
+            f"catalog {path}: {error}. The files of the mirror are not concerned. Make the catalog anew "
+            "with: ipp-mirror catalog rebuild"
         ) from error
 
 

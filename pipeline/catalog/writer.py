@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -15,6 +15,7 @@ from pipeline.catalog.load import (
     Images,
     delete_fileset,
     find_fileset,
+    next_time,
     paths_of,
     replace_fileset,
     time_of,
@@ -86,11 +87,13 @@ class CatalogWriter:
         with locks, machine_faults(f"cataloging fileset {fileset}"):
             images = self._images(gathered, report)
             self._release(gathered, gone)
-            now = datetime.now(UTC).replace(tzinfo=None)
-            self._transact(
-                lambda connection, tables: replace_fileset(connection, tables, gathered, images, now),
-                gathered,
-            )
+
+            def work(connection: Connection, tables: PipelineTables) -> datetime:
+                now = next_time(connection)
+                replace_fileset(connection, tables, gathered, images, now)
+                return now
+
+            now = self._transact(work, gathered)
             written(now)
         return now
 

@@ -101,7 +101,9 @@ def find(config: Path | None, columns: Any, output_format: str, only_count: bool
             click.echo("no image here meets all of these conditions.", err=True)
     if behind := filesets_behind(layout, settings):
         click.echo(
-            f"the catalog is behind by {as_count(behind, 'fileset')}; the next update adds them.", err=True
+            f"the catalog is behind by {as_count(behind, 'fileset')}; the next update adds those that are "
+            "selected.",
+            err=True,
         )
 
 

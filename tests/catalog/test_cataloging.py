@@ -241,12 +241,14 @@ def test_a_database_that_cannot_be_used(damage, upstream: Upstream, follower: Fo
         locked.execute("PRAGMA locking_mode = EXCLUSIVE")
         locked.execute("BEGIN EXCLUSIVE")
     add_chips(upstream, "f2", 2)
-    if damage != "locked":
-        output = update(follower)
-        assert output.count("catalog /") == 1, output
-        assert "The files of the mirror are not concerned" in output
-        assert follower.marked("extracted", PRODUCT) == {"f1", "f2"}
-        assert follower.marked("cataloged", PRODUCT) == {"f1"}
+    output = update(follower)
+    assert output.count("catalog /") == 1, output
+    assert "The files of the mirror are not concerned" in output
+    assert ("database is locked" in output) == (damage == "locked")
+    assert ("catalog rebuild" in output) == (damage == "corrupt")
+    assert follower.marked("extracted", PRODUCT) == {"f1", "f2"}
+    assert follower.marked("cataloged", PRODUCT) == {"f1"}
+    if damage == "corrupt":
         file.write_bytes(kept)
     else:
         locked.close()
@@ -385,3 +387,19 @@ def test_the_catalog_of_another_mirror_is_left_alone(upstream: Upstream, followe
     assert other.marked("extracted", PRODUCT) == {"f1"}
     assert other.marked("cataloged", PRODUCT) == set()
     assert content_of(Database(sqlite_url(file))) == before
+
+
+def test_a_clock_that_was_ahead(upstream: Upstream, follower: Follower):
+    add_chips(upstream, "f1", 1)
+    update(follower)
+    file = follower.root / "state" / "catalog" / "000001.sqlite"
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE fileset SET cataloged = '2040-01-01 00:00:00.000000'")
+    connection.close()
+    add_chips(upstream, "f2", 2)
+    update(follower)
+    add_chips(upstream, "f3", 3)
+    update(follower)
+    snapshot = Database(sqlite_url(follower.root / "status" / "catalog.sqlite"), read_only=True)
+    assert content_of(snapshot) == content_of(catalog_of(follower.root))
+    assert rows(snapshot, "SELECT count(*) FROM fileset") == [(3,)]
