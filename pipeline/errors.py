@@ -101,9 +101,11 @@ def kind_of(error: MirrorError) -> str:
     return next((kind for each, kind in _KIND_OF.items() if isinstance(error, each)), "unknown")
 
 
-# Paths and addresses, digests, sizes and long numbers differ between messages of one cause. A short number
-# may be the cause, as a status code is.
-VARIABLE = re.compile(r"\S*/\S*|\b[0-9a-f]{32}\b|\d[\d.,]*(?: [kMGT]?B\b| bytes?\b)|\d+\.\d+|\d{4,}")
+# Paths and addresses, digests, sizes, seconds and long numbers differ between messages of one cause. A short
+# number may be the cause, as a status code is.
+VARIABLE = re.compile(
+    r"\S*/\S*|\b[0-9a-f]{32}\b|\d[\d.,]*(?: [kMGT]?B\b| bytes?\b)|\d+(?= s\b)|\d+\.\d+|\d{4,}"
+)
 
 
 def cause_in(message: str, names: Iterable[str]) -> str:
@@ -111,6 +113,8 @@ def cause_in(message: str, names: Iterable[str]) -> str:
 
     >>> cause_in("file a.fits: expected 12 bytes, got 11 bytes", ["a.fits"])
     'file … expected …, got …'
+    >>> cause_in("806 bytes in 5 s", []) == cause_in("1.1 kB in 5.01 s", [])
+    True
     """
     known = "|".join(re.escape(name) for name in names if name)
     text = re.sub(rf"(?<!\w)(?:{known})(?!\w)", "/", message) if known else message
