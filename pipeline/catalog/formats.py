@@ -169,9 +169,9 @@ def _fitted(widths: list[int], most: int | None) -> list[int]:
     """Return the widths, the largest ones reduced until a line with all columns has ``most`` characters."""
     if most is None:
         return widths
-    room = most - len(_GAP) * (len(widths) - 1)
+    available = most - len(_GAP) * (len(widths) - 1)
     limit = max(widths, default=0)
-    while limit > _LEAST_WIDTH and sum(min(width, limit) for width in widths) > room:
+    while limit > _LEAST_WIDTH and sum(min(width, limit) for width in widths) > available:
         limit -= 1
     return [min(width, limit) for width in widths]
 

@@ -33,22 +33,20 @@ Images = dict[str, list[ImageHeader]]
 
 def find_fileset(connection: Connection, identity: Fileset) -> int | None:
     """Return the id of the fileset, None if the catalog does not have it."""
-    query = (
-        select(fileset.c.fileset_id)
-        .join(product)
-        .where(product.c.name == identity.product, fileset.c.name == identity.name)
-    )
-    return connection.execute(query).scalar()
+    found: int | None = connection.execute(_of_row(fileset.c.fileset_id, identity)).scalar()
+    return found
 
 
 def time_of(connection: Connection, identity: Fileset) -> datetime | None:
     """Return when the rows of the fileset were written, None if the catalog does not have it."""
-    query = (
-        select(fileset.c.cataloged)
-        .join(product)
-        .where(product.c.name == identity.product, fileset.c.name == identity.name)
-    )
-    return connection.execute(query).scalar()
+    found: datetime | None = connection.execute(_of_row(fileset.c.cataloged, identity)).scalar()
+    return found
+
+
+def _of_row(column: Any, identity: Fileset) -> Any:
+    """Return the query of one column of the fileset's row."""
+    of_product = select(column).join(product)
+    return of_product.where(product.c.name == identity.product, fileset.c.name == identity.name)
 
 
 def paths_of(connection: Connection, fileset_id: int) -> set[str]:

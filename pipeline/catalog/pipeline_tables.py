@@ -210,10 +210,10 @@ class PipelineTables:
                     kind = _kind_of(entry)
                     if kind and entry.name not in known and _PLAIN.fullmatch(entry.name):
                         new.setdefault(entry.name, kind)
-            room = MOST_COLUMNS[dialect] - len(known)
+            allowed = MOST_COLUMNS[dialect] - len(known)
             new = {name: kind for name, kind in new.items() if name not in _OWN | _OF_POSTGRESQL}
-            if new and room > 0:
-                missing[table] = dict(list(new.items())[:room])
+            if new and allowed > 0:
+                missing[table] = dict(list(new.items())[:allowed])
         return missing
 
     def records(self, rows: Rows, fileset_id: int) -> tuple[Table, list[dict[str, Any]]]:
