@@ -18,6 +18,7 @@ from tasks.commands.adopt import adopt
 from tasks.commands.catalog import catalog
 from tasks.commands.completion import completion
 from tasks.commands.find import find
+from tasks.commands.init import init
 from tasks.commands.pause import pause
 from tasks.commands.plan import plan
 from tasks.commands.resume import resume
@@ -37,6 +38,7 @@ __all__ = ["ipp_mirror", "main"]
 
 _EXAMPLES = """\b
 Examples:
+  ipp-mirror init URL --root DIR            the settings file of a new mirror
   ipp-mirror update                         one update, as cron runs it
   ipp-mirror status                         the outcome of the last update
   ipp-mirror COMMAND --help                 options and examples of a command
@@ -64,7 +66,7 @@ def ipp_mirror() -> None:
 
 
 for _command in (
-    *(update, adopt, worker, assist, verify, status, plan, find, sql, serve, skip, unskip),
+    *(init, update, adopt, worker, assist, verify, status, plan, find, sql, serve, skip, unskip),
     *(retry, pause, resume, catalog, scheduler, completion),
 ):
     ipp_mirror.add_command(_command)
