@@ -21,6 +21,7 @@ from tasks.commands.find import find
 from tasks.commands.init import init
 from tasks.commands.pause import pause
 from tasks.commands.plan import plan
+from tasks.commands.publishing import product, publish, withdraw
 from tasks.commands.resume import resume
 from tasks.commands.retry import retry
 from tasks.commands.scheduler import scheduler
@@ -67,7 +68,7 @@ def ipp_mirror() -> None:
 
 for _command in (
     *(init, update, adopt, worker, assist, verify, status, plan, find, sql, serve, skip, unskip),
-    *(retry, pause, resume, catalog, scheduler, completion),
+    *(retry, pause, resume, product, publish, withdraw, catalog, scheduler, completion),
 ):
     ipp_mirror.add_command(_command)
 

@@ -47,7 +47,7 @@ def test_the_help_of_each_command_has_its_options_and_examples(name):
     assert short.stdout == long.stdout
     assert long.stdout.startswith(f"Usage: ipp-mirror {name} ")
     assert "Example" in long.stdout
-    takes_settings = name not in {"catalog", "completion", "scheduler"}
+    takes_settings = name not in {"catalog", "completion", "product", "scheduler"}
     assert ("--config, --mirror-config FILE" in long.stdout) == takes_settings
 
 
@@ -117,13 +117,14 @@ def test_a_wrong_command_line_is_one_sentence_and_code_40(line):
 
 WITH_SETTINGS = [
     *("update", "adopt", "worker", "verify", "status", "find", "sql", "serve", "skip", "unskip"),
-    *("plan", "retry", "pause", "resume"),
+    *("plan", "retry", "pause", "resume", "publish", "withdraw"),
 ]
 
 
 @pytest.mark.parametrize("name", WITH_SETTINGS)
 def test_settings_that_are_not_there_are_one_sentence_and_code_40(name, tmp_path):
     arguments = {"skip": "p f --reason r", "unskip": "p f", "adopt": ".", "sql": "SELECT"}
+    arguments |= {"publish": "p f x", "withdraw": "p f"}
     more = arguments.get(name, "").split()
     missing = tmp_path / "mirror.yaml"
     refused = ipp_mirror(name, "--config", missing, *more)
