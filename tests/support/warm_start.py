@@ -2,8 +2,8 @@
 
 A command is a process of its own with the exit code, the output and the end of any other: only the time for
 imports is saved. ``tasks`` keeps the time of its import as the start of the command. ``python warm_start.py``
-is the process that forks. Each line of its input is a command with two files for its output; it prints process
-id and exit code of the command.
+is the process that forks. Each line of its input is a command with two files for its output; it prints
+process id and exit code of the command.
 """
 
 import atexit
@@ -13,8 +13,10 @@ import os
 import queue
 import runpy
 import select
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 _IMPORTED = (
@@ -24,8 +26,12 @@ _IMPORTED = (
     *("alembic.command", "alembic.config", "sqlalchemy.dialects.sqlite", "sqlalchemy.ext.compiler"),
     *("pydantic.dataclasses", "pydantic.main", "pydantic.type_adapter", "requests", "yaml"),
     *("pipeline.catalog.step", "pipeline.mirror.steps.adopt", "pipeline.mirror.steps.verify"),
-    *("pipeline.mirror.steps.discover", "pipeline.mirror.steps.compare", "pipeline.mirror.steps.housekeeping"),
-    *("pipeline.mirror.steps.removal", "pipeline.mirror.resources.peers"),
+    *(
+        "pipeline.mirror.steps.discover",
+        "pipeline.mirror.steps.housekeeping",
+        "pipeline.mirror.steps.removal",
+    ),
+    *("pipeline.mirror.steps.compare", "pipeline.mirror.resources.peers"),
     *("pipeline.reporting.metrics", "pipeline.reporting.text"),
 )
 # Set for each test by pytest, and of no effect on a command.
@@ -56,6 +62,17 @@ class WarmStart:
         assert process.stdin
         process.stdin.write(json.dumps([command, str(output), str(errors)]).encode() + b"\n")
         return WarmProcess(process, self._idle)
+
+    def run(self, command: list[str], timeout: float) -> "subprocess.CompletedProcess[str]":
+        """Run the command to its end; its output is text. Raises TimeoutExpired."""
+        with tempfile.TemporaryDirectory() as folder:
+            files = Path(folder) / "output", Path(folder) / "errors"
+            process = self.start(command, *files)
+            try:
+                code = process.wait(timeout)
+            finally:
+                process.send_signal(signal.SIGKILL)
+            return subprocess.CompletedProcess(command, code, *(path.read_text() for path in files))
 
     def _acquire(self) -> "subprocess.Popen[bytes]":
         with contextlib.suppress(queue.Empty):
