@@ -137,7 +137,9 @@ def test_the_recipe_names_its_files(with_optional_step, follower):
     assert list(recipe()) == ["pipeline/mirror/steps/chart.py", "tasks/steps.py", "tasks/fileset.py"]
     code = "import pipeline, tasks.steps; print(pipeline.__file__, tasks.__file__, *tasks.steps.STEPS)"
     environment = Program(with_optional_step, follower).environment
-    shown = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).split()
+    shown = subprocess.check_output(
+        [sys.executable, "-c", code], cwd=with_optional_step, env=environment, text=True
+    ).split()
     assert shown[:2] == [f"{with_optional_step}/{package}/__init__.py" for package in ("pipeline", "tasks")]
 
 
