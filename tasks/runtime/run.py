@@ -98,6 +98,8 @@ class Run:
                 self._acquire()
                 # Stands for the mirror in the tasks and the resources of Luigi's scheduler.
                 self.mirror = short_id(self.context.layout)
+                for step in self.context.wanted_steps:
+                    step.load(self.context)
                 processes = step_processes(self.context, self.stopping, self.lose_process)
                 self.fetching, self.unpacking = self._open.enter_context(processes)
                 self._start_heartbeat()
