@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +32,7 @@ from pipeline.mirror.resources.file_systems import log_missing_flush
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.state.markers import Fileset, is_within, utc_now
 from pipeline.mirror.state.owner_records import restore_owner_records
 from pipeline.mirror.state.root_format import record_root_format, short_id
 from pipeline.mirror.state.root_note import write_note
@@ -352,9 +352,22 @@ class Run:
             failures=counters.failed + counters.damaged,
             task=task,
             reason=self.reason,
+            left=self._left(rows),
         )
         append_record(context.layout, record)
         write_metrics(context.layout, context.settings, context.steps, rows)
+
+    def _left(self, rows: list[dict[str, Any]]) -> int | None:
+        """Return how many selected filesets are incomplete; None unless all products were gone through.
+
+        ``rows`` are those of ``product_status.csv``.
+        """
+        began = timedelta(seconds=self.seconds + 1)
+        gone_through = {row["product"] for row in rows if is_within(row["last_update"], began)}
+        if self._products is None or not gone_through.issuperset(self._products):
+            return None
+        counters = self.context.counters
+        return counters.selected - counters.done - counters.skipped
 
     def _report_repeated(self) -> None:
         """Log how many failures had a cause that the console has shown once."""
