@@ -6,19 +6,23 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
-from pipeline.config import Catalog, Mirror, Source, read_settings
+from pipeline.config import Catalog, Mirror, Product, Source, read_settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATE = REPOSITORY / "pipeline" / "mirror.yaml"
 SECTIONS = {"source": Source, "mirror": Mirror, "catalog": Catalog}
 REQUIRED = object()
-DEFAULTS = {
-    section: {
-        name: REQUIRED if field.is_required() else field.default for name, field in model.model_fields.items()
-    }
-    for section, model in SECTIONS.items()
-}
+
+
+def defaults_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The default of each setting of a section."""
+    fields = model.model_fields.items()
+    return {name: REQUIRED if field.is_required() else field.default for name, field in fields}
+
+
+DEFAULTS = {section: defaults_of(model) for section, model in SECTIONS.items()}
 OF_THE_SITE = {"url", "root", "products", "min_free", "rate_limit", "enabled", "access_url"}
 """Settings for which ``mirror.yaml`` has an example, not the default."""
 
@@ -47,7 +51,10 @@ def test_the_table_of_the_readme():
     assert documented == DEFAULTS
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+GUIDE = {**DEFAULTS, "mirror.products[]": defaults_of(Product)}
+
+
+@pytest.mark.parametrize("section", GUIDE)
 def test_the_tables_of_the_guide(section):
     text = (REPOSITORY / "docs" / "guide.md").read_text(encoding="utf-8")
     table = text.partition(f"| `{section}.` | type | default | meaning |\n|---|---|---|---|\n")[2].partition(
@@ -55,7 +62,7 @@ def test_the_tables_of_the_guide(section):
     )[0]
     cells = [re.fullmatch(r"\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|", row) for row in table.splitlines()]
     documented = [(row[1], value_of(row[3])) for row in cells]
-    assert sorted(documented, key=lambda row: row[0]) == sorted(DEFAULTS[section].items())
+    assert sorted(documented, key=lambda row: row[0]) == sorted(GUIDE[section].items())
 
 
 @pytest.mark.parametrize("section", SECTIONS)

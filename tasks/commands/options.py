@@ -4,8 +4,9 @@ import getpass
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -52,6 +53,21 @@ def workers_option(function: Function) -> Function:
         help="Most steps at once (default: [core] workers in luigi.cfg, else as many as the connections and "
         "the processors can do).",
     )(function)
+
+
+def console_options(function: Function) -> Function:
+    """Add ``--quiet`` and ``--verbose`` to a command, whose parameter is ``console``: Luigi's settings."""
+
+    @wraps(function)
+    def with_console(*arguments: Any, quiet: bool, verbose: bool, **others: Any) -> Any:
+        if quiet and verbose:
+            raise click.UsageError("--quiet and --verbose exclude each other")
+        level = {"console": "quiet"} if quiet else {"console": "verbose"} if verbose else {}
+        return function(*arguments, console=level, **others)
+
+    quiet = click.option("-q", "--quiet", is_flag=True, help="Print only what is wrong.")
+    verbose = click.option("-v", "--verbose", is_flag=True, help="Print all messages, as the log has them.")
+    return quiet(verbose(cast(Function, with_console)))
 
 
 def products_option(function: Function) -> Function:

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import click
 
 from tasks.commands.options import (
     config_option,
+    console_options,
     default_config,
     products_option,
     scheduler_options,
@@ -24,7 +25,7 @@ Examples:
   ipp-mirror update
   ipp-mirror update --config /etc/ipp-mirror.yaml --products md-all-rel-200907
   ipp-mirror update --daemon --every 15min
-  17 * * * *  cd /opt/ipp-mirror && .venv/bin/ipp-mirror update       (in a crontab)
+  17 * * * *  cd /opt/ipp-mirror && .venv/bin/ipp-mirror update --quiet    (in a crontab)
 """
 
 
@@ -43,6 +44,7 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, text: str | N
 @products_option
 @scheduler_options
 @workers_option
+@console_options
 @click.option("--daemon", is_flag=True, help="Start updates until a signal ends the command.")
 @click.option(
     "--every",
@@ -58,6 +60,7 @@ def update(
     host: str | None,
     port: int | None,
     workers: int | None,
+    console: dict[str, str],
     daemon: bool,
     every: float | None,
 ) -> int | None:
@@ -74,11 +77,12 @@ def update(
     if every and not daemon:
         raise click.UsageError("--every needs --daemon")
     if daemon:
-        return _supervise(config, every or _EVERY_SECONDS, [*_arguments(context)])
+        say = (lambda _: None) if console.get("console") == "quiet" else _say
+        return _supervise(config, every or _EVERY_SECONDS, [*_arguments(context)], say)
     from tasks.commands.luigi_command import run_task
 
     only = ["--products", products] if products else []
-    run_task("UpdateMirror", *only, config=config, workers=workers, host=host, port=port)
+    run_task("UpdateMirror", *only, config=config, workers=workers, console=console, host=host, port=port)
     return None
 
 
@@ -92,7 +96,11 @@ def _arguments(context: click.Context) -> Iterator[str]:
                 yield str(value)
 
 
-def _supervise(config: Path | None, seconds: float, options: list[str]) -> int:
+def _say(text: str, err: bool = False) -> None:
+    click.echo(f"daemon: {text}", err=err)
+
+
+def _supervise(config: Path | None, seconds: float, options: list[str], say: Callable[[str], None]) -> int:
     from pipeline.config import read_settings
     from tasks.runtime.supervisor import Supervisor, start_unmasked
 
@@ -103,4 +111,4 @@ def _supervise(config: Path | None, seconds: float, options: list[str]) -> int:
     # Not of the current folder: it may have other modules of these names.
     command = [sys.executable, "-P", "-m", "tasks", "update", *options]
     start = partial(start_unmasked, command)
-    return Supervisor(start, check_settings, seconds, lambda text: click.echo(f"daemon: {text}")).run()
+    return Supervisor(start, check_settings, seconds, say, warn=partial(_say, err=True)).run()

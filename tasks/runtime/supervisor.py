@@ -21,7 +21,7 @@ class Supervisor:
     """Starts a child at once, then every ``every`` seconds, or as soon as the last one has ended.
 
     ``start`` starts a child and returns its process id; ``check_settings`` raises MirrorError for settings
-    with which a child could not run; ``say`` gets the messages.
+    with which a child could not run. ``say`` gets what happens, ``warn`` what a person has to correct.
 
     SIGUSR1: the next child begins now, or as soon as the one that runs has ended. SIGHUP: the same, with the
     settings as they are then; the one that runs is stopped, unless the settings are wrong. SIGTERM, SIGINT:
@@ -34,11 +34,13 @@ class Supervisor:
         check_settings: Callable[[], None],
         every: float,
         say: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
         self._start = start
         self._check_settings = check_settings
         self._every = every
         self._say = say
+        self._warn = warn
         self._child: int | None = None
         self._due = time.monotonic()
         self._is_stopping = False
@@ -77,7 +79,7 @@ class Supervisor:
         try:
             self._check_settings()
         except MirrorError as error:
-            self._say(f"{error} An update that is running goes on with the settings that it has read.")
+            self._warn(f"{error} An update that is running goes on with the settings that it has read.")
             return
         self._say("the settings are right; an update begins with them.")
         self._due = time.monotonic()

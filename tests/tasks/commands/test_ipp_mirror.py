@@ -13,20 +13,10 @@ from support.command import REPOSITORY, ipp_mirror
 from pipeline import __version__
 
 COMMANDS = [
-    *(
-        "adopt",
-        "catalog",
-        "completion",
-        "find",
-        "init",
-        "pause",
-        "plan",
-        "resume",
-        "retry",
-        "scheduler",
-        "serve",
-    ),
-    *("skip", "sql", "status", "unskip", "update", "verify", "worker"),
+    *("adopt", "catalog", "completion", "find", "init", "pause"),
+    *("plan", "product", "publish", "resume", "retry", "scheduler"),
+    *("serve", "skip", "sql", "status", "unskip", "update"),
+    *("verify", "withdraw", "worker"),
 ]
 
 

@@ -28,8 +28,9 @@ def check():
     if pathlib.Path(sys.argv[1]).exists():
         raise SettingsError("wrong settings.")
 
+say = lambda text: print(text, flush=True)
 start = lambda: start_unmasked(["/bin/sh", "-c", sys.argv[2]])
-sys.exit(Supervisor(start, check, float(sys.argv[3]), lambda text: print(text, flush=True)).run())
+sys.exit(Supervisor(start, check, float(sys.argv[3]), say, say).run())
 """
 
 
