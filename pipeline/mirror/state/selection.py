@@ -7,30 +7,44 @@ from collections.abc import Callable, Iterable
 from pipeline.config import Product, Select
 from pipeline.datastore.listing import FilesetRow, registered_time
 from pipeline.errors import SettingsError
+from pipeline.mirror.state.sky_selection import (
+    NOTHING_KNOWN,
+    LikeFilesets,
+    matches_sky,
+    refuse_undecidable,
+    waiting,
+)
 
 # A filter is listed with a number of its kind, as in r.00000: its band alone stands for all of them.
 BAND_COLUMN = "filter"
 _VALUES_SHOWN = 8
 
 
-def is_selected(row: FilesetRow, product: Product) -> bool:
-    """Return True if the settings of the product select the fileset.
+def is_selected(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_KNOWN) -> bool:
+    """Return True if the settings of the product select the fileset, by what is known of ``like`` ones.
 
     A row without a column that ``select`` names is not selected, nor one without a valid time of registration
-    where ``select`` has a time.
+    where ``select`` has a time. Raises MachineFault when that knowledge cannot be read.
     """
     select = product.select
-    return select is None or (_matches_time(row, select) and _matches_columns(row, select))
+    return select is None or (
+        _matches_time(row, select) and _matches_columns(row, select) and matches_sky(row, select, like)
+    )
 
 
-def refuse_unknown_columns(product: Product, columns: Callable[[], set[str]]) -> None:
+def refuse_unknown_columns(
+    product: Product, columns: Callable[[], set[str]], like: LikeFilesets = NOTHING_KNOWN
+) -> None:
     """Raise SettingsError when ``select`` names a column that is none of the listing's ``columns``.
 
-    A listing without rows has no columns, and every name is accepted.
+    The same when it has a condition that neither they nor ``like`` filesets can decide. A listing without
+    rows has no columns, and every name is accepted.
     """
     if product.select is None:
         return
     known = columns()
+    if known:
+        refuse_undecidable(product, known, like)
     unknown = product.select.patterns.keys() - known
     if known and unknown:
         raise SettingsError(
@@ -40,7 +54,9 @@ def refuse_unknown_columns(product: Product, columns: Callable[[], set[str]]) ->
         )
 
 
-def empty_selection(product: Product, rows: Iterable[FilesetRow]) -> str | None:
+def empty_selection(
+    product: Product, rows: Iterable[FilesetRow], like: LikeFilesets = NOTHING_KNOWN
+) -> str | None:
     """Return a sentence on a ``select`` that matches none of the rows, with the values that they have.
 
     Return None when it matches one, or there is no row. ``rows`` are read up to the first match.
@@ -50,12 +66,16 @@ def empty_selection(product: Product, rows: Iterable[FilesetRow]) -> str | None:
     count = 0
     values: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        if is_selected(row, product):
+        if is_selected(row, product, like):
             return None
         count += 1
         for column in product.select.patterns:
             values[column].add(row.column(column) or "no value")
     found = [f"{column} has {_some(values[column])}" for column in product.select.patterns]
+    if product.select.by_sky:
+        found.append(
+            waiting(product, like) or f"{', '.join(product.select.by_sky)}: none by listing and catalog"
+        )
     return (
         f"select matches 0 of {count} filesets; {'; '.join(found) or 'none is of that time'}"
         if count
