@@ -52,6 +52,8 @@ class PageRenewal:
         self._policy = policy
         self._ended = threading.Event()
         self._process: subprocess.Popen[str] | None = None
+        # True from a request to kill the process on, which may come before it is started.
+        self._is_killed = False
 
     @contextmanager
     def while_running(self) -> Iterator[None]:
@@ -70,6 +72,7 @@ class PageRenewal:
         """Renew the page and wait for that; without ``news`` only if it is old. A signal ends the wait."""
         if not (news or self._is_old()):
             return
+        self._is_killed = False
         with self._killed_by_signals():
             if failure := self._renew(self._policy.after_run):
                 print(f"ipp-mirror: {failure}", file=sys.stderr)
@@ -96,6 +99,8 @@ class PageRenewal:
                 # Signals to the update, such as the Ctrl-C of a terminal, are not for it.
                 start_new_session=True,
             )
+            if self._is_killed:
+                process.kill()
             _, errors = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             self._kill()
@@ -111,6 +116,7 @@ class PageRenewal:
         return f"the page {self._path} was not renewed: {last or f'exit code {process.returncode}'}"
 
     def _kill(self) -> None:
+        self._is_killed = True
         if self._process is not None:
             with suppress(OSError):
                 self._process.kill()
