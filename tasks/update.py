@@ -26,7 +26,7 @@ from pipeline.mirror.state.pending import (
     postponed,
     renew_snapshots,
 )
-from pipeline.mirror.state.selection import empty_selection
+from pipeline.mirror.state.selection import empty_selection, in_order
 from pipeline.mirror.steps.discover import discover_product, needs_whole_list
 from pipeline.mirror.steps.housekeeping import finish_product, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
@@ -118,8 +118,7 @@ class UpdateProduct(MirrorTask):
         tidy_incoming(self.context, self.product, names)
         later = self._postponed()
         failed = self.layout.marked(MarkerKind.FAILED, self.product)
-        # Those that failed before come last: others are not to wait for what may fail again.
-        due = sorted(self._due(pending, later), key=lambda row: row.name in failed)
+        due = in_order(self._due(pending, later), self._settings, failed)
         tried = self._incomplete({row.name for row in due})
         waiting = self._incomplete(set(later))
         self.context.counters.count(pending=len(due), selected=len(tried | waiting))

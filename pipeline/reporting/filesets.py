@@ -146,9 +146,10 @@ class _Selection:
             self._tested[key] = is_selected(FilesetRow(values[0], values[1], "", columns, values), product)
         return self._tested[key]
 
-    def _use(self, columns: tuple[str, ...], select: Select) -> None:
+    def _use(self, columns: tuple[str, ...], selections: list[Select]) -> None:
         """Note the places of the values that decide."""
-        is_timed = select.registered_after is not None or select.registered_before is not None
-        deciding = {*select.patterns, *(columns[1:2] if is_timed else ())}
+        is_timed = any(select.registered_after or select.registered_before for select in selections)
+        named = (column for select in selections for column in select.patterns)
+        deciding = {*named, *(columns[1:2] if is_timed else ())}
         self._columns, self._tested = columns, {}
         self._places = [place for place, column in enumerate(columns) if column in deciding]

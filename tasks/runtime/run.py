@@ -44,6 +44,7 @@ from pipeline.reporting.metrics import write_metrics
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
 from tasks.mirror_config import mirror
+from tasks.runtime.console import is_silent
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.log import log_beginning, log_to
 from tasks.runtime.outage import OutageWatch
@@ -99,6 +100,8 @@ class Run:
                 self._acquire()
                 # Stands for the mirror in the tasks and the resources of Luigi's scheduler.
                 self.mirror = short_id(self.context.layout)
+                for step in self.context.wanted_steps:
+                    step.load(self.context)
                 processes = step_processes(self.context, self.stopping, self.lose_process)
                 self.fetching, self.unpacking = self._open.enter_context(processes)
                 self._start_heartbeat()
@@ -297,7 +300,7 @@ class Run:
 
     def refuse(self, error: MirrorError) -> None:
         """End the run before its first task, with the exit code of the error."""
-        log.error("%s", error)
+        log.error("%s", error, extra={"code": error.exit_code})
         self.note(error.exit_code, str(error))
 
     def abort(self, error: Exception) -> None:
@@ -337,7 +340,11 @@ class Run:
         self._report_repeated()
         counters, last = self.context.counters, self.context.wanted_steps.required[-1]
         numbers = summary(counters, last.marker, self.stopping.is_set())
-        log.info("filesets: %s; %s fetched in %.1f s", numbers, as_size(counters.bytes), self.seconds)
+        log.info(
+            "filesets: %s; %s fetched in %.1f s",
+            *(numbers, as_size(counters.bytes), self.seconds),
+            extra={"code": self.code},
+        )
         return self.code
 
     def _write_status(self, task: str) -> None:
@@ -420,5 +427,7 @@ def or_exit(begin: Callable[[], T]) -> T:
     try:
         return begin()
     except MirrorError as error:
-        print(escaped(f"ipp-mirror: {error}", but="\n"), file=sys.stderr)
-        raise SystemExit(max([error.exit_code, *(run.code for run in _runs)])) from None
+        code = max([error.exit_code, *(run.code for run in _runs)])
+        if not is_silent(code):
+            print(escaped(f"ipp-mirror: {error}", but="\n"), file=sys.stderr)
+        raise SystemExit(code) from None

@@ -73,7 +73,7 @@ def _state(layout: Layout, product: Product, kinds: list[str]) -> dict[str, Any]
     return {
         "version": __version__,
         "listing": listing,
-        "select": product.select and product.select.model_dump(mode="json"),
+        "select": product.select and [select.model_dump(mode="json") for select in product.select],
         "steps": kinds,
         "names": {kind: header.names for kind, header in headers.items() if header},
     }
