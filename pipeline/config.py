@@ -252,6 +252,7 @@ class Mirror(_Section):
     retry_every_run: Annotated[int, Field(ge=1)] = 5
     delete_at_most: Annotated[float, Field(ge=0, le=1)] = 0.1
     unpack_ratio: Annotated[int, Field(ge=1)] = 200
+    page: bool = True
 
     @field_validator("products")
     @classmethod

@@ -44,6 +44,7 @@ mirror:
   retry_every_run: 3
   delete_at_most: 0.25
   unpack_ratio: 50
+  page: false
   must_exist: true
 """
 
@@ -96,6 +97,7 @@ def test_every_setting(file):
         "retry_every_run": 3,
         "delete_at_most": 0.25,
         "unpack_ratio": 50,
+        "page": False,
         "must_exist": True,
     }
     plain, selected = settings.mirror.products
@@ -137,6 +139,7 @@ def test_what_holds_when_only_the_needed_is_set(file):
         "delete_at_most": 0.1,
         "must_exist": False,
         "unpack_ratio": 200,
+        "page": True,
     }
 
 

@@ -41,8 +41,8 @@ DEFAULT = MatrixPolicy()
 class Cell:
     """Filesets of one data group, stage and filter.
 
-    Each of the ``known`` is complete, or one of the others: ``withdrawn`` and not here, ``skipped``,
-    ``unselected``, or ``left``, of which some ``failed``.
+    Each of the ``known`` is complete, or one of the others: ``withdrawn``, ``unselected``, ``skipped``, or
+    ``left``, of which some ``failed``.
     """
 
     known: int = 0
@@ -157,10 +157,10 @@ def _kind(state: FilesetState, failed: set[str]) -> str:
         return "complete"
     if state.withdrawn:
         return "withdrawn"
-    if state.skipped:
-        return "skipped"
     if not state.selected:
         return "unselected"
+    if state.skipped:
+        return "skipped"
     return "failed" if state.name in failed else "left"
 
 

@@ -65,13 +65,14 @@ class Page:
     links: dict[str, str]
 
 
-def write_page(layout: Layout, settings: Settings, steps: Steps, path: Path) -> None:
-    """Write the page to ``path``.
+def write_page(layout: Layout, settings: Settings, steps: Steps, path: Path) -> str:
+    """Write the page to ``path``; return the highest severity of what it says.
 
     Raises SettingsError before the first update, ServerUnavailable for a damaged listing, OSError.
     """
     page = gather_page(layout, settings, steps, path.absolute().parent)
     write_whole(path.absolute(), render_page(page).encode(), shared=True)
+    return severity(attention(page.report))
 
 
 def gather_page(layout: Layout, settings: Settings, steps: Steps, folder: Path) -> Page:
