@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from support.command import ipp_mirror
+from support.running import free_port
 from support.upstream import File, Upstream
 
 from pipeline.config import read_settings
@@ -40,7 +41,7 @@ def test_the_file_is_one_that_an_update_accepts(filled: Upstream, config: Path, 
         assert (made.returncode, made.stderr) == (0, "")
         assert "with 1 of 2 listed products and 1 hidden" in made.stdout
         assert "    # test (ipp-dist), newest second.1 of" in config.read_text()
-        updated = ipp_mirror("update", "--config", config)
+        updated = ipp_mirror("update", "--config", config, "--scheduler-port", free_port())
         assert updated.returncode == 0, updated.stderr
     assert sorted(path.name for path in (root / "store").glob("*/*")) == ["first.1", "secret.1"]
 
@@ -95,6 +96,16 @@ def test_a_file_that_is_there_is_left_as_it_is(config: Path):
         "another with --config FILE."
     )
     assert config.read_text() == "mine"
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(config: Path, tmp_path: Path):
+    config.symlink_to(tmp_path / "absent")
+    for path, problem in (
+        (config, "File exists"),
+        (tmp_path / "no" / "site.yaml", "No such file or directory"),
+    ):
+        with pytest.raises(SettingsError, match=f"^{path}: cannot write the settings file: {problem}"):
+            init(NOBODY, "--config", path, "--offline")
 
 
 def test_the_option_comes_before_the_variable_and_the_variable_before_luigi_cfg(
