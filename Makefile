@@ -20,7 +20,9 @@ setup: .venv/ready ## make .venv/ from the lock file; does nothing when it is cu
 	@echo "making .venv/ with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear .venv
 	@echo "installing $$(grep -c == requirements.lock) packages from requirements.lock into .venv/: about a minute"
-	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-compile --require-hashes -r requirements.lock
+	@echo "compiling them on all processors"
+	@$(BIN)/python -m compileall -q -j 0 $(CURDIR)/.venv/lib
 	@echo "installing ipp-mirror into .venv/"
 	@$(INSTALL) --no-build-isolation --no-deps -e .
 	@touch $@
