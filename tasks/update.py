@@ -15,7 +15,7 @@ import luigi
 
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow, LeftOut
-from pipeline.errors import MirrorError, ServerUnavailable
+from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
@@ -27,14 +27,16 @@ from pipeline.mirror.state.pending import (
     renew_snapshots,
 )
 from pipeline.mirror.state.selection import empty_selection, in_order
+from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.discover import discover_product, needs_whole_list
 from pipeline.mirror.steps.housekeeping import finish_product, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
 from pipeline.units import as_count
-from tasks.fileset import StepTask, tasks_for
+from tasks.fileset import FilesetsFailed, StepTask, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
+from tasks.wanted import FetchWanted
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,12 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
                 if left:
                     raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}))
 
+    def more_tasks(self) -> Iterator[MirrorTask]:
+        """Return the tasks that fetch what came to be wanted since the last call."""
+        for product, names in current_run().wanted.poll().items():
+            log.info("product %s: wanted, and fetched first: %s", product, ", ".join(sorted(names)))
+            yield FetchWanted(product=product, filesets=tuple(sorted(names)))
+
     def _pending(self, product: str) -> list[FilesetRow]:
         """Return the rows of the filesets that are neither complete nor skipped."""
         settings = self.context.settings.product(product)
@@ -108,6 +116,7 @@ class UpdateProduct(MirrorTask):
     def run(self) -> None:
         """Submit every pending fileset, and wait until each is done or has failed."""
         renew_snapshots(self.layout, self.product, self.context.wanted_steps)
+        wanted = wanted_filesets(self.layout, self.product)
         pending = pending_rows(self.layout, self._settings, self.context.wanted_steps)
         if not pending:
             self._warn_of_empty_selection()
@@ -118,7 +127,8 @@ class UpdateProduct(MirrorTask):
         tidy_incoming(self.context, self.product, names)
         later = self._postponed()
         failed = self.layout.marked(MarkerKind.FAILED, self.product)
-        due = in_order(self._due(pending, later), self._settings, failed)
+        due = in_order(self._due(pending, later), self._settings, wanted, failed)
+        current_run().wanted.begin(self.product, wanted, {row.name for row in due} | later.keys())
         tried = self._incomplete({row.name for row in due})
         waiting = self._incomplete(set(later))
         self.context.counters.count(pending=len(due), selected=len(tried | waiting))
@@ -259,10 +269,6 @@ def _discover(task: DiscoverProduct | RelistProduct, left_out: LeftOut, *, whole
         whole=whole,
         left_out=left_out,
     )
-
-
-class FilesetsFailed(MirrorError):
-    """Some filesets of a product failed; each has a record and a message of its own."""
 
 
 def _failure_message(product: str, tried: int, failed: int, later: dict[str, str]) -> str:

@@ -14,15 +14,16 @@ from pipeline.mirror.state.marker_file import SUFFIX
 from pipeline.mirror.state.selection import is_selected
 from pipeline.mirror.state.snapshot import current_header
 from pipeline.mirror.state.steps import StepSpec
+from pipeline.mirror.state.wanted import wanted_filesets
 
 
 @dataclass(frozen=True)
 class FilesetCounts:
     """Filesets of a product.
 
-    ``known`` are all rows received so far; ``selected`` those that the settings select and that upstream has
-    not withdrawn; ``left`` those of the selected that are neither complete nor skipped. ``complete``,
-    ``skipped`` and ``withdrawn`` are all that are marked as such.
+    ``known`` are all rows received so far; ``selected`` those that the settings select, or that are wanted,
+    and that upstream has not withdrawn; ``left`` those of the selected that are neither complete nor skipped.
+    ``complete``, ``skipped`` and ``withdrawn`` are all that are marked as such.
     """
 
     known: int
@@ -43,12 +44,13 @@ def count_filesets(
     complete = _complete(layout, name, required)
     skipped = layout.names(MarkerKind.SKIPPED, name)
     withdrawn = layout.names(MarkerKind.WITHDRAWN, name)
+    wanted = wanted_filesets(layout, name)
     selection = _Selection(product)
     known = selected = left = 0
     for columns, fields in LocalListing(layout, name).cells():
         known += 1
         fileset = fields[0].strip()
-        if fileset not in withdrawn and selection.has(columns, fields):
+        if fileset not in withdrawn and (fileset in wanted or selection.has(columns, fields)):
             selected += 1
             left += fileset not in complete and fileset not in skipped
     return FilesetCounts(known, selected, len(complete), left, len(skipped), len(withdrawn))

@@ -4,13 +4,14 @@ import fnmatch
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Sequence
 
-from pipeline.config import Product, Select
+from pipeline.config import HIGHEST_PRIORITY, Product, Select
 from pipeline.datastore.listing import FilesetRow, registered_time
 from pipeline.errors import SettingsError
 
 # A filter is listed with a number of its kind, as in r.00000: its band alone stands for all of them.
 BAND_COLUMN = "filter"
 _VALUES_SHOWN = 8
+PRIORITY_OF_WANTED = HIGHEST_PRIORITY + 1
 
 
 def is_selected(row: FilesetRow, product: Product) -> bool:
@@ -22,21 +23,28 @@ def is_selected(row: FilesetRow, product: Product) -> bool:
     return product.select is None or any(_matches(row, select) for select in product.select)
 
 
-def priority_of(row: FilesetRow, product: Product) -> int:
-    """Return the highest priority of the selections that match the fileset: higher ones are fetched first."""
+def priority_of(row: FilesetRow, product: Product, wanted: Container[str] = ()) -> int:
+    """Return the highest priority of the selections that match the fileset: higher ones are fetched first.
+
+    Filesets in ``wanted`` have a higher one than the settings can give.
+    """
+    if row.name in wanted:
+        return PRIORITY_OF_WANTED
     selections = (select for select in product.select or () if _matches(row, select))
     found = [product.priority if select.priority is None else select.priority for select in selections]
     return max(found, default=product.priority)
 
 
-def in_order(rows: Sequence[FilesetRow], product: Product, failed: Container[str]) -> list[FilesetRow]:
+def in_order(
+    rows: Sequence[FilesetRow], product: Product, wanted: Container[str] = (), failed: Container[str] = ()
+) -> list[FilesetRow]:
     """Return the rows, which are oldest first, in the order in which they are fetched.
 
-    Of one priority, those of the filesets in ``failed`` come last: others are not to wait for what may fail
-    again.
+    Filesets in ``wanted`` come first. Of one priority, those in ``failed`` come last: others are not to wait
+    for what may fail again.
     """
     ordered = reversed(rows) if product.order == "newest" else rows
-    return sorted(ordered, key=lambda row: (-priority_of(row, product), row.name in failed))
+    return sorted(ordered, key=lambda row: (-priority_of(row, product, wanted), row.name in failed))
 
 
 def refuse_unknown_columns(product: Product, columns: Callable[[], set[str]]) -> None:

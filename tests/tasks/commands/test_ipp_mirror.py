@@ -13,8 +13,8 @@ from support.command import REPOSITORY, ipp_mirror
 from pipeline import __version__
 
 COMMANDS = [
-    *("adopt", "catalog", "completion", "find", "pause", "plan", "resume", "retry", "scheduler", "serve"),
-    *("skip", "sql", "status", "unskip", "update", "verify", "worker"),
+    *("adopt", "catalog", "completion", "find", "get", "pause", "plan", "resume", "retry"),
+    *("scheduler", "serve", "skip", "sql", "status", "unskip", "update", "verify", "worker"),
 ]
 
 
@@ -104,13 +104,13 @@ def test_a_wrong_command_line_is_one_sentence_and_code_40(line):
 
 WITH_SETTINGS = [
     *("update", "adopt", "worker", "verify", "status", "find", "sql", "serve", "skip", "unskip"),
-    *("plan", "retry", "pause", "resume"),
+    *("plan", "get", "retry", "pause", "resume"),
 ]
 
 
 @pytest.mark.parametrize("name", WITH_SETTINGS)
 def test_settings_that_are_not_there_are_one_sentence_and_code_40(name, tmp_path):
-    arguments = {"skip": "p f --reason r", "unskip": "p f", "adopt": ".", "sql": "SELECT"}
+    arguments = {"skip": "p f --reason r", "unskip": "p f", "get": "p f", "adopt": ".", "sql": "SELECT"}
     more = arguments.get(name, "").split()
     missing = tmp_path / "mirror.yaml"
     refused = ipp_mirror(name, "--config", missing, *more)
