@@ -273,7 +273,11 @@ def read_settings(path: Path) -> Settings:
 
     Raises SettingsError that names all wrong settings, each with the line and the expected value.
     """
-    text = _text(path)
+    return parse_settings(_text(path), path)
+
+
+def parse_settings(text: str, path: Path) -> Settings:
+    """Return the settings in the text of the file ``path``, which is not read. Raises SettingsError."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.load(text, Loader=_Loader)
@@ -298,7 +302,8 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise SettingsError(
             f"{path}: expected a settings file here, got: {error.strerror or error}. "
-            "Name another with --config FILE or in luigi.cfg under [mirror]."
+            "Write one with `ipp-mirror init`, or name another with --config FILE, IPP_MIRROR_CONFIG or in "
+            "luigi.cfg under [mirror]."
         ) from None
     try:
         return content.decode()

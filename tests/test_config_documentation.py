@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pipeline.config import Catalog, Mirror, Product, Source, read_settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+TEMPLATE = REPOSITORY / "pipeline" / "mirror.yaml"
 SECTIONS = {"source": Source, "mirror": Mirror, "catalog": Catalog}
 REQUIRED = object()
 
@@ -66,7 +67,7 @@ def test_the_tables_of_the_guide(section):
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_the_settings_file_has_every_setting_with_a_comment_and_its_default(section):
-    text = (REPOSITORY / "mirror.yaml").read_text(encoding="utf-8")
+    text = TEMPLATE.read_text(encoding="utf-8")
     lines = re.search(rf"^{section}:\n((?:(?: .*)?\n)+)", text, re.M)[1].splitlines()
     documented = {}
     commented = False
@@ -83,6 +84,6 @@ def test_the_settings_file_has_every_setting_with_a_comment_and_its_default(sect
 
 
 def test_the_settings_file_is_valid_with_its_examples():
-    text = (REPOSITORY / "mirror.yaml").read_text(encoding="utf-8")
-    assert read_settings(REPOSITORY / "mirror.yaml").source.url == "http://127.0.0.1:8080/ds"
+    text = TEMPLATE.read_text(encoding="utf-8")
+    assert read_settings(TEMPLATE).source.url == "http://127.0.0.1:8080/ds"
     assert yaml.safe_load(text)["mirror"]["min_free"] == "1 GB"
