@@ -12,6 +12,7 @@ import luigi
 from luigi.rpc import RPCError
 
 from pipeline.catalog.step import CATALOG
+from pipeline.config import HIGHEST_PRIORITY
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, SettingsError, machine_fault, machine_faults
@@ -21,7 +22,8 @@ from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import steps_to_schedule
-from pipeline.mirror.state.selection import is_selected
+from pipeline.mirror.state.selection import is_selected, priority_of
+from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
 from pipeline.mirror.steps.download import DOWNLOAD
@@ -33,6 +35,8 @@ from tasks.targets import StepMarker
 
 # Time for which a step waits for another process that has the same fileset in progress, and may hang.
 LOCK_WAIT_SECONDS = 60.0
+# Of one priority; more would come before those of the next lower one.
+FILESETS_AT_MOST = 10**8
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +79,7 @@ class FilesetTask(MirrorTask):
 
     @property
     def priority(self) -> int:  # type: ignore[override]
-        """Oldest first."""
+        """Those first that are first in the order of their product."""
         return -int(self.position)
 
     @property
@@ -297,12 +301,27 @@ def _listed_rows(layout: Layout, product: str, *_version: int) -> frozenset[int]
 
 
 def tasks_for(
-    context: RunContext, product: str, rows: Sequence[FilesetRow], adopted: AdoptedFolder | None = None
+    context: RunContext,
+    product: str,
+    rows: Sequence[FilesetRow],
+    like: LikeFilesets = NOTHING_KNOWN,
+    adopted: AdoptedFolder | None = None,
 ) -> Iterator[StepTask]:
-    """Return the tasks that complete the filesets, oldest first: mostly the last step of each."""
+    """Return the tasks that complete the filesets, in this order: mostly the last step of each.
+
+    Of several products, filesets of higher priority come first, and those of one priority in turn. ``like``
+    filesets are those by which ``select`` knows others.
+    """
+    settings = context.settings.product(product)
     missing = steps_to_schedule(context.layout, product, {row.name for row in rows}, context.wanted_steps)
     return (
-        TASKS[step.name](product=product, fileset=row.name, row=row, position=position, adopted=adopted)
-        for position, row in enumerate(rows)
+        TASKS[step.name](
+            product=product,
+            fileset=row.name,
+            row=row,
+            position=place - FILESETS_AT_MOST * priority_of(row, settings, like),
+            adopted=adopted,
+        )
+        for place, row in enumerate(rows, start=FILESETS_AT_MOST * (HIGHEST_PRIORITY + 1))
         for step in missing.of(row.name)
     )

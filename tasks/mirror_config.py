@@ -2,8 +2,15 @@
 
 import luigi
 
+QUIET, NORMAL, VERBOSE = "quiet", "normal", "verbose"
+
 
 class mirror(luigi.Config):  # noqa: N801  (the section of luigi.cfg, and the prefix of --mirror-config)
-    """Path of the settings of the mirror."""
+    """Path of the settings of the mirror, and what a run shows on the console."""
 
     config = luigi.Parameter(default="mirror.yaml", description="path of the settings file, mirror.yaml")
+    console = luigi.ChoiceParameter(
+        choices=(QUIET, NORMAL, VERBOSE),
+        default=NORMAL,
+        description="messages on the console: only what is wrong, failures and numbers, or all",
+    )

@@ -27,8 +27,8 @@ from pipeline.mirror.state.pending import (
     postponed,
     renew_snapshots,
 )
-from pipeline.mirror.state.selection import empty_selection
-from pipeline.mirror.state.sky_selection import waiting
+from pipeline.mirror.state.selection import empty_selection, in_order
+from pipeline.mirror.state.sky_selection import LikeFilesets, waiting
 from pipeline.mirror.steps.discover import discover_product, needs_whole_list
 from pipeline.mirror.steps.housekeeping import finish_product, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
@@ -110,8 +110,12 @@ class UpdateProduct(MirrorTask):
 
     def run(self) -> None:
         """Submit every pending fileset, and wait until each is done or has failed."""
+        with like_filesets(self.context.settings, self.layout, self._settings) as like:
+            self._update(like)
+
+    def _update(self, like: LikeFilesets) -> None:
         renew_snapshots(self.layout, self.product, self.context.wanted_steps)
-        pending = self._pending()
+        pending = self._pending(like)
         skipped = self.layout.count(MarkerKind.SKIPPED, self.product)
         self.context.counters.count(selected=skipped, skipped=skipped)
         names = {row.name for row in pending}
@@ -119,16 +123,15 @@ class UpdateProduct(MirrorTask):
         tidy_incoming(self.context, self.product, names)
         later = self._postponed()
         failed = self.layout.marked(MarkerKind.FAILED, self.product)
-        # Those that failed before come last: others are not to wait for what may fail again.
-        due = sorted(self._due(pending, later), key=lambda row: row.name in failed)
+        due = in_order(self._due(pending, later), self._settings, failed, like)
         tried = self._incomplete({row.name for row in due})
-        waiting = self._incomplete(set(later))
-        self.context.counters.count(pending=len(due), selected=len(tried | waiting))
-        current_run().submit(self._tasks(due))
+        delayed = self._incomplete(set(later))
+        self.context.counters.count(pending=len(due), selected=len(tried | delayed))
+        current_run().submit(self._tasks(due, like))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
         self.context.counters.count(selected=-len(withdrawn))
-        self._finish(tried - withdrawn, left - withdrawn, {name: later[name] for name in waiting})
+        self._finish(tried - withdrawn, left - withdrawn, {name: later[name] for name in delayed})
 
     def _postponed(self) -> dict[str, str]:
         """Return the failed filesets that are left for a later run, with the time (UTC) of their next try."""
@@ -138,24 +141,23 @@ class UpdateProduct(MirrorTask):
         """Return the pending filesets that are tried in this run."""
         return [row for row in pending if row.name not in later]
 
-    def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:
+    def _tasks(self, rows: list[FilesetRow], like: LikeFilesets) -> Iterator[StepTask]:
         """Return the tasks that complete the filesets."""
-        return tasks_for(self.context, self.product, rows)
+        return tasks_for(self.context, self.product, rows, like)
 
     @property
     def _settings(self) -> Product:
         return self.context.settings.product(self.product)
 
-    def _pending(self) -> list[FilesetRow]:
+    def _pending(self, like: LikeFilesets) -> list[FilesetRow]:
         """Return the rows of the filesets of which a step is to be done; report what the selection lacks."""
-        with like_filesets(self.context.settings, self.layout, self._settings) as like:
-            pending = pending_rows(self.layout, self._settings, self.context.wanted_steps, like)
-            if message := waiting(self._settings, like):
-                log.info("product %s: %s", self.product, message)
-            elif not pending:
-                rows = LocalListing(self.layout, self.product).rows()
-                if message := empty_selection(self._settings, rows, like):
-                    log.warning("product %s: %s", self.product, message)
+        pending = pending_rows(self.layout, self._settings, self.context.wanted_steps, like)
+        if message := waiting(self._settings, like):
+            log.info("product %s: %s", self.product, message)
+        elif not pending:
+            rows = LocalListing(self.layout, self.product).rows()
+            if message := empty_selection(self._settings, rows, like):
+                log.warning("product %s: %s", self.product, message)
         return pending
 
     def _incomplete(self, filesets: set[str]) -> set[str]:

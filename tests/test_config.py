@@ -33,6 +33,10 @@ mirror:
         target_id: 12
         registered_after: 2009-08-01
         registered_before: "2009-09-01T12:00:00-10:00"
+        priority: 10
+      order: oldest
+      priority: -5
+  order: newest
   unpack: false
   keep_bundles: false
   on_removed: delete
@@ -84,6 +88,7 @@ def test_every_setting(file):
     }
     assert settings.mirror.model_dump(exclude={"products"}) == {
         "root": file.parent / "MIRROR",
+        "order": "newest",
         "unpack": False,
         "keep_bundles": False,
         "on_removed": "delete",
@@ -96,13 +101,16 @@ def test_every_setting(file):
     plain, selected = settings.mirror.products
     assert (plain.name, plain.select) == ("md-all-rel-200907", None)
     assert selected.name == "threepi-all-200908"
-    assert selected.select.patterns == {
+    assert (selected.priority, selected.order) == (-5, "oldest")
+    (select,) = selected.select
+    assert select.priority == 10
+    assert select.patterns == {
         "stage": ["camera", "stack"],
         "filter": ["r.*"],
         "target_id": ["12"],
     }
-    assert selected.select.registered_after == datetime(2009, 8, 1, tzinfo=UTC)
-    assert selected.select.registered_before == datetime(2009, 9, 1, 22, tzinfo=UTC)
+    assert select.registered_after == datetime(2009, 8, 1, tzinfo=UTC)
+    assert select.registered_before == datetime(2009, 9, 1, 22, tzinfo=UTC)
 
 
 def test_what_holds_when_only_the_needed_is_set(file):
@@ -120,6 +128,7 @@ def test_what_holds_when_only_the_needed_is_set(file):
     assert settings.mirror.model_dump() == {
         "root": file.parent / "r",
         "products": None,
+        "order": "oldest",
         "unpack": True,
         "keep_bundles": True,
         "on_removed": "keep",
@@ -136,6 +145,19 @@ def test_the_settings_of_one_product(file):
     assert settings.product("threepi-all-200908").select is not None
     assert settings.product("md-all-rel-200907").select is None
     assert settings.product("another").name == "another"
+
+
+def test_the_order_of_a_product_is_that_of_the_mirror_unless_it_has_its_own(file):
+    settings = read(file, COMPLETE)
+    named = ("threepi-all-200908", "md-all-rel-200907", "another")
+    assert [settings.product(name).order for name in named] == ["oldest", "newest", "newest"]
+
+
+def test_a_list_of_selections(file):
+    line = "products: [{name: p, select: [{stage: stack, priority: 3}, {filter: r}]}]"
+    first, second = settings_with(file, mirror=line).product("p").select
+    assert (first.patterns, first.priority) == ({"stage": ["stack"]}, 3)
+    assert (second.patterns, second.priority) == ({"filter": ["r"]}, None)
 
 
 def test_a_relative_root_is_taken_from_the_folder_of_the_file(file, tmp_path, monkeypatch):
@@ -270,6 +292,13 @@ WRONG_MIRROR = {
     "products: [{}]": "missing setting 'mirror.products.0.name'",
     "products: [{name: p, selct: {}}]": "unknown setting 'mirror.products.0.selct'",
     "products: [{name: p, select: chip}]": "mirror.products.0.select: expected settings of its own",
+    "products: [{name: p, select: []}]": "mirror.products.0.select: expected conditions, or a list of them",
+    "products: [{name: p, select: [{}, chip]}]": "mirror.products.0.select.1: expected settings of its own",
+    "products: [{name: p, select: {priority: high}}]": "mirror.products.0.select.priority: expected a valid "
+    "integer, got 'high'",
+    "products: [{name: p, priority: 101}]": "mirror.products.0.priority: expected less than or equal to 100",
+    "products: [{name: p, order: latest}]": "mirror.products.0.order: expected 'oldest' or 'newest', got",
+    "order: 5": "mirror.order: expected 'oldest' or 'newest', got 5",
     "5: x": "mirror.5: Keys should be strings",
     "catalog: {}": "unknown setting 'mirror.catalog'",
 }
@@ -304,7 +333,7 @@ NEAR = {
 @pytest.mark.parametrize("near", NEAR)
 def test_a_cone_on_the_sky(near, file):
     settings = settings_with(file, mirror=f"products: [{{name: p, select: {{near: {near}, clean: no}}}}]")
-    select = settings.product("p").select
+    (select,) = settings.product("p").select
     assert (select.near.ra, select.near.dec, select.near.radius) == pytest.approx(NEAR[near])
     assert (select.by_sky, select.patterns) == (["near", "clean"], {})
 

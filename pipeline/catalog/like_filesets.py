@@ -207,7 +207,7 @@ def like_filesets(settings: Settings, layout: Layout, product: Product) -> Itera
 
     Raises MachineFault when the catalog cannot be read.
     """
-    if product.select is None or not product.select.by_sky or not settings.catalog.enabled:
+    if not product.by_sky or not settings.catalog.enabled:
         yield NOTHING_KNOWN
         return
     from pipeline.catalog.catalog import current_reader

@@ -31,6 +31,12 @@ def is_as_seen(settings: Settings, layout: Layout) -> bool:
     return state is not None and seen is not None and seen.get("state") == _whole(state, settings, layout)
 
 
+def is_recorded(layout: Layout) -> bool:
+    """Return True if the last run has recorded the database, which may have changed since."""
+    marker = read_marker(layout.catalog_seen)
+    return marker is not None and marker.get("state") is not None
+
+
 def record_seen(settings: Settings, layout: Layout) -> None:
     """Record the database as it is, unless it is behind. Raises MachineFault or SettingsError."""
     if _is_behind(layout):

@@ -33,6 +33,18 @@ def delete_from_catalog(context: RunContext, fileset: Fileset) -> None:
     delete_now_or_later(context.settings, context.layout, fileset)
 
 
+def load_catalog(context: RunContext) -> None:
+    """Import the libraries, unless the last run has left nothing to do: the processes forked later share them."""
+    from pipeline.catalog.seen import is_recorded
+
+    if context.settings.catalog.is_file and is_recorded(context.layout):
+        return
+    import sqlalchemy.dialects.sqlite
+
+    import pipeline.catalog.finish
+    import pipeline.catalog.reconcile  # noqa: F401
+
+
 def prepare_catalog(context: RunContext) -> None:
     """Make a catalog if there is none, and the filesets pending that it lacks. Raises MachineFault."""
     from pipeline.catalog.seen import is_as_seen
@@ -95,6 +107,7 @@ CATALOG = StepSpec(
     do=catalog_fileset,
     optional=True,
     retract=delete_from_catalog,
+    load=load_catalog,
     prepare=prepare_catalog,
     finish=finish_catalog,
     verify=verify_cataloged,

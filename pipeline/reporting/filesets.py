@@ -1,10 +1,11 @@
-"""Numbers of the filesets of one product, from the names of markers and one pass through its listing.
+"""Filesets of one product and their numbers, from the names of markers and one pass through its listing.
 
 Markers are not read: where a snapshot is not current, the names in the folder count.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipeline.config import Product, Select
 from pipeline.datastore.listing import FilesetRow
@@ -34,6 +35,54 @@ class FilesetCounts:
     withdrawn: int
 
 
+class FilesetState(NamedTuple):
+    """Row of the listing, as ``LocalListing.cells`` yields it, and the state of its fileset.
+
+    A selected one is not withdrawn.
+    """
+
+    columns: tuple[str, ...]
+    fields: list[str]
+    name: str
+    selected: bool
+    complete: bool
+    skipped: bool
+    withdrawn: bool
+
+    @property
+    def left(self) -> bool:
+        """True for a selected fileset that is neither complete nor skipped."""
+        return self.selected and not self.complete and not self.skipped
+
+
+class ProductFilesets:
+    """Filesets of the product ``name``: names of those marked, state of each; none is selected for None."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        product: Product | None,
+        name: str,
+        required: tuple[StepSpec, ...],
+        like: LikeFilesets = NOTHING_KNOWN,
+    ) -> None:
+        self.complete = _complete(layout, name, required)
+        self.skipped = layout.names(MarkerKind.SKIPPED, name)
+        self.withdrawn = layout.names(MarkerKind.WITHDRAWN, name)
+        self._selection = _Selection(product, like)
+        self._listing = LocalListing(layout, name)
+
+    def states(self) -> Iterator[FilesetState]:
+        """Yield the state of each fileset of the listing. Raises ServerUnavailable for a damaged listing."""
+        for columns, fields in self._listing.cells():
+            name = fields[0].strip()
+            withdrawn = name in self.withdrawn
+            selected = not withdrawn and self._selection.has(columns, fields)
+            yield FilesetState(
+                columns, fields, name, selected, name in self.complete, name in self.skipped, withdrawn
+            )
+
+
 def count_filesets(
     layout: Layout,
     product: Product | None,
@@ -45,18 +94,14 @@ def count_filesets(
 
     Raises ServerUnavailable for a damaged listing, MachineFault when the catalog cannot be read.
     """
-    complete = _complete(layout, name, required)
-    skipped = layout.names(MarkerKind.SKIPPED, name)
-    withdrawn = layout.names(MarkerKind.WITHDRAWN, name)
-    selection = _Selection(product, like)
+    filesets = ProductFilesets(layout, product, name, required, like)
     known = selected = left = 0
-    for columns, fields in LocalListing(layout, name).cells():
+    for state in filesets.states():
         known += 1
-        fileset = fields[0].strip()
-        if fileset not in withdrawn and selection.has(columns, fields):
-            selected += 1
-            left += fileset not in complete and fileset not in skipped
-    return FilesetCounts(known, selected, len(complete), left, len(skipped), len(withdrawn))
+        selected += state.selected
+        left += state.left
+    marked = (len(names) for names in (filesets.skipped, filesets.withdrawn))
+    return FilesetCounts(known, selected, len(filesets.complete), left, *marked)
 
 
 def newest_here(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> Registration | None:
@@ -113,10 +158,11 @@ class _Selection:
             self._tested[key] = is_selected(row, product, self._like)
         return self._tested[key]
 
-    def _use(self, columns: tuple[str, ...], select: Select) -> None:
+    def _use(self, columns: tuple[str, ...], selections: list[Select]) -> None:
         """Note the places of the values that decide."""
-        is_timed = select.registered_after is not None or select.registered_before is not None
-        by_sky = DECIDING_COLUMNS if select.by_sky else ()
-        deciding = {*select.patterns, *(columns[1:2] if is_timed else ()), *by_sky}
+        is_timed = any(select.registered_after or select.registered_before for select in selections)
+        by_sky = DECIDING_COLUMNS if any(select.by_sky for select in selections) else ()
+        named = (column for select in selections for column in select.patterns)
+        deciding = {*named, *(columns[1:2] if is_timed else ()), *by_sky}
         self._columns, self._tested = columns, {}
         self._places = [place for place, column in enumerate(columns) if column in deciding]

@@ -72,6 +72,7 @@ class FailureGroup:
     ``kind`` is one of ``pipeline.errors.KINDS``; ``here`` is True for those of this site. ``reason`` is that
     of the first fileset of ``examples``. ``next_try`` is the earliest (UTC), None for the next run;
     ``postponed`` counts the filesets that failed so often that the next run does not try them.
+    ``first_failed`` and ``last_failed`` (UTC) are the first and the last attempt that failed of all of them.
     """
 
     product: str
@@ -84,6 +85,8 @@ class FailureGroup:
     reason: str
     next_try: str | None
     postponed: int
+    first_failed: str | None
+    last_failed: str | None
 
 
 @dataclass(frozen=True)
@@ -275,7 +278,13 @@ def _group(
         reason=f"{file}{first.get('reason', '')}",
         next_try=min(tries) if len(tries) == len(records) else None,
         postponed=len(tries),
+        first_failed=min(_values(records, "first_failed"), default=None),
+        last_failed=max(_values(records, "last_failed"), default=None),
     )
+
+
+def _values(records: list[dict[str, Any]], key: str) -> list[str]:
+    return [str(record[key]) for record in records if key in record]
 
 
 def _texts(marker: dict[str, Any]) -> dict[str, str]:

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import click
 
-from tasks.commands.options import config_option, products_option, read_layout, workers_option
+from tasks.commands.options import (
+    config_option,
+    console_options,
+    products_option,
+    read_layout,
+    workers_option,
+)
 
 _EXAMPLES = """\b
 Examples:
@@ -26,8 +32,16 @@ Examples:
 )
 @products_option
 @workers_option
+@console_options
 @click.argument("folder", type=click.Path(path_type=Path))
-def adopt(config: Path | None, by: str, products: str | None, workers: int | None, folder: Path) -> None:
+def adopt(
+    config: Path | None,
+    by: str,
+    products: str | None,
+    workers: int | None,
+    folder: Path,
+    console: dict[str, str],
+) -> None:
     """Take over a mirror made by update_mirror.py.
 
     FOLDER has the files in PRODUCT/FILESET. Filesets that it holds are completed here as by an update, but
@@ -40,4 +54,5 @@ def adopt(config: Path | None, by: str, products: str | None, workers: int | Non
 
     real = checked_folder(folder, read_layout(config).root)
     only = ["--products", products] if products else []
-    run_task("AdoptMirror", "--folder", str(real), "--by", by, *only, config=config, workers=workers)
+    arguments = ["--folder", str(real), "--by", by, *only]
+    run_task("AdoptMirror", *arguments, config=config, workers=workers, console=console)

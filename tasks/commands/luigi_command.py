@@ -1,6 +1,7 @@
 """Run of a task by the ``luigi`` command within this process."""
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from luigi.cmdline import luigi_run
 
 # Registers the tasks.
 import tasks.workflow  # noqa: F401
+from tasks.mirror_config import QUIET, mirror
 from tasks.runtime.own_scheduler import HOST, PORT, is_own_scheduler
 
 _NAMES = ("scheduler_url", "scheduler_host", "scheduler_port")
@@ -21,29 +23,42 @@ def run_task(
     *arguments: str,
     config: Path | None,
     workers: int | None,
+    console: Mapping[str, str],
     host: str | None = None,
     port: int | None = None,
 ) -> None:
     """Run a task with a central scheduler, or with a local one where no central scheduler may be used.
 
     ``host`` and ``port`` name the scheduler, as ``luigi.cfg`` may; without a name, only an own one is used.
+    ``console`` are settings of Luigi's section ``[mirror]``.
     Raises SystemExit with the exit code of the run.
     """
+    _use(console)
     url = scheduler_url(host, port)
     if problem := _problem(url, named=bool(host or port) or any(map(_is_named, _NAMES))):
-        click.echo(f"scheduler: local, as {problem}")
+        line = f"scheduler: local, as {problem}"
         scheduler = ["--local-scheduler"]
     else:
-        click.echo(f"scheduler: {url}")
+        line = f"scheduler: {url}"
         scheduler = ["--scheduler-url", url]
-    run_luigi(task, *arguments, *scheduler, config=config, workers=workers)
+    if mirror().console != QUIET:
+        click.echo(line)
+    run_luigi(task, *arguments, *scheduler, config=config, workers=workers, console=console)
 
 
-def run_luigi(task: str, *arguments: str, config: Path | None, workers: int | None) -> None:
+def run_luigi(
+    task: str, *arguments: str, config: Path | None, workers: int | None, console: Mapping[str, str]
+) -> None:
     """Run a task as ``luigi --module tasks TASK`` does. Raises SystemExit with the exit code of the run."""
+    _use(console)
     settings = ["--mirror-config", str(config)] if config else []
     count = ["--workers", str(workers)] if workers else []
     luigi_run([task, *arguments, *settings, *count])
+
+
+def _use(console: Mapping[str, str]) -> None:
+    for name, value in console.items():
+        luigi.configuration.get_config().set("mirror", name, value)
 
 
 def scheduler_url(host: str | None, port: int | None) -> str:

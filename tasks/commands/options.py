@@ -4,8 +4,9 @@ import getpass
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -15,6 +16,9 @@ from pipeline.names import checked_segment
 if TYPE_CHECKING:
     from pipeline.config import Settings
     from pipeline.mirror.state.layout import Layout
+
+CONFIG_VARIABLE = "IPP_MIRROR_CONFIG"
+"""Environment variable with the path of the settings file."""
 
 _MIRROR_SECTION = re.compile(rb"^\s*\[\s*mirror\s*\]", re.MULTILINE)
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -27,14 +31,16 @@ class Integer(click.IntRange):
 
 
 def config_option(function: Function) -> Function:
-    """Add ``--config FILE`` to a command, whose parameter is ``config``."""
+    """Add ``--config FILE`` to a command, whose parameter is ``config``; or IPP_MIRROR_CONFIG."""
     return click.option(
         "--config",
         "--mirror-config",
         "config",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Settings file (default: [mirror] config in luigi.cfg). --mirror-config is a second name.",
+        envvar=CONFIG_VARIABLE,
+        help="Settings file (default: that of IPP_MIRROR_CONFIG, else [mirror] config in luigi.cfg, else "
+        "mirror.yaml in this folder). --mirror-config is a second name.",
     )(function)
 
 
@@ -49,6 +55,21 @@ def workers_option(function: Function) -> Function:
     )(function)
 
 
+def console_options(function: Function) -> Function:
+    """Add ``--quiet`` and ``--verbose`` to a command, whose parameter is ``console``: Luigi's settings."""
+
+    @wraps(function)
+    def with_console(*arguments: Any, quiet: bool, verbose: bool, **others: Any) -> Any:
+        if quiet and verbose:
+            raise click.UsageError("--quiet and --verbose exclude each other")
+        level = {"console": "quiet"} if quiet else {"console": "verbose"} if verbose else {}
+        return function(*arguments, console=level, **others)
+
+    quiet = click.option("-q", "--quiet", is_flag=True, help="Print only what is wrong.")
+    verbose = click.option("-v", "--verbose", is_flag=True, help="Print all messages, as the log has them.")
+    return quiet(verbose(cast(Function, with_console)))
+
+
 def products_option(function: Function) -> Function:
     """Add ``--products A,B`` to a command, whose parameter is ``products``."""
     return click.option(
@@ -56,6 +77,11 @@ def products_option(function: Function) -> Function:
         metavar="A,B",
         help="Only these products, separated by commas (default: all of the settings).",
     )(function)
+
+
+def product_names(products: str | None) -> list[str]:
+    """Return the names in the value of ``--products``."""
+    return [name.strip() for name in (products or "").split(",") if name.strip()]
 
 
 def scheduler_options(function: Function) -> Function:
@@ -119,13 +145,13 @@ def read_mirror(config: Path | None) -> "tuple[Settings, Layout]":
     from pipeline.mirror.state.layout import Layout
     from pipeline.mirror.state.root_note import check_root
 
-    path = config or _default_config()
+    path = config or default_config()
     settings = read_settings(path)
     check_root(path, settings)
     return settings, Layout(settings.mirror.root)
 
 
-def _default_config() -> Path:
+def default_config() -> Path:
     """Return the settings file that Luigi's settings name; without such a name, Luigi is not imported."""
     if not any(_names_settings(path) for path in _luigi_files()):
         return Path("mirror.yaml")

@@ -4,13 +4,19 @@ from pathlib import Path
 
 import click
 
-from tasks.commands.options import config_option, products_option, scheduler_options, workers_option
+from tasks.commands.options import (
+    config_option,
+    console_options,
+    products_option,
+    scheduler_options,
+    workers_option,
+)
 
 _EXAMPLES = """\b
 Examples:
   ipp-mirror update
   ipp-mirror update --config /etc/ipp-mirror.yaml --products md-all-rel-200907
-  17 * * * *  cd /opt/ipp-mirror && .venv/bin/ipp-mirror update       (in a crontab)
+  17 * * * *  cd /opt/ipp-mirror && .venv/bin/ipp-mirror update --quiet    (in a crontab)
 """
 
 
@@ -19,8 +25,14 @@ Examples:
 @products_option
 @scheduler_options
 @workers_option
+@console_options
 def update(
-    config: Path | None, products: str | None, host: str | None, port: int | None, workers: int | None
+    config: Path | None,
+    products: str | None,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    console: dict[str, str],
 ) -> None:
     """Fetch and unpack new filesets.
 
@@ -31,4 +43,4 @@ def update(
     from tasks.commands.luigi_command import run_task
 
     only = ["--products", products] if products else []
-    run_task("UpdateMirror", *only, config=config, workers=workers, host=host, port=port)
+    run_task("UpdateMirror", *only, config=config, workers=workers, console=console, host=host, port=port)

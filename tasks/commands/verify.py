@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tasks.commands.options import config_option, scheduler_options, workers_option
+from tasks.commands.options import config_option, console_options, scheduler_options, workers_option
 
 _EXAMPLES = """\b
 Examples:
@@ -25,6 +25,7 @@ Examples:
 )
 @scheduler_options
 @workers_option
+@console_options
 def verify(
     config: Path | None,
     repair: bool,
@@ -33,6 +34,7 @@ def verify(
     host: str | None,
     port: int | None,
     workers: int | None,
+    console: dict[str, str],
 ) -> None:
     """Compare every file of the mirror with listings and markers.
 
@@ -44,4 +46,4 @@ def verify(
 
     arguments = [*(["--repair"] if repair else []), *(["--rate", rate] if rate else [])]
     task = "CompareMirror" if upstream else "VerifyMirror"
-    run_task(task, *arguments, config=config, workers=workers, host=host, port=port)
+    run_task(task, *arguments, config=config, workers=workers, console=console, host=host, port=port)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tasks.commands.options import config_option, scheduler_options, workers_option
+from tasks.commands.options import config_option, console_options, scheduler_options, workers_option
 
 _EXAMPLES = """\b
 Examples:
@@ -17,7 +17,10 @@ Examples:
 @config_option
 @scheduler_options
 @workers_option
-def worker(config: Path | None, host: str | None, port: int | None, workers: int | None) -> None:
+@console_options
+def worker(
+    config: Path | None, host: str | None, port: int | None, workers: int | None, console: dict[str, str]
+) -> None:
     """Take part in the update that is running.
 
     A worker runs on the host of the update or on another host with the same files and settings. The
@@ -27,7 +30,7 @@ def worker(config: Path | None, host: str | None, port: int | None, workers: int
     from tasks.commands.luigi_command import run_luigi, scheduler_url
 
     scheduler = ["--scheduler-url", scheduler_url(host, port)]
-    run_luigi("UpdateMirror", "--assistant", *scheduler, config=config, workers=workers)
+    run_luigi("UpdateMirror", "--assistant", *scheduler, config=config, workers=workers, console=console)
 
 
 @click.pass_context

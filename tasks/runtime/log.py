@@ -1,4 +1,4 @@
-"""Handlers of the program's loggers: the log file, and a few lines on the console."""
+"""Handlers of the program's loggers: the log file, and the console."""
 
 import logging
 import os
@@ -19,6 +19,7 @@ from pipeline.config import Settings
 from pipeline.errors import machine_faults
 from pipeline.names import escaped
 from tasks.runtime.causes import FirstOfEachCause
+from tasks.runtime.console import console_handlers
 
 MAX_BYTES = 10_000_000
 KEPT_FILES = 9
@@ -38,7 +39,7 @@ class EscapingFormatter(logging.Formatter):
 
 @contextmanager
 def log_to(path: Path) -> Iterator[FirstOfEachCause]:
-    """Log to the file (all messages) and to the console (failures, the first of each cause, and the summary).
+    """Log all messages to the file, and to the console what ``console_handlers`` shows.
 
     Raises MachineFault when the file cannot be opened.
     """
@@ -48,16 +49,13 @@ def log_to(path: Path) -> Iterator[FirstOfEachCause]:
     # A message that cannot be written, on a full disk for example, must not print a traceback.
     logging.raiseExceptions = False
     file.setFormatter(EscapingFormatter("%(asctime)s %(levelname)s %(message)s"))
-    console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(EscapingFormatter("%(message)s"))
-    console.setLevel(logging.INFO)
     causes = FirstOfEachCause()
-    console.addFilter(causes)
+    console = console_handlers(causes, EscapingFormatter("%(message)s"))
     for name in LOGGERS:
         parent = logging.getLogger(name)
         parent.setLevel(logging.DEBUG)
         parent.propagate = False
-        parent.handlers[:] = [console, file]
+        parent.handlers[:] = [*console, file]
     _quieten_luigi(file)
     try:
         yield causes

@@ -96,6 +96,7 @@ class PeerRun(Run):
         log.info(
             "worker: %d filesets completed here, %d failed; %s fetched in %.1f s",
             *(counters.done, counters.failed, as_size(counters.bytes), self.seconds),
+            extra={"code": self.code},
         )
         self.membership.leave()
         return self.code

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +32,7 @@ from pipeline.mirror.resources.file_systems import log_missing_flush
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.state.markers import Fileset, is_within, utc_now
 from pipeline.mirror.state.owner_records import restore_owner_records
 from pipeline.mirror.state.root_format import record_root_format, short_id
 from pipeline.mirror.state.root_note import write_note
@@ -44,6 +44,7 @@ from pipeline.reporting.metrics import write_metrics
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
 from tasks.mirror_config import mirror
+from tasks.runtime.console import is_silent
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.log import log_beginning, log_to
 from tasks.runtime.outage import OutageWatch
@@ -98,6 +99,8 @@ class Run:
                 self._acquire()
                 # Stands for the mirror in the tasks and the resources of Luigi's scheduler.
                 self.mirror = short_id(self.context.layout)
+                for step in self.context.wanted_steps:
+                    step.load(self.context)
                 processes = step_processes(self.context, self.stopping, self.lose_process)
                 self.fetching, self.unpacking = self._open.enter_context(processes)
                 self._start_heartbeat()
@@ -287,7 +290,7 @@ class Run:
 
     def refuse(self, error: MirrorError) -> None:
         """End the run before its first task, with the exit code of the error."""
-        log.error("%s", error)
+        log.error("%s", error, extra={"code": error.exit_code})
         self.note(error.exit_code, str(error))
 
     def abort(self, error: Exception) -> None:
@@ -327,7 +330,11 @@ class Run:
         self._report_repeated()
         counters, last = self.context.counters, self.context.wanted_steps.required[-1]
         numbers = summary(counters, last.marker, self.stopping.is_set())
-        log.info("filesets: %s; %s fetched in %.1f s", numbers, as_size(counters.bytes), self.seconds)
+        log.info(
+            "filesets: %s; %s fetched in %.1f s",
+            *(numbers, as_size(counters.bytes), self.seconds),
+            extra={"code": self.code},
+        )
         return self.code
 
     def _write_status(self, task: str) -> None:
@@ -345,9 +352,22 @@ class Run:
             failures=counters.failed + counters.damaged,
             task=task,
             reason=self.reason,
+            left=self._left(rows),
         )
         append_record(context.layout, record)
         write_metrics(context.layout, context.settings, context.steps, rows)
+
+    def _left(self, rows: list[dict[str, Any]]) -> int | None:
+        """Return how many selected filesets are incomplete; None unless all products were gone through.
+
+        ``rows`` are those of ``product_status.csv``.
+        """
+        began = timedelta(seconds=self.seconds + 1)
+        gone_through = {row["product"] for row in rows if is_within(row["last_update"], began)}
+        if self._products is None or not gone_through.issuperset(self._products):
+            return None
+        counters = self.context.counters
+        return counters.selected - counters.done - counters.skipped
 
     def _report_repeated(self) -> None:
         """Log how many failures had a cause that the console has shown once."""
@@ -393,5 +413,7 @@ def or_exit(begin: Callable[[], T]) -> T:
     try:
         return begin()
     except MirrorError as error:
-        print(escaped(f"ipp-mirror: {error}", but="\n"), file=sys.stderr)
-        raise SystemExit(max([error.exit_code, *(run.code for run in _runs)])) from None
+        code = max([error.exit_code, *(run.code for run in _runs)])
+        if not is_silent(code):
+            print(escaped(f"ipp-mirror: {error}", but="\n"), file=sys.stderr)
+        raise SystemExit(code) from None

@@ -194,6 +194,11 @@ class Layout:
         """Folder of all downloaded filesets: ``PRODUCT/FILESET`` below it."""
         return self.root / "store"
 
+    @property
+    def published(self) -> Path:
+        """Folder of the products of the site's own: a publisher's tree."""
+        return self.root / "published"
+
     def store(self, product: str, fileset: str) -> Path:
         """Return the folder of the fileset's files exactly as served."""
         return self._fileset(self.store_root, product, fileset)

@@ -77,7 +77,7 @@ def _state(layout: Layout, product: Product, kinds: list[str], like: LikeFileset
     return {
         "version": __version__,
         "listing": listing,
-        "select": product.select and product.select.model_dump(mode="json"),
+        "select": product.select and [select.model_dump(mode="json") for select in product.select],
         "like": like.state,
         "steps": kinds,
         "names": {kind: header.names for kind, header in headers.items() if header},

@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from pipeline.config import Product, Select
 from pipeline.datastore.listing import FilesetRow, registered_time
@@ -26,10 +26,29 @@ def is_selected(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_
     A row without a column that ``select`` names is not selected, nor one without a valid time of registration
     where ``select`` has a time. Raises MachineFault when that knowledge cannot be read.
     """
-    select = product.select
-    return select is None or (
-        _matches_time(row, select) and _matches_columns(row, select) and matches_sky(row, select, like)
-    )
+    return product.select is None or any(_matches(row, select, like) for select in product.select)
+
+
+def priority_of(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_KNOWN) -> int:
+    """Return the highest priority of the selections that match the fileset: higher ones are fetched first."""
+    selections = (select for select in product.select or () if _matches(row, select, like))
+    found = [product.priority if select.priority is None else select.priority for select in selections]
+    return max(found, default=product.priority)
+
+
+def in_order(
+    rows: Sequence[FilesetRow],
+    product: Product,
+    failed: Container[str],
+    like: LikeFilesets = NOTHING_KNOWN,
+) -> list[FilesetRow]:
+    """Return the rows, which are oldest first, in the order in which they are fetched.
+
+    Of one priority, those of the filesets in ``failed`` come last: others are not to wait for what may fail
+    again.
+    """
+    ordered = reversed(rows) if product.order == "newest" else rows
+    return sorted(ordered, key=lambda row: (-priority_of(row, product, like), row.name in failed))
 
 
 def refuse_unknown_columns(
@@ -45,7 +64,7 @@ def refuse_unknown_columns(
     known = columns()
     if known:
         refuse_undecidable(product, known, like)
-    unknown = product.select.patterns.keys() - known
+    unknown = set(_columns(product.select)) - known
     if known and unknown:
         raise SettingsError(
             f"select of product {product.name}: expected columns of its listing "
@@ -63,19 +82,17 @@ def empty_selection(
     """
     if product.select is None:
         return None
-    count = 0
+    count, columns = 0, _columns(product.select)
     values: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if is_selected(row, product, like):
             return None
         count += 1
-        for column in product.select.patterns:
+        for column in columns:
             values[column].add(row.column(column) or "no value")
-    found = [f"{column} has {_some(values[column])}" for column in product.select.patterns]
-    if product.select.by_sky:
-        found.append(
-            waiting(product, like) or f"{', '.join(product.select.by_sky)}: none by listing and catalog"
-        )
+    found = [f"{column} has {_some(values[column])}" for column in columns]
+    if product.by_sky:
+        found.append(waiting(product, like) or f"{', '.join(product.by_sky)}: none by listing and catalog")
     return (
         f"select matches 0 of {count} filesets; {'; '.join(found) or 'none is of that time'}"
         if count
@@ -86,6 +103,15 @@ def empty_selection(
 def _some(values: set[str]) -> str:
     more = ["…"] if len(values) > _VALUES_SHOWN else []
     return ", ".join([*sorted(values)[:_VALUES_SHOWN], *more])
+
+
+def _columns(selections: list[Select]) -> list[str]:
+    """Return the columns that the selections name, each once."""
+    return list(dict.fromkeys(column for select in selections for column in select.patterns))
+
+
+def _matches(row: FilesetRow, select: Select, like: LikeFilesets) -> bool:
+    return _matches_time(row, select) and _matches_columns(row, select) and matches_sky(row, select, like)
 
 
 def _matches_time(row: FilesetRow, select: Select) -> bool:

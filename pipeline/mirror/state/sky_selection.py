@@ -86,8 +86,7 @@ def matches_sky(row: FilesetRow, select: Select, like: LikeFilesets) -> bool:
 def refuse_undecidable(product: Product, columns: Collection[str], like: LikeFilesets) -> None:
     """Raise SettingsError when neither ``columns`` of the listing nor a catalog can decide."""
     told = {"skycell": SKYCELL_COLUMNS, "near": (), "clean": STATE_COLUMNS}
-    names = product.select.by_sky if product.select and not like.is_enabled else []
-    for name in names:
+    for name in () if like.is_enabled else product.by_sky:
         if not set(told[name]) & set(columns):
             needed = f"a column {' or '.join(told[name])} in its listing, or " if told[name] else ""
             raise SettingsError(
@@ -99,11 +98,10 @@ def refuse_undecidable(product: Product, columns: Collection[str], like: LikeFil
 
 def waiting(product: Product, like: LikeFilesets) -> str | None:
     """Return a sentence on filesets that wait for the cataloging of others; None if there are none."""
-    select = product.select
-    if select is None or not select.by_sky or not select.unknown or like.is_whole:
+    if like.is_whole or not any(select.by_sky and select.unknown for select in product.select or ()):
         return None
     return (
-        f"select by {', '.join(select.by_sky)}: filesets that are here are not in the catalog yet; others "
+        f"select by {', '.join(product.by_sky)}: filesets that are here are not in the catalog yet; others "
         "that it does not know wait for the update after these are cataloged"
     )
 

@@ -13,7 +13,19 @@ from support.command import REPOSITORY, ipp_mirror
 from pipeline import __version__
 
 COMMANDS = [
-    *("adopt", "catalog", "completion", "find", "pause", "plan", "resume", "retry", "scheduler", "serve"),
+    *(
+        "adopt",
+        "catalog",
+        "completion",
+        "find",
+        "init",
+        "pause",
+        "plan",
+        "resume",
+        "retry",
+        "scheduler",
+        "serve",
+    ),
     *("skip", "sql", "status", "unskip", "update", "verify", "worker"),
 ]
 
@@ -35,7 +47,7 @@ def test_the_help_of_each_command_has_its_options_and_examples(name):
     assert short.stdout == long.stdout
     assert long.stdout.startswith(f"Usage: ipp-mirror {name} ")
     assert "Example" in long.stdout
-    takes_settings = name not in {"catalog", "completion", "scheduler"}
+    takes_settings = name not in {"catalog", "completion", "product", "scheduler"}
     assert ("--config, --mirror-config FILE" in long.stdout) == takes_settings
 
 
@@ -83,6 +95,7 @@ WRONG = {
     "verify --rate": " verify: option '--rate' requires an argument.",
     "status --config": " status: option '--config' requires an argument.",
     "serve --port 65536": " serve: invalid value for '--port': 65536 is not in the range 0<=x<=65535.",
+    "init": " init: missing argument 'URL'.",
     "plan --listings -1": " plan: invalid value for '--listings': -1 is not in the range x>=0.",
     "skip p": " skip: missing argument 'FILESET'.",
     "skip p f": " skip: missing option '--reason'.",
@@ -104,20 +117,22 @@ def test_a_wrong_command_line_is_one_sentence_and_code_40(line):
 
 WITH_SETTINGS = [
     *("update", "adopt", "worker", "verify", "status", "find", "sql", "serve", "skip", "unskip"),
-    *("plan", "retry", "pause", "resume"),
+    *("plan", "retry", "pause", "resume", "publish", "withdraw"),
 ]
 
 
 @pytest.mark.parametrize("name", WITH_SETTINGS)
 def test_settings_that_are_not_there_are_one_sentence_and_code_40(name, tmp_path):
     arguments = {"skip": "p f --reason r", "unskip": "p f", "adopt": ".", "sql": "SELECT"}
+    arguments |= {"publish": "p f x", "withdraw": "p f"}
     more = arguments.get(name, "").split()
     missing = tmp_path / "mirror.yaml"
     refused = ipp_mirror(name, "--config", missing, *more)
     assert refused.returncode == 40
     assert refused.stderr == (
         f"ipp-mirror: {missing}: expected a settings file here, got: No such file or directory. "
-        "Name another with --config FILE or in luigi.cfg under [mirror].\n"
+        "Write one with `ipp-mirror init`, or name another with --config FILE, IPP_MIRROR_CONFIG or in "
+        "luigi.cfg under [mirror].\n"
     )
 
 

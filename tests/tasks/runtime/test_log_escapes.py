@@ -12,7 +12,7 @@ def test_control_characters_are_escapes_on_console_and_in_the_log(tmp_path, caps
     with log_to(tmp_path / "log" / "update.log"):
         logging.getLogger("pipeline.test").error("fileset %s failed", "a\x1b[31m\r\u202e")
         logging.getLogger("luigi-interface").warning("task %s", "b\x07")
-    assert capsys.readouterr().out == "fileset a\\x1b[31m\\r\\u202e failed\n"
+    assert capsys.readouterr().err == "fileset a\\x1b[31m\\r\\u202e failed\n"
     log = (tmp_path / "log" / "update.log").read_text()
     assert [RECORD.sub("", line) for line in log.splitlines()] == [
         "fileset a\\x1b[31m\\r\\u202e failed",
