@@ -132,13 +132,13 @@ class UpdateProduct(MirrorTask):
         due = in_order(due, self._settings, priorities_of(self.context, self.product, due), failed)
         current_run().wanted.begin(self.product, wanted, {row.name for row in due} | later.keys())
         tried = self._incomplete({row.name for row in due})
-        waiting = self._incomplete(set(later))
-        self.context.counters.count(pending=len(due), selected=len(tried | waiting))
+        delayed = self._incomplete(set(later))
+        self.context.counters.count(pending=len(due), selected=len(tried | delayed))
         current_run().submit(self._tasks(due))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
         self.context.counters.count(selected=-len(withdrawn))
-        self._finish(tried - withdrawn, left - withdrawn, {name: later[name] for name in waiting})
+        self._finish(tried - withdrawn, left - withdrawn, {name: later[name] for name in delayed})
 
     def _postponed(self) -> dict[str, str]:
         """Return the failed filesets that are left for a later run, with the time (UTC) of their next try."""

@@ -60,9 +60,7 @@ def get(
         return
     names = ["--product", product, "--filesets", json.dumps(filesets), "--by", current_user()]
     try:
-        run_task(
-            "GetFilesets", *names, config=config, workers=workers, console=console, host=host, port=port
-        )
+        run_task("GetFilesets", *names, config=config, workers=workers, console=console, host=host, port=port)
     except SystemExit as ended:
         # Another run began meanwhile.
         if ended.code != EXIT_ALREADY_RUNNING or not read_holder(layout)[1]:
