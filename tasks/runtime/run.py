@@ -57,6 +57,7 @@ from tasks.runtime.processes import (
     step_processes,
 )
 from tasks.runtime.progress import progress_on_terminal
+from tasks.runtime.wanted_watch import WantedWatch
 from tasks.runtime.window import TaskWindow
 from tasks.steps import STEPS
 
@@ -96,6 +97,7 @@ class Run:
             )
             # More tasks than slots, so that no slot waits for the next task.
             self.window = TaskWindow(2 * self.slots)
+            self.wanted = WantedWatch(self.context.layout)
             with machine_faults(f"acquiring the lock of the mirror at {self.context.layout.root}"):
                 self._acquire()
                 # Stands for the mirror in the tasks and the resources of Luigi's scheduler.

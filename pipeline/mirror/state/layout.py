@@ -50,6 +50,7 @@ class MarkerKind(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     WITHDRAWN = "withdrawn"
+    WANTED = "wanted"
     SUPERSEDED = "superseded"
     CATALOGED = "cataloged"
     VERIFIED = "verified"
