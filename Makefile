@@ -6,7 +6,7 @@ BIN := .venv/bin
 SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test update adopt worker assist scheduler status find sql skip unskip verify serve bench torture
+.PHONY: help setup demo test init update adopt worker assist scheduler status find sql skip unskip verify serve bench torture
 .PHONY: plan retry pause resume lint clean
 
 help: ## this list
@@ -26,6 +26,9 @@ demo: setup ## start the sample Data Store, mirror it into var/demo/, print the 
 
 test: setup ## run every test
 	$(BIN)/python -m pytest
+
+init: setup ## write mirror.yaml for a new mirror: URL=... (ROOT=DIR, PRODUCTS=a,b)
+	@$(BIN)/ipp-mirror init $(SETTINGS) $(if $(ROOT),--root "$(ROOT)") $(if $(PRODUCTS),--products "$(PRODUCTS)") "$(URL)"
 
 update: setup ## one update of the mirror (CONFIG=FILE for other settings than mirror.yaml)
 	@$(BIN)/ipp-mirror update $(SETTINGS)

@@ -26,10 +26,12 @@ from pydantic_core import ErrorDetails
 
 from pipeline.errors import HostileName, SettingsError
 from pipeline.names import checked_segment
+from pipeline.terms import angle, checked_radius, position
 from pipeline.units import parse_rate, parse_size
 
 _ADDRESS = re.compile(r"https?://[^/\\\s\x00-\x1f\x7f?#]+[^\\\s\x00-\x1f\x7f?#]*")
 _MOST_BYTES = 10**18
+HIGHEST_PRIORITY = 100
 
 
 def _utc(value: Any) -> datetime:
@@ -55,6 +57,21 @@ def _patterns(value: Any) -> list[str]:
     ):
         raise ValueError("expected a shell pattern or a list of them, as text")
     return [str(pattern) for pattern in patterns]
+
+
+def _alternatives(value: Any) -> Any:
+    if value == []:
+        raise ValueError("expected conditions, or a list of them; leave it out to select all filesets")
+    return value if value is None or isinstance(value, list) else [value]
+
+
+def _radius(value: Any) -> float:
+    """Return the degrees of a number, or of a text such as ``30arcmin``. Raises ValueError."""
+    if isinstance(value, str):
+        return angle(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("expected an angle such as 1.5deg, 30arcmin or a number of degrees")
+    return checked_radius(float(value))
 
 
 def _product_name(value: Any) -> str:
@@ -115,6 +132,8 @@ BytesPerSecond = Annotated[int, BeforeValidator(parse_rate), Field(ge=1, le=_MOS
 Utc = Annotated[datetime, BeforeValidator(_utc)]
 Patterns = Annotated[list[str], BeforeValidator(_patterns)]
 ProductName = Annotated[str, BeforeValidator(_product_name)]
+Priority = Annotated[int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)]
+Order = Literal["oldest", "newest"]
 
 
 class _Section(BaseModel):
@@ -144,26 +163,71 @@ class Source(_Section):
         return url.rstrip("/")
 
 
+class Near(_Section):
+    """Cone on the sky (ICRS), in degrees.
+
+    ``ra`` and ``dec`` may be written as ``10:42:44.3`` (hours) and ``+41:16:09`` too.
+    """
+
+    ra: float
+    dec: float
+    radius: Annotated[float, BeforeValidator(_radius)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _position(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not {"ra", "dec"} <= value.keys():
+            return value
+        ra, dec = position(f"{value['ra']} {value['dec']}")
+        return {**value, "ra": ra, "dec": dec}
+
+
 class Select(_Section):
-    """Conditions on the filesets of a product, all of which must hold."""
+    """Conditions on the filesets of a product, all of which must hold.
+
+    ``priority`` None stands for that of the product. ``skycell`` are shell patterns of names of sky cells,
+    ``near`` is a cone; ``clean`` False leaves out filesets without images, ``unknown`` False those of which
+    these three cannot be told.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     __pydantic_extra__: dict[str, Patterns]
+    priority: Priority | None = None
     registered_after: Utc | None = None
     registered_before: Utc | None = None
+    skycell: Patterns | None = None
+    near: Near | None = None
+    clean: bool = True
+    unknown: bool = True
 
     @property
     def patterns(self) -> dict[str, list[str]]:
         """Shell patterns by the column of the listing that one of them has to match."""
         return self.__pydantic_extra__ or {}
 
+    @property
+    def by_sky(self) -> list[str]:
+        """Names of the conditions that other filesets may be needed to decide."""
+        conditions = {"skycell": self.skycell, "near": self.near, "clean": not self.clean}
+        return [name for name, condition in conditions.items() if condition]
+
 
 class Product(_Section):
-    """Product to mirror, whole or the filesets that ``select`` describes."""
+    """Product to mirror: the filesets that one of the items of ``select`` describes; all of them for None.
+
+    ``order`` None stands for that of the mirror.
+    """
 
     name: ProductName
-    select: Select | None = None
+    select: Annotated[list[Select] | None, BeforeValidator(_alternatives)] = None
+    order: Order | None = None
+    priority: Priority = 0
+
+    @property
+    def by_sky(self) -> list[str]:
+        """Names of the conditions of its selections that other filesets may be needed to decide."""
+        return list(dict.fromkeys(name for select in self.select or () for name in select.by_sky))
 
     @model_validator(mode="before")
     @classmethod
@@ -180,6 +244,7 @@ class Mirror(_Section):
     root: Annotated[Path, BeforeValidator(_root)]
     must_exist: bool = False
     products: Annotated[list[Product], Field(min_length=1)] | None = None
+    order: Order = "oldest"
     unpack: bool = True
     keep_bundles: bool = True
     on_removed: Literal["keep", "delete"] = "keep"
@@ -187,6 +252,7 @@ class Mirror(_Section):
     retry_every_run: Annotated[int, Field(ge=1)] = 5
     delete_at_most: Annotated[float, Field(ge=0, le=1)] = 0.1
     unpack_ratio: Annotated[int, Field(ge=1)] = 200
+    page: bool = True
 
     @field_validator("products")
     @classmethod
@@ -244,10 +310,9 @@ class Settings(_Section):
 
     def product(self, name: str) -> Product:
         """Return the settings of a product: defaults for one that ``mirror.products`` does not name."""
-        for product in self.mirror.products or []:
-            if product.name == name:
-                return product
-        return Product(name=name)
+        named = (product for product in self.mirror.products or [] if product.name == name)
+        product = next(named, None) or Product(name=name)
+        return product if product.order else product.model_copy(update={"order": self.mirror.order})
 
 
 def read_settings(path: Path) -> Settings:
@@ -255,7 +320,11 @@ def read_settings(path: Path) -> Settings:
 
     Raises SettingsError that names all wrong settings, each with the line and the expected value.
     """
-    text = _text(path)
+    return parse_settings(_text(path), path)
+
+
+def parse_settings(text: str, path: Path) -> Settings:
+    """Return the settings in the text of the file ``path``, which is not read. Raises SettingsError."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.load(text, Loader=_Loader)
@@ -280,7 +349,8 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise SettingsError(
             f"{path}: expected a settings file here, got: {error.strerror or error}. "
-            "Name another with --config FILE or in luigi.cfg under [mirror]."
+            "Write one with `ipp-mirror init`, or name another with --config FILE, IPP_MIRROR_CONFIG or in "
+            "luigi.cfg under [mirror]."
         ) from None
     try:
         return content.decode()
@@ -300,8 +370,14 @@ def _yaml_problem(error: yaml.YAMLError, path: Path) -> str:
     return f"{where}: {expected}{problem}. Nothing was started."
 
 
+_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML loader with errors for repeated names, and with the line of an invalid date or number."""
+    """YAML loader with errors for repeated names, and with the line of an invalid date or number.
+
+    Numbers with colons are texts.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -313,6 +389,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if node.tag in _NUMBERS and ":" in node.value:
+            # YAML 1.1 takes 10:42:44 for a number to the base of 60.
+            return node.value
         try:
             return super().construct_object(node, deep)
         except ValueError as error:
@@ -337,7 +416,7 @@ def _explanation(error: ValidationError, path: Path, node: yaml.Node) -> str:
 
 def _mistake(details: ErrorDetails, node: yaml.Node) -> tuple[int, str]:
     """Return the line of a mistake, and what is wrong there."""
-    keys = [key for key in details["loc"] if key != "constrained-list"]
+    keys = _keys(node, [key for key in details["loc"] if key != "constrained-list"])
     place = ".".join(str(key) for key in keys)
     if details["type"] == "extra_forbidden":
         problem = f"unknown setting {place!r}"
@@ -349,6 +428,27 @@ def _mistake(details: ErrorDetails, node: yaml.Node) -> tuple[int, str]:
         got = "" if ", got " in message else f", got {details['input']!r}"
         problem = f"{place}: {message}{got}"
     return _line(node, keys), problem
+
+
+def _keys(node: yaml.Node, keys: list[str | int]) -> list[str | int]:
+    """Return the keys without the numbers of items where the document has one item and no list."""
+    kept: list[str | int] = []
+    for key in keys:
+        value = _value(node, key)
+        if value is not None or isinstance(key, str) or isinstance(node, yaml.SequenceNode):
+            kept.append(key)
+            node = value or node
+    return kept
+
+
+def _value(node: yaml.Node, key: str | int) -> yaml.Node | None:
+    """Return the value of a key of a mapping, or of the place in a list; None where there is none."""
+    if isinstance(node, yaml.MappingNode):
+        return next((value for name, value in node.value if name.value == str(key)), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+        value: yaml.Node = node.value[key]
+        return value
+    return None
 
 
 def _line(node: yaml.Node, keys: list[str | int]) -> int:

@@ -3,14 +3,16 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 
 import luigi
 
+from pipeline.catalog.like_filesets import like_filesets
 from pipeline.catalog.step import CATALOG
+from pipeline.config import HIGHEST_PRIORITY
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, SettingsError, machine_fault, machine_faults
@@ -20,7 +22,7 @@ from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import steps_to_schedule
-from pipeline.mirror.state.selection import is_selected
+from pipeline.mirror.state.selection import is_selected, priorities
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
 from pipeline.mirror.steps.download import DOWNLOAD
@@ -34,6 +36,8 @@ from tasks.targets import StepMarker
 LOCK_WAIT_SECONDS = 60.0
 # A step that ends before is not shown in progress on the scheduler's page: each time is a call.
 SHOW_AFTER_SECONDS = 0.8
+# Of one priority; more would come before those of the next lower one.
+FILESETS_AT_MOST = 10**8
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +80,7 @@ class FilesetTask(MirrorTask):
 
     @property
     def priority(self) -> int:  # type: ignore[override]
-        """Oldest first."""
+        """Those first that are first in the order of their product."""
         return -int(self.position)
 
     @property
@@ -309,13 +313,30 @@ def _listed_rows(layout: Layout, product: str, *_version: int) -> frozenset[int]
     return frozenset(map(hash, LocalListing(layout, product).rows()))
 
 
+def priorities_of(context: RunContext, product: str, rows: Iterable[FilesetRow]) -> dict[str, int]:
+    """Return the priorities of filesets. Raises MachineFault when the catalog cannot be read."""
+    settings = context.settings.product(product)
+    with like_filesets(context.settings, context.layout, settings) as like:
+        return priorities(rows, settings, like)
+
+
 def tasks_for(
     context: RunContext, product: str, rows: Sequence[FilesetRow], adopted: AdoptedFolder | None = None
 ) -> Iterator[StepTask]:
-    """Return the tasks that complete the filesets, oldest first: mostly the last step of each."""
+    """Return the tasks that complete the filesets, in this order: mostly the last step of each.
+
+    Of several products, filesets of higher priority come first, and those of one priority in turn.
+    """
+    priority = priorities_of(context, product, rows)
     missing = steps_to_schedule(context.layout, product, {row.name for row in rows}, context.wanted_steps)
     return (
-        TASKS[step.name](product=product, fileset=row.name, row=row, position=position, adopted=adopted)
-        for position, row in enumerate(rows)
+        TASKS[step.name](
+            product=product,
+            fileset=row.name,
+            row=row,
+            position=place - FILESETS_AT_MOST * priority[row.name],
+            adopted=adopted,
+        )
+        for place, row in enumerate(rows, start=FILESETS_AT_MOST * (HIGHEST_PRIORITY + 1))
         for step in missing.of(row.name)
     )

@@ -33,6 +33,10 @@ mirror:
         target_id: 12
         registered_after: 2009-08-01
         registered_before: "2009-09-01T12:00:00-10:00"
+        priority: 10
+      order: oldest
+      priority: -5
+  order: newest
   unpack: false
   keep_bundles: false
   on_removed: delete
@@ -40,6 +44,7 @@ mirror:
   retry_every_run: 3
   delete_at_most: 0.25
   unpack_ratio: 50
+  page: false
   must_exist: true
 """
 
@@ -84,6 +89,7 @@ def test_every_setting(file):
     }
     assert settings.mirror.model_dump(exclude={"products"}) == {
         "root": file.parent / "MIRROR",
+        "order": "newest",
         "unpack": False,
         "keep_bundles": False,
         "on_removed": "delete",
@@ -91,18 +97,22 @@ def test_every_setting(file):
         "retry_every_run": 3,
         "delete_at_most": 0.25,
         "unpack_ratio": 50,
+        "page": False,
         "must_exist": True,
     }
     plain, selected = settings.mirror.products
     assert (plain.name, plain.select) == ("md-all-rel-200907", None)
     assert selected.name == "threepi-all-200908"
-    assert selected.select.patterns == {
+    assert (selected.priority, selected.order) == (-5, "oldest")
+    (select,) = selected.select
+    assert select.priority == 10
+    assert select.patterns == {
         "stage": ["camera", "stack"],
         "filter": ["r.*"],
         "target_id": ["12"],
     }
-    assert selected.select.registered_after == datetime(2009, 8, 1, tzinfo=UTC)
-    assert selected.select.registered_before == datetime(2009, 9, 1, 22, tzinfo=UTC)
+    assert select.registered_after == datetime(2009, 8, 1, tzinfo=UTC)
+    assert select.registered_before == datetime(2009, 9, 1, 22, tzinfo=UTC)
 
 
 def test_what_holds_when_only_the_needed_is_set(file):
@@ -120,6 +130,7 @@ def test_what_holds_when_only_the_needed_is_set(file):
     assert settings.mirror.model_dump() == {
         "root": file.parent / "r",
         "products": None,
+        "order": "oldest",
         "unpack": True,
         "keep_bundles": True,
         "on_removed": "keep",
@@ -128,6 +139,7 @@ def test_what_holds_when_only_the_needed_is_set(file):
         "delete_at_most": 0.1,
         "must_exist": False,
         "unpack_ratio": 200,
+        "page": True,
     }
 
 
@@ -136,6 +148,19 @@ def test_the_settings_of_one_product(file):
     assert settings.product("threepi-all-200908").select is not None
     assert settings.product("md-all-rel-200907").select is None
     assert settings.product("another").name == "another"
+
+
+def test_the_order_of_a_product_is_that_of_the_mirror_unless_it_has_its_own(file):
+    settings = read(file, COMPLETE)
+    named = ("threepi-all-200908", "md-all-rel-200907", "another")
+    assert [settings.product(name).order for name in named] == ["oldest", "newest", "newest"]
+
+
+def test_a_list_of_selections(file):
+    line = "products: [{name: p, select: [{stage: stack, priority: 3}, {filter: r}]}]"
+    first, second = settings_with(file, mirror=line).product("p").select
+    assert (first.patterns, first.priority) == ({"stage": ["stack"]}, 3)
+    assert (second.patterns, second.priority) == ({"filter": ["r"]}, None)
 
 
 def test_a_relative_root_is_taken_from_the_folder_of_the_file(file, tmp_path, monkeypatch):
@@ -270,6 +295,13 @@ WRONG_MIRROR = {
     "products: [{}]": "missing setting 'mirror.products.0.name'",
     "products: [{name: p, selct: {}}]": "unknown setting 'mirror.products.0.selct'",
     "products: [{name: p, select: chip}]": "mirror.products.0.select: expected settings of its own",
+    "products: [{name: p, select: []}]": "mirror.products.0.select: expected conditions, or a list of them",
+    "products: [{name: p, select: [{}, chip]}]": "mirror.products.0.select.1: expected settings of its own",
+    "products: [{name: p, select: {priority: high}}]": "mirror.products.0.select.priority: expected a valid "
+    "integer, got 'high'",
+    "products: [{name: p, priority: 101}]": "mirror.products.0.priority: expected less than or equal to 100",
+    "products: [{name: p, order: latest}]": "mirror.products.0.order: expected 'oldest' or 'newest', got",
+    "order: 5": "mirror.order: expected 'oldest' or 'newest', got 5",
     "5: x": "mirror.5: Keys should be strings",
     "catalog: {}": "unknown setting 'mirror.catalog'",
 }
@@ -292,6 +324,46 @@ def test_what_is_no_pattern(value, file):
 def test_what_is_no_time(value, file):
     said = refusal(file, mirror=f"products: [{{name: p, select: {{registered_after: {value}}}}}]")
     assert ", line 6: mirror.products.0.select.registered_after: expected a " in said
+
+
+NEAR = {
+    "{ra: 36, dec: -4.5, radius: 1.5}": (36.0, -4.5, 1.5),
+    "{ra: 10:42:44.3, dec: +41:16:09, radius: 30arcmin}": (160.6845833, 41.2691667, 0.5),
+    "{ra: 2:30, dec: 0:30, radius: 90 arcsec}": (37.5, 0.5, 0.025),
+}
+
+
+@pytest.mark.parametrize("near", NEAR)
+def test_a_cone_on_the_sky(near, file):
+    settings = settings_with(file, mirror=f"products: [{{name: p, select: {{near: {near}, clean: no}}}}]")
+    [select] = settings.product("p").select
+    assert (select.near.ra, select.near.dec, select.near.radius) == pytest.approx(NEAR[near])
+    assert (select.by_sky, select.patterns) == (["near", "clean"], {})
+
+
+NO_CONE = {
+    "near: {ra: 36, dec: -91, radius: 1}": "near: expected a right ascension from 0 to 360 degrees and",
+    "near: {ra: west, dec: 1, radius: 1}": "near: expected a position 'RA DEC' in degrees such as",
+    "near: {ra: true, dec: 1, radius: 1}": "near: expected a position 'RA DEC' in degrees such as",
+    "near: {ra: .nan, dec: 1, radius: 1}": "near: expected a position 'RA DEC' in degrees such as",
+    "near: {ra: 36, dec: 1, radius: wide}": "near.radius: expected an angle such as 5arcmin, 30arcsec or",
+    "near: {ra: 36, dec: 1, radius: true}": "near.radius: expected an angle such as 1.5deg, 30arcmin or a",
+    "near: {ra: 36, dec: 1, radius: -1}": "near.radius: expected a radius from 0 to 180 degrees, got -1",
+    "near: {ra: 36, dec: 1, radius: .inf}": "near.radius: expected a radius from 0 to 180 degrees, got inf",
+    "near: {ra: 36, radius: 1}": "missing setting 'mirror.products.0.select.near.dec'",
+    "near: {ra: 36, dec: 1, radius: 1, unit: deg}": "unknown setting 'mirror.products.0.select.near.unit'",
+    "near: MD01": "near: expected settings of its own",
+    "clean: never": "clean: expected a valid boolean",
+    "unknown: 0": "unknown: expected a valid boolean",
+    "skycell: []": "skycell: expected a shell pattern or a list of them",
+}
+
+
+@pytest.mark.parametrize("condition", NO_CONE)
+def test_what_is_no_condition_on_the_sky(condition, file):
+    said = refusal(file, mirror=f"products: [{{name: p, select: {{{condition}}}}}]")
+    assert said.startswith(", line 6: ")
+    assert NO_CONE[condition] in said
 
 
 def test_the_line_is_that_of_the_innermost_key(file):

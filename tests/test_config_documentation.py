@@ -6,18 +6,23 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
-from pipeline.config import Catalog, Mirror, Source, read_settings
+from pipeline.config import Catalog, Mirror, Product, Source, read_settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+TEMPLATE = REPOSITORY / "pipeline" / "mirror.yaml"
 SECTIONS = {"source": Source, "mirror": Mirror, "catalog": Catalog}
 REQUIRED = object()
-DEFAULTS = {
-    section: {
-        name: REQUIRED if field.is_required() else field.default for name, field in model.model_fields.items()
-    }
-    for section, model in SECTIONS.items()
-}
+
+
+def defaults_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The default of each setting of a section."""
+    fields = model.model_fields.items()
+    return {name: REQUIRED if field.is_required() else field.default for name, field in fields}
+
+
+DEFAULTS = {section: defaults_of(model) for section, model in SECTIONS.items()}
 OF_THE_SITE = {"url", "root", "products", "min_free", "rate_limit", "enabled", "access_url"}
 """Settings for which ``mirror.yaml`` has an example, not the default."""
 
@@ -46,7 +51,10 @@ def test_the_table_of_the_readme():
     assert documented == DEFAULTS
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+GUIDE = {**DEFAULTS, "mirror.products[]": defaults_of(Product)}
+
+
+@pytest.mark.parametrize("section", GUIDE)
 def test_the_tables_of_the_guide(section):
     text = (REPOSITORY / "docs" / "guide.md").read_text(encoding="utf-8")
     table = text.partition(f"| `{section}.` | type | default | meaning |\n|---|---|---|---|\n")[2].partition(
@@ -54,12 +62,12 @@ def test_the_tables_of_the_guide(section):
     )[0]
     cells = [re.fullmatch(r"\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|", row) for row in table.splitlines()]
     documented = [(row[1], value_of(row[3])) for row in cells]
-    assert sorted(documented, key=lambda row: row[0]) == sorted(DEFAULTS[section].items())
+    assert sorted(documented, key=lambda row: row[0]) == sorted(GUIDE[section].items())
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_the_settings_file_has_every_setting_with_a_comment_and_its_default(section):
-    text = (REPOSITORY / "mirror.yaml").read_text(encoding="utf-8")
+    text = TEMPLATE.read_text(encoding="utf-8")
     lines = re.search(rf"^{section}:\n((?:(?: .*)?\n)+)", text, re.M)[1].splitlines()
     documented = {}
     commented = False
@@ -76,6 +84,6 @@ def test_the_settings_file_has_every_setting_with_a_comment_and_its_default(sect
 
 
 def test_the_settings_file_is_valid_with_its_examples():
-    text = (REPOSITORY / "mirror.yaml").read_text(encoding="utf-8")
-    assert read_settings(REPOSITORY / "mirror.yaml").source.url == "http://127.0.0.1:8080/ds"
+    text = TEMPLATE.read_text(encoding="utf-8")
+    assert read_settings(TEMPLATE).source.url == "http://127.0.0.1:8080/ds"
     assert yaml.safe_load(text)["mirror"]["min_free"] == "1 GB"

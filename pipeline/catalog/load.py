@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, TableClause, delete, func, insert, select, update
 
 from pipeline.bundle import mdc
 from pipeline.bundle.dbinfo import RUN_TABLES
@@ -213,7 +213,7 @@ def _insert_with_ids(connection: Connection, table: Table, key: Any, rows: list[
     return list(connection.execute(statement, rows).scalars())
 
 
-def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+def _insert(connection: Connection, table: TableClause, rows: list[dict[str, Any]]) -> None:
     if rows:
         connection.execute(insert(table), rows)
 

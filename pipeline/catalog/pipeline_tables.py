@@ -26,8 +26,11 @@ from sqlalchemy import (
     MetaData,
     Numeric,
     Table,
+    TableClause,
+    column,
     insert,
     select,
+    table,
 )
 from sqlalchemy.schema import CreateColumn
 from sqlalchemy.types import TypeEngine
@@ -181,18 +184,25 @@ class PipelineTables:
     """The tables with the columns that they have in one database."""
 
     def __init__(self, connection: Connection) -> None:
-        self._kinds: dict[str, dict[str, str]] = {table: {} for table in TABLE_NAMES.values()}
-        for table, column, kind in connection.execute(select(pipeline_column)):
-            self._kinds[table][column] = kind
-        self._metadata = MetaData()
-        fileset.to_metadata(self._metadata)
-        self._tables = {name: _table(name, kinds, self._metadata) for name, kinds in self._kinds.items()}
+        self._kinds: dict[str, dict[str, str]] = {name: {} for name in TABLE_NAMES.values()}
+        for name, column_name, kind in connection.execute(select(pipeline_column)):
+            self._kinds[name][column_name] = kind
+        self._tables: dict[str, TableClause] = {}
 
-    def __iter__(self) -> Iterator[Table]:
-        return iter(self._tables.values())
+    def __iter__(self) -> Iterator[TableClause]:
+        return map(self.named, self._kinds)
 
-    def named(self, name: str) -> Table:
+    def named(self, name: str) -> TableClause:
         """Return the table of that name in SQL."""
+        if name not in self._tables:
+            # All of them as ``Table``, which knows keys and indexes, would take 20 ms of each process.
+            kinds = self._kinds[name].items()
+            self._tables[name] = table(
+                name,
+                *(column(own, Integer()) for own in ("row_id", "fileset_id", "row_number")),
+                *(column(each, _KINDS[kind]) for each, kind in kinds),
+                column("other", LongText),
+            )
         return self._tables[name]
 
     def missing_columns(self, found: Iterable[Rows], dialect: str) -> dict[str, dict[str, str]]:
@@ -202,8 +212,8 @@ class PipelineTables:
         """
         missing: dict[str, dict[str, str]] = {}
         for rows in found:
-            table = TABLE_NAMES[rows.table]
-            known = self._kinds[table]
+            name = TABLE_NAMES[rows.table]
+            known = self._kinds[name]
             new: dict[str, str] = {}
             for scope in rows.rows:
                 for entry in scope.entries:
@@ -211,41 +221,41 @@ class PipelineTables:
                     if kind and entry.name not in known and _PLAIN.fullmatch(entry.name):
                         new.setdefault(entry.name, kind)
             allowed = MOST_COLUMNS[dialect] - len(known)
-            new = {name: kind for name, kind in new.items() if name not in _OWN | _OF_POSTGRESQL}
+            new = {each: kind for each, kind in new.items() if each not in _OWN | _OF_POSTGRESQL}
             if new and allowed > 0:
-                missing[table] = dict(list(new.items())[:allowed])
+                missing[name] = dict(list(new.items())[:allowed])
         return missing
 
-    def records(self, rows: Rows, fileset_id: int) -> tuple[Table, list[dict[str, Any]]]:
+    def records(self, rows: Rows, fileset_id: int) -> tuple[TableClause, list[dict[str, Any]]]:
         """Return the table, and the values of its columns for each row."""
-        table = TABLE_NAMES[rows.table]
-        kinds = self._kinds[table]
+        name = TABLE_NAMES[rows.table]
+        kinds = self._kinds[name]
         empty = dict.fromkeys(kinds)
         records = [
             {"fileset_id": fileset_id, "row_number": number, "other": None, **empty, **_values(scope, kinds)}
             for number, scope in enumerate(rows.rows, start=1)
         ]
-        return self._tables[table], records
+        return self.named(name), records
 
 
 def add_columns(connection: Connection, missing: Mapping[str, Mapping[str, str]]) -> None:
     """Add columns to the tables; one that another process has added meanwhile stays as it is."""
     dialect = connection.dialect
-    for table, columns in missing.items():
+    for name, columns in missing.items():
         known = set(
             connection.execute(
-                select(pipeline_column.c.column_name).where(pipeline_column.c.table_name == table)
+                select(pipeline_column.c.column_name).where(pipeline_column.c.table_name == name)
             ).scalars()
         )
-        for column, kind in columns.items():
-            if column in known:
+        for each, kind in columns.items():
+            if each in known:
                 continue
-            definition = CreateColumn(Column(column, _KINDS[kind])).compile(dialect=dialect)
+            definition = CreateColumn(Column(each, _KINDS[kind])).compile(dialect=dialect)
             exists = "" if dialect.name == "sqlite" else "IF NOT EXISTS "
-            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {exists}{definition}")
+            connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN {exists}{definition}")
             # MariaDB ends a transaction with each change of a table.
             recorded = insert(pipeline_column).prefix_with("IGNORE", dialect="mysql")
-            connection.execute(recorded, {"table_name": table, "column_name": column, "kind": kind})
+            connection.execute(recorded, {"table_name": name, "column_name": each, "kind": kind})
 
 
 def _table(name: str, kinds: Mapping[str, str], metadata: MetaData) -> Table:

@@ -1,18 +1,38 @@
-"""Creation and migration of the tables, by Alembic for our own ones."""
+"""Creation of the tables, and migration of our own ones by Alembic.
+
+Alembic takes as long to import as SQLAlchemy: only a database of an earlier revision needs it.
+"""
 
 import importlib.resources
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, insert, inspect, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    insert,
+    inspect,
+    select,
+)
 
 from pipeline.catalog.database import Database
 from pipeline.catalog.pipeline_tables import create_pipeline_tables
-from pipeline.catalog.tables import catalog_setting
+from pipeline.catalog.tables import catalog_setting, metadata
 from pipeline.catalog.views import create_views
 from pipeline.errors import SettingsError
 
-# Newest revision in ``migrations/versions``: Alembic, slow to import, is needed for any other one only.
+# Newest revision in ``migrations/versions``.
 HEAD = "0001"
+# Alembic's own table.
+_version = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 
 
 def create_schema(database: Database, settings: Mapping[str, str]) -> None:
@@ -23,9 +43,12 @@ def create_schema(database: Database, settings: Mapping[str, str]) -> None:
             connection.exec_driver_sql("ROLLBACK")
             connection.exec_driver_sql("PRAGMA journal_mode = WAL")
             connection.exec_driver_sql("BEGIN")
-    upgrade(database)
+    if database.transact(revision_of) not in (None, HEAD):
+        upgrade(database)
 
     def fill(connection: Connection) -> None:
+        if revision_of(connection) is None:
+            _create_tables(connection)
         if connection.execute(select(catalog_setting).limit(1)).first():
             return
         create_pipeline_tables(connection)
@@ -35,6 +58,13 @@ def create_schema(database: Database, settings: Mapping[str, str]) -> None:
         )
 
     database.transact(fill)
+
+
+def _create_tables(connection: Connection) -> None:
+    """Create our own tables as all revisions together make them, and record the newest one."""
+    metadata.create_all(connection)
+    _version.create(connection, checkfirst=True)
+    connection.execute(insert(_version), {"version_num": HEAD})
 
 
 def upgrade(database: Database) -> None:
@@ -56,9 +86,9 @@ def upgrade(database: Database) -> None:
 
 def revision_of(connection: Connection) -> str | None:
     """Return the revision of our own tables; None in a database that has none."""
-    if not inspect(connection).has_table("alembic_version"):
+    if not inspect(connection).has_table(_version.name):
         return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return connection.execute(select(_version.c.version_num)).scalar()
 
 
 def check_revision(database: Database, revision: str | None) -> None:

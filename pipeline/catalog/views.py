@@ -1,10 +1,11 @@
 """Views of the catalog, made anew when their text changes, and the settings that they read."""
 
 import hashlib
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Select, delete, insert, select
+from sqlalchemy import Connection, Dialect, Select, delete, insert, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import DDLElement
 
@@ -35,15 +36,22 @@ def _create_view(element: _CreateView, compiler: Any, **_: Any) -> str:
 
 def create_views(connection: Connection) -> None:
     """Make the views that the database lacks, or has with another text."""
-    statements = [_CreateView(name, query()) for name, query in _QUERIES.items()]
-    texts = [str(statement.compile(dialect=connection.dialect)) for statement in statements]
-    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    statements = _statements(connection.dialect)
+    digest = hashlib.sha256("\n".join(statements.values()).encode()).hexdigest()
     if _settings(connection).get(_DIGEST) == digest:
         return
-    for statement in statements:
-        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {statement.name}")
-        connection.execute(statement)
+    for name, statement in statements.items():
+        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
+        connection.exec_driver_sql(statement)
     _write(connection, {_DIGEST: digest})
+
+
+@lru_cache(maxsize=1)
+def _statements(dialect: Dialect) -> dict[str, str]:
+    """Return the statement that makes each view, by its name."""
+    return {
+        name: str(_CreateView(name, query()).compile(dialect=dialect)) for name, query in _QUERIES.items()
+    }
 
 
 def renew_settings(connection: Connection, settings: Settings, layout: Layout) -> None:

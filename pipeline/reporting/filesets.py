@@ -1,10 +1,11 @@
-"""Numbers of the filesets of one product, from the names of markers and one pass through its listing.
+"""Filesets of one product and their numbers, from the names of markers and one pass through its listing.
 
 Markers are not read: where a snapshot is not current, the names in the folder count.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipeline.config import Product, Select
 from pipeline.datastore.listing import FilesetRow
@@ -12,6 +13,7 @@ from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration
 from pipeline.mirror.state.marker_file import SUFFIX
 from pipeline.mirror.state.selection import is_selected
+from pipeline.mirror.state.sky_selection import DECIDING_COLUMNS, NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.snapshot import current_header
 from pipeline.mirror.state.steps import StepSpec
 
@@ -33,25 +35,73 @@ class FilesetCounts:
     withdrawn: int
 
 
+class FilesetState(NamedTuple):
+    """Row of the listing, as ``LocalListing.cells`` yields it, and the state of its fileset.
+
+    A selected one is not withdrawn.
+    """
+
+    columns: tuple[str, ...]
+    fields: list[str]
+    name: str
+    selected: bool
+    complete: bool
+    skipped: bool
+    withdrawn: bool
+
+    @property
+    def left(self) -> bool:
+        """True for a selected fileset that is neither complete nor skipped."""
+        return self.selected and not self.complete and not self.skipped
+
+
+class ProductFilesets:
+    """Filesets of the product ``name``: names of those marked, state of each; none is selected for None."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        product: Product | None,
+        name: str,
+        required: tuple[StepSpec, ...],
+        like: LikeFilesets = NOTHING_KNOWN,
+    ) -> None:
+        self.complete = _complete(layout, name, required)
+        self.skipped = layout.names(MarkerKind.SKIPPED, name)
+        self.withdrawn = layout.names(MarkerKind.WITHDRAWN, name)
+        self._selection = _Selection(product, like)
+        self._listing = LocalListing(layout, name)
+
+    def states(self) -> Iterator[FilesetState]:
+        """Yield the state of each fileset of the listing. Raises ServerUnavailable for a damaged listing."""
+        for columns, fields in self._listing.cells():
+            name = fields[0].strip()
+            withdrawn = name in self.withdrawn
+            selected = not withdrawn and self._selection.has(columns, fields)
+            yield FilesetState(
+                columns, fields, name, selected, name in self.complete, name in self.skipped, withdrawn
+            )
+
+
 def count_filesets(
-    layout: Layout, product: Product | None, name: str, required: tuple[StepSpec, ...]
+    layout: Layout,
+    product: Product | None,
+    name: str,
+    required: tuple[StepSpec, ...],
+    like: LikeFilesets = NOTHING_KNOWN,
 ) -> FilesetCounts:
     """Return the numbers of the filesets of the product ``name``; None of them is selected for None.
 
-    Raises ServerUnavailable for a damaged listing.
+    Raises ServerUnavailable for a damaged listing, MachineFault when the catalog cannot be read.
     """
-    complete = _complete(layout, name, required)
-    skipped = layout.names(MarkerKind.SKIPPED, name)
-    withdrawn = layout.names(MarkerKind.WITHDRAWN, name)
-    selection = _Selection(product)
+    filesets = ProductFilesets(layout, product, name, required, like)
     known = selected = left = 0
-    for columns, fields in LocalListing(layout, name).cells():
+    for state in filesets.states():
         known += 1
-        fileset = fields[0].strip()
-        if fileset not in withdrawn and selection.has(columns, fields):
-            selected += 1
-            left += fileset not in complete and fileset not in skipped
-    return FilesetCounts(known, selected, len(complete), left, len(skipped), len(withdrawn))
+        selected += state.selected
+        left += state.left
+    marked = (len(names) for names in (filesets.skipped, filesets.withdrawn))
+    return FilesetCounts(known, selected, len(filesets.complete), left, *marked)
 
 
 def newest_here(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> Registration | None:
@@ -85,8 +135,9 @@ def _complete(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> s
 class _Selection:
     """Test of rows by the settings of a product: rows with the same values are tested once."""
 
-    def __init__(self, product: Product | None) -> None:
+    def __init__(self, product: Product | None, like: LikeFilesets) -> None:
         self._product = product
+        self._like = like
         self._columns: tuple[str, ...] = ()
         self._places: list[int] = []
         self._tested: dict[tuple[str, ...], bool] = {}
@@ -103,12 +154,15 @@ class _Selection:
         key = tuple([fields[place] for place in self._places])
         if key not in self._tested:
             values = tuple(field.strip() for field in fields)
-            self._tested[key] = is_selected(FilesetRow(values[0], values[1], "", columns, values), product)
+            row = FilesetRow(values[0], values[1], "", columns, values)
+            self._tested[key] = is_selected(row, product, self._like)
         return self._tested[key]
 
-    def _use(self, columns: tuple[str, ...], select: Select) -> None:
+    def _use(self, columns: tuple[str, ...], selections: list[Select]) -> None:
         """Note the places of the values that decide."""
-        is_timed = select.registered_after is not None or select.registered_before is not None
-        deciding = {*select.patterns, *(columns[1:2] if is_timed else ())}
+        is_timed = any(select.registered_after or select.registered_before for select in selections)
+        named = (column for select in selections for column in select.patterns)
+        by_sky = DECIDING_COLUMNS if any(select.by_sky for select in selections) else ()
+        deciding = {*named, *(columns[1:2] if is_timed else ()), *by_sky}
         self._columns, self._tested = columns, {}
         self._places = [place for place, column in enumerate(columns) if column in deciding]

@@ -29,7 +29,8 @@ class RunRecord:
 
     ``filesets`` were completed or, by a verification, read; ``bytes`` were fetched; ``failures`` are filesets
     that failed or have problems. ``task`` is Luigi's name of the run's first task, empty where no task was
-    begun; ``reason`` says why the code is not 0.
+    begun; ``reason`` says why the code is not 0. ``left`` are selected filesets that are incomplete at the
+    end, failed ones too; None unless the run was an update that went through all products.
     """
 
     start: str
@@ -41,6 +42,7 @@ class RunRecord:
     failures: int
     task: str
     reason: str
+    left: int | None = None
 
     @property
     def is_update(self) -> bool:
@@ -119,6 +121,7 @@ def _record(row: dict[str, str]) -> RunRecord:
         failures=int(row["failures"]),
         task=row["task"],
         reason=row["reason"],
+        left=int(left) if (left := row.get("left")) else None,
     )
 
 

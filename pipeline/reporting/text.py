@@ -109,7 +109,7 @@ def _products(products: tuple[ProductReport, ...]) -> Iterator[str]:
 def _newest(product: ProductReport) -> str:
     if product.newest is None:
         return "no fileset complete"
-    age = "" if product.newest_age is None else f", {_age(product.newest_age)} ago"
+    age = "" if product.newest_age is None else f", {as_age(product.newest_age)} ago"
     return f"newest {product.newest} of {product.newest_registered}{age}"
 
 
@@ -201,7 +201,8 @@ def _row(name: str, cells: Iterable[str]) -> str:
     )
 
 
-def _age(seconds: int) -> str:
+def as_age(seconds: int) -> str:
+    """Return a time in seconds as text, in its largest unit."""
     for unit, length in (("year", 31_557_600), ("day", 86_400), ("hour", 3600), ("minute", 60)):
         if seconds >= length:
             return as_count(seconds // length, unit)

@@ -18,8 +18,10 @@ from tasks.commands.adopt import adopt
 from tasks.commands.catalog import catalog
 from tasks.commands.completion import completion
 from tasks.commands.find import find
+from tasks.commands.init import init
 from tasks.commands.pause import pause
 from tasks.commands.plan import plan
+from tasks.commands.publishing import product, publish, withdraw
 from tasks.commands.resume import resume
 from tasks.commands.retry import retry
 from tasks.commands.scheduler import scheduler
@@ -37,6 +39,7 @@ __all__ = ["ipp_mirror", "main"]
 
 _EXAMPLES = """\b
 Examples:
+  ipp-mirror init URL --root DIR            the settings file of a new mirror
   ipp-mirror update                         one update, as cron runs it
   ipp-mirror status                         the outcome of the last update
   ipp-mirror COMMAND --help                 options and examples of a command
@@ -64,8 +67,8 @@ def ipp_mirror() -> None:
 
 
 for _command in (
-    *(update, adopt, worker, assist, verify, status, plan, find, sql, serve, skip, unskip),
-    *(retry, pause, resume, catalog, scheduler, completion),
+    *(init, update, adopt, worker, assist, verify, status, plan, find, sql, serve, skip, unskip),
+    *(retry, pause, resume, product, publish, withdraw, catalog, scheduler, completion),
 ):
     ipp_mirror.add_command(_command)
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pipeline.config import Settings
     from pipeline.mirror.state.layout import Layout
 
+CONFIG_VARIABLE = "IPP_MIRROR_CONFIG"
+"""Environment variable with the path of the settings file."""
+
 _MIRROR_SECTION = re.compile(rb"^\s*\[\s*mirror\s*\]", re.MULTILINE)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -28,14 +31,16 @@ class Integer(click.IntRange):
 
 
 def config_option(function: Function) -> Function:
-    """Add ``--config FILE`` to a command, whose parameter is ``config``."""
+    """Add ``--config FILE`` to a command, whose parameter is ``config``; or IPP_MIRROR_CONFIG."""
     return click.option(
         "--config",
         "--mirror-config",
         "config",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Settings file (default: [mirror] config in luigi.cfg). --mirror-config is a second name.",
+        envvar=CONFIG_VARIABLE,
+        help="Settings file (default: that of IPP_MIRROR_CONFIG, else [mirror] config in luigi.cfg, else "
+        "mirror.yaml in this folder). --mirror-config is a second name.",
     )(function)
 
 
@@ -82,6 +87,11 @@ def products_option(function: Function) -> Function:
         metavar="A,B",
         help="Only these products, separated by commas (default: all of the settings).",
     )(function)
+
+
+def product_names(products: str | None) -> list[str]:
+    """Return the names in the value of ``--products``."""
+    return [name.strip() for name in (products or "").split(",") if name.strip()]
 
 
 def scheduler_options(function: Function) -> Function:
@@ -145,13 +155,13 @@ def read_mirror(config: Path | None) -> "tuple[Settings, Layout]":
     from pipeline.mirror.state.layout import Layout
     from pipeline.mirror.state.root_note import check_root
 
-    path = config or _default_config()
+    path = config or default_config()
     settings = read_settings(path)
     check_root(path, settings)
     return settings, Layout(settings.mirror.root)
 
 
-def _default_config() -> Path:
+def default_config() -> Path:
     """Return the settings file that Luigi's settings name; without such a name, Luigi is not imported."""
     if not any(_names_settings(path) for path in _luigi_files()):
         return Path("mirror.yaml")

@@ -1,9 +1,8 @@
 """``ipp-mirror plan``."""
 
 import json
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +11,10 @@ import click
 from pipeline.errors import machine_faults
 from pipeline.names import escaped
 from pipeline.units import as_count, as_duration, as_size
-from tasks.commands.options import Integer, config_option, products_option, read_mirror
+from tasks.commands.data_store import listing_client
+from tasks.commands.options import Integer, config_option, product_names, products_option, read_mirror
 
 if TYPE_CHECKING:
-    from pipeline.config import Settings
-    from pipeline.datastore.client import ListingClient
     from pipeline.reporting.plan import DiskPlan, Plan, ProductPlan
 
 _COLUMNS = ("product", "known", "selected", "complete", "skipped", "postponed", "due", "files", "size")
@@ -55,8 +53,9 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
     from tasks.steps import STEPS
 
     settings, layout = read_mirror(config)
-    only = [name.strip() for name in (products or "").split(",") if name.strip()]
-    with _client(settings, offline) as client, machine_faults(f"planning an update of {layout.root}"):
+    only = product_names(products)
+    asked = nullcontext() if offline else listing_client(settings.source)
+    with asked as client, machine_faults(f"planning an update of {layout.root}"):
         names = planned_products(settings, layout, client, only)
         made = Planner(settings, layout, STEPS.wanted(settings), client, listings).plan(names)
     if as_json:
@@ -68,24 +67,6 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
         for problem in product.problems:
             click.echo(escaped(f"product {product.product}: {problem}"), err=True)
     return max((product.code for product in made.products), default=0)
-
-
-@contextmanager
-def _client(settings: "Settings", offline: bool) -> "Iterator[ListingClient | None]":
-    """Yield a client of the server; None when ``offline``."""
-    if offline:
-        yield None
-        return
-    from pipeline.datastore.client import DataStoreClient, Limits, RetryPolicy
-
-    source = settings.source
-    limits = Limits(source.connections, source.timeout, source.least_speed)
-    retries = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=time.sleep)
-    client = DataStoreClient(source.url, limits, retries)
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 def _lines(plan: "Plan") -> Iterator[str]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +32,7 @@ from pipeline.mirror.resources.file_systems import log_missing_flush
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.state.markers import Fileset, is_within, utc_now
 from pipeline.mirror.state.owner_records import restore_owner_records
 from pipeline.mirror.state.root_format import record_root_format, short_id
 from pipeline.mirror.state.root_note import write_note
@@ -49,6 +49,7 @@ from tasks.runtime.display import display_kind, progress_displayed
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.log import log_beginning, log_to
 from tasks.runtime.outage import OutageWatch
+from tasks.runtime.page import PageRenewal
 from tasks.runtime.processes import (
     UNPACKED_AT_ONCE,
     UNPACKED_PER_CORE,
@@ -103,9 +104,12 @@ class Run:
                 self._acquire()
                 # Stands for the mirror in the tasks and the resources of Luigi's scheduler.
                 self.mirror = short_id(self.context.layout)
+                for step in self.context.wanted_steps:
+                    step.load(self.context)
                 processes = step_processes(self.context, self.stopping, self.lose_process)
                 self.fetching, self.unpacking = self._open.enter_context(processes)
                 self._start_heartbeat()
+                self._page = self._start_page()
             self.context = replace(self.context, listings=self._listings())
             self.progress = Progress(self.context.layout, self.context.counters, self.completed)
             kind = display_kind()
@@ -146,6 +150,14 @@ class Run:
     def _start_heartbeat(self) -> None:
         """Start the heartbeat of the lock, after all processes are forked."""
         self._open.enter_context(heartbeat(self.context.layout))
+
+    def _start_page(self) -> PageRenewal | None:
+        """Have the page renewed while the run works, after all processes are forked."""
+        if not self.context.settings.mirror.page:
+            return None
+        page = PageRenewal(self._config, self.context.layout)
+        self._open.enter_context(page.while_running())
+        return page
 
     def _restore_records(self) -> None:
         """Make the owner records complete: before any step, and after the heartbeat began."""
@@ -358,9 +370,22 @@ class Run:
             failures=counters.failed + counters.damaged,
             task=task,
             reason=self.reason,
+            left=self._left(rows),
         )
         append_record(context.layout, record)
         write_metrics(context.layout, context.settings, context.steps, rows)
+
+    def _left(self, rows: list[dict[str, Any]]) -> int | None:
+        """Return how many selected filesets are incomplete; None unless all products were gone through.
+
+        ``rows`` are those of ``product_status.csv``.
+        """
+        began = timedelta(seconds=self.seconds + 1)
+        gone_through = {row["product"] for row in rows if is_within(row["last_update"], began)}
+        if self._products is None or not gone_through.issuperset(self._products):
+            return None
+        counters = self.context.counters
+        return counters.selected - counters.done - counters.skipped
 
     def _report_repeated(self) -> None:
         """Log how many failures had a cause that the console has shown once."""
@@ -368,8 +393,12 @@ class Run:
             log.warning("%s", sentence)
 
     def end(self) -> None:
-        """Release the lock, the connections, the processes and the log."""
+        """Release the lock, the connections, the processes and the log; then renew the page."""
         self._open.close()
+        if self._page:
+            counters = self.context.counters
+            done = counters.pending or counters.new or counters.here
+            self._page.after_run(news=bool(done or self.code or self.killed))
 
 
 _runs: list[Run] = []

@@ -12,9 +12,20 @@ class Submission:
     """The tasks that one running task has submitted together."""
 
     def __init__(self, tasks: Iterator[luigi.Task]) -> None:
-        self.tasks = tasks
+        self._tasks = tasks
+        self._next: luigi.Task | None = None
         self.in_flight = 0
         self.closed = threading.Event()
+
+    def peek(self) -> luigi.Task | None:
+        """Return the first task that is not taken; None when all are."""
+        if self._next is None:
+            self._next = next(self._tasks, None)
+        return self._next
+
+    def take(self) -> None:
+        """Take the next task."""
+        self._next = None
 
     def wait(self) -> None:
         """Wait until every task is done or has failed, or until the window is aborted."""
@@ -86,18 +97,27 @@ class TaskWindow:
             submission.closed.set()
 
     def submit(self) -> luigi.Task | None:
-        """Take the next task into the window, of each submission in turn; None without room or task."""
-        for _ in range(len(self._open) if len(self._in_flight) < self._size else 0):
-            submission = self._open[0]
-            self._open.rotate(-1)
-            task = next(submission.tasks, None)
-            if task is not None:
-                self._add(_Chain(task, submission))
-                return task
-            if not submission.in_flight:
+        """Take the next task into the window; None without room or task.
+
+        It is that of the highest priority among the next ones of all submissions, of equal ones in turn.
+        """
+        self._close()
+        waiting = [(submission, task) for submission in list(self._open) if (task := submission.peek())]
+        if not waiting or len(self._in_flight) >= self._size:
+            return None
+        submission, task = max(waiting, key=lambda each: each[1].priority)
+        self._open.remove(submission)
+        self._open.append(submission)
+        submission.take()
+        self._add(_Chain(task, submission))
+        return task
+
+    def _close(self) -> None:
+        """Close the submissions of which all tasks are done or have failed."""
+        for submission in list(self._open):
+            if not submission.in_flight and submission.peek() is None:
                 self._open.remove(submission)
                 submission.closed.set()
-        return None
 
     def start(self, task_id: str) -> None:
         """Note that this process does a step: the following ones are done even after a request to stop."""

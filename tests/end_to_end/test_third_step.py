@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,20 @@ from support.running import Turnstile, luigi_command, started, until
 from support.summary import numbers
 from support.third_step import make_program, recipe
 from support.upstream import COLUMNS, File, Upstream, served_filesets
+from support.warm_start import WarmStart
 
 PRODUCT = "md-all-rel-200907"
 COMMAND = Path(sys.executable).with_name("ipp-mirror")
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(folder), "PYTHONWARNINGS": "error::ResourceWarning"}
+
+
+@cache
+def _warm_start(folder: Path) -> WarmStart:
+    """The process that forks the commands of the program in the folder."""
+    return WarmStart(folder, _environment(folder))
 
 
 class Program:
@@ -31,21 +43,11 @@ class Program:
         self.folder = folder
         self.follower = follower
         self.port = port
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return os.environ | {"PYTHONPATH": str(self.folder), "PYTHONWARNINGS": "error::ResourceWarning"}
+        self.environment = _environment(folder)
+        self._warm_start = _warm_start(folder)
 
     def run(self, *command: object) -> Ended:
-        result = subprocess.run(
-            [str(word) for word in command],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        result = self._warm_start.run([str(word) for word in command], timeout=240)
         assert "Traceback" not in result.stdout + result.stderr, result.stdout + result.stderr
         return Ended(result.returncode, result.stdout + result.stderr)
 
@@ -134,7 +136,10 @@ def summary(result: Ended) -> str:
 def test_the_recipe_names_its_files(with_optional_step, follower):
     assert list(recipe()) == ["pipeline/mirror/steps/chart.py", "tasks/steps.py", "tasks/fileset.py"]
     code = "import pipeline, tasks.steps; print(pipeline.__file__, tasks.__file__, *tasks.steps.STEPS)"
-    shown = Program(with_optional_step, follower).run(sys.executable, "-c", code).output.split()
+    environment = Program(with_optional_step, follower).environment
+    shown = subprocess.check_output(
+        [sys.executable, "-c", code], cwd=with_optional_step, env=environment, text=True
+    ).split()
     assert shown[:2] == [f"{with_optional_step}/{package}/__init__.py" for package in ("pipeline", "tasks")]
 
 

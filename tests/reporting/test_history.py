@@ -18,11 +18,12 @@ FIRST = RunRecord(
     failures=1,
     task="UpdateMirror",
     reason="product p: 1 of 3 pending filesets failed",
+    left=3,
 )
 SECOND = replace(
-    FIRST, start="2026-07-02T00:00:00Z", end="2026-07-02T00:00:01Z", code=0, failures=0, reason=""
+    FIRST, start="2026-07-02T00:00:00Z", end="2026-07-02T00:00:01Z", code=0, failures=0, reason="", left=None
 )
-HEADER = "start,end,code,filesets,bytes,seconds,failures,task,reason"
+HEADER = "start,end,code,filesets,bytes,seconds,failures,task,reason,left"
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ def test_a_row_for_each_run(layout):
     assert layout.history.read_text().splitlines() == [
         HEADER,
         "2026-07-01T00:00:00Z,2026-07-01T00:00:09Z,30,2,700,9.5,1,UpdateMirror,"
-        "product p: 1 of 3 pending filesets failed",
-        "2026-07-02T00:00:00Z,2026-07-02T00:00:01Z,0,2,700,9.5,0,UpdateMirror,",
+        "product p: 1 of 3 pending filesets failed,3",
+        "2026-07-02T00:00:00Z,2026-07-02T00:00:01Z,0,2,700,9.5,0,UpdateMirror,,",
     ]
     assert read_history(layout) == [FIRST, SECOND]
 

@@ -1,10 +1,8 @@
 """Commands in a process of their own, run in the repository."""
 
 import os
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +48,4 @@ def _run(command: list[str], environment: dict[str, str]) -> subprocess.Complete
             timeout=_TIMEOUT_SECONDS,
             check=False,
         )
-    with tempfile.TemporaryDirectory() as folder:
-        files = Path(folder) / "output", Path(folder) / "errors"
-        process = _warm_start.start(command, *files)
-        try:
-            code = process.wait(_TIMEOUT_SECONDS)
-        finally:
-            process.send_signal(signal.SIGKILL)
-        return subprocess.CompletedProcess(command, code, *(path.read_text() for path in files))
+    return _warm_start.run(command, _TIMEOUT_SECONDS)

@@ -1,8 +1,9 @@
-"""Start of commands by fork: the libraries are imported once, the project's own modules by each command anew.
+"""Start of commands by fork: libraries and ``pipeline`` are imported once, ``tasks`` by each command anew.
 
 A command is a process of its own with the exit code, the output and the end of any other: only the time for
-importing Luigi and its kind is saved. ``python warm_start.py`` is the process that forks. Each line of its
-input is a command with two files for its output; it prints process id and exit code of the command.
+imports is saved. ``tasks`` keeps the time of its import as the start of the command. ``python warm_start.py``
+is the process that forks. Each line of its input is a command with two files for its output; it prints
+process id and exit code of the command.
 """
 
 import atexit
@@ -12,16 +13,26 @@ import os
 import queue
 import runpy
 import select
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-_LIBRARIES = (
+_IMPORTED = (
     *("asyncio", "concurrent.futures", "ctypes", "email.utils", "http.client", "logging.handlers", "mmap"),
     *("multiprocessing.connection", "secrets", "tarfile"),
     *("click.shell_completion", "isal.igzip", "jinja2", "luigi.interface", "luigi.retcodes", "luigi.rpc"),
     *("alembic.command", "alembic.config", "sqlalchemy.dialects.sqlite", "sqlalchemy.ext.compiler"),
     *("pydantic.dataclasses", "pydantic.main", "pydantic.type_adapter", "requests", "yaml"),
+    *("pipeline.catalog.step", "pipeline.mirror.steps.adopt", "pipeline.mirror.steps.verify"),
+    *(
+        "pipeline.mirror.steps.discover",
+        "pipeline.mirror.steps.housekeeping",
+        "pipeline.mirror.steps.removal",
+    ),
+    *("pipeline.mirror.steps.compare", "pipeline.mirror.resources.peers"),
+    *("pipeline.reporting.metrics", "pipeline.reporting.text"),
 )
 # Set for each test by pytest, and of no effect on a command.
 _NO_SETTING = "PYTEST_CURRENT_TEST"
@@ -51,6 +62,17 @@ class WarmStart:
         assert process.stdin
         process.stdin.write(json.dumps([command, str(output), str(errors)]).encode() + b"\n")
         return WarmProcess(process, self._idle)
+
+    def run(self, command: list[str], timeout: float) -> "subprocess.CompletedProcess[str]":
+        """Run the command to its end; its output is text. Raises TimeoutExpired."""
+        with tempfile.TemporaryDirectory() as folder:
+            files = Path(folder) / "output", Path(folder) / "errors"
+            process = self.start(command, *files)
+            try:
+                code = process.wait(timeout)
+            finally:
+                process.send_signal(signal.SIGKILL)
+            return subprocess.CompletedProcess(command, code, *(path.read_text() for path in files))
 
     def _acquire(self) -> "subprocess.Popen[bytes]":
         with contextlib.suppress(queue.Empty):
@@ -107,7 +129,7 @@ def _settings(environment: dict[str, str]) -> dict[str, str]:
 
 def _serve() -> list[str]:
     """Fork each command that comes; return in the process of a command, with its arguments."""
-    for name in _LIBRARIES:
+    for name in _IMPORTED:
         __import__(name)
     # Not buffered: a command must not find in its memory what was read for the next one.
     while line := _read_line(0):

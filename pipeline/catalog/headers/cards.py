@@ -94,6 +94,8 @@ class Cards:
     def _place(self, name: str) -> int | None:
         if len(name) <= 8 and "." not in name:
             return self._places.get(name.encode().ljust(8))
+        if _HIERARCH[:8] not in self._places:
+            return None
         # A search for the word HIERARCH too takes five times as long.
         sought = name.encode()
         at = self.raw.find(sought)

@@ -98,6 +98,11 @@ class Layout:
         return self.root / "status" / "metrics.prom"
 
     @property
+    def page(self) -> Path:
+        """Page with the state of the mirror, for browsers."""
+        return self.root / "status" / "index.html"
+
+    @property
     def root_format(self) -> Path:
         """File with the format number of the root folder."""
         return self.root / "mirror.json"
@@ -199,6 +204,11 @@ class Layout:
     def store_root(self) -> Path:
         """Folder of all downloaded filesets: ``PRODUCT/FILESET`` below it."""
         return self.root / "store"
+
+    @property
+    def published(self) -> Path:
+        """Folder of the products of the site's own: a publisher's tree."""
+        return self.root / "published"
 
     def store(self, product: str, fileset: str) -> Path:
         """Return the folder of the fileset's files exactly as served."""

@@ -78,6 +78,8 @@ class StepSpec:
     * ``verify(context, fileset, rate)`` yields what is not as the marker says; reading keeps to ``rate``.
     * ``unexpected(context)`` yields what the step has made and belongs to no fileset.
     * ``is_ready(layout, fileset)`` is False when what the next step needs is gone in spite of the marker.
+    * ``load(context)`` is called before the processes that do the steps are forked: what it imports is shared
+      by all of them. Raises nothing.
     * ``prepare(context)`` is called once at the beginning of an update, ``finish(context)`` at its end. Of an
       optional step either may raise MirrorError: the update goes on, after a failed ``prepare`` without the
       step.
@@ -94,6 +96,7 @@ class StepSpec:
     verify: Callable[["RunContext", "Fileset", "RateLimit"], Iterable[Problem]] = _nothing_to_verify
     unexpected: Callable[["RunContext"], Iterable[Problem]] = _nothing_unexpected
     is_ready: Callable[[Layout, "Fileset"], bool] = _as_marked
+    load: Callable[["RunContext"], None] = _nothing_to_do
     prepare: Callable[["RunContext"], None] = _nothing_to_do
     finish: Callable[["RunContext"], None] = _nothing_to_do
     is_wanted: Callable[[Settings], bool] = _always

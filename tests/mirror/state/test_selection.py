@@ -5,7 +5,7 @@ import yaml
 
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow, read_filesets
-from pipeline.mirror.state.selection import empty_selection, is_selected
+from pipeline.mirror.state.selection import empty_selection, in_order, is_selected, priorities
 
 LISTING = b"""# filesetID|time registered|type|stage|filter|target_id|
 a|2009-07-31T23:59:59Z|IPP-DIST|camera|r.00000|1|
@@ -56,6 +56,8 @@ SELECTED = {
     "{registered_before: 2009-08-02 00:00:00}": "ab",
     "{registered_after: 1970-01-01}": "abcef",
     "{registered_after: 2009-08-01, filter: 'r.*'}": "f",
+    "[{stage: camera}, {registered_after: 2009-08-03}]": "aef",
+    "[{stage: nothing}, {filter: g, priority: 5}]": "b",
 }
 
 
@@ -73,11 +75,40 @@ def test_a_row_needs_no_columns_when_nothing_is_selected():
     assert is_selected(row, Product(name="p"))
 
 
+ORDERS = {
+    "{}": "abcdef",
+    "{order: newest}": "fedcba",
+    "{priority: 7, order: oldest}": "abcdef",
+    "{select: {filter: r, priority: 3}}": "adf",
+    "{select: [{filter: r}, {type: 'IPP-DIST', priority: 1}, {}]}": "abdefc",
+    "{select: [{filter: r, priority: -1}, {}]}": "abcdef",
+    "{select: [{filter: r, priority: -1}, {stage: '*'}, {}], priority: -2, order: newest}": "fdaecb",
+}
+
+
+@pytest.mark.parametrize("settings", ORDERS)
+def test_the_highest_priority_of_a_matching_selection_comes_first(settings):
+    product = Product.model_validate({"name": "p", **yaml.safe_load(settings)})
+    rows = [row for row in read_filesets(LISTING, "x") if is_selected(row, product)]
+    ordered = in_order(rows, product, priorities(rows, product), failed=())
+    assert "".join(row.name for row in ordered) == ORDERS[settings]
+
+
+def test_filesets_that_failed_come_last_of_their_priority():
+    settings = {"name": "p", "select": [{"filter": "r", "priority": 1}, {}], "order": "newest"}
+    rows, product = read_filesets(LISTING, "x"), Product.model_validate(settings)
+    ordered = in_order(rows, product, priorities(rows, product), failed={"f", "e"})
+    assert "".join(row.name for row in ordered) == "dafcbe"
+
+
 EMPTY = {
     "{filter: R}": "select matches 0 of 6 filesets; filter has g.00000, no value, r.00000",
     "{stage: warps, filter: r}": "select matches 0 of 6 filesets; stage has Camera, camera, no value, stack; "
     "filter has g.00000, no value, r.00000",
     "{registered_after: 2020-01-01}": "select matches 0 of 6 filesets; none is of that time",
+    "[{stage: warp}, {filter: y, stage: chip}]": "select matches 0 of 6 filesets; stage has Camera, camera, "
+    "no value, stack; filter has g.00000, no value, r.00000",
+    "[{stage: warp}, {stage: stack}]": None,
     "{stage: stack}": None,
     "null": None,
 }

@@ -13,8 +13,10 @@ from support.command import REPOSITORY, ipp_mirror
 from pipeline import __version__
 
 COMMANDS = [
-    *("adopt", "catalog", "completion", "find", "pause", "plan", "resume", "retry", "scheduler", "serve"),
-    *("skip", "sql", "status", "unskip", "update", "verify", "worker"),
+    *("adopt", "catalog", "completion", "find", "init", "pause"),
+    *("plan", "product", "publish", "resume", "retry", "scheduler"),
+    *("serve", "skip", "sql", "status", "unskip", "update"),
+    *("verify", "withdraw", "worker"),
 ]
 
 
@@ -35,7 +37,7 @@ def test_the_help_of_each_command_has_its_options_and_examples(name):
     assert short.stdout == long.stdout
     assert long.stdout.startswith(f"Usage: ipp-mirror {name} ")
     assert "Example" in long.stdout
-    takes_settings = name not in {"catalog", "completion", "scheduler"}
+    takes_settings = name not in {"catalog", "completion", "product", "scheduler"}
     assert ("--config, --mirror-config FILE" in long.stdout) == takes_settings
 
 
@@ -75,6 +77,9 @@ WRONG = {
     "update --wrkers 3": " update: no such option '--wrkers'. Did you mean '--workers'?",
     "update today": " update: got unexpected extra argument (today).",
     "update --workers x": " update: invalid value for '--workers': 'x' is not a valid integer.",
+    "update --every 1h": " update: --every needs --daemon.",
+    "update --daemon --every 0s": " update: invalid value for '--every': "
+    "expected a time such as 90s, 15min, 6h or 1d, got '0s'.",
     "verify --workers 0": " verify: invalid value for '--workers': 0 is not in the range x>=1.",
     "worker --scheduler-port 0": " worker: invalid value for '--scheduler-port': "
     "0 is not in the range 1<=x<=65535.",
@@ -83,6 +88,7 @@ WRONG = {
     "verify --rate": " verify: option '--rate' requires an argument.",
     "status --config": " status: option '--config' requires an argument.",
     "serve --port 65536": " serve: invalid value for '--port': 65536 is not in the range 0<=x<=65535.",
+    "init": " init: missing argument 'URL'.",
     "plan --listings -1": " plan: invalid value for '--listings': -1 is not in the range x>=0.",
     "skip p": " skip: missing argument 'FILESET'.",
     "skip p f": " skip: missing option '--reason'.",
@@ -104,20 +110,22 @@ def test_a_wrong_command_line_is_one_sentence_and_code_40(line):
 
 WITH_SETTINGS = [
     *("update", "adopt", "worker", "verify", "status", "find", "sql", "serve", "skip", "unskip"),
-    *("plan", "retry", "pause", "resume"),
+    *("plan", "retry", "pause", "resume", "publish", "withdraw"),
 ]
 
 
 @pytest.mark.parametrize("name", WITH_SETTINGS)
 def test_settings_that_are_not_there_are_one_sentence_and_code_40(name, tmp_path):
     arguments = {"skip": "p f --reason r", "unskip": "p f", "adopt": ".", "sql": "SELECT"}
+    arguments |= {"publish": "p f x", "withdraw": "p f"}
     more = arguments.get(name, "").split()
     missing = tmp_path / "mirror.yaml"
     refused = ipp_mirror(name, "--config", missing, *more)
     assert refused.returncode == 40
     assert refused.stderr == (
         f"ipp-mirror: {missing}: expected a settings file here, got: No such file or directory. "
-        "Name another with --config FILE or in luigi.cfg under [mirror].\n"
+        "Write one with `ipp-mirror init`, or name another with --config FILE, IPP_MIRROR_CONFIG or in "
+        "luigi.cfg under [mirror].\n"
     )
 
 

@@ -208,3 +208,43 @@ def test_abort_releases_whoever_waits_now_or_later():
     waiting.join(30)
     assert not waiting.is_alive()
     window.open(iter([task])).wait()
+
+
+class Urgent(luigi.Task):
+    fileset = luigi.Parameter()
+    urgency = luigi.IntParameter(default=0, significant=False)
+
+    @property
+    def priority(self) -> int:
+        return self.urgency
+
+
+def urgent(*filesets: tuple[str, int]) -> list[luigi.Task]:
+    return [Urgent(fileset=name, urgency=urgency) for name, urgency in filesets]
+
+
+def test_of_several_submissions_the_highest_priority_comes_first_and_equal_ones_in_turn():
+    window = TaskWindow(100)
+    window.open(iter(urgent(("a1", 2), ("a2", 1), ("a3", 1))))
+    window.open(iter(urgent(("b1", 1), ("b2", 1), ("b3", 0))))
+    assert [task.fileset for task in submit_all(window)] == ["a1", "b1", "a2", "b2", "a3", "b3"]
+
+
+def test_a_later_submission_of_higher_priority_gets_the_next_room():
+    window = TaskWindow(1)
+    window.open(iter(urgent(("a1", 0), ("a2", 0))))
+    (first,) = submit_all(window)
+    window.open(iter(urgent(("b1", 5))))
+    assert window.submit() is None
+    window.complete(first.task_id, DONE)
+    assert [task.fileset for task in submit_all(window)] == ["b1"]
+
+
+def test_a_submission_is_closed_while_another_one_fills_the_window():
+    window = TaskWindow(1)
+    done = window.open(iter(urgent(("a1", 1))))
+    window.open(iter(urgent(("b1", 0), ("b2", 0))))
+    (first,) = submit_all(window)
+    window.complete(first.task_id, DONE)
+    assert [task.fileset for task in submit_all(window)] == ["b1"]
+    assert done.closed.is_set()

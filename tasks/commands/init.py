@@ -1,0 +1,116 @@
+"""``ipp-mirror init``."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.errors import ServerUnavailable, SettingsError, machine_faults
+from tasks.commands.data_store import listing_client
+from tasks.commands.options import config_option, default_config, product_names
+
+if TYPE_CHECKING:
+    from pipeline.config import Source
+    from pipeline.datastore.listing import ProductRow
+
+# A person waits for the answer.
+_ATTEMPTS = 2
+_EXAMPLES = """\b
+Examples:
+  ipp-mirror init http://alala2.ifa.hawaii.edu/ipp049/ds --root /panstarrs/data/MIRROR
+  ipp-mirror init http://alala2.ifa.hawaii.edu/ipp049/ds --products md-all-rel-200907,qub-200907
+  ipp-mirror init http://alala2.ifa.hawaii.edu/ipp049/ds --offline
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@config_option
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    default=Path("mirror"),
+    help="Root folder of the mirror (default: mirror, in this folder). Nothing is made there.",
+)
+@click.option(
+    "--products",
+    metavar="A,B",
+    help="Products to mirror, also hidden ones, separated by commas (default: all that the server lists).",
+)
+@click.option("--offline", is_flag=True, help="Do not ask the server what there is.")
+@click.argument("url")
+def init(config: Path | None, root: Path, products: str | None, offline: bool, url: str) -> None:
+    """Write the settings file of a new mirror.
+
+    URL is the address of the Data Store, at which index.txt lists the products. The server is asked what
+    there is: the file has a line for each product, with its description; those that are not to be mirrored
+    are commented out. All other settings have their defaults, and a comment each.
+
+    The file is mirror.yaml in this folder, unless --config or IPP_MIRROR_CONFIG names another. A file that
+    exists is not overwritten.
+    """
+    from pipeline.config import parse_settings
+    from pipeline.settings_template import new_settings
+
+    path, root = config or default_config(), Path.cwd() / root
+    if path.exists():
+        raise SettingsError(
+            f"{path}: expected no settings file here yet, got one. It is left as it is; move it away, "
+            "or name another with --config FILE."
+        )
+    names = product_names(products) or None
+    text = new_settings(url, root, names)
+    listed: list[ProductRow] = []
+    source = parse_settings(text, path).source
+    if not offline:
+        listed = _listed_products(source, names or [])
+        text = new_settings(url, root, names, listed)
+        parse_settings(text, path)
+    with machine_faults(f"writing the settings file {path}"), open(path, "x", encoding="utf-8") as file:
+        file.write(text)
+    option = f" --config {config}" if config else ""
+    click.echo(
+        f"{path}: settings of a mirror of {source.url} at {root}, {_amount(names, listed)}. Correct them "
+        f"where needed, then:\n  ipp-mirror plan{option}\n  ipp-mirror update{option}"
+    )
+
+
+def _listed_products(source: "Source", named: Sequence[str]) -> "list[ProductRow]":
+    """Return the products that the root lists.
+
+    Raises ServerUnavailable without its listing, SettingsError if one is ``named`` that is not served.
+    """
+    asked = source.model_copy(update={"attempts": _ATTEMPTS})
+    with listing_client(asked) as client:
+        try:
+            rows = client.products()
+        except ServerUnavailable as error:
+            raise ServerUnavailable(
+                f"{str(error).removesuffix(' The next run tries again.')} No settings were written: correct "
+                "the address, or write them without the list of products by --offline."
+            ) from None
+        listed = [row.name for row in rows]
+        for name in named:
+            if name not in listed:
+                _check_hidden(client.filesets, name, listed)
+    return rows
+
+
+def _check_hidden(list_filesets: Callable[[str], object], name: str, listed: Sequence[str]) -> None:
+    """Check that the server has a product that the root does not list. Raises SettingsError."""
+    try:
+        list_filesets(name)
+    except ServerUnavailable as error:
+        raise SettingsError(
+            f"expected products that the Data Store serves, got {name!r}: {error} It lists "
+            f"{', '.join(listed) or 'none'}. No settings were written."
+        ) from None
+
+
+def _amount(names: Sequence[str] | None, listed: "Sequence[ProductRow]") -> str:
+    if not listed:
+        return f"with {len(names)} products" if names else "with all products"
+    of_listed = len(listed) if names is None else sum(row.name in names for row in listed)
+    hidden = len(names) - of_listed if names else 0
+    return f"with {of_listed} of {len(listed)} listed products" + (f" and {hidden} hidden" if hidden else "")

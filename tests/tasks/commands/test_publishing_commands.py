@@ -1,0 +1,59 @@
+"""``ipp-mirror product``, ``publish`` and ``withdraw``."""
+
+from pathlib import Path
+
+from support.command import ipp_mirror
+from support.follower import Follower
+from support.summary import numbers
+
+from pipeline.datastore.server import DataStoreApp, serve
+from pipeline.mirror.state.layout import Layout
+from pipeline.publishing import Publisher
+from pipeline.serving import MirrorTree, OwnTree, SiteTree
+
+PRODUCT = "md-all-rel-200907"
+
+
+def done(follower: Follower, *arguments: object) -> str:
+    made = ipp_mirror(*arguments, "--config", follower.config)
+    assert (made.returncode, made.stderr) == (0, "")
+    return made.stdout
+
+
+def test_what_is_published_reaches_the_next_site_and_leaves_it(tmp_path: Path):
+    """The site has no mirror yet."""
+    site = Follower(tmp_path, "http://127.0.0.1:1/ds")
+    (tmp_path / "curves.fits").write_bytes(b"curves")
+    done(site, "product", "add", "curves", "--type", "table", "--description", "Light curves")
+    shown = done(site, "publish", "curves", "c.1", tmp_path / "curves.fits")
+    assert shown.startswith("curves/c.1: 1 file, 6 bytes, registered 20")
+    shown = done(site, "product", "list")
+    assert shown.startswith("curves (table): Light curves; 1 fileset, newest c.1 of 20")
+    layout = Layout(site.root)
+    Publisher(layout.published).publish("curves", "c.2", [tmp_path / "curves.fits"])
+    with serve(DataStoreApp(SiteTree(MirrorTree(layout), OwnTree(layout.published)))) as server:
+        (tmp_path / "next").mkdir()
+        following = Follower(tmp_path / "next", server.url, mirror={"on_removed": "delete"})
+        assert numbers(2, 2, 2) in following.update().output
+        assert following.content("store")["curves/c.1/curves.fits"] == b"curves"
+        done(site, "withdraw", "curves", "c.1")
+        assert following.update().code == 0
+        assert following.content("store").keys() == {"curves/c.2/curves.fits", "curves/c.2/index.txt"}
+    Publisher(layout.published).withdraw("curves", "c.2")
+    done(site, "product", "remove", "curves")
+    assert not (layout.published / "curves").exists()
+
+
+def test_a_product_of_the_source_is_no_product_of_the_site(tmp_path: Path):
+    follower = Follower(tmp_path, "http://127.0.0.1:1/ds", mirror={"products": [PRODUCT]})
+    follower.source["hidden_products"] = ["secret"]
+    for name in (PRODUCT, "secret"):
+        refused = ipp_mirror("product", "add", name, "--config", follower.config)
+        assert refused.returncode == 40
+        assert refused.stderr == (
+            f"ipp-mirror: expected a name of this site's own, got {name!r}, a product of "
+            "http://127.0.0.1:1/ds. Nothing was added.\n"
+        )
+    refused = ipp_mirror("publish", PRODUCT, "mine", follower.config, "--config", follower.config)
+    assert "expected a product of this site's own (none), got 'md-all-rel-200907'" in refused.stderr
+    assert not follower.root.exists() or not follower.content("published").keys() - {".lock"}
