@@ -15,6 +15,7 @@ from pathlib import Path
 
 import luigi
 
+from pipeline.catalog.like_filesets import like_filesets
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import SettingsError, machine_faults
 from pipeline.mirror.state.layout import MarkerKind
@@ -114,10 +115,11 @@ class AdoptProduct(UpdateProduct):
         """Log how many filesets of the folder are taken over, and which are left there and why."""
         layout, product, listed = self.layout, self.product, set()
         unselected: set[str] = set()
-        for row in self._rows(held):
-            listed.add(row.name)
-            if not is_selected(row, self._settings):
-                unselected.add(row.name)
+        with like_filesets(self.context.settings, layout, self._settings) as like:
+            for row in self._rows(held):
+                listed.add(row.name)
+                if not is_selected(row, self._settings, like):
+                    unselected.add(row.name)
         left = {
             "filesets that no listing names": held - listed,
             "withdrawn upstream": layout.marked_among(MarkerKind.WITHDRAWN, product, held),
