@@ -26,6 +26,7 @@ from pydantic_core import ErrorDetails
 
 from pipeline.errors import HostileName, SettingsError
 from pipeline.names import checked_segment
+from pipeline.terms import angle, checked_radius, position
 from pipeline.units import parse_rate, parse_size
 
 _ADDRESS = re.compile(r"https?://[^/\\\s\x00-\x1f\x7f?#]+[^\\\s\x00-\x1f\x7f?#]*")
@@ -62,6 +63,15 @@ def _alternatives(value: Any) -> Any:
     if value == []:
         raise ValueError("expected conditions, or a list of them; leave it out to select all filesets")
     return value if value is None or isinstance(value, list) else [value]
+
+
+def _radius(value: Any) -> float:
+    """Return the degrees of a number, or of a text such as ``30arcmin``. Raises ValueError."""
+    if isinstance(value, str):
+        return angle(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("expected an angle such as 1.5deg, 30arcmin or a number of degrees")
+    return checked_radius(float(value))
 
 
 def _product_name(value: Any) -> str:
@@ -153,10 +163,31 @@ class Source(_Section):
         return url.rstrip("/")
 
 
+class Near(_Section):
+    """Cone on the sky (ICRS), in degrees.
+
+    ``ra`` and ``dec`` may be written as ``10:42:44.3`` (hours) and ``+41:16:09`` too.
+    """
+
+    ra: float
+    dec: float
+    radius: Annotated[float, BeforeValidator(_radius)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _position(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not {"ra", "dec"} <= value.keys():
+            return value
+        ra, dec = position(f"{value['ra']} {value['dec']}")
+        return {**value, "ra": ra, "dec": dec}
+
+
 class Select(_Section):
     """Conditions on the filesets of a product, all of which must hold.
 
-    ``priority`` None stands for that of the product.
+    ``priority`` None stands for that of the product. ``skycell`` are shell patterns of names of sky cells,
+    ``near`` is a cone; ``clean`` False leaves out filesets without images, ``unknown`` False those of which
+    these three cannot be told.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -165,11 +196,21 @@ class Select(_Section):
     priority: Priority | None = None
     registered_after: Utc | None = None
     registered_before: Utc | None = None
+    skycell: Patterns | None = None
+    near: Near | None = None
+    clean: bool = True
+    unknown: bool = True
 
     @property
     def patterns(self) -> dict[str, list[str]]:
         """Shell patterns by the column of the listing that one of them has to match."""
         return self.__pydantic_extra__ or {}
+
+    @property
+    def by_sky(self) -> list[str]:
+        """Names of the conditions that other filesets may be needed to decide."""
+        conditions = {"skycell": self.skycell, "near": self.near, "clean": not self.clean}
+        return [name for name, condition in conditions.items() if condition]
 
 
 class Product(_Section):
@@ -182,6 +223,11 @@ class Product(_Section):
     select: Annotated[list[Select] | None, BeforeValidator(_alternatives)] = None
     order: Order | None = None
     priority: Priority = 0
+
+    @property
+    def by_sky(self) -> list[str]:
+        """Names of the conditions of its selections that other filesets may be needed to decide."""
+        return list(dict.fromkeys(name for select in self.select or () for name in select.by_sky))
 
     @model_validator(mode="before")
     @classmethod
@@ -206,6 +252,7 @@ class Mirror(_Section):
     retry_every_run: Annotated[int, Field(ge=1)] = 5
     delete_at_most: Annotated[float, Field(ge=0, le=1)] = 0.1
     unpack_ratio: Annotated[int, Field(ge=1)] = 200
+    page: bool = True
 
     @field_validator("products")
     @classmethod
@@ -323,8 +370,14 @@ def _yaml_problem(error: yaml.YAMLError, path: Path) -> str:
     return f"{where}: {expected}{problem}. Nothing was started."
 
 
+_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML loader with errors for repeated names, and with the line of an invalid date or number."""
+    """YAML loader with errors for repeated names, and with the line of an invalid date or number.
+
+    Numbers with colons are texts.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -336,6 +389,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if node.tag in _NUMBERS and ":" in node.value:
+            # YAML 1.1 takes 10:42:44 for a number to the base of 60.
+            return node.value
         try:
             return super().construct_object(node, deep)
         except ValueError as error:

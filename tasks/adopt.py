@@ -15,6 +15,7 @@ from pathlib import Path
 
 import luigi
 
+from pipeline.catalog.like_filesets import like_filesets
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import SettingsError, machine_faults
 from pipeline.mirror.state.layout import MarkerKind
@@ -116,10 +117,11 @@ class AdoptProduct(UpdateProduct):
         layout, product, listed = self.layout, self.product, set()
         unselected: set[str] = set()
         wanted = wanted_filesets(layout, product)
-        for row in self._rows(held):
-            listed.add(row.name)
-            if row.name not in wanted and not is_selected(row, self._settings):
-                unselected.add(row.name)
+        with like_filesets(self.context.settings, layout, self._settings) as like:
+            for row in self._rows(held):
+                listed.add(row.name)
+                if row.name not in wanted and not is_selected(row, self._settings, like):
+                    unselected.add(row.name)
         left = {
             "filesets that no listing names": held - listed,
             "withdrawn upstream": layout.marked_among(MarkerKind.WITHDRAWN, product, held),

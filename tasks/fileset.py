@@ -3,7 +3,7 @@
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import luigi
 from luigi.rpc import RPCError
 
+from pipeline.catalog.like_filesets import like_filesets
 from pipeline.catalog.step import CATALOG
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
@@ -21,7 +22,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import steps_to_schedule
-from pipeline.mirror.state.selection import PRIORITY_OF_WANTED, is_selected, priority_of
+from pipeline.mirror.state.selection import PRIORITY_OF_WANTED, is_selected, priorities
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
@@ -305,6 +306,13 @@ def _listed_rows(layout: Layout, product: str, *_version: int) -> frozenset[int]
     return frozenset(map(hash, LocalListing(layout, product).rows()))
 
 
+def priorities_of(context: RunContext, product: str, rows: Iterable[FilesetRow]) -> dict[str, int]:
+    """Return the priorities of filesets. Raises MachineFault when the catalog cannot be read."""
+    settings = context.settings.product(product)
+    with like_filesets(context.settings, context.layout, settings) as like:
+        return priorities(rows, settings, like, wanted_filesets(context.layout, product))
+
+
 def tasks_for(
     context: RunContext, product: str, rows: Sequence[FilesetRow], adopted: AdoptedFolder | None = None
 ) -> Iterator[StepTask]:
@@ -312,14 +320,14 @@ def tasks_for(
 
     Of several products, filesets of higher priority come first, and those of one priority in turn.
     """
-    settings, wanted = context.settings.product(product), wanted_filesets(context.layout, product)
+    priority = priorities_of(context, product, rows)
     missing = steps_to_schedule(context.layout, product, {row.name for row in rows}, context.wanted_steps)
     return (
         TASKS[step.name](
             product=product,
             fileset=row.name,
             row=row,
-            position=place - FILESETS_AT_MOST * priority_of(row, settings, wanted),
+            position=place - FILESETS_AT_MOST * priority[row.name],
             adopted=adopted,
         )
         for place, row in enumerate(rows, start=FILESETS_AT_MOST * PRIORITY_OF_WANTED)

@@ -13,6 +13,7 @@ from collections.abc import Container, Iterator
 
 import luigi
 
+from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow, LeftOut
 from pipeline.errors import ServerUnavailable
@@ -27,12 +28,13 @@ from pipeline.mirror.state.pending import (
     renew_snapshots,
 )
 from pipeline.mirror.state.selection import empty_selection, in_order
+from pipeline.mirror.state.sky_selection import waiting
 from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.discover import discover_product, needs_whole_list
 from pipeline.mirror.steps.housekeeping import finish_product, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
 from pipeline.units import as_count
-from tasks.fileset import FilesetsFailed, StepTask, tasks_for
+from tasks.fileset import FilesetsFailed, StepTask, priorities_of, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
@@ -94,8 +96,9 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
 
     def _pending(self, product: str) -> list[FilesetRow]:
         """Return the rows of the filesets that are neither complete nor skipped."""
-        settings = self.context.settings.product(product)
-        return pending_rows(self.layout, settings, self.context.wanted_steps.required)
+        settings, steps = self.context.settings, self.context.wanted_steps.required
+        with like_filesets(settings, self.layout, settings.product(product)) as like:
+            return pending_rows(self.layout, settings.product(product), steps, like)
 
 
 class UpdateProduct(MirrorTask):
@@ -117,9 +120,7 @@ class UpdateProduct(MirrorTask):
         """Submit every pending fileset, and wait until each is done or has failed."""
         renew_snapshots(self.layout, self.product, self.context.wanted_steps)
         wanted = wanted_filesets(self.layout, self.product)
-        pending = pending_rows(self.layout, self._settings, self.context.wanted_steps)
-        if not pending:
-            self._warn_of_empty_selection()
+        pending = self._pending()
         skipped = self.layout.count(MarkerKind.SKIPPED, self.product)
         self.context.counters.count(selected=skipped, skipped=skipped)
         names = {row.name for row in pending}
@@ -127,7 +128,8 @@ class UpdateProduct(MirrorTask):
         tidy_incoming(self.context, self.product, names)
         later = self._postponed()
         failed = self.layout.marked(MarkerKind.FAILED, self.product)
-        due = in_order(self._due(pending, later), self._settings, wanted, failed)
+        due = self._due(pending, later)
+        due = in_order(due, self._settings, priorities_of(self.context, self.product, due), failed)
         current_run().wanted.begin(self.product, wanted, {row.name for row in due} | later.keys())
         tried = self._incomplete({row.name for row in due})
         waiting = self._incomplete(set(later))
@@ -154,10 +156,17 @@ class UpdateProduct(MirrorTask):
     def _settings(self) -> Product:
         return self.context.settings.product(self.product)
 
-    def _warn_of_empty_selection(self) -> None:
-        rows = LocalListing(self.layout, self.product).rows()
-        if message := empty_selection(self._settings, rows):
-            log.warning("product %s: %s", self.product, message)
+    def _pending(self) -> list[FilesetRow]:
+        """Return the rows of the filesets of which a step is to be done; report what the selection lacks."""
+        with like_filesets(self.context.settings, self.layout, self._settings) as like:
+            pending = pending_rows(self.layout, self._settings, self.context.wanted_steps, like)
+            if message := waiting(self._settings, like):
+                log.info("product %s: %s", self.product, message)
+            elif not pending:
+                rows = LocalListing(self.layout, self.product).rows()
+                if message := empty_selection(self._settings, rows, like):
+                    log.warning("product %s: %s", self.product, message)
+        return pending
 
     def _incomplete(self, filesets: set[str]) -> set[str]:
         """Return the filesets of which a required step is not done."""

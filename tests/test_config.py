@@ -44,6 +44,7 @@ mirror:
   retry_every_run: 3
   delete_at_most: 0.25
   unpack_ratio: 50
+  page: false
   must_exist: true
 """
 
@@ -96,6 +97,7 @@ def test_every_setting(file):
         "retry_every_run": 3,
         "delete_at_most": 0.25,
         "unpack_ratio": 50,
+        "page": False,
         "must_exist": True,
     }
     plain, selected = settings.mirror.products
@@ -137,6 +139,7 @@ def test_what_holds_when_only_the_needed_is_set(file):
         "delete_at_most": 0.1,
         "must_exist": False,
         "unpack_ratio": 200,
+        "page": True,
     }
 
 
@@ -321,6 +324,46 @@ def test_what_is_no_pattern(value, file):
 def test_what_is_no_time(value, file):
     said = refusal(file, mirror=f"products: [{{name: p, select: {{registered_after: {value}}}}}]")
     assert ", line 6: mirror.products.0.select.registered_after: expected a " in said
+
+
+NEAR = {
+    "{ra: 36, dec: -4.5, radius: 1.5}": (36.0, -4.5, 1.5),
+    "{ra: 10:42:44.3, dec: +41:16:09, radius: 30arcmin}": (160.6845833, 41.2691667, 0.5),
+    "{ra: 2:30, dec: 0:30, radius: 90 arcsec}": (37.5, 0.5, 0.025),
+}
+
+
+@pytest.mark.parametrize("near", NEAR)
+def test_a_cone_on_the_sky(near, file):
+    settings = settings_with(file, mirror=f"products: [{{name: p, select: {{near: {near}, clean: no}}}}]")
+    [select] = settings.product("p").select
+    assert (select.near.ra, select.near.dec, select.near.radius) == pytest.approx(NEAR[near])
+    assert (select.by_sky, select.patterns) == (["near", "clean"], {})
+
+
+NO_CONE = {
+    "near: {ra: 36, dec: -91, radius: 1}": "near: expected a right ascension from 0 to 360 degrees and",
+    "near: {ra: west, dec: 1, radius: 1}": "near: expected a position 'RA DEC' in degrees such as",
+    "near: {ra: true, dec: 1, radius: 1}": "near: expected a position 'RA DEC' in degrees such as",
+    "near: {ra: .nan, dec: 1, radius: 1}": "near: expected a position 'RA DEC' in degrees such as",
+    "near: {ra: 36, dec: 1, radius: wide}": "near.radius: expected an angle such as 5arcmin, 30arcsec or",
+    "near: {ra: 36, dec: 1, radius: true}": "near.radius: expected an angle such as 1.5deg, 30arcmin or a",
+    "near: {ra: 36, dec: 1, radius: -1}": "near.radius: expected a radius from 0 to 180 degrees, got -1",
+    "near: {ra: 36, dec: 1, radius: .inf}": "near.radius: expected a radius from 0 to 180 degrees, got inf",
+    "near: {ra: 36, radius: 1}": "missing setting 'mirror.products.0.select.near.dec'",
+    "near: {ra: 36, dec: 1, radius: 1, unit: deg}": "unknown setting 'mirror.products.0.select.near.unit'",
+    "near: MD01": "near: expected settings of its own",
+    "clean: never": "clean: expected a valid boolean",
+    "unknown: 0": "unknown: expected a valid boolean",
+    "skycell: []": "skycell: expected a shell pattern or a list of them",
+}
+
+
+@pytest.mark.parametrize("condition", NO_CONE)
+def test_what_is_no_condition_on_the_sky(condition, file):
+    said = refusal(file, mirror=f"products: [{{name: p, select: {{{condition}}}}}]")
+    assert said.startswith(", line 6: ")
+    assert NO_CONE[condition] in said
 
 
 def test_the_line_is_that_of_the_innermost_key(file):

@@ -17,7 +17,6 @@ NEED_EXAMPLES = [
     "pipeline.catalog.headers.file_kinds",
     "pipeline.catalog.headers.filters",
     "pipeline.catalog.sky",
-    "pipeline.catalog.terms",
     "pipeline.datastore",
     "pipeline.datastore.client",
     "pipeline.datastore.client.ranged",
@@ -27,6 +26,7 @@ NEED_EXAMPLES = [
     "pipeline.datastore.server.tables",
     "pipeline.mirror.resources",
     "pipeline.mirror.state",
+    "pipeline.terms",
     "pipeline.units",
 ]
 

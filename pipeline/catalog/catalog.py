@@ -100,21 +100,34 @@ def open_catalog(mirror: str | Path) -> Catalog:
 
 def catalog_of(layout: Layout, settings: Settings | None) -> Catalog:
     """Return the catalog of a mirror; without settings, that in its own folder. Raises SettingsError."""
+    reader = current_reader(layout, settings)
+    if reader is None:
+        url = settings.catalog.url if settings else None
+        raise SettingsError(
+            f"expected a catalog of the mirror at {layout.root}, found "
+            f"{f'no {url.removeprefix(_SQLITE)}' if url else 'none'}. "
+            "Set catalog.enabled to true in the settings, and run: ipp-mirror update"
+        )
+    return Catalog(reader, layout.root)
+
+
+def current_reader(layout: Layout, settings: Settings | None) -> Reader | None:
+    """Return a reader of the catalog of a mirror; None before an SQLite file was made.
+
+    Raises SettingsError.
+    """
     url = settings.catalog.url if settings else None
     if settings is not None and url is not None and not url.startswith(_SQLITE):
         from pipeline.catalog.opening import required_database
 
-        return Catalog(ServerReader(required_database(settings, layout)), layout.root)
+        return ServerReader(required_database(settings, layout))
     file = Path(url.removeprefix(_SQLITE)) if url else current_file(layout)
     if file is None or not file.is_file():
-        raise SettingsError(
-            f"expected a catalog of the mirror at {layout.root}, found {f'no {file}' if file else 'none'}. "
-            "Set catalog.enabled to true in the settings, and run: ipp-mirror update"
-        )
+        return None
     # Only processes of the host that writes to a file see all of its write-ahead log.
     if is_shared(file) and layout.catalog_snapshot.is_file():
-        return Catalog(SqliteReader(layout.catalog_snapshot, immutable=True), layout.root)
-    return Catalog(SqliteReader(file), layout.root)
+        return SqliteReader(layout.catalog_snapshot, immutable=True)
+    return SqliteReader(file)
 
 
 def filesets_behind(layout: Layout, settings: Settings) -> int:

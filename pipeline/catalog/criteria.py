@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pipeline.catalog import terms
+from pipeline import terms
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord

@@ -13,10 +13,9 @@ from sqlalchemy import Connection, bindparam, func, or_, select, update
 from pipeline.catalog.database import Database
 from pipeline.catalog.load import position
 from pipeline.catalog.pipeline_tables import PipelineTables
+from pipeline.catalog.sky import FIELD_RADIUS
 from pipeline.catalog.tables import image
 
-# Half the diagonal of the field of the camera, degrees.
-FIELD_RADIUS = 1.65
 # Values that one statement may ask for.
 _AT_ONCE = 500
 

@@ -17,7 +17,7 @@ from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 
 # The identity of a database, and the newest of its rows.
-_STATE = """
+STATE = """
     SELECT (SELECT value FROM catalog_setting WHERE name = 'id'),
            (SELECT value FROM catalog_setting WHERE name = 'generation'),
            (SELECT COUNT(*) FROM fileset), (SELECT MAX(cataloged) FROM fileset)
@@ -79,7 +79,7 @@ def _state(settings: Settings, layout: Layout) -> list[str] | None:
         return None
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
-            return _texts(connection.execute(_STATE).fetchone())
+            return _texts(connection.execute(STATE).fetchone())
     except sqlite3.OperationalError as error:
         raise MachineFault(
             f"catalog {path}: {error}. The files of the mirror are not concerned; the next run tries again."
@@ -101,7 +101,7 @@ def _state_of_server(settings: Settings, layout: Layout) -> list[str] | None:
     with closing(database), database.reading() as connection:
         if revision_of(connection) is None:
             return None
-        return _texts(connection.exec_driver_sql(_STATE).one())
+        return _texts(connection.exec_driver_sql(STATE).one())
 
 
 def _texts(row: Any) -> list[str]:

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 ORDER = 29
+# Half the diagonal of the field of the camera, degrees.
+FIELD_RADIUS = 1.65
 # Pixels of one face of HEALPix along its side at that order.
 _SIDE = 1 << ORDER
 # Southern corner of each of the 12 faces: its ring in sides of a face, its longitude in units of 45 degrees.

@@ -34,12 +34,12 @@ def delete_from_catalog(context: RunContext, fileset: Fileset) -> None:
 
 
 def load_catalog(context: RunContext) -> None:
-    """Import the libraries, unless the last run has left nothing to do: the processes forked later share them."""
+    """Import the libraries unless the last run left nothing to do: the processes forked later share them."""
     from pipeline.catalog.seen import is_recorded
 
     if context.settings.catalog.is_file and is_recorded(context.layout):
         return
-    import sqlalchemy.dialects.sqlite
+    import sqlalchemy.dialects.sqlite  # noqa: F401
 
     import pipeline.catalog.finish
     import pipeline.catalog.reconcile  # noqa: F401

@@ -13,6 +13,7 @@ from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration
 from pipeline.mirror.state.marker_file import SUFFIX
 from pipeline.mirror.state.selection import is_selected
+from pipeline.mirror.state.sky_selection import DECIDING_COLUMNS, NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.snapshot import current_header
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.state.wanted import wanted_filesets
@@ -59,13 +60,18 @@ class ProductFilesets:
     """Filesets of the product ``name``: names of those marked, state of each; none is selected for None."""
 
     def __init__(
-        self, layout: Layout, product: Product | None, name: str, required: tuple[StepSpec, ...]
+        self,
+        layout: Layout,
+        product: Product | None,
+        name: str,
+        required: tuple[StepSpec, ...],
+        like: LikeFilesets = NOTHING_KNOWN,
     ) -> None:
         self.complete = _complete(layout, name, required)
         self.skipped = layout.names(MarkerKind.SKIPPED, name)
         self.withdrawn = layout.names(MarkerKind.WITHDRAWN, name)
         self.wanted = wanted_filesets(layout, name)
-        self._selection = _Selection(product)
+        self._selection = _Selection(product, like)
         self._listing = LocalListing(layout, name)
 
     def states(self) -> Iterator[FilesetState]:
@@ -81,13 +87,17 @@ class ProductFilesets:
 
 
 def count_filesets(
-    layout: Layout, product: Product | None, name: str, required: tuple[StepSpec, ...]
+    layout: Layout,
+    product: Product | None,
+    name: str,
+    required: tuple[StepSpec, ...],
+    like: LikeFilesets = NOTHING_KNOWN,
 ) -> FilesetCounts:
     """Return the numbers of the filesets of the product ``name``; None of them is selected for None.
 
-    Raises ServerUnavailable for a damaged listing.
+    Raises ServerUnavailable for a damaged listing, MachineFault when the catalog cannot be read.
     """
-    filesets = ProductFilesets(layout, product, name, required)
+    filesets = ProductFilesets(layout, product, name, required, like)
     known = selected = left = 0
     for state in filesets.states():
         known += 1
@@ -128,8 +138,9 @@ def _complete(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> s
 class _Selection:
     """Test of rows by the settings of a product: rows with the same values are tested once."""
 
-    def __init__(self, product: Product | None) -> None:
+    def __init__(self, product: Product | None, like: LikeFilesets) -> None:
         self._product = product
+        self._like = like
         self._columns: tuple[str, ...] = ()
         self._places: list[int] = []
         self._tested: dict[tuple[str, ...], bool] = {}
@@ -146,13 +157,15 @@ class _Selection:
         key = tuple([fields[place] for place in self._places])
         if key not in self._tested:
             values = tuple(field.strip() for field in fields)
-            self._tested[key] = is_selected(FilesetRow(values[0], values[1], "", columns, values), product)
+            row = FilesetRow(values[0], values[1], "", columns, values)
+            self._tested[key] = is_selected(row, product, self._like)
         return self._tested[key]
 
     def _use(self, columns: tuple[str, ...], selections: list[Select]) -> None:
         """Note the places of the values that decide."""
         is_timed = any(select.registered_after or select.registered_before for select in selections)
         named = (column for select in selections for column in select.patterns)
-        deciding = {*named, *(columns[1:2] if is_timed else ())}
+        by_sky = DECIDING_COLUMNS if any(select.by_sky for select in selections) else ()
+        deciding = {*named, *(columns[1:2] if is_timed else ()), *by_sky}
         self._columns, self._tested = columns, {}
         self._places = [place for place, column in enumerate(columns) if column in deciding]

@@ -15,6 +15,7 @@ from pipeline.config import Product
 from pipeline.mirror.state.failures import failed_in, failures
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.selection import BAND_COLUMN
+from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.steps import Steps
 from pipeline.reporting.filesets import FilesetState, ProductFilesets
 
@@ -40,8 +41,8 @@ DEFAULT = MatrixPolicy()
 class Cell:
     """Filesets of one data group, stage and filter.
 
-    Each of the ``known`` is complete, or one of the others: ``withdrawn`` and not here, ``skipped``,
-    ``unselected``, or ``left``, of which some ``failed``.
+    Each of the ``known`` is complete, or one of the others: ``withdrawn``, ``unselected``, ``skipped``, or
+    ``left``, of which some ``failed``.
     """
 
     known: int = 0
@@ -98,19 +99,24 @@ _Key = tuple[str, str, str]
 
 
 def product_matrix(
-    layout: Layout, product: Product | None, name: str, steps: Steps, policy: MatrixPolicy = DEFAULT
+    layout: Layout,
+    product: Product | None,
+    name: str,
+    steps: Steps,
+    policy: MatrixPolicy = DEFAULT,
+    like: LikeFilesets = NOTHING_KNOWN,
 ) -> Matrix:
     """Return the matrix of the product ``name``, by one pass through its listing; no marker is read.
 
     ``steps`` are the wanted ones; no fileset is selected for the product None. Raises ServerUnavailable for a
-    damaged listing.
+    damaged listing, MachineFault when what is known of ``like`` filesets cannot be read.
     """
     required = steps.required
     failed = {each["fileset"] for each in failed_in(failures(layout, name), (step.name for step in required))}
     counts: dict[_Key, Counter[str]] = defaultdict(Counter)
     missing: dict[_Key, Missing] = {}
     places = _Places()
-    for state in ProductFilesets(layout, product, name, required).states():
+    for state in ProductFilesets(layout, product, name, required, like).states():
         key, kind = places.of(state), _kind(state, failed)
         counts[key][kind] += 1
         if kind not in {"complete", "unselected"}:
@@ -151,10 +157,10 @@ def _kind(state: FilesetState, failed: set[str]) -> str:
         return "complete"
     if state.withdrawn:
         return "withdrawn"
-    if state.skipped:
-        return "skipped"
     if not state.selected:
         return "unselected"
+    if state.skipped:
+        return "skipped"
     return "failed" if state.name in failed else "left"
 
 

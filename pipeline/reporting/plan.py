@@ -14,6 +14,7 @@ from shutil import disk_usage
 from typing import Any
 
 from pipeline.bundle.unpack import USUAL_RATIO
+from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Settings
 from pipeline.datastore.client import ListingClient
 from pipeline.datastore.listing import FilesetRow
@@ -158,8 +159,10 @@ class Planner:
         plan = ProductPlan(product, known=len(listing.rows), new=len(listing.new))
         if failure:
             plan = plan.with_problem(failure)
+        chosen = self.settings.product(product)
         try:
-            work = preview_work(self.layout, self.settings.product(product), self.steps, listing)
+            with like_filesets(self.settings, self.layout, chosen) as like:
+                work = preview_work(self.layout, chosen, self.steps, listing, like)
         except MirrorError as error:
             return plan.with_problem(error)
         plan = replace(

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import registered_time
-from pipeline.errors import KINDS, KINDS_HERE, SettingsError, cause_in
+from pipeline.errors import KINDS, KINDS_HERE, MachineFault, SettingsError, cause_in
 from pipeline.mirror.resources.update_lock import read_holder
 from pipeline.mirror.state.failures import failed_in, failures, is_postponed
 from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
@@ -20,8 +21,9 @@ from pipeline.mirror.state.markers import time_since
 from pipeline.mirror.state.pause import pause_message
 from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.state.skip import skipped
+from pipeline.mirror.state.sky_selection import waiting
 from pipeline.mirror.state.snapshot import held_bytes
-from pipeline.mirror.state.steps import Steps
+from pipeline.mirror.state.steps import Steps, StepSpec
 from pipeline.reporting.disks import Disk, disks
 from pipeline.reporting.filesets import FilesetCounts, count_filesets, newest_here
 from pipeline.reporting.history import RunRecord, bytes_per_day, read_history
@@ -198,8 +200,7 @@ def _product(
     newest = newest_here(layout, name, required)
     registered = registered_time(newest.registered) if newest else None
     updated = (read_marker(layout.updated(name)) or {}).get("finished")
-    counts = count_filesets(layout, product if is_configured else None, name, required)
-    is_empty = product.select is not None and is_configured and counts.selected == 0
+    counts, note = _counts(layout, settings, product, required, is_configured=is_configured)
     return ProductReport(
         product=name,
         configured=is_configured,
@@ -212,8 +213,29 @@ def _product(
         newest_registered=newest.registered if newest else None,
         newest_age=int((now - registered).total_seconds()) if registered else None,
         last_update=updated if time_since(updated) is not None else None,
-        note=empty_selection(product, LocalListing(layout, name).rows()) if is_empty else None,
+        note=note,
     )
+
+
+def _counts(
+    layout: Layout,
+    settings: Settings,
+    product: Product,
+    required: tuple[StepSpec, ...],
+    *,
+    is_configured: bool,
+) -> tuple[FilesetCounts, str | None]:
+    """Return the numbers of filesets, and a sentence where the selection is empty, waits or is not known."""
+    chosen = product if is_configured else None
+    try:
+        with like_filesets(settings, layout, product) as like:
+            counts = count_filesets(layout, chosen, product.name, required, like)
+            is_empty = is_configured and product.select is not None and counts.selected == 0
+            rows = LocalListing(layout, product.name).rows()
+            empty = empty_selection(product, rows, like) if is_empty else None
+            return counts, empty or waiting(product, like)
+    except MachineFault as fault:
+        return count_filesets(layout, chosen, product.name, required), str(fault)
 
 
 def _last_success(products: Iterable[ProductReport]) -> str | None:

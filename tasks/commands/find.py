@@ -22,7 +22,7 @@ Examples:
   ipp-mirror find --exposure o4741g0236o --stage chip --format paths | xargs ds9
   ipp-mirror find --arrived-since 7d --stage stack --columns path,mask_path,fwhm --format csv
 """
-# A word of the command line, its function in ``pipeline.catalog.terms``, its form, and its explanation.
+# A word of the command line, its function in ``pipeline.terms``, its form, and its explanation.
 _TERMS = {
     "--at": ("position", "RA DEC", "Images that cover the position (ICRS), or with --radius meet the cone."),
     "--radius": ("angle", "ANGLE", "Radius of the cone, such as 5arcmin, 30arcsec or 0.1deg."),
@@ -66,7 +66,7 @@ def _search_options(function: Any) -> Any:
     for name, explanation in reversed(_PATTERNS.items()):
         function = click.option(name, multiple=True, metavar="TEXT", help=explanation)(function)
     for name, (reader, form, explanation) in reversed(_TERMS.items()):
-        callback = _callback("pipeline.catalog.terms", reader)
+        callback = _callback("pipeline.terms", reader)
         function = click.option(name, metavar=form, callback=callback, help=explanation)(function)
     return function
 

@@ -11,6 +11,7 @@ from pipeline.units import as_count
 from tasks.commands.options import (
     checked_name,
     config_option,
+    console_options,
     current_user,
     read_layout,
     scheduler_options,
@@ -31,6 +32,7 @@ Examples:
 @config_option
 @scheduler_options
 @workers_option
+@console_options
 @click.argument("product", callback=checked_name)
 @click.argument("filesets", nargs=-1, required=True, metavar="FILESET...")
 def get(
@@ -38,6 +40,7 @@ def get(
     host: str | None,
     port: int | None,
     workers: int | None,
+    console: dict[str, str],
     product: str,
     filesets: tuple[str, ...],
 ) -> None:
@@ -57,7 +60,7 @@ def get(
         return
     names = ["--product", product, "--filesets", json.dumps(filesets), "--by", current_user()]
     try:
-        run_task("GetFilesets", *names, config=config, workers=workers, host=host, port=port)
+        run_task("GetFilesets", *names, config=config, workers=workers, console=console, host=host, port=port)
     except SystemExit as ended:
         # Another run began meanwhile.
         if ended.code != EXIT_ALREADY_RUNNING or not read_holder(layout)[1]:

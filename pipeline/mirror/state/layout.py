@@ -98,6 +98,11 @@ class Layout:
         return self.root / "status" / "metrics.prom"
 
     @property
+    def page(self) -> Path:
+        """Page with the state of the mirror, for browsers."""
+        return self.root / "status" / "index.html"
+
+    @property
     def root_format(self) -> Path:
         """File with the format number of the root folder."""
         return self.root / "mirror.json"

@@ -17,6 +17,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import SCHEMA, read_marker, write_marker
 from pipeline.mirror.state.selection import is_selected, refuse_unknown_columns
+from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.snapshot import current_header, renew_snapshot
 from pipeline.mirror.state.steps import Steps, StepSpec
 
@@ -34,20 +35,23 @@ def renew_snapshots(layout: Layout, product: str, steps: Steps) -> None:
         renew_snapshot(layout.marker_folder(kind, product))
 
 
-def pending_rows(layout: Layout, product: Product, steps: Iterable[StepSpec]) -> list[FilesetRow]:
+def pending_rows(
+    layout: Layout, product: Product, steps: Iterable[StepSpec], like: LikeFilesets = NOTHING_KNOWN
+) -> list[FilesetRow]:
     """Return the rows of which one of the ``steps`` is to be done, oldest first.
 
     They are those of the filesets that the settings select, and of wanted ones.
 
-    Skipped and withdrawn filesets are not among them; those whose next attempt is not due yet are
-    (``postponed``). For the holder of the update lock. Raises SettingsError when ``select`` names a column
-    that no row has, ServerUnavailable when the local listing was damaged since the server was asked.
+    ``like`` filesets are those by which ``select`` knows others. Skipped and withdrawn filesets are not
+    returned; those whose next attempt is not due yet are (``postponed``). For the holder of the update lock.
+    Raises SettingsError when ``select`` names a column that no row has, ServerUnavailable when the local
+    listing was damaged since the server was asked, MachineFault when the catalog cannot be read.
     """
     kinds = [step.marker for step in steps]
-    cache, state = layout.nothing_pending(product.name), _state(layout, product, kinds)
+    cache, state = layout.nothing_pending(product.name), _state(layout, product, kinds, like)
     if state is not None and read_marker(cache) == {"schema": SCHEMA, **state}:
         return []
-    rows = _find_pending(layout, product, kinds)
+    rows = _find_pending(layout, product, kinds, like)
     if state is not None and not rows:
         # A run does not fail because the disk is too full for a cache.
         with suppress(OSError):
@@ -55,17 +59,17 @@ def pending_rows(layout: Layout, product: Product, steps: Iterable[StepSpec]) ->
     return rows
 
 
-def _find_pending(layout: Layout, product: Product, kinds: list[str]) -> list[FilesetRow]:
+def _find_pending(layout: Layout, product: Product, kinds: list[str], like: LikeFilesets) -> list[FilesetRow]:
     listing = LocalListing(layout, product.name)
-    refuse_unknown_columns(product, listing.columns)
+    refuse_unknown_columns(product, listing.columns, like)
     done = layout.marked_in_all(kinds, product.name)
     for kind in _SET_APART:
         done |= layout.marked(kind, product.name)
     wanted = layout.marked(MarkerKind.WANTED, product.name)
-    return [row for row in listing.rows(but=done) if row.name in wanted or is_selected(row, product)]
+    return [row for row in listing.rows(but=done) if row.name in wanted or is_selected(row, product, like)]
 
 
-def _state(layout: Layout, product: Product, kinds: list[str]) -> dict[str, Any] | None:
+def _state(layout: Layout, product: Product, kinds: list[str], like: LikeFilesets) -> dict[str, Any] | None:
     """Return all that decides on what is pending: two states that are equal have the same filesets pending.
 
     None while the listing has no record that fits, or a folder of markers no current snapshot.
@@ -79,6 +83,7 @@ def _state(layout: Layout, product: Product, kinds: list[str]) -> dict[str, Any]
         "version": __version__,
         "listing": listing,
         "select": product.select and [select.model_dump(mode="json") for select in product.select],
+        "like": like.state,
         "steps": kinds,
         "names": {kind: header.names for kind, header in headers.items() if header},
     }

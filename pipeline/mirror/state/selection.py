@@ -2,11 +2,18 @@
 
 import fnmatch
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from pipeline.config import HIGHEST_PRIORITY, Product, Select
 from pipeline.datastore.listing import FilesetRow, registered_time
 from pipeline.errors import SettingsError
+from pipeline.mirror.state.sky_selection import (
+    NOTHING_KNOWN,
+    LikeFilesets,
+    matches_sky,
+    refuse_undecidable,
+    waiting,
+)
 
 # A filter is listed with a number of its kind, as in r.00000: its band alone stands for all of them.
 BAND_COLUMN = "filter"
@@ -14,47 +21,62 @@ _VALUES_SHOWN = 8
 PRIORITY_OF_WANTED = HIGHEST_PRIORITY + 1
 
 
-def is_selected(row: FilesetRow, product: Product) -> bool:
-    """Return True if the settings of the product select the fileset.
+def is_selected(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_KNOWN) -> bool:
+    """Return True if the settings of the product select the fileset, by what is known of ``like`` ones.
 
     A row without a column that ``select`` names is not selected, nor one without a valid time of registration
-    where ``select`` has a time.
+    where ``select`` has a time. Raises MachineFault when that knowledge cannot be read.
     """
-    return product.select is None or any(_matches(row, select) for select in product.select)
+    return product.select is None or any(_matches(row, select, like) for select in product.select)
 
 
-def priority_of(row: FilesetRow, product: Product, wanted: Container[str] = ()) -> int:
-    """Return the highest priority of the selections that match the fileset: higher ones are fetched first.
+def priorities(
+    rows: Iterable[FilesetRow],
+    product: Product,
+    like: LikeFilesets = NOTHING_KNOWN,
+    wanted: Container[str] = (),
+) -> dict[str, int]:
+    """Return for each fileset the highest priority of the selections that match it.
 
-    Filesets in ``wanted`` have a higher one than the settings can give.
+    Filesets in ``wanted`` have a higher one than the settings can give. Raises MachineFault when what is
+    known of ``like`` ones cannot be read.
     """
-    if row.name in wanted:
-        return PRIORITY_OF_WANTED
-    selections = (select for select in product.select or () if _matches(row, select))
+    return {
+        row.name: PRIORITY_OF_WANTED if row.name in wanted else _priority(row, product, like) for row in rows
+    }
+
+
+def in_order(
+    rows: Sequence[FilesetRow], product: Product, priorities: Mapping[str, int], failed: Container[str]
+) -> list[FilesetRow]:
+    """Return the rows, which are oldest first, in the order in which they are fetched: by priority first.
+
+    Of one priority, those of the filesets in ``failed`` come last: others are not to wait for what may fail
+    again.
+    """
+    ordered = reversed(rows) if product.order == "newest" else rows
+    return sorted(ordered, key=lambda row: (-priorities[row.name], row.name in failed))
+
+
+def _priority(row: FilesetRow, product: Product, like: LikeFilesets) -> int:
+    selections = (select for select in product.select or () if _matches(row, select, like))
     found = [product.priority if select.priority is None else select.priority for select in selections]
     return max(found, default=product.priority)
 
 
-def in_order(
-    rows: Sequence[FilesetRow], product: Product, wanted: Container[str] = (), failed: Container[str] = ()
-) -> list[FilesetRow]:
-    """Return the rows, which are oldest first, in the order in which they are fetched.
-
-    Filesets in ``wanted`` come first. Of one priority, those in ``failed`` come last: others are not to wait
-    for what may fail again.
-    """
-    ordered = reversed(rows) if product.order == "newest" else rows
-    return sorted(ordered, key=lambda row: (-priority_of(row, product, wanted), row.name in failed))
-
-
-def refuse_unknown_columns(product: Product, columns: Callable[[], set[str]]) -> None:
+def refuse_unknown_columns(
+    product: Product, columns: Callable[[], set[str]], like: LikeFilesets = NOTHING_KNOWN
+) -> None:
     """Raise SettingsError when ``select`` names a column that is none of the listing's ``columns``.
 
-    A listing without rows has no columns, and every name is accepted.
+    The same when it has a condition that neither they nor ``like`` filesets can decide. A listing without
+    rows has no columns, and every name is accepted.
     """
     if product.select is None:
         return
     known = columns()
+    if known:
+        refuse_undecidable(product, known, like)
     unknown = set(_columns(product.select)) - known
     if known and unknown:
         raise SettingsError(
@@ -64,7 +86,9 @@ def refuse_unknown_columns(product: Product, columns: Callable[[], set[str]]) ->
         )
 
 
-def empty_selection(product: Product, rows: Iterable[FilesetRow]) -> str | None:
+def empty_selection(
+    product: Product, rows: Iterable[FilesetRow], like: LikeFilesets = NOTHING_KNOWN
+) -> str | None:
     """Return a sentence on a ``select`` that matches none of the rows, with the values that they have.
 
     Return None when it matches one, or there is no row. ``rows`` are read up to the first match.
@@ -74,12 +98,14 @@ def empty_selection(product: Product, rows: Iterable[FilesetRow]) -> str | None:
     count, columns = 0, _columns(product.select)
     values: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        if is_selected(row, product):
+        if is_selected(row, product, like):
             return None
         count += 1
         for column in columns:
             values[column].add(row.column(column) or "no value")
     found = [f"{column} has {_some(values[column])}" for column in columns]
+    if by_sky := product.by_sky:
+        found.append(waiting(product, like) or f"{', '.join(by_sky)}: none by listing and catalog")
     return (
         f"select matches 0 of {count} filesets; {'; '.join(found) or 'none is of that time'}"
         if count
@@ -97,8 +123,8 @@ def _columns(selections: list[Select]) -> list[str]:
     return list(dict.fromkeys(column for select in selections for column in select.patterns))
 
 
-def _matches(row: FilesetRow, select: Select) -> bool:
-    return _matches_time(row, select) and _matches_columns(row, select)
+def _matches(row: FilesetRow, select: Select, like: LikeFilesets) -> bool:
+    return _matches_time(row, select) and _matches_columns(row, select) and matches_sky(row, select, like)
 
 
 def _matches_time(row: FilesetRow, select: Select) -> bool:

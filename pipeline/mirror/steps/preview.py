@@ -11,6 +11,7 @@ from pipeline.mirror.state.local_listing import LocalListing, known_rows
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import postponed
 from pipeline.mirror.state.selection import is_selected, refuse_unknown_columns
+from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.discover import ask_for_rows, is_same, merged
 from pipeline.mirror.steps.download import is_stored
@@ -72,18 +73,25 @@ def preview_listing(layout: Layout, listings: ListingClient, product: str, *, wh
     return ListingPreview(merged(known, answer.rows), new, withdrawn, answer.left_out)
 
 
-def preview_work(layout: Layout, product: Product, steps: Steps, listing: ListingPreview) -> WorkPreview:
+def preview_work(
+    layout: Layout,
+    product: Product,
+    steps: Steps,
+    listing: ListingPreview,
+    like: LikeFilesets = NOTHING_KNOWN,
+) -> WorkPreview:
     """Return what the next update does with the filesets of the listing; ``steps`` are the wanted ones.
 
-    Markers of an earlier registration do not count. Raises SettingsError when ``select`` names a column that
-    no row has.
+    ``like`` filesets are those by which ``select`` knows others. Markers of an earlier registration do not
+    count. Raises SettingsError when ``select`` names a column that no row has, MachineFault when the catalog
+    cannot be read.
     """
     name = product.name
-    refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns})
+    refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, like)
     stale = _Stale(layout, name, listing.new)
     wanted = layout.marked(MarkerKind.WANTED, name)
     listed = (row for row in listing.rows if row.name not in listing.withdrawn)
-    selected = [row for row in listed if row.name in wanted or is_selected(row, product)]
+    selected = [row for row in listed if row.name in wanted or is_selected(row, product, like)]
     kinds = [step.marker for step in steps.required]
     done = stale.without(layout.marked_in_all(kinds, name), kinds)
     left = [row for row in selected if row.name not in done]

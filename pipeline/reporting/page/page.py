@@ -12,8 +12,10 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline import __version__
+from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Settings
 from pipeline.durable import write_whole
+from pipeline.errors import MachineFault
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.steps import Steps
 from pipeline.names import escaped
@@ -22,7 +24,7 @@ from pipeline.reporting.disks import Disk
 from pipeline.reporting.history import read_history
 from pipeline.reporting.matrix import Cell, Matrix, product_matrix
 from pipeline.reporting.page.charts import Chart, charts
-from pipeline.reporting.report import MirrorReport, mirror_report
+from pipeline.reporting.report import MirrorReport, ProductReport, mirror_report
 from pipeline.reporting.text import as_age
 from pipeline.units import as_count, as_size
 
@@ -63,25 +65,21 @@ class Page:
     links: dict[str, str]
 
 
-def write_page(layout: Layout, settings: Settings, steps: Steps, path: Path) -> None:
-    """Write the page to ``path``.
+def write_page(layout: Layout, settings: Settings, steps: Steps, path: Path) -> str:
+    """Write the page to ``path``; return the highest severity of what it says.
 
     Raises SettingsError before the first update, ServerUnavailable for a damaged listing, OSError.
     """
     page = gather_page(layout, settings, steps, path.absolute().parent)
     write_whole(path.absolute(), render_page(page).encode(), shared=True)
+    return severity(attention(page.report))
 
 
 def gather_page(layout: Layout, settings: Settings, steps: Steps, folder: Path) -> Page:
     """Return the content of a page in ``folder``. Raises as ``write_page``."""
     report = mirror_report(layout, settings, steps)
     wanted = steps.wanted(settings)
-    matrices = tuple(
-        product_matrix(
-            layout, settings.product(each.product) if each.configured else None, each.product, wanted
-        )
-        for each in report.products
-    )
+    matrices = tuple(_matrix(layout, settings, each, wanted) for each in report.products)
     left = sum(each.filesets.left for each in report.products)
     return Page(
         report,
@@ -90,6 +88,17 @@ def gather_page(layout: Layout, settings: Settings, steps: Steps, folder: Path) 
         _picture(layout),
         dict(_links(layout, report, folder)),
     )
+
+
+def _matrix(layout: Layout, settings: Settings, product: ProductReport, steps: Steps) -> Matrix:
+    """Return the matrix; while the catalog cannot be read, by what the listing alone tells."""
+    chosen = settings.product(product.product)
+    configured = chosen if product.configured else None
+    try:
+        with like_filesets(settings, layout, chosen) as like:
+            return product_matrix(layout, configured, product.product, steps, like=like)
+    except MachineFault:
+        return product_matrix(layout, configured, product.product, steps)
 
 
 def render_page(page: Page) -> str:

@@ -77,6 +77,9 @@ WRONG = {
     "update --wrkers 3": " update: no such option '--wrkers'. Did you mean '--workers'?",
     "update today": " update: got unexpected extra argument (today).",
     "update --workers x": " update: invalid value for '--workers': 'x' is not a valid integer.",
+    "update --every 1h": " update: --every needs --daemon.",
+    "update --daemon --every 0s": " update: invalid value for '--every': "
+    "expected a time such as 90s, 15min, 6h or 1d, got '0s'.",
     "verify --workers 0": " verify: invalid value for '--workers': 0 is not in the range x>=1.",
     "worker --scheduler-port 0": " worker: invalid value for '--scheduler-port': "
     "0 is not in the range 1<=x<=65535.",

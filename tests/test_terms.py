@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from pipeline.catalog.terms import angle, instant, night, position, since
+from pipeline.terms import angle, instant, night, position, since
 
 NOW = datetime(2009, 8, 8, 12, tzinfo=UTC)
 
