@@ -323,7 +323,7 @@ def priorities_of(context: RunContext, product: str, rows: Iterable[FilesetRow])
     """Return the priorities of filesets. Raises MachineFault when the catalog cannot be read."""
     settings = context.settings.product(product)
     with like_filesets(context.settings, context.layout, settings) as like:
-        return priorities(rows, settings, wanted_filesets(context.layout, product), like)
+        return priorities(rows, settings, like, wanted_filesets(context.layout, product))
 
 
 def tasks_for(
