@@ -5,6 +5,7 @@ SQLAlchemy is imported in the functions: an update that has nothing to catalog d
 
 from collections.abc import Iterator
 from contextlib import closing
+from threading import Event
 
 from pipeline.config import Settings
 from pipeline.mirror.context import Report, RunContext
@@ -34,12 +35,12 @@ def delete_from_catalog(context: RunContext, fileset: Fileset) -> None:
 
 
 def load_catalog(context: RunContext) -> None:
-    """Import the libraries, unless the last run has left nothing to do: the processes forked later share them."""
+    """Import the libraries unless the last run left nothing to do: the processes forked later share them."""
     from pipeline.catalog.seen import is_recorded
 
     if context.settings.catalog.is_file and is_recorded(context.layout):
         return
-    import sqlalchemy.dialects.sqlite
+    import sqlalchemy.dialects.sqlite  # noqa: F401
 
     import pipeline.catalog.finish
     import pipeline.catalog.reconcile  # noqa: F401
@@ -63,6 +64,13 @@ def finish_catalog(context: RunContext) -> None:
         from pipeline.catalog.finish import finish
 
         finish(context.settings, context.layout)
+
+
+def draw_catalog(context: RunContext, stopping: Event) -> None:
+    """Have the coverage of the sky drawn, unless it is as the catalog is. Raises MachineFault."""
+    from pipeline.catalog.coverage import draw_coverage
+
+    draw_coverage(context.settings, context.layout, stopping)
 
 
 def verify_cataloged(context: RunContext, fileset: Fileset, _rate: RateLimit) -> Iterator[Problem]:
@@ -110,6 +118,7 @@ CATALOG = StepSpec(
     load=load_catalog,
     prepare=prepare_catalog,
     finish=finish_catalog,
+    conclude=draw_catalog,
     verify=verify_cataloged,
     unexpected=unexpected_rows,
     is_wanted=_is_wanted,
