@@ -7,7 +7,7 @@ SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test init update adopt worker assist scheduler status find sql skip unskip verify serve bench torture
-.PHONY: plan retry pause resume lint clean
+.PHONY: plan get retry pause resume lint clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ unskip: setup ## unskip a fileset: PRODUCT=... FILESET=...
 
 retry: setup ## make failed filesets due now: all, or PRODUCT=... CAUSE=... PATTERN=...
 	@$(BIN)/ipp-mirror retry $(SETTINGS) --cause "$(CAUSE)" $(if $(PRODUCT),"$(PRODUCT)" $(if $(PATTERN),"$(PATTERN)"))
+
+get: setup ## fetch filesets now, whatever the selection: PRODUCT=... FILESET="..."
+	@$(BIN)/ipp-mirror get $(SETTINGS) "$(PRODUCT)" $(FILESET)
 
 pause: setup ## let no update begin (REASON=...)
 	@$(BIN)/ipp-mirror pause $(SETTINGS) --reason "$(REASON)"

@@ -65,7 +65,7 @@ class Ours(Tool):
         source = {"url": url} | ({"connections": self.connections} if self.connections else {})
         settings = {
             "source": source,
-            "mirror": {"root": str(folder)},
+            "mirror": {"root": str(folder), "page": False},
             "catalog": {"enabled": self.catalog, "coverage": False},
         }
         config.write_text(json.dumps(settings))

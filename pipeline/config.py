@@ -226,7 +226,7 @@ class Product(_Section):
 
     @property
     def by_sky(self) -> list[str]:
-        """Names of the conditions of the selections that other filesets may be needed to decide."""
+        """Names of the conditions of its selections that other filesets may be needed to decide."""
         return list(dict.fromkeys(name for select in self.select or () for name in select.by_sky))
 
     @model_validator(mode="before")
@@ -252,6 +252,7 @@ class Mirror(_Section):
     retry_every_run: Annotated[int, Field(ge=1)] = 5
     delete_at_most: Annotated[float, Field(ge=0, le=1)] = 0.1
     unpack_ratio: Annotated[int, Field(ge=1)] = 200
+    page: bool = True
 
     @field_validator("products")
     @classmethod

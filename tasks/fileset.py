@@ -3,7 +3,7 @@
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
@@ -11,20 +11,20 @@ from pathlib import Path
 import luigi
 from luigi.rpc import RPCError
 
+from pipeline.catalog.like_filesets import like_filesets
 from pipeline.catalog.step import CATALOG
-from pipeline.config import HIGHEST_PRIORITY
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, SettingsError, machine_fault, machine_faults
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.failures import BackOff, clear_failure, has_failed, record_failure
-from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import steps_to_schedule
-from pipeline.mirror.state.selection import is_selected, priority_of
-from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
+from pipeline.mirror.state.selection import PRIORITY_OF_WANTED, is_selected, priorities
 from pipeline.mirror.state.steps import StepSpec
+from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
 from pipeline.mirror.steps.download import DOWNLOAD
 from pipeline.mirror.steps.extract import EXTRACT
@@ -39,6 +39,10 @@ LOCK_WAIT_SECONDS = 60.0
 FILESETS_AT_MOST = 10**8
 
 log = logging.getLogger(__name__)
+
+
+class FilesetsFailed(MirrorError):
+    """Some filesets of a product failed; each has a record and a message of its own."""
 
 
 class ListingRow(luigi.Parameter[FilesetRow | None]):
@@ -135,14 +139,16 @@ class StepTask(FilesetTask):
         return self.step.optional
 
     def is_listed(self) -> bool:
-        """Return True if the local listing has this row, and the settings select it; never in an adoption.
+        """Return True if the local listing has this row, and it is selected or wanted; never in an adoption.
 
         Raises ServerUnavailable for a damaged listing.
         """
         if self.row is None or self.row.name != self.fileset or self.adopted is not None:
             return False
         settings = self.context.settings.product(self.product)
-        return hash(self.row) in listed_rows(self.layout, self.product) and is_selected(self.row, settings)
+        wanted = self.layout.marker(MarkerKind.WANTED, self.product, self.row.name)
+        is_wanted = is_selected(self.row, settings) or wanted.exists()
+        return is_wanted and hash(self.row) in listed_rows(self.layout, self.product)
 
     def requires(self) -> "list[StepTask]":
         """Return the task of the step before this one."""
@@ -300,28 +306,30 @@ def _listed_rows(layout: Layout, product: str, *_version: int) -> frozenset[int]
     return frozenset(map(hash, LocalListing(layout, product).rows()))
 
 
+def priorities_of(context: RunContext, product: str, rows: Iterable[FilesetRow]) -> dict[str, int]:
+    """Return the priorities of filesets. Raises MachineFault when the catalog cannot be read."""
+    settings = context.settings.product(product)
+    with like_filesets(context.settings, context.layout, settings) as like:
+        return priorities(rows, settings, wanted_filesets(context.layout, product), like)
+
+
 def tasks_for(
-    context: RunContext,
-    product: str,
-    rows: Sequence[FilesetRow],
-    like: LikeFilesets = NOTHING_KNOWN,
-    adopted: AdoptedFolder | None = None,
+    context: RunContext, product: str, rows: Sequence[FilesetRow], adopted: AdoptedFolder | None = None
 ) -> Iterator[StepTask]:
     """Return the tasks that complete the filesets, in this order: mostly the last step of each.
 
-    Of several products, filesets of higher priority come first, and those of one priority in turn. ``like``
-    filesets are those by which ``select`` knows others.
+    Of several products, filesets of higher priority come first, and those of one priority in turn.
     """
-    settings = context.settings.product(product)
+    priority = priorities_of(context, product, rows)
     missing = steps_to_schedule(context.layout, product, {row.name for row in rows}, context.wanted_steps)
     return (
         TASKS[step.name](
             product=product,
             fileset=row.name,
             row=row,
-            position=place - FILESETS_AT_MOST * priority_of(row, settings, like),
+            position=place - FILESETS_AT_MOST * priority[row.name],
             adopted=adopted,
         )
-        for place, row in enumerate(rows, start=FILESETS_AT_MOST * (HIGHEST_PRIORITY + 1))
+        for place, row in enumerate(rows, start=FILESETS_AT_MOST * PRIORITY_OF_WANTED)
         for step in missing.of(row.name)
     )

@@ -16,7 +16,7 @@ import luigi
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow, LeftOut
-from pipeline.errors import MirrorError, ServerUnavailable
+from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
@@ -28,15 +28,17 @@ from pipeline.mirror.state.pending import (
     renew_snapshots,
 )
 from pipeline.mirror.state.selection import empty_selection, in_order
-from pipeline.mirror.state.sky_selection import LikeFilesets, waiting
+from pipeline.mirror.state.sky_selection import waiting
+from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.discover import discover_product, needs_whole_list
 from pipeline.mirror.steps.housekeeping import finish_product, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
 from pipeline.units import as_count
-from tasks.fileset import StepTask, tasks_for
+from tasks.fileset import FilesetsFailed, StepTask, priorities_of, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
+from tasks.wanted import FetchWanted
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,12 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
                 if left:
                     raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}))
 
+    def more_tasks(self) -> Iterator[MirrorTask]:
+        """Return the tasks that fetch what came to be wanted since the last call."""
+        for product, names in current_run().wanted.poll().items():
+            log.info("product %s: wanted, and fetched first: %s", product, ", ".join(sorted(names)))
+            yield FetchWanted(product=product, filesets=tuple(sorted(names)))
+
     def _pending(self, product: str) -> list[FilesetRow]:
         """Return the rows of the filesets that are neither complete nor skipped."""
         settings, steps = self.context.settings, self.context.wanted_steps.required
@@ -110,12 +118,9 @@ class UpdateProduct(MirrorTask):
 
     def run(self) -> None:
         """Submit every pending fileset, and wait until each is done or has failed."""
-        with like_filesets(self.context.settings, self.layout, self._settings) as like:
-            self._update(like)
-
-    def _update(self, like: LikeFilesets) -> None:
         renew_snapshots(self.layout, self.product, self.context.wanted_steps)
-        pending = self._pending(like)
+        wanted = wanted_filesets(self.layout, self.product)
+        pending = self._pending()
         skipped = self.layout.count(MarkerKind.SKIPPED, self.product)
         self.context.counters.count(selected=skipped, skipped=skipped)
         names = {row.name for row in pending}
@@ -123,11 +128,13 @@ class UpdateProduct(MirrorTask):
         tidy_incoming(self.context, self.product, names)
         later = self._postponed()
         failed = self.layout.marked(MarkerKind.FAILED, self.product)
-        due = in_order(self._due(pending, later), self._settings, failed, like)
+        due = self._due(pending, later)
+        due = in_order(due, self._settings, priorities_of(self.context, self.product, due), failed)
+        current_run().wanted.begin(self.product, wanted, {row.name for row in due} | later.keys())
         tried = self._incomplete({row.name for row in due})
         delayed = self._incomplete(set(later))
         self.context.counters.count(pending=len(due), selected=len(tried | delayed))
-        current_run().submit(self._tasks(due, like))
+        current_run().submit(self._tasks(due))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
         self.context.counters.count(selected=-len(withdrawn))
@@ -141,23 +148,24 @@ class UpdateProduct(MirrorTask):
         """Return the pending filesets that are tried in this run."""
         return [row for row in pending if row.name not in later]
 
-    def _tasks(self, rows: list[FilesetRow], like: LikeFilesets) -> Iterator[StepTask]:
+    def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:
         """Return the tasks that complete the filesets."""
-        return tasks_for(self.context, self.product, rows, like)
+        return tasks_for(self.context, self.product, rows)
 
     @property
     def _settings(self) -> Product:
         return self.context.settings.product(self.product)
 
-    def _pending(self, like: LikeFilesets) -> list[FilesetRow]:
+    def _pending(self) -> list[FilesetRow]:
         """Return the rows of the filesets of which a step is to be done; report what the selection lacks."""
-        pending = pending_rows(self.layout, self._settings, self.context.wanted_steps, like)
-        if message := waiting(self._settings, like):
-            log.info("product %s: %s", self.product, message)
-        elif not pending:
-            rows = LocalListing(self.layout, self.product).rows()
-            if message := empty_selection(self._settings, rows, like):
-                log.warning("product %s: %s", self.product, message)
+        with like_filesets(self.context.settings, self.layout, self._settings) as like:
+            pending = pending_rows(self.layout, self._settings, self.context.wanted_steps, like)
+            if message := waiting(self._settings, like):
+                log.info("product %s: %s", self.product, message)
+            elif not pending:
+                rows = LocalListing(self.layout, self.product).rows()
+                if message := empty_selection(self._settings, rows, like):
+                    log.warning("product %s: %s", self.product, message)
         return pending
 
     def _incomplete(self, filesets: set[str]) -> set[str]:
@@ -270,10 +278,6 @@ def _discover(task: DiscoverProduct | RelistProduct, left_out: LeftOut, *, whole
         whole=whole,
         left_out=left_out,
     )
-
-
-class FilesetsFailed(MirrorError):
-    """Some filesets of a product failed; each has a record and a message of its own."""
 
 
 def _failure_message(product: str, tried: int, failed: int, later: dict[str, str]) -> str:

@@ -44,6 +44,7 @@ mirror:
   retry_every_run: 3
   delete_at_most: 0.25
   unpack_ratio: 50
+  page: false
   must_exist: true
 """
 
@@ -96,6 +97,7 @@ def test_every_setting(file):
         "retry_every_run": 3,
         "delete_at_most": 0.25,
         "unpack_ratio": 50,
+        "page": False,
         "must_exist": True,
     }
     plain, selected = settings.mirror.products
@@ -137,6 +139,7 @@ def test_what_holds_when_only_the_needed_is_set(file):
         "delete_at_most": 0.1,
         "must_exist": False,
         "unpack_ratio": 200,
+        "page": True,
     }
 
 
@@ -333,7 +336,7 @@ NEAR = {
 @pytest.mark.parametrize("near", NEAR)
 def test_a_cone_on_the_sky(near, file):
     settings = settings_with(file, mirror=f"products: [{{name: p, select: {{near: {near}, clean: no}}}}]")
-    (select,) = settings.product("p").select
+    [select] = settings.product("p").select
     assert (select.near.ra, select.near.dec, select.near.radius) == pytest.approx(NEAR[near])
     assert (select.by_sky, select.patterns) == (["near", "clean"], {})
 

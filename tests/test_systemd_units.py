@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from support.command import COMMAND, REPOSITORY
 
-from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_STOPPED
+from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_SETTINGS_OR_BUG, EXIT_STOPPED
 
 UNITS = REPOSITORY / "contrib" / "systemd"
+SERVICES = ["ipp-mirror.service", "ipp-mirror-daemon.service"]
 # Of 100: `systemd-analyze security` adds up what a service could do; an unrestricted one has 96.
 EXPOSURE_AT_MOST = 20
 
@@ -34,23 +35,32 @@ def installed(tmp_path: Path) -> Path:
 
 
 @needs_systemd
-@pytest.mark.parametrize("name", ["ipp-mirror.service", "ipp-mirror.timer"])
+@pytest.mark.parametrize("name", [*SERVICES, "ipp-mirror.timer"])
 def test_systemd_has_nothing_to_say_about_a_unit(name, installed: Path):
     read = analyze("verify", "--man=no", installed / name)
     assert (read.returncode, read.stdout, read.stderr) == (0, "", "")
 
 
 @needs_systemd
-def test_the_service_can_do_little_else():
-    read = analyze(
-        "security", "--offline=true", f"--threshold={EXPOSURE_AT_MOST}", UNITS / "ipp-mirror.service"
-    )
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_can_do_little_else(name):
+    read = analyze("security", "--offline=true", f"--threshold={EXPOSURE_AT_MOST}", UNITS / name)
     assert read.returncode == 0, read.stdout + read.stderr
 
 
-def test_a_run_that_is_not_to_begin_or_to_end_is_no_failure():
+def service(name: str) -> configparser.SectionProxy:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str
-    unit.read(UNITS / "ipp-mirror.service")
-    codes = unit["Service"]["SuccessExitStatus"].split()
+    unit.read(UNITS / name)
+    return unit["Service"]
+
+
+def test_a_run_that_is_not_to_begin_or_to_end_is_no_failure():
+    codes = service("ipp-mirror.service")["SuccessExitStatus"].split()
     assert codes == [str(EXIT_ALREADY_RUNNING), str(EXIT_STOPPED)]
+
+
+def test_a_daemon_that_is_stopped_is_no_failure_and_one_with_wrong_settings_is_not_started_again():
+    read = service("ipp-mirror-daemon.service")
+    assert read["SuccessExitStatus"] == str(EXIT_STOPPED)
+    assert read["RestartPreventExitStatus"] == str(EXIT_SETTINGS_OR_BUG)

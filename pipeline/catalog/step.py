@@ -1,8 +1,10 @@
 """Cataloging as a step of the workflow: optional, for the files of a fileset are complete without it.
 
-SQLAlchemy is imported in the functions: an update that has nothing to catalog does without.
+SQLAlchemy is imported in the functions: an update that has nothing to catalog does without. Where a catalog
+is to be made, or caught up with, it is imported before the processes of the run are forked, once for all.
 """
 
+import importlib
 from collections.abc import Iterator
 from contextlib import closing
 from threading import Event
@@ -13,6 +15,8 @@ from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.steps import Problem, StepSpec
+
+_LOADED = ("pipeline.catalog.reconcile", "pipeline.catalog.finish", "sqlalchemy.dialects.sqlite")
 
 
 def catalog_fileset(context: RunContext, fileset: Fileset, report: Report) -> None:
@@ -35,15 +39,12 @@ def delete_from_catalog(context: RunContext, fileset: Fileset) -> None:
 
 
 def load_catalog(context: RunContext) -> None:
-    """Import the libraries unless the last run left nothing to do: the processes forked later share them."""
+    """Import what reading and writing need, except where the last run has left nothing to catch up with."""
     from pipeline.catalog.seen import is_recorded
 
-    if context.settings.catalog.is_file and is_recorded(context.layout):
-        return
-    import sqlalchemy.dialects.sqlite  # noqa: F401
-
-    import pipeline.catalog.finish
-    import pipeline.catalog.reconcile  # noqa: F401
+    if not (context.settings.catalog.is_file and is_recorded(context.layout)):
+        for name in _LOADED:
+            importlib.import_module(name)
 
 
 def prepare_catalog(context: RunContext) -> None:

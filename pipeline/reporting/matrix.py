@@ -41,8 +41,8 @@ DEFAULT = MatrixPolicy()
 class Cell:
     """Filesets of one data group, stage and filter.
 
-    Each of the ``known`` is complete, or one of the others: ``withdrawn`` and not here, ``skipped``,
-    ``unselected``, or ``left``, of which some ``failed``.
+    Each of the ``known`` is complete, or one of the others: ``withdrawn``, ``unselected``, ``skipped``, or
+    ``left``, of which some ``failed``.
     """
 
     known: int = 0
@@ -108,9 +108,8 @@ def product_matrix(
 ) -> Matrix:
     """Return the matrix of the product ``name``, by one pass through its listing; no marker is read.
 
-    ``steps`` are the wanted ones; no fileset is selected for the product None. ``like`` filesets are those by
-    which ``select`` knows others. Raises ServerUnavailable for a damaged listing, MachineFault when the
-    catalog cannot be read.
+    ``steps`` are the wanted ones; no fileset is selected for the product None. Raises ServerUnavailable for a
+    damaged listing, MachineFault when what is known of ``like`` filesets cannot be read.
     """
     required = steps.required
     failed = {each["fileset"] for each in failed_in(failures(layout, name), (step.name for step in required))}
@@ -158,10 +157,10 @@ def _kind(state: FilesetState, failed: set[str]) -> str:
         return "complete"
     if state.withdrawn:
         return "withdrawn"
-    if state.skipped:
-        return "skipped"
     if not state.selected:
         return "unselected"
+    if state.skipped:
+        return "skipped"
     return "failed" if state.name in failed else "left"
 
 

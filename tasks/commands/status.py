@@ -23,6 +23,7 @@ Examples:
   ipp-mirror status --details               each failed file, skipped fileset and problem
   ipp-mirror status --json                  all of it, for programs
   ipp-mirror status --check                 one line for Nagios, with its codes
+  ipp-mirror status --html page.html        a page for browsers, as status/index.html
 
 \b
 Exit codes:
@@ -36,21 +37,29 @@ With --check: 0 ok, 1 warning, 2 critical, 3 unknown.
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 @click.option("--check", "as_check", is_flag=True, help="Print one line; end with a code of Nagios.")
 @click.option("--details", is_flag=True, help="Print a table with a row for each failed file as well.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the report as a page for browsers, with charts and the matrix of what is complete.",
+)
 @config_option
-def status(config: Path | None, as_json: bool, as_check: bool, details: bool) -> int:
+def status(config: Path | None, as_json: bool, as_check: bool, details: bool, html: Path | None) -> int:
     """Print the state of the mirror.
 
     Whether an update runs, how the last one ended, and what needs a person; the filesets of each product,
     the failures by cause, the skipped filesets, the disks, and what `ipp-mirror verify` found.
     """
-    if as_json + as_check + details > 1:
-        raise click.UsageError("--json, --check and --details exclude each other")
+    if as_json + as_check + details + (html is not None) > 1:
+        raise click.UsageError("--json, --check, --details and --html exclude each other")
     if as_check:
         return _check(config)
     from pipeline.reporting.attention import CRITICAL, severity
     from pipeline.reporting.text import as_json as json_of
     from pipeline.reporting.text import as_text
 
+    if html is not None:
+        return _write_html(config, html)
     report, points, layout = _report(config)
     click.echo(json_of(report, points) if as_json else as_text(report, points), nl=False)
     if details:
@@ -68,6 +77,17 @@ def _report(config: Path | None) -> "tuple[MirrorReport, list[Attention], Layout
     with machine_faults(f"reading the status of the mirror at {layout.root}"):
         report = mirror_report(layout, settings, STEPS)
     return report, attention(report), layout
+
+
+def _write_html(config: Path | None, path: Path) -> int:
+    from pipeline.reporting.attention import CRITICAL
+    from pipeline.reporting.page.page import write_page
+    from tasks.steps import STEPS
+
+    settings, layout = read_mirror(config)
+    with machine_faults(f"writing the page of the mirror at {layout.root} to {path}"):
+        state = write_page(layout, settings, STEPS, path)
+    return EXIT_FILESET_FAILED if state == CRITICAL else EXIT_DONE
 
 
 def _check(config: Path | None) -> int:

@@ -1,5 +1,9 @@
 """``ipp-mirror update``."""
 
+import re
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -7,17 +11,32 @@ import click
 from tasks.commands.options import (
     config_option,
     console_options,
+    default_config,
     products_option,
     scheduler_options,
     workers_option,
 )
 
+_EVERY_SECONDS = 900.0
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+
 _EXAMPLES = """\b
 Examples:
   ipp-mirror update
   ipp-mirror update --config /etc/ipp-mirror.yaml --products md-all-rel-200907
+  ipp-mirror update --daemon --every 15min
   17 * * * *  cd /opt/ipp-mirror && .venv/bin/ipp-mirror update --quiet    (in a crontab)
 """
+
+
+def _seconds(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
+    """Return the seconds of a time such as ``15min``. Raises click.BadParameter."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6}) ?(s|min|h|d)", text, re.ASCII)
+    if match is None or not int(match[1]):
+        raise click.BadParameter(f"expected a time such as 90s, 15min, 6h or 1d, got {text!r}")
+    return float(int(match[1]) * _SECONDS[match[2]])
 
 
 @click.command(epilog=_EXAMPLES)
@@ -26,21 +45,70 @@ Examples:
 @scheduler_options
 @workers_option
 @console_options
+@click.option("--daemon", is_flag=True, help="Start updates until a signal ends the command.")
+@click.option(
+    "--every",
+    callback=_seconds,
+    metavar="TIME",
+    help="With --daemon: the time between the starts of two updates (default: 15min).",
+)
+@click.pass_context
 def update(
+    context: click.Context,
     config: Path | None,
     products: str | None,
     host: str | None,
     port: int | None,
     workers: int | None,
     console: dict[str, str],
-) -> None:
+    daemon: bool,
+    every: float | None,
+) -> int | None:
     """Fetch and unpack new filesets.
 
     If another update of the mirror is running, the command ends with exit code 10. It uses Luigi's central
     scheduler if one answers that luigi.cfg or an option names, or that this user has started on this machine
     with `ipp-mirror scheduler`; else a local scheduler. The first line of the output names the scheduler.
+
+    With --daemon, updates are started as processes of their own, one after the other. SIGUSR1: the next one
+    begins now. SIGHUP: the settings are read again, which each update does, now. SIGTERM and SIGINT end the
+    update that runs, then the command, with 25.
     """
+    if every and not daemon:
+        raise click.UsageError("--every needs --daemon")
+    if daemon:
+        say = (lambda _: None) if console.get("console") == "quiet" else _say
+        return _supervise(config, every or _EVERY_SECONDS, [*_arguments(context)], say)
     from tasks.commands.luigi_command import run_task
 
     only = ["--products", products] if products else []
     run_task("UpdateMirror", *only, config=config, workers=workers, console=console, host=host, port=port)
+    return None
+
+
+def _arguments(context: click.Context) -> Iterator[str]:
+    """Yield the options of the command line, without those of the daemon."""
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if parameter.name not in {"daemon", "every"} and value not in {None, False}:
+            yield parameter.opts[0]
+            if value is not True:
+                yield str(value)
+
+
+def _say(text: str, err: bool = False) -> None:
+    click.echo(f"daemon: {text}", err=err)
+
+
+def _supervise(config: Path | None, seconds: float, options: list[str], say: Callable[[str], None]) -> int:
+    from pipeline.config import read_settings
+    from tasks.runtime.supervisor import Supervisor, start_unmasked
+
+    def check_settings() -> None:
+        read_settings(config or default_config())
+
+    check_settings()
+    # Not of the current folder: it may have other modules of these names.
+    command = [sys.executable, "-P", "-m", "tasks", "update", *options]
+    start = partial(start_unmasked, command)
+    return Supervisor(start, check_settings, seconds, say, warn=partial(_say, err=True)).run()

@@ -58,6 +58,9 @@ class PeerRun(Run):
     def _start_heartbeat(self) -> None:
         """Do nothing: the thread that polls the update touches the registration."""
 
+    def _start_page(self) -> None:
+        """Do nothing: the update renews the page."""
+
     def _restore_records(self) -> None:
         """Do nothing: the update did so before it took workers."""
 

@@ -48,6 +48,7 @@ from tasks.runtime.console import is_silent
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.log import log_beginning, log_to
 from tasks.runtime.outage import OutageWatch
+from tasks.runtime.page import PageRenewal
 from tasks.runtime.processes import (
     UNPACKED_AT_ONCE,
     UNPACKED_PER_CORE,
@@ -56,6 +57,7 @@ from tasks.runtime.processes import (
     step_processes,
 )
 from tasks.runtime.progress import progress_on_terminal
+from tasks.runtime.wanted_watch import WantedWatch
 from tasks.runtime.window import TaskWindow
 from tasks.steps import STEPS
 
@@ -95,6 +97,7 @@ class Run:
             )
             # More tasks than slots, so that no slot waits for the next task.
             self.window = TaskWindow(2 * self.slots)
+            self.wanted = WantedWatch(self.context.layout)
             with machine_faults(f"acquiring the lock of the mirror at {self.context.layout.root}"):
                 self._acquire()
                 # Stands for the mirror in the tasks and the resources of Luigi's scheduler.
@@ -104,6 +107,7 @@ class Run:
                 processes = step_processes(self.context, self.stopping, self.lose_process)
                 self.fetching, self.unpacking = self._open.enter_context(processes)
                 self._start_heartbeat()
+                self._page = self._start_page()
             self.context = replace(self.context, listings=self._listings())
             self._open.enter_context(progress_on_terminal(self.context.counters, self.completed))
             self._causes = self._open.enter_context(log_to(self.log_file))
@@ -142,6 +146,14 @@ class Run:
     def _start_heartbeat(self) -> None:
         """Start the heartbeat of the lock, after all processes are forked."""
         self._open.enter_context(heartbeat(self.context.layout))
+
+    def _start_page(self) -> PageRenewal | None:
+        """Have the page renewed while the run works, after all processes are forked."""
+        if not self.context.settings.mirror.page:
+            return None
+        page = PageRenewal(self._config, self.context.layout)
+        self._open.enter_context(page.while_running())
+        return page
 
     def _restore_records(self) -> None:
         """Make the owner records complete: before any step, and after the heartbeat began."""
@@ -384,8 +396,12 @@ class Run:
                     log.warning("%s", error)
 
     def end(self) -> None:
-        """Release the lock, the connections, the processes and the log."""
+        """Release the lock, the connections, the processes and the log; then renew the page."""
         self._open.close()
+        if self._page:
+            counters = self.context.counters
+            done = counters.pending or counters.new or counters.here
+            self._page.after_run(news=bool(done or self.code or self.killed))
 
 
 _runs: list[Run] = []

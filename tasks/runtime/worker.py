@@ -219,6 +219,8 @@ class MirrorWorker(Worker):
 
     def _submit(self) -> None:
         """Submit the tasks that the window has room for."""
+        for more in self._root.more_tasks() if self._root and not self._run.stopping.is_set() else ():
+            self._run.window.open(iter([more]))
         while not self._run.stopping.is_set() and (task := self._run.window.submit()) is not None:
             if not self.add(task):
                 self._complete(task.task_id, FAILED)

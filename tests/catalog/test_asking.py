@@ -28,7 +28,9 @@ def config(tmp_path_factory):
     path = folder / "mirror.yaml"
     with simulate(folder / "store", hidden=[PARTNER.name]) as server:
         source = f"source: {{url: {server.url}, hidden_products: [{PARTNER.name}]}}"
-        path.write_text(f"{source}\nmirror: {{root: mirror}}\ncatalog: {{enabled: true, coverage: false}}\n")
+        path.write_text(
+            f"{source}\nmirror: {{root: mirror, page: false}}\ncatalog: {{enabled: true, coverage: false}}\n"
+        )
         update = ipp_mirror("update", "--config", path)
     assert update.returncode == 0, update.stdout + update.stderr
     return path

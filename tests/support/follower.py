@@ -17,7 +17,7 @@ class Follower:
     url: str
     source: dict[str, object] = field(default_factory=dict)
     mirror: dict[str, object] = field(default_factory=dict)
-    # Drawing the coverage would outlive the test.
+    # Drawing the coverage would outlive the test; each update would wait for a page.
     catalog: dict[str, object] = field(default_factory=lambda: {"coverage": False})
     # Publisher's tree that is served; None for a mirror of a mirror.
     served: Path | None = None
@@ -31,7 +31,7 @@ class Follower:
         path = self.folder / "mirror.yaml"
         settings = {
             "source": {"url": self.url, "retry_pause": 0.02, "timeout": 5} | self.source,
-            "mirror": {"root": str(self.root)} | self.mirror,
+            "mirror": {"root": str(self.root), "page": False} | self.mirror,
             "catalog": self.catalog,
         }
         path.write_text(json.dumps(settings))

@@ -50,6 +50,7 @@ class MarkerKind(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     WITHDRAWN = "withdrawn"
+    WANTED = "wanted"
     SUPERSEDED = "superseded"
     CATALOGED = "cataloged"
     VERIFIED = "verified"
@@ -95,6 +96,11 @@ class Layout:
     def metrics(self) -> Path:
         """Status file for the textfile collector of Prometheus' node exporter."""
         return self.root / "status" / "metrics.prom"
+
+    @property
+    def page(self) -> Path:
+        """Page with the state of the mirror, for browsers."""
+        return self.root / "status" / "index.html"
 
     @property
     def root_format(self) -> Path:

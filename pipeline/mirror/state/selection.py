@@ -2,9 +2,9 @@
 
 import fnmatch
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
-from pipeline.config import Product, Select
+from pipeline.config import HIGHEST_PRIORITY, Product, Select
 from pipeline.datastore.listing import FilesetRow, registered_time
 from pipeline.errors import SettingsError
 from pipeline.mirror.state.sky_selection import (
@@ -18,6 +18,7 @@ from pipeline.mirror.state.sky_selection import (
 # A filter is listed with a number of its kind, as in r.00000: its band alone stands for all of them.
 BAND_COLUMN = "filter"
 _VALUES_SHOWN = 8
+PRIORITY_OF_WANTED = HIGHEST_PRIORITY + 1
 
 
 def is_selected(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_KNOWN) -> bool:
@@ -29,26 +30,38 @@ def is_selected(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_
     return product.select is None or any(_matches(row, select, like) for select in product.select)
 
 
-def priority_of(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_KNOWN) -> int:
-    """Return the highest priority of the selections that match the fileset: higher ones are fetched first."""
-    selections = (select for select in product.select or () if _matches(row, select, like))
-    found = [product.priority if select.priority is None else select.priority for select in selections]
-    return max(found, default=product.priority)
+def priorities(
+    rows: Iterable[FilesetRow],
+    product: Product,
+    wanted: Container[str] = (),
+    like: LikeFilesets = NOTHING_KNOWN,
+) -> dict[str, int]:
+    """Return for each fileset the highest priority of the selections that match it.
+
+    Filesets in ``wanted`` have a higher one than the settings can give. Raises MachineFault when what is
+    known of ``like`` ones cannot be read.
+    """
+    return {
+        row.name: PRIORITY_OF_WANTED if row.name in wanted else _priority(row, product, like) for row in rows
+    }
 
 
 def in_order(
-    rows: Sequence[FilesetRow],
-    product: Product,
-    failed: Container[str],
-    like: LikeFilesets = NOTHING_KNOWN,
+    rows: Sequence[FilesetRow], product: Product, priorities: Mapping[str, int], failed: Container[str]
 ) -> list[FilesetRow]:
-    """Return the rows, which are oldest first, in the order in which they are fetched.
+    """Return the rows, which are oldest first, in the order in which they are fetched: by priority first.
 
     Of one priority, those of the filesets in ``failed`` come last: others are not to wait for what may fail
     again.
     """
     ordered = reversed(rows) if product.order == "newest" else rows
-    return sorted(ordered, key=lambda row: (-priority_of(row, product, like), row.name in failed))
+    return sorted(ordered, key=lambda row: (-priorities[row.name], row.name in failed))
+
+
+def _priority(row: FilesetRow, product: Product, like: LikeFilesets) -> int:
+    selections = (select for select in product.select or () if _matches(row, select, like))
+    found = [product.priority if select.priority is None else select.priority for select in selections]
+    return max(found, default=product.priority)
 
 
 def refuse_unknown_columns(
@@ -91,8 +104,8 @@ def empty_selection(
         for column in columns:
             values[column].add(row.column(column) or "no value")
     found = [f"{column} has {_some(values[column])}" for column in columns]
-    if product.by_sky:
-        found.append(waiting(product, like) or f"{', '.join(product.by_sky)}: none by listing and catalog")
+    if by_sky := product.by_sky:
+        found.append(waiting(product, like) or f"{', '.join(by_sky)}: none by listing and catalog")
     return (
         f"select matches 0 of {count} filesets; {'; '.join(found) or 'none is of that time'}"
         if count

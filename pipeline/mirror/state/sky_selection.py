@@ -86,7 +86,8 @@ def matches_sky(row: FilesetRow, select: Select, like: LikeFilesets) -> bool:
 def refuse_undecidable(product: Product, columns: Collection[str], like: LikeFilesets) -> None:
     """Raise SettingsError when neither ``columns`` of the listing nor a catalog can decide."""
     told = {"skycell": SKYCELL_COLUMNS, "near": (), "clean": STATE_COLUMNS}
-    for name in () if like.is_enabled else product.by_sky:
+    names = product.by_sky if not like.is_enabled else []
+    for name in names:
         if not set(told[name]) & set(columns):
             needed = f"a column {' or '.join(told[name])} in its listing, or " if told[name] else ""
             raise SettingsError(

@@ -65,20 +65,21 @@ class Page:
     links: dict[str, str]
 
 
-def write_page(layout: Layout, settings: Settings, steps: Steps, path: Path) -> None:
-    """Write the page to ``path``.
+def write_page(layout: Layout, settings: Settings, steps: Steps, path: Path) -> str:
+    """Write the page to ``path``; return the highest severity of what it says.
 
     Raises SettingsError before the first update, ServerUnavailable for a damaged listing, OSError.
     """
     page = gather_page(layout, settings, steps, path.absolute().parent)
     write_whole(path.absolute(), render_page(page).encode(), shared=True)
+    return severity(attention(page.report))
 
 
 def gather_page(layout: Layout, settings: Settings, steps: Steps, folder: Path) -> Page:
     """Return the content of a page in ``folder``. Raises as ``write_page``."""
     report = mirror_report(layout, settings, steps)
     wanted = steps.wanted(settings)
-    matrices = tuple(_product_matrix(layout, settings, each, wanted) for each in report.products)
+    matrices = tuple(_matrix(layout, settings, each, wanted) for each in report.products)
     left = sum(each.filesets.left for each in report.products)
     return Page(
         report,
@@ -89,15 +90,15 @@ def gather_page(layout: Layout, settings: Settings, steps: Steps, folder: Path) 
     )
 
 
-def _product_matrix(layout: Layout, settings: Settings, report: ProductReport, wanted: Steps) -> Matrix:
-    product = settings.product(report.product)
-    chosen = product if report.configured else None
+def _matrix(layout: Layout, settings: Settings, product: ProductReport, steps: Steps) -> Matrix:
+    """Return the matrix; while the catalog cannot be read, by what the listing alone tells."""
+    chosen = settings.product(product.product)
+    configured = chosen if product.configured else None
     try:
-        with like_filesets(settings, layout, product) as like:
-            return product_matrix(layout, chosen, product.name, wanted, like=like)
+        with like_filesets(settings, layout, chosen) as like:
+            return product_matrix(layout, configured, product.product, steps, like=like)
     except MachineFault:
-        # The note of the report says why.
-        return product_matrix(layout, chosen, product.name, wanted)
+        return product_matrix(layout, configured, product.product, steps)
 
 
 def render_page(page: Page) -> str:

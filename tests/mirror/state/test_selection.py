@@ -5,7 +5,7 @@ import yaml
 
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow, read_filesets
-from pipeline.mirror.state.selection import empty_selection, in_order, is_selected
+from pipeline.mirror.state.selection import empty_selection, in_order, is_selected, priorities
 
 LISTING = b"""# filesetID|time registered|type|stage|filter|target_id|
 a|2009-07-31T23:59:59Z|IPP-DIST|camera|r.00000|1|
@@ -90,13 +90,14 @@ ORDERS = {
 def test_the_highest_priority_of_a_matching_selection_comes_first(settings):
     product = Product.model_validate({"name": "p", **yaml.safe_load(settings)})
     rows = [row for row in read_filesets(LISTING, "x") if is_selected(row, product)]
-    assert "".join(row.name for row in in_order(rows, product, failed=())) == ORDERS[settings]
+    ordered = in_order(rows, product, priorities(rows, product), failed=())
+    assert "".join(row.name for row in ordered) == ORDERS[settings]
 
 
 def test_filesets_that_failed_come_last_of_their_priority():
     settings = {"name": "p", "select": [{"filter": "r", "priority": 1}, {}], "order": "newest"}
-    rows = read_filesets(LISTING, "x")
-    ordered = in_order(rows, Product.model_validate(settings), failed={"f", "e"})
+    rows, product = read_filesets(LISTING, "x"), Product.model_validate(settings)
+    ordered = in_order(rows, product, priorities(rows, product), failed={"f", "e"})
     assert "".join(row.name for row in ordered) == "dafcbe"
 
 

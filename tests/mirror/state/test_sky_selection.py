@@ -11,12 +11,7 @@ from pipeline.config import Near, Product
 from pipeline.datastore.listing import read_filesets
 from pipeline.errors import SettingsError
 from pipeline.mirror.state.pending import pending_rows
-from pipeline.mirror.state.selection import (
-    empty_selection,
-    is_selected,
-    priority_of,
-    refuse_unknown_columns,
-)
+from pipeline.mirror.state.selection import empty_selection, is_selected, refuse_unknown_columns
 from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, NothingKnown, waiting
 from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.download import DOWNLOAD
@@ -57,7 +52,6 @@ KNOWN = Known(
     near={"a": True, "b": True, "c": False},
     clean={"a": True, "c": True, "d": False},
 )
-NEAR_ONLY = "{near: {ra: 1, dec: 2, radius: 3}, unknown: no}"
 NEAR = "near: {ra: 1, dec: 2, radius: 3}"
 
 
@@ -93,14 +87,6 @@ def test_which_filesets_are_selected(select):
 def test_without_others_the_listing_alone_tells():
     assert selected("{skycell: 'skycell.1566.*', unknown: no}", NOTHING_KNOWN) == "a"
     assert selected("{skycell: 'skycell.1566.*'}", NOTHING_KNOWN) == "acde"
-
-
-def test_the_priority_is_that_of_the_selection_that_matches():
-    several = Product.model_validate(
-        {"name": PRODUCT, "select": [{**yaml.safe_load(NEAR_ONLY), "priority": 5}, {"stage": "*"}]}
-    )
-    rows = list(read_filesets(LISTING, "x"))
-    assert [priority_of(each, several, KNOWN) for each in rows] == [5, 5, 0, 0, 0]
 
 
 def test_unknown_filesets_wait_for_the_cataloging_of_those_that_are_here():

@@ -13,20 +13,10 @@ from support.command import REPOSITORY, ipp_mirror
 from pipeline import __version__
 
 COMMANDS = [
-    *(
-        "adopt",
-        "catalog",
-        "completion",
-        "find",
-        "init",
-        "pause",
-        "plan",
-        "resume",
-        "retry",
-        "scheduler",
-        "serve",
-    ),
-    *("skip", "sql", "status", "unskip", "update", "verify", "worker"),
+    *("adopt", "catalog", "completion", "find", "get", "init", "pause"),
+    *("plan", "product", "publish", "resume", "retry", "scheduler"),
+    *("serve", "skip", "sql", "status", "unskip", "update"),
+    *("verify", "withdraw", "worker"),
 ]
 
 
@@ -87,6 +77,9 @@ WRONG = {
     "update --wrkers 3": " update: no such option '--wrkers'. Did you mean '--workers'?",
     "update today": " update: got unexpected extra argument (today).",
     "update --workers x": " update: invalid value for '--workers': 'x' is not a valid integer.",
+    "update --every 1h": " update: --every needs --daemon.",
+    "update --daemon --every 0s": " update: invalid value for '--every': "
+    "expected a time such as 90s, 15min, 6h or 1d, got '0s'.",
     "verify --workers 0": " verify: invalid value for '--workers': 0 is not in the range x>=1.",
     "worker --scheduler-port 0": " worker: invalid value for '--scheduler-port': "
     "0 is not in the range 1<=x<=65535.",
@@ -117,13 +110,13 @@ def test_a_wrong_command_line_is_one_sentence_and_code_40(line):
 
 WITH_SETTINGS = [
     *("update", "adopt", "worker", "verify", "status", "find", "sql", "serve", "skip", "unskip"),
-    *("plan", "retry", "pause", "resume", "publish", "withdraw"),
+    *("plan", "get", "retry", "pause", "resume", "publish", "withdraw"),
 ]
 
 
 @pytest.mark.parametrize("name", WITH_SETTINGS)
 def test_settings_that_are_not_there_are_one_sentence_and_code_40(name, tmp_path):
-    arguments = {"skip": "p f --reason r", "unskip": "p f", "adopt": ".", "sql": "SELECT"}
+    arguments = {"skip": "p f --reason r", "unskip": "p f", "get": "p f", "adopt": ".", "sql": "SELECT"}
     arguments |= {"publish": "p f x", "withdraw": "p f"}
     more = arguments.get(name, "").split()
     missing = tmp_path / "mirror.yaml"

@@ -28,7 +28,7 @@ class Chains:
     def command(self, *more: str) -> list[str]:
         settings = {
             "source": {"url": "http://127.0.0.1:1/ds", "connections": self.connections},
-            "mirror": {"root": str(self.folder / "root")},
+            "mirror": {"root": str(self.folder / "root"), "page": False},
         }
         self.config.write_text(json.dumps(settings))
         luigi = [str(Path(sys.executable).with_name("luigi")), "--module", "chain_tasks", "Root"]

@@ -1,0 +1,32 @@
+"""``ipp-mirror update --daemon``: updates one after the other, until a signal ends it."""
+
+import signal
+from pathlib import Path
+
+from support.follower import Follower
+from support.running import started, tasks_command, until
+from support.upstream import File, Upstream
+
+from pipeline.mirror.resources.update_lock import read_holder
+from pipeline.mirror.state.layout import Layout
+
+PRODUCT = "md-all-rel-200907"
+
+
+def test_what_is_new_comes_on_request_and_nothing_is_held_in_between(
+    upstream: Upstream, follower: Follower, tmp_path: Path
+):
+    upstream.add(PRODUCT, "one", [File("a.fits", b"a")])
+    command = tasks_command(follower, "--daemon", "--every", "1h")
+    with started(command, tmp_path / "daemon.log") as running:
+        until(lambda: running.output.count("the next update begins at") == 1, "no update")
+        assert follower.marked("downloaded", PRODUCT) == {"one"}
+        assert read_holder(Layout(follower.root)) == ({}, False)
+        upstream.add(PRODUCT, "two", [File("b.fits", b"b")])
+        running.send(signal.SIGUSR1)
+        until(lambda: running.output.count("the next update begins at") == 2, "no second update")
+        assert follower.marked("downloaded", PRODUCT) == {"one", "two"}
+        running.send(signal.SIGTERM)
+        ended = running.wait()
+    assert ended.code == 25
+    assert ended.output.splitlines()[-1] == "daemon: ended on request."

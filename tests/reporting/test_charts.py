@@ -1,0 +1,81 @@
+"""Charts of the history: what they count, and that they are whole elements of a page."""
+
+from datetime import UTC, datetime, timedelta
+from xml.etree import ElementTree
+
+import pytest
+
+from pipeline.reporting.history import RunRecord
+from pipeline.reporting.page.charts import charts
+
+NOW = datetime(2026, 7, 10, 12, tzinfo=UTC)
+
+
+def run(days_ago: float, **more) -> RunRecord:
+    """A run of 100 s that ended so many days ago."""
+    end = NOW - timedelta(days=days_ago)
+    start = end - timedelta(seconds=more.get("seconds", 100))
+    values = {
+        "code": 0,
+        "filesets": 1,
+        "bytes": 10**9,
+        "seconds": 100.0,
+        "failures": 0,
+        "task": "UpdateMirror",
+        "reason": "",
+    }
+    texts = (time.isoformat().replace("+00:00", "Z") for time in (start, end))
+    return RunRecord(*texts, **(values | more))
+
+
+def summaries(*history: RunRecord, left: int = 3) -> list[tuple[str, str]]:
+    return [(chart.title, chart.summary) for chart in charts(history, left, NOW)]
+
+
+def test_nights_rates_and_backlog():
+    assert summaries(run(9, left=40), run(8.9, left=None), run(7, bytes=3 * 10**9, left=20)) == [
+        ("Bytes fetched per night (UTC)", "5.0 GB in all, at most 3.0 GB in one night"),
+        ("Transfer rate while an update ran", "30.0 MB/s in the last night, median 20.0 MB/s"),
+        ("Filesets left (backlog)", "3 now, 40 at most"),
+    ]
+
+
+def test_bytes_of_a_long_run_are_spread_over_its_nights():
+    long = run(5.5, seconds=4 * 86400, bytes=4 * 10**12)
+    assert summaries(long)[0][1] == "4.0 TB in all, at most 1.0 TB in one night"
+
+
+def test_a_new_mirror_is_shown_by_the_hour():
+    assert summaries(run(0.5))[0] == (
+        "Bytes fetched per hour (UTC)",
+        "1.0 GB in all, at most 1.0 GB in one hour",
+    )
+
+
+def test_runs_that_fetched_nothing():
+    assert summaries(run(3, bytes=0), run(2, bytes=0))[1][1] == "nothing was fetched"
+
+
+@pytest.mark.parametrize(
+    "history", [[], [run(400)], [run(1, task="VerifyMirror")]], ids=["no run", "old", "a verification"]
+)
+def test_without_an_update_there_is_no_chart(history):
+    assert charts(history, 0, NOW) == []
+
+
+def test_a_clock_that_was_wrong():
+    assert len(summaries(run(-900), run(5))) == len(summaries(run(0, seconds=-50))) == 3
+
+
+def test_pictures_are_small_and_whole():
+    year = [run(day, left=day, bytes=10**9 + day) for day in range(365, 0, -1)]
+    found = charts(year, 0, NOW)
+    ids: list[str] = []
+    for chart in found:
+        root = ElementTree.fromstring(chart.svg)
+        ids += [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
+        assert "var(--chart)" in chart.svg
+        assert "#01020" not in chart.svg
+        assert any(element.tag.endswith("text") for element in root.iter())
+    assert len(set(ids)) == len(ids)
+    assert sum(len(chart.svg) for chart in found) < 80_000

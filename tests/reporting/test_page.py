@@ -1,0 +1,243 @@
+"""The page: all that status says is on it, nothing in it is obeyed, a browser shows it."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from support.many_filesets import PRODUCT, mark_downloaded, row
+
+from pipeline.config import Settings
+from pipeline.errors import BundleUnusable, FilesFailed, ServerUnavailable
+from pipeline.mirror.state.failures import BackOff, record_failure
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.local_listing import LocalListing
+from pipeline.mirror.state.marker_file import write_marker
+from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.pause import pause
+from pipeline.mirror.state.skip import skip_fileset
+from pipeline.reporting.history import RunRecord, append_record
+from pipeline.reporting.matrix import Cell
+from pipeline.reporting.page.page import ROWS, cell_class, gather_page, render_page, write_page
+from tasks.steps import STEPS
+
+CHROMIUM = shutil.which("chromium")
+CHROMIUM_FLAGS = (
+    "headless",
+    "no-sandbox",
+    "disable-gpu",
+    "disable-quic",
+    "no-first-run",
+    "disable-background-networking",
+    "disable-component-update",
+    "disable-sync",
+    "window-size=390,3000",
+    "enable-logging=stderr",
+)
+HOSTILE = "<script>alert(1)</script>\"'&amp;\x1b[31m\u202e\n]]>--><img src=x onerror=y>"
+LINKED = {"a": "href", "img": "src", "link": "href", "use": "xlink:href"}
+VOID = {"meta", "link", "img"}
+
+
+class Page(HTMLParser):
+    """Texts, addresses and tags of a page; complains about tags that do not match, and ids that repeat."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: dict[str, str] = {}
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.ids: list[str] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+        assert len(set(self.ids)) == len(self.ids)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        assert len(values) == len(attributes)
+        self.tags.add(tag)
+        self.attributes.update(values)
+        self.ids += [values["id"]] if "id" in values else []
+        if tag in LINKED:
+            self.addresses[values[LINKED[tag]]] = tag
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+
+@pytest.fixture
+def layout(tmp_path) -> Layout:
+    """A mirror with an update in its history."""
+    layout = Layout(tmp_path / "mirror")
+    LocalListing(layout, PRODUCT).replace(map(row, range(60)))
+    for number in range(3):
+        mark_downloaded(layout, number)
+    layout.lock_file.touch()
+    (layout.root / "store" / PRODUCT).mkdir(parents=True)
+    append_record(layout, updated())
+    return layout
+
+
+def updated(**more) -> RunRecord:
+    end = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    record = RunRecord(end, end, 0, 3, 10**6, 1.0, 0, "UpdateMirror", "", 0)
+    return replace(record, **more)
+
+
+def settings_of(layout: Layout) -> Settings:
+    mirror = {"root": str(layout.root), "products": [PRODUCT]}
+    return Settings.model_validate({"source": {"url": "http://127.0.0.1:9/ds"}, "mirror": mirror})
+
+
+def page_of(layout: Layout) -> tuple[str, Page]:
+    write_page(layout, settings_of(layout), STEPS, layout.page)
+    text = layout.page.read_text()
+    return text, Page(text)
+
+
+def make_hostile(layout: Layout) -> None:
+    """Put a hostile text in each place that takes one from outside, or from a user."""
+    columns = ("filesetID", "time registered", "type", "stage", "data_group", "filter")
+    values = [HOSTILE.replace("\n", "").encode("ascii", "ignore").decode().replace("|", "")] * 6
+    listing = LocalListing(layout, PRODUCT)
+    listing.replace(
+        [type(row(0))(values[0], values[1], values[2], columns, tuple(values)), *map(row, range(9))]
+    )
+    for number, error in enumerate(
+        (BundleUnusable(HOSTILE), FilesFailed({HOSTILE: ServerUnavailable(HOSTILE)}))
+    ):
+        fileset = Fileset.of(PRODUCT, row(number))
+        record_failure(layout, fileset, "download", error, "run", BackOff(every_run=1))
+    write_marker(
+        layout.marker("failed", PRODUCT, "odd"),
+        {
+            "fileset": HOSTILE,
+            "registered": HOSTILE,
+            "step": HOSTILE,
+            "next_try": HOSTILE,
+            "first_failed": HOSTILE,
+            "files": [{"file": HOSTILE, "reason": HOSTILE}],
+        },
+    )
+    skip_fileset(layout, PRODUCT, "fileset.5", reason=HOSTILE, by=HOSTILE)
+    pause(layout, reason=HOSTILE, by=HOSTILE)
+    append_record(layout, updated(code=40, reason=HOSTILE))
+    layout.lock_file.write_text('{"host": "<b>h</b>", "pid": 7, "since": "<i>"}')
+    write_marker(layout.verified, {"finished": HOSTILE, "failed": 1, "unexpected": {"store": HOSTILE}})
+
+
+def test_nothing_from_outside_is_obeyed(layout):
+    quiet, _ = page_of(layout)
+    make_hostile(layout)
+    text, page = page_of(layout)
+    assert page.tags <= Page(quiet).tags | {"h3", "ul", "li"}
+    assert "script" not in page.tags
+    assert not {name for name in page.attributes if name.startswith("on")}
+    # Each place shows it, with escapes for what is not printable.
+    shown = "<script>alert(1)</script>\"'&amp;\\x1b[31m\\u202e\\n]]>--><img src=x onerror=y>"
+    assert page.text.count(shown) >= 10
+    assert all(character.isprintable() or character == "\n" for character in text)
+
+
+def test_nothing_is_loaded(layout):
+    for picture in layout.coverage_pictures:
+        picture.write_bytes(b"<svg/>")
+    text, page = page_of(layout)
+    own = {address for address in page.addresses if address.startswith(("data:", "#"))}
+    assert {page.addresses[address] for address in page.addresses.keys() - own} == {"a"}
+    assert "data:image/svg+xml;base64,PHN2Zy8+" in own
+    assert re.findall(r"url\((?!#)|@import", text) == []
+    assert "default-src 'none'" in text
+
+
+def test_links_lead_to_what_is_there(layout):
+    _, page = page_of(layout)
+    links = [address for address, tag in page.addresses.items() if tag == "a"]
+    assert "../store/md/" in links
+    assert "history.csv" in links
+    assert all((layout.page.parent / unquote(link)).exists() for link in links)
+
+
+def test_links_of_a_page_elsewhere(layout, tmp_path):
+    path = tmp_path / "pages of mine" / "page.html"
+    write_page(layout, settings_of(layout), STEPS, path)
+    links = [address for address, tag in Page(path.read_text()).addresses.items() if tag == "a"]
+    assert "../mirror/store/md/" in links
+    assert all((path.parent / unquote(link)).exists() for link in links)
+
+
+def test_a_mirror_without_history_and_picture(layout):
+    layout.history.unlink()
+    _, page = page_of(layout)
+    assert "none has ended" in page.text
+    assert not {"svg", "img"} & page.tags
+
+
+def test_tables_are_bounded_and_say_so(layout):
+    for number in range(ROWS + 3):
+        skip_fileset(layout, PRODUCT, f"fileset.{number}", reason="r", by="me")
+    _, page = page_of(layout)
+    assert "and 3 more filesets: ipp-mirror status --details" in page.text
+
+
+@pytest.mark.parametrize(
+    ("cell", "name"),
+    [
+        (Cell(known=2, complete=2), "whole"),
+        (Cell(known=2, complete=1, left=1), "partly"),
+        (Cell(known=3, complete=1, left=2, failed=1), "failed"),
+        (Cell(known=2, complete=1, skipped=1), "apart"),
+        (Cell(known=2, complete=1, unselected=1), "apart"),
+        (Cell(known=2, unselected=2), "unselected"),
+    ],
+)
+def test_how_a_cell_stands(cell, name):
+    assert cell_class(cell) == name
+
+
+def test_a_picture_that_is_too_large_is_left_out(layout):
+    png, svg = layout.coverage_pictures
+    svg.write_bytes(b"x" * 2_000_001)
+    assert gather_page(layout, settings_of(layout), STEPS, layout.page.parent).coverage is None
+    png.write_bytes(b"png")
+    page = gather_page(layout, settings_of(layout), STEPS, layout.page.parent)
+    assert page.coverage == "data:image/png;base64,cG5n"
+    assert 'src="data:image/png;base64,cG5n"' in render_page(page)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_shows_the_page_without_complaint(layout, tmp_path):
+    make_hostile(layout)
+    page_of(layout)
+    picture: Path = tmp_path / "page.png"
+    flags = [f"--{flag}" for flag in CHROMIUM_FLAGS]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    shot = subprocess.run(
+        [CHROMIUM, *flags, profile, f"--screenshot={picture}", "--dump-dom", f"file://{layout.page}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert shot.returncode == 0, shot.stderr
+    assert "<h2>Products</h2>" in shot.stdout
+    assert "CONSOLE" not in shot.stderr
+    assert picture.stat().st_size > 10_000

@@ -1,0 +1,102 @@
+"""Renewal of the page by a process of its own: when, how long, and what its failures do."""
+
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.many_filesets import PRODUCT, row
+
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.local_listing import LocalListing
+from tasks.runtime.page import PagePolicy, PageRenewal
+
+POLICY = PagePolicy(every=0.01, share=1.0, longest=60, after_run=60, fresh=3600)
+
+
+@pytest.fixture
+def layout(tmp_path) -> Layout:
+    layout = Layout(tmp_path / "mirror")
+    LocalListing(layout, PRODUCT).replace(map(row, range(3)))
+    layout.lock_file.touch()
+    return layout
+
+
+@pytest.fixture
+def config(tmp_path, layout) -> Path:
+    path = tmp_path / "mirror.yaml"
+    mirror = {"root": str(layout.root), "products": [PRODUCT]}
+    path.write_text(json.dumps({"source": {"url": "http://127.0.0.1:9/ds"}, "mirror": mirror}))
+    return path
+
+
+def write_page(layout: Layout, seconds_ago: float) -> int:
+    """Write a page, and return when it was modified."""
+    layout.page.parent.mkdir(exist_ok=True)
+    layout.page.write_text("earlier page")
+    os.utime(layout.page, (time.time() - seconds_ago,) * 2)
+    return layout.page.stat().st_mtime_ns
+
+
+def test_the_page_is_renewed_while_the_run_works_and_not_afterwards(config, layout):
+    with PageRenewal(config, layout, POLICY).while_running():
+        while not layout.page.exists():
+            time.sleep(0.01)
+    written = layout.page.stat().st_mtime_ns
+    assert "<h2>Products</h2>" in layout.page.read_text()
+    assert not [thread for thread in threading.enumerate() if thread.name == "page"]
+    assert layout.page.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("news", "seconds_ago", "is_renewed"),
+    [(False, 10, False), (False, 4000, True), (True, 10, True)],
+)
+def test_a_run_without_news_leaves_a_page_that_is_young(
+    news, seconds_ago, is_renewed, config, layout, capsys
+):
+    written = write_page(layout, seconds_ago)
+    # A process without settings ends early: a renewal shows by its message.
+    PageRenewal(config.with_name("absent.yaml"), layout, POLICY).after_run(news=news)
+    message = capsys.readouterr().err
+    assert ("was not renewed" in message) == is_renewed
+    assert layout.page.stat().st_mtime_ns == written
+
+
+def test_a_process_that_fails_leaves_the_page_and_says_why(config, layout, capsys):
+    written = write_page(layout, 4000)
+    layout.lock_file.unlink()
+    PageRenewal(config, layout, POLICY).after_run(news=True)
+    [message] = capsys.readouterr().err.splitlines()
+    assert message.startswith(f"ipp-mirror: the page {layout.page} was not renewed: expected a mirror at ")
+    assert (layout.page.read_text(), layout.page.stat().st_mtime_ns) == ("earlier page", written)
+
+
+def test_a_process_that_takes_too_long_is_killed(config, layout, capsys):
+    write_page(layout, 4000)
+    PageRenewal(config, layout, replace(POLICY, after_run=0.05)).after_run(news=True)
+    assert "was not renewed: that took longer than 0 s" in capsys.readouterr().err
+    assert layout.page.read_text() == "earlier page"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_wait_and_the_process(number, config, layout, capsys):
+    write_page(layout, 4000)
+    before = signal.getsignal(number)
+
+    def stop() -> None:
+        while signal.getsignal(number) is before:
+            time.sleep(0.001)
+        os.kill(os.getpid(), number)
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    PageRenewal(config, layout, POLICY).after_run(news=True)
+    stopping.join()
+    assert capsys.readouterr().err == ""
+    assert layout.page.read_text() == "earlier page"
+    assert signal.getsignal(number) is before
