@@ -394,6 +394,15 @@ class Run:
         for sentence in self._causes.repeated():
             log.warning("%s", sentence)
 
+    def conclude(self, stopping: threading.Event) -> None:
+        """Do what steps do after the end of the run, until ``stopping`` is set; the log is opened again."""
+        with log_to(self.log_file):
+            for step in self.context.wanted_steps:
+                try:
+                    step.conclude(self.context, stopping)
+                except MirrorError as error:
+                    log.warning("%s", error)
+
     def end(self) -> None:
         """Release the lock, the connections, the processes and the log; then renew the page."""
         self._open.close()
