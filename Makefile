@@ -22,7 +22,7 @@ setup: .venv/ready ## make .venv/ from the lock file; does nothing when it is cu
 	@echo "installing $$(grep -c == requirements.lock) packages from requirements.lock into .venv/: about a minute"
 	@$(INSTALL) --no-compile --require-hashes -r requirements.lock
 	@echo "compiling them on all processors"
-	@$(BIN)/python -m compileall -q -j 0 $(CURDIR)/.venv/lib
+	@$(BIN)/python -m compileall -qq -j 0 $(CURDIR)/.venv/lib || true
 	@echo "installing ipp-mirror into .venv/"
 	@$(INSTALL) --no-build-isolation --no-deps -e .
 	@touch $@
