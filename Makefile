@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test init update adopt worker assist scheduler status find sql skip unskip verify serve bench torture
+.PHONY: publish withdraw help setup demo test init update adopt worker assist scheduler status find sql skip unskip verify serve bench torture
 .PHONY: plan get retry pause resume lint clean
 
 help: ## this list
@@ -86,6 +86,12 @@ verify: setup ## compare every file with listings and markers (REPAIR=1 repairs,
 
 serve: setup ## serve the mirror to other sites at http://127.0.0.1:8080/ds
 	@$(BIN)/ipp-mirror serve $(SETTINGS)
+
+publish: setup ## publish files of your own: PRODUCT=... FILESET=... FILES="..."
+	@$(BIN)/ipp-mirror publish $(SETTINGS) "$(PRODUCT)" "$(FILESET)" $(FILES)
+
+withdraw: setup ## withdraw a fileset of your own: PRODUCT=... FILESET=...
+	@$(BIN)/ipp-mirror withdraw $(SETTINGS) "$(PRODUCT)" "$(FILESET)"
 
 bench: setup ## compare first updates with wget, aria2c and rclone
 	@$(BIN)/python -m bench
