@@ -13,10 +13,10 @@ from pipeline.config import Catalog, Settings
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import marker_text
 
-# More than two pages of rows, and several batches of names.
-FILESETS = 2100
+# More than a page of rows, and several batches of names.
+FILESETS = 1050
 GONE = {"f0", "f999", "f1000", "f1001", f"f{FILESETS - 1}"}
-STALE = {"f1", "f499", "f500", "f1500"}
+STALE = {"f1", "f499", "f500"}
 WHEN = datetime(2010, 1, 1)
 
 
