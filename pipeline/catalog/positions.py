@@ -5,19 +5,15 @@ finds the same.
 """
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 
-from pipeline.catalog.database import Database
+from pipeline.catalog.database import Database, in_batches
 from pipeline.catalog.load import position
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.sky import FIELD_RADIUS
 from pipeline.catalog.tables import image
-
-# Values that one statement may ask for.
-_AT_ONCE = 500
 
 _Place = tuple[float, float, float, tuple[tuple[float, float], ...]]
 
@@ -29,9 +25,9 @@ def approximate_positions(database: Database) -> None:
 
 def _approximate(connection: Connection) -> None:
     tables = PipelineTables(connection)
-    for some in _batches(_distinct(connection, image.c.skycell)):
+    for some in in_batches(_distinct(connection, image.c.skycell)):
         _place(connection, image.c.skycell, some, _places_of_skycells(connection, some), "skycell")
-    for some in _batches(_distinct(connection, image.c.exp_name)):
+    for some in in_batches(_distinct(connection, image.c.exp_name)):
         _place(connection, image.c.exp_name, some, _pointings(connection, tables, some), "raw_exp")
 
 
@@ -100,7 +96,3 @@ def _place(
         )
         wanted = or_(image.c.pos_source.is_(None), image.c.pos_source.in_(replaced) & elsewhere)
         connection.execute(update(image).where(column == bindparam("named"), wanted), rows)
-
-
-def _batches(names: list[str]) -> Iterator[list[str]]:
-    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))

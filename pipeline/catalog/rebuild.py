@@ -5,14 +5,16 @@ In a database server each fileset's rows are replaced in a transaction of their 
 before or those of after.
 """
 
+import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 
-from pipeline.catalog.database import Database, database_url, sqlite_url
+from pipeline.catalog.database import Database, database_url, in_batches, sqlite_url
 from pipeline.catalog.finish import finish
 from pipeline.catalog.generations import make_current, next_file
 from pipeline.catalog.opening import create_file
@@ -74,34 +76,45 @@ def _rebuild_into(
 ) -> Rebuilt:
     identity = (database.setting("id") or "", int(database.setting("generation") or 0))
     database.close()
-    filesets = complete_filesets(layout, tuple(kinds))
+    kinds = tuple(kinds)
+    filesets, total = complete_filesets(layout, kinds), _count(layout, kinds)
     failures: dict[str, str] = {}
-    cataloged: list[tuple[Fileset, datetime]] = []
-    for done, (fileset, when, failure) in enumerate(
-        _cataloged(database, identity, layout, filesets, durable=path is None), start=1
-    ):
-        if when is None:
-            failures[str(fileset)] = failure
-        else:
-            cataloged.append((fileset, when))
-        progress(done, len(filesets))
-    if path is not None:
-        database.flush()
-        make_current(layout, path)
-    _write_markers(layout, cataloged, identity)
+    done = 0
+    layout.catalog.mkdir(exist_ok=True)
+    # On the disk: there may be any number of filesets.
+    with TemporaryFile("w+", dir=layout.catalog) as cataloged:
+        results = _cataloged(database, identity, layout, filesets, durable=path is None)
+        for done, (fileset, when, failure) in enumerate(results, start=1):
+            if when is None:
+                failures[str(fileset)] = failure
+            else:
+                registration = (fileset.product, fileset.name, fileset.registered, when.isoformat())
+                print(json.dumps(registration), file=cataloged)
+            progress(done, max(done, total))
+        if path is not None:
+            database.flush()
+            make_current(layout, path)
+        cataloged.seek(0)
+        _write_markers(layout, map(json.loads, cataloged), identity)
     reconcile(settings, layout)
     finish(settings, layout)
-    return Rebuilt(len(cataloged), failures)
+    return Rebuilt(done - len(failures), failures)
 
 
-def complete_filesets(layout: Layout, kinds: tuple[str, ...]) -> list[Fileset]:
-    """Return the filesets with all of these markers, in the order of the listings."""
-    found = []
+def complete_filesets(layout: Layout, kinds: tuple[str, ...]) -> Iterator[Fileset]:
+    """Yield the filesets with all of these markers, in the order of the listings."""
     for product in layout.state_products():
-        held = layout.marked_in_all(kinds, product)
-        rows = LocalListing(layout, product).rows() if held else ()
-        found += [Fileset.of(product, row) for row in rows if row.name in held]
-    return found
+        if any(layout.count(kind, product) == 0 for kind in kinds):
+            continue
+        for rows in in_batches(LocalListing(layout, product).rows()):
+            names = {row.name for row in rows}
+            held = set.intersection(*(layout.marked_among(kind, product, names) for kind in kinds))
+            yield from (Fileset.of(product, row) for row in rows if row.name in held)
+
+
+def _count(layout: Layout, kinds: tuple[str, ...]) -> int:
+    """Return the number of complete filesets, nearly: that of the markers, good or not."""
+    return sum(min(layout.count(kind, product) for kind in kinds) for product in layout.state_products())
 
 
 _Result = tuple[Fileset, datetime | None, str]
@@ -110,7 +123,12 @@ _opened: list[tuple[CatalogWriter, Ownership]] = []
 
 
 def _cataloged(
-    database: Database, identity: tuple[str, int], layout: Layout, filesets: list[Fileset], *, durable: bool
+    database: Database,
+    identity: tuple[str, int],
+    layout: Layout,
+    filesets: Iterable[Fileset],
+    *,
+    durable: bool,
 ) -> Iterator[_Result]:
     """Catalog the filesets in a process for each core; yield each with the time of it, or the failure.
 
@@ -141,22 +159,23 @@ def _no_report(_progress: StepProgress) -> None:
     return None
 
 
-def _write_markers(
-    layout: Layout, cataloged: list[tuple[Fileset, datetime]], identity: tuple[str, int]
-) -> None:
-    """Write the markers, unflushed: a fileset whose marker is lost in a power cut is cataloged again."""
+def _write_markers(layout: Layout, cataloged: Iterable[list[str]], identity: tuple[str, int]) -> None:
+    """Write the markers, unflushed: a fileset whose marker is lost in a power cut is cataloged again.
+
+    ``cataloged`` are product, fileset, time registered, and the time of the rows.
+    """
     now = utc_now()
-    for fileset, when in cataloged:
-        path = layout.marker(MarkerKind.CATALOGED, fileset.product, fileset.name)
+    for product, fileset, registered, when in cataloged:
+        path = layout.marker(MarkerKind.CATALOGED, product, fileset)
         path.parent.mkdir(exist_ok=True)
         content = {
-            "product": fileset.product,
-            "fileset": fileset.name,
-            "registered": fileset.registered,
+            "product": product,
+            "fileset": fileset,
+            "registered": registered,
             "started": now,
             "finished": now,
             "database": identity[0],
             "generation": identity[1],
-            "cataloged": when.isoformat(),
+            "cataloged": when,
         }
         path.write_bytes(marker_text(content))
