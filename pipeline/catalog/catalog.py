@@ -131,12 +131,22 @@ def current_reader(layout: Layout, settings: Settings | None) -> Reader | None:
 
 
 def filesets_behind(layout: Layout, settings: Settings) -> int:
-    """Return the number of complete filesets that the catalog does not have yet."""
+    """Return the number of complete filesets that the next update will catalog.
+
+    These are all that are not skipped, of the products that the settings name.
+    """
+    named = settings.mirror.products
+    products = layout.state_products() if named is None else [product.name for product in named]
+    return sum(len(awaiting_cataloging(layout, settings, product)) for product in products)
+
+
+def awaiting_cataloging(layout: Layout, settings: Settings, product: str) -> set[str]:
+    """Return the names of the complete filesets of a product that an update has to catalog."""
     before = MarkerKind.EXTRACTED if settings.mirror.unpack else MarkerKind.DOWNLOADED
-    return sum(
-        max(0, layout.count(before, product) - layout.count(MarkerKind.CATALOGED, product))
-        for product in layout.state_products()
-    )
+    if layout.count(before, product) == layout.count(MarkerKind.CATALOGED, product):
+        return set()
+    missing = layout.names(before, product) - layout.names(MarkerKind.CATALOGED, product)
+    return missing - layout.names(MarkerKind.SKIPPED, product)
 
 
 def _each_once(names: Sequence[str]) -> list[str]:
