@@ -45,8 +45,9 @@ def pending_rows(
 
     ``like`` filesets are those by which ``select`` knows others. Skipped filesets are not returned, nor
     withdrawn ones that are incomplete; those whose next attempt is not due yet are (``postponed``). For the
-    holder of the update lock. Raises SettingsError when ``select`` names a column that no row has, ServerUnavailable when the local
-    listing was damaged since the server was asked, MachineFault when the catalog cannot be read.
+    holder of the update lock. Raises SettingsError when ``select`` names a column that no row has,
+    ServerUnavailable when the local listing was damaged since the server was asked, MachineFault when the
+    catalog cannot be read.
     """
     steps = tuple(steps)
     kinds = [step.marker for step in steps]
