@@ -5,22 +5,28 @@ In a database server each fileset's rows are replaced in a transaction of their 
 before or those of after.
 """
 
+import ctypes
+import logging
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from threading import Event
 
 from pipeline.catalog.database import Database, database_url, sqlite_url
 from pipeline.catalog.finish import finish
-from pipeline.catalog.generations import make_current, next_file
+from pipeline.catalog.generations import current_file, make_current, next_file, remove_generation
 from pipeline.catalog.opening import create_file
 from pipeline.catalog.reconcile import reconcile
 from pipeline.catalog.views import renew_settings
 from pipeline.catalog.writer import CatalogWriter
 from pipeline.config import Settings
-from pipeline.errors import MirrorError
+from pipeline.errors import MachineFault, MirrorError
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.ownership import Ownership
 from pipeline.mirror.resources.peers import wait_for_exit
@@ -32,70 +38,104 @@ from pipeline.mirror.state.markers import Fileset, utc_now
 
 # Filesets handed to a process at once.
 _CHUNK = 8
+_PR_SET_PDEATHSIG = 1
 Progress = Callable[[int, int], None]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """Outcome of a rebuild: the number of filesets cataloged, and why others were not, by name."""
+    """Outcome of a rebuild: the number of filesets cataloged, and why others were not, by name.
+
+    One that was ``stopped`` has left an SQLite catalog as it was; in a database server it has replaced the
+    rows of some filesets.
+    """
 
     filesets: int
     failures: dict[str, str]
+    stopped: bool = False
 
 
-def rebuild(settings: Settings, layout: Layout, kinds: Iterable[str], progress: Progress) -> Rebuilt:
+def rebuild(
+    settings: Settings, layout: Layout, kinds: Iterable[str], progress: Progress, stopping: Event
+) -> Rebuilt:
     """Catalog all complete filesets anew; ``kinds`` are the kinds of the markers of a complete one.
 
-    Holds the lock of the mirror. ``progress`` is called with the filesets done and those in all. Raises
-    AlreadyRunning, MachineFault or SettingsError.
+    Holds the lock of the mirror. ``progress`` is called with the filesets done and those in all. Once
+    ``stopping`` is set, the filesets in progress are the last. Raises AlreadyRunning, MachineFault or
+    SettingsError.
     """
     with update_lock(layout), heartbeat(layout):
         wait_for_exit(layout)
         if settings.catalog.url is not None:
             # Makes the tables where there are none.
             reconcile(settings, layout)
+            database = Database(database_url(settings.catalog.url))
             return _rebuild_into(
-                Database(database_url(settings.catalog.url)), settings, layout, kinds, progress
+                database, settings, layout, complete_filesets(layout, kinds), progress, stopping
             )
-        path = next_file(layout)
+        return _rebuild_file(next_file(layout), settings, layout, kinds, progress, stopping)
+
+
+def _rebuild_file(
+    path: Path,
+    settings: Settings,
+    layout: Layout,
+    kinds: Iterable[str],
+    progress: Progress,
+    stopping: Event,
+) -> Rebuilt:
+    """Write the next generation; a part of one is removed."""
+    try:
         database = create_file(layout, path)
         database.transact(lambda connection: renew_settings(connection, settings, layout))
-        return _rebuild_into(database, settings, layout, kinds, progress, path)
+        return _rebuild_into(
+            database, settings, layout, complete_filesets(layout, kinds), progress, stopping, path
+        )
+    finally:
+        if current_file(layout) != path:
+            remove_generation(path)
 
 
 def _rebuild_into(
     database: Database,
     settings: Settings,
     layout: Layout,
-    kinds: Iterable[str],
+    filesets: list[Fileset],
     progress: Progress,
+    stopping: Event,
     path: Path | None = None,
 ) -> Rebuilt:
     identity = (database.setting("id") or "", int(database.setting("generation") or 0))
     database.close()
-    filesets = complete_filesets(layout, tuple(kinds))
+    log.info("rebuilding the catalog: %d filesets", len(filesets))
     failures: dict[str, str] = {}
     cataloged: list[tuple[Fileset, datetime]] = []
-    for done, (fileset, when, failure) in enumerate(
-        _cataloged(database, identity, layout, filesets, durable=path is None), start=1
-    ):
+    results = _cataloged(database, identity, layout, filesets, stopping, durable=path is None)
+    for done, (fileset, when, failure) in enumerate(results, start=1):
         if when is None:
             failures[str(fileset)] = failure
         else:
             cataloged.append((fileset, when))
         progress(done, len(filesets))
+    stopped = len(cataloged) + len(failures) < len(filesets)
     if path is not None:
+        if stopped:
+            return Rebuilt(0, failures, stopped)
         database.flush()
         make_current(layout, path)
     _write_markers(layout, cataloged, identity)
+    # Rows that another process wrote or deleted meanwhile are not those of these markers.
     reconcile(settings, layout)
     finish(settings, layout)
-    return Rebuilt(len(cataloged), failures)
+    log.debug("catalog rebuilt: %d filesets, %d failed", len(cataloged), len(failures))
+    return Rebuilt(len(cataloged), failures, stopped)
 
 
-def complete_filesets(layout: Layout, kinds: tuple[str, ...]) -> list[Fileset]:
+def complete_filesets(layout: Layout, kinds: Iterable[str]) -> list[Fileset]:
     """Return the filesets with all of these markers, in the order of the listings."""
-    found = []
+    kinds, found = tuple(kinds), []
     for product in layout.state_products():
         held = layout.marked_in_all(kinds, product)
         rows = LocalListing(layout, product).rows() if held else ()
@@ -109,20 +149,42 @@ _opened: list[tuple[CatalogWriter, Ownership]] = []
 
 
 def _cataloged(
-    database: Database, identity: tuple[str, int], layout: Layout, filesets: list[Fileset], *, durable: bool
+    database: Database,
+    identity: tuple[str, int],
+    layout: Layout,
+    filesets: list[Fileset],
+    stopping: Event,
+    *,
+    durable: bool,
 ) -> Iterator[_Result]:
     """Catalog the filesets in a process for each core; yield each with the time of it, or the failure.
 
-    Only a file that is not in use yet may be written without flushes: a power cut could damage it.
+    Only a file that is not in use yet may be written without flushes: a power cut could damage it. Raises
+    MachineFault when a process was killed.
     """
     address = str(database.url.database) if database.is_file else database.url.render_as_string(False)
     arguments = (address, database.is_file, durable, identity, layout)
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count(), _begin, arguments) as pool:
-        yield from pool.imap_unordered(_catalog, filesets, _CHUNK)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(os.cpu_count(), context, _begin, arguments)
+    try:
+        for result in pool.map(_catalog, filesets, chunksize=_CHUNK):
+            yield result
+            if stopping.is_set():
+                return
+    except BrokenProcessPool:
+        raise MachineFault(
+            "rebuilding the catalog: one of its processes was killed, by hand or for lack of memory. "
+            "An SQLite catalog is as it was; begin the rebuild again."
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _begin(address: str, is_file: bool, durable: bool, identity: tuple[str, int], layout: Layout) -> None:
-    """Open the database in a process of the pool."""
+    """Open the database in a process of the pool, which ends with its parent and leaves signals to it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     url = sqlite_url(Path(address)) if is_file else database_url(address)
     writer = CatalogWriter(layout, Database(url, durable=durable), *identity)
     _opened[:] = [(writer, Ownership(layout, ByteLocks(layout.ownership_lock)))]
