@@ -1,4 +1,4 @@
-"""A catalog on a disk that is full or read-only: one sentence, the mirror goes on, the next run catches up."""
+"""A catalog on a disk that is full or read-only: one sentence, and the next run catches up."""
 
 import os
 import subprocess
@@ -12,8 +12,8 @@ from support.upstream import Upstream
 
 NAMES = "SELECT name FROM fileset ORDER BY name"
 SAID = {
-    "full": "database or disk is full. The files of the mirror are not concerned; the next run tries again.",
-    "read-only": "attempt to write a readonly database. The files of the mirror are not concerned; the next run",
+    "full": "database or disk is full. The files of the mirror are not concerned; the next run tries",
+    "read-only": "attempt to write a readonly database. The files of the mirror are not concerned; the next",
 }
 
 
