@@ -107,6 +107,7 @@ class UpdateProduct(MirrorTask):
     product = luigi.Parameter()
     started = luigi.Parameter(default=STARTED)
     only_waits = True
+    shows_all = True
 
     def requires(self) -> "DiscoverProduct":
         """Return the task that brings the listing up to date."""
@@ -134,6 +135,7 @@ class UpdateProduct(MirrorTask):
         tried = self._incomplete({row.name for row in due})
         delayed = self._incomplete(set(later))
         self.context.counters.count(pending=len(due), selected=len(tried | delayed))
+        current_run().progress.expect(self.product, due)
         current_run().submit(self._tasks(due))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
@@ -224,6 +226,7 @@ class DiscoverProduct(MirrorTask):
     product = luigi.Parameter()
     started = luigi.Parameter(default=STARTED)
     before_peers = True
+    doing = "listing"
 
     def output(self) -> RunMarker:
         """Return the marker of the last listing that was fetched, with the number of new rows."""
@@ -253,6 +256,7 @@ class RelistProduct(MirrorTask):
     started = luigi.Parameter(default=STARTED)
     resources = {"connections": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
     fetched = False
+    doing = "listing"
 
     def complete(self) -> bool:
         """Return True if the listing was asked for, with or without an answer."""

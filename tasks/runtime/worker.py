@@ -282,6 +282,7 @@ class MirrorWorker(Worker):
         return 1 + len(self._peers.workers)
 
     def _start(self, task: MirrorTask) -> None:
+        self._run.progress.begin(task)
         self._runner.start(task)
         self._scheduled_tasks[task.task_id] = task
         self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
@@ -294,6 +295,7 @@ class MirrorWorker(Worker):
 
     def _report(self, task: MirrorTask, status: str, explanation: str) -> None:
         """Send the result of a task to the scheduler."""
+        self._run.progress.end(task)
         self._add_task(
             worker=self._id,
             task_id=task.task_id,
@@ -317,6 +319,8 @@ class MirrorWorker(Worker):
 
     def _complete(self, task_id: str, status: str) -> None:
         """Note the result of a task in the window, and forget the tasks that nothing needs any more."""
+        if task := self._scheduled_tasks.get(task_id):
+            self._run.progress.settle(task, status == FAILED)
         released = self._run.window.complete(task_id, status)
         # The result of a task that was done elsewhere, and runs here as well, is still to come.
         over = [each for each in released if each not in self._runner.running]

@@ -33,8 +33,8 @@ def is_selected(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_
 def priorities(
     rows: Iterable[FilesetRow],
     product: Product,
-    wanted: Container[str] = (),
     like: LikeFilesets = NOTHING_KNOWN,
+    wanted: Container[str] = (),
 ) -> dict[str, int]:
     """Return for each fileset the highest priority of the selections that match it.
 
