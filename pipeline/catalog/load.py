@@ -155,7 +155,7 @@ def _without_later_owners(connection: Connection, gathered: Gathered, fileset_id
     own = (gathered.fileset.registered, gathered.fileset.product, gathered.fileset.name)
     own_key = (as_utc(own[0]) or datetime.min, *own[1:])
     lost: set[str] = set()
-    for some in _batches(paths):
+    for some in batches(paths):
         others = connection.execute(
             select(member.c.member_id, member.c.path, fileset.c.registered, product.c.name, fileset.c.name)
             .join(fileset, member.c.fileset_id == fileset.c.fileset_id)
@@ -347,5 +347,6 @@ def _short(value: str | None) -> str | None:
     return text[:_SHORT] if text else None
 
 
-def _batches(values: Sequence[str]) -> Iterable[Sequence[str]]:
+def batches(values: list[str]) -> Iterable[list[str]]:
+    """Return the values in parts that one statement may ask for."""
     return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
