@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 
-from pipeline.catalog.database import Database
-from pipeline.catalog.load import batches, position
+from pipeline.catalog.database import Database, in_batches
+from pipeline.catalog.load import position
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.sky import FIELD_RADIUS
 from pipeline.catalog.tables import image
@@ -25,9 +25,9 @@ def approximate_positions(database: Database) -> None:
 
 def _approximate(connection: Connection) -> None:
     tables = PipelineTables(connection)
-    for some in batches(_distinct(connection, image.c.skycell)):
+    for some in in_batches(_distinct(connection, image.c.skycell)):
         _place(connection, image.c.skycell, some, _places_of_skycells(connection, some), "skycell")
-    for some in batches(_distinct(connection, image.c.exp_name)):
+    for some in in_batches(_distinct(connection, image.c.exp_name)):
         _place(connection, image.c.exp_name, some, _pointings(connection, tables, some), "raw_exp")
 
 
