@@ -7,7 +7,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: publish withdraw help setup demo test init update adopt worker assist scheduler status find sql skip unskip verify serve bench torture
+.PHONY: help setup demo test init update adopt worker assist scheduler status find sql catalog skip unskip
+.PHONY: verify serve publish withdraw bench torture
 .PHONY: plan get retry pause resume lint clean
 
 help: ## this list
@@ -62,6 +63,9 @@ find: setup ## find images in the catalog: ASK='--stage warp --filter r'
 
 sql: setup ## ask the catalog in SQL: QUERY="SELECT ..."
 	@$(BIN)/ipp-mirror sql $(SETTINGS) "$(QUERY)"
+
+catalog: setup ## compare the catalog with the mirror; REBUILD=1 makes it anew
+	@$(BIN)/ipp-mirror catalog $(if $(REBUILD),rebuild,check) $(SETTINGS)
 
 skip: setup ## skip a fileset: PRODUCT=... FILESET=... REASON=...
 	@$(BIN)/ipp-mirror skip $(SETTINGS) "$(PRODUCT)" "$(FILESET)" --reason "$(REASON)"
