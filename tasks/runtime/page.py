@@ -30,7 +30,8 @@ class PagePolicy:
 
     While a run works the page is renewed ``every`` so often, or so much more rarely that its processes take
     at most ``share`` of one processor. A process that takes longer than ``longest``, or after the run than
-    ``after_run``, is killed. A run without news leaves a page that is younger than ``fresh``.
+    ``after_run``, is killed. A run without news leaves a page that is younger than ``fresh`` and has the map
+    of the sky as it is.
     """
 
     every: float = 60.0
@@ -49,6 +50,7 @@ class PageRenewal:
     def __init__(self, config: Path, layout: Layout, policy: PagePolicy = DEFAULT) -> None:
         self._command = [sys.executable, "-m", __name__, str(config.absolute())]
         self._path = layout.page
+        self._pictures = layout.coverage_pictures
         self._policy = policy
         self._ended = threading.Event()
         self._process: subprocess.Popen[str] | None = None
@@ -136,11 +138,17 @@ class PageRenewal:
                 signal.signal(number, handler)
 
     def _is_old(self) -> bool:
-        try:
-            age = time.time() - self._path.stat().st_mtime
-        except OSError:
-            return True
-        return not 0 <= age < self._policy.fresh
+        written = _modified(self._path)
+        is_fresh = 0 <= time.time() - written < self._policy.fresh
+        return not is_fresh or any(_modified(picture) > written for picture in self._pictures)
+
+
+def _modified(path: Path) -> float:
+    """Return the time at which the file was modified, in seconds since 1970; 0 for one that is not there."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _children_seconds() -> float:

@@ -54,7 +54,7 @@ def test_the_page_is_renewed_while_the_run_works_and_not_afterwards(config, layo
 
 @pytest.mark.parametrize(
     ("news", "seconds_ago", "is_renewed"),
-    [(False, 10, False), (False, 4000, True), (True, 10, True)],
+    [(False, 10, False), (False, 4000, True)],
 )
 def test_a_run_without_news_leaves_a_page_that_is_young(
     news, seconds_ago, is_renewed, config, layout, capsys
@@ -65,6 +65,13 @@ def test_a_run_without_news_leaves_a_page_that_is_young(
     message = capsys.readouterr().err
     assert ("was not renewed" in message) == is_renewed
     assert layout.page.stat().st_mtime_ns == written
+
+
+def test_a_page_without_the_latest_map_is_renewed(config, layout, capsys):
+    write_page(layout, 10)
+    layout.coverage_pictures[1].touch()
+    PageRenewal(config.with_name("absent.yaml"), layout, POLICY).after_run(news=False)
+    assert "was not renewed" in capsys.readouterr().err
 
 
 def test_a_process_that_fails_leaves_the_page_and_says_why(config, layout, capsys):
