@@ -23,6 +23,7 @@ from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
 from pipeline.mirror.state.selection import is_selected
+from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.adopt import (
     AdoptedFolder,
     TakeOver,
@@ -115,10 +116,11 @@ class AdoptProduct(UpdateProduct):
         """Log how many filesets of the folder are taken over, and which are left there and why."""
         layout, product, listed = self.layout, self.product, set()
         unselected: set[str] = set()
+        wanted = wanted_filesets(layout, product)
         with like_filesets(self.context.settings, layout, self._settings) as like:
             for row in self._rows(held):
                 listed.add(row.name)
-                if not is_selected(row, self._settings, like):
+                if row.name not in wanted and not is_selected(row, self._settings, like):
                     unselected.add(row.name)
         left = {
             "filesets that no listing names": held - listed,

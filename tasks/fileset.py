@@ -1,30 +1,29 @@
 """The steps of one fileset as tasks: for each row of ``STEPS`` its task, and the Luigi resource it takes."""
 
-import contextlib
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 
 import luigi
-from luigi.rpc import RPCError
 
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.catalog.step import CATALOG
-from pipeline.config import HIGHEST_PRIORITY
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, SettingsError, machine_fault, machine_faults
-from pipeline.mirror.context import RunContext
+from pipeline.mirror.context import RunContext, StepProgress
 from pipeline.mirror.state.failures import BackOff, clear_failure, has_failed, record_failure
-from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import steps_to_schedule
-from pipeline.mirror.state.selection import is_selected, priorities
+from pipeline.mirror.state.selection import PRIORITY_OF_WANTED, is_selected, priorities
 from pipeline.mirror.state.steps import StepSpec
+from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
 from pipeline.mirror.steps.download import DOWNLOAD
 from pipeline.mirror.steps.extract import EXTRACT
@@ -35,10 +34,16 @@ from tasks.targets import StepMarker
 
 # Time for which a step waits for another process that has the same fileset in progress, and may hang.
 LOCK_WAIT_SECONDS = 60.0
+# A step that ends before is not shown in progress on the scheduler's page: each time is a call.
+SHOW_AFTER_SECONDS = 0.8
 # Of one priority; more would come before those of the next lower one.
 FILESETS_AT_MOST = 10**8
 
 log = logging.getLogger(__name__)
+
+
+class FilesetsFailed(MirrorError):
+    """Some filesets of a product failed; each has a record and a message of its own."""
 
 
 class ListingRow(luigi.Parameter[FilesetRow | None]):
@@ -102,13 +107,6 @@ class FilesetTask(MirrorTask):
             "Run UpdateMirror first, or correct the name."
         )
 
-    def report(self, message: str, share: float) -> None:
-        """Show the progress on the scheduler's page, if the scheduler answers."""
-        with contextlib.suppress(RPCError):
-            # Luigi sets both for the time of a run.
-            self.set_status_message(message)  # type: ignore[misc]
-            self.set_progress_percentage(int(100 * share))  # type: ignore[misc]
-
 
 class StepTask(FilesetTask):
     """One step of a fileset: leaves a marker, and a failure record when it fails.
@@ -123,6 +121,7 @@ class StepTask(FilesetTask):
     resource: str
     for_peers = True
     _recorded = False
+    _show_at = 0.0
 
     @property
     def resources(self) -> dict[str, int]:  # type: ignore[override]
@@ -134,15 +133,30 @@ class StepTask(FilesetTask):
         """True for a step without which the fileset still counts as mirrored."""
         return self.step.optional
 
+    @property
+    def doing(self) -> str:  # type: ignore[override]
+        """The name of the step."""
+        return self.step.name
+
+    def report(self, progress: StepProgress) -> None:
+        """Note the progress; show it on the scheduler's page, except for that of the first second."""
+        current_run().progress.update(self, progress)
+        now = time.monotonic()
+        if self._show_at and now >= self._show_at:
+            self.show(progress.message, progress.share)
+        self._show_at = self._show_at or now + SHOW_AFTER_SECONDS
+
     def is_listed(self) -> bool:
-        """Return True if the local listing has this row, and the settings select it; never in an adoption.
+        """Return True if the local listing has this row, and it is selected or wanted; never in an adoption.
 
         Raises ServerUnavailable for a damaged listing.
         """
         if self.row is None or self.row.name != self.fileset or self.adopted is not None:
             return False
         settings = self.context.settings.product(self.product)
-        return hash(self.row) in listed_rows(self.layout, self.product) and is_selected(self.row, settings)
+        wanted = self.layout.marker(MarkerKind.WANTED, self.product, self.row.name)
+        is_wanted = is_selected(self.row, settings) or wanted.exists()
+        return is_wanted and hash(self.row) in listed_rows(self.layout, self.product)
 
     def requires(self) -> "list[StepTask]":
         """Return the task of the step before this one."""
@@ -245,6 +259,11 @@ class DownloadFileset(StepTask):
     step = DOWNLOAD
     resource = "connections"
 
+    @property
+    def fetches(self) -> tuple[str, str, str | None]:
+        """Product, fileset and stage."""
+        return self.product, self.fileset, self.row.column("stage") if self.row else None
+
     def do(self) -> None:
         """Download the fileset, except for files that are taken over from an adopted folder."""
         if self.adopted is None:
@@ -304,7 +323,7 @@ def priorities_of(context: RunContext, product: str, rows: Iterable[FilesetRow])
     """Return the priorities of filesets. Raises MachineFault when the catalog cannot be read."""
     settings = context.settings.product(product)
     with like_filesets(context.settings, context.layout, settings) as like:
-        return priorities(rows, settings, like)
+        return priorities(rows, settings, like, wanted_filesets(context.layout, product))
 
 
 def tasks_for(
@@ -324,6 +343,6 @@ def tasks_for(
             position=place - FILESETS_AT_MOST * priority[row.name],
             adopted=adopted,
         )
-        for place, row in enumerate(rows, start=FILESETS_AT_MOST * (HIGHEST_PRIORITY + 1))
+        for place, row in enumerate(rows, start=FILESETS_AT_MOST * PRIORITY_OF_WANTED)
         for step in missing.of(row.name)
     )

@@ -16,7 +16,7 @@ import luigi
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow, LeftOut
-from pipeline.errors import MirrorError, ServerUnavailable
+from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
@@ -29,14 +29,16 @@ from pipeline.mirror.state.pending import (
 )
 from pipeline.mirror.state.selection import empty_selection, in_order
 from pipeline.mirror.state.sky_selection import waiting
+from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.discover import discover_product, needs_whole_list
 from pipeline.mirror.steps.housekeeping import finish_product, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
 from pipeline.units import as_count
-from tasks.fileset import StepTask, priorities_of, tasks_for
+from tasks.fileset import FilesetsFailed, StepTask, priorities_of, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
+from tasks.wanted import FetchWanted
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,12 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
                 if left:
                     raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}))
 
+    def more_tasks(self) -> Iterator[MirrorTask]:
+        """Return the tasks that fetch what came to be wanted since the last call."""
+        for product, names in current_run().wanted.poll().items():
+            log.info("product %s: wanted, and fetched first: %s", product, ", ".join(sorted(names)))
+            yield FetchWanted(product=product, filesets=tuple(sorted(names)))
+
     def _pending(self, product: str) -> list[FilesetRow]:
         """Return the rows of the filesets that are neither complete nor skipped."""
         settings, steps = self.context.settings, self.context.wanted_steps.required
@@ -99,6 +107,7 @@ class UpdateProduct(MirrorTask):
     product = luigi.Parameter()
     started = luigi.Parameter(default=STARTED)
     only_waits = True
+    shows_all = True
 
     def requires(self) -> "DiscoverProduct":
         """Return the task that brings the listing up to date."""
@@ -111,6 +120,7 @@ class UpdateProduct(MirrorTask):
     def run(self) -> None:
         """Submit every pending fileset, and wait until each is done or has failed."""
         renew_snapshots(self.layout, self.product, self.context.wanted_steps)
+        wanted = wanted_filesets(self.layout, self.product)
         pending = self._pending()
         skipped = self.layout.count(MarkerKind.SKIPPED, self.product)
         self.context.counters.count(selected=skipped, skipped=skipped)
@@ -121,14 +131,16 @@ class UpdateProduct(MirrorTask):
         failed = self.layout.marked(MarkerKind.FAILED, self.product)
         due = self._due(pending, later)
         due = in_order(due, self._settings, priorities_of(self.context, self.product, due), failed)
+        current_run().wanted.begin(self.product, wanted, {row.name for row in due} | later.keys())
         tried = self._incomplete({row.name for row in due})
-        waiting = self._incomplete(set(later))
-        self.context.counters.count(pending=len(due), selected=len(tried | waiting))
+        delayed = self._incomplete(set(later))
+        self.context.counters.count(pending=len(due), selected=len(tried | delayed))
+        current_run().progress.expect(self.product, due)
         current_run().submit(self._tasks(due))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
         self.context.counters.count(selected=-len(withdrawn))
-        self._finish(tried - withdrawn, left - withdrawn, {name: later[name] for name in waiting})
+        self._finish(tried - withdrawn, left - withdrawn, {name: later[name] for name in delayed})
 
     def _postponed(self) -> dict[str, str]:
         """Return the failed filesets that are left for a later run, with the time (UTC) of their next try."""
@@ -214,6 +226,7 @@ class DiscoverProduct(MirrorTask):
     product = luigi.Parameter()
     started = luigi.Parameter(default=STARTED)
     before_peers = True
+    doing = "listing"
 
     def output(self) -> RunMarker:
         """Return the marker of the last listing that was fetched, with the number of new rows."""
@@ -243,6 +256,7 @@ class RelistProduct(MirrorTask):
     started = luigi.Parameter(default=STARTED)
     resources = {"connections": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
     fetched = False
+    doing = "listing"
 
     def complete(self) -> bool:
         """Return True if the listing was asked for, with or without an answer."""
@@ -268,10 +282,6 @@ def _discover(task: DiscoverProduct | RelistProduct, left_out: LeftOut, *, whole
         whole=whole,
         left_out=left_out,
     )
-
-
-class FilesetsFailed(MirrorError):
-    """Some filesets of a product failed; each has a record and a message of its own."""
 
 
 def _failure_message(product: str, tried: int, failed: int, later: dict[str, str]) -> str:

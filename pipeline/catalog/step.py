@@ -7,6 +7,7 @@ is to be made, or caught up with, it is imported before the processes of the run
 import importlib
 from collections.abc import Iterator
 from contextlib import closing
+from threading import Event
 
 from pipeline.config import Settings
 from pipeline.mirror.context import Report, RunContext
@@ -66,6 +67,13 @@ def finish_catalog(context: RunContext) -> None:
         finish(context.settings, context.layout)
 
 
+def draw_catalog(context: RunContext, stopping: Event) -> None:
+    """Have the coverage of the sky drawn, unless it is as the catalog is. Raises MachineFault."""
+    from pipeline.catalog.coverage import draw_coverage
+
+    draw_coverage(context.settings, context.layout, stopping)
+
+
 def verify_cataloged(context: RunContext, fileset: Fileset, _rate: RateLimit) -> Iterator[Problem]:
     """Yield a problem if the catalog has no rows of the fileset, or others than its marker says."""
     layout = context.layout
@@ -111,6 +119,7 @@ CATALOG = StepSpec(
     load=load_catalog,
     prepare=prepare_catalog,
     finish=finish_catalog,
+    conclude=draw_catalog,
     verify=verify_cataloged,
     unexpected=unexpected_rows,
     is_wanted=_is_wanted,

@@ -16,15 +16,16 @@ from pipeline.mirror.state.selection import is_selected
 from pipeline.mirror.state.sky_selection import DECIDING_COLUMNS, NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.snapshot import current_header
 from pipeline.mirror.state.steps import StepSpec
+from pipeline.mirror.state.wanted import wanted_filesets
 
 
 @dataclass(frozen=True)
 class FilesetCounts:
     """Filesets of a product.
 
-    ``known`` are all rows received so far; ``selected`` those that the settings select and that upstream has
-    not withdrawn; ``left`` those of the selected that are neither complete nor skipped. ``complete``,
-    ``skipped`` and ``withdrawn`` are all that are marked as such.
+    ``known`` are all rows received so far; ``selected`` those that the settings select, or that are wanted,
+    and that upstream has not withdrawn; ``left`` those of the selected that are neither complete nor skipped.
+    ``complete``, ``skipped`` and ``withdrawn`` are all that are marked as such.
     """
 
     known: int
@@ -69,6 +70,7 @@ class ProductFilesets:
         self.complete = _complete(layout, name, required)
         self.skipped = layout.names(MarkerKind.SKIPPED, name)
         self.withdrawn = layout.names(MarkerKind.WITHDRAWN, name)
+        self.wanted = wanted_filesets(layout, name)
         self._selection = _Selection(product, like)
         self._listing = LocalListing(layout, name)
 
@@ -77,7 +79,8 @@ class ProductFilesets:
         for columns, fields in self._listing.cells():
             name = fields[0].strip()
             withdrawn = name in self.withdrawn
-            selected = not withdrawn and self._selection.has(columns, fields)
+            is_chosen = name in self.wanted or self._selection.has(columns, fields)
+            selected = is_chosen and not withdrawn
             yield FilesetState(
                 columns, fields, name, selected, name in self.complete, name in self.skipped, withdrawn
             )

@@ -22,6 +22,8 @@ from pipeline.mirror.state.snapshot import current_header, renew_snapshot
 from pipeline.mirror.state.steps import Steps, StepSpec
 
 _SET_APART = (MarkerKind.SKIPPED, MarkerKind.WITHDRAWN)
+# Kinds of markers beside those of the steps that decide on what is pending.
+_DECIDING = (*_SET_APART, MarkerKind.WANTED)
 
 
 def renew_snapshots(layout: Layout, product: str, steps: Steps) -> None:
@@ -29,14 +31,16 @@ def renew_snapshots(layout: Layout, product: str, steps: Steps) -> None:
 
     For the holder of the update lock.
     """
-    for kind in (*(step.marker for step in steps), *_SET_APART):
+    for kind in (*(step.marker for step in steps), *_DECIDING):
         renew_snapshot(layout.marker_folder(kind, product))
 
 
 def pending_rows(
     layout: Layout, product: Product, steps: Iterable[StepSpec], like: LikeFilesets = NOTHING_KNOWN
 ) -> list[FilesetRow]:
-    """Return the rows that the settings select and of which one of the ``steps`` is to be done, oldest first.
+    """Return the rows of which one of the ``steps`` is to be done, oldest first.
+
+    They are those of the filesets that the settings select, and of wanted ones.
 
     ``like`` filesets are those by which ``select`` knows others. Skipped and withdrawn filesets are not
     returned; those whose next attempt is not due yet are (``postponed``). For the holder of the update lock.
@@ -61,7 +65,8 @@ def _find_pending(layout: Layout, product: Product, kinds: list[str], like: Like
     done = layout.marked_in_all(kinds, product.name)
     for kind in _SET_APART:
         done |= layout.marked(kind, product.name)
-    return [row for row in listing.rows(but=done) if is_selected(row, product, like)]
+    wanted = layout.marked(MarkerKind.WANTED, product.name)
+    return [row for row in listing.rows(but=done) if row.name in wanted or is_selected(row, product, like)]
 
 
 def _state(layout: Layout, product: Product, kinds: list[str], like: LikeFilesets) -> dict[str, Any] | None:
@@ -69,7 +74,7 @@ def _state(layout: Layout, product: Product, kinds: list[str], like: LikeFileset
 
     None while the listing has no record that fits, or a folder of markers no current snapshot.
     """
-    folders = {kind: layout.marker_folder(kind, product.name) for kind in (*kinds, *_SET_APART)}
+    folders = {kind: layout.marker_folder(kind, product.name) for kind in (*kinds, *_DECIDING)}
     headers = {kind: current_header(folder) for kind, folder in folders.items() if folder.is_dir()}
     listing = LocalListing(layout, product.name).state()
     if listing is None or None in headers.values():

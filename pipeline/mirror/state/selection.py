@@ -4,7 +4,7 @@ import fnmatch
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
-from pipeline.config import Product, Select
+from pipeline.config import HIGHEST_PRIORITY, Product, Select
 from pipeline.datastore.listing import FilesetRow, registered_time
 from pipeline.errors import SettingsError
 from pipeline.mirror.state.sky_selection import (
@@ -18,6 +18,7 @@ from pipeline.mirror.state.sky_selection import (
 # A filter is listed with a number of its kind, as in r.00000: its band alone stands for all of them.
 BAND_COLUMN = "filter"
 _VALUES_SHOWN = 8
+PRIORITY_OF_WANTED = HIGHEST_PRIORITY + 1
 
 
 def is_selected(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_KNOWN) -> bool:
@@ -30,13 +31,19 @@ def is_selected(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_
 
 
 def priorities(
-    rows: Iterable[FilesetRow], product: Product, like: LikeFilesets = NOTHING_KNOWN
+    rows: Iterable[FilesetRow],
+    product: Product,
+    like: LikeFilesets = NOTHING_KNOWN,
+    wanted: Container[str] = (),
 ) -> dict[str, int]:
     """Return for each fileset the highest priority of the selections that match it.
 
-    Raises MachineFault when what is known of ``like`` ones cannot be read.
+    Filesets in ``wanted`` have a higher one than the settings can give. Raises MachineFault when what is
+    known of ``like`` ones cannot be read.
     """
-    return {row.name: _priority(row, product, like) for row in rows}
+    return {
+        row.name: PRIORITY_OF_WANTED if row.name in wanted else _priority(row, product, like) for row in rows
+    }
 
 
 def in_order(

@@ -89,9 +89,9 @@ def preview_work(
     name = product.name
     refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, like)
     stale = _Stale(layout, name, listing.new)
-    selected = [
-        row for row in listing.rows if row.name not in listing.withdrawn and is_selected(row, product, like)
-    ]
+    wanted = layout.marked(MarkerKind.WANTED, name)
+    listed = (row for row in listing.rows if row.name not in listing.withdrawn)
+    selected = [row for row in listed if row.name in wanted or is_selected(row, product, like)]
     kinds = [step.marker for step in steps.required]
     done = stale.without(layout.marked_in_all(kinds, name), kinds)
     left = [row for row in selected if row.name not in done]

@@ -15,6 +15,7 @@ from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.pending import incomplete, pending_rows, renew_snapshots, steps_to_schedule
 from pipeline.mirror.state.steps import Steps
+from pipeline.mirror.state.wanted import want_filesets
 from pipeline.mirror.steps.download import DOWNLOAD
 from pipeline.mirror.steps.extract import EXTRACT
 
@@ -46,8 +47,8 @@ def test_with_snapshots_no_folder_is_scanned_and_no_marker_is_read(layout):
     with opened_below(layout.state(PRODUCT)) as opened:
         assert pending_rows(layout, Product(name=PRODUCT), STEPS) == [row(3), row(5), row(8)]
     read = {path for path in opened if "/" in path}
-    # No fileset is skipped or withdrawn: there is no folder of such.
-    assert read <= {"skipped/", "withdrawn/"}
+    # No fileset is skipped, withdrawn or wanted: there is no folder of such.
+    assert read <= {"skipped/", "withdrawn/", "wanted/"}
 
 
 @pytest.mark.parametrize("kind", [MarkerKind.SKIPPED, MarkerKind.WITHDRAWN])
@@ -200,3 +201,13 @@ def test_a_cache_that_cannot_be_written_is_done_without(complete):
     cache.unlink()
     (cache / "full").mkdir(parents=True)
     assert pending(complete) == []
+
+
+def test_what_is_wanted_is_pending_whatever_is_selected(complete):
+    remove_marker(complete)
+    settle(complete, hours=2)
+    assert pending(complete, filesetID="none") == []
+    want_filesets(complete, PRODUCT, ["fileset.7", "fileset.8"], by="me")
+    assert pending(complete, filesetID="none") == ["fileset.7"]
+    settle(complete, hours=2)
+    assert pending(complete, filesetID="none") == ["fileset.7"]
