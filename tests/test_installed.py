@@ -47,4 +47,5 @@ def test_an_empty_folder_is_enough_for_init_and_update(upstream: Upstream, serve
     command("init", server.url)
     assert "1 extracted" in command("update", "--scheduler-port", str(free_port()))
     assert (site / "mirror/store/p/p.1/a.fits").read_bytes() == b"a"
+    assert (site / "mirror/status/index.html").exists()
     assert str(REPOSITORY) not in (site / "mirror/log/update_mirror.log").read_text()
