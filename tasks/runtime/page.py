@@ -49,7 +49,7 @@ class PageRenewal:
     """Renewals of the page of one run, by the settings in the file ``config``."""
 
     def __init__(self, config: Path, layout: Layout, policy: PagePolicy = DEFAULT) -> None:
-        self._command = [sys.executable, "-m", __name__, str(config.absolute())]
+        self._command = [sys.executable, "-P", "-m", __name__, str(config.absolute())]
         self._path = layout.page
         self._pictures = layout.coverage_pictures
         self._policy = policy

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.many_filesets import PRODUCT, row
+from support.running import until
 
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing
@@ -46,10 +47,13 @@ def renewed(config: Path, layout: Layout, policy: PagePolicy = POLICY, *, news: 
     return PageRenewal(config, layout, policy).after_run(threading.Event(), news=news) or ""
 
 
-def test_the_page_is_renewed_while_the_run_works_and_not_afterwards(config, layout):
+def test_the_page_is_renewed_while_the_run_works_and_not_afterwards(config, layout, tmp_path, monkeypatch):
+    # A folder of that name where the update is started is not the program.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "__init__.py").write_text("raise ImportError")
     with PageRenewal(config, layout, POLICY).while_running():
-        while not layout.page.exists():
-            time.sleep(0.01)
+        until(layout.page.exists, "no page was written")
     written = layout.page.stat().st_mtime_ns
     assert "<h2>Products</h2>" in layout.page.read_text()
     assert not [thread for thread in threading.enumerate() if thread.name == "page"]
