@@ -3,6 +3,7 @@
 PYTHON ?= python3
 CONFIG ?=
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 
 .DEFAULT_GOAL := help
@@ -16,9 +17,14 @@ setup: .venv/ready ## make .venv/ from the lock file; does nothing when it is cu
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "expected Python 3.11, 3.12 or 3.13, got %d.%d from PYTHON=$(PYTHON); name another one, such as PYTHON=python3.13" % sys.version_info[:2])'
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@echo "making .venv/ with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear .venv
+	@echo "installing $$(grep -c == requirements.lock) packages from requirements.lock into .venv/: about a minute"
+	@$(INSTALL) --no-compile --require-hashes -r requirements.lock
+	@echo "compiling them on all processors"
+	@$(BIN)/python -m compileall -q -j 0 $(CURDIR)/.venv/lib
+	@echo "installing ipp-mirror into .venv/"
+	@$(INSTALL) --no-build-isolation --no-deps -e .
 	@touch $@
 
 demo: setup ## start the sample Data Store, mirror it into var/demo/, print the result

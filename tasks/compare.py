@@ -117,6 +117,7 @@ class CompareFileset(VerifyFileset):
 
     kind = MarkerKind.COMPARED
     resources = {"connections": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
+    doing = "compare"
 
     def problems(self) -> list[Problem]:
         """Compare the marker with the server's listing.

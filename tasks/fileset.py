@@ -1,22 +1,21 @@
 """The steps of one fileset as tasks: for each row of ``STEPS`` its task, and the Luigi resource it takes."""
 
-import contextlib
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 
 import luigi
-from luigi.rpc import RPCError
 
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.catalog.step import CATALOG
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, SettingsError, machine_fault, machine_faults
-from pipeline.mirror.context import RunContext
+from pipeline.mirror.context import RunContext, StepProgress
 from pipeline.mirror.state.failures import BackOff, clear_failure, has_failed, record_failure
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
@@ -35,6 +34,8 @@ from tasks.targets import StepMarker
 
 # Time for which a step waits for another process that has the same fileset in progress, and may hang.
 LOCK_WAIT_SECONDS = 60.0
+# A step that ends before is not shown in progress on the scheduler's page: each time is a call.
+SHOW_AFTER_SECONDS = 0.8
 # Of one priority; more would come before those of the next lower one.
 FILESETS_AT_MOST = 10**8
 
@@ -106,13 +107,6 @@ class FilesetTask(MirrorTask):
             "Run UpdateMirror first, or correct the name."
         )
 
-    def report(self, message: str, share: float) -> None:
-        """Show the progress on the scheduler's page, if the scheduler answers."""
-        with contextlib.suppress(RPCError):
-            # Luigi sets both for the time of a run.
-            self.set_status_message(message)  # type: ignore[misc]
-            self.set_progress_percentage(int(100 * share))  # type: ignore[misc]
-
 
 class StepTask(FilesetTask):
     """One step of a fileset: leaves a marker, and a failure record when it fails.
@@ -127,6 +121,7 @@ class StepTask(FilesetTask):
     resource: str
     for_peers = True
     _recorded = False
+    _show_at = 0.0
 
     @property
     def resources(self) -> dict[str, int]:  # type: ignore[override]
@@ -137,6 +132,19 @@ class StepTask(FilesetTask):
     def optional(self) -> bool:  # type: ignore[override]
         """True for a step without which the fileset still counts as mirrored."""
         return self.step.optional
+
+    @property
+    def doing(self) -> str:  # type: ignore[override]
+        """The name of the step."""
+        return self.step.name
+
+    def report(self, progress: StepProgress) -> None:
+        """Note the progress; show it on the scheduler's page, except for that of the first second."""
+        current_run().progress.update(self, progress)
+        now = time.monotonic()
+        if self._show_at and now >= self._show_at:
+            self.show(progress.message, progress.share)
+        self._show_at = self._show_at or now + SHOW_AFTER_SECONDS
 
     def is_listed(self) -> bool:
         """Return True if the local listing has this row, and it is selected or wanted; never in an adoption.
@@ -250,6 +258,11 @@ class DownloadFileset(StepTask):
 
     step = DOWNLOAD
     resource = "connections"
+
+    @property
+    def fetches(self) -> tuple[str, str, str | None]:
+        """Product, fileset and stage."""
+        return self.product, self.fileset, self.row.column("stage") if self.row else None
 
     def do(self) -> None:
         """Download the fileset, except for files that are taken over from an adopted folder."""

@@ -3,6 +3,7 @@
 import luigi
 
 QUIET, NORMAL, VERBOSE = "quiet", "normal", "verbose"
+AUTO, NONE, PLAIN, BAR = "auto", "none", "plain", "bar"
 
 
 class mirror(luigi.Config):  # noqa: N801  (the section of luigi.cfg, and the prefix of --mirror-config)
@@ -13,4 +14,9 @@ class mirror(luigi.Config):  # noqa: N801  (the section of luigi.cfg, and the pr
         choices=(QUIET, NORMAL, VERBOSE),
         default=NORMAL,
         description="messages on the console: only what is wrong, failures and numbers, or all",
+    )
+    progress = luigi.ChoiceParameter(
+        choices=(AUTO, NONE, PLAIN, BAR),
+        default=AUTO,
+        description="progress on the console: none, a line now and then, or a bar; auto: a bar on a terminal",
     )

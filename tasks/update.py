@@ -108,6 +108,7 @@ class UpdateProduct(MirrorTask):
     product = luigi.Parameter()
     started = luigi.Parameter(default=STARTED)
     only_waits = True
+    shows_all = True
 
     def requires(self) -> "DiscoverProduct":
         """Return the task that brings the listing up to date."""
@@ -135,13 +136,14 @@ class UpdateProduct(MirrorTask):
         due = in_order(due, self._settings, priorities_of(self.context, self.product, due), failed)
         current_run().wanted.begin(self.product, wanted, {row.name for row in due} | later.keys())
         tried = self._incomplete({row.name for row in due})
-        waiting = self._incomplete(set(later))
-        self.context.counters.count(pending=len(due), selected=len(tried | waiting))
+        delayed = self._incomplete(set(later))
+        self.context.counters.count(pending=len(due), selected=len(tried | delayed))
+        current_run().progress.expect(self.product, due)
         current_run().submit(self._tasks(due))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
         self.context.counters.count(selected=-len(withdrawn))
-        self._finish(tried - withdrawn, left - withdrawn, {name: later[name] for name in waiting})
+        self._finish(tried - withdrawn, left - withdrawn, {name: later[name] for name in delayed})
 
     def _postponed(self) -> dict[str, str]:
         """Return the failed filesets that are left for a later run, with the time (UTC) of their next try."""
@@ -227,6 +229,7 @@ class DiscoverProduct(MirrorTask):
     product = luigi.Parameter()
     started = luigi.Parameter(default=STARTED)
     before_peers = True
+    doing = "listing"
 
     def output(self) -> RunMarker:
         """Return the marker of the last listing that was fetched, with the number of new rows."""
@@ -256,6 +259,7 @@ class RelistProduct(MirrorTask):
     started = luigi.Parameter(default=STARTED)
     resources = {"connections": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
     fetched = False
+    doing = "listing"
 
     def complete(self) -> bool:
         """Return True if the listing was asked for, with or without an answer."""

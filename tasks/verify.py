@@ -118,6 +118,7 @@ class VerifyProduct(MirrorTask):
     rate = luigi.Parameter(default="", significant=False)
     verification = luigi.Parameter()
     only_waits = True
+    shows_all = True
     # Markers of the filesets.
     kind = MarkerKind.VERIFIED
 
@@ -219,6 +220,7 @@ class VerifyFileset(FilesetTask):
     after = luigi.Parameter(default="", description="step after which the fileset is verified again")
     resources = {"unpackers": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
     kind = MarkerKind.VERIFIED
+    doing = "verify"
 
     def output(self) -> RunMarker:
         """Return the marker with the problems that were found."""

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from support.command import REPOSITORY
+from support.running import free_port
 from support.upstream import File, Upstream
 
 from pipeline.sample.simulator import Simulator
@@ -44,6 +45,6 @@ def test_an_empty_folder_is_enough_for_init_and_update(upstream: Upstream, serve
         ).stdout
 
     command("init", server.url)
-    assert "1 extracted" in command("update")
+    assert "1 extracted" in command("update", "--scheduler-port", str(free_port()))
     assert (site / "mirror/store/p/p.1/a.fits").read_bytes() == b"a"
     assert str(REPOSITORY) not in (site / "mirror/log/update_mirror.log").read_text()

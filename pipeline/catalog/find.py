@@ -9,6 +9,7 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from pipeline.catalog.columns import COLUMNS, Column, Kind
@@ -22,6 +23,8 @@ _WILDCARDS = "*?["
 _TO_LIKE = str.maketrans({"*": "%", "?": "_", "%": "|%", "_": "|_", "|": "||"})
 # Footprints whose test is remembered: images of a sky cell have the same.
 _FOOTPRINTS = 4096
+# Times that are remembered: images of an exposure, or of a fileset, have the same.
+_TIMES = 1024
 # Degrees: more than the last digit of a footprint.
 _ROUNDING = 1e-7
 _MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
@@ -131,10 +134,14 @@ class _Search:
         def meets_polygon(footprint: str) -> bool:
             return cone.meets_polygon([float(angle) for angle in footprint.split()])
 
-        start = len(self._columns)
-        self._columns += _PLACE
-        end = len(self._columns)
-        self._tests.append(lambda row: _meets(cone, meets_polygon, *row[start:end]))
+        place = itemgetter(*map(self._place_of, _PLACE))
+        self._tests.append(lambda row: _meets(cone, meets_polygon, *place(row)))
+
+    def _place_of(self, column: Column) -> int:
+        """Return the place of a column in the rows, for a test."""
+        if column not in self._columns:
+            self._columns.append(column)
+        return self._columns.index(column)
 
     def _add_ranges(self, ranges: Sequence[tuple[str, ...]]) -> None:
         """Require one of the ranges: size class, first and last pixel.
@@ -166,8 +173,7 @@ class _Search:
         )
         # Databases distinguish the case of equal names, but have no pattern with a set of characters.
         if any(mark in pattern for pattern in patterns for mark in _WILDCARDS):
-            place = len(self._columns)
-            self._columns.append(column)
+            place = self._place_of(column)
             self._tests.append(lambda row: any(_matches(column, row[place], each) for each in patterns))
 
     def _alternative(self, column: Column, pattern: str) -> str:
@@ -254,7 +260,10 @@ def _utc(stored: str | datetime) -> datetime:
 
 def _conversions(columns: Sequence[Column], root: str) -> list[tuple[int, Callable[[Any], Any]]]:
     """Return the places of values that differ from those in the database, each with its function."""
-    functions: dict[Kind, Callable[[Any], Any]] = {Kind.TIME: _utc, Kind.DAY: _time_of}
+    functions: dict[Kind, Callable[[Any], Any]] = {
+        Kind.TIME: lru_cache(_TIMES)(_utc),
+        Kind.DAY: lru_cache(_TIMES)(_time_of),
+    }
     if root:
         functions[Kind.PATH] = lambda path: f"{root}/{path}"
     return [(place, functions[c.kind]) for place, c in enumerate(columns) if c.kind in functions]

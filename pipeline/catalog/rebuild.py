@@ -21,6 +21,7 @@ from pipeline.catalog.views import renew_settings
 from pipeline.catalog.writer import CatalogWriter
 from pipeline.config import Settings
 from pipeline.errors import MirrorError
+from pipeline.mirror.context import StepProgress
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.ownership import Ownership
 from pipeline.mirror.resources.peers import wait_for_exit
@@ -136,7 +137,7 @@ def _catalog(fileset: Fileset) -> _Result:
         return fileset, None, str(error)
 
 
-def _no_report(_message: str, _share: float) -> None:
+def _no_report(_progress: StepProgress) -> None:
     return None
 
 

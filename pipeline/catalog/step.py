@@ -1,10 +1,13 @@
 """Cataloging as a step of the workflow: optional, for the files of a fileset are complete without it.
 
-SQLAlchemy is imported in the functions: an update that has nothing to catalog does without.
+SQLAlchemy is imported in the functions: an update that has nothing to catalog does without. Where a catalog
+is to be made, or caught up with, it is imported before the processes of the run are forked, once for all.
 """
 
+import importlib
 from collections.abc import Iterator
 from contextlib import closing
+from threading import Event
 
 from pipeline.config import Settings
 from pipeline.mirror.context import Report, RunContext
@@ -12,6 +15,8 @@ from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.steps import Problem, StepSpec
+
+_LOADED = ("pipeline.catalog.reconcile", "pipeline.catalog.finish", "sqlalchemy.dialects.sqlite")
 
 
 def catalog_fileset(context: RunContext, fileset: Fileset, report: Report) -> None:
@@ -34,15 +39,12 @@ def delete_from_catalog(context: RunContext, fileset: Fileset) -> None:
 
 
 def load_catalog(context: RunContext) -> None:
-    """Import the libraries unless the last run left nothing to do: the processes forked later share them."""
+    """Import what reading and writing need, except where the last run has left nothing to catch up with."""
     from pipeline.catalog.seen import is_recorded
 
-    if context.settings.catalog.is_file and is_recorded(context.layout):
-        return
-    import sqlalchemy.dialects.sqlite  # noqa: F401
-
-    import pipeline.catalog.finish
-    import pipeline.catalog.reconcile  # noqa: F401
+    if not (context.settings.catalog.is_file and is_recorded(context.layout)):
+        for name in _LOADED:
+            importlib.import_module(name)
 
 
 def prepare_catalog(context: RunContext) -> None:
@@ -63,6 +65,13 @@ def finish_catalog(context: RunContext) -> None:
         from pipeline.catalog.finish import finish
 
         finish(context.settings, context.layout)
+
+
+def draw_catalog(context: RunContext, stopping: Event) -> None:
+    """Have the coverage of the sky drawn, unless it is as the catalog is. Raises MachineFault."""
+    from pipeline.catalog.coverage import draw_coverage
+
+    draw_coverage(context.settings, context.layout, stopping)
 
 
 def verify_cataloged(context: RunContext, fileset: Fileset, _rate: RateLimit) -> Iterator[Problem]:
@@ -110,6 +119,7 @@ CATALOG = StepSpec(
     load=load_catalog,
     prepare=prepare_catalog,
     finish=finish_catalog,
+    conclude=draw_catalog,
     verify=verify_cataloged,
     unexpected=unexpected_rows,
     is_wanted=_is_wanted,

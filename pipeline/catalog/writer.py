@@ -25,7 +25,7 @@ from pipeline.catalog.pipeline_tables import PipelineTables, add_columns
 from pipeline.config import Settings
 from pipeline.durable import remove_files
 from pipeline.errors import BundleUnusable, MachineFault, machine_faults
-from pipeline.mirror.context import Report
+from pipeline.mirror.context import Report, StepProgress
 from pipeline.mirror.resources.ownership import Ownership, owners_of
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, mark_done, utc_now
@@ -103,7 +103,7 @@ class CatalogWriter:
         images: Images = {}
         for number, held in enumerate(fits, start=1):
             images[held.path] = headers_of(self.layout, held)
-            report(f"{number} of {len(fits)} headers", number / len(fits))
+            report(StepProgress(f"{number} of {len(fits)} headers", number / len(fits)))
         return images
 
     def cataloged(self, fileset: Fileset) -> str | None:

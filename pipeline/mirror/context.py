@@ -41,8 +41,18 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 P = ParamSpec("P")
 
-# Progress of a step: a message and a share from 0 to 1.
-Report = Callable[[str, float], None]
+
+@dataclass(frozen=True)
+class StepProgress:
+    """Progress of a fileset's step: a message, a share from 0 to 1, and ``bytes`` of ``total`` to fetch."""
+
+    message: str
+    share: float
+    bytes: int = 0
+    total: int = 0
+
+
+Report = Callable[[StepProgress], None]
 
 
 @dataclass

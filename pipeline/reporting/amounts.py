@@ -1,18 +1,24 @@
 """Amounts of filesets: files and bytes by their markers, and the rate at which they were fetched."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import TypeVar
 
 from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
+from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 
 # Downloads of each product from which the rate is computed, and how long before the last of all they ended.
 LAST_DOWNLOADS = 200
 RATE_SPAN = timedelta(days=1)
+# Markers that are read for the size of a product's filesets.
+MARKERS_READ = 400
+T = TypeVar("T")
 # Times in markers are in whole seconds: a download lasts from the begin of the first to the end of the last.
 _TICK = timedelta(seconds=1)
 
@@ -59,6 +65,25 @@ def stored_amounts(layout: Layout, product: str, rows: Iterable[FilesetRow]) -> 
             files = marker["files"]
             packed = sum(file["bytes"] for file in files if file["type"] == "tgz" and file["component"])
             yield Amount(len(files), sum(file["bytes"] for file in files), packed)
+
+
+def stored_bytes_by_stage(layout: Layout, product: str, most: int = MARKERS_READ) -> dict[str | None, float]:
+    """Return the mean bytes of a fileset by its stage, by at most so many markers of those that are here."""
+    names = spread(sorted(layout.names(MarkerKind.DOWNLOADED, product)), most)
+    sizes: dict[str | None, list[int]] = defaultdict(list)
+    for name in names:
+        marker = read_marker(layout.marker(MarkerKind.DOWNLOADED, product, name))
+        if marker is not None:
+            stage = marker.get("columns", {}).get("stage")
+            sizes[stage].append(sum(file["bytes"] for file in marker["files"]))
+    return {stage: sum(each) / len(each) for stage, each in sizes.items()}
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """Return at most ``count`` of the items, evenly spread."""
+    if len(items) <= count:
+        return list(items)
+    return [items[number * len(items) // count] for number in range(count)]
 
 
 def last_rate(layout: Layout, products: Iterable[str]) -> float | None:

@@ -34,7 +34,7 @@ from pipeline.mirror.steps.preview import (
     preview_work,
 )
 from pipeline.names import is_usable
-from pipeline.reporting.amounts import Amount, last_rate, mean, stored_amounts, total
+from pipeline.reporting.amounts import Amount, last_rate, mean, spread, stored_amounts, total
 
 # Filesets here that others of their stage are taken to be like.
 LIKE_FILESETS = 50
@@ -196,14 +196,14 @@ class Planner:
         """Return the bytes of bundles that are here and are to be unpacked."""
         fetched = {row.name for row in work.to_fetch}
         rows = [row for row in work.due if row.name not in fetched]
-        some = list(stored_amounts(self.layout, product, _spread(rows, LIKE_FILESETS)))
+        some = list(stored_amounts(self.layout, product, spread(rows, LIKE_FILESETS)))
         return Amount(packed=mean(some).packed * len(rows)) if some else Amount()
 
     def _add_stage(
         self, plan: ProductPlan, listing: ListingPreview, stage: str | None, rows: list[FilesetRow], most: int
     ) -> ProductPlan:
         """Return the plan with the filesets of one stage to fetch, of which ``most`` listings are read."""
-        results = self._read(plan.product, _spread(rows, most))
+        results = self._read(plan.product, spread(rows, most))
         amounts = [result for result in results if isinstance(result, Amount)]
         for result in results:
             if isinstance(result, MirrorError):
@@ -299,10 +299,3 @@ def _by_stage(rows: list[FilesetRow]) -> dict[str | None, list[FilesetRow]]:
     for row in rows:
         stages[row.column("stage")].append(row)
     return stages
-
-
-def _spread(rows: list[FilesetRow], count: int) -> list[FilesetRow]:
-    """Return at most ``count`` of the rows, evenly spread."""
-    if len(rows) <= count:
-        return rows
-    return [rows[number * len(rows) // count] for number in range(count)]

@@ -27,6 +27,7 @@ from pipeline.mirror.state.steps import Steps, StepSpec
 from pipeline.reporting.disks import Disk, disks
 from pipeline.reporting.filesets import FilesetCounts, count_filesets, newest_here
 from pipeline.reporting.history import RunRecord, bytes_per_day, read_history
+from pipeline.reporting.progress import RunProgress, read_progress
 from pipeline.reporting.status import verification_problems
 
 _EXAMPLES = 3
@@ -105,6 +106,7 @@ class Verification:
 class MirrorReport:
     """State of a mirror. Times are UTC, sizes in bytes.
 
+    ``progress`` is that of the holder; None in the first seconds of a run, too.
     ``last_success`` is when an update last went through the product for which that is longest ago.
     ``problems`` are those that verifications found and that are not mended; ``catalog_behind`` is None
     without a catalog; ``bytes_per_day`` None before a day of history; ``paused`` unless updates are paused.
@@ -113,6 +115,7 @@ class MirrorReport:
     root: str
     time: str
     holder: Holder | None
+    progress: RunProgress | None
     last_update: RunRecord | None
     last_success: str | None
     products: tuple[ProductReport, ...]
@@ -140,6 +143,7 @@ def mirror_report(
             "Run one with: ipp-mirror update"
         )
     now = now or datetime.now(UTC)
+    holder = _holder(layout)
     wanted = steps.wanted(settings)
     names = _products(layout, settings)
     history = read_history(layout)
@@ -149,7 +153,8 @@ def mirror_report(
     return MirrorReport(
         root=str(layout.root),
         time=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        holder=_holder(layout),
+        holder=holder,
+        progress=_progress(layout, holder),
         last_update=updates[-1] if updates else None,
         last_success=_last_success(products),
         products=products,
@@ -181,6 +186,12 @@ def _holder(layout: Layout) -> Holder | None:
         since=str(holder.get("since", "unknown")),
         is_alive=is_alive,
     )
+
+
+def _progress(layout: Layout, holder: Holder | None) -> RunProgress | None:
+    if holder is None or not holder.is_alive:
+        return None
+    return read_progress(layout, holder.pid, holder.since)
 
 
 def _configured(settings: Settings, names: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from pipeline.errors import EXIT_DONE, EXIT_FILESET_FAILED
 from pipeline.names import escaped
 from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, severity
 from pipeline.reporting.disks import Disk
+from pipeline.reporting.progress import progress_text
 from pipeline.reporting.report import FailureGroup, MirrorReport, ProductReport, Verification
 from pipeline.units import as_count, as_size
 
@@ -75,6 +76,8 @@ def _runs(report: MirrorReport) -> Iterator[str]:
     if report.holder and report.holder.is_alive:
         holder = report.holder
         yield from _wrapped(f"running: process {holder.pid} on {holder.host} since {holder.since}", "")
+        if report.progress:
+            yield from _wrapped(progress_text(report.progress), "  ")
     else:
         yield "running: nothing"
     last = report.last_update

@@ -56,18 +56,28 @@ def workers_option(function: Function) -> Function:
 
 
 def console_options(function: Function) -> Function:
-    """Add ``--quiet`` and ``--verbose`` to a command, whose parameter is ``console``: Luigi's settings."""
+    """Add ``--quiet``, ``--verbose`` and ``--progress`` to a command.
+
+    The parameter of the command is ``console``, settings of Luigi's section ``[mirror]``.
+    """
 
     @wraps(function)
-    def with_console(*arguments: Any, quiet: bool, verbose: bool, **others: Any) -> Any:
+    def with_console(*arguments: Any, quiet: bool, verbose: bool, progress: str | None, **others: Any) -> Any:
         if quiet and verbose:
             raise click.UsageError("--quiet and --verbose exclude each other")
         level = {"console": "quiet"} if quiet else {"console": "verbose"} if verbose else {}
-        return function(*arguments, console=level, **others)
+        shown = {"progress": progress} if progress else {}
+        return function(*arguments, console=level | shown, **others)
 
     quiet = click.option("-q", "--quiet", is_flag=True, help="Print only what is wrong.")
     verbose = click.option("-v", "--verbose", is_flag=True, help="Print all messages, as the log has them.")
-    return quiet(verbose(cast(Function, with_console)))
+    progress = click.option(
+        "--progress",
+        type=click.Choice(["none", "plain", "bar"]),
+        help="Progress on standard output: none, a line every half minute, or a bar (default: a bar on a "
+        "terminal, else none).",
+    )
+    return quiet(verbose(progress(cast(Function, with_console))))
 
 
 def products_option(function: Function) -> Function:

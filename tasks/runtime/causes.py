@@ -51,10 +51,14 @@ class _Repeated:
 
 
 class FirstOfEachCause(logging.Filter):
-    """Filter that passes the first failure of each cause, and counts the others. Safe for several threads."""
+    """Filter that passes the first failure of each cause, and counts the others. Safe for several threads.
 
-    def __init__(self) -> None:
+    With ``each_failure`` the others pass too; ``short_text`` of their records says which failure is alike.
+    """
+
+    def __init__(self, each_failure: bool = False) -> None:
         super().__init__()
+        self._each_failure = each_failure
         self._causes: dict[str, _Repeated] = {}
         self._lock = threading.Lock()
 
@@ -70,7 +74,8 @@ class FirstOfEachCause(logging.Filter):
             known.count += 1
             if len(known.named) < _NAMED:
                 known.named.append(failure.subject.partition(" ")[2])
-            return False
+        record.short_text = f"{failure.subject} {failure.likeness} {known.first.subject}"
+        return self._each_failure
 
     def repeated(self) -> Iterator[str]:
         """Yield a sentence for each cause that several failures had."""

@@ -4,6 +4,7 @@ import logging
 import sys
 
 from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_DONE, EXIT_STOPPED
+from pipeline.names import escaped
 from tasks.mirror_config import QUIET, VERBOSE, mirror
 from tasks.runtime.causes import FirstOfEachCause
 
@@ -16,7 +17,24 @@ def is_silent(code: int) -> bool:
     return mirror().console == QUIET and code in WELL
 
 
-def console_handlers(causes: FirstOfEachCause, formatter: logging.Formatter) -> list[logging.Handler]:
+class EscapingFormatter(logging.Formatter):
+    """Formatter that escapes what is not printable, and indents further lines: none looks like a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of the record."""
+        return escaped(super().format(record), but="\n").replace("\n", "\n    ")
+
+
+class _ConsoleFormatter(EscapingFormatter):
+    """Formatter of a console: the text of the record, or its ``short_text``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of the record."""
+        short: str | None = getattr(record, "short_text", None)
+        return super().format(record) if short is None else escaped(short)
+
+
+def console_handlers(causes: FirstOfEachCause) -> list[logging.Handler]:
     """Return the handlers of standard output and of standard error, which shows warnings and errors.
 
     A quiet console shows these alone, and records whose ``code`` is an exit code that is not well; a verbose
@@ -30,7 +48,7 @@ def console_handlers(causes: FirstOfEachCause, formatter: logging.Formatter) -> 
         output.setLevel(logging.INFO)
         errors.addFilter(causes)
     for handler in (output, errors):
-        handler.setFormatter(formatter)
+        handler.setFormatter(_ConsoleFormatter("%(message)s"))
         if mirror().console == QUIET:
             handler.addFilter(_matters)
     return [output, errors]

@@ -17,9 +17,8 @@ import luigi
 from pipeline import __version__
 from pipeline.config import Settings
 from pipeline.errors import machine_faults
-from pipeline.names import escaped
 from tasks.runtime.causes import FirstOfEachCause
-from tasks.runtime.console import console_handlers
+from tasks.runtime.console import EscapingFormatter, console_handlers
 
 MAX_BYTES = 10_000_000
 KEPT_FILES = 9
@@ -29,17 +28,11 @@ LOGGERS = ("pipeline", "tasks")
 log = logging.getLogger(__name__)
 
 
-class EscapingFormatter(logging.Formatter):
-    """Formatter that escapes what is not printable, and indents further lines: none looks like a record."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the text of the record."""
-        return escaped(super().format(record), but="\n").replace("\n", "\n    ")
-
-
 @contextmanager
-def log_to(path: Path) -> Iterator[FirstOfEachCause]:
+def log_to(path: Path, *, each_failure: bool = False) -> Iterator[FirstOfEachCause]:
     """Log all messages to the file, and to the console what ``console_handlers`` shows.
+
+    ``each_failure`` as for ``FirstOfEachCause``.
 
     Raises MachineFault when the file cannot be opened.
     """
@@ -49,8 +42,8 @@ def log_to(path: Path) -> Iterator[FirstOfEachCause]:
     # A message that cannot be written, on a full disk for example, must not print a traceback.
     logging.raiseExceptions = False
     file.setFormatter(EscapingFormatter("%(asctime)s %(levelname)s %(message)s"))
-    causes = FirstOfEachCause()
-    console = console_handlers(causes, EscapingFormatter("%(message)s"))
+    causes = FirstOfEachCause(each_failure)
+    console = console_handlers(causes)
     for name in LOGGERS:
         parent = logging.getLogger(name)
         parent.setLevel(logging.DEBUG)

@@ -42,6 +42,7 @@ class PeerRun(Run):
     """Run of a worker that is registered with an update, and does not hold the mirror's lock."""
 
     membership: Membership
+    holds_lock = False
 
     def __init__(self, worker: str) -> None:
         self._worker = worker
@@ -190,6 +191,9 @@ class PeerWorker(MirrorWorker):
         self._ending.set()
         self._run.results.put(None)
 
+    def _conclude_run(self, _stopping: threading.Event) -> None:
+        """Leave to the update what follows from it."""
+
     @property
     def _is_finishing(self) -> bool:
         return self._ending.is_set() or super()._is_finishing
@@ -225,7 +229,8 @@ class PeerWorker(MirrorWorker):
 
     def _complete(self, task_id: str, status: str) -> None:
         """Forget the task; the scheduler hands it out again if necessary."""
-        self._scheduled_tasks.pop(task_id, None)
+        if task := self._scheduled_tasks.pop(task_id, None):
+            self._run.progress.settle(task, status == FAILED)
 
     def _resubmit(self) -> None:
         """Forget the next steps that other workers have done."""

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from pipeline.datastore.client import retry
 from pipeline.errors import MirrorError
-from pipeline.mirror.context import Report, RunContext
+from pipeline.mirror.context import Report, RunContext, StepProgress
 from pipeline.mirror.state.markers import Fileset
 from tasks.runtime.errors import as_mirror_error
 
@@ -34,7 +34,8 @@ CORES = os.cpu_count() or 1
 # While one extraction waits for the disk, another inflates.
 UNPACKED_PER_CORE = 2
 UNPACKED_AT_ONCE = UNPACKED_PER_CORE * CORES
-REPORT_SECONDS = 1.0
+# A little less than the second after which steps report.
+REPORT_SECONDS = 0.9
 _PR_SET_PDEATHSIG = 1
 
 
@@ -87,7 +88,7 @@ class Processes:
                 received, kind, content = channel.recv()
                 self._context.counters.count(received=received)
                 if kind == "report":
-                    report(*content)
+                    report(content)
                 elif kind == "result":
                     return content
                 else:
@@ -214,15 +215,17 @@ class _ProgressSender:
     def __init__(self, context: RunContext, channel: Connection) -> None:
         self._context = context
         self._channel = channel
-        self._report_at = time.monotonic() + REPORT_SECONDS
+        self._report_at = 0.0
+        self._lock = threading.Lock()
 
-    def report(self, message: str, share: float) -> None:
-        """Send the progress, at most once a second: each message is a call of the scheduler."""
+    def report(self, progress: StepProgress) -> None:
+        """Send the progress: the first one, then at most one in each second or so."""
         now = time.monotonic()
         if now >= self._report_at:
             self._report_at = now + REPORT_SECONDS
-            self.send("report", (message, share))
+            self.send("report", progress)
 
     def send(self, kind: str, content: Any) -> None:
-        """Send a "report", the "result" or the "error"."""
-        self._channel.send((self._context.counters.take_received(), kind, content))
+        """Send a "report", the "result" or the "error". Safe for several threads."""
+        with self._lock:
+            self._channel.send((self._context.counters.take_received(), kind, content))

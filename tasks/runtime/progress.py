@@ -1,40 +1,175 @@
-"""Progress bar on a terminal; nothing where the output goes to a file or to cron's mail."""
+"""Progress of a run: which steps are in progress, how many bytes are left, at which rate."""
 
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pipeline.mirror.context import RunCounters
-from pipeline.units import as_size
+from pipeline.datastore.listing import FilesetRow
+from pipeline.mirror.context import RunCounters, StepProgress
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.markers import utc_now
+from pipeline.reporting.backlog import Backlog
+from pipeline.reporting.progress import ENDING, FILESETS, LISTINGS, RunProgress
 
-_SECONDS = 0.25
+if TYPE_CHECKING:
+    from tasks.runtime.task import MirrorTask
+
+# Time over which rates are averaged, and the least time of a rate from which time left is told, in seconds.
+RATE_SECONDS = 20.0
+LEAST_SECONDS = 5.0
 
 
-@contextmanager
-def progress_on_terminal(counters: RunCounters, completed: Callable[[], int]) -> Iterator[None]:
-    """Show the completed filesets of those pending, and the bytes received or adopted, during the run."""
-    if not sys.stdout.isatty():
-        yield
-        return
-    # Imported here, as a run without a terminal does not use it.
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+class Rate:
+    """Bytes per second over the last ``RATE_SECONDS``, from sums of bytes at times of the monotonic clock."""
 
-    columns = (TextColumn("filesets"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[moved]}"))
-    with Progress(*columns, TimeElapsedColumn(), transient=True) as progress:
-        bar = progress.add_task("", total=None, moved="fetching listings")
-        ended = threading.Event()
+    def __init__(self, now: float, total: float = 0) -> None:
+        self._sums = deque([(now, total)])
 
-        def follow() -> None:
-            while not ended.wait(_SECONDS):
-                total = counters.pending or None
-                moved = as_size(counters.bytes + counters.adopted_bytes)
-                progress.update(bar, completed=completed(), total=total, moved=moved)
+    def add(self, now: float, total: float) -> None:
+        """Add the sum of bytes at the time ``now``."""
+        self._sums.append((now, total))
+        while len(self._sums) > 2 and self._sums[1][0] <= now - RATE_SECONDS:
+            self._sums.popleft()
 
-        follower = threading.Thread(target=follow, daemon=True)
-        follower.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            follower.join()
+    @property
+    def seconds(self) -> float:
+        """Time that the rate is of."""
+        return self._sums[-1][0] - self._sums[0][0]
+
+    @property
+    def value(self) -> float:
+        """Bytes per second; 0 before a time has passed."""
+        (began, first), (ended, last) = self._sums[0], self._sums[-1]
+        return max(0.0, last - first) / (ended - began) if ended > began else 0.0
+
+
+@dataclass
+class StepInProgress:
+    """Step of a fileset, or listing of a product, that this process works on. ``began`` is monotonic."""
+
+    subject: str
+    doing: str
+    began: float
+    rate: Rate
+    progress: StepProgress | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time until all bytes are fetched; None where it is not known."""
+        if self.progress is None or not self.progress.total or not self.rate.value:
+            return None
+        if self.rate.seconds < LEAST_SECONDS:
+            return None
+        return (self.progress.total - self.progress.bytes) / self.rate.value
+
+
+@dataclass
+class Progress:
+    """Progress of one run. Safe for use by several threads. ``clock`` is monotonic."""
+
+    layout: Layout
+    counters: RunCounters
+    completed: Callable[[], int]
+    clock: Callable[[], float] = time.monotonic
+    failed: int = 0
+    is_ending: bool = False
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._backlog = Backlog(self.layout)
+        self._began = self.clock()
+        self._rate = Rate(self._began)
+        self._moved = (0, self._began)
+        # By the ids of the tasks.
+        self._steps: dict[str, StepInProgress] = {}
+        self._overviews: dict[str, MirrorTask] = {}
+
+    def expect(self, product: str, rows: Sequence[FilesetRow]) -> None:
+        """Add filesets that are submitted, and may still have to be fetched."""
+        self._backlog.expect(product, rows)
+
+    def begin(self, task: "MirrorTask") -> None:
+        """Note that a task has started in this process."""
+        now = self.clock()
+        with self._lock:
+            if task.doing:
+                subject = task.subject.partition(" ")[2]
+                self._steps[task.task_id] = StepInProgress(subject, task.doing, now, Rate(now))
+            elif task.shows_all:
+                self._overviews[task.task_id] = task
+
+    def update(self, task: "MirrorTask", progress: StepProgress) -> None:
+        """Note the progress of a task; that of one that the worker has not started is ignored."""
+        now = self.clock()
+        with self._lock:
+            if (step := self._steps.get(task.task_id)) is None:
+                return
+            is_first = step.progress is None
+            step.progress = progress
+            if is_first:
+                step.rate = Rate(now, progress.bytes)
+            step.rate.add(now, progress.bytes)
+        if is_first and task.fetches:
+            self._backlog.begin(*task.fetches, progress.total)
+
+    def end(self, task: "MirrorTask") -> None:
+        """Note that a task has ended in this process."""
+        with self._lock:
+            self._steps.pop(task.task_id, None)
+            self._overviews.pop(task.task_id, None)
+
+    def settle(self, task: "MirrorTask", failed: bool) -> None:
+        """Note that a task is done or has failed, in this process or another one."""
+        if task.fetches:
+            self._backlog.end(*task.fetches[:2])
+        if failed and task.doing and not task.optional:
+            self.failed += 1
+
+    def steps(self) -> list[StepInProgress]:
+        """Return the steps in progress; the one that began first is the first."""
+        with self._lock:
+            return sorted(self._steps.values(), key=lambda step: step.began)
+
+    def overviews(self) -> list["MirrorTask"]:
+        """Return the running tasks that show the progress of the run."""
+        with self._lock:
+            return list(self._overviews.values())
+
+    def state(self) -> RunProgress:
+        """Return the numbers of the run, of which the rate is that since earlier calls. Raises OSError."""
+        now, moved = self.clock(), self.counters.bytes + self.counters.adopted_bytes
+        if not self._moved[0]:
+            # From the first byte on.
+            self._rate = Rate(now, moved)
+        self._rate.add(now, moved)
+        if moved != self._moved[0]:
+            self._moved = (moved, now)
+        backlog = self._backlog.left()
+        fetching = [step.progress for step in self.steps() if step.progress and step.progress.total]
+        left = backlog.bytes + sum(each.total - each.bytes for each in fetching)
+        filesets = self.counters.pending
+        done = min(self.completed(), filesets)
+        return RunProgress(
+            time=utc_now(),
+            stage=ENDING if self.is_ending else FILESETS if filesets else LISTINGS,
+            done=done,
+            filesets=filesets,
+            failed=self.failed,
+            bytes=moved,
+            bytes_left=round(left),
+            bytes_left_known=not backlog.unknown,
+            rate=round(self._rate.value),
+            seconds_without_bytes=round(now - self._moved[1]) if fetching else 0,
+            seconds_left=self._seconds_left(left, backlog.unknown, filesets - done, done),
+        )
+
+    def _seconds_left(self, bytes_left: float, unknown: int, filesets: int, done: int) -> int | None:
+        """Return the time for the bytes that are left; without any, for the filesets."""
+        if unknown or (bytes_left and not (self._rate.value and self._rate.seconds >= LEAST_SECONDS)):
+            return None
+        if bytes_left:
+            return round(bytes_left / self._rate.value)
+        return round(filesets * (self.clock() - self._began) / done) if done else None

@@ -43,8 +43,9 @@ from pipeline.reporting.history import RunRecord, append_record
 from pipeline.reporting.metrics import write_metrics
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
-from tasks.mirror_config import mirror
+from tasks.mirror_config import NONE, mirror
 from tasks.runtime.console import is_silent
+from tasks.runtime.display import display_kind, progress_displayed
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.log import log_beginning, log_to
 from tasks.runtime.outage import OutageWatch
@@ -56,7 +57,7 @@ from tasks.runtime.processes import (
     get_listing,
     step_processes,
 )
-from tasks.runtime.progress import progress_on_terminal
+from tasks.runtime.progress import Progress
 from tasks.runtime.wanted_watch import WantedWatch
 from tasks.runtime.window import TaskWindow
 from tasks.steps import STEPS
@@ -75,6 +76,9 @@ class Run:
 
     Raises SettingsError, MachineFault or AlreadyRunning.
     """
+
+    # False for the run of a worker that takes part in the update of another process.
+    holds_lock = True
 
     def __init__(self) -> None:
         self.code = 0
@@ -109,8 +113,10 @@ class Run:
                 self._start_heartbeat()
                 self._page = self._start_page()
             self.context = replace(self.context, listings=self._listings())
-            self._open.enter_context(progress_on_terminal(self.context.counters, self.completed))
-            self._causes = self._open.enter_context(log_to(self.log_file))
+            self.progress = Progress(self.context.layout, self.context.counters, self.completed)
+            kind = display_kind()
+            self._open.enter_context(progress_displayed(self.progress, kind, self.holds_lock))
+            self._causes = self._open.enter_context(log_to(self.log_file, each_failure=kind != NONE))
             log_beginning(self._config, self.context.settings)
             log_missing_flush(self.context.layout)
             self._restore_records()
@@ -319,6 +325,7 @@ class Run:
 
     def _stop_processes(self) -> None:
         self.stopping.set()
+        self.progress.is_ending = True
         self.fetching.stop()
         self.unpacking.stop()
         self.results.put(None)
@@ -330,6 +337,7 @@ class Run:
 
     def finish(self, summary: Summary, task: str = "") -> int:
         """Write the status files and the summary line; return the exit code. ``task`` was the first one."""
+        self.progress.is_ending = True
         self._finish_steps()
         if self._ended_by and self._outages.others_failed:
             # The early end does not explain these failures.
@@ -385,6 +393,15 @@ class Run:
         """Log how many failures had a cause that the console has shown once."""
         for sentence in self._causes.repeated():
             log.warning("%s", sentence)
+
+    def conclude(self, stopping: threading.Event) -> None:
+        """Do what steps do after the end of the run, until ``stopping`` is set; the log is opened again."""
+        with log_to(self.log_file):
+            for step in self.context.wanted_steps:
+                try:
+                    step.conclude(self.context, stopping)
+                except MirrorError as error:
+                    log.warning("%s", error)
 
     def end(self) -> None:
         """Release the lock, the connections, the processes and the log; then renew the page."""

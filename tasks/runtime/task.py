@@ -1,11 +1,13 @@
 """Base class of the mirror's tasks: attributes for the worker, and the report of a failure."""
 
 import argparse
+import contextlib
 import logging
 from collections.abc import Iterable
 from typing import Any
 
 import luigi
+from luigi.rpc import RPCError
 
 from pipeline.errors import MirrorError
 from pipeline.mirror.context import RunContext
@@ -43,6 +45,10 @@ class MirrorTask(luigi.Task):
     for_peers = False
     # True for a task of which workers on other hosts may do a part.
     takes_peers = False
+    # True for a task that shows the progress of the run on the scheduler's page.
+    shows_all = False
+    # Word for what the task does with its fileset or product, for the display of progress; empty: not shown.
+    doing = ""
     # True for a task that does not begin while the mirror is paused.
     pausable = False
     # Numbers of the line that ends a run of this task.
@@ -62,6 +68,20 @@ class MirrorTask(luigi.Task):
     def more_tasks(self) -> Iterable["MirrorTask"]:
         """Return further tasks for the worker, which asks the first task of its run again and again."""
         return ()
+
+    @property
+    def fetches(self) -> tuple[str, str, str | None] | None:
+        """Product, fileset and stage if the task fetches a fileset."""
+        return None
+
+    def show(self, message: str, share: float) -> None:
+        """Show the progress on the scheduler's page, if the scheduler answers and the task is running."""
+        # Luigi sets both for the time of a run.
+        set_message, set_percentage = self.set_status_message, self.set_progress_percentage
+        if set_message and set_percentage:
+            with contextlib.suppress(RPCError):
+                set_message(message)
+                set_percentage(int(100 * share))
 
     @property
     def following(self) -> "MirrorTask | None":

@@ -9,6 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from threading import Event
 from typing import Any
 
 import luigi
@@ -60,6 +61,7 @@ class MirrorWorker(Worker):
         self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
         self._peers = NoPeers()
         self._has_refused = False
+        self._is_finished = False
         # Memory must not grow with the number of tasks.
         Register.disable_instance_cache()
 
@@ -74,8 +76,18 @@ class MirrorWorker(Worker):
         try:
             return bool(super().__exit__(kind, value, trace))
         finally:
+            stopping = Event()
+            if self._is_finished:
+                # The run has ended: a signal ends what follows from it.
+                StopSignals(stopping.set)
             self._peers.close()
             self._run.end()
+            if self._is_finished and not self._run.stopping.is_set():
+                self._conclude_run(stopping)
+
+    def _conclude_run(self, stopping: Event) -> None:
+        """Do what follows from the run, until ``stopping`` is set."""
+        self._run.conclude(stopping)
 
     def _begin_run(self) -> Run:
         return begin_run(Run)
@@ -156,7 +168,9 @@ class MirrorWorker(Worker):
             self._run.abort(error)
             self._finish_running(self._runner.take_results)
         self._conclude()
-        raise SystemExit(self._finish())
+        code = self._finish()
+        self._is_finished = True
+        raise SystemExit(code)
 
     def _prepare(self) -> bool:
         """Prepare for the first task; return False when there is nothing to do."""
@@ -268,6 +282,7 @@ class MirrorWorker(Worker):
         return 1 + len(self._peers.workers)
 
     def _start(self, task: MirrorTask) -> None:
+        self._run.progress.begin(task)
         self._runner.start(task)
         self._scheduled_tasks[task.task_id] = task
         self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
@@ -280,6 +295,7 @@ class MirrorWorker(Worker):
 
     def _report(self, task: MirrorTask, status: str, explanation: str) -> None:
         """Send the result of a task to the scheduler."""
+        self._run.progress.end(task)
         self._add_task(
             worker=self._id,
             task_id=task.task_id,
@@ -303,6 +319,8 @@ class MirrorWorker(Worker):
 
     def _complete(self, task_id: str, status: str) -> None:
         """Note the result of a task in the window, and forget the tasks that nothing needs any more."""
+        if task := self._scheduled_tasks.get(task_id):
+            self._run.progress.settle(task, status == FAILED)
         released = self._run.window.complete(task_id, status)
         # The result of a task that was done elsewhere, and runs here as well, is still to come.
         over = [each for each in released if each not in self._runner.running]

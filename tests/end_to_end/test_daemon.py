@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 from support.follower import Follower
-from support.running import started, tasks_command, until
+from support.running import free_port, started, tasks_command, until
 from support.upstream import File, Upstream
 
 from pipeline.mirror.resources.update_lock import read_holder
@@ -17,7 +17,7 @@ def test_what_is_new_comes_on_request_and_nothing_is_held_in_between(
     upstream: Upstream, follower: Follower, tmp_path: Path
 ):
     upstream.add(PRODUCT, "one", [File("a.fits", b"a")])
-    command = tasks_command(follower, "--daemon", "--every", "1h")
+    command = tasks_command(follower, "--daemon", "--every", "1h", "--scheduler-port", str(free_port()))
     with started(command, tmp_path / "daemon.log") as running:
         until(lambda: running.output.count("the next update begins at") == 1, "no update")
         assert follower.marked("downloaded", PRODUCT) == {"one"}

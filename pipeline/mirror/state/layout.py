@@ -28,6 +28,7 @@ STATE_NAMES = frozenset(
         "comparison.json",
         "filesets.lock",
         "ownership.lock",
+        "progress.json",
         "paused.json",
         "root.txt",
         "update.lock",
@@ -185,6 +186,11 @@ class Layout:
     def paused(self) -> Path:
         """Marker of a pause: no update begins while it is there."""
         return self.root / "state" / "paused.json"
+
+    @property
+    def progress(self) -> Path:
+        """File with the progress of the running run, which the end of the run removes."""
+        return self.root / "state" / "progress.json"
 
     @property
     def peers(self) -> Path:

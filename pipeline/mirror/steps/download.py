@@ -181,6 +181,7 @@ class _Download:
             reservation.written(count)
             progress.bytes += count
             self.context.counters.count(received=count)
+            progress.update()
 
         part = self._partial(row)
         url = self.context.upstream.file_url(self.fileset.product, self.fileset.name, row.name)

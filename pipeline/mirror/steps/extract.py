@@ -21,7 +21,7 @@ from pipeline.config import Settings
 from pipeline.datastore.listing import FileRow, read_files
 from pipeline.durable import WRITING_SUFFIX, remove_files, write_whole
 from pipeline.errors import BundleUnusable, machine_faults
-from pipeline.mirror.context import Report, RunContext, done_at_once
+from pipeline.mirror.context import Report, RunContext, StepProgress, done_at_once
 from pipeline.mirror.resources.ownership import (
     Verdict,
     is_intact,
@@ -149,7 +149,7 @@ class _Extraction:
         try:
             for count, future in enumerate(running, start=1):
                 unpacked += future.result()
-                self.report(f"{count} of {len(running)} bundles", count / len(running))
+                self.report(StepProgress(f"{count} of {len(running)} bundles", count / len(running)))
         except BaseException:
             wait(running)
             for future in running:

@@ -1,5 +1,6 @@
 """Transfers of the files of one fileset, over as many connections as the fileset may use."""
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 from pipeline.datastore.client import FetchPool
 from pipeline.datastore.listing import FileRow
 from pipeline.errors import MirrorError
-from pipeline.mirror.context import Report, done_at_once
+from pipeline.mirror.context import Report, StepProgress, done_at_once
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
 from pipeline.units import as_size
 
@@ -19,7 +20,7 @@ _REPORT_SECONDS = 1.0
 class TransferProgress:
     """Progress of a fileset's transfer: ``files`` of ``count`` and ``bytes`` of ``total`` are complete.
 
-    ``bytes`` is updated without a lock, which is exact enough for a display.
+    ``bytes`` is updated without a lock, which is exact enough for a display. Safe for several threads.
     """
 
     report: Report
@@ -29,18 +30,28 @@ class TransferProgress:
     bytes: int
 
     def __post_init__(self) -> None:
+        self._lock = threading.Lock()
         self._reported = time.monotonic()
         self._bytes_reported = self.bytes
+        self._report("")
 
     def update(self) -> None:
-        """Report files, bytes per second and the share of all bytes, at most once a second."""
+        """Report files, bytes, bytes per second and the share of all bytes, at most once a second."""
         passed = time.monotonic() - self._reported
-        if passed < _REPORT_SECONDS:
+        if passed < _REPORT_SECONDS or not self._lock.acquire(blocking=False):
             return
-        rate = (self.bytes - self._bytes_reported) / passed
-        self._reported, self._bytes_reported = self._reported + passed, self.bytes
-        message = f"{self.files} of {self.count} files, {as_size(rate)}/s"
-        self.report(message, self.bytes / self.total if self.total else 1.0)
+        try:
+            rate = (self.bytes - self._bytes_reported) / passed
+            self._reported, self._bytes_reported = self._reported + passed, self.bytes
+            self._report(f", {as_size(rate)}/s")
+        finally:
+            self._lock.release()
+
+    def _report(self, rate: str) -> None:
+        sizes = f"{as_size(self.bytes)} of {as_size(self.total)}"
+        share = self.bytes / self.total if self.total else 1.0
+        message = f"{self.files} of {self.count} files, {sizes}{rate}"
+        self.report(StepProgress(message, share, self.bytes, self.total))
 
 
 @dataclass(eq=False)

@@ -1,0 +1,96 @@
+"""Progress of a run, in a small file that the run replaces every few seconds: for ``status`` and pages.
+
+The file is a display, not state: it is not flushed, and one of another process than the holder of the lock is
+ignored.
+"""
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.durable import WRITING_SUFFIX
+from pipeline.mirror.state.layout import Layout
+from pipeline.units import as_duration, as_size
+
+# After so many seconds without a byte, that is shown in place of the rate.
+SILENT_SECONDS = 10
+# Stages of a run.
+LISTINGS, FILESETS, ENDING = "listings", "filesets", "ending"
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """What a run has done, and what is left of it. ``time`` is when that was written (UTC).
+
+    ``stage`` is ``listings`` before the first filesets are submitted, then ``filesets``, and ``ending`` at
+    last. ``done`` filesets of ``filesets`` are complete or have failed, of which ``failed`` failed.
+    ``bytes`` were fetched or adopted, ``bytes_left`` are estimated; there are more where ``bytes_left_known``
+    is False. ``rate`` is in bytes per second; ``seconds_without_bytes`` the time since the last byte came, 0
+    while nothing is fetched; ``seconds_left`` None where it cannot be estimated.
+    """
+
+    time: str
+    stage: str
+    done: int
+    filesets: int
+    failed: int
+    bytes: int
+    bytes_left: int
+    bytes_left_known: bool
+    rate: int
+    seconds_without_bytes: int
+    seconds_left: int | None
+
+    @property
+    def share(self) -> float:
+        """Share that is done, from 0 to 1: of the bytes, or of the filesets where none is to be fetched."""
+        if self.bytes_left and self.bytes_left_known:
+            return self.bytes / (self.bytes + self.bytes_left)
+        return self.done / self.filesets if self.filesets else 0.0
+
+
+def write_progress(layout: Layout, progress: RunProgress) -> None:
+    """Replace the file. Raises OSError."""
+    temporary = layout.progress.with_name(f".{layout.progress.name}{WRITING_SUFFIX}")
+    temporary.write_text(json.dumps({"pid": os.getpid(), **asdict(progress)}))
+    os.replace(temporary, layout.progress)
+
+
+def remove_progress(layout: Layout) -> None:
+    """Remove the file, as the run ends."""
+    with suppress(OSError):
+        layout.progress.unlink()
+
+
+def read_progress(layout: Layout, pid: int, since: str) -> RunProgress | None:
+    """Return the progress of the process that holds the lock ``since`` then; None where it wrote none."""
+    try:
+        content: dict[str, Any] = json.loads(layout.progress.read_text())
+        if content.pop("pid") != pid or content["time"] < since:
+            return None
+        return RunProgress(**content)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return None
+
+
+def progress_text(progress: RunProgress) -> str:
+    """Return the progress as one line."""
+    if progress.stage == LISTINGS:
+        return "fetching listings"
+    parts = [f"{progress.done} of {progress.filesets} filesets"]
+    if progress.failed:
+        parts.append(f"{progress.failed} failed")
+    if progress.bytes or progress.bytes_left:
+        left = f"{'about' if progress.bytes_left_known else 'more than'} {as_size(progress.bytes_left)} left"
+        silent = progress.seconds_without_bytes
+        rate = (
+            f"no byte for {as_duration(silent)}" if silent > SILENT_SECONDS else f"{as_size(progress.rate)}/s"
+        )
+        parts += [f"{as_size(progress.bytes)} done, {left}", rate]
+    if progress.stage == ENDING:
+        parts.append("ending")
+    elif progress.seconds_left is not None:
+        parts.append(f"{as_duration(progress.seconds_left)} left")
+    return ", ".join(parts)

@@ -1,0 +1,88 @@
+"""Progress of a run, as its file and as text."""
+
+import json
+import os
+from dataclasses import asdict, replace
+
+import pytest
+
+from pipeline.mirror.state.layout import Layout
+from pipeline.reporting.progress import (
+    RunProgress,
+    progress_text,
+    read_progress,
+    remove_progress,
+    write_progress,
+)
+
+SINCE = "2026-07-10T11:00:00Z"
+PROGRESS = RunProgress(
+    time="2026-07-10T12:00:00Z",
+    stage="filesets",
+    done=3,
+    filesets=10,
+    failed=1,
+    bytes=2_000_000,
+    bytes_left=6_000_000,
+    bytes_left_known=True,
+    rate=100_000,
+    seconds_without_bytes=0,
+    seconds_left=60,
+)
+
+
+@pytest.fixture
+def layout(tmp_path) -> Layout:
+    (tmp_path / "state").mkdir()
+    return Layout(tmp_path)
+
+
+def test_the_file_is_that_of_the_process_that_holds_the_lock(layout: Layout):
+    assert read_progress(layout, os.getpid(), SINCE) is None
+    write_progress(layout, PROGRESS)
+    assert read_progress(layout, os.getpid(), SINCE) == PROGRESS
+    assert read_progress(layout, os.getpid() + 1, SINCE) is None
+    assert read_progress(layout, os.getpid(), "2026-07-10T12:00:01Z") is None
+    assert [path.name for path in (layout.root / "state").iterdir()] == ["progress.json"]
+    remove_progress(layout)
+    remove_progress(layout)
+    assert read_progress(layout, os.getpid(), SINCE) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "7", "{}", "more", "less"])
+def test_a_damaged_file_is_ignored(content, layout: Layout):
+    whole = {"pid": os.getpid(), **asdict(PROGRESS)}
+    less = {name: value for name, value in whole.items() if name != "rate"}
+    content = {"more": json.dumps({**whole, "x": 1}), "less": json.dumps(less)}.get(content, content)
+    layout.progress.write_text(content)
+    assert read_progress(layout, os.getpid(), SINCE) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            {},
+            "3 of 10 filesets, 1 failed, 2.0 MB done, about 6.0 MB left, 100 kB/s, 1 min 0 s left",
+        ),
+        ({"stage": "listings"}, "fetching listings"),
+        (
+            {"bytes_left_known": False, "seconds_left": None, "failed": 0},
+            "3 of 10 filesets, 2.0 MB done, more than 6.0 MB left, 100 kB/s",
+        ),
+        (
+            {"seconds_without_bytes": 25, "seconds_left": None},
+            "3 of 10 filesets, 1 failed, 2.0 MB done, about 6.0 MB left, no byte for 25 s",
+        ),
+        ({"bytes": 0, "bytes_left": 0}, "3 of 10 filesets, 1 failed, 1 min 0 s left"),
+        ({"bytes": 0, "bytes_left": 0, "stage": "ending"}, "3 of 10 filesets, 1 failed, ending"),
+    ],
+)
+def test_the_text(changes, text):
+    assert progress_text(replace(PROGRESS, **changes)) == text
+
+
+def test_the_share_is_of_bytes_and_of_filesets_where_no_byte_is_to_be_fetched():
+    assert PROGRESS.share == 0.25
+    assert replace(PROGRESS, bytes_left=0).share == 0.3
+    assert replace(PROGRESS, bytes_left=0, filesets=0, done=0).share == 0

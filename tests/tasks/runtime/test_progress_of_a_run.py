@@ -1,0 +1,155 @@
+"""Progress of a run: rates, what is left, and how it is shown."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipeline.datastore.listing import FilesetRow
+from pipeline.mirror.context import RunCounters, StepProgress
+from pipeline.mirror.state.layout import Layout
+from tasks.runtime.display import DisplayPolicy, bar_lines, plain_line, progress_displayed
+from tasks.runtime.progress import Progress
+
+COLUMNS = ("filesetID", "time registered", "type", "stage")
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Task:
+    """As much of a task as the progress reads."""
+
+    def __init__(self, fileset: str, doing: str = "download", fetches: bool = True, shows: bool = False):
+        self.task_id = f"{doing}-{fileset}"
+        self.subject = f"fileset p/{fileset}"
+        self.doing = doing
+        self.optional = False
+        self.shows_all = shows
+        self.fetches = ("p", fileset, "chip") if fetches else None
+        self.shown: list[tuple[str, float]] = []
+        self.seen = threading.Event()
+
+    def show(self, message: str, share: float) -> None:
+        self.shown.append((message, share))
+        self.seen.set()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def progress(tmp_path: Path, clock: Clock) -> Progress:
+    """Progress of a run of four filesets; the first is in progress since 10 s, with 600 of 1000 bytes."""
+    (tmp_path / "state").mkdir()
+    counters = RunCounters()
+    progress = Progress(Layout(tmp_path), counters, lambda: counters.done, clock)
+    assert progress.state().stage == "listings"
+    counters.count(pending=4)
+    names = [f"f{number}" for number in range(4)]
+    progress.expect("p", [FilesetRow(name, "t", "T", COLUMNS, (name, "t", "T", "chip")) for name in names])
+    task = Task("f0")
+    progress.begin(task)
+    progress.update(task, StepProgress("0 of 2 files", 0.0, 0, 1000))
+    progress.state()
+    clock.now += 10
+    counters.count(received=600)
+    progress.update(task, StepProgress("1 of 2 files", 0.6, 600, 1000))
+    return progress
+
+
+def test_bytes_left_rate_and_time_left(progress: Progress, clock: Clock):
+    progress.state()
+    clock.now += 10
+    progress.counters.count(received=100)
+    state = progress.state()
+    assert (state.stage, state.done, state.filesets, state.failed) == ("filesets", 0, 4, 0)
+    assert (state.bytes, state.bytes_left, state.bytes_left_known) == (700, 3400, True)
+    assert (state.rate, state.seconds_left) == (10, 340)
+    [step] = progress.steps()
+    assert step.seconds_left == pytest.approx(400 / 60)
+
+
+def test_no_time_left_is_given_before_the_rate_is_known(progress: Progress, clock: Clock):
+    progress.state()
+    clock.now += 1
+    progress.counters.count(received=600)
+    state = progress.state()
+    assert state.rate == 600
+    assert state.seconds_left is None
+
+
+def test_a_server_that_is_silent_is_shown_as_such(progress: Progress, clock: Clock):
+    progress.state()
+    clock.now += 25
+    assert progress.state().seconds_without_bytes == 25
+    assert "no byte for 25 s" in plain_line(progress)
+
+
+def test_a_run_without_bytes_to_fetch_counts_filesets(tmp_path: Path, clock: Clock):
+    counters = RunCounters(pending=4)
+    progress = Progress(Layout(tmp_path), counters, lambda: 1, clock)
+    progress.begin(Task("f0", doing="extract", fetches=False))
+    clock.now += 6
+    assert progress.state().seconds_left == 18
+
+
+def test_what_ended_is_not_in_progress_and_failures_are_counted(progress: Progress):
+    first, second = Task("f0"), Task("f1")
+    progress.settle(first, failed=False)
+    progress.end(first)
+    progress.settle(second, failed=True)
+    state = progress.state()
+    assert (state.bytes_left, state.failed) == (2000, 1)
+    assert progress.steps() == []
+
+
+SIZES = [(width, height) for width in (1, 9, 40, 79, 80, 200) for height in (1, 2, 5, 40)]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_bar_fits_every_window(width, height, progress: Progress, clock: Clock):
+    for number in range(1, 12):
+        progress.begin(Task(f"f{number}"))
+    lines = bar_lines(progress.state(), progress.steps(), clock.now, width, height)
+    assert 1 <= len(lines) <= min(height, 10)
+    assert all(len(line) <= width for line in lines)
+
+
+def test_the_lines_of_the_bar(progress: Progress, clock: Clock):
+    progress.begin(Task("f1"))
+    clock.now += 3
+    assert bar_lines(progress.state(), progress.steps(), clock.now, 100, 10) == [
+        "[###-----------------] 0 of 4 filesets, 600 bytes done, about 3.4 kB left, 0 bytes/s",
+        "   60%       7 s left  download p/f0  1 of 2 files",
+        "              for 3 s  download p/f1",
+    ]
+    assert bar_lines(progress.state(), progress.steps(), clock.now, 40, 2)[1].endswith("download p/f0...")
+
+
+def test_the_plain_line(progress: Progress):
+    for number in range(1, 5):
+        progress.begin(Task(f"f{number}"))
+    assert plain_line(progress).endswith(
+        "; in progress: download p/f0 (60%), download p/f1, download p/f2 and 2 more"
+    )
+
+
+def test_lines_the_file_and_the_page(progress: Progress, capsys):
+    overview = Task("", doing="", fetches=False, shows=True)
+    progress.begin(overview)
+    policy = DisplayPolicy(line=0.01, file=0.01, page=0.01)
+    with progress_displayed(progress, "plain", True, policy):
+        assert overview.seen.wait(30)
+        while not (progress.layout.progress.exists() and "of 4 filesets" in capsys.readouterr().out):
+            pass
+    assert not progress.layout.progress.exists()
+    message, share = overview.shown[0]
+    assert message.startswith("0 of 4 filesets, 600 bytes done")
+    assert 0 < share < 1
