@@ -115,7 +115,9 @@ def _newest(product: ProductReport) -> str:
 
 def _more(product: ProductReport) -> str:
     optional = product.failed_optional
-    more = f"; {optional} failed in optional steps" if optional else ""
+    partial = product.filesets.partial
+    more = f"; {partial} whole as selected, with files left out" if partial else ""
+    more += f"; {optional} failed in optional steps" if optional else ""
     return more if product.configured else f"{more}; not in the settings"
 
 
