@@ -216,13 +216,17 @@ class Select(_Section):
 class Product(_Section):
     """Product to mirror: the filesets that one of the items of ``select`` describes; all of them for None.
 
-    ``order`` None stands for that of the mirror.
+    ``order`` None stands for that of the mirror. ``components`` and ``files`` are shell patterns of the files
+    that are fetched, ``members`` of the paths in bundles that are unpacked; None for all.
     """
 
     name: ProductName
     select: Annotated[list[Select] | None, BeforeValidator(_alternatives)] = None
     order: Order | None = None
     priority: Priority = 0
+    components: Patterns | None = None
+    files: Patterns | None = None
+    members: Patterns | None = None
 
     @property
     def by_sky(self) -> list[str]:

@@ -33,6 +33,7 @@ from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.discover import discover_product, needs_whole_list
 from pipeline.mirror.steps.housekeeping import finish_product, tidy_incoming
 from pipeline.mirror.steps.removal import delete_withdrawn
+from pipeline.mirror.steps.widening import widen_filesets
 from pipeline.units import as_count
 from tasks.fileset import FilesetsFailed, StepTask, priorities_of, tasks_for
 from tasks.runtime.run import STARTED, current_run
@@ -119,6 +120,8 @@ class UpdateProduct(MirrorTask):
 
     def run(self) -> None:
         """Submit every pending fileset, and wait until each is done or has failed."""
+        if widened := widen_filesets(self.context, self.product):
+            log.info("product %s: %s to be completed", self.product, as_count(widened, "fileset"))
         renew_snapshots(self.layout, self.product, self.context.wanted_steps)
         wanted = wanted_filesets(self.layout, self.product)
         pending = self._pending()

@@ -300,6 +300,8 @@ WRONG_MIRROR = {
     "products: [{name: p, select: {priority: high}}]": "mirror.products.0.select.priority: expected a valid "
     "integer, got 'high'",
     "products: [{name: p, priority: 101}]": "mirror.products.0.priority: expected less than or equal to 100",
+    "products: [{name: p, members: {a: b}}]": "mirror.products.0.members: expected a shell pattern or a list",
+    "products: [{name: p, files: []}]": "mirror.products.0.files: expected a shell pattern or a list of them",
     "products: [{name: p, order: latest}]": "mirror.products.0.order: expected 'oldest' or 'newest', got",
     "order: 5": "mirror.order: expected 'oldest' or 'newest', got 5",
     "5: x": "mirror.5: Keys should be strings",

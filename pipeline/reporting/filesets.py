@@ -25,7 +25,8 @@ class FilesetCounts:
 
     ``known`` are all rows received so far; ``selected`` those that the settings select, or that are wanted,
     and that upstream has not withdrawn; ``left`` those of the selected that are neither complete nor skipped.
-    ``complete``, ``skipped`` and ``withdrawn`` are all that are marked as such.
+    ``complete``, ``skipped`` and ``withdrawn`` are all that are marked as such, ``partial`` those of which
+    the settings leave something out.
     """
 
     known: int
@@ -34,6 +35,7 @@ class FilesetCounts:
     left: int
     skipped: int
     withdrawn: int
+    partial: int
 
 
 class FilesetState(NamedTuple):
@@ -103,8 +105,9 @@ def count_filesets(
         known += 1
         selected += state.selected
         left += state.left
-    marked = (len(names) for names in (filesets.skipped, filesets.withdrawn))
-    return FilesetCounts(known, selected, len(filesets.complete), left, *marked)
+    skipped, withdrawn = len(filesets.skipped), len(filesets.withdrawn)
+    partial = layout.count(MarkerKind.PARTIAL, name)
+    return FilesetCounts(known, selected, len(filesets.complete), left, skipped, withdrawn, partial)
 
 
 def newest_here(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> Registration | None:

@@ -20,6 +20,7 @@ from pipeline.datastore.client import ListingClient
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, ServerUnavailable, SettingsError
 from pipeline.mirror.resources.file_systems import nearest_folder
+from pipeline.mirror.state.file_selection import FileSelection, chosen_rows
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.steps import Steps
@@ -236,7 +237,9 @@ class Planner:
 
     def _amount(self, client: ListingClient, fileset: Fileset) -> Amount:
         """Return what is to be fetched of the fileset by its listing, without the files that are here."""
-        _, rows = fetch_listing(client, fileset)
+        _, listed = fetch_listing(client, fileset)
+        selection = FileSelection.of(self.settings.product(fileset.product))
+        rows = chosen_rows(self.layout, selection, fileset, listed)
         missing = [row for row in rows if reusable_file(self.layout, fileset, row) is None]
         packed = sum(row.bytes for row in rows if row.is_bundle)
         return Amount(len(missing), sum(row.bytes for row in missing), packed)

@@ -65,7 +65,7 @@ class Site:
             asked = CliRunner().invoke(ipp_mirror_group, arguments)
             assert asked.exit_code == 0, (command, asked.output, asked.exception)
             if arguments[0] == "init":
-                # Drawing would outlive the test.
+                # Each update would wait for the map of the sky and for the page.
                 text = re.sub("(coverage|page): true", r"\1: false", self.config.read_text())
                 self.config.write_text(text)
             return asked.output

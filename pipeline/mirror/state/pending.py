@@ -31,7 +31,7 @@ def renew_snapshots(layout: Layout, product: str, steps: Steps) -> None:
 
     For the holder of the update lock.
     """
-    for kind in (*(step.marker for step in steps), *_DECIDING):
+    for kind in (*(step.marker for step in steps), *_DECIDING, MarkerKind.PARTIAL):
         renew_snapshot(layout.marker_folder(kind, product))
 
 

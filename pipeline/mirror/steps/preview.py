@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pipeline.config import Product
 from pipeline.datastore.client import ListingClient
 from pipeline.datastore.listing import FilesetRow, LeftOut
+from pipeline.mirror.state.file_selection import lacking_filesets
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, known_rows
 from pipeline.mirror.state.markers import Fileset, fresh_marker
@@ -93,7 +94,8 @@ def preview_work(
     listed = (row for row in listing.rows if row.name not in listing.withdrawn)
     selected = [row for row in listed if row.name in wanted or is_selected(row, product, like)]
     kinds = [step.marker for step in steps.required]
-    done = stale.without(layout.marked_in_all(kinds, name), kinds)
+    lacking = lacking_filesets(layout, product)
+    done = stale.without(layout.marked_in_all(kinds, name), kinds) - lacking.keys()
     left = [row for row in selected if row.name not in done]
     skipped = stale.without(layout.marked(MarkerKind.SKIPPED, name), [MarkerKind.SKIPPED])
     later = stale.without(set(postponed(layout, name, steps)), [MarkerKind.FAILED])
@@ -108,7 +110,11 @@ def preview_work(
         postponed=len(tried) - len(due),
         due=due,
         to_fetch=[
-            row for row in due if row.name not in downloaded or not is_stored(layout, Fileset.of(name, row))
+            row
+            for row in due
+            if lacking.get(row.name)
+            or row.name not in downloaded
+            or not is_stored(layout, Fileset.of(name, row))
         ],
     )
 
