@@ -6,7 +6,7 @@ Sizes are bytes, rates bytes per second, times seconds; ``pipeline.units`` reads
 
 import os
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -27,7 +27,7 @@ from pydantic_core import ErrorDetails
 from pipeline.errors import HostileName, SettingsError
 from pipeline.names import checked_segment
 from pipeline.terms import angle, checked_radius, position
-from pipeline.units import parse_rate, parse_size
+from pipeline.units import parse_rate, parse_size, parse_span
 
 _ADDRESS = re.compile(r"https?://[^/\\\s\x00-\x1f\x7f?#]+[^\\\s\x00-\x1f\x7f?#]*")
 _MOST_BYTES = 10**18
@@ -83,6 +83,15 @@ def _product_name(value: Any) -> str:
         raise ValueError(str(error)) from None
 
 
+def _fileset_name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected the name of a fileset")
+    try:
+        return checked_segment(value, "fileset name")
+    except HostileName as error:
+        raise ValueError(str(error)) from None
+
+
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
@@ -129,9 +138,11 @@ def _folder_of(file: Path) -> Path:
 
 Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=_MOST_BYTES)]
 BytesPerSecond = Annotated[int, BeforeValidator(parse_rate), Field(ge=1, le=_MOST_BYTES)]
+Span = Annotated[timedelta, BeforeValidator(parse_span), Field(ge=timedelta(hours=1))]
 Utc = Annotated[datetime, BeforeValidator(_utc)]
 Patterns = Annotated[list[str], BeforeValidator(_patterns)]
 ProductName = Annotated[str, BeforeValidator(_product_name)]
+FilesetName = Annotated[str, BeforeValidator(_fileset_name)]
 Priority = Annotated[int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)]
 Order = Literal["oldest", "newest"]
 
@@ -185,15 +196,17 @@ class Near(_Section):
 class Select(_Section):
     """Conditions on the filesets of a product, all of which must hold.
 
-    ``priority`` None stands for that of the product. ``skycell`` are shell patterns of names of sky cells,
-    ``near`` is a cone; ``clean`` False leaves out filesets without images, ``unknown`` False those of which
-    these three cannot be told.
+    ``keep`` is the age, by time of registration, from which a fileset is not selected any more, and is
+    removed. ``priority`` None stands for that of the product. ``skycell`` are shell patterns of names of sky
+    cells, ``near`` is a cone; ``clean`` False leaves out filesets without images, ``unknown`` False those of
+    which these three cannot be told.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     __pydantic_extra__: dict[str, Patterns]
     priority: Priority | None = None
+    keep: Span | None = None
     registered_after: Utc | None = None
     registered_before: Utc | None = None
     skycell: Patterns | None = None
@@ -216,12 +229,14 @@ class Select(_Section):
 class Product(_Section):
     """Product to mirror: the filesets that one of the items of ``select`` describes; all of them for None.
 
+    ``begin_after`` is a fileset of the listing: that one and those before it are not selected.
     ``order`` None stands for that of the mirror. ``components`` and ``files`` are shell patterns of the files
     that are fetched, ``members`` of the paths in bundles that are unpacked; None for all.
     """
 
     name: ProductName
     select: Annotated[list[Select] | None, BeforeValidator(_alternatives)] = None
+    begin_after: FilesetName | None = None
     order: Order | None = None
     priority: Priority = 0
     components: Patterns | None = None

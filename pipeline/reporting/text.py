@@ -117,6 +117,7 @@ def _more(product: ProductReport) -> str:
     optional = product.failed_optional
     partial = product.filesets.partial
     more = f"; {partial} whole as selected, with files left out" if partial else ""
+    more += f"; {product.filesets.expired} expired" if product.filesets.expired else ""
     more += f"; {optional} failed in optional steps" if optional else ""
     return more if product.configured else f"{more}; not in the settings"
 

@@ -11,7 +11,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, known_rows
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import postponed
-from pipeline.mirror.state.selection import is_selected, refuse_unknown_columns
+from pipeline.mirror.state.selection import refuse_unknown_beginning, refuse_unknown_columns, selected_rows
 from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.discover import ask_for_rows, is_same, merged
@@ -90,9 +90,11 @@ def preview_work(
     name = product.name
     refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, like)
     stale = _Stale(layout, name, listing.new)
+    refuse_unknown_beginning(product, lambda: (row.name for row in listing.rows))
     wanted = layout.marked(MarkerKind.WANTED, name)
-    listed = (row for row in listing.rows if row.name not in listing.withdrawn)
-    selected = [row for row in listed if row.name in wanted or is_selected(row, product, like)]
+    expired = stale.without(layout.marked(MarkerKind.EXPIRED, name), [MarkerKind.EXPIRED])
+    gone = listing.withdrawn | expired
+    selected = [row for row in selected_rows(listing.rows, product, wanted, like) if row.name not in gone]
     kinds = [step.marker for step in steps.required]
     lacking = lacking_filesets(layout, product)
     done = stale.without(layout.marked_in_all(kinds, name), kinds) - lacking.keys()

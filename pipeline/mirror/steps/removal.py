@@ -1,16 +1,20 @@
-"""Removal of withdrawn filesets, with ``on_removed: delete`` in the settings.
+"""Removal of filesets: of withdrawn ones with ``on_removed: delete``, of those as old as ``keep`` says.
 
 A fileset counts as withdrawn only by a whole, valid listing, and one run deletes at most a set share of a
-product: a listing that lost its rows must not empty the mirror.
+product: a listing that lost its rows must not empty the mirror. What expires is said by the settings and the
+clock of this host, not by upstream: ``delete_at_most`` does not limit it.
 """
 
 from pipeline.durable import remove_files
 from pipeline.errors import MirrorError, machine_faults
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.layout import MarkerKind
-from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.marker_file import SUFFIX
-from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.local_listing import AllBut, LocalListing
+from pipeline.mirror.state.marker_file import SUFFIX, write_marker
+from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.state.selection import is_expired
+from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
+from pipeline.mirror.state.wanted import wanted_filesets
 
 
 class TooMuchWithdrawn(MirrorError):
@@ -41,19 +45,46 @@ def delete_withdrawn(context: RunContext, product: str) -> int:
         )
     with machine_faults(f"deleting withdrawn filesets of {product}"):
         for name in sorted(withdrawn):
-            _delete(context, Fileset(product, name, ""))
+            _delete(context, Fileset(product, name, ""), but=MarkerKind.WITHDRAWN)
         if withdrawn:
             listing.drop(withdrawn)
             remove_files(layout.marker(MarkerKind.WITHDRAWN, product, name) for name in withdrawn)
     return len(withdrawn)
 
 
-def _delete(context: RunContext, fileset: Fileset) -> None:
-    """Retract the steps, the last one first; then remove the markers, which the steps read."""
+def delete_expired(context: RunContext, product: str, like: LikeFilesets = NOTHING_KNOWN) -> int:
+    """Delete the filesets that have become too old for every selection; return their number.
+
+    Each is marked as expired first, and is not fetched again. Wanted ones stay. ``like`` filesets are those
+    by which ``select`` knows others. Raises MachineFault.
+    """
+    layout, settings = context.layout, context.settings.product(product)
+    if not any(select.keep for select in settings.select or ()):
+        return 0
+    with machine_faults(f"deleting expired filesets of {product}"):
+        here = set().union(*(layout.marked(step.marker, product) for step in context.steps))
+        among = here - wanted_filesets(layout, product)
+        for row in LocalListing(layout, product).rows(but=AllBut(among)):
+            if is_expired(row, settings, like):
+                content = {"product": product, "fileset": row.name, "registered": row.registered}
+                path = layout.marker(MarkerKind.EXPIRED, product, row.name)
+                write_marker(path, content | {"noticed": utc_now()})
+        # Those too that a killed run has marked, and not deleted.
+        expired = layout.marked_among(MarkerKind.EXPIRED, product, among)
+        for name in sorted(expired):
+            _delete(context, Fileset(product, name, ""), but=MarkerKind.EXPIRED)
+    return len(expired)
+
+
+def _delete(context: RunContext, fileset: Fileset, but: MarkerKind) -> None:
+    """Retract the steps, the last one first; then remove the markers, which the steps read.
+
+    The marker of the kind ``but`` stays.
+    """
     for step in reversed(context.steps.rows):
         step.retract(context, fileset)
     remove_files(
         folder / f"{fileset.name}{SUFFIX}"
         for folder in context.layout.marker_folders(fileset.product)
-        if folder.name != MarkerKind.WITHDRAWN
+        if folder.name != but
     )
