@@ -34,7 +34,7 @@ from pipeline.mirror.steps.preview import (
     preview_work,
 )
 from pipeline.names import is_usable
-from pipeline.reporting.amounts import Amount, last_rate, mean, spread, stored_amounts, total
+from pipeline.reporting.amounts import Amount, last_rate, limited, mean, spread, stored_amounts, total
 
 # Filesets here that others of their stage are taken to be like.
 LIKE_FILESETS = 50
@@ -266,9 +266,7 @@ class Planner:
 
     def _rate(self, products: Sequence[str]) -> float | None:
         """Return the bytes per second of the last downloads, at most ``source.rate_limit``."""
-        limit = self.settings.source.rate_limit
-        rate = last_rate(self.layout, products)
-        return min(rate or limit, limit) if limit else rate
+        return limited(last_rate(self.layout, products), self.settings.source.rate_limit)
 
 
 def planned_products(
