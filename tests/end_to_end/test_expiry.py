@@ -26,6 +26,8 @@ def test_what_is_too_old_is_deleted_and_does_not_come_back(upstream, server, fol
     assert numbers(4, 4, 4) in follower.update().output
     assert ipp_mirror("get", "--config", follower.config, PRODUCT, "f2").returncode == 0
     keep(follower, SHORT)
+    shown = ipp_mirror("plan", "--config", follower.config).stdout
+    assert "to delete: 3 filesets of stamps, older than keep in the settings" in shown
     # As a run leaves it that is killed while it deletes.
     mark = follower.root / "state" / PRODUCT / "expired" / "f0.json"
     mark.parent.mkdir()

@@ -5,15 +5,19 @@ product: a listing that lost its rows must not empty the mirror. What expires is
 clock of this host, not by upstream: ``delete_at_most`` does not limit it.
 """
 
+from collections.abc import Iterable
+
+from pipeline.config import Product
 from pipeline.durable import remove_files
 from pipeline.errors import MirrorError, machine_faults
 from pipeline.mirror.context import RunContext
-from pipeline.mirror.state.layout import MarkerKind
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import AllBut, LocalListing
 from pipeline.mirror.state.marker_file import SUFFIX, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
 from pipeline.mirror.state.selection import is_expired
 from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
+from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.state.wanted import wanted_filesets
 
 
@@ -59,11 +63,10 @@ def delete_expired(context: RunContext, product: str, like: LikeFilesets = NOTHI
     by which ``select`` knows others. Raises MachineFault.
     """
     layout, settings = context.layout, context.settings.product(product)
-    if not any(select.keep for select in settings.select or ()):
-        return 0
     with machine_faults(f"deleting expired filesets of {product}"):
-        here = set().union(*(layout.marked(step.marker, product) for step in context.steps))
-        among = here - wanted_filesets(layout, product)
+        among = may_expire(layout, settings, context.steps)
+        if not among:
+            return 0
         for row in LocalListing(layout, product).rows(but=AllBut(among)):
             if is_expired(row, settings, like):
                 content = {"product": product, "fileset": row.name, "registered": row.registered}
@@ -74,6 +77,14 @@ def delete_expired(context: RunContext, product: str, like: LikeFilesets = NOTHI
         for name in sorted(expired):
             _delete(context, Fileset(product, name, ""), but=MarkerKind.EXPIRED)
     return len(expired)
+
+
+def may_expire(layout: Layout, product: Product, steps: Iterable[StepSpec]) -> set[str]:
+    """Return the filesets that are here and not wanted; none without ``keep`` in the settings."""
+    if not any(select.keep for select in product.select or ()):
+        return set()
+    here = set().union(*(layout.marked(step.marker, product.name) for step in steps))
+    return here - wanted_filesets(layout, product.name)
 
 
 def _delete(context: RunContext, fileset: Fileset, but: MarkerKind) -> None:
