@@ -118,6 +118,8 @@ def notes_of(product: ProductReport) -> list[str]:
     notes = []
     if partial := product.filesets.partial:
         notes.append(f"{partial} whole as selected, with files left out")
+    if expired := product.filesets.expired:
+        notes.append(f"{expired} expired")
     if optional := product.failed_optional:
         notes.append(f"{optional} failed in optional steps")
     return notes if product.configured else [*notes, "not in the settings"]

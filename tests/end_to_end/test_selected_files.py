@@ -97,6 +97,14 @@ def test_widening_fetches_the_rest_and_narrowing_removes_nothing(publisher, serv
     assert (fetched(server), follower.content("data")) == ([], whole)
 
 
+def test_without_any_bundle_the_documents_are_localized(publisher, server, follower):
+    choose(follower, components="none")
+    assert numbers(1, 1, 1) in follower.update().output
+    assert fetched(server) == [f"dirinfo.{FILESET}.mdc"]
+    (document,) = follower.content("info").values()
+    assert str(follower.root / "data").encode() in document
+
+
 def test_a_damaged_file_of_those_that_are_chosen_is_repaired(publisher, server, follower):
     choose(follower, components="exposure")
     assert follower.update().code == 0

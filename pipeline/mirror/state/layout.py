@@ -52,6 +52,7 @@ class MarkerKind(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
     WANTED = "wanted"
     PARTIAL = "partial"
     SUPERSEDED = "superseded"

@@ -64,7 +64,9 @@ class _Extraction:
             journal = journal_of(self._layout, self.fileset)
             superseded = marked_contents(self._layout, MarkerKind.SUPERSEDED, self.fileset)
             before = superseded.keys() | journal.files()
-            unpacked = self._unpack(bundles, journal) if bundles else self._unpack_nothing(journal)
+            # Where the bundles are left out, the documents are localized all the same.
+            is_unpacked = bool(bundles_of(self.fileset, self._listed))
+            unpacked = self._unpack(bundles, journal) if is_unpacked else self._unpack_nothing(journal)
             try:
                 self._put_in_place(unpacked, before, journal)
             finally:
@@ -85,11 +87,15 @@ class _Extraction:
 
     @cached_property
     def _rows(self) -> list[FileRow]:
-        index = self._store / INDEX
+        """Rows of the files that are here."""
         marker = fresh_marker(self._layout, MarkerKind.DOWNLOADED, self.fileset)
         here = {file["name"] for file in marker["files"]} if marker else None
-        listed = read_files(index.read_bytes(), str(index))
-        return [row for row in listed if here is None or row.name in here]
+        return [row for row in self._listed if here is None or row.name in here]
+
+    @cached_property
+    def _listed(self) -> list[FileRow]:
+        index = self._store / INDEX
+        return read_files(index.read_bytes(), str(index))
 
     @cached_property
     def _selection(self) -> FileSelection:
