@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
-from itertools import islice
+from itertools import dropwhile, islice
 from pathlib import Path
 
 import luigi
@@ -147,16 +147,25 @@ class StepTask(FilesetTask):
         self._show_at = self._show_at or now + SHOW_AFTER_SECONDS
 
     def is_listed(self) -> bool:
-        """Return True if the local listing has this row, and it is selected or wanted; never in an adoption.
+        """Return True if the local listing has this row, and the fileset is one to be done.
 
-        Raises ServerUnavailable for a damaged listing.
+        That is one that is selected, wanted, or complete but for optional steps; none in an adoption. Raises
+        ServerUnavailable for a damaged listing.
         """
         if self.row is None or self.row.name != self.fileset or self.adopted is not None:
             return False
         settings = self.context.settings.product(self.product)
         wanted = self.layout.marker(MarkerKind.WANTED, self.product, self.row.name)
-        is_wanted = is_selected(self.row, settings) or wanted.exists()
-        return is_wanted and hash(self.row) in listed_rows(self.layout, self.product)
+        if wanted.exists() or self._is_here():
+            return hash(self.row) in listed_rows(self.layout, self.product)
+        listed = listed_rows(self.layout, self.product, settings.begin_after)
+        return hash(self.row) in listed and is_selected(self.row, settings)
+
+    def _is_here(self) -> bool:
+        required = self.context.wanted_steps.required
+        return self.optional and all(
+            fresh_marker(self.layout, step.marker, self.identity) for step in required
+        )
 
     def requires(self) -> "list[StepTask]":
         """Return the task of the step before this one."""
@@ -305,18 +314,21 @@ TASKS: dict[str, Callable[..., StepTask]] = {
 }
 
 
-def listed_rows(layout: Layout, product: str) -> frozenset[int]:
-    """Return the hashes of all rows of the local listing.
+def listed_rows(layout: Layout, product: str, begin_after: str | None = None) -> frozenset[int]:
+    """Return the hashes of all rows of the local listing, or of those after the one of a fileset.
 
     Raises ServerUnavailable for a damaged listing, OSError without one.
     """
     found = LocalListing(layout, product).path.stat()
-    return _listed_rows(layout, product, found.st_mtime_ns, found.st_size)
+    return _listed_rows(layout, product, begin_after, found.st_mtime_ns, found.st_size)
 
 
 @lru_cache(maxsize=8)
-def _listed_rows(layout: Layout, product: str, *_version: int) -> frozenset[int]:
-    return frozenset(map(hash, LocalListing(layout, product).rows()))
+def _listed_rows(layout: Layout, product: str, begin_after: str | None, *_version: int) -> frozenset[int]:
+    rows = LocalListing(layout, product).rows()
+    if begin_after is not None:
+        rows = islice(dropwhile(lambda row: row.name != begin_after, rows), 1, None)
+    return frozenset(map(hash, rows))
 
 
 def priorities_of(context: RunContext, product: str, rows: Iterable[FilesetRow]) -> dict[str, int]:

@@ -52,7 +52,9 @@ class MarkerKind(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
     WANTED = "wanted"
+    PARTIAL = "partial"
     SUPERSEDED = "superseded"
     CATALOGED = "cataloged"
     VERIFIED = "verified"
@@ -255,6 +257,10 @@ class Layout:
     def nothing_pending(self, product: str) -> Path:
         """Return the path of a cache: the last state of listing and markers in which nothing was pending."""
         return self.state(product) / "pending.json"
+
+    def file_selection(self, product: str) -> Path:
+        """Return the path of the patterns of files and members by which the last update chose."""
+        return self.state(product) / "file_selection.json"
 
     def discovered(self, product: str) -> Path:
         """Return the marker of the last discovery: its time, and the number of new rows."""
