@@ -147,17 +147,25 @@ class StepTask(FilesetTask):
         self._show_at = self._show_at or now + SHOW_AFTER_SECONDS
 
     def is_listed(self) -> bool:
-        """Return True if the local listing has this row, and it is selected or wanted; never in an adoption.
+        """Return True if the local listing has this row, and the fileset is one to be done.
 
-        Raises ServerUnavailable for a damaged listing.
+        That is one that is selected, wanted, or complete but for optional steps; none in an adoption. Raises
+        ServerUnavailable for a damaged listing.
         """
         if self.row is None or self.row.name != self.fileset or self.adopted is not None:
             return False
         settings = self.context.settings.product(self.product)
-        if self.layout.marker(MarkerKind.WANTED, self.product, self.row.name).exists():
+        wanted = self.layout.marker(MarkerKind.WANTED, self.product, self.row.name)
+        if wanted.exists() or self._is_here():
             return hash(self.row) in listed_rows(self.layout, self.product)
         listed = listed_rows(self.layout, self.product, settings.begin_after)
         return hash(self.row) in listed and is_selected(self.row, settings)
+
+    def _is_here(self) -> bool:
+        required = self.context.wanted_steps.required
+        return self.optional and all(
+            fresh_marker(self.layout, step.marker, self.identity) for step in required
+        )
 
     def requires(self) -> "list[StepTask]":
         """Return the task of the step before this one."""

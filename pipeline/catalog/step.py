@@ -5,6 +5,8 @@ is to be made, or caught up with, it is imported before the processes of the run
 """
 
 import importlib
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from threading import Event
@@ -15,6 +17,9 @@ from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.steps import Problem, StepSpec
+from pipeline.units import as_count
+
+log = logging.getLogger(__name__)
 
 _LOADED = ("pipeline.catalog.reconcile", "pipeline.catalog.finish", "sqlalchemy.dialects.sqlite")
 
@@ -90,20 +95,32 @@ def verify_cataloged(context: RunContext, fileset: Fileset, _rate: RateLimit) ->
 
 
 def unexpected_rows(context: RunContext) -> Iterator[Problem]:
-    """Yield the filesets with rows in the catalog that the mirror does not hold."""
+    """Yield the filesets with rows in the catalog that the mirror does not hold; the next run deletes these.
+
+    Filesets that are not cataloged yet are logged, and no problem.
+    """
     if not context.settings.catalog.enabled:
         return
-    from pipeline.catalog.check import EXTRA, differences
+    from pipeline.catalog.check import EXTRA, PENDING, differences
     from pipeline.catalog.opening import current_database
+    from pipeline.catalog.seen import record_behind
 
     database = current_database(context.settings, context.layout, read_only=True)
     if database is None:
         return
     kinds = [step.marker for step in context.wanted_steps.required]
+    counts: Counter[str] = Counter()
     with closing(database):
         for difference in differences(context.layout, database, kinds):
+            counts[difference.what] += 1
             if difference.what == EXTRA:
-                yield Problem(f"catalog: {difference.product}/{difference.fileset}", EXTRA, None)
+                name = f"{difference.product}/{difference.fileset}"
+                yield Problem(f"catalog: {name}", f"{EXTRA}; the next update deletes its rows", None)
+    if counts[EXTRA]:
+        record_behind(context.layout)
+    if counts[PENDING]:
+        waiting = as_count(counts[PENDING], "fileset")
+        log.info("catalog: %s not cataloged yet; the next update does it", waiting)
 
 
 def _is_wanted(settings: Settings) -> bool:

@@ -403,13 +403,19 @@ class Run:
                 except MirrorError as error:
                     log.warning("%s", error)
 
+    def renew_page(self, stopping: threading.Event) -> None:
+        """Renew the page after the end of the run, until ``stopping`` is set."""
+        if self._page is None:
+            return
+        counters = self.context.counters
+        done = counters.pending or counters.new or counters.here
+        if failure := self._page.after_run(stopping, news=bool(done or self.code or self.killed)):
+            with log_to(self.log_file):
+                log.warning("%s", failure)
+
     def end(self) -> None:
-        """Release the lock, the connections, the processes and the log; then renew the page."""
+        """Release the lock, the connections, the processes and the log."""
         self._open.close()
-        if self._page:
-            counters = self.context.counters
-            done = counters.pending or counters.new or counters.here
-            self._page.after_run(news=bool(done or self.code or self.killed))
 
 
 _runs: list[Run] = []

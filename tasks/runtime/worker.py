@@ -84,6 +84,8 @@ class MirrorWorker(Worker):
             self._run.end()
             if self._is_finished and not self._run.stopping.is_set():
                 self._conclude_run(stopping)
+            if self._is_finished:
+                self._run.renew_page(stopping)
 
     def _conclude_run(self, stopping: Event) -> None:
         """Do what follows from the run, until ``stopping`` is set."""

@@ -203,7 +203,7 @@ def on_disk(it: Mirror) -> dict[str, Any]:
         "failed": sum(step != "catalog" for step in steps.values()),
         "skipped": len(marked["skipped"]),
         "withdrawn": len(marked["withdrawn"]),
-        "behind": len(complete - marked["cataloged"]),
+        "behind": len(complete - marked["cataloged"] - marked["skipped"]),
         "missing": {row.name for row in rows} & selected - complete,
     }
 

@@ -21,9 +21,8 @@ from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.snapshot import current_header, renew_snapshot
 from pipeline.mirror.state.steps import Steps, StepSpec
 
-_SET_APART = (MarkerKind.SKIPPED, MarkerKind.WITHDRAWN, MarkerKind.EXPIRED)
 # Kinds of markers beside those of the steps that decide on what is pending.
-_DECIDING = (*_SET_APART, MarkerKind.WANTED)
+_DECIDING = (MarkerKind.SKIPPED, MarkerKind.WITHDRAWN, MarkerKind.EXPIRED, MarkerKind.WANTED)
 
 
 def renew_snapshots(layout: Layout, product: str, steps: Steps) -> None:
@@ -40,18 +39,21 @@ def pending_rows(
 ) -> list[FilesetRow]:
     """Return the rows of which one of the ``steps`` is to be done, oldest first.
 
-    They are those of the filesets that the settings select, and of wanted ones.
+    They are those of the filesets that the settings select, of wanted ones, and of those that are complete
+    but for optional steps: these are done for all that is here, also where it is withdrawn.
 
-    ``like`` filesets are those by which ``select`` knows others. Skipped and withdrawn filesets are not
-    returned; those whose next attempt is not due yet are (``postponed``). For the holder of the update lock.
-    Raises SettingsError when ``select`` names a column that no row has, ServerUnavailable when the local
-    listing was damaged since the server was asked, MachineFault when the catalog cannot be read.
+    ``like`` filesets are those by which ``select`` knows others. Skipped filesets are not returned, nor
+    withdrawn ones that are incomplete; those whose next attempt is not due yet are (``postponed``). For the
+    holder of the update lock. Raises SettingsError when ``select`` names a column that no row has,
+    ServerUnavailable when the local listing was damaged since the server was asked, MachineFault when the
+    catalog cannot be read.
     """
+    steps = tuple(steps)
     kinds = [step.marker for step in steps]
     cache, state = layout.nothing_pending(product.name), _state(layout, product, kinds, like)
     if state is not None and read_marker(cache) == {"schema": SCHEMA, **state}:
         return []
-    rows = _find_pending(layout, product, kinds, like)
+    rows = _find_pending(layout, product, steps, like)
     if state is not None and not rows:
         # A run does not fail because the disk is too full for a cache.
         with suppress(OSError):
@@ -59,16 +61,22 @@ def pending_rows(
     return rows
 
 
-def _find_pending(layout: Layout, product: Product, kinds: list[str], like: LikeFilesets) -> list[FilesetRow]:
+def _find_pending(
+    layout: Layout, product: Product, steps: tuple[StepSpec, ...], like: LikeFilesets
+) -> list[FilesetRow]:
     listing = LocalListing(layout, product.name)
     refuse_unknown_columns(product, listing.columns, like)
-    done = layout.marked_in_all(kinds, product.name)
-    for kind in _SET_APART:
-        done |= layout.marked(kind, product.name)
-    wanted = layout.marked(MarkerKind.WANTED, product.name)
+    required = [step.marker for step in steps if not step.optional]
+    done = here = layout.marked_in_all(required, product.name)
+    if len(required) < len(steps):
+        done = here & layout.marked_in_all((step.marker for step in steps if step.optional), product.name)
+    done = done | layout.marked(MarkerKind.SKIPPED, product.name)
+    done |= layout.marked(MarkerKind.EXPIRED, product.name)
+    done |= layout.marked(MarkerKind.WITHDRAWN, product.name) - here
+    taken = here | layout.marked(MarkerKind.WANTED, product.name)
     refuse_unknown_beginning(product, lambda: (each.name for each in listing.registrations()))
     rows = listing.rows(but=done - {product.begin_after})
-    return [row for row in selected_rows(rows, product, wanted, like) if row.name not in done]
+    return [row for row in selected_rows(rows, product, taken, like) if row.name not in done]
 
 
 def _state(layout: Layout, product: Product, kinds: list[str], like: LikeFilesets) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ import pytest
 from support.audit import opened_below
 from support.many_filesets import KNOWN, PRODUCT, complete_mirror, mark_downloaded, row, settle
 
+from pipeline.catalog.step import CATALOG
 from pipeline.config import Product
 from pipeline.errors import ServerUnavailable, SettingsError
 from pipeline.mirror.state.layout import Layout, MarkerKind
@@ -63,6 +64,19 @@ def test_what_the_settings_do_not_select_is_not_pending(layout):
     unknown = Product.model_validate({"name": PRODUCT, "select": {"colour": "red"}})
     with pytest.raises(SettingsError, match=r"expected columns of its listing .*, got colour"):
         pending_rows(layout, unknown, STEPS)
+
+
+def test_an_optional_step_is_done_for_all_that_is_here(layout):
+    """Selected or not, withdrawn or not, but not for what is skipped."""
+    steps = Steps((DOWNLOAD, EXTRACT, CATALOG))
+    for number in range(20, KNOWN):
+        write_marker(layout.marker(MarkerKind.CATALOGED, PRODUCT, f"fileset.{number}"), {"registered": "t"})
+    write_marker(layout.marker(MarkerKind.WITHDRAWN, PRODUCT, "fileset.6"), {})
+    write_marker(layout.marker(MarkerKind.WITHDRAWN, PRODUCT, "fileset.5"), {})
+    write_marker(layout.marker(MarkerKind.SKIPPED, PRODUCT, "fileset.7"), {})
+    selecting = Product.model_validate({"name": PRODUCT, "select": {"filesetID": "*.[38]"}})
+    assert pending_rows(layout, selecting, steps) == [row(n) for n in range(20) if n not in (5, 7)]
+    assert pending_rows(layout, selecting, STEPS) == [row(3), row(8)]
 
 
 def test_the_last_missing_step_is_scheduled(layout):
