@@ -6,6 +6,7 @@ Sizes are bytes, rates bytes per second, times seconds; ``pipeline.units`` reads
 
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
@@ -21,6 +22,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -33,6 +35,7 @@ from pipeline.units import parse_rate, parse_size, parse_span
 
 _ADDRESS = re.compile(r"https?://[^/\\\s\x00-\x1f\x7f?#]+[^\\\s\x00-\x1f\x7f?#]*")
 _HOURS = re.compile(r"(\d\d):([0-5]\d) ?- ?(\d\d):([0-5]\d)", re.ASCII)
+_NOTIFIED = re.compile(r"[a-z][a-z0-9+.-]*://\S+|env:[A-Za-z_]\w*|file:[^/].*|file:/[^/].*", re.IGNORECASE)
 _MOST_BYTES = 10**18
 MINUTES_OF_DAY = 1440
 HIGHEST_PRIORITY = 100
@@ -380,12 +383,57 @@ class Catalog(_Section):
         return self.url is None or self.url.startswith("sqlite:")
 
 
+def _addresses(value: Any) -> list[str]:
+    """Return the addresses; no message has one, as an address may hold a password."""
+    urls: list[Any] = value if isinstance(value, list) else [None]
+    if not all(isinstance(url, str) and _NOTIFIED.fullmatch(url) for url in urls):
+        raise ValueError(
+            "expected a list of addresses of Apprise such as mailto://USER:PASSWORD@HOST, or env:VARIABLE or "
+            "file:PATH with such an address, got something else"
+        )
+    return urls
+
+
+def _command(value: Any) -> str:
+    try:
+        if isinstance(value, str) and shlex.split(value):
+            return value
+    except ValueError as error:
+        problem = str(error).lower()
+        raise ValueError(f"expected a command with its arguments, got one with {problem}") from None
+    raise ValueError("expected a command with its arguments, as text")
+
+
+Command = Annotated[str, BeforeValidator(_command)]
+
+
+class Notify(_Section):
+    """Section ``notify``: messages through Apprise to ``urls``, and commands that are run.
+
+    ``on_complete`` gets the paths of a fileset that was completed, ``on_run`` the summary of a run as JSON.
+    """
+
+    urls: Annotated[list[str], BeforeValidator(_addresses)] = []
+    on_complete: Command | None = None
+    on_run: Command | None = None
+
+    @field_serializer("urls")
+    def _masked(self, urls: list[str]) -> list[str]:
+        return [url.partition("://")[0] for url in urls]
+
+    @property
+    def is_wanted(self) -> bool:
+        """True if anything is to be sent or run."""
+        return bool(self.urls or self.on_complete or self.on_run)
+
+
 class Settings(_Section):
     """Content of ``mirror.yaml``."""
 
     source: Source
     mirror: Mirror
     catalog: Catalog = Catalog()
+    notify: Notify = Notify()
 
     def product(self, name: str) -> Product:
         """Return the settings of a product: defaults for one that ``mirror.products`` does not name."""

@@ -138,6 +138,12 @@ class StepTask(FilesetTask):
         """The name of the step."""
         return self.step.name
 
+    @property
+    def completes(self) -> tuple[str, str] | None:
+        """Product and fileset for the last required step."""
+        is_last = self.step.name == self.context.wanted_steps.required[-1].name
+        return (self.product, self.fileset) if is_last else None
+
     def report(self, progress: StepProgress) -> None:
         """Note the progress; show it on the scheduler's page, except for that of the first second."""
         current_run().progress.update(self, progress)

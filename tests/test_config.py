@@ -1,5 +1,6 @@
 """The settings file: every key, every kind of mistake, and the sentence that a mistake is answered with."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import dedent
@@ -578,4 +579,39 @@ def test_the_address_of_the_catalog(url, read, tmp_path):
         return
     with pytest.raises(SettingsError, match=r"line 3: catalog\.url: expected sqlite:///PATH, ") as raised:
         read_settings(path)
+    assert "secret" not in str(raised.value)
+
+
+NOTIFIED = ["mailto://u:p@h?to=a@b", "slack://A/B/C", "env:SLACK", "file:/etc/urls", "file:urls"]
+
+
+def test_what_is_notified(file):
+    lines = "\n".join(f"    - {json.dumps(url)}" for url in NOTIFIED)
+    notify = f"notify:\n  urls:\n{lines}\n  on_run: run --x 'a b'\n"
+    settings = read(file, f"source:\n  url: http://h/ds\nmirror:\n  root: r\n{notify}").notify
+    assert (settings.urls, settings.on_complete, settings.on_run) == (NOTIFIED, None, "run --x 'a b'")
+    assert settings.is_wanted
+    assert "u:p" not in settings.model_dump_json()
+    assert not settings_with(file).notify.is_wanted
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("urls: mailto://u:secret@h", "notify.urls: expected a list of addresses of Apprise"),
+        ("urls: [{mailto: secret}]", "notify.urls: expected a list of addresses of Apprise"),
+        ("urls: [secret]", "notify.urls: expected a list of addresses of Apprise"),
+        ("urls: ['env:']", "notify.urls: expected a list of addresses of Apprise"),
+        ("on_run: [a, b]", "notify.on_run: expected a command with its arguments, as text"),
+        ("on_complete: ''", "notify.on_complete: expected a command with its arguments, as text"),
+        (
+            "on_complete: a 'b",
+            "notify.on_complete: expected a command with its arguments, got one with no",
+        ),
+    ],
+)
+def test_what_is_not_notified(line, said, file):
+    with pytest.raises(SettingsError) as raised:
+        read(file, f"source:\n  url: http://h/ds\nmirror:\n  root: r\nnotify:\n  {line}\n")
+    assert said in str(raised.value)
     assert "secret" not in str(raised.value)

@@ -32,11 +32,11 @@ def as_text(report: MirrorReport, points: list[Attention]) -> str:
         *_attention(points),
         *_runs(report),
         *_products(report.products),
-        *_failures(
+        *failure_lines(
             "failures here (disk, network, settings)", [each for each in report.failures if each.here]
         ),
-        *_failures("failures upstream", [each for each in report.failures if each.kind == "upstream"]),
-        *_failures("other failures", [each for each in report.failures if each.kind == "unknown"]),
+        *failure_lines("failures upstream", [each for each in report.failures if each.kind == "upstream"]),
+        *failure_lines("other failures", [each for each in report.failures if each.kind == "unknown"]),
         *_skipped(report),
         *_disks(report),
         *_verifications(report),
@@ -125,7 +125,8 @@ def notes_of(product: ProductReport) -> list[str]:
     return notes if product.configured else [*notes, "not in the settings"]
 
 
-def _failures(title: str, groups: list[FailureGroup]) -> Iterator[str]:
+def failure_lines(title: str, groups: list[FailureGroup]) -> Iterator[str]:
+    """Yield the lines on failures, after an empty one and the title; nothing without a failure."""
     if groups:
         yield ""
         yield f"{title} ({as_count(sum(group.filesets for group in groups), 'fileset')}):"

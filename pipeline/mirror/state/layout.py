@@ -32,6 +32,7 @@ STATE_NAMES = frozenset(
         "progress.json",
         "paused.json",
         "root.txt",
+        "told.json",
         "update.lock",
         "verification.json",
         "verified.json",
@@ -193,6 +194,11 @@ class Layout:
     def progress(self) -> Path:
         """File with the progress of the running run, which the end of the run removes."""
         return self.root / "state" / "progress.json"
+
+    @property
+    def told(self) -> Path:
+        """Marker of what the last message of the mirror told."""
+        return self.root / "state" / "told.json"
 
     @property
     def peers(self) -> Path:

@@ -66,15 +66,15 @@ def _find_pending(
 ) -> list[FilesetRow]:
     listing = LocalListing(layout, product.name)
     refuse_unknown_columns(product, listing.columns, like)
+    refuse_unknown_beginning(product, lambda: (each.name for each in listing.registrations()))
     required = [step.marker for step in steps if not step.optional]
     done = here = layout.marked_in_all(required, product.name)
     if len(required) < len(steps):
         done = here & layout.marked_in_all((step.marker for step in steps if step.optional), product.name)
-    done = done | layout.marked(MarkerKind.SKIPPED, product.name)
-    done |= layout.marked(MarkerKind.EXPIRED, product.name)
+    for kind in (MarkerKind.SKIPPED, MarkerKind.EXPIRED):
+        done = done | layout.marked(kind, product.name)
     done |= layout.marked(MarkerKind.WITHDRAWN, product.name) - here
     taken = here | layout.marked(MarkerKind.WANTED, product.name)
-    refuse_unknown_beginning(product, lambda: (each.name for each in listing.registrations()))
     rows = listing.rows(but=done - {product.begin_after})
     return [row for row in selected_rows(rows, product, taken, like) if row.name not in done]
 
