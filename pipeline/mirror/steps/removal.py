@@ -64,11 +64,11 @@ def delete_expired(context: RunContext, product: str, like: LikeFilesets = NOTHI
     """
     layout, settings = context.layout, context.settings.product(product)
     with machine_faults(f"deleting expired filesets of {product}"):
-        among = may_expire(layout, settings, context.steps)
-        old = (
-            old_filesets(settings, LocalListing(layout, product).registrations()) & among if among else set()
-        )
-        for row in LocalListing(layout, product).rows(but=AllBut(old)) if old else ():
+        among, listing = may_expire(layout, settings, context.steps), LocalListing(layout, product)
+        if not among:
+            return 0
+        old = among & old_filesets(settings, listing.registrations())
+        for row in listing.rows(but=AllBut(old)) if old else ():
             if is_expired(row, settings, like):
                 content = {"product": product, "fileset": row.name, "registered": row.registered}
                 path = layout.marker(MarkerKind.EXPIRED, product, row.name)
