@@ -1,10 +1,12 @@
 """Filesets of which the settings choose some files, and some members of bundles."""
 
 import json
+import shutil
 
 import pytest
 from support.command import ipp_mirror
-from support.running import served_on
+from support.kills import Instant, killed_at
+from support.running import leftovers, served_on
 from support.summary import numbers
 from support.upstream import Upstream, served_filesets
 
@@ -113,3 +115,23 @@ def test_a_damaged_file_of_those_that_are_chosen_is_repaired(publisher, server, 
     repaired = run(follower, "verify", "--repair")
     assert (repaired.returncode, fetched(server)) == (0, [f"{FILESET}.exposure.tgz"])
     assert follower.marked("partial", PRODUCT) == {FILESET}
+
+
+INSTANTS = {
+    "the download is forgotten": Instant("unlink", f"state/{PRODUCT}/downloaded/{FILESET}.json"),
+    "nothing is left out any more": Instant("unlink", f"state/{PRODUCT}/partial/{FILESET}.json"),
+}
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("name", INSTANTS)
+def test_killed_while_a_fileset_is_completed_just_when(name, publisher, server, follower, tmp_path):
+    choose(follower, files="*.exposure.tgz", members="*.smf")
+    assert follower.update().code == 0
+    choose(follower)
+    killed_at(INSTANTS[name], follower, tmp_path / "log")
+    assert follower.update().code == 0
+    assert follower.content("store") == served_filesets(publisher)
+    assert len(follower.content("data")) == 4
+    assert follower.marked("partial", PRODUCT) == set()
+    assert leftovers(follower.root) == []

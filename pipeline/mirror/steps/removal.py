@@ -15,7 +15,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import AllBut, LocalListing
 from pipeline.mirror.state.marker_file import SUFFIX, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
-from pipeline.mirror.state.selection import is_expired
+from pipeline.mirror.state.selection import is_expired, old_filesets
 from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.state.wanted import wanted_filesets
@@ -64,10 +64,11 @@ def delete_expired(context: RunContext, product: str, like: LikeFilesets = NOTHI
     """
     layout, settings = context.layout, context.settings.product(product)
     with machine_faults(f"deleting expired filesets of {product}"):
-        among = may_expire(layout, settings, context.steps)
+        among, listing = may_expire(layout, settings, context.steps), LocalListing(layout, product)
         if not among:
             return 0
-        for row in LocalListing(layout, product).rows(but=AllBut(among)):
+        old = among & old_filesets(settings, listing.registrations())
+        for row in listing.rows(but=AllBut(old)) if old else ():
             if is_expired(row, settings, like):
                 content = {"product": product, "fileset": row.name, "registered": row.registered}
                 path = layout.marker(MarkerKind.EXPIRED, product, row.name)

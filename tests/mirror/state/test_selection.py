@@ -13,6 +13,7 @@ from pipeline.mirror.state.selection import (
     in_order,
     is_expired,
     is_selected,
+    old_filesets,
     priorities,
     refuse_unknown_beginning,
     selected_rows,
@@ -137,6 +138,8 @@ def test_a_fileset_expires_when_it_is_too_old_for_each_selection_that_matches_it
     chosen = "".join(row.name for row in rows if is_selected(row, product))
     expired = "".join(row.name for row in rows if is_expired(row, product))
     assert (chosen, expired) == EXPIRING[select]
+    old = old_filesets(product, ((row.name, row.registered) for row in rows))
+    assert {row.name for row in rows if is_expired(row, product)} <= old
 
 
 BEGINNINGS = {
