@@ -7,7 +7,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test init update adopt worker assist scheduler status find sql catalog skip unskip verify serve bench torture
+.PHONY: help setup demo test init update adopt worker assist scheduler status find sql catalog skip unskip
+.PHONY: verify serve publish withdraw bench torture
 .PHONY: plan get retry pause resume lint clean
 
 help: ## this list
@@ -22,7 +23,7 @@ setup: .venv/ready ## make .venv/ from the lock file; does nothing when it is cu
 	@echo "installing $$(grep -c == requirements.lock) packages from requirements.lock into .venv/: about a minute"
 	@$(INSTALL) --no-compile --require-hashes -r requirements.lock
 	@echo "compiling them on all processors"
-	@$(BIN)/python -m compileall -q -j 0 $(CURDIR)/.venv/lib
+	@$(BIN)/python -m compileall -qq -j 0 $(CURDIR)/.venv/lib || true
 	@echo "installing ipp-mirror into .venv/"
 	@$(INSTALL) --no-build-isolation --no-deps -e .
 	@touch $@
@@ -89,6 +90,12 @@ verify: setup ## compare every file with listings and markers (REPAIR=1 repairs,
 
 serve: setup ## serve the mirror to other sites at http://127.0.0.1:8080/ds
 	@$(BIN)/ipp-mirror serve $(SETTINGS)
+
+publish: setup ## publish files of your own: PRODUCT=... FILESET=... FILES="..."
+	@$(BIN)/ipp-mirror publish $(SETTINGS) "$(PRODUCT)" "$(FILESET)" $(FILES)
+
+withdraw: setup ## withdraw a fileset of your own: PRODUCT=... FILESET=...
+	@$(BIN)/ipp-mirror withdraw $(SETTINGS) "$(PRODUCT)" "$(FILESET)"
 
 bench: setup ## compare first updates with wget, aria2c and rclone
 	@$(BIN)/python -m bench

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
-from itertools import islice
+from itertools import dropwhile, islice
 from pathlib import Path
 
 import luigi
@@ -138,6 +138,12 @@ class StepTask(FilesetTask):
         """The name of the step."""
         return self.step.name
 
+    @property
+    def completes(self) -> tuple[str, str] | None:
+        """Product and fileset for the last required step."""
+        is_last = self.step.name == self.context.wanted_steps.required[-1].name
+        return (self.product, self.fileset) if is_last else None
+
     def report(self, progress: StepProgress) -> None:
         """Note the progress; show it on the scheduler's page, except for that of the first second."""
         current_run().progress.update(self, progress)
@@ -156,8 +162,10 @@ class StepTask(FilesetTask):
             return False
         settings = self.context.settings.product(self.product)
         wanted = self.layout.marker(MarkerKind.WANTED, self.product, self.row.name)
-        is_wanted = is_selected(self.row, settings) or wanted.exists() or self._is_here()
-        return is_wanted and hash(self.row) in listed_rows(self.layout, self.product)
+        if wanted.exists() or self._is_here():
+            return hash(self.row) in listed_rows(self.layout, self.product)
+        listed = listed_rows(self.layout, self.product, settings.begin_after)
+        return hash(self.row) in listed and is_selected(self.row, settings)
 
     def _is_here(self) -> bool:
         required = self.context.wanted_steps.required
@@ -312,18 +320,21 @@ TASKS: dict[str, Callable[..., StepTask]] = {
 }
 
 
-def listed_rows(layout: Layout, product: str) -> frozenset[int]:
-    """Return the hashes of all rows of the local listing.
+def listed_rows(layout: Layout, product: str, begin_after: str | None = None) -> frozenset[int]:
+    """Return the hashes of all rows of the local listing, or of those after the one of a fileset.
 
     Raises ServerUnavailable for a damaged listing, OSError without one.
     """
     found = LocalListing(layout, product).path.stat()
-    return _listed_rows(layout, product, found.st_mtime_ns, found.st_size)
+    return _listed_rows(layout, product, begin_after, found.st_mtime_ns, found.st_size)
 
 
 @lru_cache(maxsize=8)
-def _listed_rows(layout: Layout, product: str, *_version: int) -> frozenset[int]:
-    return frozenset(map(hash, LocalListing(layout, product).rows()))
+def _listed_rows(layout: Layout, product: str, begin_after: str | None, *_version: int) -> frozenset[int]:
+    rows = LocalListing(layout, product).rows()
+    if begin_after is not None:
+        rows = islice(dropwhile(lambda row: row.name != begin_after, rows), 1, None)
+    return frozenset(map(hash, rows))
 
 
 def priorities_of(context: RunContext, product: str, rows: Iterable[FilesetRow]) -> dict[str, int]:

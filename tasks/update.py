@@ -32,7 +32,8 @@ from pipeline.mirror.state.sky_selection import waiting
 from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.discover import discover_product, needs_whole_list
 from pipeline.mirror.steps.housekeeping import finish_product, tidy_incoming
-from pipeline.mirror.steps.removal import delete_withdrawn
+from pipeline.mirror.steps.removal import delete_expired, delete_withdrawn
+from pipeline.mirror.steps.widening import widen_filesets
 from pipeline.units import as_count
 from tasks.fileset import FilesetsFailed, StepTask, priorities_of, tasks_for
 from tasks.runtime.run import STARTED, current_run
@@ -119,6 +120,8 @@ class UpdateProduct(MirrorTask):
 
     def run(self) -> None:
         """Submit every pending fileset, and wait until each is done or has failed."""
+        if widened := widen_filesets(self.context, self.product):
+            log.info("product %s: %s to be completed", self.product, as_count(widened, "fileset"))
         renew_snapshots(self.layout, self.product, self.context.wanted_steps)
         wanted = wanted_filesets(self.layout, self.product)
         pending = self._pending()
@@ -214,8 +217,11 @@ class UpdateProduct(MirrorTask):
             raise FilesetsFailed(_failure_message(self.product, len(tried), len(failed), waiting))
 
     def _record(self, done: int, failed: int) -> None:
-        """Write the marker of the update, and delete withdrawn filesets if the settings ask for that."""
+        """Write the marker of the update, and delete expired filesets, and withdrawn ones if that is set."""
         finish_product(self.layout, self.product, self.started, failed=failed)
+        with like_filesets(self.context.settings, self.layout, self._settings) as like:
+            if deleted := delete_expired(self.context, self.product, like):
+                log.info("product %s: %s deleted", self.product, as_count(deleted, "expired fileset"))
         if self.context.settings.mirror.on_removed == "delete":
             self._delete_withdrawn()
 

@@ -48,6 +48,7 @@ class FetchWanted(MirrorTask):
         counted = run.wanted.claim(self.product, names)
         skipped = self.layout.marked_among(MarkerKind.SKIPPED, self.product, counted)
         tried = incomplete(self.layout, self.product, counted & {row.name for row in rows}, required)
+        run.progress.expect(self.product, [row for row in rows if row.name in tried])
         counters.count(pending=len(rows), selected=len(tried | skipped), skipped=len(skipped))
         run.submit(tasks_for(self.context, self.product, rows))
         left = incomplete(self.layout, self.product, tried, required)

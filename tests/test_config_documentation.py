@@ -8,11 +8,11 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pipeline.config import Catalog, Mirror, Product, Source, read_settings
+from pipeline.config import Catalog, Mirror, Notify, Product, Source, read_settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATE = REPOSITORY / "pipeline" / "mirror.yaml"
-SECTIONS = {"source": Source, "mirror": Mirror, "catalog": Catalog}
+SECTIONS = {"source": Source, "mirror": Mirror, "catalog": Catalog, "notify": Notify}
 REQUIRED = object()
 
 
@@ -23,7 +23,17 @@ def defaults_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 DEFAULTS = {section: defaults_of(model) for section, model in SECTIONS.items()}
-OF_THE_SITE = {"url", "root", "products", "min_free", "rate_limit", "enabled", "access_url"}
+OF_THE_SITE = {
+    "url",
+    "root",
+    "products",
+    "min_free",
+    "rate_limit",
+    "enabled",
+    "access_url",
+    "on_complete",
+    "on_run",
+}
 """Settings for which ``mirror.yaml`` has an example, not the default."""
 
 
@@ -41,7 +51,7 @@ def table_rows(page: Path, first_cell: str) -> list[list[str]]:
 
 
 def test_the_table_of_the_readme():
-    rows = table_rows(REPOSITORY / "README.md", r"`(source|mirror|catalog)\.\w+`")
+    rows = table_rows(REPOSITORY / "README.md", r"`(source|mirror|catalog|notify)\.\w+`")
     documented: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for key, default, meaning in rows:
         section, name = key.strip("`").split(".")

@@ -140,9 +140,10 @@ def _fileset_values(gathered: Gathered, now: datetime) -> dict[str, Any]:
 
 
 def _note(gathered: Gathered) -> str | None:
-    """Return what the catalog lacks of the fileset, None if nothing."""
+    """Return what the mirror or the catalog lacks of the fileset, None if nothing."""
     long = sum(len(held.path) > _LONGEST_PATH for held in gathered.held)
-    return f"{long} files with paths of more than {_LONGEST_PATH} characters are left out" if long else None
+    cut = f"{long} files with paths of more than {_LONGEST_PATH} characters are left out" if long else None
+    return "; ".join(filter(None, (gathered.left_out, cut))) or None
 
 
 def _without_later_owners(connection: Connection, gathered: Gathered, fileset_id: int) -> list[HeldFile]:

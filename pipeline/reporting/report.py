@@ -158,7 +158,7 @@ def mirror_report(
         last_update=updates[-1] if updates else None,
         last_success=_last_success(products),
         products=products,
-        failures=tuple(group for name in names for group in _groups(layout, name, wanted)),
+        failures=tuple(group for name in names for group in failure_groups(layout, name, wanted)),
         skipped=tuple(_texts(marker) for name in names for marker in skipped(layout, name)),
         disks=disks(layout, settings, daily, now),
         bytes_per_day=daily,
@@ -256,8 +256,8 @@ def _last_success(products: Iterable[ProductReport]) -> str | None:
     return min(known) if known and len(known) == len(ends) else None
 
 
-def _groups(layout: Layout, product: str, steps: Steps) -> list[FailureGroup]:
-    """Return the failures of a product by cause: those of this site first."""
+def failure_groups(layout: Layout, product: str, steps: Steps) -> list[FailureGroup]:
+    """Return the failures of a product by cause, those of this site first. Raises OSError."""
     grouped: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for record in failures(layout, product):
         first = record["files"][0] if record["files"] else {}

@@ -118,7 +118,7 @@ def bar_lines(
     """Return the lines of the bar for a window of that size: the run, then the steps in progress."""
     first = f"{_drawn(state.share)} {progress_text(state)}" if width >= _WIDE else progress_text(state)
     most = max(0, min(_SHOWN, height - 1))
-    shown = steps if len(steps) <= most else steps[: most - 1]
+    shown = steps if len(steps) <= most else steps[: most - 1 if most > 1 else most]
     lines = [first, *(step_text(step, now) for step in shown)][: max(1, height)]
     if 1 < most < len(steps):
         lines.append(f"  and {len(steps) - len(shown)} more in progress")

@@ -227,6 +227,9 @@ class PeerWorker(MirrorWorker):
             self._ending.set()
         super()._report(task, status, explanation)
 
+    def _note_complete(self, task: MirrorTask) -> None:
+        """Do nothing: the update does."""
+
     def _complete(self, task_id: str, status: str) -> None:
         """Forget the task; the scheduler hands it out again if necessary."""
         if task := self._scheduled_tasks.pop(task_id, None):

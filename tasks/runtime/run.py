@@ -48,6 +48,7 @@ from tasks.runtime.console import is_silent
 from tasks.runtime.display import display_kind, progress_displayed
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.log import log_beginning, log_to
+from tasks.runtime.notices import Notices
 from tasks.runtime.outage import OutageWatch
 from tasks.runtime.page import PageRenewal
 from tasks.runtime.processes import (
@@ -113,6 +114,7 @@ class Run:
                 self._start_heartbeat()
                 self._page = self._start_page()
             self.context = replace(self.context, listings=self._listings())
+            self.notices = Notices(self.context)
             self.progress = Progress(self.context.layout, self.context.counters, self.completed)
             kind = display_kind()
             self._open.enter_context(progress_displayed(self.progress, kind, self.holds_lock))
@@ -342,11 +344,13 @@ class Run:
         if self._ended_by and self._outages.others_failed:
             # The early end does not explain these failures.
             self.note(EXIT_FILESET_FAILED, "filesets failed for other reasons, too")
+        record = self._record(task)
         try:
-            self._write_status(task)
+            record = self._write_status(record)
         except OSError as error:
             self.note(EXIT_FILESET_FAILED)
             log.warning("%s", machine_fault("writing the status files", error))
+        self.notices.end(record)
         self._report_repeated()
         counters, last = self.context.counters, self.context.wanted_steps.required[-1]
         numbers = summary(counters, last.marker, self.stopping.is_set())
@@ -357,12 +361,9 @@ class Run:
         )
         return self.code
 
-    def _write_status(self, task: str) -> None:
-        """Write the status files, with this run in the history. Raises OSError."""
-        context, counters = self.context, self.context.counters
-        products = sorted({*context.layout.state_products(), *(self._products or [])})
-        rows = write_status(context.layout, context.settings, context.steps, products)
-        record = RunRecord(
+    def _record(self, task: str) -> RunRecord:
+        counters = self.context.counters
+        return RunRecord(
             start=f"{self.update[:19]}Z",
             end=utc_now(),
             code=self.code,
@@ -372,10 +373,17 @@ class Run:
             failures=counters.failed + counters.damaged,
             task=task,
             reason=self.reason,
-            left=self._left(rows),
         )
+
+    def _write_status(self, record: RunRecord) -> RunRecord:
+        """Write the status files, with this run in the history; return it as it is there. Raises OSError."""
+        context = self.context
+        products = sorted({*context.layout.state_products(), *(self._products or [])})
+        rows = write_status(context.layout, context.settings, context.steps, products)
+        record = replace(record, left=self._left(rows))
         append_record(context.layout, record)
         write_metrics(context.layout, context.settings, context.steps, rows)
+        return record
 
     def _left(self, rows: list[dict[str, Any]]) -> int | None:
         """Return how many selected filesets are incomplete; None unless all products were gone through.
@@ -403,13 +411,19 @@ class Run:
                 except MirrorError as error:
                     log.warning("%s", error)
 
+    def renew_page(self, stopping: threading.Event) -> None:
+        """Renew the page after the end of the run, until ``stopping`` is set."""
+        if self._page is None:
+            return
+        counters = self.context.counters
+        done = counters.pending or counters.new or counters.here
+        if failure := self._page.after_run(stopping, news=bool(done or self.code or self.killed)):
+            with log_to(self.log_file):
+                log.warning("%s", failure)
+
     def end(self) -> None:
-        """Release the lock, the connections, the processes and the log; then renew the page."""
+        """Release the lock, the connections, the processes and the log."""
         self._open.close()
-        if self._page:
-            counters = self.context.counters
-            done = counters.pending or counters.new or counters.here
-            self._page.after_run(news=bool(done or self.code or self.killed))
 
 
 _runs: list[Run] = []

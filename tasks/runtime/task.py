@@ -74,6 +74,11 @@ class MirrorTask(luigi.Task):
         """Product, fileset and stage if the task fetches a fileset."""
         return None
 
+    @property
+    def completes(self) -> tuple[str, str] | None:
+        """Product and fileset if the fileset is complete once the task is done."""
+        return None
+
     def show(self, message: str, share: float) -> None:
         """Show the progress on the scheduler's page, if the scheduler answers and the task is running."""
         # Luigi sets both for the time of a run.

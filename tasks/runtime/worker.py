@@ -84,6 +84,8 @@ class MirrorWorker(Worker):
             self._run.end()
             if self._is_finished and not self._run.stopping.is_set():
                 self._conclude_run(stopping)
+            if self._is_finished:
+                self._run.renew_page(stopping)
 
     def _conclude_run(self, stopping: Event) -> None:
         """Do what follows from the run, until ``stopping`` is set."""
@@ -176,7 +178,7 @@ class MirrorWorker(Worker):
         """Prepare for the first task; return False when there is nothing to do."""
         if self._root and self._root.takes_peers and isinstance(self._client, RemoteScheduler):
             with machine_faults("preparing for workers on other hosts"):
-                self._peers = Coordinator(self._run, self._client, self._id, self._complete)
+                self._peers = Coordinator(self._run, self._client, self._id, self._complete_elsewhere)
         return True
 
     def _work(self) -> None:
@@ -296,6 +298,8 @@ class MirrorWorker(Worker):
     def _report(self, task: MirrorTask, status: str, explanation: str) -> None:
         """Send the result of a task to the scheduler."""
         self._run.progress.end(task)
+        if status == DONE:
+            self._note_complete(task)
         self._add_task(
             worker=self._id,
             task_id=task.task_id,
@@ -316,6 +320,17 @@ class MirrorWorker(Worker):
         self._peers.offer(self._scheduled_tasks[task_id], result)
         if status in (DONE, FAILED):
             self._complete(task_id, status)
+
+    def _note_complete(self, task: MirrorTask) -> None:
+        """Note that a task was done; one that was done before the run is not noted."""
+        if task.completes:
+            self._run.notices.complete(*task.completes)
+
+    def _complete_elsewhere(self, task_id: str, status: str) -> None:
+        """Note the result of a task that a peer did."""
+        if status == DONE and (task := self._scheduled_tasks.get(task_id)):
+            self._note_complete(task)
+        self._complete(task_id, status)
 
     def _complete(self, task_id: str, status: str) -> None:
         """Note the result of a task in the window, and forget the tasks that nothing needs any more."""

@@ -252,8 +252,12 @@ def order(layout: Layout, **catalog: object) -> Settings:
     return settings
 
 
-def test_the_process_makes_all_files_once(database, layout, caplog):
+def test_the_process_makes_all_files_once(database, layout, caplog, tmp_path, monkeypatch):
     caplog.set_level("DEBUG")
+    # A folder of that name where the update is started is not the program.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "__init__.py").write_text("raise ImportError")
     add(database, "md", (10.0, 10.0, {}))
     draw_coverage(order(layout), layout, Event())
     assert sorted(written(layout)) == ["coverage.png", "coverage.svg", "md.r.fits"]

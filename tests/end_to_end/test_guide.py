@@ -65,8 +65,9 @@ class Site:
             asked = CliRunner().invoke(ipp_mirror_group, arguments)
             assert asked.exit_code == 0, (command, asked.output, asked.exception)
             if arguments[0] == "init":
-                # Drawing the coverage would outlive the test.
-                self.config.write_text(self.config.read_text().replace("coverage: true", "coverage: false"))
+                # Each update would wait for the map of the sky and for the page.
+                text = re.sub("(coverage|page): true", r"\1: false", self.config.read_text())
+                self.config.write_text(text)
             return asked.output
         ended = ipp_mirror(*arguments)
         assert ended.returncode == 0, (command, ended.stdout, ended.stderr)

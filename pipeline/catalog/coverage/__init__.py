@@ -41,7 +41,7 @@ def draw_coverage(
         with machine_faults("starting the process that draws the coverage of the sky"):
             # Signals to the update, such as the Ctrl-C of a terminal, are not for the process.
             process = subprocess.Popen(
-                [sys.executable, "-m", __name__],
+                [sys.executable, "-P", "-m", __name__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

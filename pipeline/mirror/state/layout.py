@@ -32,6 +32,7 @@ STATE_NAMES = frozenset(
         "progress.json",
         "paused.json",
         "root.txt",
+        "told.json",
         "update.lock",
         "verification.json",
         "verified.json",
@@ -52,7 +53,9 @@ class MarkerKind(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
     WANTED = "wanted"
+    PARTIAL = "partial"
     SUPERSEDED = "superseded"
     CATALOGED = "cataloged"
     VERIFIED = "verified"
@@ -193,6 +196,11 @@ class Layout:
         return self.root / "state" / "progress.json"
 
     @property
+    def told(self) -> Path:
+        """Marker of what the last message of the mirror told."""
+        return self.root / "state" / "told.json"
+
+    @property
     def peers(self) -> Path:
         """Folder for the coordination of workers; present while an update accepts them."""
         return self.root / "workers"
@@ -255,6 +263,10 @@ class Layout:
     def nothing_pending(self, product: str) -> Path:
         """Return the path of a cache: the last state of listing and markers in which nothing was pending."""
         return self.state(product) / "pending.json"
+
+    def file_selection(self, product: str) -> Path:
+        """Return the path of the patterns of files and members by which the last update chose."""
+        return self.state(product) / "file_selection.json"
 
     def discovered(self, product: str) -> Path:
         """Return the marker of the last discovery: its time, and the number of new rows."""

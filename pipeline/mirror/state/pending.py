@@ -16,14 +16,13 @@ from pipeline.mirror.state.failures import failed_in, failures, is_postponed
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import SCHEMA, read_marker, write_marker
-from pipeline.mirror.state.selection import is_selected, refuse_unknown_columns
+from pipeline.mirror.state.selection import refuse_unknown_beginning, refuse_unknown_columns, selected_rows
 from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.snapshot import current_header, renew_snapshot
 from pipeline.mirror.state.steps import Steps, StepSpec
 
-_SET_APART = (MarkerKind.SKIPPED, MarkerKind.WITHDRAWN)
 # Kinds of markers beside those of the steps that decide on what is pending.
-_DECIDING = (*_SET_APART, MarkerKind.WANTED)
+_DECIDING = (MarkerKind.SKIPPED, MarkerKind.WITHDRAWN, MarkerKind.EXPIRED, MarkerKind.WANTED)
 
 
 def renew_snapshots(layout: Layout, product: str, steps: Steps) -> None:
@@ -31,7 +30,7 @@ def renew_snapshots(layout: Layout, product: str, steps: Steps) -> None:
 
     For the holder of the update lock.
     """
-    for kind in (*(step.marker for step in steps), *_DECIDING):
+    for kind in (*(step.marker for step in steps), *_DECIDING, MarkerKind.PARTIAL):
         renew_snapshot(layout.marker_folder(kind, product))
 
 
@@ -67,14 +66,17 @@ def _find_pending(
 ) -> list[FilesetRow]:
     listing = LocalListing(layout, product.name)
     refuse_unknown_columns(product, listing.columns, like)
+    refuse_unknown_beginning(product, lambda: (each.name for each in listing.registrations()))
     required = [step.marker for step in steps if not step.optional]
     done = here = layout.marked_in_all(required, product.name)
     if len(required) < len(steps):
         done = here & layout.marked_in_all((step.marker for step in steps if step.optional), product.name)
-    done = done | layout.marked(MarkerKind.SKIPPED, product.name)
+    for kind in (MarkerKind.SKIPPED, MarkerKind.EXPIRED):
+        done = done | layout.marked(kind, product.name)
     done |= layout.marked(MarkerKind.WITHDRAWN, product.name) - here
     taken = here | layout.marked(MarkerKind.WANTED, product.name)
-    return [row for row in listing.rows(but=done) if row.name in taken or is_selected(row, product, like)]
+    rows = listing.rows(but=done - {product.begin_after})
+    return [row for row in selected_rows(rows, product, taken, like) if row.name not in done]
 
 
 def _state(layout: Layout, product: Product, kinds: list[str], like: LikeFilesets) -> dict[str, Any] | None:
@@ -91,6 +93,7 @@ def _state(layout: Layout, product: Product, kinds: list[str], like: LikeFileset
         "version": __version__,
         "listing": listing,
         "select": product.select and [select.model_dump(mode="json") for select in product.select],
+        "begin_after": product.begin_after,
         "like": like.state,
         "steps": kinds,
         "names": {kind: header.names for kind, header in headers.items() if header},

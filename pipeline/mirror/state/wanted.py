@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from pipeline.datastore.listing import FilesetRow
+from pipeline.durable import remove_files
 from pipeline.errors import SettingsError
 from pipeline.mirror.state.failures import retry_failures
 from pipeline.mirror.state.layout import Layout, MarkerKind
@@ -44,11 +45,12 @@ def named_filesets(layout: Layout, product: str, patterns: Sequence[str]) -> set
 
 
 def want_filesets(layout: Layout, product: str, names: Iterable[str], *, by: str) -> None:
-    """Mark the filesets as wanted, and make those due that failed. An update may be running."""
+    """Mark the filesets as wanted, and make those due that failed or expired. An update may be running."""
     wanted = sorted(names)
     for name in wanted:
         content: dict[str, Any] = {"product": product, "fileset": name, "since": utc_now(), "by": by}
         write_marker(layout.marker(MarkerKind.WANTED, product, name), content, shared=True)
+    remove_files(layout.marker(MarkerKind.EXPIRED, product, name) for name in wanted)
     among = set(wanted)
     retry_failures(layout, product, lambda record: record["fileset"] in among)
 

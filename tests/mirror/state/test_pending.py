@@ -48,8 +48,8 @@ def test_with_snapshots_no_folder_is_scanned_and_no_marker_is_read(layout):
     with opened_below(layout.state(PRODUCT)) as opened:
         assert pending_rows(layout, Product(name=PRODUCT), STEPS) == [row(3), row(5), row(8)]
     read = {path for path in opened if "/" in path}
-    # No fileset is skipped, withdrawn or wanted: there is no folder of such.
-    assert read <= {"skipped/", "withdrawn/", "wanted/"}
+    # There is no folder of these.
+    assert read <= {"skipped/", "withdrawn/", "expired/", "wanted/"}
 
 
 @pytest.mark.parametrize("kind", [MarkerKind.SKIPPED, MarkerKind.WITHDRAWN])
@@ -225,3 +225,15 @@ def test_what_is_wanted_is_pending_whatever_is_selected(complete):
     assert pending(complete, filesetID="none") == ["fileset.7"]
     settle(complete, hours=2)
     assert pending(complete, filesetID="none") == ["fileset.7"]
+
+
+def test_a_beginning_applies_although_its_fileset_is_complete(complete):
+    for number in (7, 200):
+        complete.marker(MarkerKind.EXTRACTED, PRODUCT, f"fileset.{number}").unlink()
+    settle(complete, hours=2)
+    found = pending_rows(complete, Product(name=PRODUCT, begin_after="fileset.100"), STEPS)
+    assert [each.name for each in found] == ["fileset.200"]
+    assert pending_rows(complete, Product(name=PRODUCT, begin_after="fileset.200"), STEPS) == []
+    assert len(pending_rows(complete, Product(name=PRODUCT), STEPS)) == 2
+    with pytest.raises(SettingsError, match="got nothing"):
+        pending_rows(complete, Product(name=PRODUCT, begin_after="nothing"), STEPS)

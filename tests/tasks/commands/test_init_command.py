@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from support.command import ipp_mirror
-from support.running import free_port
 from support.upstream import File, Upstream
 
 from pipeline.config import read_settings
@@ -32,7 +31,7 @@ def filled(upstream: Upstream) -> Upstream:
     return upstream
 
 
-def test_the_file_is_one_that_an_update_accepts(filled: Upstream, config: Path, tmp_path: Path):
+def test_the_file_has_what_was_named_and_what_the_server_says(filled: Upstream, config: Path, tmp_path: Path):
     root = tmp_path / "MIRROR"
     with simulate(filled.folder, hidden=["secret"]) as server:
         made = ipp_mirror(
@@ -41,9 +40,9 @@ def test_the_file_is_one_that_an_update_accepts(filled: Upstream, config: Path, 
         assert (made.returncode, made.stderr) == (0, "")
         assert "with 1 of 2 listed products and 1 hidden" in made.stdout
         assert "    # test (ipp-dist), newest second.1 of" in config.read_text()
-        updated = ipp_mirror("update", "--config", config, "--scheduler-port", free_port())
-        assert updated.returncode == 0, updated.stderr
-    assert sorted(path.name for path in (root / "store").glob("*/*")) == ["first.1", "secret.1"]
+    read = read_settings(config)
+    assert (read.source.url, read.source.hidden_products) == (server.url, ["secret"])
+    assert (read.mirror.root, [each.name for each in read.mirror.products]) == (root, ["first", "secret"])
 
 
 def test_all_listed_products_are_the_default(filled: Upstream, config: Path):

@@ -130,7 +130,7 @@ def test_the_lines_of_the_bar(progress: Progress, clock: Clock):
         "   60%       7 s left  download p/f0  1 of 2 files",
         "              for 3 s  download p/f1",
     ]
-    assert bar_lines(progress.state(), progress.steps(), clock.now, 40, 2)[1].endswith("download p/f0...")
+    assert bar_lines(progress.state(), progress.steps(), clock.now, 40, 2)[1].endswith("download p/f0 ...")
 
 
 def test_the_plain_line(progress: Progress):
