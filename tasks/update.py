@@ -165,6 +165,10 @@ class UpdateProduct(MirrorTask):
         """Return the rows of the filesets of which a step is to be done; report what the selection lacks."""
         with like_filesets(self.context.settings, self.layout, self._settings) as like:
             pending = pending_rows(self.layout, self._settings, self.context.wanted_steps, like)
+            if self.context.settings.mirror.on_removed == "delete":
+                # Optional steps are not begun for what this run deletes.
+                withdrawn = self.layout.marked(MarkerKind.WITHDRAWN, self.product)
+                pending = [row for row in pending if row.name not in withdrawn]
             if message := waiting(self._settings, like):
                 log.info("product %s: %s", self.product, message)
             elif not pending:

@@ -167,7 +167,10 @@ def awaiting_cataloging(layout: Layout, settings: Settings, product: str) -> set
     if layout.count(before, product) == layout.count(MarkerKind.CATALOGED, product):
         return set()
     missing = layout.names(before, product) - layout.names(MarkerKind.CATALOGED, product)
-    return missing - layout.names(MarkerKind.SKIPPED, product)
+    apart = [MarkerKind.SKIPPED]
+    if settings.mirror.on_removed == "delete":
+        apart.append(MarkerKind.WITHDRAWN)
+    return missing.difference(*(layout.names(kind, product) for kind in apart))
 
 
 def _each_once(names: Sequence[str]) -> list[str]:
