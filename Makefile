@@ -3,11 +3,13 @@
 PYTHON ?= python3
 CONFIG ?=
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test init update adopt worker assist scheduler status find sql skip unskip verify serve bench torture
-.PHONY: plan retry pause resume lint clean
+.PHONY: help setup demo test init update adopt worker assist scheduler status find sql catalog skip unskip
+.PHONY: verify serve publish withdraw bench torture
+.PHONY: plan get retry pause resume lint clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,9 +18,14 @@ setup: .venv/ready ## make .venv/ from the lock file; does nothing when it is cu
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "expected Python 3.11, 3.12 or 3.13, got %d.%d from PYTHON=$(PYTHON); name another one, such as PYTHON=python3.13" % sys.version_info[:2])'
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@echo "making .venv/ with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear .venv
+	@echo "installing $$(grep -c == requirements.lock) packages from requirements.lock into .venv/: about a minute"
+	@$(INSTALL) --no-compile --require-hashes -r requirements.lock
+	@echo "compiling them on all processors"
+	@$(BIN)/python -m compileall -qq -j 0 $(CURDIR)/.venv/lib || true
+	@echo "installing ipp-mirror into .venv/"
+	@$(INSTALL) --no-build-isolation --no-deps -e .
 	@touch $@
 
 demo: setup ## start the sample Data Store, mirror it into var/demo/, print the result
@@ -57,6 +64,9 @@ find: setup ## find images in the catalog: ASK='--stage warp --filter r'
 sql: setup ## ask the catalog in SQL: QUERY="SELECT ..."
 	@$(BIN)/ipp-mirror sql $(SETTINGS) "$(QUERY)"
 
+catalog: setup ## compare the catalog with the mirror; REBUILD=1 makes it anew
+	@$(BIN)/ipp-mirror catalog $(if $(REBUILD),rebuild,check) $(SETTINGS)
+
 skip: setup ## skip a fileset: PRODUCT=... FILESET=... REASON=...
 	@$(BIN)/ipp-mirror skip $(SETTINGS) "$(PRODUCT)" "$(FILESET)" --reason "$(REASON)"
 
@@ -65,6 +75,9 @@ unskip: setup ## unskip a fileset: PRODUCT=... FILESET=...
 
 retry: setup ## make failed filesets due now: all, or PRODUCT=... CAUSE=... PATTERN=...
 	@$(BIN)/ipp-mirror retry $(SETTINGS) --cause "$(CAUSE)" $(if $(PRODUCT),"$(PRODUCT)" $(if $(PATTERN),"$(PATTERN)"))
+
+get: setup ## fetch filesets now, whatever the selection: PRODUCT=... FILESET="..."
+	@$(BIN)/ipp-mirror get $(SETTINGS) "$(PRODUCT)" $(FILESET)
 
 pause: setup ## let no update begin (REASON=...)
 	@$(BIN)/ipp-mirror pause $(SETTINGS) --reason "$(REASON)"
@@ -77,6 +90,12 @@ verify: setup ## compare every file with listings and markers (REPAIR=1 repairs,
 
 serve: setup ## serve the mirror to other sites at http://127.0.0.1:8080/ds
 	@$(BIN)/ipp-mirror serve $(SETTINGS)
+
+publish: setup ## publish files of your own: PRODUCT=... FILESET=... FILES="..."
+	@$(BIN)/ipp-mirror publish $(SETTINGS) "$(PRODUCT)" "$(FILESET)" $(FILES)
+
+withdraw: setup ## withdraw a fileset of your own: PRODUCT=... FILESET=...
+	@$(BIN)/ipp-mirror withdraw $(SETTINGS) "$(PRODUCT)" "$(FILESET)"
 
 bench: setup ## compare first updates with wget, aria2c and rclone
 	@$(BIN)/python -m bench

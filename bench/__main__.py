@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.adoption import OldTree
+from bench.catalog import catalog_chips, chips, print_ratio
 from bench.check import check
 from bench.contested import EARLIER, FILES, LATER, ContestedStore
 from bench.daemons import Daemon, data_store, nginx, relay
@@ -30,7 +31,7 @@ from bench.payload import (
     Workload,
     payload,
 )
-from bench.questions import ask
+from bench.questions import ask, ask_postgresql
 from bench.relay import HOST, Link
 from bench.slow_disk import missing, slow_disk
 from bench.state import OldMirror, old_mirror
@@ -64,7 +65,7 @@ NEEDED_BYTES = {
     "state": 3e9,
     "state-million": 5e9,
     "contested": 6e9,
-    "questions": 2e9,
+    "catalog": 6e9,
     "adopt": 4e9,
 }
 NEEDED_FILES = {
@@ -76,6 +77,9 @@ NEEDED_FILES = {
 }
 FAR_PEERS = (WGET, ARIA2C)
 NEW_FILESETS = 10
+# Filesets of 60 chips each, and images of the survey that is asked.
+CHIP_FILESETS = 20
+SURVEY_IMAGES = 1_000_000
 # Filesets, files of each, bytes of each file.
 ADOPTIONS = ((500, 10, 2_000), (5_000, 10, 2_000), (20, 60, 1_000_000))
 SLOW_RATES = (150_000_000, 450_000_000)
@@ -91,6 +95,7 @@ class Bench:
     rounds: int
     server: str
     filesets: int
+    postgresql: int
 
     def near(self, workload: Workload) -> None:
         """Measure a first update from a server on loopback into memory-backed storage."""
@@ -218,6 +223,19 @@ class Bench:
         store.remove()
         shutil.rmtree(target)
 
+    def catalog(self) -> None:
+        """Measure what the catalog adds to an update, a rebuild of realistic filesets, and questions."""
+        given = payload(self.folder, MEDIUM)
+        with self._serving(given) as server:
+            tools = [OURS, OURS_CATALOG]
+            runs = compare(tools, given, _url(server.port), self.folder / "target", self.rounds)
+        print_ratio(f"Updates with a new catalog, {MEDIUM.title} ({self.rounds} rounds)", runs)
+        with data_store(chips(self.folder, CHIP_FILESETS), self.folder) as server:
+            catalog_chips(self.folder, CHIP_FILESETS, _url(server.port))
+        ask(self.folder, SURVEY_IMAGES)
+        if self.postgresql:
+            ask_postgresql(self.folder, SURVEY_IMAGES, self.postgresql)
+
     def adopt(self) -> None:
         """Measure adoptions by link, next to ``md5sum`` of the same files with a process for each core."""
         rows = [["files", "MB", "seconds", "files/s", "md5sum", "CPU s", "MB at a tenth", "at the end"]]
@@ -289,7 +307,7 @@ SUITES: dict[str, Callable[[Bench], None]] = {
     "state": lambda bench: bench.state([1_000, 10_000, 100_000]),
     "state-million": lambda bench: bench.state([1_000_000]),
     "contested": Bench.contested,
-    "questions": lambda bench: ask(bench.folder, 1_000_000),
+    "catalog": Bench.catalog,
     "adopt": Bench.adopt,
 }
 
@@ -302,7 +320,14 @@ def main() -> None:
     suites = ["medium"] if options.quick else options.suite or list(SUITES)
     rounds = 3 if options.quick else options.rounds
     options.folder.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.folder.resolve(), options.disk.resolve(), rounds, options.server, options.filesets)
+    bench = Bench(
+        folder=options.folder.resolve(),
+        disk=options.disk.resolve(),
+        rounds=rounds,
+        server=options.server,
+        filesets=options.filesets,
+        postgresql=options.postgresql,
+    )
     shutil.rmtree(bench.folder / "target", ignore_errors=True)
     print(
         f"{os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}, "
@@ -349,6 +374,13 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=10_000,
         help="filesets of each product in the suite contested (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--postgresql",
+        type=int,
+        default=0,
+        metavar="MILLIONS",
+        help="millions of images to ask about in PostgreSQL too, in the suite catalog (default: none)",
     )
     parser.add_argument("--server", choices=["own", "nginx"], default="own", help="default: %(default)s")
     return parser

@@ -5,16 +5,18 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from bench.measure import Spread, run
+from bench.postgresql import copy_survey, postgresql
 from bench.survey import DEEP_FIELD, make_survey
 from bench.tables import print_table
-from pipeline.catalog.columns import WRITTEN, columns_named
+from pipeline.catalog.columns import COLUMNS, WRITTEN, columns_named
 from pipeline.catalog.criteria import Criteria
 from pipeline.catalog.find import count, find
 from pipeline.catalog.generations import make_current
-from pipeline.catalog.reader import SqliteReader
+from pipeline.catalog.reader import ServerReader, SqliteReader
 from pipeline.mirror.state.layout import Layout
 
 _ROUNDS = 9
@@ -48,18 +50,34 @@ def ask(folder: Path, images: int) -> None:
         for name, criteria in CRITERIA.items():
             rows.append([name, *_timed(lambda c=criteria: sum(1 for _ in find(reader, c, columns, "/m")))])
         deep = CRITERIA["cone of 0.1 degrees in a deep field"]
+        path = [COLUMNS["path"]]
+        rows.append(["the same, paths", *_timed(lambda: sum(1 for _ in find(reader, deep, path, "/m")))])
         rows.append(["the same, counted", *_timed(lambda: count(reader, deep))])
         rows.append(["numbers by stage and filter", *_timed(lambda: len(list(reader.rows(_GROUPS, {}))))])
     rows.append(["the command find --format paths, a position", *_command(layout.root)])
     print_table(f"Questions to {images:,} images: {file.stat().st_size / images:.0f} bytes for each", rows)
 
 
-def _timed(question: Callable[[], int]) -> list[str]:
+def ask_postgresql(folder: Path, images: int, times: int) -> None:
+    """Ask PostgreSQL about so many times the images of the survey, and print the time that passes."""
+    file = Layout(folder / "questions" / str(images)).catalog / "000001.sqlite"
+    columns = columns_named(WRITTEN)
+    rows = [["", "rows", "ms", "min-max"]]
+    with postgresql(folder) as database:
+        copy_survey(file, database, times)
+        reader = ServerReader(database)
+        for name, criteria in CRITERIA.items():
+            question = partial(find, reader, criteria, columns, "/m")
+            rows.append([name, *_timed(lambda q=question: sum(1 for _ in q()), time.perf_counter)])
+    print_table(f"Questions to {images * times:,} images in PostgreSQL", rows)
+
+
+def _timed(question: Callable[[], int], clock: Callable[[], float] = time.process_time) -> list[str]:
     seconds = []
     for _ in range(_ROUNDS):
-        began = time.process_time()
+        began = clock()
         found = question()
-        seconds.append(time.process_time() - began)
+        seconds.append(clock() - began)
     return [f"{found:,}", *_cells(seconds)]
 
 

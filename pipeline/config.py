@@ -7,7 +7,9 @@ Sizes are bytes, rates bytes per second, times seconds; ``pipeline.units`` reads
 import os
 import re
 import shlex
-from datetime import UTC, date, datetime
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -29,11 +31,13 @@ from pydantic_core import ErrorDetails
 from pipeline.errors import HostileName, SettingsError
 from pipeline.names import checked_segment
 from pipeline.terms import angle, checked_radius, position
-from pipeline.units import parse_rate, parse_size
+from pipeline.units import parse_rate, parse_size, parse_span
 
 _ADDRESS = re.compile(r"https?://[^/\\\s\x00-\x1f\x7f?#]+[^\\\s\x00-\x1f\x7f?#]*")
+_HOURS = re.compile(r"(\d\d):([0-5]\d) ?- ?(\d\d):([0-5]\d)", re.ASCII)
 _NOTIFIED = re.compile(r"[a-z][a-z0-9+.-]*://\S+|env:[A-Za-z_]\w*|file:[^/].*|file:/[^/].*", re.IGNORECASE)
 _MOST_BYTES = 10**18
+MINUTES_OF_DAY = 1440
 HIGHEST_PRIORITY = 100
 
 
@@ -86,6 +90,52 @@ def _product_name(value: Any) -> str:
         raise ValueError(str(error)) from None
 
 
+def _fileset_name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected the name of a fileset")
+    try:
+        return checked_segment(value, "fileset name")
+    except HostileName as error:
+        raise ValueError(str(error)) from None
+
+
+def _rate_limit(value: Any) -> "int | HourlyRates | None":
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        return _rate(value)
+    rates = {key: _rate(rate) for key, rate in value.items()}
+    default = rates.pop("default", None)
+    hours = sorted((*_minutes(key), rate) for key, rate in rates.items())
+    if not hours:
+        raise ValueError("expected hours such as '08:00-18:00: 10 MB/s', or a rate alone")
+    minutes = [minute for begin, end, _ in hours for minute in minutes_between(begin, end)]
+    if len(minutes) > len(set(minutes)):
+        raise ValueError("expected hours that do not overlap")
+    return HourlyRates(hours=tuple(hours), default=default)
+
+
+def _rate(value: Any) -> int:
+    rate = parse_rate(value)
+    if not 1 <= rate <= _MOST_BYTES:
+        raise ValueError(f"expected greater than or equal to 1 and at most {_MOST_BYTES}")
+    return rate
+
+
+def _minutes(hours: Any) -> tuple[int, int]:
+    """Return begin and end of ``08:00-18:00`` in minutes of the day."""
+    match = _HOURS.fullmatch(hours.strip()) if isinstance(hours, str) else None
+    begin, end = (int(match[1]) * 60 + int(match[2]), int(match[3]) * 60 + int(match[4])) if match else (0, 0)
+    if match is None or begin == end or max(begin, end) > MINUTES_OF_DAY:
+        raise ValueError(f"expected hours such as 08:00-18:00, or default, got {hours!r}")
+    return begin % MINUTES_OF_DAY, end
+
+
+def minutes_between(begin: int, end: int) -> Iterable[int]:
+    """Return the minutes of the day from ``begin`` to before ``end``, which may be on the next day."""
+    return chain(range(begin, end)) if begin < end else chain(range(begin, MINUTES_OF_DAY), range(end))
+
+
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
@@ -132,15 +182,36 @@ def _folder_of(file: Path) -> Path:
 
 Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=_MOST_BYTES)]
 BytesPerSecond = Annotated[int, BeforeValidator(parse_rate), Field(ge=1, le=_MOST_BYTES)]
+Span = Annotated[timedelta, BeforeValidator(parse_span), Field(ge=timedelta(hours=1))]
 Utc = Annotated[datetime, BeforeValidator(_utc)]
 Patterns = Annotated[list[str], BeforeValidator(_patterns)]
 ProductName = Annotated[str, BeforeValidator(_product_name)]
+FilesetName = Annotated[str, BeforeValidator(_fileset_name)]
 Priority = Annotated[int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)]
 Order = Literal["oldest", "newest"]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class HourlyRates(_Section):
+    """Bytes per second by the time of day, in the local time of the host.
+
+    ``hours`` are begin and end in minutes of the day, and the rate between them; at all other times
+    ``default``, without a limit for None.
+    """
+
+    hours: tuple[tuple[int, int, int], ...]
+    default: int | None = None
+
+    def by_minute(self) -> list[int | None]:
+        """Return the rate in each minute of the day."""
+        rates = [self.default] * MINUTES_OF_DAY
+        for begin, end, rate in self.hours:
+            for minute in minutes_between(begin, end):
+                rates[minute] = rate
+        return rates
 
 
 class Source(_Section):
@@ -153,7 +224,7 @@ class Source(_Section):
     least_speed: BytesPerSecond = 1000
     attempts: Annotated[int, Field(ge=1, le=100)] = 4
     retry_pause: Annotated[float, Field(ge=0)] = 1.0
-    rate_limit: BytesPerSecond | None = None
+    rate_limit: Annotated[int | HourlyRates | None, BeforeValidator(_rate_limit)] = None
 
     @field_validator("url")
     @classmethod
@@ -188,15 +259,17 @@ class Near(_Section):
 class Select(_Section):
     """Conditions on the filesets of a product, all of which must hold.
 
-    ``priority`` None stands for that of the product. ``skycell`` are shell patterns of names of sky cells,
-    ``near`` is a cone; ``clean`` False leaves out filesets without images, ``unknown`` False those of which
-    these three cannot be told.
+    ``keep`` is the age, by time of registration, from which a fileset is not selected any more, and is
+    removed. ``priority`` None stands for that of the product. ``skycell`` are shell patterns of names of sky
+    cells, ``near`` is a cone; ``clean`` False leaves out filesets without images, ``unknown`` False those of
+    which these three cannot be told.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     __pydantic_extra__: dict[str, Patterns]
     priority: Priority | None = None
+    keep: Span | None = None
     registered_after: Utc | None = None
     registered_before: Utc | None = None
     skycell: Patterns | None = None
@@ -219,13 +292,19 @@ class Select(_Section):
 class Product(_Section):
     """Product to mirror: the filesets that one of the items of ``select`` describes; all of them for None.
 
-    ``order`` None stands for that of the mirror.
+    ``begin_after`` is a fileset of the listing: that one and those before it are not selected.
+    ``order`` None stands for that of the mirror. ``components`` and ``files`` are shell patterns of the files
+    that are fetched, ``members`` of the paths in bundles that are unpacked; None for all.
     """
 
     name: ProductName
     select: Annotated[list[Select] | None, BeforeValidator(_alternatives)] = None
+    begin_after: FilesetName | None = None
     order: Order | None = None
     priority: Priority = 0
+    components: Patterns | None = None
+    files: Patterns | None = None
+    members: Patterns | None = None
 
     @property
     def by_sky(self) -> list[str]:

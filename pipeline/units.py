@@ -1,9 +1,11 @@
-"""Sizes, rates and counts, as numbers and as text: ``20 GB`` is 20·10⁹ bytes, ``20 GiB`` is 20·2³⁰ bytes."""
+"""Sizes, rates, times and counts, as numbers and text: ``20 GB`` is 20·10⁹ bytes, ``20 GiB`` 20·2³⁰ bytes."""
 
 import re
+from datetime import timedelta
 from decimal import Decimal
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?", re.ASCII)
+_SPAN = re.compile(r"(\d{1,6}) ?(hour|day|week)s?", re.ASCII)
 _POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -58,6 +60,14 @@ def parse_size(value: object) -> int:
         raise ValueError("expected a size such as 20 GB")
     number, power, binary = match.groups()
     return int(Decimal(number) * (1024 if binary else 1000) ** _POWERS[power])
+
+
+def parse_span(value: object) -> timedelta:
+    """Return the time in a text such as ``30 days``. Raises ValueError, with the expected form."""
+    match = _SPAN.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("expected a time such as 30 days, 36 hours or 8 weeks")
+    return timedelta(**{f"{match[2]}s": int(match[1])})
 
 
 def parse_rate(value: object) -> int:

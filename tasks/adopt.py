@@ -23,7 +23,8 @@ from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
-from pipeline.mirror.state.selection import is_selected
+from pipeline.mirror.state.selection import selected_rows
+from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.adopt import (
     AdoptedFolder,
     TakeOver,
@@ -114,13 +115,13 @@ class AdoptProduct(UpdateProduct):
 
     def _report(self, held: set[str], due: set[str], others: set[str]) -> None:
         """Log how many filesets of the folder are taken over, and which are left there and why."""
-        layout, product, listed = self.layout, self.product, set()
-        unselected: set[str] = set()
+        layout, product = self.layout, self.product
+        wanted = wanted_filesets(layout, product)
         with like_filesets(self.context.settings, layout, self._settings) as like:
-            for row in self._rows(held):
-                listed.add(row.name)
-                if not is_selected(row, self._settings, like):
-                    unselected.add(row.name)
+            rows = list(self._rows(held | {self._settings.begin_after or ""}))
+            selected = {row.name for row in selected_rows(rows, self._settings, wanted, like)}
+        listed = {row.name for row in rows} & held
+        unselected = listed - selected
         left = {
             "filesets that no listing names": held - listed,
             "withdrawn upstream": layout.marked_among(MarkerKind.WITHDRAWN, product, held),

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
-from itertools import islice
+from itertools import dropwhile, islice
 from pathlib import Path
 
 import luigi
@@ -13,18 +13,18 @@ from luigi.parameter import ParameterVisibility
 
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.catalog.step import CATALOG
-from pipeline.config import HIGHEST_PRIORITY
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, SettingsError, machine_fault, machine_faults
 from pipeline.mirror.context import RunContext, StepProgress
 from pipeline.mirror.state.failures import BackOff, clear_failure, has_failed, record_failure
-from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import steps_to_schedule
-from pipeline.mirror.state.selection import is_selected, priorities
+from pipeline.mirror.state.selection import PRIORITY_OF_WANTED, is_selected, priorities
 from pipeline.mirror.state.steps import StepSpec
+from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
 from pipeline.mirror.steps.download import DOWNLOAD
 from pipeline.mirror.steps.extract import EXTRACT
@@ -41,6 +41,10 @@ SHOW_AFTER_SECONDS = 0.8
 FILESETS_AT_MOST = 10**8
 
 log = logging.getLogger(__name__)
+
+
+class FilesetsFailed(MirrorError):
+    """Some filesets of a product failed; each has a record and a message of its own."""
 
 
 class ListingRow(luigi.Parameter[FilesetRow | None]):
@@ -156,14 +160,25 @@ class StepTask(FilesetTask):
         self._show_at = self._show_at or now + SHOW_AFTER_SECONDS
 
     def is_listed(self) -> bool:
-        """Return True if the local listing has this row, and the settings select it; never in an adoption.
+        """Return True if the local listing has this row, and the fileset is one to be done.
 
-        Raises ServerUnavailable for a damaged listing.
+        That is one that is selected, wanted, or complete but for optional steps; none in an adoption. Raises
+        ServerUnavailable for a damaged listing.
         """
         if self.row is None or self.row.name != self.fileset or self.adopted is not None:
             return False
         settings = self.context.settings.product(self.product)
-        return hash(self.row) in listed_rows(self.layout, self.product) and is_selected(self.row, settings)
+        wanted = self.layout.marker(MarkerKind.WANTED, self.product, self.row.name)
+        if wanted.exists() or self._is_here():
+            return hash(self.row) in listed_rows(self.layout, self.product)
+        listed = listed_rows(self.layout, self.product, settings.begin_after)
+        return hash(self.row) in listed and is_selected(self.row, settings)
+
+    def _is_here(self) -> bool:
+        required = self.context.wanted_steps.required
+        return self.optional and all(
+            fresh_marker(self.layout, step.marker, self.identity) for step in required
+        )
 
     def requires(self) -> "list[StepTask]":
         """Return the task of the step before this one."""
@@ -312,25 +327,28 @@ TASKS: dict[str, Callable[..., StepTask]] = {
 }
 
 
-def listed_rows(layout: Layout, product: str) -> frozenset[int]:
-    """Return the hashes of all rows of the local listing.
+def listed_rows(layout: Layout, product: str, begin_after: str | None = None) -> frozenset[int]:
+    """Return the hashes of all rows of the local listing, or of those after the one of a fileset.
 
     Raises ServerUnavailable for a damaged listing, OSError without one.
     """
     found = LocalListing(layout, product).path.stat()
-    return _listed_rows(layout, product, found.st_mtime_ns, found.st_size)
+    return _listed_rows(layout, product, begin_after, found.st_mtime_ns, found.st_size)
 
 
 @lru_cache(maxsize=8)
-def _listed_rows(layout: Layout, product: str, *_version: int) -> frozenset[int]:
-    return frozenset(map(hash, LocalListing(layout, product).rows()))
+def _listed_rows(layout: Layout, product: str, begin_after: str | None, *_version: int) -> frozenset[int]:
+    rows = LocalListing(layout, product).rows()
+    if begin_after is not None:
+        rows = islice(dropwhile(lambda row: row.name != begin_after, rows), 1, None)
+    return frozenset(map(hash, rows))
 
 
 def priorities_of(context: RunContext, product: str, rows: Iterable[FilesetRow]) -> dict[str, int]:
     """Return the priorities of filesets. Raises MachineFault when the catalog cannot be read."""
     settings = context.settings.product(product)
     with like_filesets(context.settings, context.layout, settings) as like:
-        return priorities(rows, settings, like)
+        return priorities(rows, settings, like, wanted_filesets(context.layout, product))
 
 
 def tasks_for(
@@ -350,6 +368,6 @@ def tasks_for(
             position=place - FILESETS_AT_MOST * priority[row.name],
             adopted=adopted,
         )
-        for place, row in enumerate(rows, start=FILESETS_AT_MOST * (HIGHEST_PRIORITY + 1))
+        for place, row in enumerate(rows, start=FILESETS_AT_MOST * PRIORITY_OF_WANTED)
         for step in missing.of(row.name)
     )

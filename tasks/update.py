@@ -16,7 +16,7 @@ import luigi
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow, LeftOut
-from pipeline.errors import MirrorError, ServerUnavailable
+from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
@@ -29,14 +29,17 @@ from pipeline.mirror.state.pending import (
 )
 from pipeline.mirror.state.selection import empty_selection, in_order
 from pipeline.mirror.state.sky_selection import waiting
+from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.discover import discover_product, needs_whole_list
 from pipeline.mirror.steps.housekeeping import finish_product, tidy_incoming
-from pipeline.mirror.steps.removal import delete_withdrawn
+from pipeline.mirror.steps.removal import delete_expired, delete_withdrawn
+from pipeline.mirror.steps.widening import widen_filesets
 from pipeline.units import as_count
-from tasks.fileset import StepTask, priorities_of, tasks_for
+from tasks.fileset import FilesetsFailed, StepTask, priorities_of, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
+from tasks.wanted import FetchWanted
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +89,12 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
                 if left:
                     raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}))
 
+    def more_tasks(self) -> Iterator[MirrorTask]:
+        """Return the tasks that fetch what came to be wanted since the last call."""
+        for product, names in current_run().wanted.poll().items():
+            log.info("product %s: wanted, and fetched first: %s", product, ", ".join(sorted(names)))
+            yield FetchWanted(product=product, filesets=tuple(sorted(names)))
+
     def _pending(self, product: str) -> list[FilesetRow]:
         """Return the rows of the filesets that are neither complete nor skipped."""
         settings, steps = self.context.settings, self.context.wanted_steps.required
@@ -111,7 +120,10 @@ class UpdateProduct(MirrorTask):
 
     def run(self) -> None:
         """Submit every pending fileset, and wait until each is done or has failed."""
+        if widened := widen_filesets(self.context, self.product):
+            log.info("product %s: %s to be completed", self.product, as_count(widened, "fileset"))
         renew_snapshots(self.layout, self.product, self.context.wanted_steps)
+        wanted = wanted_filesets(self.layout, self.product)
         pending = self._pending()
         skipped = self.layout.count(MarkerKind.SKIPPED, self.product)
         self.context.counters.count(selected=skipped, skipped=skipped)
@@ -122,15 +134,16 @@ class UpdateProduct(MirrorTask):
         failed = self.layout.marked(MarkerKind.FAILED, self.product)
         due = self._due(pending, later)
         due = in_order(due, self._settings, priorities_of(self.context, self.product, due), failed)
+        current_run().wanted.begin(self.product, wanted, {row.name for row in due} | later.keys())
         tried = self._incomplete({row.name for row in due})
-        waiting = self._incomplete(set(later))
-        self.context.counters.count(pending=len(due), selected=len(tried | waiting))
+        delayed = self._incomplete(set(later))
+        self.context.counters.count(pending=len(due), selected=len(tried | delayed))
         current_run().progress.expect(self.product, due)
         current_run().submit(self._tasks(due))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
         self.context.counters.count(selected=-len(withdrawn))
-        self._finish(tried - withdrawn, left - withdrawn, {name: later[name] for name in waiting})
+        self._finish(tried - withdrawn, left - withdrawn, {name: later[name] for name in delayed})
 
     def _postponed(self) -> dict[str, str]:
         """Return the failed filesets that are left for a later run, with the time (UTC) of their next try."""
@@ -200,8 +213,11 @@ class UpdateProduct(MirrorTask):
             raise FilesetsFailed(_failure_message(self.product, len(tried), len(failed), waiting))
 
     def _record(self, done: int, failed: int) -> None:
-        """Write the marker of the update, and delete withdrawn filesets if the settings ask for that."""
+        """Write the marker of the update, and delete expired filesets, and withdrawn ones if that is set."""
         finish_product(self.layout, self.product, self.started, failed=failed)
+        with like_filesets(self.context.settings, self.layout, self._settings) as like:
+            if deleted := delete_expired(self.context, self.product, like):
+                log.info("product %s: %s deleted", self.product, as_count(deleted, "expired fileset"))
         if self.context.settings.mirror.on_removed == "delete":
             self._delete_withdrawn()
 
@@ -272,10 +288,6 @@ def _discover(task: DiscoverProduct | RelistProduct, left_out: LeftOut, *, whole
         whole=whole,
         left_out=left_out,
     )
-
-
-class FilesetsFailed(MirrorError):
-    """Some filesets of a product failed; each has a record and a message of its own."""
 
 
 def _failure_message(product: str, tried: int, failed: int, later: dict[str, str]) -> str:

@@ -254,6 +254,39 @@ def test_what_is_no_rate(text, name, file):
     assert f", line 3: source.{name}: expected greater" in refusal(file, source=f"{name}: 0")
 
 
+def test_rates_by_hours_of_the_day(file):
+    line = 'rate_limit: {"08:00-18:00": 10 MB/s, "22:30 - 06:00": 2 kB/s, default: 7}'
+    rates = settings_with(file, source=line).source.rate_limit.by_minute()
+    assert len(rates) == 24 * 60
+    assert [(minute, rates[minute]) for minute in range(1440) if rates[minute] != rates[minute - 1]] == [
+        (6 * 60, 7),
+        (8 * 60, 10_000_000),
+        (18 * 60, 7),
+        (22 * 60 + 30, 2000),
+    ]
+    whole = settings_with(file, source='rate_limit: {"12:00-24:00": 5}').source.rate_limit.by_minute()
+    assert whole == [None] * 720 + [5] * 720
+
+
+WRONG_HOURS = {
+    "{}": "expected hours such as '08:00-18:00: 10 MB/s', or a rate alone",
+    "{default: 5 MB/s}": "expected hours such as '08:00-18:00: 10 MB/s', or a rate alone",
+    "{'8-18': 5 MB/s}": "expected hours such as 08:00-18:00, or default, got '8-18'",
+    "{'08:00-25:00': 5 MB/s}": "expected hours such as 08:00-18:00, or default, got '08:00-25:00'",
+    "{'08:00-08:00': 5 MB/s}": "expected hours such as 08:00-18:00, or default, got '08:00-08:00'",
+    "{'08:00-12:00': 5, '11:59-13:00': 6}": "expected hours that do not overlap",
+    "{'22:00-06:00': 5, '05:00-07:00': 6}": "expected hours that do not overlap",
+    "{'08:00-12:00': fast}": "expected a rate such as 50 MB/s",
+    "{'08:00-12:00': 0}": "expected greater than or equal to 1",
+}
+
+
+@pytest.mark.parametrize("value", WRONG_HOURS)
+def test_what_are_no_rates_by_hours(value, file):
+    said = refusal(file, source=f"rate_limit: {value}")
+    assert f", line 3: source.rate_limit: {WRONG_HOURS[value]}" in said
+
+
 WRONG = {
     "connections: 0": "source.connections: expected greater than or equal to 1, got 0",
     "connections: 257": "source.connections: expected less than or equal to 256, got 257",
@@ -301,6 +334,11 @@ WRONG_MIRROR = {
     "products: [{name: p, select: {priority: high}}]": "mirror.products.0.select.priority: expected a valid "
     "integer, got 'high'",
     "products: [{name: p, priority: 101}]": "mirror.products.0.priority: expected less than or equal to 100",
+    "products: [{name: p, members: {a: b}}]": "mirror.products.0.members: expected a shell pattern or a list",
+    "products: [{name: p, select: {keep: 30}}]": "mirror.products.0.select.keep: expected a time such as",
+    "products: [{name: p, select: {keep: 0 days}}]": "mirror.products.0.select.keep: expected greater than",
+    "products: [{name: p, begin_after: ../f}]": "mirror.products.0.begin_after: fileset name: expected",
+    "products: [{name: p, files: []}]": "mirror.products.0.files: expected a shell pattern or a list of them",
     "products: [{name: p, order: latest}]": "mirror.products.0.order: expected 'oldest' or 'newest', got",
     "order: 5": "mirror.order: expected 'oldest' or 'newest', got 5",
     "5: x": "mirror.5: Keys should be strings",

@@ -38,13 +38,18 @@ class UnpackedFile:
     crc32: str
 
 
+def _all(_member: str) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Unpacking:
     """Extraction of one bundle to ``folder``.
 
     ``data`` is the DATA folder, to which the paths in config dumps are relocated. ``tag`` distinguishes the
     temporary files of a fileset from those of others. ``wrote`` is called after each write, with the number
-    of bytes that it took on the disk; what ``wrote`` raises ends the extraction.
+    of bytes that it took on the disk; what ``wrote`` raises ends the extraction. Members whose path
+    ``chooses`` refuses are passed over.
     """
 
     bundle: Path
@@ -53,6 +58,7 @@ class Unpacking:
     tag: str
     wrote: Callable[[int], None]
     limits: UnpackLimits
+    chooses: Callable[[str], bool] = _all
 
     def run(self) -> list[UnpackedFile]:
         """Unpack the bundle into temporary files, and flush them to the disk.
@@ -63,7 +69,8 @@ class Unpacking:
         try:
             unpacked.make_folder(self.folder)
             for member in read_members(self.bundle, unpacked.allowance):
-                unpacked.add(member)
+                if self.chooses(member.name):
+                    unpacked.add(member)
             for file in unpacked.files.values():
                 flush_file(file.temporary)
         except BaseException:

@@ -13,7 +13,7 @@ from pipeline.catalog.generations import current_file
 from pipeline.catalog.reader import Reader, Row, ServerReader, SqliteReader
 from pipeline.catalog.view_columns import described
 from pipeline.config import Settings, read_settings
-from pipeline.errors import SettingsError
+from pipeline.errors import MachineFault, SettingsError
 from pipeline.mirror.resources.file_systems import is_shared
 from pipeline.mirror.state.layout import Layout, MarkerKind
 
@@ -114,29 +114,60 @@ def catalog_of(layout: Layout, settings: Settings | None) -> Catalog:
 def current_reader(layout: Layout, settings: Settings | None) -> Reader | None:
     """Return a reader of the catalog of a mirror; None before an SQLite file was made.
 
-    Raises SettingsError.
+    Raises SettingsError, or MachineFault for a file that cannot be read.
     """
     url = settings.catalog.url if settings else None
-    if settings is not None and url is not None and not url.startswith(_SQLITE):
-        from pipeline.catalog.opening import required_database
+    if url is None:
+        return _generation_reader(layout)
+    if url.startswith(_SQLITE):
+        file = Path(url.removeprefix(_SQLITE))
+        return _file_reader(layout, file) if file.is_file() else None
+    assert settings is not None
+    from pipeline.catalog.opening import required_database
 
-        return ServerReader(required_database(settings, layout))
-    file = Path(url.removeprefix(_SQLITE)) if url else current_file(layout)
-    if file is None or not file.is_file():
-        return None
+    return ServerReader(required_database(settings, layout))
+
+
+def _generation_reader(layout: Layout) -> SqliteReader | None:
+    """Return an open reader of the current generation, which a rebuild may replace and remove meanwhile."""
+    while (file := current_file(layout)) is not None:
+        reader = _file_reader(layout, file)
+        try:
+            reader.open()
+        except MachineFault:
+            if file != current_file(layout):
+                continue
+            if file.is_file():
+                raise
+            return None
+        return reader
+    return None
+
+
+def _file_reader(layout: Layout, file: Path) -> SqliteReader:
     # Only processes of the host that writes to a file see all of its write-ahead log.
-    if is_shared(file) and layout.catalog_snapshot.is_file():
+    if is_shared(file.parent) and layout.catalog_snapshot.is_file():
         return SqliteReader(layout.catalog_snapshot, immutable=True)
     return SqliteReader(file)
 
 
 def filesets_behind(layout: Layout, settings: Settings) -> int:
-    """Return the number of complete filesets that the catalog does not have yet."""
+    """Return the number of complete filesets that the next update will catalog.
+
+    These are all that are not skipped, of the products that the settings name.
+    """
+    named = settings.mirror.products
+    products = layout.state_products() if named is None else [product.name for product in named]
+    return sum(len(awaiting_cataloging(layout, settings, product)) for product in products)
+
+
+def awaiting_cataloging(layout: Layout, settings: Settings, product: str) -> set[str]:
+    """Return the names of the complete filesets of a product that an update has to catalog."""
     before = MarkerKind.EXTRACTED if settings.mirror.unpack else MarkerKind.DOWNLOADED
-    return sum(
-        max(0, layout.count(before, product) - layout.count(MarkerKind.CATALOGED, product))
-        for product in layout.state_products()
-    )
+    if layout.count(before, product) == layout.count(MarkerKind.CATALOGED, product):
+        return set()
+    missing = layout.names(before, product) - layout.names(MarkerKind.CATALOGED, product)
+    return missing - layout.names(MarkerKind.SKIPPED, product)
 
 
 def _each_once(names: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker
 
 MISSING = "missing: the catalog has no rows of it"
-PENDING = "missing: not cataloged yet. The next update does it; of a fileset that is not selected, a rebuild"
+PENDING = "missing: not cataloged yet. The next update does it; of a product without settings, a rebuild"
 STALE = "stale: its rows are those of another cataloging than its marker"
 EXTRA = "extra: the mirror does not hold it"
 

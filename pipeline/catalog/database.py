@@ -6,8 +6,9 @@ Failures of the database are failures of this machine (``MachineFault``); messag
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -24,6 +25,8 @@ from pipeline.errors import MachineFault, SettingsError, machine_faults
 LOCK_WAIT_SECONDS = 60.0
 CONNECT_SECONDS = 10
 ATTEMPTS = 8
+# Databases limit the parameters of one statement.
+_AT_ONCE = 500
 _DRIVERS = {
     "sqlite": ("sqlite", ""),
     "postgresql": ("postgresql+psycopg", "postgresql"),
@@ -64,6 +67,13 @@ def database_url(text: str) -> URL:
 def sqlite_url(path: Path) -> URL:
     """Return the URL of an SQLite file."""
     return URL.create("sqlite", database=str(path))
+
+
+def in_batches(values: Iterable[T]) -> Iterator[list[T]]:
+    """Yield the values in lists, each of which one statement can have as parameters."""
+    rest = iter(values)
+    while batch := list(islice(rest, _AT_ONCE)):
+        yield batch
 
 
 class Database:

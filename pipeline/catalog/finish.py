@@ -3,7 +3,6 @@
 from contextlib import closing
 from pathlib import Path
 
-from pipeline.catalog.coverage import start_coverage
 from pipeline.catalog.generations import remove_earlier
 from pipeline.catalog.opening import current_database
 from pipeline.catalog.positions import approximate_positions
@@ -14,10 +13,7 @@ from pipeline.mirror.state.layout import Layout
 
 
 def finish(settings: Settings, layout: Layout) -> None:
-    """Approximate positions, write the snapshot, record the state of the database; have the coverage drawn.
-
-    Raises MachineFault.
-    """
+    """Approximate positions, write the snapshot, record the state of the database. Raises MachineFault."""
     database = current_database(settings, layout)
     if database is None:
         return
@@ -27,5 +23,3 @@ def finish(settings: Settings, layout: Layout) -> None:
         write_snapshot(layout, Path(str(database.url.database)))
     remove_earlier(layout)
     record_seen(settings, layout)
-    if settings.catalog.coverage:
-        start_coverage(settings, layout)

@@ -68,6 +68,7 @@ class Gathered:
 
     ``files`` are the rows of its ``index.txt``, ``held`` the files that lie in the mirror and may have
     images, or are members of bundles; ``arrived`` is the time (UTC) when its last required step ended.
+    ``left_out`` says what the settings leave out.
     """
 
     fileset: Fileset
@@ -76,6 +77,7 @@ class Gathered:
     held: list[HeldFile]
     documents: list[Document]
     pipeline_rows: list[Rows] = field(default_factory=list)
+    left_out: str | None = None
 
     @property
     def members(self) -> list[HeldFile]:
@@ -125,12 +127,14 @@ def gather(layout: Layout, fileset: Fileset) -> Gathered:
         if row.component in _DOCUMENTS
     ]
     extracted = fresh_marker(layout, MarkerKind.EXTRACTED, fileset)
-    marker = extracted or fresh_marker(layout, MarkerKind.DOWNLOADED, fileset) or {}
+    downloaded = fresh_marker(layout, MarkerKind.DOWNLOADED, fileset)
+    marker = extracted or downloaded or {}
+    here = {file["name"] for file in (downloaded["files"] if downloaded else [])}
     members = _members(extracted, _components(documents, fileset)) if extracted else []
     plain = [
         HeldFile(layout.relative(store / row.name), row.bytes, None, row.component, is_member=False)
         for row in files
-        if not row.is_bundle and row.component not in _DOCUMENTS
+        if not row.is_bundle and row.component not in _DOCUMENTS and row.name in here
     ]
     return Gathered(
         fileset=fileset,
@@ -139,7 +143,18 @@ def gather(layout: Layout, fileset: Fileset) -> Gathered:
         held=[*members, *(held for held in plain if held.is_fits)],
         documents=documents,
         pipeline_rows=_pipeline_rows(layout, fileset, documents),
+        left_out=_left_out(fresh_marker(layout, MarkerKind.PARTIAL, fileset)),
     )
+
+
+def _left_out(partial: dict[str, Any] | None) -> str | None:
+    """Return what the settings leave out of a fileset, None if nothing."""
+    if partial is None:
+        return None
+    files = [f"{partial['left_out']} files left out"] if partial.get("left_out") else []
+    members = partial.get("members")
+    only = [f"of its bundles only {', '.join(members)} unpacked"] if members else []
+    return f"as selected: {'; '.join([*files, *only])}"
 
 
 def headers_of(layout: Layout, held: HeldFile) -> list[ImageHeader]:

@@ -42,6 +42,11 @@ def make_current(layout: Layout, path: Path) -> None:
         write_marker(layout.catalog_pointer, {"file": path.name})
 
 
+def remove_generation(path: Path) -> None:
+    """Remove an SQLite file that is not the current one."""
+    remove_files(Path(f"{path}{suffix}") for suffix in _FILE_SUFFIXES)
+
+
 def remove_earlier(layout: Layout) -> None:
     """Remove the SQLite files before the current one: their last readers keep what they have opened."""
     current = current_file(layout)

@@ -223,12 +223,11 @@ def like_filesets(settings: Settings, layout: Layout, product: Product) -> Itera
 
 def _is_whole(layout: Layout, settings: Settings, product: str) -> bool:
     """Return True unless filesets of the product wait for their first cataloging."""
-    complete = MarkerKind.EXTRACTED if settings.mirror.unpack else MarkerKind.DOWNLOADED
-    missing = layout.names(complete, product) - layout.names(MarkerKind.CATALOGED, product)
-    if not missing:
-        return True
-    failed = {record["fileset"] for record in failed_in(failures(layout, product), ["catalog"])}
-    return missing <= failed | layout.names(MarkerKind.SKIPPED, product)
+    from pipeline.catalog.catalog import awaiting_cataloging
+
+    missing = awaiting_cataloging(layout, settings, product)
+    failed = failed_in(failures(layout, product), ["catalog"]) if missing else []
+    return missing <= {record["fileset"] for record in failed}
 
 
 def _run(row: FilesetRow) -> _Run:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Table, TableClause, delete, func, insert, sel
 
 from pipeline.bundle import mdc
 from pipeline.bundle.dbinfo import RUN_TABLES
+from pipeline.catalog.database import in_batches
 from pipeline.catalog.gather import Gathered, HeldFile, as_utc
 from pipeline.catalog.headers import ImageHeader, band_of, base_of, kind_of
 from pipeline.catalog.pipeline_tables import PipelineTables, Rows
@@ -23,8 +24,6 @@ from pipeline.mirror.state.markers import Fileset
 # Columns of the listing that the table ``fileset`` has.
 _LISTED = ("type", "target_id", "stage", "stage_id", "exp_name", "data_group", "filter")
 _OF_FILESET = (image, member, file, document)
-# Databases limit the parameters of one statement.
-_AT_ONCE = 500
 _SHORT = 255
 _LONGEST_PATH = 700
 
@@ -141,9 +140,10 @@ def _fileset_values(gathered: Gathered, now: datetime) -> dict[str, Any]:
 
 
 def _note(gathered: Gathered) -> str | None:
-    """Return what the catalog lacks of the fileset, None if nothing."""
+    """Return what the mirror or the catalog lacks of the fileset, None if nothing."""
     long = sum(len(held.path) > _LONGEST_PATH for held in gathered.held)
-    return f"{long} files with paths of more than {_LONGEST_PATH} characters are left out" if long else None
+    cut = f"{long} files with paths of more than {_LONGEST_PATH} characters are left out" if long else None
+    return "; ".join(filter(None, (gathered.left_out, cut))) or None
 
 
 def _without_later_owners(connection: Connection, gathered: Gathered, fileset_id: int) -> list[HeldFile]:
@@ -155,7 +155,7 @@ def _without_later_owners(connection: Connection, gathered: Gathered, fileset_id
     own = (gathered.fileset.registered, gathered.fileset.product, gathered.fileset.name)
     own_key = (as_utc(own[0]) or datetime.min, *own[1:])
     lost: set[str] = set()
-    for some in _batches(paths):
+    for some in in_batches(paths):
         others = connection.execute(
             select(member.c.member_id, member.c.path, fileset.c.registered, product.c.name, fileset.c.name)
             .join(fileset, member.c.fileset_id == fileset.c.fileset_id)
@@ -345,7 +345,3 @@ def _text(value: str | None) -> str | None:
 def _short(value: str | None) -> str | None:
     text = _text(value)
     return text[:_SHORT] if text else None
-
-
-def _batches(values: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))

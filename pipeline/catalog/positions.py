@@ -5,19 +5,15 @@ finds the same.
 """
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 
-from pipeline.catalog.database import Database
+from pipeline.catalog.database import Database, in_batches
 from pipeline.catalog.load import position
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.sky import FIELD_RADIUS
 from pipeline.catalog.tables import image
-
-# Values that one statement may ask for.
-_AT_ONCE = 500
 
 _Place = tuple[float, float, float, tuple[tuple[float, float], ...]]
 
@@ -29,9 +25,9 @@ def approximate_positions(database: Database) -> None:
 
 def _approximate(connection: Connection) -> None:
     tables = PipelineTables(connection)
-    for some in _batches(_distinct(connection, image.c.skycell)):
+    for some in in_batches(_distinct(connection, image.c.skycell)):
         _place(connection, image.c.skycell, some, _places_of_skycells(connection, some), "skycell")
-    for some in _batches(_distinct(connection, image.c.exp_name)):
+    for some in in_batches(_distinct(connection, image.c.exp_name)):
         _place(connection, image.c.exp_name, some, _pointings(connection, tables, some), "raw_exp")
 
 
@@ -47,11 +43,15 @@ def _distinct(connection: Connection, column: Any) -> list[str]:
 
 def _places_of_skycells(connection: Connection, names: list[str]) -> dict[str, _Place]:
     """Return where the sky cells are by the headers of other images, if these agree."""
+    # From -180 to 180 degrees: sky cells at right ascension 0 are not torn apart.
+    turned = case((image.c.ra > 180, image.c.ra - 360), else_=image.c.ra)
     query = (
         select(
             image.c.skycell,
             func.min(image.c.ra),
             func.max(image.c.ra),
+            func.min(turned),
+            func.max(turned),
             func.min(image.c.dec),
             func.max(image.c.dec),
             func.max(image.c.radius),
@@ -60,10 +60,13 @@ def _places_of_skycells(connection: Connection, names: list[str]) -> dict[str, _
         .group_by(image.c.skycell)
     )
     places: dict[str, _Place] = {}
-    for name, west, east, south, north, radius in connection.execute(query):
-        # Sky cells of two tessellations may share a name; a mean across RA 0 would be on the other side.
+    for name, west, east, turned_west, turned_east, south, north, radius in connection.execute(query):
+        if turned_east - turned_west < east - west:
+            west, east = turned_west, turned_east
+        # Sky cells of two tessellations may share a name.
         if math.hypot(east - west, north - south) <= radius:
-            places[name] = ((west + east) / 2, (south + north) / 2, radius, ())
+            # A tiny negative number is 360 once divided.
+            places[name] = ((west + east) / 2 % 360 % 360, (south + north) / 2, radius, ())
     return places
 
 
@@ -98,9 +101,7 @@ def _place(
         elsewhere = or_(
             image.c.pos_source != source, image.c.ra != bindparam("east"), image.c.dec != bindparam("north")
         )
-        wanted = or_(image.c.pos_source.is_(None), image.c.pos_source.in_(replaced) & elsewhere)
+        # A statement for several rows of parameters takes no IN.
+        is_replaced = or_(*(image.c.pos_source == each for each in replaced))
+        wanted = or_(image.c.pos_source.is_(None), is_replaced & elsewhere)
         connection.execute(update(image).where(column == bindparam("named"), wanted), rows)
-
-
-def _batches(names: list[str]) -> Iterator[list[str]]:
-    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))

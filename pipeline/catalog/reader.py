@@ -80,14 +80,14 @@ class SqliteReader:
     def rows(self, sql: str, parameters: Mapping[str, Any]) -> Iterator[Row]:
         """Yield the rows of a query. Raises MachineFault."""
         try:
-            yield from self._open().execute(sql, parameters)
+            yield from self.open().execute(sql, parameters)
         except sqlite3.Error as error:
             raise self._fault(error) from error
         self._check_unchanged()
 
     def answer(self, sql: str) -> tuple[list[str], Iterator[Row]]:
         """Return the names of the columns, and the rows. Raises SettingsError or MachineFault."""
-        connection = self._open()
+        connection = self.open()
         with self._explained():
             cursor = connection.execute(sql)
         if cursor.description is None:
@@ -117,7 +117,8 @@ class SqliteReader:
         except sqlite3.Error as error:
             raise wrong_sql(str(error)) if _code(error) in _WRONG else self._fault(error) from None
 
-    def _open(self) -> sqlite3.Connection:
+    def open(self) -> sqlite3.Connection:
+        """Return the connection, opened with the first use. Raises MachineFault."""
         if self._connection is None:
             try:
                 self._connection = self._readable()

@@ -1,14 +1,16 @@
 """Agreement of catalog and markers: a database that was deleted, restored or exchanged is caught up with."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select
 
-from pipeline.catalog.database import Database
+from pipeline.catalog.database import Database, in_batches
 from pipeline.catalog.generations import make_current, next_file
 from pipeline.catalog.load import delete_fileset
 from pipeline.catalog.opening import (
@@ -28,13 +30,13 @@ from pipeline.config import Settings
 from pipeline.durable import remove_files
 from pipeline.errors import MirrorError, machine_faults
 from pipeline.mirror.state.layout import Layout, MarkerKind
-from pipeline.mirror.state.marker_file import read_marker
+from pipeline.mirror.state.marker_file import can_name_marker, read_marker
 from pipeline.mirror.state.markers import Fileset
 
 log = logging.getLogger(__name__)
 
-# Of each fileset in the catalog: its id, and when its rows were written.
-_Known = dict[str, tuple[int, datetime | None]]
+# Filesets whose rows are read at once, whatever their number.
+_PAGE = 1000
 
 
 def delete_now_or_later(settings: Settings, layout: Layout, identity: Fileset) -> None:
@@ -60,11 +62,11 @@ def reconcile(settings: Settings, layout: Layout) -> None:
         identity = {"database": id, "generation": generation}
         database.transact(create_views)
         database.transact(lambda connection: renew_settings(connection, settings, layout))
-        with database.reading() as connection:
-            known = _known(connection)
         with machine_faults(f"comparing the catalog with the markers in {layout.root}"):
-            for name in {*layout.state_products(), *known}:
-                _reconcile_product(layout, database, name, known.get(name, {}), identity)
+            for name in layout.state_products():
+                for some in in_batches(layout.each_name(MarkerKind.CATALOGED, name)):
+                    remove_files(_stale_markers(layout, database, name, some, identity))
+            _delete_gone(layout, database)
             remove_files([layout.catalog_seen])
 
 
@@ -88,39 +90,55 @@ def _made(settings: Settings, layout: Layout) -> Database:
     return database
 
 
-def _known(connection: Connection) -> dict[str, _Known]:
-    query = select(product.c.name, fileset.c.name, fileset.c.fileset_id, fileset.c.cataloged).join(
-        product, fileset.c.product_id == product.c.product_id
-    )
-    known: dict[str, _Known] = {}
-    for product_name, name, fileset_id, cataloged in connection.execute(query):
-        known.setdefault(product_name, {})[name] = (fileset_id, cataloged)
-    return known
-
-
-def _reconcile_product(
-    layout: Layout, database: Database, name: str, known: _Known, identity: dict[str, Any]
-) -> None:
-    remove_files(_stale_markers(layout, name, known, identity))
-    held = layout.names(MarkerKind.DOWNLOADED, name) | layout.names(MarkerKind.EXTRACTED, name)
-    gone = {fileset: fileset_id for fileset, (fileset_id, _) in known.items() if fileset not in held}
-    # One that is fetched again is to be cataloged again.
-    remove_files(layout.marker(MarkerKind.CATALOGED, name, fileset) for fileset in gone)
-
-    def delete(connection: Connection) -> None:
-        tables = PipelineTables(connection)
-        for fileset_id in gone.values():
-            delete_fileset(connection, tables, fileset_id)
-
-    if gone:
-        database.transact(delete)
-
-
-def _stale_markers(layout: Layout, name: str, known: _Known, identity: dict[str, Any]) -> Iterable[Any]:
-    for marked in layout.names(MarkerKind.CATALOGED, name):
-        path = layout.marker(MarkerKind.CATALOGED, name, marked)
-        marker = read_marker(path) or {}
-        _, cataloged = known.get(marked, (0, None))
+def _stale_markers(
+    layout: Layout, database: Database, name: str, marked: list[str], identity: dict[str, Any]
+) -> Iterator[Path]:
+    """Yield the markers of these filesets of a product that say something else than their rows."""
+    with database.reading() as connection:
+        times = _times(connection, name, marked)
+    for each in marked:
+        path = layout.marker(MarkerKind.CATALOGED, name, each)
+        marker, cataloged = read_marker(path) or {}, times.get(each)
         of_rows = {**identity, "cataloged": cataloged.isoformat() if cataloged else None}
         if any(marker.get(key) != value for key, value in of_rows.items()):
             yield path
+
+
+def _times(connection: Connection, name: str, filesets: list[str]) -> dict[str, datetime | None]:
+    """Return when the rows of these filesets of a product were written."""
+    query = select(fileset.c.name, fileset.c.cataloged).join(product)
+    some = query.where(product.c.name == name, fileset.c.name.in_(filesets))
+    return dict(connection.execute(some).all())
+
+
+def _delete_gone(layout: Layout, database: Database) -> None:
+    """Delete the rows of filesets that the mirror does not hold, and their markers."""
+    query = select(fileset.c.fileset_id, product.c.name, fileset.c.name).join(product)
+    last = 0
+    while True:
+        page = query.where(fileset.c.fileset_id > last).order_by(fileset.c.fileset_id).limit(_PAGE)
+        with database.reading() as connection:
+            rows = connection.execute(page).all()
+        if not rows:
+            return
+        last = rows[-1][0]
+        gone = {id: (name, each) for id, name, each in rows if not _is_held(layout, name, each)}
+        # One that is fetched again is to be cataloged again.
+        remove_files(
+            layout.marker(MarkerKind.CATALOGED, name, each)
+            for name, each in gone.values()
+            if can_name_marker(each)
+        )
+        if gone:
+            database.transact(partial(_delete, fileset_ids=list(gone)))
+
+
+def _is_held(layout: Layout, name: str, fileset: str) -> bool:
+    kinds = (MarkerKind.DOWNLOADED, MarkerKind.EXTRACTED)
+    return can_name_marker(fileset) and any(layout.marker(kind, name, fileset).exists() for kind in kinds)
+
+
+def _delete(connection: Connection, fileset_ids: list[int]) -> None:
+    tables = PipelineTables(connection)
+    for fileset_id in fileset_ids:
+        delete_fileset(connection, tables, fileset_id)

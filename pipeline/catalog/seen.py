@@ -22,6 +22,8 @@ STATE = """
            (SELECT value FROM catalog_setting WHERE name = 'generation'),
            (SELECT COUNT(*) FROM fileset), (SELECT MAX(cataloged) FROM fileset)
 """
+# Columns of it.
+_OF_DATABASE = 4
 
 
 def is_as_seen(settings: Settings, layout: Layout) -> bool:
@@ -35,6 +37,13 @@ def is_recorded(layout: Layout) -> bool:
     """Return True if the last run has recorded the database, which may have changed since."""
     marker = read_marker(layout.catalog_seen)
     return marker is not None and marker.get("state") is not None
+
+
+def recorded_state(layout: Layout) -> list[str] | None:
+    """Return identity and newest rows of the database as the last run recorded them; None when it did not."""
+    marker = read_marker(layout.catalog_seen) or {}
+    state = marker.get("state")
+    return state[:_OF_DATABASE] if isinstance(state, list) else None
 
 
 def record_seen(settings: Settings, layout: Layout) -> None:

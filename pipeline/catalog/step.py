@@ -5,8 +5,11 @@ is to be made, or caught up with, it is imported before the processes of the run
 """
 
 import importlib
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from threading import Event
 
 from pipeline.config import Settings
 from pipeline.mirror.context import Report, RunContext
@@ -14,6 +17,9 @@ from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.steps import Problem, StepSpec
+from pipeline.units import as_count
+
+log = logging.getLogger(__name__)
 
 _LOADED = ("pipeline.catalog.reconcile", "pipeline.catalog.finish", "sqlalchemy.dialects.sqlite")
 
@@ -66,6 +72,13 @@ def finish_catalog(context: RunContext) -> None:
         finish(context.settings, context.layout)
 
 
+def draw_catalog(context: RunContext, stopping: Event) -> None:
+    """Have the coverage of the sky drawn, unless it is as the catalog is. Raises MachineFault."""
+    from pipeline.catalog.coverage import draw_coverage
+
+    draw_coverage(context.settings, context.layout, stopping)
+
+
 def verify_cataloged(context: RunContext, fileset: Fileset, _rate: RateLimit) -> Iterator[Problem]:
     """Yield a problem if the catalog has no rows of the fileset, or others than its marker says."""
     layout = context.layout
@@ -82,20 +95,32 @@ def verify_cataloged(context: RunContext, fileset: Fileset, _rate: RateLimit) ->
 
 
 def unexpected_rows(context: RunContext) -> Iterator[Problem]:
-    """Yield the filesets with rows in the catalog that the mirror does not hold."""
+    """Yield the filesets with rows in the catalog that the mirror does not hold; the next run deletes these.
+
+    Filesets that are not cataloged yet are logged, and no problem.
+    """
     if not context.settings.catalog.enabled:
         return
-    from pipeline.catalog.check import EXTRA, differences
+    from pipeline.catalog.check import EXTRA, PENDING, differences
     from pipeline.catalog.opening import current_database
+    from pipeline.catalog.seen import record_behind
 
     database = current_database(context.settings, context.layout, read_only=True)
     if database is None:
         return
     kinds = [step.marker for step in context.wanted_steps.required]
+    counts: Counter[str] = Counter()
     with closing(database):
         for difference in differences(context.layout, database, kinds):
+            counts[difference.what] += 1
             if difference.what == EXTRA:
-                yield Problem(f"catalog: {difference.product}/{difference.fileset}", EXTRA, None)
+                name = f"{difference.product}/{difference.fileset}"
+                yield Problem(f"catalog: {name}", f"{EXTRA}; the next update deletes its rows", None)
+    if counts[EXTRA]:
+        record_behind(context.layout)
+    if counts[PENDING]:
+        waiting = as_count(counts[PENDING], "fileset")
+        log.info("catalog: %s not cataloged yet; the next update does it", waiting)
 
 
 def _is_wanted(settings: Settings) -> bool:
@@ -111,6 +136,7 @@ CATALOG = StepSpec(
     load=load_catalog,
     prepare=prepare_catalog,
     finish=finish_catalog,
+    conclude=draw_catalog,
     verify=verify_cataloged,
     unexpected=unexpected_rows,
     is_wanted=_is_wanted,

@@ -30,7 +30,7 @@ from pipeline.mirror.resources.connection_quota import ConnectionQuota
 from pipeline.mirror.resources.disk_space import DiskSpace
 from pipeline.mirror.resources.file_systems import check_file_systems
 from pipeline.mirror.resources.ownership import Ownership
-from pipeline.mirror.resources.rate_limit import RateLimit
+from pipeline.mirror.resources.rate_limit import RateLimit, limit_of
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.root_note import check_root
 from pipeline.mirror.state.steps import Steps
@@ -197,7 +197,7 @@ def open_context(
             upstream=upstream,
             listings=upstream,
             space=DiskSpace(mirror.min_free),
-            rate=RateLimit(source.rate_limit),
+            rate=limit_of(source.rate_limit),
             fetch_pool=fetch_pool,
             unpackers=unpackers,
             ownership=Ownership(layout, locks[0]),

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TypeVar
 
+from pipeline.config import HourlyRates
 from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
@@ -94,6 +95,13 @@ def last_rate(layout: Layout, products: Iterable[str]) -> float | None:
     downloads = [each for product in products for each in _last_downloads(layout, product)]
     newest = max((each.end for each in downloads), default=None)
     return rate_of([each for each in downloads if newest and newest - each.end < RATE_SPAN])
+
+
+def limited(rate: float | None, limit: int | HourlyRates | None) -> float | None:
+    """Return the rate within the limit, on the average of a day; None where neither is known."""
+    limits = limit.by_minute() if isinstance(limit, HourlyRates) else [limit]
+    known = [[each for each in (rate, now) if each is not None] for now in limits]
+    return sum(map(min, known)) / len(known) if all(known) else None
 
 
 def rate_of(downloads: Collection[Transferred]) -> float | None:

@@ -3,28 +3,30 @@
 Markers are not read: where a snapshot is not current, the names in the folder count.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipeline.config import Product, Select
 from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
-from pipeline.mirror.state.local_listing import LocalListing, Registration
+from pipeline.mirror.state.local_listing import AllBut, LocalListing, Registration
 from pipeline.mirror.state.marker_file import SUFFIX
 from pipeline.mirror.state.selection import is_selected
 from pipeline.mirror.state.sky_selection import DECIDING_COLUMNS, NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.snapshot import current_header
 from pipeline.mirror.state.steps import StepSpec
+from pipeline.mirror.state.wanted import wanted_filesets
 
 
 @dataclass(frozen=True)
 class FilesetCounts:
     """Filesets of a product.
 
-    ``known`` are all rows received so far; ``selected`` those that the settings select and that upstream has
-    not withdrawn; ``left`` those of the selected that are neither complete nor skipped. ``complete``,
-    ``skipped`` and ``withdrawn`` are all that are marked as such.
+    ``known`` are all rows received so far; ``selected`` those that the settings select, or that are wanted,
+    and that upstream has not withdrawn; ``left`` those of the selected that are neither complete nor skipped.
+    ``complete``, ``skipped`` and ``withdrawn`` are all that are marked as such, ``partial`` those of which
+    the settings leave something out, ``expired`` those that were removed as they had become too old.
     """
 
     known: int
@@ -33,6 +35,8 @@ class FilesetCounts:
     left: int
     skipped: int
     withdrawn: int
+    partial: int
+    expired: int
 
 
 class FilesetState(NamedTuple):
@@ -69,15 +73,21 @@ class ProductFilesets:
         self.complete = _complete(layout, name, required)
         self.skipped = layout.names(MarkerKind.SKIPPED, name)
         self.withdrawn = layout.names(MarkerKind.WITHDRAWN, name)
+        self.wanted = wanted_filesets(layout, name)
+        self.expired = layout.names(MarkerKind.EXPIRED, name)
+        self._begin_after = product.begin_after if product else None
         self._selection = _Selection(product, like)
         self._listing = LocalListing(layout, name)
 
     def states(self) -> Iterator[FilesetState]:
         """Yield the state of each fileset of the listing. Raises ServerUnavailable for a damaged listing."""
+        has_begun = self._begin_after is None
         for columns, fields in self._listing.cells():
             name = fields[0].strip()
             withdrawn = name in self.withdrawn
-            selected = not withdrawn and self._selection.has(columns, fields)
+            is_chosen = name in self.wanted or (has_begun and self._selection.has(columns, fields))
+            has_begun = has_begun or name == self._begin_after
+            selected = is_chosen and not withdrawn and name not in self.expired
             yield FilesetState(
                 columns, fields, name, selected, name in self.complete, name in self.skipped, withdrawn
             )
@@ -100,8 +110,9 @@ def count_filesets(
         known += 1
         selected += state.selected
         left += state.left
-    marked = (len(names) for names in (filesets.skipped, filesets.withdrawn))
-    return FilesetCounts(known, selected, len(filesets.complete), left, *marked)
+    skipped, withdrawn = len(filesets.skipped), len(filesets.withdrawn)
+    partial, expired = layout.count(MarkerKind.PARTIAL, name), len(filesets.expired)
+    return FilesetCounts(known, selected, len(filesets.complete), left, skipped, withdrawn, partial, expired)
 
 
 def newest_here(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> Registration | None:
@@ -112,17 +123,7 @@ def newest_here(layout: Layout, product: str, required: tuple[StepSpec, ...]) ->
         if all((folder / f"{registration.name}{SUFFIX}").exists() for folder in folders):
             return registration
     complete = _complete(layout, product, required)
-    return next(iter(listing.newest(1, but=_AllBut(complete))), None) if complete else None
-
-
-class _AllBut(Container[str]):
-    """All names but some."""
-
-    def __init__(self, names: set[str]) -> None:
-        self._names = names
-
-    def __contains__(self, name: object) -> bool:
-        return name not in self._names
+    return next(iter(listing.newest(1, but=AllBut(complete))), None) if complete else None
 
 
 def _complete(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> set[str]:
@@ -160,7 +161,9 @@ class _Selection:
 
     def _use(self, columns: tuple[str, ...], selections: list[Select]) -> None:
         """Note the places of the values that decide."""
-        is_timed = any(select.registered_after or select.registered_before for select in selections)
+        is_timed = any(
+            select.registered_after or select.registered_before or select.keep for select in selections
+        )
         named = (column for select in selections for column in select.patterns)
         by_sky = DECIDING_COLUMNS if any(select.by_sky for select in selections) else ()
         deciding = {*named, *(columns[1:2] if is_timed else ()), *by_sky}

@@ -20,6 +20,8 @@ from pipeline.names import escaped
 ROTATE_AT = 1_000_000
 # Tasks of Luigi that read what is here; all others fetch.
 VERIFICATIONS = frozenset({"VerifyMirror", "CompareMirror"})
+# Task of a run that fetches the filesets that were named alone.
+GET = "GetFilesets"
 _REASON_SHOWN = 300
 
 
@@ -46,8 +48,8 @@ class RunRecord:
 
     @property
     def is_update(self) -> bool:
-        """True unless the run was a verification."""
-        return self.task not in VERIFICATIONS
+        """True unless the run was a verification, or fetched filesets that were named alone."""
+        return self.task not in {*VERIFICATIONS, GET}
 
 
 COLUMNS = tuple(field.name for field in fields(RunRecord))

@@ -6,8 +6,7 @@ one for each night: of many, those with the same name up to the first dot are ta
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, field
-from operator import add
+from dataclasses import dataclass, field
 
 from pipeline.bundle.dbinfo import RUN_TABLES
 from pipeline.catalog.headers.filters import BANDS
@@ -54,7 +53,15 @@ class Cell:
     unselected: int = 0
 
     def __add__(self, other: "Cell") -> "Cell":
-        return Cell(*map(add, astuple(self), astuple(other)))
+        return Cell(
+            self.known + other.known,
+            self.complete + other.complete,
+            self.left + other.left,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            self.withdrawn + other.withdrawn,
+            self.unselected + other.unselected,
+        )
 
 
 @dataclass

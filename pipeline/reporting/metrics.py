@@ -52,6 +52,8 @@ def _of_products(
         name = row["product"]
         numbers = {state: row[state] for state in ("known", "complete", "failed", "skipped")}
         numbers["withdrawn"] = layout.count(MarkerKind.WITHDRAWN, name)
+        numbers["partial"] = layout.count(MarkerKind.PARTIAL, name)
+        numbers["expired"] = layout.count(MarkerKind.EXPIRED, name)
         filesets += [({"product": name, "state": state}, number) for state, number in numbers.items()]
         here = newest_here(layout, name, steps.required)
         if here and (registered := registered_time(here.registered)):

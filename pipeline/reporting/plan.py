@@ -20,6 +20,7 @@ from pipeline.datastore.client import ListingClient
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, ServerUnavailable, SettingsError
 from pipeline.mirror.resources.file_systems import nearest_folder
+from pipeline.mirror.state.file_selection import FileSelection, chosen_rows
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.steps import Steps
@@ -33,7 +34,7 @@ from pipeline.mirror.steps.preview import (
     preview_work,
 )
 from pipeline.names import is_usable
-from pipeline.reporting.amounts import Amount, last_rate, mean, spread, stored_amounts, total
+from pipeline.reporting.amounts import Amount, last_rate, limited, mean, spread, stored_amounts, total
 
 # Filesets here that others of their stage are taken to be like.
 LIKE_FILESETS = 50
@@ -43,7 +44,8 @@ LIKE_FILESETS = 50
 class ProductPlan:
     """Plan of one product, in filesets unless said otherwise.
 
-    ``due`` are done by the next update, of which ``to_fetch`` are downloaded and the others only unpacked.
+    ``due`` are done by the next update, of which ``to_fetch`` are downloaded and the others only unpacked;
+    ``to_expire`` are deleted at its end.
     The ``amount`` of ``estimated`` ones is that of like filesets; ``unknown`` ones have none, as there is no
     like fileset. ``problems`` are sentences on what could not be determined, ``code`` is the exit code.
     """
@@ -57,6 +59,7 @@ class ProductPlan:
     postponed: int = 0
     due: int = 0
     to_fetch: int = 0
+    to_expire: int = 0
     amount: Amount = field(default_factory=Amount)
     estimated: int = 0
     unknown: int = 0
@@ -70,10 +73,21 @@ class ProductPlan:
 
     def numbers(self) -> dict[str, Any]:
         """Return the plan as ``ipp-mirror plan --json`` prints it."""
-        names = ("known", "new", "selected", "complete", "skipped", "postponed", "due", "to_fetch")
+        names = (
+            "known",
+            "new",
+            "selected",
+            "complete",
+            "skipped",
+            "postponed",
+            "due",
+            "to_fetch",
+            "to_expire",
+        )
         return {
             "product": self.product,
             **{name: getattr(self, name) for name in names},
+            "to_expire": self.to_expire,
             "files": round(self.amount.files),
             "bytes": round(self.amount.bytes),
             "estimated": self.estimated,
@@ -173,6 +187,7 @@ class Planner:
             postponed=work.postponed,
             due=len(work.due),
             to_fetch=len(work.to_fetch),
+            to_expire=work.to_expire,
             amount=self._to_unpack(product, work),
         )
         # Of a server that has just failed to send a listing, no others are requested.
@@ -236,7 +251,9 @@ class Planner:
 
     def _amount(self, client: ListingClient, fileset: Fileset) -> Amount:
         """Return what is to be fetched of the fileset by its listing, without the files that are here."""
-        _, rows = fetch_listing(client, fileset)
+        _, listed = fetch_listing(client, fileset)
+        selection = FileSelection.of(self.settings.product(fileset.product))
+        rows = chosen_rows(self.layout, selection, fileset, listed)
         missing = [row for row in rows if reusable_file(self.layout, fileset, row) is None]
         packed = sum(row.bytes for row in rows if row.is_bundle)
         return Amount(len(missing), sum(row.bytes for row in missing), packed)
@@ -263,9 +280,7 @@ class Planner:
 
     def _rate(self, products: Sequence[str]) -> float | None:
         """Return the bytes per second of the last downloads, at most ``source.rate_limit``."""
-        limit = self.settings.source.rate_limit
-        rate = last_rate(self.layout, products)
-        return min(rate or limit, limit) if limit else rate
+        return limited(last_rate(self.layout, products), self.settings.source.rate_limit)
 
 
 def planned_products(

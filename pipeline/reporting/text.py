@@ -103,7 +103,7 @@ def _products(products: tuple[ProductReport, ...]) -> Iterator[str]:
     yield ""
     for each in products:
         size = f"{'' if each.bytes_exact else 'about '}{as_size(each.bytes)} here"
-        yield from _wrapped(f"{each.product}: {size}, {_newest(each)}{_more(each)}", "")
+        yield from _wrapped(f"{each.product}: {size}, {'; '.join([_newest(each), *notes_of(each)])}", "")
 
 
 def _newest(product: ProductReport) -> str:
@@ -113,10 +113,16 @@ def _newest(product: ProductReport) -> str:
     return f"newest {product.newest} of {product.newest_registered}{age}"
 
 
-def _more(product: ProductReport) -> str:
-    optional = product.failed_optional
-    more = f"; {optional} failed in optional steps" if optional else ""
-    return more if product.configured else f"{more}; not in the settings"
+def notes_of(product: ProductReport) -> list[str]:
+    """Return what there is to say of a product beside its numbers."""
+    notes = []
+    if partial := product.filesets.partial:
+        notes.append(f"{partial} whole as selected, with files left out")
+    if expired := product.filesets.expired:
+        notes.append(f"{expired} expired")
+    if optional := product.failed_optional:
+        notes.append(f"{optional} failed in optional steps")
+    return notes if product.configured else [*notes, "not in the settings"]
 
 
 def failure_lines(title: str, groups: list[FailureGroup]) -> Iterator[str]:

@@ -22,13 +22,13 @@ catalog:
   enabled: true
 """
 THINGS_TO_TRY = """
-Which warps in r cover this position, and which images of the night are here?
-  {command} find --config {settings} --at "35.9239 -4.2851" --stage warp --filter r
-  {command} find --config {settings} --night 2009-07-30 --count
-How does the mirror stand?
-  {command} status --config {settings}
-Serve it to the next site, and look at it with a browser:
-  {command} serve --config {settings}
+Three things to try:
+1. Which warps in r cover this position?
+   {command} find --config {settings} --at "35.9239 -4.2851" --stage warp --filter r
+2. How does the mirror stand? With a browser (or {command} status --config {settings}):
+   {page}
+3. Serve it to the next site, and look at it with a browser:
+   {command} serve --config {settings}
 Run `make demo` again: nothing is fetched twice. Delete {folder} to start over."""
 
 
@@ -46,7 +46,8 @@ def main() -> int:
         code = subprocess.run(command, check=False).returncode
     print_mirror(DEMO / "mirror")
     ours = Path(sys.executable).with_name("ipp-mirror")
-    print(THINGS_TO_TRY.format(command=ours, settings=settings, folder=DEMO))
+    page = (DEMO / "mirror" / "status" / "index.html").resolve().as_uri()
+    print(THINGS_TO_TRY.format(command=ours, settings=settings, page=page, folder=DEMO))
     return code
 
 

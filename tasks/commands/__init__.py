@@ -18,6 +18,7 @@ from tasks.commands.adopt import adopt
 from tasks.commands.catalog import catalog
 from tasks.commands.completion import completion
 from tasks.commands.find import find
+from tasks.commands.get import get
 from tasks.commands.init import init
 from tasks.commands.pause import pause
 from tasks.commands.plan import plan
@@ -68,7 +69,7 @@ def ipp_mirror() -> None:
 
 for _command in (
     *(init, update, adopt, worker, assist, verify, status, plan, find, sql, serve, skip, unskip),
-    *(retry, pause, resume, product, publish, withdraw, catalog, scheduler, completion),
+    *(get, retry, pause, resume, product, publish, withdraw, catalog, scheduler, completion),
 ):
     ipp_mirror.add_command(_command)
 

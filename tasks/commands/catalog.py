@@ -1,22 +1,33 @@
 """``ipp-mirror catalog``: the catalog made anew, or compared with the mirror."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.errors import EXIT_FILESET_FAILED, SettingsError
+from pipeline.errors import EXIT_FILESET_FAILED, MirrorError, SettingsError
 from pipeline.names import escaped
 from pipeline.units import as_count
 from tasks.commands.options import config_option, read_mirror
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
     from pipeline.mirror.state.layout import Layout
 
 _SHOWN = 20
+# Filesets for each of which a rebuild without a terminal prints a line.
+_LINE_EACH = 1000
+_STOPPED_FILE = "the rebuild was stopped on request. The catalog is as it was; begin it again at any time."
+_STOPPED_SERVER = (
+    "the rebuild was stopped on request. The rows of some filesets are new, the others as they were; begin "
+    "it again at any time."
+)
 _EXAMPLES = """\b
 Examples:
   ipp-mirror catalog check
@@ -46,17 +57,31 @@ def rebuild(config: Path | None) -> int:
     """Make the catalog anew from what is on disk.
 
     Queries go on meanwhile, with the catalog as it was. An update waits for the next time. What the rebuild
-    could not catalog, the next update tries again; the exit code is then 30.
+    could not catalog, the next update tries again; the exit code is then 30. Ctrl-C ends it with 25, after
+    the filesets in progress: an SQLite catalog is then as it was.
     """
+    from pipeline.catalog.coverage import draw_coverage
     from pipeline.catalog.rebuild import rebuild as rebuild_catalog
+    from tasks.runtime.errors import Stopped
+    from tasks.runtime.log import log_to
+    from tasks.runtime.signals import StopSignals
 
     settings, layout, kinds = _cataloged_mirror(config)
-    with _progress() as progress:
-        rebuilt = rebuild_catalog(settings, layout, kinds, progress)
+    stopping = Event()
+    StopSignals(stopping.set)
+    with log_to(layout.log_file), _progress() as progress:
+        rebuilt = rebuild_catalog(settings, layout, kinds, progress, stopping)
     for fileset, failure in list(rebuilt.failures.items())[:_SHOWN]:
         click.echo(escaped(f"{fileset}: {failure}"), err=True)
+    if rebuilt.stopped:
+        raise Stopped(_STOPPED_FILE if settings.catalog.url is None else _STOPPED_SERVER)
     failed = f", {len(rebuilt.failures)} failed" if rebuilt.failures else ""
     click.echo(f"{as_count(rebuilt.filesets, 'fileset')} cataloged{failed}.")
+    with log_to(layout.log_file):
+        try:
+            draw_coverage(settings, layout, stopping)
+        except MirrorError as error:
+            log.warning("%s", error)
     return EXIT_FILESET_FAILED if rebuilt.failures else 0
 
 
@@ -83,15 +108,22 @@ def check(config: Path | None) -> int:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show the filesets done and in all on a terminal, and nothing elsewhere."""
+    """Show the filesets done and in all on a terminal; elsewhere a line for some of them, and in the log."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("filesets"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
+    level = logging.DEBUG if console.is_terminal else logging.INFO
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=None)
-        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+        def show(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+            if done % _LINE_EACH == 0:
+                log.log(level, "%d of %d filesets cataloged", done, total)
+
+        yield show
 
 
 def _cataloged_mirror(config: Path | None) -> "tuple[Settings, Layout, list[str]]":

@@ -101,8 +101,7 @@ def find(config: Path | None, columns: Any, output_format: str, only_count: bool
             click.echo("no image here meets all of these conditions.", err=True)
     if behind := filesets_behind(layout, settings):
         click.echo(
-            f"the catalog is behind by {as_count(behind, 'fileset')}; the next update adds those that are "
-            "selected.",
+            f"the catalog is behind by {as_count(behind, 'fileset')}; the next update adds them.",
             err=True,
         )
 

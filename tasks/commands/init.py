@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.errors import ServerUnavailable, SettingsError, machine_faults
+from pipeline.errors import ServerUnavailable, SettingsError
 from tasks.commands.data_store import listing_client
 from tasks.commands.options import config_option, default_config, product_names
 
@@ -67,13 +67,23 @@ def init(config: Path | None, root: Path, products: str | None, offline: bool, u
         listed = _listed_products(source, names or [])
         text = new_settings(url, root, names, listed)
         parse_settings(text, path)
-    with machine_faults(f"writing the settings file {path}"), open(path, "x", encoding="utf-8") as file:
-        file.write(text)
+    _write(path, text)
     option = f" --config {config}" if config else ""
     click.echo(
         f"{path}: settings of a mirror of {source.url} at {root}, {_amount(names, listed)}. Correct them "
         f"where needed, then:\n  ipp-mirror plan{option}\n  ipp-mirror update{option}"
     )
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a new file. Raises SettingsError, also where one has come meanwhile."""
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: cannot write the settings file: {error.strerror}. Name another with --config FILE."
+        ) from None
 
 
 def _listed_products(source: "Source", named: Sequence[str]) -> "list[ProductRow]":

@@ -87,6 +87,10 @@ def _lines(plan: "Plan") -> Iterator[str]:
         yield f"~ {estimated} of them are estimated from filesets of the same product and stage"
     if unknown:
         yield f"? {unknown} of them are left out of the size: no fileset of their product and stage is known"
+    for product in plan.products:
+        if product.to_expire:
+            old = as_count(product.to_expire, "fileset")
+            yield f"to delete: {old} of {escaped(product.product)}, older than keep in the settings"
     if plan.seconds is not None:
         yield f"time: about {as_duration(plan.seconds)} at {as_size(plan.rate or 0)}/s, as the last downloads"
     else:

@@ -48,8 +48,9 @@ def list_products(config: Path | None) -> None:
     _, layout, publisher = _publisher(config)
     with machine_faults(f"reading {layout.published}"):
         for row in publisher.products():
-            amount = as_count(len(publisher.filesets(row.name)), "fileset")
-            newest = f", newest {row.most_recent} of {row.registered}" if row.most_recent else ""
+            filesets = publisher.filesets(row.name)
+            amount = as_count(len(filesets), "fileset")
+            newest = f", newest {filesets[-1].name} of {filesets[-1].registered}" if filesets else ""
             click.echo(escaped(f"{row.name} ({row.type}): {row.description}; {amount}{newest}"))
 
 

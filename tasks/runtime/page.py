@@ -7,7 +7,6 @@ goes on. After its end the run waits for the last one, as systemd and containers
 import logging
 import os
 import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +20,8 @@ from pipeline.config import read_settings
 from pipeline.errors import MirrorError
 from pipeline.mirror.state.layout import Layout
 
+_POLL_SECONDS = 0.1
+
 log = logging.getLogger(__name__)
 
 
@@ -30,7 +31,8 @@ class PagePolicy:
 
     While a run works the page is renewed ``every`` so often, or so much more rarely that its processes take
     at most ``share`` of one processor. A process that takes longer than ``longest``, or after the run than
-    ``after_run``, is killed. A run without news leaves a page that is younger than ``fresh``.
+    ``after_run``, is killed. A run without news leaves a page that is younger than ``fresh`` and has the map
+    of the sky as it is.
     """
 
     every: float = 60.0
@@ -47,49 +49,43 @@ class PageRenewal:
     """Renewals of the page of one run, by the settings in the file ``config``."""
 
     def __init__(self, config: Path, layout: Layout, policy: PagePolicy = DEFAULT) -> None:
-        self._command = [sys.executable, "-m", __name__, str(config.absolute())]
+        self._command = [sys.executable, "-P", "-m", __name__, str(config.absolute())]
         self._path = layout.page
+        self._pictures = layout.coverage_pictures
         self._policy = policy
-        self._ended = threading.Event()
-        self._process: subprocess.Popen[str] | None = None
-        # True from a request to kill the process on, which may come before it is started.
-        self._is_killed = False
 
     @contextmanager
     def while_running(self) -> Iterator[None]:
         """Renew the page regularly, in a thread. Enter it after all processes of the run are forked."""
-        thread = threading.Thread(target=self._follow, name="page", daemon=True)
+        ended = threading.Event()
+        thread = threading.Thread(target=self._follow, args=(ended,), name="page", daemon=True)
         thread.start()
         try:
             yield
         finally:
-            self._ended.set()
-            # What it would write says that the run works.
-            self._kill()
+            # Ends a process, too: what it would write says that the run works.
+            ended.set()
             thread.join(self._policy.after_run)
 
-    def after_run(self, *, news: bool) -> None:
-        """Renew the page and wait for that; without ``news`` only if it is old. A signal ends the wait."""
-        if not (news or self._is_old()):
-            return
-        self._is_killed = False
-        with self._killed_by_signals():
-            if failure := self._renew(self._policy.after_run):
-                print(f"ipp-mirror: {failure}", file=sys.stderr)
+    def after_run(self, stopping: threading.Event, *, news: bool) -> str | None:
+        """Renew the page and wait for that, until ``stopping`` is set; without ``news`` only if it is old.
 
-    def _follow(self) -> None:
+        Return why it was not renewed, if it failed.
+        """
+        return self._renew(self._policy.after_run, stopping) if news or self._is_old() else None
+
+    def _follow(self, ended: threading.Event) -> None:
         pause = self._policy.every
-        while not self._ended.wait(pause):
+        while not ended.wait(pause):
             before = _children_seconds()
-            failure = self._renew(self._policy.longest)
-            if failure and not self._ended.is_set():
+            if failure := self._renew(self._policy.longest, ended):
                 log.debug("%s", failure)
             pause = max(self._policy.every, (_children_seconds() - before) / self._policy.share)
 
-    def _renew(self, seconds: float) -> str | None:
-        """Renew the page in a process, which may take so many seconds; return why it was not renewed."""
+    def _renew(self, seconds: float, stopping: threading.Event) -> str | None:
+        """Renew the page in a process, which may take so many seconds; return why it failed."""
         try:
-            self._process = process = subprocess.Popen(
+            process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -99,48 +95,45 @@ class PageRenewal:
                 # Signals to the update, such as the Ctrl-C of a terminal, are not for it.
                 start_new_session=True,
             )
-            if self._is_killed:
-                process.kill()
-            _, errors = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            self._kill()
-            with suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=1)
-            return f"the page {self._path} was not renewed: that took longer than {seconds:.0f} s"
         except OSError as error:
             return f"the page {self._path} was not renewed: {error.strerror}"
-        # One that was killed was killed on request.
-        if process.returncode <= 0:
-            return None
-        last = errors.strip().rpartition("\n")[2]
-        return f"the page {self._path} was not renewed: {last or f'exit code {process.returncode}'}"
-
-    def _kill(self) -> None:
-        self._is_killed = True
-        if self._process is not None:
-            with suppress(OSError):
-                self._process.kill()
-
-    @contextmanager
-    def _killed_by_signals(self) -> Iterator[None]:
-        """Let the signals that stop a run kill the process."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        before = {number: signal.signal(number, lambda *_: self._kill()) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        errors = _output(process, time.monotonic() + seconds, stopping)
+        if errors is None:
+            reason = "" if stopping.is_set() else f"that took longer than {seconds:.0f} s"
+        elif process.returncode > 0:
+            reason = errors.strip().rpartition("\n")[2] or f"exit code {process.returncode}"
+        else:
+            # One that was killed was killed by a person.
+            reason = ""
+        return f"the page {self._path} was not renewed: {reason}" if reason else None
 
     def _is_old(self) -> bool:
+        written = _modified(self._path)
+        is_fresh = 0 <= time.time() - written < self._policy.fresh
+        return not is_fresh or any(_modified(picture) > written for picture in self._pictures)
+
+
+def _output(process: "subprocess.Popen[str]", until: float, stopping: threading.Event) -> str | None:
+    """Return what the process prints on standard error; None where it is killed: at ``until``, or to stop."""
+    while True:
         try:
-            age = time.time() - self._path.stat().st_mtime
-        except OSError:
-            return True
-        return not 0 <= age < self._policy.fresh
+            return process.communicate(timeout=_POLL_SECONDS)[1]
+        except subprocess.TimeoutExpired:
+            if stopping.is_set() or time.monotonic() > until:
+                break
+    process.kill()
+    # On a disk that does not answer, it does not end.
+    with suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=1)
+    return None
+
+
+def _modified(path: Path) -> float:
+    """Return the time at which the file was modified, in seconds since 1970; 0 for one that is not there."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _children_seconds() -> float:

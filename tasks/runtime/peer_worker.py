@@ -191,6 +191,9 @@ class PeerWorker(MirrorWorker):
         self._ending.set()
         self._run.results.put(None)
 
+    def _conclude_run(self, _stopping: threading.Event) -> None:
+        """Leave to the update what follows from it."""
+
     @property
     def _is_finishing(self) -> bool:
         return self._ending.is_set() or super()._is_finishing

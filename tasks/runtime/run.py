@@ -59,6 +59,7 @@ from tasks.runtime.processes import (
     step_processes,
 )
 from tasks.runtime.progress import Progress
+from tasks.runtime.wanted_watch import WantedWatch
 from tasks.runtime.window import TaskWindow
 from tasks.steps import STEPS
 
@@ -101,6 +102,7 @@ class Run:
             )
             # More tasks than slots, so that no slot waits for the next task.
             self.window = TaskWindow(2 * self.slots)
+            self.wanted = WantedWatch(self.context.layout)
             with machine_faults(f"acquiring the lock of the mirror at {self.context.layout.root}"):
                 self._acquire()
                 # Stands for the mirror in the tasks and the resources of Luigi's scheduler.
@@ -400,13 +402,28 @@ class Run:
         for sentence in self._causes.repeated():
             log.warning("%s", sentence)
 
+    def conclude(self, stopping: threading.Event) -> None:
+        """Do what steps do after the end of the run, until ``stopping`` is set; the log is opened again."""
+        with log_to(self.log_file):
+            for step in self.context.wanted_steps:
+                try:
+                    step.conclude(self.context, stopping)
+                except MirrorError as error:
+                    log.warning("%s", error)
+
+    def renew_page(self, stopping: threading.Event) -> None:
+        """Renew the page after the end of the run, until ``stopping`` is set."""
+        if self._page is None:
+            return
+        counters = self.context.counters
+        done = counters.pending or counters.new or counters.here
+        if failure := self._page.after_run(stopping, news=bool(done or self.code or self.killed)):
+            with log_to(self.log_file):
+                log.warning("%s", failure)
+
     def end(self) -> None:
-        """Release the lock, the connections, the processes and the log; then renew the page."""
+        """Release the lock, the connections, the processes and the log."""
         self._open.close()
-        if self._page:
-            counters = self.context.counters
-            done = counters.pending or counters.new or counters.here
-            self._page.after_run(news=bool(done or self.code or self.killed))
 
 
 _runs: list[Run] = []

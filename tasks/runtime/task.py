@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import luigi
@@ -63,6 +64,10 @@ class MirrorTask(luigi.Task):
     def is_listed(self) -> bool:
         """Return True if a scheduler may offer the task although this process has not submitted it."""
         return False
+
+    def more_tasks(self) -> Iterable["MirrorTask"]:
+        """Return further tasks for the worker, which asks the first task of its run again and again."""
+        return ()
 
     @property
     def fetches(self) -> tuple[str, str, str | None] | None:

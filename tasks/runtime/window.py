@@ -33,11 +33,14 @@ class Submission:
 
 
 class _Chain:
-    """A task in flight and all that it requires: ``todo`` are the steps that are not done, by task id."""
+    """A task in flight and all that it requires: ``todo`` are the steps that are not done, by task id.
+
+    Several ``submissions`` may have the task.
+    """
 
     def __init__(self, last: luigi.Task, submission: Submission) -> None:
         self.last = last
-        self.submission = submission
+        self.submissions = [submission]
         self.started = False
         self.todo: dict[str, luigi.Task] = {}
         self.requires: dict[str, set[str]] = {}
@@ -145,7 +148,11 @@ class TaskWindow:
         return [chain.last for chain in chains if chain.requires.keys().isdisjoint(running)]
 
     def _add(self, chain: _Chain) -> None:
-        chain.submission.in_flight += 1
+        chain.submissions[0].in_flight += 1
+        if (same := self._in_flight.get(chain.last.task_id)) is not None:
+            same.submissions += chain.submissions
+            same.last = chain.last
+            return
         self._in_flight[chain.last.task_id] = chain
         for task_id in chain.requires:
             self._chains_of.setdefault(task_id, []).append(chain)
@@ -159,6 +166,7 @@ class TaskWindow:
             if not chains:
                 del self._chains_of[task_id]
                 released.append(task_id)
-        chain.submission.in_flight -= 1
+        for submission in chain.submissions:
+            submission.in_flight -= 1
         self.completed += 1
         return released

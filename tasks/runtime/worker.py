@@ -9,6 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from threading import Event
 from typing import Any
 
 import luigi
@@ -60,6 +61,7 @@ class MirrorWorker(Worker):
         self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
         self._peers = NoPeers()
         self._has_refused = False
+        self._is_finished = False
         # Memory must not grow with the number of tasks.
         Register.disable_instance_cache()
 
@@ -74,8 +76,20 @@ class MirrorWorker(Worker):
         try:
             return bool(super().__exit__(kind, value, trace))
         finally:
+            stopping = Event()
+            if self._is_finished:
+                # The run has ended: a signal ends what follows from it.
+                StopSignals(stopping.set)
             self._peers.close()
             self._run.end()
+            if self._is_finished and not self._run.stopping.is_set():
+                self._conclude_run(stopping)
+            if self._is_finished:
+                self._run.renew_page(stopping)
+
+    def _conclude_run(self, stopping: Event) -> None:
+        """Do what follows from the run, until ``stopping`` is set."""
+        self._run.conclude(stopping)
 
     def _begin_run(self) -> Run:
         return begin_run(Run)
@@ -156,7 +170,9 @@ class MirrorWorker(Worker):
             self._run.abort(error)
             self._finish_running(self._runner.take_results)
         self._conclude()
-        raise SystemExit(self._finish())
+        code = self._finish()
+        self._is_finished = True
+        raise SystemExit(code)
 
     def _prepare(self) -> bool:
         """Prepare for the first task; return False when there is nothing to do."""
@@ -205,6 +221,8 @@ class MirrorWorker(Worker):
 
     def _submit(self) -> None:
         """Submit the tasks that the window has room for."""
+        for more in self._root.more_tasks() if self._root and not self._run.stopping.is_set() else ():
+            self._run.window.open(iter([more]))
         while not self._run.stopping.is_set() and (task := self._run.window.submit()) is not None:
             if not self.add(task):
                 self._complete(task.task_id, FAILED)

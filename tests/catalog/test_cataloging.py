@@ -257,6 +257,32 @@ def test_a_database_that_cannot_be_used(damage, upstream: Upstream, follower: Fo
     assert rows(catalog_of(follower.root), "SELECT name FROM fileset ORDER BY name") == [("f1",), ("f2",)]
 
 
+def test_a_role_that_may_only_read(upstream: Upstream, follower: Follower, postgresql_url: str):
+    follower.catalog["url"] = postgresql_url
+    add_chips(upstream, "f1", 1)
+    update(follower)
+    owner = url_database(postgresql_url)
+    for sql in ("CREATE ROLE reader LOGIN", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader"):
+        owner.transact(lambda connection, sql=sql: connection.exec_driver_sql(sql))
+    follower.catalog["url"] = owner.url.set(drivername="postgresql", username="reader").render_as_string()
+    for number in (2, 3):
+        add_chips(upstream, f"f{number}", number, component=f"XY0{number}")
+    output = update(follower)
+    assert output.count("catalog postgresql") == 1, output
+    assert "permission denied" in output
+    assert "The files of the mirror are not concerned" in output
+    assert follower.marked("extracted", PRODUCT) == {"f1", "f2", "f3"}
+    assert follower.marked("cataloged", PRODUCT) == {"f1"}
+    follower.catalog["url"] = postgresql_url
+    update(follower)
+    names = rows(url_database(postgresql_url), "SELECT name FROM fileset ORDER BY name")
+    for sql in ("DROP OWNED BY reader", "DROP ROLE reader"):
+        owner.transact(lambda connection, sql=sql: connection.exec_driver_sql(sql))
+    owner.transact(_drop_all)
+    owner.close()
+    assert names == [("f1",), ("f2",), ("f3",)]
+
+
 def test_a_catalog_for_a_mirror_that_was_filled_without(upstream: Upstream, follower: Follower):
     follower.catalog["enabled"] = False
     add_chips(upstream, "f1", 1)

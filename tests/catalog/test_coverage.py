@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 from xml.etree import ElementTree
 
 import astropy.units as u
@@ -16,11 +17,11 @@ from astropy.io import fits
 from matplotlib.image import imread
 from mocpy import MOC
 from pyvo import registry
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from support.catalog_rows import add_fileset, add_image, add_product
 from support.running import until
 
-from pipeline.catalog.coverage import start_coverage
+from pipeline.catalog.coverage import draw_coverage
 from pipeline.catalog.coverage.exposures import Exposures, read_exposures
 from pipeline.catalog.coverage.maps import ORDER, file_name, maps
 from pipeline.catalog.coverage.picture import draw
@@ -30,10 +31,13 @@ from pipeline.catalog.generations import make_current
 from pipeline.catalog.load import delete_fileset
 from pipeline.catalog.opening import create_file
 from pipeline.catalog.pipeline_tables import PipelineTables
+from pipeline.catalog.seen import record_seen
 from pipeline.catalog.tables import fileset, image
 from pipeline.catalog.views import create_views
 from pipeline.config import Settings
+from pipeline.errors import MachineFault
 from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.marker_file import read_marker
 
 SIDES = (-1, 0, 1)
 # Width of a cell of the maps, degrees.
@@ -211,7 +215,10 @@ def test_of_two_processes_one_draws_and_the_other_waits_for_it(database, layout)
 
 
 def until_made(layout: Layout) -> Path:
-    until(lambda: layout.coverage_record.exists(), "the record of the coverage")
+    def is_complete() -> bool:
+        return bool((read_marker(layout.coverage_record) or {}).get("catalog"))
+
+    until(is_complete, "the record of the coverage")
     return layout.coverage_record
 
 
@@ -235,13 +242,70 @@ def test_maps_are_fits_files_of_moc_1_and_2(database, layout):
         assert header["MOCORD_S"] == ORDER
 
 
-def test_the_process_makes_all_files(database, layout):
-    add(database, "md", (10.0, 10.0, {}))
+def order(layout: Layout, **catalog: object) -> Settings:
+    """The settings of a mirror, whose last run has recorded its catalog."""
     source = {"url": "http://127.0.0.1/ds"}
-    settings = Settings.model_validate({"source": source, "mirror": {"root": str(layout.root)}})
-    start_coverage(settings, layout)
-    until(lambda: layout.coverage_record.exists(), "the record of the coverage")
+    settings = Settings.model_validate(
+        {"source": source, "mirror": {"root": str(layout.root)}, "catalog": catalog}
+    )
+    record_seen(settings, layout)
+    return settings
+
+
+def test_the_process_makes_all_files_once(database, layout, caplog, tmp_path, monkeypatch):
+    caplog.set_level("DEBUG")
+    # A folder of that name where the update is started is not the program.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "__init__.py").write_text("raise ImportError")
+    add(database, "md", (10.0, 10.0, {}))
+    draw_coverage(order(layout), layout, Event())
     assert sorted(written(layout)) == ["coverage.png", "coverage.svg", "md.r.fits"]
+    # Nothing is started for a catalog that is as it was drawn: a settings value without a process.
+    written_at = layout.coverage_record.stat().st_mtime_ns
+    draw_coverage(order(layout), layout, Event(), wait_seconds=0)
+    assert (layout.coverage_record.stat().st_mtime_ns, caplog.messages) == (written_at, [])
+
+
+def test_the_process_is_ended_with_the_run_and_begun_again_by_the_next_one(database, layout, caplog):
+    caplog.set_level("DEBUG")
+    add(database, "md", (10.0, 10.0, {}))
+    stopping = Event()
+    stopping.set()
+    for event, seconds in ((stopping, 600), (Event(), 0)):
+        caplog.clear()
+        draw_coverage(order(layout), layout, event, seconds)
+        assert caplog.messages == ["drawing the coverage of the sky was ended; the next run goes on with it"]
+    assert not layout.coverage_record.exists()
+
+
+def test_a_process_that_fails_is_one_sentence_and_its_messages_are_in_the_log(database, layout, caplog):
+    caplog.set_level("DEBUG")
+    add(database, "md", (10.0, 10.0, {}))
+    settings = order(layout)
+    layout.coverage.parent.mkdir(exist_ok=True)
+    layout.coverage.write_text("a file where the folder should be")
+    with pytest.raises(MachineFault) as failed:
+        draw_coverage(settings, layout, Event())
+    assert str(failed.value).startswith(
+        f"drawing the coverage of the sky in {layout.coverage}: expected a proc"
+    )
+    assert str(failed.value).endswith(". Nothing else is concerned; the next run tries again.")
+    assert "File exists" in str(failed.value)
+    assert "File exists" in caplog.text
+
+
+def test_a_renewal_that_is_ended_goes_on_with_the_next_product(database, layout):
+    """The maps of a product are remembered before all others are done."""
+    add(database, "a", (10.0, 10.0, {}))
+    add(database, "b", (20.0, 10.0, {"footprint": "no numbers"}))
+    with pytest.raises(ValueError, match="could not convert"):
+        renew_coverage(database, layout)
+    first = (layout.coverage / "a.r.fits").stat().st_mtime_ns
+    database.transact(lambda connection: connection.execute(update(image).values(footprint=None)))
+    renew_coverage(database, layout)
+    assert (layout.coverage / "a.r.fits").stat().st_mtime_ns == first
+    assert sorted(written(layout)) == ["a.r.fits", "b.r.fits", "coverage.png", "coverage.svg"]
 
 
 def test_only_the_process_imports_matplotlib_and_mocpy():

@@ -1,5 +1,7 @@
 """Views and coverage as a part of updates."""
 
+import fcntl
+import signal
 import sys
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 from support.catalog import PRODUCT, add_chips, catalog_of, rows
 from support.command import ended
 from support.follower import Follower
-from support.running import until
+from support.running import started, until
 from support.upstream import Upstream
 
 from pipeline.mirror.state.layout import Layout
@@ -45,20 +47,44 @@ def test_views_follow_the_settings_though_nothing_is_new_and_in_a_rebuild(
     assert rows(catalog_of(follower.root), ACCESS) == [expected]
 
 
-def test_an_update_with_news_has_the_coverage_drawn(follower: Follower, upstream: Upstream):
+def test_the_coverage_is_drawn_after_the_summary_though_nothing_is_new(
+    follower: Follower, upstream: Upstream
+):
     layout = Layout(follower.root)
     add_chips(upstream, "a.chip.5", 5)
     update(follower)
     assert not layout.coverage.exists()
     follower.catalog["coverage"] = True
     update(follower)
-    assert not layout.coverage.exists()
-    add_chips(upstream, "b.chip.6", 6)
-    update(follower)
-    until(lambda: layout.coverage_record.exists(), "the coverage")
     assert all(path.stat().st_size > 10_000 for path in layout.coverage_pictures)
     (made,) = layout.coverage.iterdir()
     assert made.name.startswith(f"{PRODUCT}.")
+
+
+def test_a_signal_ends_the_drawing_and_the_mirror_is_free_meanwhile(follower: Follower, upstream: Upstream):
+    layout = Layout(follower.root)
+    add_chips(upstream, "a.chip.5", 5)
+    follower.catalog["coverage"] = True
+    layout.coverage.mkdir(parents=True)
+    layout.catalog.mkdir(parents=True)
+    # Another process draws, and this one waits for it.
+    with open(layout.coverage_record.with_suffix(".lock"), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with started(follower.command(), follower.folder / "output") as running:
+            until(lambda: layout.catalog_seen.exists() and not is_locked(layout), "the end of the update")
+            running.send(signal.SIGTERM)
+            ended = running.wait()
+    assert (ended.code, ended.output.splitlines()[-1][:9]) == (0, "filesets:"), ended.output
+    assert list(layout.coverage.iterdir()) == []
+
+
+def is_locked(layout: Layout) -> bool:
+    with open(layout.lock_file, "r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def test_an_exposure_is_known_by_dbinfo_where_the_listing_names_none(follower: Follower, upstream: Upstream):

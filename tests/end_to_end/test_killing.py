@@ -7,12 +7,14 @@ import json
 import shutil
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 from time import sleep
 
 import pytest
 from support.bundles import bundle, dirinfo
+from support.catalog import catalog_of
 from support.command import ended
 from support.follower import Follower
 from support.kills import Instant, killed_at, was_killed, written
@@ -34,6 +36,7 @@ from support.summary import numbers
 from support.upstream import File, Upstream, served_filesets
 
 from pipeline.bundle.unpack import temporary_name
+from pipeline.catalog.check import differences
 from pipeline.mirror.state.layout import Layout, short_digest
 from pipeline.sample import faults
 
@@ -183,6 +186,30 @@ def test_killed_while_a_fileset_is_replaced_just_when(name, release, server, fol
         {"gpc1/MD01/o1.XY01/a.fits": b"new", "gpc1/MD01/o1.XY02/c.fits": b"C" * 300_000},
     )
     assert not {target.split("/")[3] for target in file_requests(server)} & {"plain", *instant.kept}
+
+
+CATALOGED = {
+    "its tables are flushed": Instant("fdatasync", "state/catalog/000001.sqlite-wal"),
+    "the fileset is marked as cataloged": written(f"{STATE}/cataloged/{CHIP}.json", CHIP),
+    "the state of the catalog is recorded": written("state/catalog/seen.json", CHIP, "plain"),
+}
+
+
+@NEEDS_STRACE
+@pytest.mark.parametrize("name", CATALOGED)
+def test_killed_while_a_fileset_is_cataloged_just_when(name, release, server, follower, tmp_path):
+    follower.catalog["enabled"] = True
+    one_process_killed_at(CATALOGED[name], follower, tmp_path / "output")
+    server.clear()
+    result = follower.update()
+    assert result.code == 0, result.output
+    complete(follower, release)
+    assert not {target.split("/")[3] for target in file_requests(server)} & set(CATALOGED[name].kept)
+    assert follower.marked("cataloged", PRODUCT) == {CHIP, "plain"}
+    layout = Layout(follower.root)
+    with closing(catalog_of(follower.root)) as database:
+        assert list(differences(layout, database, ("downloaded", "extracted"))) == []
+    assert len(list(layout.catalog.glob("*.sqlite"))) == 1
 
 
 @NEEDS_STRACE

@@ -42,10 +42,10 @@ def traced(follower: Follower, log: Path, *more: str) -> list[Call]:
     return calls_of(follower.command(*more), log)
 
 
-def calls_of(command: list[str], log: Path) -> list[Call]:
+def calls_of(command: list[str], log: Path, *more: str) -> list[Call]:
     """The calls of a command that ends with 0."""
     trace = log.with_suffix(".trace")
-    with started([*tracing(trace), *command], log) as run:
+    with started([*tracing(trace, *more), *command], log) as run:
         ended = run.wait()
     assert ended.code == 0, ended.output
     return read_calls(trace.read_text())
@@ -80,6 +80,17 @@ def test_every_marker_tells_the_truth_whenever_the_power_is_cut(workers, release
     # The model saw all there is.
     here = {path.as_posix() for path, node in disk.top.below() if not node.names}
     assert set(tree(follower.root)) <= here
+
+
+def test_rows_of_the_catalog_are_flushed_before_the_marker_that_promises_them(upstream, follower, tmp_path):
+    follower.catalog["enabled"] = True
+    upstream.add_bundles(PRODUCT, CHIP, {"XY01": {"a.fits": b"A" * 5000}})
+    calls = calls_of(follower.command(), tmp_path / "log", "pwrite64")
+    marker = Layout(follower.root).marker("cataloged", PRODUCT, CHIP)
+    [named] = [place for place, call in enumerate(calls) if call.name == "rename" and marker in call.paths]
+    log = follower.root / "state" / "catalog" / "000001.sqlite-wal"
+    done = [call.name for call in calls[:named] if log in call.paths and call.name != "openat"]
+    assert done[-2:] in (["pwrite64", "fdatasync"], ["pwrite64", "fsync"])
 
 
 def test_so_it_does_while_a_fileset_is_replaced(release, follower, tmp_path):

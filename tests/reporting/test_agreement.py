@@ -203,7 +203,7 @@ def on_disk(it: Mirror) -> dict[str, Any]:
         "failed": sum(step != "catalog" for step in steps.values()),
         "skipped": len(marked["skipped"]),
         "withdrawn": len(marked["withdrawn"]),
-        "behind": len(complete - marked["cataloged"]),
+        "behind": len(complete - marked["cataloged"] - marked["skipped"]),
         "missing": {row.name for row in rows} & selected - complete,
     }
 
@@ -249,7 +249,8 @@ def test_all_say_the_same(name, mirror):
     report = mirror_report(layout, settings, STEPS)
     status = json.loads(as_json(report, attention(report)))
     [product] = [each for each in status["products"] if each["product"] == PRODUCT]
-    assert product["filesets"] | {"failed": product["failed"]} == {key: truth[key] for key in NUMBERS}
+    counts = {key: product["filesets"][key] for key in NUMBERS if key in product["filesets"]}
+    assert counts | {"failed": product["failed"]} == {key: truth[key] for key in NUMBERS}
     assert status["catalog_behind"] == truth["behind"]
 
     page = gather_page(layout, settings, STEPS, layout.page.parent)

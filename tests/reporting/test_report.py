@@ -165,7 +165,7 @@ def test_numbers_of_a_mirror_that_was_changed(name, layout):
     if name != "not downloaded":
         assert status["complete"] == expected[2]
     [product] = json.loads(as_json(report, []))["products"]
-    assert tuple(product["filesets"].values()) == (*expected[:4], *expected[5:])
+    assert tuple(product["filesets"].values()) == (*expected[:4], *expected[5:], 0, 0)
 
 
 @pytest.mark.parametrize(

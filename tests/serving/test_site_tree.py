@@ -46,6 +46,7 @@ def test_own_products_come_and_go_beside_the_mirrored_ones(layout, tmp_path):
         assert names(ask(server, "/mine/index.txt").body) == ["m.1", "m.2"]
         assert names(ask(server, "/mine/index.txt?m.1").body) == ["m.2"]
         assert ask(server, "/mine/m.2/own.txt").body == b"own"
+        assert b"own.txt" in ask(server, "/mine/m.2/").body
         assert names(ask(server, "/p/index.txt").body) == ["one"]
         publisher.withdraw("mine", "m.2")
         assert names(ask(server, "/mine/index.txt").body) == ["m.1"]

@@ -31,10 +31,10 @@ _NEVER_FLUSHED = ("state/update.lock", "state/ownership.lock", "state/arrivals.l
 ADOPTED = "@adopted"
 
 
-def tracing(trace: Path) -> list[str]:
-    """Return the command that runs another one and records its calls in ``trace``."""
+def tracing(trace: Path, *more: str) -> list[str]:
+    """Return the command that runs another one and records its calls, and ``more`` calls, in ``trace``."""
     strace = ["strace", "-f", "-qqq", "-y", "-s", str(_STRING_BYTES)]
-    return [*strace, "-o", str(trace), "-e", f"trace={_CALLS}"]
+    return [*strace, "-o", str(trace), "-e", f"trace={','.join([_CALLS, *more])}"]
 
 
 @dataclass(frozen=True)

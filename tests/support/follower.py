@@ -17,7 +17,7 @@ class Follower:
     url: str
     source: dict[str, object] = field(default_factory=dict)
     mirror: dict[str, object] = field(default_factory=dict)
-    # Drawing the coverage would outlive the test; each update would wait for a page.
+    # Each update would wait for the map of the sky and for the page.
     catalog: dict[str, object] = field(default_factory=lambda: {"coverage": False})
     # Publisher's tree that is served; None for a mirror of a mirror.
     served: Path | None = None

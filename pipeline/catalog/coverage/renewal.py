@@ -3,6 +3,7 @@
 import fcntl
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from mocpy import MOC
 from sqlalchemy import Connection, func, select
@@ -11,6 +12,7 @@ from pipeline.catalog.coverage.exposures import read_exposures
 from pipeline.catalog.coverage.maps import file_name, maps
 from pipeline.catalog.coverage.picture import draw
 from pipeline.catalog.database import Database
+from pipeline.catalog.seen import STATE
 from pipeline.catalog.tables import fileset, image, product
 from pipeline.durable import remove_files, write_whole
 from pipeline.errors import machine_faults
@@ -35,19 +37,28 @@ def renew_coverage(database: Database, layout: Layout) -> None:
 
 
 def _renew(connection: Connection, layout: Layout) -> None:
+    state = [str(value) for value in connection.exec_driver_sql(STATE).one()]
     found = _fingerprints(connection)
-    known = (read_marker(layout.coverage_record) or {}).get("products", {})
-    changed = {name for name in found if known.get(name) != found[name]}
-    if found == known and all(path.exists() for path in layout.coverage_pictures):
-        return
-    for name in changed:
+    record = read_marker(layout.coverage_record) or {}
+    known: _Fingerprints = record.get("products", {})
+    for name in [name for name in found if known.get(name) != found[name]]:
         _renew_maps(connection, layout.coverage, name)
+        # A process that is ended here goes on with the next product.
+        known = known | {name: found[name]}
+        write_marker(layout.coverage_record, record | {"products": known, "catalog": None})
     gone = set(known) - set(found)
     remove_files(path for name in gone for path in _files_of(layout.coverage, name))
-    pictures = draw(read_exposures(connection))
-    for path, content in zip(layout.coverage_pictures, pictures, strict=True):
-        write_whole(path, content)
-    write_marker(layout.coverage_record, {"products": found})
+    if found != record.get("pictured") or not all(path.exists() for path in layout.coverage_pictures):
+        pictures = draw(read_exposures(connection))
+        for path, content in zip(layout.coverage_pictures, pictures, strict=True):
+            write_whole(path, content)
+    if (complete := {"products": found, "pictured": found, "catalog": state}) != _plain(record):
+        write_marker(layout.coverage_record, complete)
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record without what every marker has."""
+    return {name: value for name, value in record.items() if name != "schema"}
 
 
 def _fingerprints(connection: Connection) -> _Fingerprints:

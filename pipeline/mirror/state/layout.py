@@ -1,7 +1,7 @@
 """Layout of a mirror: the path of everything below its root (docs/on-disk.md)."""
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -11,6 +11,7 @@ from pipeline.mirror.state.marker_file import SUFFIX, can_name_marker, read_mark
 from pipeline.mirror.state.snapshot import (
     SNAPSHOT_SUFFIX,
     count_markers,
+    each_marker,
     good_in_all,
     good_markers,
     marker_names,
@@ -52,6 +53,9 @@ class MarkerKind(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
+    WANTED = "wanted"
+    PARTIAL = "partial"
     SUPERSEDED = "superseded"
     CATALOGED = "cataloged"
     VERIFIED = "verified"
@@ -260,6 +264,10 @@ class Layout:
         """Return the path of a cache: the last state of listing and markers in which nothing was pending."""
         return self.state(product) / "pending.json"
 
+    def file_selection(self, product: str) -> Path:
+        """Return the path of the patterns of files and members by which the last update chose."""
+        return self.state(product) / "file_selection.json"
+
     def discovered(self, product: str) -> Path:
         """Return the marker of the last discovery: its time, and the number of new rows."""
         return self.state(product) / "discovered.json"
@@ -333,6 +341,10 @@ class Layout:
     def names(self, kind: str, product: str) -> set[str]:
         """Return the names of all markers of that kind, good or not: for those who read each of them."""
         return marker_names(self.marker_folder(kind, product))
+
+    def each_name(self, kind: str, product: str) -> Iterator[str]:
+        """Yield the names of all markers of that kind as their folder is read, in any order."""
+        return each_marker(self.marker_folder(kind, product))
 
     def count(self, kind: str, product: str) -> int:
         """Return the number of filesets that have a marker of that kind."""

@@ -41,6 +41,16 @@ class Registration(NamedTuple):
     registered: str
 
 
+class AllBut(Container[str]):
+    """All names but some."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._names = names
+
+    def __contains__(self, name: object) -> bool:
+        return name not in self._names
+
+
 class LocalListing:
     """Listing of one product in a file; an absent file has no rows.
 

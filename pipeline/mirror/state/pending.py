@@ -16,12 +16,13 @@ from pipeline.mirror.state.failures import failed_in, failures, is_postponed
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import SCHEMA, read_marker, write_marker
-from pipeline.mirror.state.selection import is_selected, refuse_unknown_columns
+from pipeline.mirror.state.selection import refuse_unknown_beginning, refuse_unknown_columns, selected_rows
 from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.snapshot import current_header, renew_snapshot
 from pipeline.mirror.state.steps import Steps, StepSpec
 
-_SET_APART = (MarkerKind.SKIPPED, MarkerKind.WITHDRAWN)
+# Kinds of markers beside those of the steps that decide on what is pending.
+_DECIDING = (MarkerKind.SKIPPED, MarkerKind.WITHDRAWN, MarkerKind.EXPIRED, MarkerKind.WANTED)
 
 
 def renew_snapshots(layout: Layout, product: str, steps: Steps) -> None:
@@ -29,25 +30,30 @@ def renew_snapshots(layout: Layout, product: str, steps: Steps) -> None:
 
     For the holder of the update lock.
     """
-    for kind in (*(step.marker for step in steps), *_SET_APART):
+    for kind in (*(step.marker for step in steps), *_DECIDING, MarkerKind.PARTIAL):
         renew_snapshot(layout.marker_folder(kind, product))
 
 
 def pending_rows(
     layout: Layout, product: Product, steps: Iterable[StepSpec], like: LikeFilesets = NOTHING_KNOWN
 ) -> list[FilesetRow]:
-    """Return the rows that the settings select and of which one of the ``steps`` is to be done, oldest first.
+    """Return the rows of which one of the ``steps`` is to be done, oldest first.
 
-    ``like`` filesets are those by which ``select`` knows others. Skipped and withdrawn filesets are not
-    returned; those whose next attempt is not due yet are (``postponed``). For the holder of the update lock.
-    Raises SettingsError when ``select`` names a column that no row has, ServerUnavailable when the local
-    listing was damaged since the server was asked, MachineFault when the catalog cannot be read.
+    They are those of the filesets that the settings select, of wanted ones, and of those that are complete
+    but for optional steps: these are done for all that is here, also where it is withdrawn.
+
+    ``like`` filesets are those by which ``select`` knows others. Skipped filesets are not returned, nor
+    withdrawn ones that are incomplete; those whose next attempt is not due yet are (``postponed``). For the
+    holder of the update lock. Raises SettingsError when ``select`` names a column that no row has,
+    ServerUnavailable when the local listing was damaged since the server was asked, MachineFault when the
+    catalog cannot be read.
     """
+    steps = tuple(steps)
     kinds = [step.marker for step in steps]
     cache, state = layout.nothing_pending(product.name), _state(layout, product, kinds, like)
     if state is not None and read_marker(cache) == {"schema": SCHEMA, **state}:
         return []
-    rows = _find_pending(layout, product, kinds, like)
+    rows = _find_pending(layout, product, steps, like)
     if state is not None and not rows:
         # A run does not fail because the disk is too full for a cache.
         with suppress(OSError):
@@ -55,13 +61,22 @@ def pending_rows(
     return rows
 
 
-def _find_pending(layout: Layout, product: Product, kinds: list[str], like: LikeFilesets) -> list[FilesetRow]:
+def _find_pending(
+    layout: Layout, product: Product, steps: tuple[StepSpec, ...], like: LikeFilesets
+) -> list[FilesetRow]:
     listing = LocalListing(layout, product.name)
     refuse_unknown_columns(product, listing.columns, like)
-    done = layout.marked_in_all(kinds, product.name)
-    for kind in _SET_APART:
-        done |= layout.marked(kind, product.name)
-    return [row for row in listing.rows(but=done) if is_selected(row, product, like)]
+    refuse_unknown_beginning(product, lambda: (each.name for each in listing.registrations()))
+    required = [step.marker for step in steps if not step.optional]
+    done = here = layout.marked_in_all(required, product.name)
+    if len(required) < len(steps):
+        done = here & layout.marked_in_all((step.marker for step in steps if step.optional), product.name)
+    for kind in (MarkerKind.SKIPPED, MarkerKind.EXPIRED):
+        done = done | layout.marked(kind, product.name)
+    done |= layout.marked(MarkerKind.WITHDRAWN, product.name) - here
+    taken = here | layout.marked(MarkerKind.WANTED, product.name)
+    rows = listing.rows(but=done - {product.begin_after})
+    return [row for row in selected_rows(rows, product, taken, like) if row.name not in done]
 
 
 def _state(layout: Layout, product: Product, kinds: list[str], like: LikeFilesets) -> dict[str, Any] | None:
@@ -69,7 +84,7 @@ def _state(layout: Layout, product: Product, kinds: list[str], like: LikeFileset
 
     None while the listing has no record that fits, or a folder of markers no current snapshot.
     """
-    folders = {kind: layout.marker_folder(kind, product.name) for kind in (*kinds, *_SET_APART)}
+    folders = {kind: layout.marker_folder(kind, product.name) for kind in (*kinds, *_DECIDING)}
     headers = {kind: current_header(folder) for kind, folder in folders.items() if folder.is_dir()}
     listing = LocalListing(layout, product.name).state()
     if listing is None or None in headers.values():
@@ -78,6 +93,7 @@ def _state(layout: Layout, product: Product, kinds: list[str], like: LikeFileset
         "version": __version__,
         "listing": listing,
         "select": product.select and [select.model_dump(mode="json") for select in product.select],
+        "begin_after": product.begin_after,
         "like": like.state,
         "steps": kinds,
         "names": {kind: header.names for kind, header in headers.items() if header},

@@ -2,9 +2,10 @@
 
 import fnmatch
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
-from pipeline.config import Product, Select
+from pipeline.config import HIGHEST_PRIORITY, Product, Select
 from pipeline.datastore.listing import FilesetRow, registered_time
 from pipeline.errors import SettingsError
 from pipeline.mirror.state.sky_selection import (
@@ -18,6 +19,7 @@ from pipeline.mirror.state.sky_selection import (
 # A filter is listed with a number of its kind, as in r.00000: its band alone stands for all of them.
 BAND_COLUMN = "filter"
 _VALUES_SHOWN = 8
+PRIORITY_OF_WANTED = HIGHEST_PRIORITY + 1
 
 
 def is_selected(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_KNOWN) -> bool:
@@ -29,14 +31,64 @@ def is_selected(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_
     return product.select is None or any(_matches(row, select, like) for select in product.select)
 
 
+def selected_rows(
+    rows: Iterable[FilesetRow],
+    product: Product,
+    wanted: Container[str] = (),
+    like: LikeFilesets = NOTHING_KNOWN,
+) -> Iterator[FilesetRow]:
+    """Yield those of the rows, in the order of the listing, that are wanted or that the settings select.
+
+    The row of ``begin_after`` has to be among the rows, or those before it have to be absent. Raises
+    MachineFault as ``is_selected``.
+    """
+    has_begun = product.begin_after is None
+    for row in rows:
+        if row.name in wanted or (has_begun and is_selected(row, product, like)):
+            yield row
+        has_begun = has_begun or row.name == product.begin_after
+
+
+def is_expired(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_KNOWN) -> bool:
+    """Return True for a fileset that was selected until it was as old as ``keep`` says."""
+    selections = [select for select in product.select or () if select.keep is not None]
+    return (
+        bool(selections)
+        and not is_selected(row, product, like)
+        and any(_matches(row, select.model_copy(update={"keep": None}), like) for select in selections)
+    )
+
+
+def refuse_unknown_beginning(product: Product, names: Callable[[], Iterable[str]]) -> None:
+    """Raise SettingsError when the listing has ``names``, and that of ``begin_after`` is none of them."""
+    if product.begin_after is None:
+        return
+    is_empty = True
+    for name in names():
+        if name == product.begin_after:
+            return
+        is_empty = False
+    if not is_empty:
+        raise SettingsError(
+            f"begin_after of product {product.name}: expected a fileset of its listing, got "
+            f"{product.begin_after}. Correct it in the settings; nothing of the product was fetched."
+        )
+
+
 def priorities(
-    rows: Iterable[FilesetRow], product: Product, like: LikeFilesets = NOTHING_KNOWN
+    rows: Iterable[FilesetRow],
+    product: Product,
+    like: LikeFilesets = NOTHING_KNOWN,
+    wanted: Container[str] = (),
 ) -> dict[str, int]:
     """Return for each fileset the highest priority of the selections that match it.
 
-    Raises MachineFault when what is known of ``like`` ones cannot be read.
+    Filesets in ``wanted`` have a higher one than the settings can give. Raises MachineFault when what is
+    known of ``like`` ones cannot be read.
     """
-    return {row.name: _priority(row, product, like) for row in rows}
+    return {
+        row.name: PRIORITY_OF_WANTED if row.name in wanted else _priority(row, product, like) for row in rows
+    }
 
 
 def in_order(
@@ -122,12 +174,13 @@ def _matches(row: FilesetRow, select: Select, like: LikeFilesets) -> bool:
 
 def _matches_time(row: FilesetRow, select: Select) -> bool:
     after, before = select.registered_after, select.registered_before
-    if after is None and before is None:
+    if after is None and before is None and select.keep is None:
         return True
     registered = registered_time(row.registered)
     if registered is None:
         return False
-    return (after is None or registered >= after) and (before is None or registered < before)
+    is_young = select.keep is None or datetime.now(UTC) - registered < select.keep
+    return (after is None or registered >= after) and (before is None or registered < before) and is_young
 
 
 def _matches_columns(row: FilesetRow, select: Select) -> bool:

@@ -83,7 +83,15 @@ def good_in_all(folders: Iterable[Path]) -> set[str]:
 
 def marker_names(folder: Path) -> set[str]:
     """Return the names, without suffix, of all markers in the folder, good or not."""
-    return {file.removesuffix(SUFFIX) for file in _files(folder) if file.endswith(SUFFIX)}
+    return set(each_marker(folder))
+
+
+def each_marker(folder: Path) -> Iterator[str]:
+    """Yield the names, without suffix, of all markers in the folder, good or not, as the folder is read.
+
+    Those read may be removed meanwhile.
+    """
+    return (file.removesuffix(SUFFIX) for file in _files(folder) if file.endswith(SUFFIX))
 
 
 def count_markers(folder: Path) -> int:

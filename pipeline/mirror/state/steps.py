@@ -7,6 +7,7 @@ the task window walk the rows and name no step.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING
 
 from pipeline.config import Settings
@@ -56,6 +57,10 @@ def _nothing_to_do(_context: "RunContext") -> None:
     return None
 
 
+def _nothing_to_conclude(_context: "RunContext", _stopping: Event) -> None:
+    return None
+
+
 def _as_marked(_layout: Layout, _fileset: "Fileset") -> bool:
     return True
 
@@ -83,6 +88,9 @@ class StepSpec:
     * ``prepare(context)`` is called once at the beginning of an update, ``finish(context)`` at its end. Of an
       optional step either may raise MirrorError: the update goes on, after a failed ``prepare`` without the
       step.
+    * ``conclude(context, stopping)`` is called when the run has released its lock, and another one may have
+      begun. It takes minutes at most, and returns soon once ``stopping`` is set. Raises MirrorError, which
+      changes no exit code.
     * ``is_wanted(settings)`` is False when the settings do without the step.
     * An ``optional`` step may fail: the fileset counts as complete without it.
     """
@@ -99,6 +107,7 @@ class StepSpec:
     load: Callable[["RunContext"], None] = _nothing_to_do
     prepare: Callable[["RunContext"], None] = _nothing_to_do
     finish: Callable[["RunContext"], None] = _nothing_to_do
+    conclude: Callable[["RunContext", Event], None] = _nothing_to_conclude
     is_wanted: Callable[[Settings], bool] = _always
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.context import RunContext
+from pipeline.mirror.state.file_selection import FileSelection
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.steps import Problem, Steps
@@ -50,7 +51,10 @@ def upstream_problems(context: RunContext, fileset: Fileset) -> list[Problem]:
             f"{marker['source']}: expected some of the {len(here)} files that are here, got a listing "
             "without files. Nothing is changed in the mirror; the next comparison asks again."
         )
-    there = {row.name: _file(row.bytes, row.md5, row.component) for row in rows}
+    # Files that are left out by the settings may be corrected as well.
+    selection = FileSelection.recorded(fresh_marker(context.layout, MarkerKind.PARTIAL, fileset))
+    held = (row for row in rows if row.name in here or selection.chooses(row))
+    there = {row.name: _file(row.bytes, row.md5, row.component) for row in held}
     differences = list(_differences(here, there))
     if not differences:
         return []

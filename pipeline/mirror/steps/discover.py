@@ -242,7 +242,7 @@ def _set_aside_stale_markers(layout: Layout, product: str, new: list[FilesetRow]
             fileset = Fileset.of(product, row)
             if row.name in marked and not fresh_marker(layout, step.marker, fileset):
                 step.set_aside(layout, step, fileset)
-    for kind in (MarkerKind.FAILED, MarkerKind.SKIPPED):
+    for kind in (MarkerKind.FAILED, MarkerKind.SKIPPED, MarkerKind.EXPIRED):
         marked = layout.marked_among(kind, product, names)
         for row in new:
             if row.name in marked and not fresh_marker(layout, kind, Fileset.of(product, row)):

@@ -16,6 +16,7 @@ from pipeline.durable import flush_file, flush_folder, publish_folder
 from pipeline.errors import FilesFailed, HostileName, machine_faults
 from pipeline.mirror.context import Report, RunContext
 from pipeline.mirror.resources.disk_space import Reservation
+from pipeline.mirror.state.file_selection import FileSelection, chosen_rows, record_left_out
 from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind, short_digest
 from pipeline.mirror.state.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.mirror.state.steps import StepSpec
@@ -60,7 +61,8 @@ class _Download:
         checked_segment(self.fileset.name, f"fileset of product {self.fileset.product}")
         with machine_faults(f"freeing disk space for fileset {self.fileset}"):
             _check_marker_name(self.context.layout, self.fileset)
-        index, rows = fetch_listing(self.context.upstream, self.fileset)
+        index, listed = fetch_listing(self.context.upstream, self.fileset)
+        rows = self._chosen(listed)
         is_published = self._is_published(index, rows)
         if not is_published:
             self._fetch(self._missing(rows), rows)
@@ -69,7 +71,27 @@ class _Download:
             if not is_published:
                 publish_folder(self._incoming / "files", self._final)
         self._clean_up()
+        self._record_left_out(listed, rows)
         self._mark(rows, arrival)
+
+    def _chosen(self, listed: list[FileRow]) -> list[FileRow]:
+        return chosen_rows(self.context.layout, self._selection, self.fileset, listed)
+
+    @property
+    def _selection(self) -> FileSelection:
+        return FileSelection.of(self.context.settings.product(self.fileset.product))
+
+    def _record_left_out(self, listed: list[FileRow], rows: list[FileRow]) -> None:
+        """Record which files of the listing are left out, by which patterns; before the marker is written."""
+        left = len(listed) - len(rows)
+        patterns = self._selection.numbers()
+        part = {
+            "components": patterns["components"] if left else None,
+            "files": patterns["files"] if left else None,
+            "left_out": left or None,
+            "left_out_bytes": sum(row.bytes for row in listed) - sum(row.bytes for row in rows) or None,
+        }
+        record_left_out(self.context.layout, self.fileset, part)
 
     @property
     def _incoming(self) -> Path:

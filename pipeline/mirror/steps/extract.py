@@ -3,7 +3,7 @@
 import os
 import shutil
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,8 +28,9 @@ from pipeline.mirror.resources.ownership import (
     marked_contents,
     owners_of,
 )
+from pipeline.mirror.state.file_selection import FileSelection, record_left_out
 from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
-from pipeline.mirror.state.markers import Fileset, mark_done, utc_now
+from pipeline.mirror.state.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.mirror.state.owner_records import drop_records
 from pipeline.mirror.state.steps import StepSpec, drop_marker
 from pipeline.mirror.steps.bundles import bundles_of
@@ -63,7 +64,9 @@ class _Extraction:
             journal = journal_of(self._layout, self.fileset)
             superseded = marked_contents(self._layout, MarkerKind.SUPERSEDED, self.fileset)
             before = superseded.keys() | journal.files()
-            unpacked = self._unpack(bundles, journal) if bundles else self._unpack_nothing(journal)
+            # Where the bundles are left out, the documents are localized all the same.
+            is_unpacked = bool(bundles_of(self.fileset, self._listed))
+            unpacked = self._unpack(bundles, journal) if is_unpacked else self._unpack_nothing(journal)
             try:
                 self._put_in_place(unpacked, before, journal)
             finally:
@@ -84,8 +87,25 @@ class _Extraction:
 
     @cached_property
     def _rows(self) -> list[FileRow]:
+        """Rows of the files that are here."""
+        marker = fresh_marker(self._layout, MarkerKind.DOWNLOADED, self.fileset)
+        here = {file["name"] for file in marker["files"]} if marker else None
+        return [row for row in self._listed if here is None or row.name in here]
+
+    @cached_property
+    def _listed(self) -> list[FileRow]:
         index = self._store / INDEX
         return read_files(index.read_bytes(), str(index))
+
+    @cached_property
+    def _selection(self) -> FileSelection:
+        """Selection by the settings, and all that the fileset has unpacked before: nothing is removed."""
+        selection = FileSelection.of(self.context.settings.product(self.fileset.product))
+        before = fresh_marker(self._layout, MarkerKind.SUPERSEDED, self.fileset)
+        if before is None or selection.members is None:
+            return selection
+        members = before.get("members")
+        return replace(selection, members=members and tuple({*selection.members, *members}))
 
     def _put_in_place(self, unpacked: list[UnpackedFile], before: set[str], journal: Journal) -> None:
         """Rename the files that this fileset owns into place, remove superseded ones, write the marker."""
@@ -118,13 +138,14 @@ class _Extraction:
         needed = dict.fromkeys(folders.values(), 0)
         for bundle, folder in folders.items():
             needed[folder] += expected_bytes(bundle, limits)
+        chooses = self._selection.unpacks
         what, data = f"unpacking fileset {self.fileset}", self._layout.data
         small = sum(bundle.stat().st_size for bundle in folders) < PARALLEL_FROM_BYTES
         submit = done_at_once if small else self.context.unpackers.submit
         in_all = sum(needed.values())
         with self.context.space.reserved(needed, what) as reserved, machine_faults(what, in_all):
             running = [
-                submit(Unpacking(bundle, folder, data, tag, reserved[folder].written, limits).run)
+                submit(Unpacking(bundle, folder, data, tag, reserved[folder].written, limits, chooses).run)
                 for bundle, folder in folders.items()
             ]
             return self._results(running)
@@ -189,6 +210,10 @@ class _Extraction:
             for file in unpacked
         ]
         content = {"files": files, "replaces": verdict.replaces, "yields_to": verdict.yields_to}
+        members = self._selection.numbers()["members"] if bundles_of(self.fileset, self._rows) else None
+        record_left_out(self._layout, self.fileset, {"members": members})
+        if members is not None:
+            content["members"] = members
         mark_done(self._layout, MarkerKind.EXTRACTED, self.fileset, self.started, content)
 
 

@@ -6,15 +6,22 @@ from dataclasses import dataclass, field
 from pipeline.config import Product
 from pipeline.datastore.client import ListingClient
 from pipeline.datastore.listing import FilesetRow, LeftOut
+from pipeline.mirror.state.file_selection import lacking_filesets
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, known_rows
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import postponed
-from pipeline.mirror.state.selection import is_selected, refuse_unknown_columns
+from pipeline.mirror.state.selection import (
+    is_expired,
+    refuse_unknown_beginning,
+    refuse_unknown_columns,
+    selected_rows,
+)
 from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.discover import ask_for_rows, is_same, merged
 from pipeline.mirror.steps.download import is_stored
+from pipeline.mirror.steps.removal import may_expire
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,8 @@ class WorkPreview:
     """Selected filesets of a product, by what the next update does with them.
 
     Each of the ``selected`` ones is complete, skipped, postponed (its next try is not due yet) or ``due``. Of
-    those due, the ones in ``to_fetch`` are downloaded, the others only unpacked.
+    those due, the ones in ``to_fetch`` are downloaded, the others only unpacked. ``to_expire`` counts those
+    that are too old for the settings, and are deleted.
     """
 
     selected: int
@@ -44,6 +52,7 @@ class WorkPreview:
     postponed: int
     due: list[FilesetRow]
     to_fetch: list[FilesetRow]
+    to_expire: int
 
 
 def known_listing(layout: Layout, product: str) -> ListingPreview:
@@ -89,11 +98,15 @@ def preview_work(
     name = product.name
     refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, like)
     stale = _Stale(layout, name, listing.new)
-    selected = [
-        row for row in listing.rows if row.name not in listing.withdrawn and is_selected(row, product, like)
-    ]
+    refuse_unknown_beginning(product, lambda: (row.name for row in listing.rows))
+    wanted = layout.marked(MarkerKind.WANTED, name)
+    expired = stale.without(layout.marked(MarkerKind.EXPIRED, name), [MarkerKind.EXPIRED])
+    gone = listing.withdrawn | expired
+    selected = [row for row in selected_rows(listing.rows, product, wanted, like) if row.name not in gone]
+    old = may_expire(layout, product, steps)
     kinds = [step.marker for step in steps.required]
-    done = stale.without(layout.marked_in_all(kinds, name), kinds)
+    lacking = lacking_filesets(layout, product)
+    done = stale.without(layout.marked_in_all(kinds, name), kinds) - lacking.keys()
     left = [row for row in selected if row.name not in done]
     skipped = stale.without(layout.marked(MarkerKind.SKIPPED, name), [MarkerKind.SKIPPED])
     later = stale.without(set(postponed(layout, name, steps)), [MarkerKind.FAILED])
@@ -107,8 +120,13 @@ def preview_work(
         skipped=len(left) - len(tried),
         postponed=len(tried) - len(due),
         due=due,
+        to_expire=sum(row.name in old and is_expired(row, product, like) for row in listing.rows),
         to_fetch=[
-            row for row in due if row.name not in downloaded or not is_stored(layout, Fileset.of(name, row))
+            row
+            for row in due
+            if lacking.get(row.name)
+            or row.name not in downloaded
+            or not is_stored(layout, Fileset.of(name, row))
         ],
     )
 

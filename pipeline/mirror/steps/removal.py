@@ -1,16 +1,24 @@
-"""Removal of withdrawn filesets, with ``on_removed: delete`` in the settings.
+"""Removal of filesets: of withdrawn ones with ``on_removed: delete``, of those as old as ``keep`` says.
 
 A fileset counts as withdrawn only by a whole, valid listing, and one run deletes at most a set share of a
-product: a listing that lost its rows must not empty the mirror.
+product: a listing that lost its rows must not empty the mirror. What expires is said by the settings and the
+clock of this host, not by upstream: ``delete_at_most`` does not limit it.
 """
 
+from collections.abc import Iterable
+
+from pipeline.config import Product
 from pipeline.durable import remove_files
 from pipeline.errors import MirrorError, machine_faults
 from pipeline.mirror.context import RunContext
-from pipeline.mirror.state.layout import MarkerKind
-from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.marker_file import SUFFIX
-from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.local_listing import AllBut, LocalListing
+from pipeline.mirror.state.marker_file import SUFFIX, write_marker
+from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.state.selection import is_expired
+from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
+from pipeline.mirror.state.steps import StepSpec
+from pipeline.mirror.state.wanted import wanted_filesets
 
 
 class TooMuchWithdrawn(MirrorError):
@@ -41,19 +49,53 @@ def delete_withdrawn(context: RunContext, product: str) -> int:
         )
     with machine_faults(f"deleting withdrawn filesets of {product}"):
         for name in sorted(withdrawn):
-            _delete(context, Fileset(product, name, ""))
+            _delete(context, Fileset(product, name, ""), but=MarkerKind.WITHDRAWN)
         if withdrawn:
             listing.drop(withdrawn)
             remove_files(layout.marker(MarkerKind.WITHDRAWN, product, name) for name in withdrawn)
     return len(withdrawn)
 
 
-def _delete(context: RunContext, fileset: Fileset) -> None:
-    """Retract the steps, the last one first; then remove the markers, which the steps read."""
+def delete_expired(context: RunContext, product: str, like: LikeFilesets = NOTHING_KNOWN) -> int:
+    """Delete the filesets that have become too old for every selection; return their number.
+
+    Each is marked as expired first, and is not fetched again. Wanted ones stay. ``like`` filesets are those
+    by which ``select`` knows others. Raises MachineFault.
+    """
+    layout, settings = context.layout, context.settings.product(product)
+    with machine_faults(f"deleting expired filesets of {product}"):
+        among = may_expire(layout, settings, context.steps)
+        if not among:
+            return 0
+        for row in LocalListing(layout, product).rows(but=AllBut(among)):
+            if is_expired(row, settings, like):
+                content = {"product": product, "fileset": row.name, "registered": row.registered}
+                path = layout.marker(MarkerKind.EXPIRED, product, row.name)
+                write_marker(path, content | {"noticed": utc_now()})
+        # Those too that a killed run has marked, and not deleted.
+        expired = layout.marked_among(MarkerKind.EXPIRED, product, among)
+        for name in sorted(expired):
+            _delete(context, Fileset(product, name, ""), but=MarkerKind.EXPIRED)
+    return len(expired)
+
+
+def may_expire(layout: Layout, product: Product, steps: Iterable[StepSpec]) -> set[str]:
+    """Return the filesets that are here and not wanted; none without ``keep`` in the settings."""
+    if not any(select.keep for select in product.select or ()):
+        return set()
+    here = set().union(*(layout.marked(step.marker, product.name) for step in steps))
+    return here - wanted_filesets(layout, product.name)
+
+
+def _delete(context: RunContext, fileset: Fileset, but: MarkerKind) -> None:
+    """Retract the steps, the last one first; then remove the markers, which the steps read.
+
+    The marker of the kind ``but`` stays.
+    """
     for step in reversed(context.steps.rows):
         step.retract(context, fileset)
     remove_files(
         folder / f"{fileset.name}{SUFFIX}"
         for folder in context.layout.marker_folders(fileset.product)
-        if folder.name != MarkerKind.WITHDRAWN
+        if folder.name != but
     )

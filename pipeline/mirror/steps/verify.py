@@ -18,6 +18,7 @@ from pipeline.errors import MirrorError
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.resources.ownership import is_later, owners_of
 from pipeline.mirror.resources.rate_limit import RateLimit
+from pipeline.mirror.state.file_selection import FileSelection
 from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
@@ -46,8 +47,9 @@ def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Ite
             what = "the marker is missing, damaged or of another registration"
             yield Problem(layout.relative(path), what, kind)
         return
-    rows = _listed(folder / INDEX)
-    if rows is None or [_summary(row) for row in rows] != [_marked(file) for file in marker["files"]]:
+    listed = _listed(folder / INDEX)
+    rows = _chosen(layout, fileset, listed or [], marker)
+    if listed is None or [_summary(row) for row in rows] != [_marked(file) for file in marker["files"]]:
         what = "expected the listing that the marker was made from"
         yield Problem(layout.relative(folder / INDEX), what, kind)
         return
@@ -59,7 +61,7 @@ def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Ite
         path = folder / row.name
         if row.name not in deleted or path.exists():
             yield from compare.file(path, row.bytes, row.md5)
-    expected = {INDEX, *(row.name for row in rows)}
+    expected = {INDEX, *(row.name for row in listed)}
     for path in sorted(folder.iterdir()):
         if path.name not in expected:
             yield Problem(layout.relative(path), "unexpected: its fileset does not list it", None)
@@ -214,6 +216,13 @@ def _listed(index: Path) -> list[FileRow] | None:
         return read_files(index.read_bytes(), str(index))
     except (OSError, MirrorError):
         return None
+
+
+def _chosen(layout: Layout, fileset: Fileset, listed: list[FileRow], marker: dict[str, Any]) -> list[FileRow]:
+    """Return the listed files that the marker has to name: those that it names, and the others chosen."""
+    selection = FileSelection.recorded(fresh_marker(layout, MarkerKind.PARTIAL, fileset))
+    named = {file["name"] for file in marker["files"]}
+    return [row for row in listed if row.name in named or selection.chooses(row)]
 
 
 def _stray(path: Path) -> str:

@@ -8,6 +8,7 @@ import pytest
 from support.audit import opened_below
 from support.many_filesets import KNOWN, PRODUCT, complete_mirror, mark_downloaded, row, settle
 
+from pipeline.catalog.step import CATALOG
 from pipeline.config import Product
 from pipeline.errors import ServerUnavailable, SettingsError
 from pipeline.mirror.state.layout import Layout, MarkerKind
@@ -15,6 +16,7 @@ from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.pending import incomplete, pending_rows, renew_snapshots, steps_to_schedule
 from pipeline.mirror.state.steps import Steps
+from pipeline.mirror.state.wanted import want_filesets
 from pipeline.mirror.steps.download import DOWNLOAD
 from pipeline.mirror.steps.extract import EXTRACT
 
@@ -46,8 +48,8 @@ def test_with_snapshots_no_folder_is_scanned_and_no_marker_is_read(layout):
     with opened_below(layout.state(PRODUCT)) as opened:
         assert pending_rows(layout, Product(name=PRODUCT), STEPS) == [row(3), row(5), row(8)]
     read = {path for path in opened if "/" in path}
-    # No fileset is skipped or withdrawn: there is no folder of such.
-    assert read <= {"skipped/", "withdrawn/"}
+    # There is no folder of these.
+    assert read <= {"skipped/", "withdrawn/", "expired/", "wanted/"}
 
 
 @pytest.mark.parametrize("kind", [MarkerKind.SKIPPED, MarkerKind.WITHDRAWN])
@@ -62,6 +64,19 @@ def test_what_the_settings_do_not_select_is_not_pending(layout):
     unknown = Product.model_validate({"name": PRODUCT, "select": {"colour": "red"}})
     with pytest.raises(SettingsError, match=r"expected columns of its listing .*, got colour"):
         pending_rows(layout, unknown, STEPS)
+
+
+def test_an_optional_step_is_done_for_all_that_is_here(layout):
+    """Selected or not, withdrawn or not, but not for what is skipped."""
+    steps = Steps((DOWNLOAD, EXTRACT, CATALOG))
+    for number in range(20, KNOWN):
+        write_marker(layout.marker(MarkerKind.CATALOGED, PRODUCT, f"fileset.{number}"), {"registered": "t"})
+    write_marker(layout.marker(MarkerKind.WITHDRAWN, PRODUCT, "fileset.6"), {})
+    write_marker(layout.marker(MarkerKind.WITHDRAWN, PRODUCT, "fileset.5"), {})
+    write_marker(layout.marker(MarkerKind.SKIPPED, PRODUCT, "fileset.7"), {})
+    selecting = Product.model_validate({"name": PRODUCT, "select": {"filesetID": "*.[38]"}})
+    assert pending_rows(layout, selecting, steps) == [row(n) for n in range(20) if n not in (5, 7)]
+    assert pending_rows(layout, selecting, STEPS) == [row(3), row(8)]
 
 
 def test_the_last_missing_step_is_scheduled(layout):
@@ -200,3 +215,25 @@ def test_a_cache_that_cannot_be_written_is_done_without(complete):
     cache.unlink()
     (cache / "full").mkdir(parents=True)
     assert pending(complete) == []
+
+
+def test_what_is_wanted_is_pending_whatever_is_selected(complete):
+    remove_marker(complete)
+    settle(complete, hours=2)
+    assert pending(complete, filesetID="none") == []
+    want_filesets(complete, PRODUCT, ["fileset.7", "fileset.8"], by="me")
+    assert pending(complete, filesetID="none") == ["fileset.7"]
+    settle(complete, hours=2)
+    assert pending(complete, filesetID="none") == ["fileset.7"]
+
+
+def test_a_beginning_applies_although_its_fileset_is_complete(complete):
+    for number in (7, 200):
+        complete.marker(MarkerKind.EXTRACTED, PRODUCT, f"fileset.{number}").unlink()
+    settle(complete, hours=2)
+    found = pending_rows(complete, Product(name=PRODUCT, begin_after="fileset.100"), STEPS)
+    assert [each.name for each in found] == ["fileset.200"]
+    assert pending_rows(complete, Product(name=PRODUCT, begin_after="fileset.200"), STEPS) == []
+    assert len(pending_rows(complete, Product(name=PRODUCT), STEPS)) == 2
+    with pytest.raises(SettingsError, match="got nothing"):
+        pending_rows(complete, Product(name=PRODUCT, begin_after="nothing"), STEPS)

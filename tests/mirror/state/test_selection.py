@@ -1,11 +1,22 @@
 """Selection of rows of a product listing by the settings."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 import yaml
 
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow, read_filesets
-from pipeline.mirror.state.selection import empty_selection, in_order, is_selected, priorities
+from pipeline.errors import SettingsError
+from pipeline.mirror.state.selection import (
+    empty_selection,
+    in_order,
+    is_expired,
+    is_selected,
+    priorities,
+    refuse_unknown_beginning,
+    selected_rows,
+)
 
 LISTING = b"""# filesetID|time registered|type|stage|filter|target_id|
 a|2009-07-31T23:59:59Z|IPP-DIST|camera|r.00000|1|
@@ -99,6 +110,58 @@ def test_filesets_that_failed_come_last_of_their_priority():
     rows, product = read_filesets(LISTING, "x"), Product.model_validate(settings)
     ordered = in_order(rows, product, priorities(rows, product), failed={"f", "e"})
     assert "".join(row.name for row in ordered) == "dafcbe"
+
+
+def aged(**ages: int) -> list[FilesetRow]:
+    """Rows of one letter, registered so many days ago."""
+    columns = ("filesetID", "time registered", "type", "stage")
+    now = datetime.now(UTC)
+    times = {name: f"{now - timedelta(days=age):%Y-%m-%dT%H:%M:%SZ}" for name, age in ages.items()}
+    return [FilesetRow(name, time, "T", columns, (name, time, "T", "chip")) for name, time in times.items()]
+
+
+EXPIRING = {
+    "{keep: 30 days}": ("a", "bc"),
+    "{keep: 6 weeks, stage: chip}": ("ab", "c"),
+    "{keep: 30 days, stage: warp}": ("", ""),
+    "[{keep: 30 days}, {keep: 1000 hours}]": ("ab", "c"),
+    "[{keep: 30 days}, {filesetID: c}]": ("ac", "b"),
+    "{filesetID: a}": ("a", ""),
+}
+
+
+@pytest.mark.parametrize("select", EXPIRING)
+def test_a_fileset_expires_when_it_is_too_old_for_each_selection_that_matches_it(select):
+    product = Product.model_validate({"name": "p", "select": yaml.safe_load(select)})
+    rows = aged(a=29, b=31, c=50)
+    chosen = "".join(row.name for row in rows if is_selected(row, product))
+    expired = "".join(row.name for row in rows if is_expired(row, product))
+    assert (chosen, expired) == EXPIRING[select]
+
+
+BEGINNINGS = {
+    "{begin_after: c}": "def",
+    "{begin_after: f}": "",
+    "{begin_after: a, select: {filter: r}}": "df",
+    "{select: {filter: r}}": "adf",
+}
+
+
+@pytest.mark.parametrize("settings", BEGINNINGS)
+def test_selected_are_those_after_the_beginning_and_wanted_ones(settings):
+    product = Product.model_validate({"name": "p", **yaml.safe_load(settings)})
+    names = "".join(row.name for row in selected_rows(read_filesets(LISTING, "x"), product))
+    assert names == BEGINNINGS[settings]
+    with_wanted = selected_rows(read_filesets(LISTING, "x"), product, wanted={"b"})
+    assert "".join(row.name for row in with_wanted) == "".join(sorted({*names, "b"}))
+
+
+def test_a_beginning_that_the_listing_does_not_have_is_refused():
+    product = Product(name="p", begin_after="x")
+    with pytest.raises(SettingsError, match="expected a fileset of its listing, got x"):
+        refuse_unknown_beginning(product, lambda: ["a", "b"])
+    refuse_unknown_beginning(product, lambda: ())
+    refuse_unknown_beginning(product, lambda: ["a", "x"])
 
 
 EMPTY = {

@@ -6,14 +6,20 @@ import json
 import os
 import pty
 import shlex
+import shutil
 import subprocess
 import sys
+from threading import Event, Thread
 
 import pytest
 from support.command import COMMAND, REPOSITORY, ipp_mirror
 from support.image_rows import image_row, mirror_with_images
 
-from pipeline.mirror.state.layout import MarkerKind
+from pipeline.catalog.catalog import catalog_of
+from pipeline.catalog.criteria import criteria_of
+from pipeline.catalog.generations import current_file, make_current, next_file, remove_earlier
+from pipeline.config import read_settings
+from pipeline.mirror.state.layout import Layout, MarkerKind
 
 ROWS = [
     image_row("data/a/1.fits", 160.7, 41.27, stage="warp", exp_name="o1", skycell="skycell.1"),
@@ -146,6 +152,30 @@ def test_a_mirror_without_a_catalog(tmp_path):
     )
 
 
+def test_the_catalog_is_found_while_rebuilds_exchange_it(tmp_path):
+    config = mirror_with_images(tmp_path, ROWS)
+    layout, enough, made = Layout(tmp_path / "mirror"), Event(), []
+
+    def exchange() -> None:
+        while not enough.is_set():
+            path = next_file(layout)
+            shutil.copy(current_file(layout), path)
+            make_current(layout, path)
+            remove_earlier(layout)
+            made.append(path)
+
+    writer = Thread(target=exchange)
+    writer.start()
+    try:
+        settings = read_settings(config)
+        while len(made) < 100 and writer.is_alive():
+            with catalog_of(layout, settings) as catalog:
+                assert catalog.count(criteria_of()) == 4
+    finally:
+        enough.set()
+        writer.join()
+
+
 def test_a_catalog_that_is_behind_says_by_how_many_filesets(tmp_path):
     config = mirror_with_images(tmp_path, ROWS)
     for kind, names in ((MarkerKind.EXTRACTED, "abc"), (MarkerKind.CATALOGED, "a")):
@@ -155,9 +185,7 @@ def test_a_catalog_that_is_behind_says_by_how_many_filesets(tmp_path):
             (folder / f"{name}.json").write_text("{}")
     shown = find(config, "--count")
     assert (shown.returncode, shown.stdout) == (0, "4\n")
-    assert (
-        shown.stderr == "the catalog is behind by 2 filesets; the next update adds those that are selected.\n"
-    )
+    assert shown.stderr == "the catalog is behind by 2 filesets; the next update adds them.\n"
 
 
 def test_a_reader_that_has_read_enough_is_no_error(config):

@@ -7,9 +7,21 @@ from support.command import ipp_mirror
 from support.upstream import File, Upstream
 
 from pipeline.config import read_settings
+from pipeline.errors import ServerUnavailable, SettingsError
 from pipeline.sample.simulator import simulate
+from tasks.commands import ipp_mirror as ipp_mirror_group
 
 NOBODY = "http://127.0.0.1:1/ds"
+
+
+def init(*arguments: object) -> None:
+    """Run the command in this process."""
+    ipp_mirror_group.main(["init", *map(str, arguments)], standalone_mode=False)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "site.yaml"
 
 
 @pytest.fixture
@@ -19,49 +31,44 @@ def filled(upstream: Upstream) -> Upstream:
     return upstream
 
 
-def test_the_file_is_one_that_an_update_accepts_and_is_found_by_the_variable(
-    filled: Upstream, tmp_path: Path
-):
-    config, root = tmp_path / "site.yaml", tmp_path / "MIRROR"
-    found = {"IPP_MIRROR_CONFIG": str(config)}
+def test_the_file_has_what_was_named_and_what_the_server_says(filled: Upstream, config: Path, tmp_path: Path):
+    root = tmp_path / "MIRROR"
     with simulate(filled.folder, hidden=["secret"]) as server:
-        made = ipp_mirror("init", server.url, "--root", root, "--products", "first,secret", environment=found)
+        made = ipp_mirror(
+            "init", server.url, "--root", root, "--products", "first,secret", "--config", config
+        )
         assert (made.returncode, made.stderr) == (0, "")
         assert "with 1 of 2 listed products and 1 hidden" in made.stdout
         assert "    # test (ipp-dist), newest second.1 of" in config.read_text()
-        updated = ipp_mirror("update", environment=found)
-        assert updated.returncode == 0, updated.stderr
-    assert sorted(path.name for path in (root / "store").glob("*/*")) == ["first.1", "secret.1"]
+    read = read_settings(config)
+    assert (read.source.url, read.source.hidden_products) == (server.url, ["secret"])
+    assert (read.mirror.root, [each.name for each in read.mirror.products]) == (root, ["first", "secret"])
 
 
-def test_all_listed_products_are_the_default(filled: Upstream, tmp_path: Path):
-    config = tmp_path / "site.yaml"
+def test_all_listed_products_are_the_default(filled: Upstream, config: Path):
     with simulate(filled.folder, hidden=["secret"]) as server:
-        assert ipp_mirror("init", server.url, "--config", config).returncode == 0
+        init(server.url, "--config", config)
     assert [product.name for product in read_settings(config).mirror.products] == ["first", "second"]
 
 
-def test_a_product_that_is_not_served_is_one_sentence(filled: Upstream, tmp_path: Path):
-    config = tmp_path / "site.yaml"
-    with simulate(filled.folder) as server:
-        refused = ipp_mirror("init", server.url, "--config", config, "--products", "first,third")
-    assert refused.returncode == 40
-    assert "expected products that the Data Store serves, got 'third': " in refused.stderr
-    assert refused.stderr.endswith("It lists first, second, secret. No settings were written.\n")
+def test_a_product_that_is_not_served_is_one_sentence(filled: Upstream, config: Path):
+    expected = (
+        "^expected products that the Data Store serves, got 'third': .* It lists first, second, secret. No s"
+    )
+    with simulate(filled.folder) as server, pytest.raises(SettingsError, match=expected):
+        init(server.url, "--config", config, "--products", "first,third")
     assert not config.exists()
 
 
-def test_a_server_that_cannot_be_reached(tmp_path: Path):
-    config = tmp_path / "site.yaml"
-    refused = ipp_mirror("init", NOBODY, "--config", config)
-    assert refused.returncode == 20
-    assert refused.stderr == (
-        f"ipp-mirror: {NOBODY}/index.txt: connection refused by 127.0.0.1:1. No settings were written: "
-        "correct the address, or write them without the list of products by --offline.\n"
+def test_a_server_that_cannot_be_reached(config: Path):
+    with pytest.raises(ServerUnavailable) as refused:
+        init(NOBODY, "--config", config)
+    assert str(refused.value) == (
+        f"{NOBODY}/index.txt: connection refused by 127.0.0.1:1. No settings were written: "
+        "correct the address, or write them without the list of products by --offline."
     )
     assert not config.exists()
-    made = ipp_mirror("init", NOBODY, "--config", config, "--offline", "--products", "p")
-    assert made.returncode == 0
+    init(NOBODY, "--config", config, "--offline", "--products", "p")
     assert [product.name for product in read_settings(config).mirror.products] == ["p"]
 
 
@@ -73,30 +80,40 @@ def test_a_server_that_cannot_be_reached(tmp_path: Path):
         ([NOBODY, "--products", "../p"], "mirror.products.0.name: product name: expected letters, digits"),
     ],
 )
-def test_a_wrong_value_is_one_sentence_before_anything_is_asked(arguments, problem, tmp_path: Path):
-    config = tmp_path / "site.yaml"
-    refused = ipp_mirror("init", *arguments, "--config", config)
-    assert (refused.returncode, refused.stdout) == (40, "")
-    assert problem in refused.stderr
-    assert refused.stderr.count("\n") == 1
+def test_a_wrong_value_is_one_sentence_before_anything_is_asked(arguments, problem, config: Path):
+    with pytest.raises(SettingsError, match=problem):
+        init(*arguments, "--config", config)
     assert not config.exists()
 
 
-def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path):
-    config = tmp_path / "site.yaml"
+def test_a_file_that_is_there_is_left_as_it_is(config: Path):
     config.write_text("mine")
-    refused = ipp_mirror("init", NOBODY, "--config", config)
-    assert refused.returncode == 40
-    assert refused.stderr == (
-        f"ipp-mirror: {config}: expected no settings file here yet, got one. It is left as it is; move it "
-        "away, or name another with --config FILE.\n"
+    with pytest.raises(SettingsError) as refused:
+        init(NOBODY, "--config", config)
+    assert str(refused.value) == (
+        f"{config}: expected no settings file here yet, got one. It is left as it is; move it away, or name "
+        "another with --config FILE."
     )
     assert config.read_text() == "mine"
 
 
-def test_the_variable_comes_before_luigi_cfg(tmp_path: Path):
+def test_a_file_that_cannot_be_written_is_one_sentence(config: Path, tmp_path: Path):
+    config.symlink_to(tmp_path / "absent")
+    for path, problem in (
+        (config, "File exists"),
+        (tmp_path / "no" / "site.yaml", "No such file or directory"),
+    ):
+        with pytest.raises(SettingsError, match=f"^{path}: cannot write the settings file: {problem}"):
+            init(NOBODY, "--config", path, "--offline")
+
+
+def test_the_option_comes_before_the_variable_and_the_variable_before_luigi_cfg(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     luigi = tmp_path / "luigi.cfg"
     luigi.write_text(f"[mirror]\nconfig={tmp_path}/of-luigi.yaml\n")
-    environment = {"LUIGI_CONFIG_PATH": str(luigi), "IPP_MIRROR_CONFIG": f"{tmp_path}/of-variable.yaml"}
-    refused = ipp_mirror("status", environment=environment)
-    assert refused.stderr.startswith(f"ipp-mirror: {tmp_path}/of-variable.yaml: expected a settings file")
+    monkeypatch.setenv("LUIGI_CONFIG_PATH", str(luigi))
+    monkeypatch.setenv("IPP_MIRROR_CONFIG", f"{tmp_path}/of-variable.yaml")
+    for option, named in (([], tmp_path / "of-variable.yaml"), (["--config", str(config)], config)):
+        with pytest.raises(SettingsError, match=f"^{named}: expected a settings file"):
+            ipp_mirror_group.main(["status", *option], standalone_mode=False)

@@ -13,7 +13,7 @@ from support.command import REPOSITORY, ipp_mirror
 from pipeline import __version__
 
 COMMANDS = [
-    *("adopt", "catalog", "completion", "find", "init", "pause"),
+    *("adopt", "catalog", "completion", "find", "get", "init", "pause"),
     *("plan", "product", "publish", "resume", "retry", "scheduler"),
     *("serve", "skip", "sql", "status", "unskip", "update"),
     *("verify", "withdraw", "worker"),
@@ -110,13 +110,13 @@ def test_a_wrong_command_line_is_one_sentence_and_code_40(line):
 
 WITH_SETTINGS = [
     *("update", "adopt", "worker", "verify", "status", "find", "sql", "serve", "skip", "unskip"),
-    *("plan", "retry", "pause", "resume", "publish", "withdraw"),
+    *("plan", "get", "retry", "pause", "resume", "publish", "withdraw"),
 ]
 
 
 @pytest.mark.parametrize("name", WITH_SETTINGS)
 def test_settings_that_are_not_there_are_one_sentence_and_code_40(name, tmp_path):
-    arguments = {"skip": "p f --reason r", "unskip": "p f", "adopt": ".", "sql": "SELECT"}
+    arguments = {"skip": "p f --reason r", "unskip": "p f", "get": "p f", "adopt": ".", "sql": "SELECT"}
     arguments |= {"publish": "p f x", "withdraw": "p f"}
     more = arguments.get(name, "").split()
     missing = tmp_path / "mirror.yaml"

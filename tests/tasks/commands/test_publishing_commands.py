@@ -2,21 +2,25 @@
 
 from pathlib import Path
 
-from support.command import ipp_mirror
+import pytest
+from click.testing import CliRunner
 from support.follower import Follower
 from support.summary import numbers
 
 from pipeline.datastore.server import DataStoreApp, serve
+from pipeline.errors import SettingsError
 from pipeline.mirror.state.layout import Layout
 from pipeline.publishing import Publisher
 from pipeline.serving import MirrorTree, OwnTree, SiteTree
+from tasks.commands import ipp_mirror
 
 PRODUCT = "md-all-rel-200907"
 
 
 def done(follower: Follower, *arguments: object) -> str:
-    made = ipp_mirror(*arguments, "--config", follower.config)
-    assert (made.returncode, made.stderr) == (0, "")
+    """Run a command in this process; return its output."""
+    made = CliRunner().invoke(ipp_mirror, [*map(str, arguments), "--config", str(follower.config)])
+    assert (made.exit_code, made.stderr) == (0, "")
     return made.stdout
 
 
@@ -47,13 +51,21 @@ def test_what_is_published_reaches_the_next_site_and_leaves_it(tmp_path: Path):
 def test_a_product_of_the_source_is_no_product_of_the_site(tmp_path: Path):
     follower = Follower(tmp_path, "http://127.0.0.1:1/ds", mirror={"products": [PRODUCT]})
     follower.source["hidden_products"] = ["secret"]
-    for name in (PRODUCT, "secret"):
-        refused = ipp_mirror("product", "add", name, "--config", follower.config)
-        assert refused.returncode == 40
-        assert refused.stderr == (
-            f"ipp-mirror: expected a name of this site's own, got {name!r}, a product of "
-            "http://127.0.0.1:1/ds. Nothing was added.\n"
-        )
-    refused = ipp_mirror("publish", PRODUCT, "mine", follower.config, "--config", follower.config)
-    assert "expected a product of this site's own (none), got 'md-all-rel-200907'" in refused.stderr
-    assert not follower.root.exists() or not follower.content("published").keys() - {".lock"}
+    config = str(follower.config)
+    for arguments, expected in (
+        (
+            ["product", "add", PRODUCT],
+            "a name of this site's own, got 'md-all-rel-200907', a product of http://",
+        ),
+        (["product", "add", "secret"], "a name of this site's own, got 'secret', a product of http://127"),
+        (["product", "add", "p", "--type", "x"], "a type that readers know (ipp-misc, image, "),
+        (
+            ["publish", PRODUCT, "mine", config],
+            "a product of this site's own (none), got 'md-all-rel-200907'",
+        ),
+        (["withdraw", PRODUCT, "mine"], "a product of this site's own (none), got 'md-all-rel-200907'"),
+    ):
+        with pytest.raises(SettingsError) as refused:
+            ipp_mirror.main([*arguments, "--config", config], standalone_mode=False)
+        assert str(refused.value).startswith(f"expected {expected}")
+    assert not list(follower.root.rglob("*.txt"))

@@ -12,6 +12,9 @@ from support.command import REPOSITORY, ipp_mirror
 from support.follower import Follower
 from support.upstream import File, Upstream, served_filesets
 
+from pipeline.errors import SettingsError
+from tasks.commands import ipp_mirror as command
+
 
 @pytest.fixture
 def no_scheduler(tmp_path: Path):
@@ -81,3 +84,8 @@ def test_a_stop_while_the_command_is_loaded(number, follower: Follower, tmp_path
         said = loading.stderr.read()
     assert said == "ipp-mirror: stopped on request before anything was started; the next run goes on.\n"
     assert not follower.root.exists()
+
+
+def test_a_daemon_does_not_begin_with_settings_that_are_wrong(tmp_path: Path):
+    with pytest.raises(SettingsError, match="expected a settings file"):
+        command.main(["update", "--daemon", "--config", str(tmp_path / "absent.yaml")], standalone_mode=False)

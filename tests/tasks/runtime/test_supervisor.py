@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from support.command import REPOSITORY
+from support.running import TIMEOUT_SECONDS
 
 # Ends by itself on SIGUSR2.
 CHILD = """
@@ -67,11 +69,19 @@ def supervised(tmp_path: Path, every: float = 3600, child: str = CHILD) -> Itera
         text=True,
         start_new_session=True,
     ) as process:
+        # Its output then ends, for a test that waits for a line that does not come.
+        deadline = Timer(TIMEOUT_SECONDS, kill, [process.pid])
+        deadline.start()
         try:
             yield Supervised(process, wrong)
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            deadline.cancel()
+            kill(process.pid)
+
+
+def kill(group: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 WAITS = "the next update begins"

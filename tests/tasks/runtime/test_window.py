@@ -248,3 +248,18 @@ def test_a_submission_is_closed_while_another_one_fills_the_window():
     window.complete(first.task_id, DONE)
     assert [task.fileset for task in submit_all(window)] == ["b1"]
     assert done.closed.is_set()
+
+
+def test_a_task_that_is_submitted_twice_is_in_flight_once_and_ends_both_submissions():
+    window = TaskWindow(100)
+    one = window.open(iter(urgent(("a", 0), ("b", 0))))
+    submit_all(window)
+    other = window.open(iter(urgent(("b", 5))))
+    (again,) = submit_all(window)
+    assert window.idle([]) == [*urgent(("a", 0)), again]
+    assert window.idle([])[1].priority == 5
+    window.complete(again.task_id, DONE)
+    assert window.submit() is None
+    assert (one.closed.is_set(), other.closed.is_set()) == (False, True)
+    window.complete(urgent(("a", 0))[0].task_id, DONE)
+    assert is_over(window, one)

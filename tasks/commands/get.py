@@ -1,0 +1,84 @@
+"""``ipp-mirror get``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.errors import EXIT_ALREADY_RUNNING, machine_faults
+from pipeline.units import as_count
+from tasks.commands.options import (
+    checked_name,
+    config_option,
+    console_options,
+    current_user,
+    read_layout,
+    scheduler_options,
+    workers_option,
+)
+
+if TYPE_CHECKING:
+    from pipeline.mirror.state.layout import Layout
+
+_EXAMPLES = """\b
+Examples:
+  ipp-mirror get md-all-rel-200907 o4741g0236o.stack.301.12.1
+  ipp-mirror get pstampresults "web_1200*" web_12345
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@config_option
+@scheduler_options
+@workers_option
+@console_options
+@click.argument("product", callback=checked_name)
+@click.argument("filesets", nargs=-1, required=True, metavar="FILESET...")
+def get(
+    config: Path | None,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    console: dict[str, str],
+    product: str,
+    filesets: tuple[str, ...],
+) -> None:
+    """Fetch filesets now, and keep them.
+
+    FILESET is a name or a shell pattern. Filesets that the settings do not select are fetched too, and kept.
+    If an update is running, it fetches them before all others; else this command does, and ends as an update.
+    """
+    from pipeline.mirror.resources.update_lock import read_holder
+    from tasks.commands.luigi_command import run_task
+
+    layout = read_layout(config)
+    with machine_faults(f"reading the lock of the mirror at {layout.root}"):
+        is_running = read_holder(layout)[1]
+    if is_running:
+        _leave_to_run(layout, product, filesets)
+        return
+    names = ["--product", product, "--filesets", json.dumps(filesets), "--by", current_user()]
+    try:
+        run_task("GetFilesets", *names, config=config, workers=workers, console=console, host=host, port=port)
+    except SystemExit as ended:
+        # Another run began meanwhile.
+        if ended.code != EXIT_ALREADY_RUNNING or not read_holder(layout)[1]:
+            raise
+        _leave_to_run(layout, product, filesets)
+
+
+def _leave_to_run(layout: "Layout", product: str, filesets: tuple[str, ...]) -> None:
+    """Mark the filesets as wanted, for the run that holds the lock. Raises SettingsError, MachineFault."""
+    from pipeline.mirror.resources.update_lock import read_holder
+    from pipeline.mirror.state.wanted import named_filesets, want_filesets
+
+    with machine_faults(f"marking filesets of {product} as wanted"):
+        names = named_filesets(layout, product, filesets)
+        want_filesets(layout, product, names, by=current_user())
+        holder, _ = read_holder(layout)
+    click.echo(
+        f"{as_count(len(names), 'fileset')} of {product} wanted: the run at work (process "
+        f"{holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}) fetches them before all "
+        "others if it is an update of the product, else the next update does."
+    )

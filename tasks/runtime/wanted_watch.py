@@ -1,0 +1,73 @@
+"""Watch of an update for filesets that an operator asks for while it runs."""
+
+import time
+from pathlib import Path
+
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.wanted import wanted_filesets
+
+POLL_SECONDS = 1.0
+# A folder is read again for so many polls after it has changed: two changes in one tick of the clock of its
+# file system leave one time.
+_POLLS_AFTER_CHANGE = 3
+
+
+class WantedWatch:
+    """Which filesets an update tries, and which came to be wanted meanwhile.
+
+    Each product is watched by one thread from its ``begin`` on.
+    """
+
+    def __init__(self, layout: Layout, seconds: float = POLL_SECONDS) -> None:
+        self._layout = layout
+        self._seconds = seconds
+        self._next = 0.0
+        self._tried: dict[str, set[str]] = {}
+        self._folders: dict[str, _Folder] = {}
+
+    def begin(self, product: str, wanted: set[str], tried: set[str]) -> None:
+        """Watch the product, of which these filesets are wanted already, and those are ``tried``."""
+        self._tried[product] = set(tried)
+        self._folders[product] = _Folder(self._layout, product, wanted)
+
+    def claim(self, product: str, names: set[str]) -> set[str]:
+        """Return those of the filesets that nothing else tries; they count as tried."""
+        tried = self._tried.setdefault(product, set())
+        new = names - tried
+        tried |= new
+        return new
+
+    def poll(self) -> dict[str, set[str]]:
+        """Return the filesets that came to be wanted since the last poll, by product; mostly none."""
+        if not self._folders or time.monotonic() < self._next:
+            return {}
+        self._next = time.monotonic() + self._seconds
+        found = {product: folder.new() for product, folder in list(self._folders.items())}
+        return {product: names for product, names in found.items() if names}
+
+
+class _Folder:
+    """Folder of the markers of one product's wanted filesets."""
+
+    def __init__(self, layout: Layout, product: str, seen: set[str]) -> None:
+        self._layout = layout
+        self._product = product
+        self._path: Path = layout.marker_folder(MarkerKind.WANTED, product)
+        self._seen = set(seen)
+        self._modified = -1
+        self._reads = 0
+
+    def new(self) -> set[str]:
+        """Return the filesets that have come to the folder."""
+        try:
+            modified = self._path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return set()
+        if modified != self._modified:
+            self._modified, self._reads = modified, _POLLS_AFTER_CHANGE
+        if not self._reads:
+            return set()
+        self._reads -= 1
+        new = wanted_filesets(self._layout, self._product) - self._seen
+        self._seen |= new
+        return new

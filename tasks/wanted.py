@@ -1,0 +1,60 @@
+"""Wanted filesets of one product: those that an operator asks for while an update runs."""
+
+import json
+
+import luigi
+
+from pipeline.mirror.state.layout import MarkerKind
+from pipeline.mirror.state.pending import incomplete
+from pipeline.mirror.state.wanted import wanted_rows
+from tasks.fileset import FilesetsFailed, tasks_for
+from tasks.runtime.run import current_run
+from tasks.runtime.task import MirrorTask
+
+
+class FilesetNames(luigi.Parameter[tuple[str, ...]]):
+    """Names of filesets, or shell patterns of names, as a JSON list."""
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        """Return the names in ``["a", "b"]``."""
+        return tuple(json.loads(text))
+
+    def serialize(self, names: tuple[str, ...]) -> str:
+        """Return the names as ``["a", "b"]``."""
+        return json.dumps(names)
+
+
+class FetchWanted(MirrorTask):
+    """Wanted filesets of one product, before all others. ``filesets`` are their names."""
+
+    product = luigi.Parameter()
+    filesets = FilesetNames()
+    only_waits = True
+    _has_ended = False
+
+    def complete(self) -> bool:
+        """Return True if all was tried."""
+        return self._has_ended
+
+    def run(self) -> None:
+        """Fetch the filesets. Raises FilesetsFailed, or Stopped after a request to stop."""
+        self._has_ended = True
+        self._fetch(set(self.filesets))
+
+    def _fetch(self, names: set[str]) -> None:
+        """Submit the filesets; count those that nothing else in this run counts."""
+        run, counters, required = current_run(), self.context.counters, self.context.wanted_steps.required
+        rows = wanted_rows(self.layout, self.product, names, self.context.wanted_steps)
+        counted = run.wanted.claim(self.product, names)
+        skipped = self.layout.marked_among(MarkerKind.SKIPPED, self.product, counted)
+        tried = incomplete(self.layout, self.product, counted & {row.name for row in rows}, required)
+        run.progress.expect(self.product, [row for row in rows if row.name in tried])
+        counters.count(pending=len(rows), selected=len(tried | skipped), skipped=len(skipped))
+        run.submit(tasks_for(self.context, self.product, rows))
+        left = incomplete(self.layout, self.product, tried, required)
+        counters.count(done=len(tried) - len(left), failed=0 if run.stopping.is_set() else len(left))
+        run.refuse_when_stopping()
+        if left:
+            raise FilesetsFailed(
+                f"product {self.product}: {len(left)} of {len(tried)} wanted filesets failed"
+            )

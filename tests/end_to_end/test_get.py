@@ -1,0 +1,97 @@
+"""Filesets fetched by name, with and without a running update."""
+
+import json
+from threading import Event
+
+import pytest
+from support.command import ipp_mirror
+from support.running import gate, started, until
+from support.summary import numbers
+from support.upstream import File, Upstream
+
+PRODUCT = "md"
+NOTHING = {"name": PRODUCT, "select": {"stage": "none"}}
+
+
+@pytest.fixture
+def publisher(upstream: Upstream) -> Upstream:
+    for number in range(20):
+        upstream.add(PRODUCT, f"o1.chip.{number}", [File("a.fits", b"%d" % number)])
+    return upstream
+
+
+def get(follower, *names: str):
+    return ipp_mirror("get", "--config", follower.config, PRODUCT, *names)
+
+
+def fetched(server) -> list[str]:
+    """The filesets in the order in which their files were requested."""
+    targets = [request.target for request in server.requests]
+    return [target.split("/")[3] for target in targets if target.endswith(".fits")]
+
+
+def test_named_filesets_are_fetched_whatever_is_selected_and_kept(publisher, server, follower):
+    follower.mirror["products"] = [NOTHING]
+    got = get(follower, "o1.chip.1[67]", "o1.chip.3")
+    assert got.returncode == 0, got.stderr
+    names = {"o1.chip.3", "o1.chip.16", "o1.chip.17"}
+    assert numbers(20, 3, 3) in got.stdout + got.stderr
+    assert follower.marked("extracted", PRODUCT) == follower.marked("wanted", PRODUCT) == names
+    # Lost, they are pending again; registered again, too.
+    follower.root.joinpath("state", PRODUCT, "downloaded", "o1.chip.3.json").unlink()
+    publisher.add(PRODUCT, "o1.chip.16", [File("a.fits", b"again")])
+    server.clear()
+    assert follower.update().code == 0
+    assert fetched(server) == ["o1.chip.16"]
+    assert follower.marked("extracted", PRODUCT) == follower.marked("downloaded", PRODUCT) == names
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_ones(publisher, server, follower):
+    follower.mirror["products"] = [NOTHING]
+    got = get(follower, "o1.chip.3", "o1.ship.12")
+    assert got.returncode == 40
+    said = "expected filesets of the product md, whose listing has 20, got 'o1.ship.12'. Names like that: "
+    assert f"{said}o1.chip.12," in got.stdout + got.stderr
+    assert fetched(server) == []
+    other = ipp_mirror("get", "--config", follower.config, "other", "o1")
+    assert (other.returncode, fetched(server)) == (40, [])
+    assert "expected one of the products md, got 'other'." in other.stderr
+
+
+def test_a_fileset_that_fails_or_is_skipped_is_counted(publisher, server, follower):
+    follower.mirror |= {"products": [NOTHING], "retry_every_run": 1}
+    publisher.add(PRODUCT, "bad", [File("a.fits", b"a", listed={"md5": "0" * 32})])
+    got = get(follower, "bad")
+    assert got.returncode == 30
+    assert "1 selected: 0 extracted, 1 failed, 0 skipped, 0 left" in got.stdout + got.stderr
+    ipp_mirror("skip", "--config", follower.config, PRODUCT, "bad", "--reason", "wrong md5")
+    got = get(follower, "bad")
+    assert got.returncode == 0, got.stderr
+    assert "1 selected: 0 extracted, 0 failed, 1 skipped, 0 left" in got.stdout + got.stderr
+
+
+def test_a_running_update_takes_them_first_and_counts_each_once(publisher, server, follower):
+    for number in range(20):
+        publisher.add(PRODUCT, f"left.out.{number}", [File("a.fits", b"%d" % number)], stage="raw")
+    follower.source["connections"] = 2
+    follower.mirror["products"] = [{"name": PRODUCT, "select": {"stage": "chip"}}]
+    begun = Event()
+    server.faults.extend([gate(begun, f"{PRODUCT}/*/*.fits")])
+    with started(follower.command(), follower.folder / "log") as update:
+        until(lambda: fetched(server), "a fileset begins")
+        got = get(follower, "left.out.7", "o1.chip.19")
+        assert (got.returncode, got.stderr) == (0, "")
+        assert got.stdout.startswith(f"2 filesets of md wanted: the run at work (process {update.pid} on ")
+        log = follower.root / "log" / "update_mirror.log"
+        until(lambda: "wanted, and fetched first: " in log.read_text(), "the update has seen them")
+        begun.set()
+        assert update.wait().code == 0
+        assert numbers(40, 21, 21) in update.output
+    order = fetched(server)
+    assert len(order) == 21
+    assert {"left.out.7", "o1.chip.19"} <= set(order[:8])
+    assert follower.marked("extracted", PRODUCT) == {f"o1.chip.{n}" for n in range(20)} | {"left.out.7"}
+    history = (follower.root / "status" / "history.csv").read_text().splitlines()
+    assert len(history) == 2
+    marker = json.loads((follower.root / "state" / PRODUCT / "wanted" / "left.out.7.json").read_bytes())
+    assert marker.keys() == {"schema", "product", "fileset", "since", "by"}

@@ -1,0 +1,115 @@
+"""Filesets of which the settings choose some files, and some members of bundles."""
+
+import json
+
+import pytest
+from support.command import ipp_mirror
+from support.running import served_on
+from support.summary import numbers
+from support.upstream import Upstream, served_filesets
+
+PRODUCT, FILESET = "md", "o1.camera.1"
+BUNDLES = {
+    "exposure": {"o1.smf": b"catalogue", "o1.log": b"log"},
+    "XY01": {"o1.XY01.ch.fits": b"F" * 9000, "o1.XY01.cmf": b"detections"},
+}
+CATALOGUE = "gpc1/MD01/o1.exposure/o1.smf"
+
+
+@pytest.fixture
+def publisher(upstream: Upstream) -> Upstream:
+    upstream.add_bundles(PRODUCT, FILESET, BUNDLES)
+    return upstream
+
+
+def choose(follower, **patterns) -> None:
+    follower.mirror["products"] = [{"name": PRODUCT, **patterns}]
+
+
+def stored(follower) -> set[str]:
+    return {path.split("/")[-1] for path in follower.content("store")}
+
+
+def fetched(server) -> list[str]:
+    targets = [request.target for request in server.requests]
+    return [target.split("/")[-1] for target in targets if "index.txt" not in target]
+
+
+def marker(follower, kind: str) -> dict:
+    return json.loads((follower.root / "state" / PRODUCT / kind / f"{FILESET}.json").read_bytes())
+
+
+def run(follower, *command: str):
+    return ipp_mirror(*command, "--config", follower.config)
+
+
+def test_what_is_chosen_arrives_is_sound_and_says_what_is_left_out(publisher, server, follower):
+    choose(follower, components="exposure", members=["*.smf", "*.cmf"])
+    assert follower.update().code == 0
+    assert stored(follower) == {"index.txt", f"dirinfo.{FILESET}.mdc", f"{FILESET}.exposure.tgz"}
+    assert follower.content("data") == {CATALOGUE: b"catalogue"}
+    bundle = publisher.path(PRODUCT, FILESET, f"{FILESET}.XY01.tgz")
+    partial = marker(follower, "partial")
+    assert {key: partial[key] for key in ("components", "members", "left_out", "left_out_bytes")} == {
+        "components": ["exposure"],
+        "members": ["*.smf", "*.cmf"],
+        "left_out": 1,
+        "left_out_bytes": bundle.stat().st_size,
+    }
+    assert marker(follower, "extracted")["members"] == ["*.smf", "*.cmf"]
+    verified = run(follower, "verify")
+    assert (verified.returncode, "1 sound" in verified.stdout) == (0, True)
+    assert run(follower, "verify", "--upstream").returncode == 0
+    status = json.loads(run(follower, "status", "--json").stdout)
+    assert status["products"][0]["filesets"]["partial"] == 1
+    shown = " ".join(run(follower, "status").stdout.split())
+    assert "1 whole as selected, with files left out" in shown
+    assert served_on(follower.root, PRODUCT) == set()
+    server.clear()
+    assert numbers() in follower.update().output
+    assert fetched(server) == []
+
+
+def test_widening_fetches_the_rest_and_narrowing_removes_nothing(publisher, server, follower):
+    choose(follower, files="*.exposure.tgz", members="*.smf")
+    assert follower.update().code == 0
+    server.clear()
+    choose(follower, files="*.exposure.tgz", members="*.log")
+    assert numbers(0, 1, 1) in follower.update().output
+    assert fetched(server) == []
+    both = {CATALOGUE: b"catalogue", "gpc1/MD01/o1.exposure/o1.log": b"log"}
+    assert follower.content("data") == both
+    choose(follower)
+    plan = json.loads(run(follower, "plan", "--json").stdout)["products"][0]
+    rest = publisher.path(PRODUCT, FILESET, f"{FILESET}.XY01.tgz")
+    assert (plan["due"], plan["to_fetch"], plan["files"], plan["bytes"]) == (1, 1, 1, rest.stat().st_size)
+    server.clear()
+    assert numbers(0, 1, 1) in follower.update().output
+    assert fetched(server) == [rest.name]
+    whole = both | {f"gpc1/MD01/o1.XY01/{name}": content for name, content in BUNDLES["XY01"].items()}
+    assert follower.content("data") == whole
+    assert follower.content("store") == served_filesets(publisher)
+    assert follower.marked("partial", PRODUCT) == set()
+    assert served_on(follower.root, PRODUCT) == {FILESET}
+    choose(follower, components="none", members="none")
+    server.clear()
+    assert numbers() in follower.update().output
+    assert (fetched(server), follower.content("data")) == ([], whole)
+
+
+def test_without_any_bundle_the_documents_are_localized(publisher, server, follower):
+    choose(follower, components="none")
+    assert numbers(1, 1, 1) in follower.update().output
+    assert fetched(server) == [f"dirinfo.{FILESET}.mdc"]
+    (document,) = follower.content("info").values()
+    assert str(follower.root / "data").encode() in document
+
+
+def test_a_damaged_file_of_those_that_are_chosen_is_repaired(publisher, server, follower):
+    choose(follower, components="exposure")
+    assert follower.update().code == 0
+    (follower.root / "store" / PRODUCT / FILESET / f"{FILESET}.exposure.tgz").write_bytes(b"damaged")
+    server.clear()
+    repaired = run(follower, "verify", "--repair")
+    assert (repaired.returncode, fetched(server)) == (0, [f"{FILESET}.exposure.tgz"])
+    assert follower.marked("partial", PRODUCT) == {FILESET}

@@ -1,0 +1,44 @@
+"""Watch for filesets that come to be wanted while an update runs."""
+
+from pathlib import Path
+
+from support.audit import opened_below
+
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.wanted import want_filesets
+from tasks.runtime.wanted_watch import WantedWatch
+
+
+def test_each_fileset_is_found_once_and_an_unchanged_folder_is_not_read(tmp_path: Path):
+    layout = Layout(tmp_path)
+    want_filesets(layout, "p", ["old"], by="me")
+    watch = WantedWatch(layout, seconds=0)
+    want_filesets(layout, "p", ["before"], by="me")
+    assert watch.poll() == {}, "no product has begun"
+    watch.begin("p", {"old"}, tried={"old"})
+    watch.begin("q", set(), tried=set())
+    assert watch.poll() == {"p": {"before"}}
+    want_filesets(layout, "p", ["a", "b"], by="me")
+    want_filesets(layout, "q", ["a"], by="me")
+    assert watch.poll() == {"p": {"a", "b"}, "q": {"a"}}
+    assert [watch.poll() for _ in range(5)] == [{}] * 5
+    with opened_below(tmp_path) as opened:
+        assert watch.poll() == {}
+    assert opened == []
+
+
+def test_it_waits_between_two_looks(tmp_path: Path):
+    layout = Layout(tmp_path)
+    watch = WantedWatch(layout, seconds=3600)
+    watch.begin("p", set(), tried=set())
+    assert watch.poll() == {}
+    want_filesets(layout, "p", ["a"], by="me")
+    assert watch.poll() == {}
+
+
+def test_what_is_tried_already_is_not_claimed(tmp_path: Path):
+    watch = WantedWatch(Layout(tmp_path))
+    watch.begin("p", set(), tried={"a"})
+    assert watch.claim("p", {"a", "b"}) == {"b"}
+    assert watch.claim("p", {"a", "b", "c"}) == {"c"}
+    assert watch.claim("q", {"a"}) == {"a"}
