@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 import luigi
+from luigi.parameter import ParameterVisibility
 
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.datastore.listing import FilesetRow
@@ -79,7 +80,7 @@ class AdoptMirror(MirrorTask, luigi.WrapperTask):
 class AdoptProduct(UpdateProduct):
     """All filesets of one product that the folder holds and that are pending here."""
 
-    adopted = AdoptedFolderParameter(significant=False)
+    adopted = AdoptedFolderParameter(significant=False, visibility=ParameterVisibility.HIDDEN)
 
     def output(self) -> RunMarker:
         """Return the marker of the last adoption of the product."""

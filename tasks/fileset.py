@@ -9,6 +9,7 @@ from itertools import dropwhile, islice
 from pathlib import Path
 
 import luigi
+from luigi.parameter import ParameterVisibility
 
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.catalog.step import CATALOG
@@ -79,8 +80,12 @@ class FilesetTask(MirrorTask):
 
     product = luigi.Parameter()
     fileset = luigi.Parameter()
-    row = ListingRow(default=None, significant=False, description=HIDDEN)
-    position = luigi.IntParameter(default=0, significant=False, description=HIDDEN)
+    row = ListingRow(
+        default=None, significant=False, visibility=ParameterVisibility.HIDDEN, description=HIDDEN
+    )
+    position = luigi.IntParameter(
+        default=0, significant=False, visibility=ParameterVisibility.HIDDEN, description=HIDDEN
+    )
 
     @property
     def priority(self) -> int:  # type: ignore[override]
@@ -115,7 +120,9 @@ class StepTask(FilesetTask):
     decides which process does the step.
     """
 
-    adopted = AdoptedFolderParameter(default=None, significant=False, description=HIDDEN)
+    adopted = AdoptedFolderParameter(
+        default=None, significant=False, visibility=ParameterVisibility.HIDDEN, description=HIDDEN
+    )
 
     step: StepSpec
     resource: str

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import luigi
+from luigi.parameter import ParameterVisibility
 
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, SettingsError, machine_faults
@@ -115,7 +116,7 @@ class VerifyProduct(MirrorTask):
 
     product = luigi.Parameter()
     repair = luigi.BoolParameter(default=False, significant=False)
-    rate = luigi.Parameter(default="", significant=False)
+    rate = luigi.Parameter(default="", significant=False, visibility=ParameterVisibility.HIDDEN)
     verification = luigi.Parameter()
     only_waits = True
     shows_all = True
@@ -216,7 +217,7 @@ class VerifyFileset(FilesetTask):
     """Verification of one fileset, all its files read; complete even when problems were found."""
 
     verification = luigi.Parameter(description="identifier of the verification")
-    rate = luigi.Parameter(default="", significant=False)
+    rate = luigi.Parameter(default="", significant=False, visibility=ParameterVisibility.HIDDEN)
     after = luigi.Parameter(default="", description="step after which the fileset is verified again")
     resources = {"unpackers": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
     kind = MarkerKind.VERIFIED

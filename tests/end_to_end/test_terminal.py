@@ -137,9 +137,8 @@ def slow(worker):
     time.sleep(60)
     return enter(worker)
 luigi.worker.Worker.__enter__ = slow
-from tasks.commands import main
 del sys.argv[0]
-main()
+import tasks.__main__
 """
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import luigi
 
+import tasks.workflow  # noqa: F401  (installs the worker)
 from tasks.runtime.run import current_run
 from tasks.runtime.task import MirrorTask
 

@@ -1,0 +1,131 @@
+"""Filesets and products of a mirror as external tasks, which pipelines of others can require.
+
+They read the mirror and change nothing; an update of its own brings what is missing. ``docs/luigi.md`` has an
+example.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import luigi
+
+from pipeline.config import Settings, read_settings
+from pipeline.errors import ServerUnavailable
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing
+from pipeline.mirror.state.marker_file import read_marker
+from pipeline.mirror.state.markers import Fileset, fresh_marker
+from pipeline.mirror.state.root_note import check_root
+from pipeline.reporting.filesets import count_filesets
+from tasks.mirror_config import mirror
+from tasks.steps import STEPS
+
+
+@dataclass(frozen=True)
+class _Mirror:
+    settings: Settings
+    layout: Layout
+
+    @classmethod
+    def of(cls, config: str) -> "_Mirror":
+        """Return the mirror of a settings file. Raises SettingsError."""
+        path = Path(config or mirror().config)
+        settings = read_settings(path)
+        check_root(path, settings)
+        return cls(settings, Layout(settings.mirror.root))
+
+
+class FilesetTarget(luigi.Target):
+    """Fileset of a mirror; it exists once it is complete."""
+
+    def __init__(self, product: str, fileset: str, config: str = "") -> None:
+        self._product, self._fileset = product, fileset
+        self._mirror = _Mirror.of(config)
+
+    def exists(self) -> bool:
+        """Return True if all steps that the settings ask for are done for the listed registration."""
+        layout, steps = self._mirror.layout, STEPS.wanted(self._mirror.settings).required
+        if not all(layout.marker(step.marker, self._product, self._fileset).exists() for step in steps):
+            return False
+        try:
+            rows = LocalListing(layout, self._product).rows()
+            filesets = [Fileset.of(self._product, row) for row in rows if row.name == self._fileset]
+        except ServerUnavailable:
+            return False
+        return bool(filesets) and all(fresh_marker(layout, step.marker, filesets[-1]) for step in steps)
+
+    @property
+    def stored(self) -> list[Path]:
+        """Files as they were served; those that the mirror has not kept are left out."""
+        folder = self._mirror.layout.store(self._product, self._fileset)
+        names = [file["name"] for file in self._files(MarkerKind.DOWNLOADED)]
+        return [path for name in names if (path := folder / name).exists()]
+
+    @property
+    def unpacked(self) -> list[Path]:
+        """Files that were unpacked from its bundles."""
+        return [self._mirror.layout.root / file["path"] for file in self._files(MarkerKind.EXTRACTED)]
+
+    def _files(self, kind: str) -> list[dict[str, str]]:
+        marker = read_marker(self._mirror.layout.marker(kind, self._product, self._fileset)) or {"files": []}
+        files: list[dict[str, str]] = marker["files"]
+        return files
+
+
+class ProductTarget(luigi.Target):
+    """Product of a mirror; it exists while an update has gone through it and nothing of it is left."""
+
+    def __init__(self, product: str, since: datetime | None, config: str = "") -> None:
+        self._product, self._since = product, since
+        self._mirror = _Mirror.of(config)
+
+    def exists(self) -> bool:
+        """Return True if all selected filesets are complete or skipped, by an update that ended ``since``."""
+        settings, layout = self._mirror.settings, self._mirror.layout
+        updated = (read_marker(layout.updated(self._product)) or {}).get("finished")
+        if updated is None or (self._since and datetime.fromisoformat(updated) < self._since):
+            return False
+        steps = STEPS.wanted(settings).required
+        try:
+            return not count_filesets(layout, settings.product(self._product), self._product, steps).left
+        except ServerUnavailable:
+            return False
+
+    @property
+    def filesets(self) -> list[str]:
+        """Names of the complete filesets, in the order of the listing."""
+        layout, steps = self._mirror.layout, STEPS.wanted(self._mirror.settings).required
+        complete = layout.marked_in_all([step.marker for step in steps], self._product)
+        return [
+            row.name for row in LocalListing(layout, self._product).registrations() if row.name in complete
+        ]
+
+
+class MirroredFileset(luigi.ExternalTask):
+    """A complete fileset of the mirror whose settings are in the file ``config``."""
+
+    product = luigi.Parameter()
+    fileset = luigi.Parameter()
+    config = luigi.Parameter(default="", significant=False, description="settings file of the mirror")
+
+    def output(self) -> FilesetTarget:
+        """Return the fileset."""
+        return FilesetTarget(self.product, self.fileset, self.config)
+
+
+class MirroredProduct(luigi.ExternalTask):
+    """A product of which nothing is left to fetch, by an update that ended at ``since`` (UTC) or later."""
+
+    product = luigi.Parameter()
+    since = luigi.Parameter(default="", description="date or time, such as 2026-07-10T12:00:00Z")
+    config = luigi.Parameter(default="", significant=False, description="settings file of the mirror")
+
+    def output(self) -> ProductTarget:
+        """Return the product. Raises ValueError when ``since`` is no date or time."""
+        since = datetime.fromisoformat(self.since) if self.since else None
+        return ProductTarget(self.product, since and _in_utc(since), self.config)
+
+
+def _in_utc(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
