@@ -19,7 +19,10 @@ REQUIRED = object()
 def defaults_of(model: type[BaseModel]) -> dict[str, Any]:
     """The default of each setting of a section."""
     fields = model.model_fields.items()
-    return {name: REQUIRED if field.is_required() else field.default for name, field in fields}
+    return {
+        name: REQUIRED if field.is_required() else field.get_default(call_default_factory=True)
+        for name, field in fields
+    }
 
 
 DEFAULTS = {section: defaults_of(model) for section, model in SECTIONS.items()}

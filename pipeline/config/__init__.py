@@ -1,0 +1,25 @@
+"""Settings of a mirror: ``mirror.yaml`` as typed, validated values.
+
+settings = read_settings(Path("mirror.yaml"))
+settings.mirror.root
+"""
+
+from pipeline.config.rates import HourlyRates
+from pipeline.config.reading import parse_settings, read_settings
+from pipeline.config.sections import Catalog, Mirror, Near, Notify, Product, Select, Settings, Source
+from pipeline.config.values import HIGHEST_PRIORITY
+
+__all__ = [
+    "HIGHEST_PRIORITY",
+    "Catalog",
+    "HourlyRates",
+    "Mirror",
+    "Near",
+    "Notify",
+    "Product",
+    "Select",
+    "Settings",
+    "Source",
+    "parse_settings",
+    "read_settings",
+]

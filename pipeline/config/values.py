@@ -1,0 +1,165 @@
+"""Types of the settings: what each accepts, and the message for what it does not.
+
+A value that is not accepted raises ValueError, which pydantic collects.
+"""
+
+import os
+import re
+import shlex
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+
+from pipeline.errors import HostileName
+from pipeline.names import checked_segment
+from pipeline.terms import angle, checked_radius
+from pipeline.units import parse_rate, parse_size, parse_span
+
+_ADDRESS = re.compile(r"https?://[^/\\\s\x00-\x1f\x7f?#]+[^\\\s\x00-\x1f\x7f?#]*")
+_NOTIFIED = re.compile(r"[a-z][a-z0-9+.-]*://\S+|env:[A-Za-z_]\w*|file:[^/].*|file:/[^/].*", re.IGNORECASE)
+MOST_BYTES = 10**18
+HIGHEST_PRIORITY = 100
+
+
+def _utc(value: Any) -> datetime:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            value = None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if not isinstance(value, datetime):
+        raise ValueError("expected a date or a time such as 2009-08-01T00:00:00Z")
+    try:
+        return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("expected a time between the years 1 and 9999 of UTC") from None
+
+
+def _patterns(value: Any) -> list[str]:
+    patterns = value if isinstance(value, list) else [value]
+    if not patterns or not all(
+        isinstance(pattern, str | int) and not isinstance(pattern, bool) for pattern in patterns
+    ):
+        raise ValueError("expected a shell pattern or a list of them, as text")
+    return [str(pattern) for pattern in patterns]
+
+
+def alternatives(value: Any) -> Any:
+    """Return a list: of one item for a value that is none. Raises ValueError for an empty list."""
+    if value == []:
+        raise ValueError("expected conditions, or a list of them; leave it out to select all filesets")
+    return value if value is None or isinstance(value, list) else [value]
+
+
+def _radius(value: Any) -> float:
+    """Return the degrees of a number, or of a text such as ``30arcmin``. Raises ValueError."""
+    if isinstance(value, str):
+        return angle(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("expected an angle such as 1.5deg, 30arcmin or a number of degrees")
+    return checked_radius(float(value))
+
+
+def _product_name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected the name of a product")
+    try:
+        return checked_segment(value, "product name")
+    except HostileName as error:
+        raise ValueError(str(error)) from None
+
+
+def _fileset_name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected the name of a fileset")
+    try:
+        return checked_segment(value, "fileset name")
+    except HostileName as error:
+        raise ValueError(str(error)) from None
+
+
+def is_address(url: str) -> bool:
+    """Return True for an http or https address."""
+    try:
+        parts = urlsplit(url)
+        return bool(_ADDRESS.fullmatch(url) and parts.hostname and parts.port != 0)
+    except ValueError:
+        return False
+
+
+def _root(value: Any, info: ValidationInfo) -> Path:
+    """Return the root as an absolute path.
+
+    ``info.context`` is the folder of the settings file; None, as for settings that come from no file, stands
+    for the current folder.
+    """
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("expected the path of a folder")
+    try:
+        root = without_parents((info.context or Path.cwd()) / Path(value).expanduser())
+    except RuntimeError:
+        raise ValueError("expected the path of a folder, and after '~' a user of this machine") from None
+    text = str(root)
+    if root == root.parent:
+        raise ValueError("expected a folder for the mirror alone, got the root of the file system")
+    if "#" in text or not text.isprintable():
+        # No line of dirinfo, dbinfo and config dumps could hold the path (protocol notes, "Metadata Config").
+        raise ValueError(f"expected a path without '#' and control characters, got {text!r}")
+    return root
+
+
+def without_parents(path: Path) -> Path:
+    """Return the path without ``..``; symbolic links are kept, except for those before a ``..``.
+
+    The path of the root is written into documents: a link may lead to another disk later.
+    """
+    parents = [number for number, part in enumerate(path.parts) if part == ".."]
+    end = parents[-1] + 1 if parents else 0
+    return Path(os.path.realpath(Path(*path.parts[:end])), *path.parts[end:]) if end else path
+
+
+def _addresses(value: Any) -> list[str]:
+    """Return the addresses; no message has one, as an address may hold a password."""
+    urls: list[Any] = value if isinstance(value, list) else [None]
+    if not all(isinstance(url, str) and _NOTIFIED.fullmatch(url) for url in urls):
+        raise ValueError(
+            "expected a list of addresses of Apprise such as mailto://USER:PASSWORD@HOST, or env:VARIABLE or "
+            "file:PATH with such an address, got something else"
+        )
+    return urls
+
+
+def _command(value: Any) -> str:
+    try:
+        if isinstance(value, str) and shlex.split(value):
+            return value
+    except ValueError as error:
+        problem = str(error).lower()
+        raise ValueError(f"expected a command with its arguments, got one with {problem}") from None
+    raise ValueError("expected a command with its arguments, as text")
+
+
+Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=MOST_BYTES)]
+BytesPerSecond = Annotated[int, BeforeValidator(parse_rate), Field(ge=1, le=MOST_BYTES)]
+Span = Annotated[timedelta, BeforeValidator(parse_span), Field(ge=timedelta(hours=1))]
+Utc = Annotated[datetime, BeforeValidator(_utc)]
+Patterns = Annotated[list[str], BeforeValidator(_patterns)]
+ProductName = Annotated[str, BeforeValidator(_product_name)]
+FilesetName = Annotated[str, BeforeValidator(_fileset_name)]
+Priority = Annotated[int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)]
+Order = Literal["oldest", "newest"]
+Root = Annotated[Path, BeforeValidator(_root)]
+Radius = Annotated[float, BeforeValidator(_radius)]
+Addresses = Annotated[list[str], BeforeValidator(_addresses)]
+Command = Annotated[str, BeforeValidator(_command)]
+
+
+class Section(BaseModel):
+    """Settings of one section: no others are accepted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
