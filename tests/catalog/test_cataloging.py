@@ -213,7 +213,7 @@ def test_a_run_without_news_leaves_the_database_alone(upstream: Upstream, follow
     update(follower)
     file = follower.root / "state" / "catalog" / "000001.sqlite"
     before, seen = file.read_bytes(), marker(follower, "f1")
-    code = "import sys, tasks; from luigi import run; run(); print('sqlalchemy' in sys.modules)"
+    code = "import sys, tasks.workflow; from luigi import run; run(); print('sqlalchemy' in sys.modules)"
     options = ["--mirror-config", str(follower.config), "--local-scheduler"]
     loaded = subprocess.run(
         [sys.executable, "-c", code, "UpdateMirror", *options],

@@ -144,7 +144,7 @@ def test_a_server_that_is_not_there(release, server, follower):
     server.stop()
     result = follower.update()
     assert result.code == 20
-    cause, summary = result.output.splitlines()
+    summary, cause = result.output.splitlines()
     assert "connection refused by 127.0.0.1" in cause
     assert summary.startswith(f"filesets: {numbers()}; ")
     assert cause in (follower.root / "log" / "update_mirror.log").read_text()
