@@ -100,7 +100,8 @@ withdraw: setup ## withdraw a fileset of your own: PRODUCT=... FILESET=...
 bench: setup ## compare first updates with wget, aria2c and rclone
 	@$(BIN)/python -m bench
 
-torture: setup ## kill an update 200 times, then compare every byte (some minutes)
+torture: setup ## the long tests; then kill an update 200 times, and compare every byte (some minutes)
+	@$(BIN)/python -m pytest -m long
 	@$(BIN)/python tests/torture/kill_storm.py
 
 lint: setup ## ruff, formatting included; types; the directions of imports

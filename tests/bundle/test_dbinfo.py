@@ -266,6 +266,7 @@ def test_any_rows_are_localized_or_refused(chosen, dirinfo):
         localized(("\n".join(chosen) + "\n").encode(), dirinfo)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("table", ["chipProcessedImfile", "stackSumSkyfile", "stackRun", "unheardOf"])
 def test_rows_and_components_cost_the_same_each(table):
     def case(n: int) -> tuple[bytes, DirInfo]:

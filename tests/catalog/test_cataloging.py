@@ -106,7 +106,7 @@ def test_all_that_a_fileset_tells(upstream: Upstream, follower: Follower):
     assert marker(follower, "a.chip.5")["cataloged"].replace("T", " ") == rows(catalog, time)[0][0]
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+@pytest.fixture(params=["sqlite", "postgresql", pytest.param("mariadb", marks=pytest.mark.long)])
 def cataloging(request, follower: Follower) -> Iterator[Follower]:
     """A mirror with a catalog in each kind of database."""
     if request.param == "sqlite":

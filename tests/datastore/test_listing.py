@@ -402,6 +402,7 @@ def is_read_in_proportion(make: Callable[[int], bytes]) -> bool:
     return takes_at_most(12, lambda body: read_filesets(body, "x"), make(25_000), make(100_000), slack=0.012)
 
 
+@pytest.mark.long
 def test_reading_takes_time_in_proportion_to_the_rows():
     def listing(rows: int) -> bytes:
         return FILESETS + b"".join(
@@ -411,6 +412,7 @@ def test_reading_takes_time_in_proportion_to_the_rows():
     assert is_read_in_proportion(listing)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("piece", [b"#\n", b"# filesetID|a|b|\n", b"\n", b" \r\n", b"x|y\n|"])
 def test_lines_of_rubbish_take_time_in_proportion(piece):
     assert is_read_in_proportion(lambda lines: FILESETS + piece * lines)

@@ -364,6 +364,7 @@ def somewhere(old: Path, follower: Follower) -> set[bytes]:
     return {*tree(old).values(), *tree(follower.root / "store").values()}
 
 
+@pytest.mark.long
 @NEEDS_STRACE
 @pytest.mark.parametrize(("name", "by"), [(name, by) for name in INSTANTS for by in INSTANTS[name][2][:1]])
 def test_killed_and_resumed(name, by, release, old, server, follower, tmp_path):

@@ -137,6 +137,7 @@ def one_process_killed_at(instant: Instant, follower: Follower, log: Path) -> No
             assert "Traceback" not in ended.output
 
 
+@pytest.mark.long
 @NEEDS_STRACE
 @pytest.mark.parametrize("name", INSTANTS)
 def test_one_process_killed_just_when(name, release, server, follower, tmp_path):
@@ -170,6 +171,7 @@ REPLACED = {
 }
 
 
+@pytest.mark.long
 @NEEDS_STRACE
 @pytest.mark.parametrize("name", REPLACED)
 def test_killed_while_a_fileset_is_replaced_just_when(name, release, server, follower, tmp_path):
@@ -490,6 +492,7 @@ def many(release: Upstream) -> dict[str, bytes]:
     return DATA | {f"gpc1/MD02/{name}/d.fits": name.encode() * 1000 for name in MANY}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("plain", [False, True], ids=["central", "luigid"])
 @pytest.mark.parametrize("killed", ["scheduler", "update", "both"])
 def test_killed_beside_the_central_scheduler(killed, plain, many, release, server, follower, tmp_path):

@@ -89,6 +89,7 @@ DEATHS: dict[str, Callable[[], Fault]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS)
 def test_a_server_that_dies(death, release, server: Simulator, hasty):
     server.faults.append(death())

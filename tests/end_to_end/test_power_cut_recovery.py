@@ -25,6 +25,8 @@ from support.upstream import File, Upstream, served_filesets
 from pipeline.sample import faults
 from pipeline.sample.simulator import simulate
 
+pytestmark = pytest.mark.long
+
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"
 MEMBERS = {"a.fits": b"A" * 500, "b.fits": b"B" * 10}

@@ -157,6 +157,7 @@ TAKEN_OVER = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("path", TAKEN_OVER.values(), ids=TAKEN_OVER)
 def test_a_mirror_is_taken_over_after_a_kill_too(path, follower, tmp_path):

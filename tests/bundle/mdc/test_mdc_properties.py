@@ -156,6 +156,7 @@ def work(document: bytes) -> None:
         mdc.rewrite(document, "large.mdc", lambda *_: "new")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
 def test_four_times_the_document_takes_about_four_times_as_long(shape):
     n = 4000
