@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 from support.command import Ended, ended
+from support.disk_model import read_calls
 from support.follower import Follower
 from support.running import gate, leftovers, requested_filesets, started, tree_is_true, until
 from support.summary import numbers
@@ -399,14 +400,14 @@ def test_an_old_name_goes_when_the_new_one_is_marked_and_flushed(release, old, f
     strace = ["strace", "-f", "-qqq", "-y", "-s", "300", "-o", str(trace), "-e", "trace=unlink,fsync,rename"]
     result = ended([*strace, *command(follower, old, "--by", "rename", "--workers", "1")])
     assert result.code == 0, result.output
-    calls = [line for line in trace.read_text().splitlines() if "unfinished" not in line]
+    calls = [f"{call.name}({call.arguments})" for call in read_calls(trace.read_text())]
     gone = next(n for n, call in enumerate(calls) if f'unlink("{old}/{PRODUCT}/{CHIP}' in call)
     before = "\n".join(calls[:gone])
     for flushed in (
-        f"store/{PRODUCT}>) ",
-        f"{IN_INCOMING}>) ",
-        f"{IN_INCOMING}/{BUNDLE}>) ",
-        f"state/{PRODUCT}/downloaded>) ",
+        f"store/{PRODUCT}>)",
+        f"{IN_INCOMING}>)",
+        f"{IN_INCOMING}/{BUNDLE}>)",
+        f"state/{PRODUCT}/downloaded>)",
     ):
         assert f"<{follower.root}/{flushed}" in before
     assert before.rindex("/downloaded/.") < before.rindex(f"state/{PRODUCT}/downloaded>)")

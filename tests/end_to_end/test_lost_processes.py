@@ -36,6 +36,7 @@ def complete(follower: Follower, release: Upstream) -> None:
 
 
 # Often, for what goes wrong only when all filesets in progress notice it at once.
+@pytest.mark.long
 @pytest.mark.parametrize("attempt", range(8))
 def test_the_one_that_fetches(attempt, release, server, follower, tmp_path):
     opened = Event()

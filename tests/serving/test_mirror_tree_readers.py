@@ -114,6 +114,7 @@ def holding(tmp_path) -> Holding:
     return holding
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settled", [False, True])
 @pytest.mark.parametrize(
     "disturb",
