@@ -1,8 +1,6 @@
 """The page: all that status says is on it, nothing in it is obeyed, a browser shows it."""
 
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -10,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from support.browser import needs_browser, open_page
 from support.many_filesets import PRODUCT, mark_downloaded, row
 
 from pipeline.config import Settings
@@ -26,19 +25,6 @@ from pipeline.reporting.matrix import Cell
 from pipeline.reporting.page.page import ROWS, cell_class, gather_page, render_page, write_page
 from tasks.steps import STEPS
 
-CHROMIUM = shutil.which("chromium")
-CHROMIUM_FLAGS = (
-    "headless",
-    "no-sandbox",
-    "disable-gpu",
-    "disable-quic",
-    "no-first-run",
-    "disable-background-networking",
-    "disable-component-update",
-    "disable-sync",
-    "window-size=390,3000",
-    "enable-logging=stderr",
-)
 HOSTILE = "<script>alert(1)</script>\"'&amp;\x1b[31m\u202e\n]]>--><img src=x onerror=y>"
 LINKED = {"a": "href", "img": "src", "link": "href", "use": "xlink:href"}
 VOID = {"meta", "link", "img"}
@@ -224,19 +210,12 @@ def test_a_picture_that_is_too_large_is_left_out(layout):
     assert 'src="data:image/png;base64,cG5n"' in render_page(page)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@needs_browser
 def test_a_browser_shows_the_page_without_complaint(layout, tmp_path):
     make_hostile(layout)
     page_of(layout)
     picture: Path = tmp_path / "page.png"
-    flags = [f"--{flag}" for flag in CHROMIUM_FLAGS]
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    shot = subprocess.run(
-        [CHROMIUM, *flags, profile, f"--screenshot={picture}", "--dump-dom", f"file://{layout.page}"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    shot = open_page(f"file://{layout.page}", picture, "390,3000")
     assert shot.returncode == 0, shot.stderr
     assert "<h2>Products</h2>" in shot.stdout
     assert "CONSOLE" not in shot.stderr

@@ -1,32 +1,18 @@
 """The pages for people: what they say, where their links lead, what a browser makes of them."""
 
 import re
-import shutil
-import subprocess
 from collections import Counter
 from html.parser import HTMLParser
 from urllib.parse import quote, urljoin
 
 import pytest
 import requests
+from support.browser import needs_browser, open_page
 from support.wire import recorded, serve_folder, write_tree
 
 from pipeline.datastore.server import ServerLimits
 
 ROWS_PER_PAGE = 10
-CHROMIUM = shutil.which("chromium")
-CHROMIUM_FLAGS = (
-    "headless",
-    "no-sandbox",
-    "disable-gpu",
-    "disable-quic",
-    "no-first-run",
-    "disable-background-networking",
-    "disable-component-update",
-    "disable-sync",
-    "window-size=1100,600",
-    "enable-logging=stderr",
-)
 CHIP = "o4741g0234o.chip.14517.31.1"
 ODD = 'odd: 50%25+&<b>"x"#?;\'é'
 BYTES_THAT_ARE_NO_TEXT = b"\xff.fits".decode("utf-8", "surrogateescape")
@@ -198,18 +184,11 @@ def test_there_is_no_page_of_what_is_not_there(server, path):
     assert requests.get(server.url + path).status_code == 404
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@needs_browser
 def test_a_browser_shows_the_page_without_complaint(server, tmp_path):
     url = f"{server.url}/md-all-rel-200907/{CHIP}"
     picture = tmp_path / "page.png"
-    flags = [f"--{flag}" for flag in CHROMIUM_FLAGS]
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    shot = subprocess.run(
-        [CHROMIUM, *flags, profile, f"--screenshot={picture}", "--dump-dom", url],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    shot = open_page(url, picture, "1100,600")
     assert shot.returncode == 0, shot.stderr
     assert f"<h1>Fileset {CHIP}</h1>" in shot.stdout
     assert "CONSOLE" not in shot.stderr
