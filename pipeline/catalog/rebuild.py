@@ -43,8 +43,8 @@ from pipeline.mirror.state.markers import Fileset, utc_now
 
 # Filesets handed to a process at once.
 _CHUNK = 8
-# Chunks that are begun: no process waits for its next one.
-_BEGUN = 4 * (os.cpu_count() or 1)
+# Chunks in progress: no process waits for its next one.
+_IN_PROGRESS = 4 * (os.cpu_count() or 1)
 _PR_SET_PDEATHSIG = 1
 Progress = Callable[[int, int], None]
 
@@ -180,15 +180,15 @@ def _cataloged(
     arguments = (address, database.is_file, durable, identity, layout)
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(os.cpu_count(), context, _begin, arguments)
-    begun: deque[Future[list[_Result]]] = deque()
+    submitted: deque[Future[list[_Result]]] = deque()
     try:
         rest = iter(filesets)
         while not stopping.is_set():
-            while len(begun) < _BEGUN and (some := list(islice(rest, _CHUNK))):
-                begun.append(pool.submit(_catalog_several, some))
-            if not begun:
+            while len(submitted) < _IN_PROGRESS and (some := list(islice(rest, _CHUNK))):
+                submitted.append(pool.submit(_catalog_several, some))
+            if not submitted:
                 return
-            yield from begun.popleft().result()
+            yield from submitted.popleft().result()
     except BrokenProcessPool:
         raise MachineFault(
             "rebuilding the catalog: one of its processes was killed, by hand or for lack of memory. "

@@ -74,14 +74,14 @@ def _identity(record: dict[str, Any]) -> tuple[str, ...]:
 
 
 def is_news(layout: Layout, summary: RunSummary) -> bool:
-    """Return True for new filesets, and when other things are wrong than the last message told."""
-    told = (read_marker(layout.told) or {}).get("digest", "")
-    return bool(summary.complete) or summary.digest != told
+    """Return True for new filesets, and when other things are wrong than at the last message."""
+    sent = (read_marker(layout.notified) or {}).get("digest", "")
+    return bool(summary.complete) or summary.digest != sent
 
 
-def note_told(layout: Layout, summary: RunSummary) -> None:
-    """Note that a message told what is wrong. Raises OSError."""
-    write_marker(layout.told, {"digest": summary.digest})
+def note_notified(layout: Layout, summary: RunSummary) -> None:
+    """Note what was wrong when a message was sent. Raises OSError."""
+    write_marker(layout.notified, {"digest": summary.digest})
 
 
 def as_json(summary: RunSummary, news: bool) -> str:

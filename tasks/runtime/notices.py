@@ -13,7 +13,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.reporting.history import RunRecord
 from pipeline.reporting.hooks import NotNotified, addresses, run_hook, send_message
-from pipeline.reporting.summary import RunSummary, as_json, body, is_news, note_told, summary_of, title
+from pipeline.reporting.summary import RunSummary, as_json, body, is_news, note_notified, summary_of, title
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +71,9 @@ class Notices:
             if news and self._settings.urls:
                 self._send(summary)
             if news:
-                note_told(layout, summary)
+                note_notified(layout, summary)
         except NotNotified as error:
-            log.warning("%s. What is wrong is told again by the next run.", error)
+            log.warning("%s. The next run sends it again.", error)
         except OSError as error:
             log.warning("%s", machine_fault("notifying of the run", error))
 

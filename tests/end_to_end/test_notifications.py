@@ -83,4 +83,4 @@ def test_what_cannot_be_notified_is_a_warning_and_no_failure(upstream, follower:
     assert "notify.on_complete: 2 commands failed" in output
     assert "notify.on_run: /nowhere/hook: No such file or directory. The run is not affected." in output
     assert output.count("expected an address in the environment variable MISSING_URL") == 1
-    assert not (follower.root / "state" / "told.json").exists()
+    assert not (follower.root / "state" / "notified.json").exists()

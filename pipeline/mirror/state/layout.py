@@ -32,7 +32,7 @@ STATE_NAMES = frozenset(
         "progress.json",
         "paused.json",
         "root.txt",
-        "told.json",
+        "notified.json",
         "update.lock",
         "verification.json",
         "verified.json",
@@ -196,9 +196,9 @@ class Layout:
         return self.root / "state" / "progress.json"
 
     @property
-    def told(self) -> Path:
-        """Marker of what the last message of the mirror told."""
-        return self.root / "state" / "told.json"
+    def notified(self) -> Path:
+        """Marker of what was wrong when the last message was sent."""
+        return self.root / "state" / "notified.json"
 
     @property
     def peers(self) -> Path:
