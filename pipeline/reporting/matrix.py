@@ -66,7 +66,7 @@ class Cell:
 
 @dataclass
 class Missing:
-    """Filesets of one cell that are left, skipped or withdrawn: their number, the first names.
+    """Filesets of one cell that are left, failed, skipped or withdrawn: their number, the first names.
 
     ``since`` is the earliest time of registration among them (UTC, as listed).
     """
