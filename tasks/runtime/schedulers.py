@@ -14,9 +14,6 @@ from tasks.runtime.answers import checked_messages, checked_workers, checked_wor
 
 # Completed tasks that a central scheduler keeps for its page: 10 kB each.
 SHOWN = 2000
-# Parameters of a task of a mirror that its page does not show: they tell one run from another. Nor does it show
-# the priority, which is a place in the order, and the resources, which are one slot.
-_NOT_SHOWN = {"started", "verification"}
 
 
 class MirrorScheduler(Scheduler):
@@ -56,15 +53,14 @@ class MirrorScheduler(Scheduler):
         """Return what Luigi's page shows of a task: for one of a mirror, what it does and how far it is.
 
         The page shows a status message after a click only; so the message is shown with the parameters too.
+        The priority, which is a place in the order, and the resources, which are one slot, are not shown.
         """
         shown: dict[str, Any] = super()._serialize_task(task_id, include_deps, deps)
         if "mirror" not in shown["params"]:
             return shown
-        params = {name: value for name, value in shown["params"].items() if value and name not in _NOT_SHOWN}
-        shown["display_name"] = f"{shown['name']}({', '.join(f'{name}={params[name]}' for name in params)})"
         if shown["status"] == RUNNING and shown["status_message"]:
-            params["progress"] = shown["status_message"]
-        return shown | {"params": params, "priority": None, "resources": {}, "resources_running": {}}
+            shown["params"] = shown["params"] | {"progress": shown["status_message"]}
+        return shown | {"priority": None, "resources": {}, "resources_running": {}}
 
 
 class LocalScheduler(MirrorScheduler):

@@ -163,7 +163,8 @@ def test_the_page_shows_of_each_task_what_it_does_and_how_far_it_is(site, follow
 
 
 def in_progress(site: Site) -> list[dict]:
-    return [task for task in site.shown("RUNNING") if progress_of(task)]
+    running = site.shown("RUNNING")
+    return [task for task in running if progress_of(task) and task["progress_percentage"] is not None]
 
 
 def progress_of(task: dict) -> str:

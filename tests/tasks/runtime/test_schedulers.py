@@ -8,7 +8,6 @@ from threading import Event
 
 import pytest
 import requests
-from luigi.parameter import ParameterVisibility
 from luigi.scheduler import DONE, RUNNING
 from support.follower import Follower
 from support.running import Scheduler, free_port, gate, luigi_command, started, until
@@ -17,7 +16,6 @@ from support.upstream import Upstream
 from tasks.runtime.schedulers import CentralScheduler, LocalScheduler
 
 SHOWN = 5
-PLACE_IS_HIDDEN = {"place": ParameterVisibility.HIDDEN.value}
 
 
 @pytest.fixture
@@ -185,26 +183,21 @@ def test_work_whose_answer_was_lost_is_handed_out_again(client):
     assert handed == [["b", None]] * 3
 
 
-def test_the_page_shows_of_a_task_of_a_mirror_its_progress_and_neither_its_run_nor_its_resources():
+def test_the_page_shows_of_a_task_of_a_mirror_its_progress_and_not_its_resources():
     """Tasks of other programs are shown as Luigi shows them."""
     scheduler = LocalScheduler()
     scheduler.update_resources(slots=2)
     added = {"worker": "w", "family": "F", "priority": 7, "resources": {"slots": 1}}
-    ours = {"mirror": "1a2b", "fileset": "f", "products": "", "started": "2026", "place": "3"}
-    for name, params in {"ours": ours, "others": {"started": "1"}}.items():
-        scheduler.add_task(task_id=name, params=params, param_visibilities=PLACE_IS_HIDDEN, **added)
+    for name, params in {"ours": {"mirror": "1a2b"}, "others": {"day": "1"}}.items():
+        scheduler.add_task(task_id=name, params=params, **added)
         assert scheduler.get_work(worker="w", host="h")["task_id"] == name
         scheduler.set_task_status_message(name, "2 of 6 files")
-    keys = ("display_name", "params", "priority", "resources", "resources_running")
+    keys = ("params", "priority", "resources", "resources_running")
     tasks = scheduler.task_list(status=RUNNING, upstream_status="")
     assert {name: tuple(task[key] for key in keys) for name, task in tasks.items()} == {
-        "ours": (
-            "F(mirror=1a2b, fileset=f)",
-            {"mirror": "1a2b", "fileset": "f", "progress": "2 of 6 files"},
-            *(None, {}, {}),
-        ),
-        "others": ("F(started=1)", {"started": "1"}, 7, {"slots": 1}, {"slots": 1}),
+        "ours": ({"mirror": "1a2b", "progress": "2 of 6 files"}, None, {}, {}),
+        "others": ({"day": "1"}, 7, {"slots": 1}, {"slots": 1}),
     }
     scheduler.add_task(task_id="ours", worker="w", status=DONE)
     done = scheduler.task_list(status=DONE, upstream_status="")
-    assert done["ours"]["params"] == {"mirror": "1a2b", "fileset": "f"}
+    assert done["ours"]["params"] == {"mirror": "1a2b"}
