@@ -12,7 +12,7 @@ from luigi.cmdline import luigi_run
 
 # Registers the tasks.
 import tasks.workflow  # noqa: F401
-from tasks.mirror_config import QUIET, mirror
+from tasks.mirror_config import QUIET, mirror, use_settings
 from tasks.runtime.own_scheduler import HOST, PORT, is_own_scheduler
 
 _NAMES = ("scheduler_url", "scheduler_host", "scheduler_port")
@@ -33,7 +33,7 @@ def run_task(
     ``console`` are settings of Luigi's section ``[mirror]``.
     Raises SystemExit with the exit code of the run.
     """
-    _use(console)
+    use_settings(console)
     url = scheduler_url(host, port)
     if problem := _problem(url, named=bool(host or port) or any(map(_is_named, _NAMES))):
         line = f"scheduler: local, as {problem}"
@@ -50,15 +50,10 @@ def run_luigi(
     task: str, *arguments: str, config: Path | None, workers: int | None, console: Mapping[str, str]
 ) -> None:
     """Run a task as ``luigi --module tasks TASK`` does. Raises SystemExit with the exit code of the run."""
-    _use(console)
+    use_settings(console)
     settings = ["--mirror-config", str(config)] if config else []
     count = ["--workers", str(workers)] if workers else []
     luigi_run([task, *arguments, *settings, *count])
-
-
-def _use(console: Mapping[str, str]) -> None:
-    for name, value in console.items():
-        luigi.configuration.get_config().set("mirror", name, value)
 
 
 def scheduler_url(host: str | None, port: int | None) -> str:
