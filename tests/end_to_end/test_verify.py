@@ -137,8 +137,15 @@ def test_the_result_as_json_is_all_that_is_on_standard_output(mirrored):
     assert (problem["product"], problem["fileset"]) == (PRODUCT, "plain")
     assert problem["problem"].startswith(f"{path}: ")
     assert report == {
-        "schema": 1, "root": str(mirrored.root), "code": 30, "reason": report["reason"],
-        "here": 2, "sound": 1, "repaired": 0, "damaged": 1, "left": 0,
+        "schema": 1,
+        "root": str(mirrored.root),
+        "code": 30,
+        "reason": report["reason"],
+        "here": 2,
+        "sound": 1,
+        "repaired": 0,
+        "damaged": 1,
+        "left": 0,
     }
 
 

@@ -47,8 +47,11 @@ def test_what_is_published_reaches_the_next_site_and_leaves_it(tmp_path: Path):
     (row,) = json.loads(done(site, "product", "list", "--json"))["products"]
     assert row.pop("newest_registered").startswith("20")
     assert row == {
-        "product": "curves", "type": "table", "description": "Light curves",
-        "filesets": 1, "newest": "c.2",
+        "product": "curves",
+        "type": "table",
+        "description": "Light curves",
+        "filesets": 1,
+        "newest": "c.2",
     }
     assert done(site, "withdraw", "--quiet", "curves", "c.2") == ""
     assert json.loads(done(site, "product", "list", "--json"))["products"][0]["newest"] is None
