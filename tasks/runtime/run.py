@@ -214,10 +214,16 @@ class Run:
         return -(-self.context.settings.source.connections // processes)
 
     def products(self, only: tuple[str, ...] = ()) -> list[str]:
-        """Return the products to update. Raises SettingsError when ``only`` names another one."""
+        """Return the products to update, placed on their volumes.
+
+        Raises SettingsError when ``only`` names another one, or one cannot be placed.
+        """
         if self._products is None:
             left_out = LeftOut()
-            self._products = [name for name in self.context.products(left_out) if self._is_usable(name)]
+            products = [name for name in self.context.products(left_out) if self._is_usable(name)]
+            # Under the lock, and before the first task of a product.
+            self.context.place(products)
+            self._products = products
             self.report_left_out(left_out)
         unknown = set(only) - set(self._products)
         if unknown:

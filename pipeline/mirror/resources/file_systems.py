@@ -43,7 +43,7 @@ def check_file_systems(layout: Layout) -> None:
 
 def log_missing_flush(layout: Layout) -> None:
     """Log each file system of the mirror that cannot flush folders: what a power cut may cost there."""
-    folders = (layout.lock_file.parent, layout.store_root, layout.data)
+    folders = (layout.lock_file.parent, layout.store_root, *layout.data_folders())
     by_device = {nearest.stat().st_dev: nearest for nearest in map(nearest_folder, folders)}
     for folder in by_device.values():
         # What else is wrong with the folder is reported by the step that meets it.
