@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import Settings
-from pipeline.durable import flush_folder, make_folder
+from pipeline.durable import flush_folder, make_folder, write_whole
 from pipeline.errors import SettingsError, machine_faults
 from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.root_format import mirror_id
 
 # Folders of a product on its volume, all of which are there before the first link is made.
 _FOLDERS = ("store", "incoming", "data")
@@ -108,7 +109,7 @@ class _Placement:
                 )
         if Path(os.path.realpath(self.layout.root)).is_relative_to(os.path.realpath(self.folder)):
             return f"product {self.product}: expected a volume beside {self.layout.root}, got {self.folder}."
-        return self._in_the_way()
+        return self._of_another_mirror() or self._in_the_way()
 
     def make(self) -> None:
         """Make the folders and the links that are missing, each flushed. Raises OSError."""
@@ -117,8 +118,9 @@ class _Placement:
         if missing:
             for name in _FOLDERS:
                 make_folder(self.folder / name)
-        # Of empty folders store/P goes first: beside a link incoming/P it would be on another file system.
-        for path in reversed(missing):
+            write_whole(self._owner, f"{mirror_id(self.layout)}\n".encode())
+        # Before the first link: an empty store/P beside a link incoming/P would lie on another file system.
+        for path in missing:
             if path.is_dir():
                 path.rmdir()
                 flush_folder(path.parent)
@@ -126,6 +128,22 @@ class _Placement:
             make_folder(path.parent)
             path.symlink_to(links[path])
             flush_folder(path.parent)
+
+    @property
+    def _owner(self) -> Path:
+        """File with the id of the mirror that the folder belongs to."""
+        return self.folder / "mirror.id"
+
+    def _of_another_mirror(self) -> str | None:
+        """Return the sentence on a folder of another mirror, which must not be written to by two."""
+        owner = self._owner.read_bytes().decode(errors="replace").strip() if self._owner.is_file() else None
+        if owner is None or owner == mirror_id(self.layout):
+            return None
+        return (
+            f"product {self.product}: {self.folder} belongs to mirror {owner}, as {self._owner} says; expected "
+            f"a folder of the mirror at {self.layout.root}. Name another volume, or delete that file if the "
+            "other mirror is no more."
+        )
 
     def _links(self) -> dict[Path, Path]:
         """Return where each link leads. Those in the root are relative, so that the root can be moved."""
