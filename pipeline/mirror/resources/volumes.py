@@ -140,9 +140,9 @@ class _Placement:
         if owner is None or owner == mirror_id(self.layout):
             return None
         return (
-            f"product {self.product}: {self.folder} belongs to mirror {owner}, as {self._owner} says; expected "
-            f"a folder of the mirror at {self.layout.root}. Name another volume, or delete that file if the "
-            "other mirror is no more."
+            f"product {self.product}: {self.folder} belongs to mirror {owner}, as {self._owner} says; "
+            f"expected a folder of the mirror at {self.layout.root}. Name another volume, or delete that "
+            "file if the other mirror is no more."
         )
 
     def _links(self) -> dict[Path, Path]:

@@ -73,7 +73,7 @@ def test_a_reservation_on_one_disk_takes_nothing_from_the_other(tmp_path, other_
 
 
 MIRROR, OWN = (5, "mirror.min_free"), (7, "mirror.volumes.md.min_free")
-# Volumes on the disk of the mirror (here) or on another one (there), and what stays free on each of both disks.
+# Volumes on the disk of the mirror (here) or on another one (there), and what stays free on each disk.
 STAYS_FREE = {
     "no volume": ([], MIRROR, MIRROR),
     "without a size": ([("md", "there", None)], MIRROR, MIRROR),

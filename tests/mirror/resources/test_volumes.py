@@ -177,20 +177,21 @@ def around_the_root(site: Site) -> None:
 
 
 PROBLEMS = {
-    not_there: "the volume V is not mounted: expected the folder V (mirror.volumes), found nothing. Mount the",
-    vanished: "the volume V is not mounted: expected the folder V/md/store (product md), found nothing. Mount",
-    vanished_without_setting: "the volume V is not mounted: expected the folder V/md/store (product md), found",
-    half_there: "the volume V is not mounted: expected the folder V/md/data (product md), found nothing. Mount",
-    elsewhere: "product md: expected it in V/other/md (mirror.volumes), the link ROOT/volumes/md leads to V/md.",
+    not_there: "the volume V is not mounted: expected the folder V (mirror.volumes), found nothing. Mount",
+    vanished: "the volume V is not mounted: expected the folder V/md/store (product md), found nothing. ",
+    vanished_without_setting: "the volume V is not mounted: expected the folder V/md/store (product md), ",
+    half_there: "the volume V is not mounted: expected the folder V/md/data (product md), found nothing. ",
+    elsewhere: "product md: expected it in V/other/md (mirror.volumes), "
+    "the link ROOT/volumes/md leads to V/md.",
     with_content("store/md"): "product md: expected nothing at ROOT/store/md, or a link to V/md/store "
     "(mirror.volumes), found a folder with content. Move the product to its volume while no update runs",
     with_content(
         "incoming/md"
     ): "product md: expected nothing at ROOT/incoming/md, or a link to V/md/incoming",
     with_content("volumes/md"): "product md: expected nothing at ROOT/volumes/md, or a link to V/md",
-    linked_by_hand: "product md: expected nothing at ROOT/store/md, or a link to V/md/store (mirror.volumes), "
-    "found a link to ",
-    of_another_mirror: "product md: V/md belongs to mirror aa, as V/md/mirror.id says; expected a folder of the",
+    linked_by_hand: "product md: expected nothing at ROOT/store/md, or a link to V/md/store "
+    "(mirror.volumes), found a link to ",
+    of_another_mirror: "product md: V/md belongs to mirror aa, as V/md/mirror.id says; expected ",
     around_the_root: "product mirror: expected a volume beside ROOT, got ROOT.",
 }
 
