@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import dropwhile, islice
@@ -35,8 +34,6 @@ from tasks.targets import StepMarker
 
 # Time for which a step waits for another process that has the same fileset in progress, and may hang.
 LOCK_WAIT_SECONDS = 60.0
-# A step that ends before is not shown in progress on the scheduler's page: each time is a call.
-SHOW_AFTER_SECONDS = 0.8
 # Of one priority; more would come before those of the next lower one.
 FILESETS_AT_MOST = 10**8
 
@@ -128,7 +125,6 @@ class StepTask(FilesetTask):
     resource: str
     for_peers = True
     _recorded = False
-    _show_at = 0.0
 
     @property
     def resources(self) -> dict[str, int]:  # type: ignore[override]
@@ -152,12 +148,8 @@ class StepTask(FilesetTask):
         return (self.product, self.fileset) if is_last else None
 
     def report(self, progress: StepProgress) -> None:
-        """Note the progress; show it on the scheduler's page, except for that of the first second."""
+        """Note the progress."""
         current_run().progress.update(self, progress)
-        now = time.monotonic()
-        if self._show_at and now >= self._show_at:
-            self.show(progress.message, progress.share)
-        self._show_at = self._show_at or now + SHOW_AFTER_SECONDS
 
     def is_listed(self) -> bool:
         """Return True if the local listing has this row, and the fileset is one to be done.

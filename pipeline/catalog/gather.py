@@ -221,7 +221,9 @@ class _Components:
         folder, _, name = path.rpartition("/")
         for parent in _parents(folder):
             if components := self._of_folder.get(parent):
-                named = [each for each in components if _names(each, name)]
+                # A file's name has its component between dots.
+                dotted = f".{name}."
+                named = [each for each in components if f".{each}." in dotted]
                 if len(named) == 1 or len(components) == 1:
                     return (named or components)[0]
                 return max(named, key=len) if named else None
@@ -232,11 +234,6 @@ def _parents(folder: str) -> Iterator[str]:
     while folder:
         yield folder
         folder = folder.rpartition("/")[0]
-
-
-def _names(component: str, name: str) -> bool:
-    """Return True if a file's name has the component between dots."""
-    return f".{component}." in f".{name}."
 
 
 def unusable(fileset: Fileset, error: BundleUnusable) -> BundleUnusable:

@@ -24,7 +24,13 @@ from threading import Event
 
 from pipeline.catalog.database import Database, database_url, in_batches, sqlite_url
 from pipeline.catalog.finish import finish
-from pipeline.catalog.generations import current_file, make_current, next_file, remove_generation
+from pipeline.catalog.generations import (
+    current_file,
+    make_current,
+    next_file,
+    remove_generation,
+    set_damaged_aside,
+)
 from pipeline.catalog.opening import create_file
 from pipeline.catalog.reconcile import reconcile
 from pipeline.catalog.views import renew_settings
@@ -78,9 +84,11 @@ def rebuild(
         wait_for_exit(layout)
         check_volumes(layout, settings)
         if settings.catalog.url is not None:
+            database = Database(database_url(settings.catalog.url))
+            if database.is_file:
+                set_damaged_aside(Path(str(database.url.database)))
             # Makes the tables where there are none.
             reconcile(settings, layout)
-            database = Database(database_url(settings.catalog.url))
             return _rebuild_into(database, settings, layout, kinds, progress, stopping)
         return _rebuild_file(next_file(layout), settings, layout, kinds, progress, stopping)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.catalog.health import catalog_fault
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import registered_time
@@ -110,7 +111,8 @@ class MirrorReport:
     ``progress`` is that of the holder; None in the first seconds of a run, too.
     ``last_success`` is when an update last went through the product for which that is longest ago.
     ``problems`` are those that verifications found and that are not mended; ``catalog_behind`` is None
-    without a catalog; ``bytes_per_day`` None before a day of history; ``paused`` unless updates are paused.
+    without a catalog, ``catalog_fault`` unless the catalog cannot be used; ``bytes_per_day`` None before a
+    day of history; ``paused`` unless updates are paused.
     ``volumes`` are sentences on what is wrong with them, each of which keeps runs from beginning.
     """
 
@@ -130,6 +132,7 @@ class MirrorReport:
     comparison: Verification
     problems: tuple[dict[str, str], ...]
     catalog_behind: int | None
+    catalog_fault: str | None
     paused: str | None
 
 
@@ -152,7 +155,8 @@ def mirror_report(
     history = read_history(layout)
     daily = bytes_per_day(history, now)
     updates = [record for record in history if record.is_update]
-    products = tuple(_product(layout, settings, settings.product(name), wanted, now) for name in names)
+    fault = catalog_fault(settings, layout, is_working=holder is not None and holder.is_alive)
+    products = tuple(_product(layout, settings, settings.product(name), wanted, now, fault) for name in names)
     return MirrorReport(
         root=str(layout.root),
         time=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -170,6 +174,7 @@ def mirror_report(
         comparison=_verification(read_marker(layout.compared), read_marker(layout.comparison)),
         problems=tuple(verification_problems(layout, steps)),
         catalog_behind=_behind(layout, settings),
+        catalog_fault=fault,
         paused=pause_message(layout),
     )
 
@@ -205,7 +210,7 @@ def _configured(settings: Settings, names: list[str]) -> list[str]:
 
 
 def _product(
-    layout: Layout, settings: Settings, product: Product, steps: Steps, now: datetime
+    layout: Layout, settings: Settings, product: Product, steps: Steps, now: datetime, fault: str | None
 ) -> ProductReport:
     name, required = product.name, steps.required
     is_configured = name in _configured(settings, [name])
@@ -215,7 +220,7 @@ def _product(
     newest = newest_here(layout, name, required)
     registered = registered_time(newest.registered) if newest else None
     updated = (read_marker(layout.updated(name)) or {}).get("finished")
-    counts, note = _counts(layout, settings, product, required, is_configured=is_configured)
+    counts, note = _counts(layout, settings, product, required, fault, is_configured=is_configured)
     return ProductReport(
         product=name,
         configured=is_configured,
@@ -237,11 +242,17 @@ def _counts(
     settings: Settings,
     product: Product,
     required: tuple[StepSpec, ...],
+    fault: str | None,
     *,
     is_configured: bool,
 ) -> tuple[FilesetCounts, str | None]:
-    """Return the numbers of filesets, and a sentence where the selection is empty, waits or is not known."""
+    """Return the numbers of filesets, and a sentence where the selection is empty, waits or is not known.
+
+    A catalog with a ``fault`` is not asked, for that may take long.
+    """
     chosen = product if is_configured else None
+    if fault and product.by_sky:
+        return count_filesets(layout, chosen, product.name, required), fault
     try:
         with like_filesets(settings, layout, product) as like:
             counts = count_filesets(layout, chosen, product.name, required, like)

@@ -44,6 +44,6 @@ def verify(
     """
     from tasks.commands.luigi_command import run_task
 
-    arguments = [*(["--repair"] if repair else []), *(["--rate", rate] if rate else [])]
+    parameters = {"repair": str(repair), "rate": rate or ""}
     task = "CompareMirror" if upstream else "VerifyMirror"
-    run_task(task, *arguments, config=config, workers=workers, console=console, host=host, port=port)
+    run_task(task, parameters, config, workers, console, host, port)
