@@ -146,6 +146,8 @@ class Run:
         self.left_behind = wait_for_exit(self.context.layout)
         remove_half_written(self.context.layout)
         record_root_format(self.context.layout)
+        # Links that were deleted with what was in progress.
+        self.context.place(self.context.layout.products_on_volumes())
 
     def _write_note(self) -> None:
         """Note the id of the mirror beside the settings."""

@@ -156,10 +156,10 @@ class _Placement:
 
     def _in_the_way(self) -> str | None:
         """Return the sentence on what is in the place of a link; None if nothing is."""
-        targets = {path: self.folder / path.parent.name for path in self._links()}
-        targets[self.layout.volume(self.product)] = self.folder
-        for path, target in targets.items():
-            if os.path.lexists(path) and not _is_same(path, target) and not _is_empty(path):
+        for path, link in self._links().items():
+            target = self.folder if link == self.folder else self.folder / path.parent.name
+            is_made = path.is_symlink() and (path.readlink() == link or _is_same(path, target))
+            if os.path.lexists(path) and not is_made and not _is_empty(path):
                 return (
                     f"product {self.product}: expected nothing at {path}, or a link to {target} "
                     f"(mirror.volumes), found {_found(path)}. Move the product to its volume while no update "

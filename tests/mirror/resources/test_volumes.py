@@ -124,6 +124,14 @@ def test_a_kill_at_any_instant(before: Callable[[Site], None], site):
     assert changes >= 7
 
 
+@pytest.mark.parametrize("lost", LINKS)
+def test_a_link_that_was_lost_is_made_again(lost, site):
+    site.place()
+    (site.root / lost).unlink()
+    site.place()
+    assert site.links() == LINKS
+
+
 def test_the_links_decide_when_the_setting_is_taken_away(site):
     site.place()
     (site.root / "store/md").unlink()
