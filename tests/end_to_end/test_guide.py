@@ -162,7 +162,7 @@ def test_each_recipe_does_what_it_says(upstream: Upstream, tmp_path: Path):
         site.follow("Another disk for a product")
         placed = tmp_path / "disk3" / "ps1" / PRODUCT
         assert (tree(placed / "store"), tree(placed / "data")) == (store, data)
-        assert os.path.samefile(site.root / "store" / PRODUCT, placed / "store")
+        assert (site.root / "store" / PRODUCT).samefile(placed / "store")
         assert not [each for each in server.requests[requests:] if "index.txt" not in each.target]
     assert site.ran | {"Upgrade"} == set(
         re.findall(r"^### (.*)$", GUIDE.partition("\n## Recipes\n")[2], re.M)

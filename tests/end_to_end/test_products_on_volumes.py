@@ -112,3 +112,24 @@ def test_a_volume_that_is_not_mounted(release, server, follower, volume):
     (volume.parent / "unmounted").rename(volume)
     assert follower.update().code == 0
     assert all("index.txt" in entry.target for entry in server.requests)
+
+
+def test_a_volume_that_is_full_holds_up_its_products_alone(upstream, server, follower, volume):
+    for number in range(40):
+        upstream.add(PLACED, f"placed.{number}", [File("a.txt", b"a" * number)])
+        upstream.add(OTHER, f"other.{number}", [File("a.txt", b"a" * number)])
+    follower.source["connections"] = 2
+    full = {"path": str(volume), "min_free": 10**17}
+    placed = {"name": PLACED, "priority": 10}
+    follower.mirror |= {"volumes": {PLACED: full}, "products": [placed, OTHER]}
+    result = follower.update()
+    assert result.code == 30
+    assert f"{volume}: there was no disk space for 10 filesets in a row" in result.output
+    failed = follower.marked("failed", PLACED)
+    assert 10 <= len(failed) < 40
+    left = 40 - len(failed)
+    assert f"{len(failed)} of 40 pending filesets failed; {left} filesets not tried" in result.output
+    assert f"80 selected: 40 extracted, {len(failed)} failed, 0 skipped, {left} left" in result.output
+    assert "stay free (mirror.volumes.threepi-all-200908.min_free)" in result.output
+    assert follower.content(f"store/{OTHER}") == files_of(OTHER, served_filesets(upstream))
+    assert tree(volume / PLACED / "store") == {}
