@@ -41,7 +41,7 @@ class Notices:
         self._queue: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._failed = 0
-        # Filesets whose hook is to run, counted by the worker's thread, and has ended, by the thread of hooks.
+        # Filesets whose hook is to run, counted by the worker's thread; and has ended, by that of the hooks.
         self._queued = 0
         self._ended = 0
         self._is_closed = False

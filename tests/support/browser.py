@@ -43,8 +43,9 @@ _MEASURE = """<script>
 addEventListener("load", () => {
   const sizes = [...document.querySelectorAll("iframe")].map(frame => {
     const page = frame.contentDocument, width = frame.contentWindow.innerWidth;
-    const wide = [...page.querySelectorAll("body *:not(thead *)")].filter(each => each.getBoundingClientRect().right > width);
-    return [width, page.documentElement.scrollWidth, wide.slice(0, 3).map(each => each.outerHTML.slice(0, 120))];
+    const wide = [...page.querySelectorAll("body *:not(thead *)")].filter(
+      each => each.getBoundingClientRect().right > width).map(each => each.outerHTML.slice(0, 120));
+    return [width, page.documentElement.scrollWidth, wide.slice(0, 3)];
   });
   document.body.innerHTML = "<pre></pre>";
   document.querySelector("pre").textContent = JSON.stringify(sizes);
