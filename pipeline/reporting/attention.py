@@ -37,6 +37,7 @@ def attention(report: MirrorReport, policy: AttentionPolicy = DEFAULT) -> list[A
     """Return all that is not well, critical points first."""
     now = datetime.fromisoformat(report.time)
     points = [
+        *(Attention(CRITICAL, f"no update can begin: {problem}") for problem in report.volumes),
         *_of_runs(report, policy, now),
         *(point for group in report.failures for point in _of_failures(group)),
         *_of_verifications(report),

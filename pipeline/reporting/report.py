@@ -14,6 +14,7 @@ from pipeline.config import Product, Settings
 from pipeline.datastore.listing import registered_time
 from pipeline.errors import KINDS, KINDS_HERE, MachineFault, SettingsError, cause_in
 from pipeline.mirror.resources.update_lock import read_holder
+from pipeline.mirror.resources.volumes import volume_problems
 from pipeline.mirror.state.failures import failed_in, failures, is_postponed
 from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
@@ -112,6 +113,7 @@ class MirrorReport:
     ``problems`` are those that verifications found and that are not mended; ``catalog_behind`` is None
     without a catalog, ``catalog_fault`` unless the catalog cannot be used; ``bytes_per_day`` None before a
     day of history; ``paused`` unless updates are paused.
+    ``volumes`` are sentences on what is wrong with them, each of which keeps runs from beginning.
     """
 
     root: str
@@ -124,6 +126,7 @@ class MirrorReport:
     failures: tuple[FailureGroup, ...]
     skipped: tuple[dict[str, str], ...]
     disks: tuple[Disk, ...]
+    volumes: tuple[str, ...]
     bytes_per_day: float | None
     verification: Verification
     comparison: Verification
@@ -165,6 +168,7 @@ def mirror_report(
         failures=tuple(group for name in names for group in failure_groups(layout, name, wanted)),
         skipped=tuple(_texts(marker) for name in names for marker in skipped(layout, name)),
         disks=disks(layout, settings, daily, now),
+        volumes=tuple(volume_problems(layout, settings)),
         bytes_per_day=daily,
         verification=_verification(read_marker(layout.verified), read_marker(layout.verification)),
         comparison=_verification(read_marker(layout.compared), read_marker(layout.comparison)),
