@@ -40,7 +40,7 @@ from tasks.fileset import FilesetsFailed, StepTask, priorities_of, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
-from tasks.wanted import FetchWanted
+from tasks.wanted import newly_wanted
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +92,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
 
     def more_tasks(self) -> Iterator[MirrorTask]:
         """Return the tasks that fetch what came to be wanted since the last call."""
-        for product, names in current_run().wanted.poll().items():
-            log.info("product %s: wanted, and fetched first: %s", product, ", ".join(sorted(names)))
-            yield FetchWanted(product=product, filesets=tuple(sorted(names)))
+        return newly_wanted()
 
     def _pending(self, product: str) -> list[FilesetRow]:
         """Return the rows of the filesets that are neither complete nor skipped."""

@@ -468,6 +468,11 @@ def current_run() -> Run:
     return _runs[0]
 
 
+def run_if_begun() -> Run | None:
+    """Return the run of this process; None when none has begun."""
+    return _runs[0] if _runs else None
+
+
 def current_mirror() -> str:
     """Return the short id of the mirror of this process; empty before its run has begun."""
     return _runs[0].mirror if _runs else ""

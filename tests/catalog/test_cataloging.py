@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from support.catalog import (
     PRODUCT,
     add_chips,
@@ -35,6 +36,7 @@ from pipeline.catalog.seen import is_as_seen
 from pipeline.config import read_settings
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import Fileset
+from tasks.commands import ipp_mirror
 
 COMMAND = str(Path(sys.executable).with_name("ipp-mirror"))
 IMAGES = "SELECT path, kind, ra, band, quality FROM image ORDER BY path, extension"
@@ -71,8 +73,8 @@ def marker(follower: Follower, name: str) -> dict:
 
 def rebuilt_content(follower: Follower) -> dict[str, list[tuple]]:
     """The rows after a rebuild from what is on disk."""
-    result = ended([COMMAND, "catalog", "rebuild", "--config", str(follower.config)])
-    assert result.code == 0, result.output
+    result = ended([COMMAND, "catalog", "rebuild", "--quiet", "--config", str(follower.config)])
+    assert (result.code, result.output) == (0, "")
     return content_of(catalog_of(follower.root))
 
 
@@ -178,6 +180,22 @@ def test_the_rows_follow_the_filesets(cataloging: Follower, upstream: Upstream, 
     check = ended([COMMAND, "catalog", "check", "--config", str(follower.config)])
     assert (check.code, check.output) == (0, "0 differences between the catalog and the mirror.\n")
     assert catalog_fault(read_settings(follower.config), Layout(follower.root), is_working=False) is None
+    assert checked(follower, "--quiet") == (0, "", "")
+    assert json.loads(checked(follower, "--json")[1]) == {"schema": 1, "differences": []}
+    name = min(follower.marked("cataloged", PRODUCT))
+    Layout(follower.root).marker("cataloged", PRODUCT, name).unlink()
+    code, output, errors = checked(follower, "--json", "--quiet")
+    assert (code, errors) == (30, "1 difference between the catalog and the mirror.\n")
+    (difference,) = json.loads(output)["differences"]
+    assert difference.pop("text").startswith("not cataloged yet.")
+    assert difference == {"product": PRODUCT, "fileset": name, "kind": "missing"}
+
+
+def checked(follower: Follower, *options: str) -> tuple[int, str, str]:
+    """Compare catalog and mirror in this process; return the exit code and both outputs."""
+    arguments = ["catalog", "check", "--config", str(follower.config), *options]
+    shown = CliRunner().invoke(ipp_mirror, arguments, standalone_mode=False)
+    return shown.return_value, shown.stdout, shown.stderr
 
 
 def test_a_bad_document_fails_its_cataloging_alone(upstream: Upstream, follower: Follower):
