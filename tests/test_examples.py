@@ -17,6 +17,7 @@ NEED_EXAMPLES = [
     "pipeline.catalog.headers.file_kinds",
     "pipeline.catalog.headers.filters",
     "pipeline.catalog.sky",
+    "pipeline.catalog.pointing",
     "pipeline.datastore",
     "pipeline.datastore.client",
     "pipeline.datastore.client.ranged",

@@ -25,6 +25,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from pipeline.catalog.headers import BANDS
+from pipeline.catalog.pointing import DEC_IN_RADIANS, DEGREES_IN_RADIAN, RA_IN_RADIANS
 from pipeline.catalog.tables import fileset, image
 
 # Stages of one exposure; differences of stacks (SSdiff) are of none.
@@ -103,8 +104,8 @@ def _columns(name: ColumnElement[str], raw: FromClause) -> dict[str, ColumnEleme
         "source": case((raw.c.row_id.is_not(None), "raw_exp"), (in_headers > 0, "header"), else_="listing"),
         "exp_id": raw.c.exp_id,
         "object": func.coalesce(raw.c.object, header(func.min, image.c.object)),
-        "ra": func.coalesce(raw.c.ra, header(_mean_right_ascension, image.c.ra)),
-        "dec": func.coalesce(raw.c.decl, header(_mean, image.c.dec)),
+        "ra": func.coalesce(_in_degrees(raw, raw.c.ra), header(_mean_right_ascension, image.c.ra)),
+        "dec": func.coalesce(_in_degrees(raw, raw.c.decl), header(_mean, image.c.dec)),
         "mjd": func.coalesce(_Mjd(raw.c.dateobs), header(func.min, image.c.t_min)),
         "filter": func.coalesce(
             raw.c.filter,
@@ -120,6 +121,14 @@ def _columns(name: ColumnElement[str], raw: FromClause) -> dict[str, ColumnEleme
         "airmass": func.coalesce(raw.c.airmass, header(func.min, image.c.airmass)),
         **{f"n_{stage}": listing(func.count(), [stage]) for stage in _STAGES},
     }
+
+
+def _in_degrees(raw: FromClause, angle: ColumnElement[Any]) -> ColumnElement[float]:
+    """Return an angle of the pointing, as `pointing.in_degrees` does for rows that were read."""
+    is_radians = and_(
+        raw.c.ra.between(-RA_IN_RADIANS, RA_IN_RADIANS), raw.c.decl.between(-DEC_IN_RADIANS, DEC_IN_RADIANS)
+    )
+    return case((is_radians, angle * DEGREES_IN_RADIAN), else_=angle)
 
 
 def _mean(angle: ColumnElement[Any]) -> ColumnElement[float]:

@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+from pipeline.catalog.pointing import in_degrees
 from pipeline.catalog.seen import STATE
 from pipeline.catalog.sky import FIELD_RADIUS, Cone
 from pipeline.config import Near, Product, Settings
@@ -144,7 +145,7 @@ class CatalogedFilesets:
     @cached_property
     def _pointings(self) -> dict[str, Circle]:
         rows = self._reader.rows(_POINTINGS, {})
-        return {name: Circle(ra, dec, FIELD_RADIUS) for name, ra, dec in rows if abs(dec) <= 90}
+        return {name: Circle(*in_degrees(ra, dec), FIELD_RADIUS) for name, ra, dec in rows if abs(dec) <= 90}
 
     @cached_property
     def _places(self) -> dict[str, Circle]:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 from pipeline.catalog.database import Database, in_batches
 from pipeline.catalog.load import position
 from pipeline.catalog.pipeline_tables import PipelineTables
+from pipeline.catalog.pointing import in_degrees
 from pipeline.catalog.sky import FIELD_RADIUS
 from pipeline.catalog.tables import image
 
@@ -78,7 +79,8 @@ def _pointings(connection: Connection, tables: PipelineTables, names: list[str])
         .where(raw_exp.c.exp_name.in_(names), raw_exp.c.ra.is_not(None), raw_exp.c.decl.between(-90, 90))
         .order_by(raw_exp.c.exp_name, raw_exp.c.ra, raw_exp.c.decl)
     )
-    return {name: (ra % 360, dec, FIELD_RADIUS, ()) for name, ra, dec in connection.execute(query)}
+    pointings = {name: in_degrees(ra, dec) for name, ra, dec in connection.execute(query)}
+    return {name: (ra % 360, dec, FIELD_RADIUS, ()) for name, (ra, dec) in pointings.items()}
 
 
 def _place(

@@ -1,7 +1,10 @@
 """Rows of the processing database of the sender, one function per table (protocol notes, "dbinfo").
 
-Angles are degrees, times UTC, counts those of the images. Paths are those of the sender.
+Right ascensions and declinations are radians, other angles degrees, times UTC, counts those of the images.
+Paths are those of the sender.
 """
+
+import math
 
 from pipeline.sample.config_dump import sender_path
 from pipeline.sample.contents import Picture
@@ -46,8 +49,8 @@ def raw_exp(exposure: Exposure) -> Row:
         ("obs_group", "STR", exposure.data_group),
         ("object", "STR", exposure.field.name),
         ("airmass", "F32", exposure.airmass),
-        ("ra", "F64", conditions.ra),
-        ("decl", "F64", conditions.decl),
+        ("ra", "F64", math.radians(conditions.ra)),
+        ("decl", "F64", math.radians(conditions.decl)),
         ("exp_time", "F32", EXPOSURE_TIME),
         ("sat_pixel_frac", "F32", 0.0),
         ("bg", "F64", conditions.sky),

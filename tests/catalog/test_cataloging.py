@@ -318,7 +318,7 @@ def test_a_catalog_for_a_mirror_that_was_filled_without(upstream: Upstream, foll
 
 def test_positions_of_images_without_their_own(upstream: Upstream, follower: Follower):
     bare = {"CTYPE1": "", "CTYPE2": ""}
-    raw = b"rawExp MULTI\nrawExp METADATA\n  exp_name STR o1\n  ra F64 -1.0\n  decl F64 80\nEND\n"
+    raw = b"rawExp MULTI\nrawExp METADATA\n  exp_name STR o1\n  ra F64 -0.017453\n  decl F64 1.3962634\nEND\n"
     add_chips(upstream, "f1", 1, {"f1.ch.fits": image_bytes(**bare)}, exp_name="o1")
     update(follower)
     place = "SELECT round(ra, 3), round(dec, 3), radius, pos_source FROM image"

@@ -1,5 +1,6 @@
 """What the catalog tells of filesets that are not here."""
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
@@ -55,7 +56,7 @@ def fill(connection: Any) -> None:
         connection.execute(insert(into).values(row_number=1, **values))
 
     raw = fileset("raw", 1, exp_name="pointed")
-    write(RAW_EXP, fileset_id=raw, exp_name="pointed", ra=100.0, decl=10.0)
+    write(RAW_EXP, fileset_id=raw, exp_name="pointed", ra=math.radians(100), decl=math.radians(10))
     chips = fileset("chip", 2, exp_name="across", content="full")
     for ra in (359.2, 0.8):
         add_image(connection, chips, f"across.{ra}", ra, 0.0)

@@ -1,6 +1,7 @@
 """Views and coverage as a part of updates."""
 
 import fcntl
+import math
 import signal
 import sys
 from pathlib import Path
@@ -87,10 +88,15 @@ def is_locked(layout: Layout) -> bool:
     return False
 
 
-def test_an_exposure_is_known_by_dbinfo_where_the_listing_names_none(follower: Follower, upstream: Upstream):
-    row = b"exp_id S64 7\n exp_name STR o1g1o\n ra F64 10.5\n decl F64 -5.0\n filter STR y.00000"
+@pytest.mark.parametrize("pointing", [(10.5, -5.0), (math.radians(10.5), math.radians(-5.0))])
+def test_an_exposure_is_known_by_dbinfo_where_the_listing_names_none(
+    pointing: tuple[float, float], follower: Follower, upstream: Upstream
+):
+    ra, decl = (repr(angle).encode() for angle in pointing)
+    row = b"exp_id S64 7\n exp_name STR o1g1o\n ra F64 %s\n decl F64 %s\n filter STR y.00000" % (ra, decl)
     document = b"rawExp MULTI\nrawExp METADATA\n " + row + b"\nEND\n"
     add_chips(upstream, "a.raw.7", 7, document=document)
     update(follower)
-    exposures = rows(catalog_of(follower.root), "SELECT exp_name, source, ra, dec, band FROM exposure")
+    view = "SELECT exp_name, source, round(ra, 9), round(dec, 9), band FROM exposure"
+    exposures = rows(catalog_of(follower.root), view)
     assert exposures == [("o1g1o", "raw_exp", 10.5, -5.0, "y")]

@@ -1,6 +1,7 @@
 """The FITS files of the sample: valid, with a true WCS, stars where the catalogue says, honest noise."""
 
 import io
+import math
 import re
 import tarfile
 import warnings
@@ -26,8 +27,6 @@ STARTS = {
     "MD09": {"2009-07-29T08:20:00.000", "2009-07-29T08:22:10.000"},
 }
 DATABASE = {
-    "RA": "ra",
-    "DEC": "decl",
     "ALT": "alt",
     "AZ": "az",
     "AIRMASS": "airmass",
@@ -94,7 +93,7 @@ def pointings(store) -> dict[str, tuple[float, float]]:
         mdc.read(path.read_bytes(), str(path))["rawExp"]
         for path in store.glob("md-all-rel-200907/*.raw.*/dbinfo.*.mdc")
     ]
-    return {row["exp_name"]: (row["ra"], row["decl"]) for row in rows}
+    return {row["exp_name"]: tuple(map(math.degrees, (row["ra"], row["decl"]))) for row in rows}
 
 
 def test_every_file_is_valid_and_says_how_it_was_taken(fits_files):
@@ -227,6 +226,8 @@ def test_the_database_says_of_exposures_what_the_headers_say(store, fits_files):
         assert abs(start.to_datetime(UTC) - row["dateobs"]) < timedelta(milliseconds=1)
         for keyword, column in DATABASE.items():
             assert header[keyword] == pytest.approx(row[column], abs=1e-6)
+        pointing = math.degrees(row["ra"]), math.degrees(row["decl"])
+        assert (header["RA"], header["DEC"]) == pytest.approx(pointing, abs=1e-6)
 
 
 def test_chips_have_the_wcs_in_two_notations(fits_files):
