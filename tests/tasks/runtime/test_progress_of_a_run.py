@@ -127,10 +127,15 @@ def test_the_lines_of_the_bar(progress: Progress, clock: Clock):
     clock.now += 3
     assert bar_lines(progress.state(), progress.steps(), clock.now, 100, 10) == [
         "[###-----------------] 0 of 4 filesets, 600 bytes done, about 3.4 kB left, 0 bytes/s",
-        "   60%       7 s left  download p/f0  1 of 2 files",
-        "              for 3 s  download p/f1",
+        "   60%    7 s left  download p/f0  1 of 2 files",
+        "           for 3 s  download p/f1",
     ]
-    assert bar_lines(progress.state(), progress.steps(), clock.now, 40, 2)[1].endswith("download p/f0 ...")
+    narrow = bar_lines(progress.state(), progress.steps(), clock.now, 46, 3)
+    assert narrow == [
+        "0 of 4 filesets, 600 bytes done, about 3.4 ...",
+        "   60%    7 s left  download f0  1 of 2 files",
+        "           for 3 s  download f1",
+    ]
 
 
 def test_the_plain_line(progress: Progress):
