@@ -21,7 +21,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import steps_to_schedule
-from pipeline.mirror.state.selection import PRIORITY_OF_WANTED, is_selected, priorities
+from pipeline.mirror.state.selection import PRIORITY_OF_WANTED, may_be_selected, priorities
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
@@ -154,8 +154,9 @@ class StepTask(FilesetTask):
     def is_listed(self) -> bool:
         """Return True if the local listing has this row, and the fileset is one to be done.
 
-        That is one that is selected, wanted, or complete but for optional steps; none in an adoption. Raises
-        ServerUnavailable for a damaged listing.
+        That is one that may be selected, is wanted, or is complete but for optional steps; none in an
+        adoption. Where a fileset lies is left to the update: other hosts may read an earlier state of the
+        catalog. Raises ServerUnavailable for a damaged listing.
         """
         if self.row is None or self.row.name != self.fileset or self.adopted is not None:
             return False
@@ -164,7 +165,7 @@ class StepTask(FilesetTask):
         if wanted.exists() or self._is_here():
             return hash(self.row) in listed_rows(self.layout, self.product)
         listed = listed_rows(self.layout, self.product, settings.begin_after)
-        return hash(self.row) in listed and is_selected(self.row, settings)
+        return hash(self.row) in listed and may_be_selected(self.row, settings)
 
     def _is_here(self) -> bool:
         required = self.context.wanted_steps.required

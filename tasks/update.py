@@ -10,6 +10,7 @@ The output of each step is one marker file, written last; the files on disk are 
 import contextlib
 import logging
 from collections.abc import Container, Iterator
+from itertools import takewhile
 
 import luigi
 
@@ -137,7 +138,7 @@ class UpdateProduct(MirrorTask):
         delayed = self._incomplete(set(later))
         self.context.counters.count(pending=len(due), selected=len(tried | delayed))
         current_run().progress.expect(self.product, due)
-        current_run().submit(self._tasks(due))
+        current_run().submit(takewhile(self._has_space, self._tasks(due)))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
         self.context.counters.count(selected=-len(withdrawn))
@@ -154,6 +155,10 @@ class UpdateProduct(MirrorTask):
     def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:
         """Return the tasks that complete the filesets."""
         return tasks_for(self.context, self.product, rows)
+
+    def _has_space(self, _task: luigi.Task) -> bool:
+        """Return False once the volume of the product is full."""
+        return not current_run().is_full(self.product)
 
     @property
     def _settings(self) -> Product:
@@ -202,7 +207,7 @@ class UpdateProduct(MirrorTask):
         """
         records = failures(self.layout, self.product)
         failed = left
-        if current_run().stopping.is_set():
+        if current_run().stopping.is_set() or current_run().is_full(self.product):
             # The others were not started.
             failed = left & {each["fileset"] for each in records if each.get("run") == current_run().update}
         required = self.context.wanted_steps.required
@@ -210,9 +215,13 @@ class UpdateProduct(MirrorTask):
         done = len(tried) - len(left)
         self.context.counters.count(done=done, failed=len(failed), optional_failed=optional)
         current_run().refuse_when_stopping()
-        self._record(done, len(failed) + len(waiting))
-        if failed or waiting:
-            raise FilesetsFailed(_failure_message(self.product, len(tried), len(failed), waiting))
+        # Deletions make room on a disk that is full.
+        self._record(done, len(left) + len(waiting))
+        if left or waiting:
+            message = _failure_message(self.product, len(tried), len(failed), waiting)
+            if others := len(left) - len(failed):
+                message += f"; {as_count(others, 'fileset')} not tried, for want of disk space"
+            raise FilesetsFailed(message)
 
     def _record(self, done: int, failed: int) -> None:
         """Write the marker of the update, and delete expired filesets, and withdrawn ones if that is set."""

@@ -68,9 +68,9 @@ def get(
     if is_running:
         _leave_to_run(layout, product, filesets, is_quiet)
         return
-    names = ["--product", product, "--filesets", json.dumps(filesets), "--by", current_user()]
+    wanted = {"product": product, "filesets": json.dumps(filesets), "by": current_user()}
     try:
-        run_task("GetFilesets", *names, config=config, workers=workers, console=console, host=host, port=port)
+        run_task("GetFilesets", wanted, config, workers, console, host, port)
     except SystemExit as ended:
         # Another run began meanwhile.
         if ended.code != EXIT_ALREADY_RUNNING or not read_holder(layout)[1]:

@@ -59,15 +59,15 @@ def verify(
     """
     from tasks.commands.luigi_command import run_task
 
-    arguments = [*(["--repair"] if repair else []), *(["--rate", rate] if rate else [])]
+    parameters = {"repair": str(repair), "rate": rate or ""}
     task = "CompareMirror" if upstream else "VerifyMirror"
-    run = partial(run_task, task, *arguments, config=config, workers=workers, console=console)
+    run = partial(run_task, task, parameters, config, workers, console, host, port)
     if not as_json:
-        run(host=host, port=port)
+        run()
         return
     try:
         with redirect_stdout(sys.stderr):
-            run(host=host, port=port)
+            run()
     finally:
         # Without a run, as while another one is at work, there is no result.
         if report := _report():
