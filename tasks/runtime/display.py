@@ -89,9 +89,11 @@ def _show_on_page(progress: Progress) -> None:
         state = progress.state()
         for task in overviews:
             task.show(progress_text(state), state.share)
+    now = progress.clock()
     for step in progress.steps():
-        if step.progress and progress.clock() - step.began >= _YOUNG_SECONDS:
-            step.task.show(step.progress.message, step.progress.share)
+        if step.progress and now - step.began >= _YOUNG_SECONDS:
+            message = ", ".join(filter(None, (step.progress.message, step.silence(now))))
+            step.task.show(message, step.progress.share)
 
 
 @contextmanager
@@ -137,7 +139,8 @@ def step_text(step: StepInProgress, now: float, *, with_product: bool = True) ->
     """Return a step in progress as one line: its share, the time left or passed, fileset and numbers."""
     share = f"{step.progress.share:4.0%}" if step.progress else "    "
     left = step.seconds_left
-    when = f"{as_duration(left)} left" if left is not None else f"for {as_duration(now - step.began)}"
+    passed = f"{as_duration(left)} left" if left is not None else f"for {as_duration(now - step.began)}"
+    when = step.silence(now) or passed
     message = f"  {step.progress.message}" if step.progress else ""
     subject = step.subject if with_product else step.subject.rpartition("/")[2]
     return f"  {share} {when:>11}  {step.doing} {subject}{message}"
