@@ -3,7 +3,7 @@
 PYTHON ?= python3
 CONFIG ?=
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 SETTINGS := $(if $(CONFIG),--config $(CONFIG))
 
 .DEFAULT_GOAL := help
@@ -21,11 +21,15 @@ setup: .venv/ready ## make .venv/ from the lock file; does nothing when it is cu
 	@echo "making .venv/ with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear .venv
 	@echo "installing $$(grep -c == requirements.lock) packages from requirements.lock into .venv/: about a minute"
-	@$(INSTALL) --no-compile --require-hashes -r requirements.lock
+	@{ $(INSTALL) --no-compile --require-hashes -r requirements.lock || touch .venv/failed; } | \
+	while read -r word name rest; do \
+		case $$word in Collecting) printf ' %s' "$${name%%==*}";; Installing) printf '\nunpacking them\n';; esac; \
+	done
+	@test ! -e .venv/failed
 	@echo "compiling them on all processors"
-	@$(BIN)/python -m compileall -qq -j 0 $(CURDIR)/.venv/lib || true
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(CURDIR)/.venv/lib || true
 	@echo "installing ipp-mirror into .venv/"
-	@$(INSTALL) --no-build-isolation --no-deps -e .
+	@$(INSTALL) --quiet --no-build-isolation --no-deps -e .
 	@touch $@
 
 demo: setup ## start the sample Data Store, mirror it into var/demo/, print the result

@@ -198,7 +198,7 @@ class VerifyProduct(MirrorTask):
 
     def _make_pending(self, fileset: Fileset, steps: list[str]) -> None:
         """Make the steps with these kinds of markers pending."""
-        make_pending(self.layout, fileset, steps)
+        make_pending(self.layout, self.context.steps, fileset, steps)
 
     def _count(self, sound: int, damaged: int, after: str) -> None:
         """Count the filesets that were verified, each once: those repaired no more as damaged."""

@@ -7,10 +7,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
 from support.command import REPOSITORY
 from support.follower import Follower
 from support.running import free_port
 from support.upstream import File, Upstream
+
+from pipeline.sample.simulator import Simulator
 
 PACKAGES = ("pipeline", "tasks")
 BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
@@ -22,11 +25,9 @@ def files_in(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in paths if path.parent.name != "__pycache__"}
 
 
-def test_the_wheel_has_all_files_and_works_from_another_folder(
-    upstream: Upstream, follower: Follower, tmp_path: Path
-):
-    upstream.add("p", "p.1", [File("a.fits", b"a")])
-    sources, wheels, installed = (tmp_path / name for name in ("sources", "wheels", "installed"))
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    sources, wheels = tmp_path / "sources", tmp_path / "wheels"
     for package in PACKAGES:
         shutil.copytree(REPOSITORY / package, sources / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -34,7 +35,15 @@ def test_the_wheel_has_all_files_and_works_from_another_folder(
     subprocess.run(
         [sys.executable, "-c", BUILD, wheels], cwd=sources, env=os.environ, check=True, capture_output=True
     )
-    (wheel,) = wheels.iterdir()
+    (built,) = wheels.iterdir()
+    return built
+
+
+def test_the_wheel_has_all_files_and_works_from_another_folder(
+    wheel: Path, upstream: Upstream, follower: Follower, tmp_path: Path
+):
+    upstream.add("p", "p.1", [File("a.fits", b"a")])
+    installed = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
     assert files_in(installed) == files_in(REPOSITORY)
@@ -50,3 +59,29 @@ def test_the_wheel_has_all_files_and_works_from_another_folder(
     )
     assert "1 extracted" in updated.stdout, updated.stderr
     assert follower.content("store")["p/p.1/a.fits"] == b"a"
+
+
+@pytest.mark.long
+def test_the_wheel_alone_in_a_new_environment_makes_and_updates_a_mirror(
+    wheel: Path, upstream: Upstream, server: Simulator, tmp_path: Path
+):
+    """All but the sample release: catalog, map of the sky and page too. It needs a package index."""
+    upstream.add("p", "p.1", [File("a.fits", b"a")])
+    python, folder = tmp_path / "environment" / "bin" / "python", tmp_path / "elsewhere"
+    folder.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", python.parents[1]], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", wheel], check=True, capture_output=True)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+    def run(*arguments: str) -> str:
+        command = [python.with_name("ipp-mirror"), *arguments]
+        done = subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run("init", server.url, "--root", str(folder / "mirror"))
+    assert "1 extracted" in run("update", "--scheduler-port", str(free_port()))
+    assert (folder / "mirror" / "store" / "p" / "p.1" / "a.fits").read_bytes() == b"a"
+    assert (folder / "mirror" / "status" / "index.html").exists()
+    assert "1 sound" in run("verify", "--scheduler-port", str(free_port()))
+    run("status")

@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.sample.plan import ReleasePlan
@@ -37,10 +40,12 @@ def main() -> int:
     store, settings, requests = DEMO / "store", DEMO / "mirror.yaml", DEMO / "requests.log"
     if not store.exists():
         print(f"writing a small survey release into {store}", flush=True)
-        write_release(store, ReleasePlan())
+        with _filesets_counted(store):
+            write_release(store, ReleasePlan())
     requests.unlink(missing_ok=True)
     with simulate(store, hidden=[PARTNER.name], request_log=requests) as server:
         print(f"sample Data Store: {server.url}, its requests in {requests}", flush=True)
+        print("mirroring it; after the last fileset a map of the sky and a page are drawn", flush=True)
         settings.write_text(SETTINGS.format(url=server.url, hidden=PARTNER.name), encoding="utf-8")
         command = [sys.executable, "-m", "tasks", "update", "--config", str(settings)]
         code = subprocess.run(command, check=False).returncode
@@ -49,6 +54,24 @@ def main() -> int:
     page = (DEMO / "mirror" / "status" / "index.html").resolve().as_uri()
     print(THINGS_TO_TRY.format(command=ours, settings=settings, page=page, folder=DEMO))
     return code
+
+
+@contextmanager
+def _filesets_counted(store: Path) -> Iterator[None]:
+    """Print each second how many filesets the store has, until the block ends."""
+    ended = threading.Event()
+
+    def count() -> None:
+        while not ended.wait(1.0):
+            print(f"  {sum(1 for _ in store.glob('*/*/'))} filesets", flush=True)
+
+    counting = threading.Thread(target=count)
+    counting.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        counting.join()
 
 
 def print_mirror(root: Path) -> None:

@@ -17,8 +17,6 @@ _SHOWN, _NAMED = 8, 3
 _BAR_WIDTH = 20
 # Steps that began less than so long ago are not shown on Luigi's page: each one costs two calls.
 _YOUNG_SECONDS = 1.0
-# Windows narrower than this show no bar before the numbers.
-_WIDE = 80
 
 
 @dataclass(frozen=True)
@@ -91,9 +89,11 @@ def _show_on_page(progress: Progress) -> None:
         state = progress.state()
         for task in overviews:
             task.show(progress_text(state), state.share)
+    now = progress.clock()
     for step in progress.steps():
-        if step.progress and progress.clock() - step.began >= _YOUNG_SECONDS:
-            step.task.show(step.progress.message, step.progress.share)
+        if step.progress and now - step.began >= _YOUNG_SECONDS:
+            message = ", ".join(filter(None, (step.progress.message, step.silence(now))))
+            step.task.show(message, step.progress.share)
 
 
 @contextmanager
@@ -121,22 +121,29 @@ def bar_lines(
     state: RunProgress, steps: list[StepInProgress], now: float, width: int, height: int
 ) -> list[str]:
     """Return the lines of the bar for a window of that size: the run, then the steps in progress."""
-    first = f"{_drawn(state.share)} {progress_text(state)}" if width >= _WIDE else progress_text(state)
+    text = progress_text(state)
+    first = f"{_drawn(state.share)} {text}"
+    first = first if len(first) <= width else text
     most = max(0, min(_SHOWN, height - 1))
     shown = steps if len(steps) <= most else steps[: most - 1 if most > 1 else most]
-    lines = [first, *(step_text(step, now) for step in shown)][: max(1, height)]
+    texts = [step_text(step, now) for step in shown]
+    if any(len(line) > width for line in texts):
+        texts = [step_text(step, now, with_product=False) for step in shown]
+    lines = [first, *texts][: max(1, height)]
     if 1 < most < len(steps):
         lines.append(f"  and {len(steps) - len(shown)} more in progress")
     return [_cut(escaped(line), width) for line in lines]
 
 
-def step_text(step: StepInProgress, now: float) -> str:
+def step_text(step: StepInProgress, now: float, *, with_product: bool = True) -> str:
     """Return a step in progress as one line: its share, the time left or passed, fileset and numbers."""
     share = f"{step.progress.share:4.0%}" if step.progress else "    "
     left = step.seconds_left
-    when = f"{as_duration(left)} left" if left is not None else f"for {as_duration(now - step.began)}"
+    passed = f"{as_duration(left)} left" if left is not None else f"for {as_duration(now - step.began)}"
+    when = step.silence(now) or passed
     message = f"  {step.progress.message}" if step.progress else ""
-    return f"  {share} {when:>14}  {step.doing} {step.subject}{message}"
+    subject = step.subject if with_product else step.subject.rpartition("/")[2]
+    return f"  {share} {when:>11}  {step.doing} {subject}{message}"
 
 
 def plain_line(progress: Progress) -> str:

@@ -12,7 +12,8 @@ from pipeline.mirror.context import RunCounters, StepProgress
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import utc_now
 from pipeline.reporting.backlog import Backlog
-from pipeline.reporting.progress import ENDING, FILESETS, LISTINGS, RunProgress
+from pipeline.reporting.progress import ENDING, FILESETS, LISTINGS, SILENT_SECONDS, RunProgress
+from pipeline.units import as_duration
 
 if TYPE_CHECKING:
     from tasks.runtime.task import MirrorTask
@@ -48,11 +49,15 @@ class Rate:
 
 @dataclass
 class StepInProgress:
-    """Step of a fileset, or listing of a product, that this process works on. ``began`` is monotonic."""
+    """Step of a fileset, or listing of a product, that this process works on.
+
+    ``began`` and ``moved``, when the last byte came, are monotonic.
+    """
 
     task: "MirrorTask"
     began: float
     rate: Rate
+    moved: float
     progress: StepProgress | None = None
 
     @property
@@ -64,6 +69,12 @@ class StepInProgress:
     def doing(self) -> str:
         """Word for what is done."""
         return self.task.doing
+
+    def silence(self, now: float) -> str:
+        """Return for how long no byte has come; empty for a short time, and for a step that fetches none."""
+        if self.progress is None or not self.progress.total or now - self.moved <= SILENT_SECONDS:
+            return ""
+        return f"no byte for {as_duration(now - self.moved)}"
 
     @property
     def seconds_left(self) -> float | None:
@@ -105,7 +116,7 @@ class Progress:
         now = self.clock()
         with self._lock:
             if task.doing:
-                self._steps[task.task_id] = StepInProgress(task, now, Rate(now))
+                self._steps[task.task_id] = StepInProgress(task, now, Rate(now), now)
             elif task.shows_all:
                 self._overviews[task.task_id] = task
 
@@ -116,6 +127,8 @@ class Progress:
             if (step := self._steps.get(task.task_id)) is None:
                 return
             is_first = step.progress is None
+            if step.progress is None or step.progress.bytes != progress.bytes:
+                step.moved = now
             step.progress = progress
             if is_first:
                 step.rate = Rate(now, progress.bytes)

@@ -117,6 +117,21 @@ def test_a_damaged_file_of_those_that_are_chosen_is_repaired(publisher, server, 
     assert follower.marked("partial", PRODUCT) == {FILESET}
 
 
+@pytest.mark.parametrize("damaged", ["o1.smf", "o1.log"])
+def test_a_repair_after_narrowing_repairs_what_was_chosen_before(damaged, publisher, server, follower):
+    choose(follower)
+    assert follower.update().code == 0
+    whole = follower.content("data")
+    choose(follower, members="*.smf")
+    assert follower.update().code == 0
+    (follower.root / "data/gpc1/MD01/o1.exposure" / damaged).write_bytes(b"damaged")
+    repaired = run(follower, "verify", "--repair")
+    assert (repaired.returncode, "1 repaired, 0 with problems" in repaired.stdout) == (0, True), (
+        repaired.stderr
+    )
+    assert follower.content("data") == whole
+
+
 INSTANTS = {
     "the download is forgotten": Instant("unlink", f"state/{PRODUCT}/downloaded/{FILESET}.json"),
     "nothing is left out any more": Instant("unlink", f"state/{PRODUCT}/partial/{FILESET}.json"),

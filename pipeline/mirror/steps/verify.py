@@ -4,7 +4,7 @@
 size and CRC-32 with the extraction marker. Files that no marker names are reported, never removed.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -190,9 +190,17 @@ def filesets_here(layout: Layout, product: str, rows: list[FilesetRow], steps: S
     return [row for row in rows if row.name in here]
 
 
-def make_pending(layout: Layout, fileset: Fileset, markers: Iterable[str]) -> None:
-    """Remove the markers of steps that have to be done again; valid files on disk are reused."""
-    remove_files(layout.marker(kind, fileset.product, fileset.name) for kind in markers)
+def make_pending(layout: Layout, steps: Steps, fileset: Fileset, markers: Collection[str]) -> None:
+    """Make the steps with these markers pending; valid files on disk are reused.
+
+    A sound marker of an extraction is set aside: it says which members were unpacked, whatever the settings
+    choose now.
+    """
+    for step in reversed([each for each in steps if each.marker in markers]):
+        if fresh_marker(layout, step.marker, fileset):
+            step.set_aside(layout, step, fileset)
+        else:
+            remove_files([layout.marker(step.marker, fileset.product, fileset.name)])
 
 
 def start_verification(unfinished: Path, now: str) -> str:

@@ -1,12 +1,14 @@
 """Options ``--quiet`` and ``--verbose``, and which of the standard streams has what."""
 
 import pytest
+from click.testing import CliRunner
 from support.command import ipp_mirror
 from support.follower import Follower
 from support.summary import numbers
 from support.upstream import File, Upstream
 
 from pipeline.sample import faults
+from tasks.commands import ipp_mirror as cli
 
 PRODUCT = "md"
 
@@ -29,6 +31,14 @@ def test_quiet_prints_nothing_when_all_is_well(release: Upstream, follower: Foll
     assert run(follower, "adopt", release.folder, "--quiet") == ([], [])
     assert run(follower, "update", "--quiet") == ([], [])
     assert run(follower, "verify", "-q") == ([], [])
+
+
+def test_quiet_prints_nothing_where_no_task_runs(follower: Follower):
+    run(follower, "update")
+    for command in (["pause"], ["resume"], ["resume"], ["retry"], ["get", "--forget", PRODUCT, "*"]):
+        arguments = [*command, "--quiet", "--config", str(follower.config)]
+        done = CliRunner().invoke(cli, arguments)
+        assert (done.exit_code, done.output) == (0, ""), command
 
 
 def test_quiet_prints_nothing_when_another_run_or_a_pause_is_in_the_way(follower: Follower):

@@ -92,6 +92,17 @@ def test_a_server_that_is_silent_is_shown_as_such(progress: Progress, clock: Clo
     assert "no byte for 25 s" in plain_line(progress)
 
 
+def test_a_fileset_of_which_no_byte_comes_is_shown_as_such(progress: Progress, clock: Clock):
+    """A time left, or a share, that stands still would say that something comes."""
+    other = Task("f1")
+    progress.begin(other)
+    clock.now += 25
+    progress.update(other, StepProgress("0 of 2 files", 0.5, 500, 1000))
+    first, second = bar_lines(progress.state(), progress.steps(), clock.now, 100, 10)[1:]
+    assert first == "   60% no byte for 25 s  download p/f0  1 of 2 files"
+    assert second == "   50%    for 25 s  download p/f1  0 of 2 files"
+
+
 def test_a_run_without_bytes_to_fetch_counts_filesets(tmp_path: Path, clock: Clock):
     counters = RunCounters(pending=4)
     progress = Progress(Layout(tmp_path), counters, lambda: 1, clock)
@@ -127,10 +138,15 @@ def test_the_lines_of_the_bar(progress: Progress, clock: Clock):
     clock.now += 3
     assert bar_lines(progress.state(), progress.steps(), clock.now, 100, 10) == [
         "[###-----------------] 0 of 4 filesets, 600 bytes done, about 3.4 kB left, 0 bytes/s",
-        "   60%       7 s left  download p/f0  1 of 2 files",
-        "              for 3 s  download p/f1",
+        "   60%    7 s left  download p/f0  1 of 2 files",
+        "           for 3 s  download p/f1",
     ]
-    assert bar_lines(progress.state(), progress.steps(), clock.now, 40, 2)[1].endswith("download p/f0 ...")
+    narrow = bar_lines(progress.state(), progress.steps(), clock.now, 46, 3)
+    assert narrow == [
+        "0 of 4 filesets, 600 bytes done, about 3.4 ...",
+        "   60%    7 s left  download f0  1 of 2 files",
+        "           for 3 s  download f1",
+    ]
 
 
 def test_the_plain_line(progress: Progress):
