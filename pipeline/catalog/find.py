@@ -132,7 +132,7 @@ class _Search:
 
         @lru_cache(_FOOTPRINTS)
         def meets_polygon(footprint: str) -> bool:
-            return cone.meets_polygon([float(angle) for angle in footprint.split()])
+            return cone.meets_polygon(list(map(float, footprint.split())))
 
         place = itemgetter(*map(self._place_of, _PLACE))
         self._tests.append(lambda row: _meets(cone, meets_polygon, *place(row)))
@@ -254,8 +254,9 @@ def _time_of(mjd: float) -> datetime | None:
 
 def _utc(stored: str | datetime) -> datetime:
     """Return a time of the database, which SQLite keeps as text, with its zone."""
-    time = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
-    return time.replace(tzinfo=UTC)
+    if isinstance(stored, str):
+        return datetime.fromisoformat(f"{stored}+00:00")
+    return stored.replace(tzinfo=UTC)
 
 
 def _conversions(columns: Sequence[Column], root: str) -> list[tuple[int, Callable[[Any], Any]]]:

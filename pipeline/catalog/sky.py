@@ -65,11 +65,14 @@ class Cone:
         than half of the sphere.
         """
         vectors = list(map(self._turned, corners[::2], corners[1::2]))
-        # The centre of the cone is at (0, 0, 1): the third coordinates of the normals of the planes of edges.
-        sides = [x1 * y2 - y1 * x2 for (x1, y1, _), (x2, y2, _) in _pairs(vectors)]
-        # The antipode of a point inside has all edges on one side too.
-        is_inside = (min(sides) > 0 or max(sides) < 0) and sum(z for _, _, z in vectors) > 0
-        return is_inside or any(self._meets_edge(*ends) for ends in _pairs(vectors))
+        if _is_around_axis(vectors):
+            return True
+        start = vectors[-1]
+        for end in vectors:
+            if self._meets_edge(start, end):
+                return True
+            start = end
+        return False
 
     def _meets_edge(self, start: _Vector, end: _Vector) -> bool:
         """Return True if the cone and an arc of less than 180 degrees have a point in common."""
@@ -247,9 +250,18 @@ def _chord(angle: float) -> float:
     return math.copysign(4 * math.sin(min(abs(angle), math.pi) / 2) ** 2, angle)
 
 
-def _pairs(vectors: list[_Vector]) -> Iterable[tuple[_Vector, _Vector]]:
-    """Return each vector with the one before it, the first one with the last."""
-    return zip(vectors[-1:] + vectors[:-1], vectors, strict=True)
+def _is_around_axis(vectors: list[_Vector]) -> bool:
+    """Return True if the third axis leads to a point inside of a convex polygon."""
+    x1, y1, _ = vectors[-1]
+    last = 0.0
+    for x2, y2, _ in vectors:
+        # Third coordinate of the normal of the plane of an edge: on one side of all edges it has one sign.
+        side = x1 * y2 - y1 * x2
+        if side == 0.0 or side * last < 0.0:
+            return False
+        x1, y1, last = x2, y2, math.copysign(1.0, side)
+    # The antipode of a point inside has all edges on one side too.
+    return sum([z for _, _, z in vectors]) > 0.0
 
 
 def _vector(ra: float, dec: float) -> _Vector:

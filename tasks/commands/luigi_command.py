@@ -13,7 +13,7 @@ from luigi.task_register import Register
 
 # Registers the tasks.
 import tasks.workflow  # noqa: F401
-from tasks.mirror_config import QUIET, mirror
+from tasks.mirror_config import QUIET, mirror, use_settings
 from tasks.runtime.errors import as_mirror_error
 from tasks.runtime.own_scheduler import HOST, PORT, is_own_scheduler
 
@@ -65,9 +65,7 @@ def _run(task: str, parameters: Mapping[str, str], workers: int | None, **settin
 
 
 def _use(config: Path | None, console: Mapping[str, str]) -> None:
-    given = {"config": str(config)} if config else {}
-    for name, value in {**console, **given}.items():
-        luigi.configuration.get_config().set("mirror", name, value)
+    use_settings({**console, **({"config": str(config)} if config else {})})
 
 
 def scheduler_url(host: str | None, port: int | None) -> str:

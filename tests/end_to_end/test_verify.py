@@ -5,7 +5,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.command import ended
+from support.command import ended, ipp_mirror
 from support.follower import Follower
 from support.running import until
 from support.upstream import File, Upstream, served_filesets
@@ -127,6 +127,28 @@ def test_a_stopped_verification_goes_on(days_ago, goes_on, mirrored):
     damage(mirrored, f"store/{PRODUCT}/plain/t.fits")
     assert verify(mirrored).code == (0 if goes_on else 30)
     assert verify(mirrored).code == 30
+
+
+def test_the_result_as_json_is_all_that_is_on_standard_output(mirrored):
+    path = damage(mirrored, f"store/{PRODUCT}/plain/t.fits")
+    shown = ipp_mirror("verify", "--json", "--config", mirrored.config)
+    assert shown.returncode == 30
+    assert f"{path}: " in shown.stderr
+    report = json.loads(shown.stdout)
+    (problem,) = report.pop("problems")
+    assert (problem["product"], problem["fileset"]) == (PRODUCT, "plain")
+    assert problem["problem"].startswith(f"{path}: ")
+    assert report == {
+        "schema": 1,
+        "root": str(mirrored.root),
+        "code": 30,
+        "reason": report["reason"],
+        "here": 2,
+        "sound": 1,
+        "repaired": 0,
+        "damaged": 1,
+        "left": 0,
+    }
 
 
 def test_a_wrong_rate(mirrored):

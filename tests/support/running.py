@@ -281,7 +281,7 @@ def served_on(root: Path, product: str) -> set[str]:
     return {line.split("|")[0].strip() for line in listing.splitlines() if line and line[0] != "#"}
 
 
-def checked_markers(root: Path, product: str, step: str, contested: str = "@") -> set[str]:
+def checked_markers(root: Path, product: str, step: str, contested: str | tuple[str, ...] = "@") -> set[str]:
     """The filesets that have a marker of that step, after comparing what it says with what is on disk.
 
     Files whose paths begin with ``contested`` may be those of other filesets.

@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -38,8 +39,10 @@ _NOT_GZIP: tuple[type[Exception], ...] = (  # type: ignore[assignment]
 )
 _BUFFER = 12 * BLOCK
 _END = b"END     "
+_KEYWORDS = struct.Struct(f"{'8s72x' * (BLOCK // CARD)}")
 _HIERARCH = b"HIERARCH "
-_QUOTED = re.compile(rb"\s*'((?:[^']|'')*)'")
+# Keyword, and the value: a quoted string, or all up to a comment.
+_VALUE = re.compile(rb"(?:HIERARCH[^=]*|.{8})=\s*(?:'((?:[^']|'')*)'|([^/]*))", re.DOTALL)
 
 
 class Cards:
@@ -60,15 +63,18 @@ class Cards:
         """
         for name in names:
             at = self._place(name)
-            if at is not None and (value := _value(self.raw[at : at + CARD])):
+            if at is not None and (value := _value(self.raw, at)):
                 return value
         return None
 
     def number(self, *names: str) -> float | None:
         """Return the first finite number among the values of the keywords, quoted or not."""
         for name in names:
+            text = self.text(name)
+            if text is None:
+                continue
             try:
-                value = float((self.text(name) or "").replace("D", "E").replace("d", "e"))
+                value = float(text.replace("D", "E").replace("d", "e"))
             except ValueError:
                 continue
             if math.isfinite(value):
@@ -92,8 +98,9 @@ class Cards:
         return b"".join(self.raw[at : at + CARD] for at in places)
 
     def _place(self, name: str) -> int | None:
-        if len(name) <= 8 and "." not in name:
-            return self._places.get(name.encode().ljust(8))
+        keyword = _keyword(name)
+        if keyword is not None:
+            return self._places.get(keyword)
         if _HIERARCH[:8] not in self._places:
             return None
         # A search for the word HIERARCH too takes five times as long.
@@ -175,12 +182,10 @@ def _header(file: BinaryIO, number: int, place: str) -> bytes | None:
             raise BundleUnusable(f"{place}: expected the keyword SIMPLE of a FITS file, got {block[:8]!r}")
         if len(block) < BLOCK:
             raise BundleUnusable(f"{place}: the header ends after {len(raw) + len(block)} bytes without END")
-        end = block.find(b"END")
-        while end >= 0 and (end % CARD or not block.startswith(_END, end)):
-            end = block.find(b"END", end + 1)
-        raw += block if end < 0 else block[:end]
-        if end >= 0:
-            return bytes(raw)
+        keywords = _KEYWORDS.unpack(block)
+        if _END in keywords:
+            return bytes(raw + block[: keywords.index(_END) * CARD])
+        raw += block
     raise BundleUnusable(f"{place}: expected END within {MAX_HEADER_BLOCKS} blocks of the header")
 
 
@@ -217,12 +222,17 @@ def _count(cards: Cards, name: str, place: str, default: int | None = None) -> i
     return value
 
 
-def _value(card: bytes) -> str:
-    """Return the value of a card as text, empty if it has none. Bytes that are not ASCII become Latin-1."""
-    equals = card.find(b"=", 8)
-    if equals < 0 or (equals > 8 and not card.startswith(b"HIERARCH")):
+@cache
+def _keyword(name: str) -> bytes | None:
+    """Return the first eight bytes of the cards of a keyword, None for one of HIERARCH cards."""
+    return name.encode().ljust(8) if len(name) <= 8 and "." not in name else None
+
+
+def _value(raw: bytes, at: int) -> str:
+    """Return the value of the card at a place, empty if it has none. Bytes that are not ASCII are Latin-1."""
+    found = _VALUE.match(raw, at, at + CARD)
+    if found is None:
         return ""
-    quoted = _QUOTED.match(card, equals + 1)
-    if quoted:
-        return quoted[1].replace(b"''", b"'").decode("latin-1").strip()
-    return card[equals + 1 :].split(b"/", 1)[0].decode("latin-1").strip()
+    quoted, plain = found.groups()
+    value: bytes = plain if quoted is None else quoted.replace(b"''", b"'")
+    return value.decode("latin-1").strip()

@@ -4,6 +4,7 @@ The ends are those of the pipeline's file rules (protocol notes, "Names of files
 """
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 Kind = Literal["image", "mask", "weight", "catalog", "config", "other"]
@@ -26,13 +27,17 @@ _RULES: tuple[tuple[Kind, str], ...] = (
 _ENDS = [(kind, re.compile(rf"{end}(\.(gz|fz|bz2))?$", re.IGNORECASE)) for kind, end in _RULES]
 
 
+# Names whose kind is remembered: the files of a fileset, each of which is asked for several times.
+_NAMES = 4096
+
+
 def kind_of(name: str) -> Kind:
     """Return the kind of a file.
 
     >>> kind_of("o4741g0236o.44435.ch.14519.XY02.ch.mk.fits")
     'mask'
     """
-    return next((kind for kind, end in _ENDS if end.search(name)), "other")
+    return _kind_and_base(name)[0]
 
 
 def base_of(path: str) -> str:
@@ -42,5 +47,12 @@ def base_of(path: str) -> str:
     'MD01/o4741g0236o.44435.ch.14519.XY02'
     """
     folder, slash, name = path.rpartition("/")
-    found = next((found for _, end in _ENDS if (found := end.search(name))), None)
-    return folder + slash + (name[: found.start()] if found and found.start() else name)
+    return folder + slash + _kind_and_base(name)[1]
+
+
+@lru_cache(_NAMES)
+def _kind_and_base(name: str) -> tuple[Kind, str]:
+    for kind, end in _ENDS:
+        if found := end.search(name):
+            return kind, name[: found.start()] or name
+    return "other", name

@@ -115,11 +115,13 @@ def _axes(cards: Cards, name: str, first: str = "1", second: str = "2") -> tuple
 def _circumstances(cards: Cards, primary: Cards, pixel_scale: float | None) -> ImageHeader:
     """Return what the headers say but for the position; widths of stars are pixels there."""
 
+    headers = (cards,) if cards is primary else (cards, primary)
+
     def text(*names: str) -> str | None:
-        return _word(cards.text(*names) or primary.text(*names))
+        return next((_word(value) for header in headers if (value := header.text(*names))), None)
 
     def number(*names: str) -> float | None:
-        for header in (cards, primary):
+        for header in headers:
             value = header.number(*names)
             if value is not None and 0.0 < value < _INSENSIBLE:
                 return value

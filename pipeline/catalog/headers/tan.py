@@ -133,17 +133,16 @@ class _Plane(NamedTuple):
 
 
 class _Tangent(NamedTuple):
-    """Sphere above the tangent plane; ``pole`` is the native longitude of the celestial pole."""
+    """Sphere above the tangent plane: sine and cosine of ``dec`` and of the pole's native longitude."""
 
     ra: float
-    dec: float
-    pole: float
+    dec: Pair
+    pole: Pair
 
     def at(self, position: Pair) -> Pair:
         """Return where a position in the plane (degrees) is on the sky (paper II, 2.2 and 5.1.3)."""
         x, y = math.radians(position[0]), math.radians(position[1])
-        sin_pole, cos_pole = _sin_cos(self.pole)
-        sin, cos = _sin_cos(self.dec)
+        (sin, cos), (sin_pole, cos_pole) = self.dec, self.pole
         up = x * sin_pole - y * cos_pole
         east = -(x * cos_pole + y * sin_pole)
         south = cos - up * sin
@@ -177,7 +176,7 @@ def _sphere(cards: Cards) -> _Tangent:
     # The pipeline turns by 180 degrees everywhere, FITS not at the celestial pole.
     default = 180.0 if dec < 90.0 or _is_written_by_pipeline(cards) else 0.0
     pole = cards.number("LONPOLE")
-    return _Tangent(ra, dec, default if pole is None else pole)
+    return _Tangent(ra, _sin_cos(dec), _sin_cos(default if pole is None else pole))
 
 
 def _plane(cards: Cards) -> _Plane:
