@@ -169,11 +169,10 @@ def test_the_rows_follow_the_filesets(cataloging: Follower, upstream: Upstream, 
         (f"{DATA}/new.ch.fits", pytest.approx(60), "f2"),
     ]
     assert sorted(rows(opened(follower), "SELECT chip_id FROM chip_run")) == [(1,), (22,)]
-    names = {name for name in content_of(opened(follower)) if content_of(opened(follower))[name]}
-    assert names == {
+    before = content_of(opened(follower))
+    assert {name for name, found in before.items() if found} == {
         *("product", "fileset", "file", "member", "image", "document", "chip_run", "chip_processed_imfile")
     }
-    before = content_of(opened(follower))
     result = ended([COMMAND, "catalog", "rebuild", "--config", str(follower.config)])
     assert result.code == 0, result.output
     assert content_of(opened(follower)) == before
