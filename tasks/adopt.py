@@ -39,6 +39,7 @@ from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
 from tasks.update import ProductNames, UpdateProduct
+from tasks.wanted import newly_wanted
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,10 @@ class AdoptMirror(MirrorTask, luigi.WrapperTask):
             AdoptProduct(product=product, adopted=self._adopted, started=self.started)
             for product in self._products
         ]
+
+    def more_tasks(self) -> Iterator[MirrorTask]:
+        """Return the tasks that fetch what came to be wanted since the last call."""
+        return newly_wanted()
 
     @cached_property
     def _adopted(self) -> AdoptedFolder:

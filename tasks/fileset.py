@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import dropwhile, islice
@@ -22,7 +21,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import steps_to_schedule
-from pipeline.mirror.state.selection import PRIORITY_OF_WANTED, is_selected, priorities
+from pipeline.mirror.state.selection import PRIORITY_OF_WANTED, may_be_selected, priorities
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
@@ -35,8 +34,6 @@ from tasks.targets import StepMarker
 
 # Time for which a step waits for another process that has the same fileset in progress, and may hang.
 LOCK_WAIT_SECONDS = 60.0
-# A step that ends before is not shown in progress on the scheduler's page: each time is a call.
-SHOW_AFTER_SECONDS = 0.8
 # Of one priority; more would come before those of the next lower one.
 FILESETS_AT_MOST = 10**8
 
@@ -128,7 +125,6 @@ class StepTask(FilesetTask):
     resource: str
     for_peers = True
     _recorded = False
-    _show_at = 0.0
 
     @property
     def resources(self) -> dict[str, int]:  # type: ignore[override]
@@ -152,18 +148,15 @@ class StepTask(FilesetTask):
         return (self.product, self.fileset) if is_last else None
 
     def report(self, progress: StepProgress) -> None:
-        """Note the progress; show it on the scheduler's page, except for that of the first second."""
+        """Note the progress."""
         current_run().progress.update(self, progress)
-        now = time.monotonic()
-        if self._show_at and now >= self._show_at:
-            self.show(progress.message, progress.share)
-        self._show_at = self._show_at or now + SHOW_AFTER_SECONDS
 
     def is_listed(self) -> bool:
         """Return True if the local listing has this row, and the fileset is one to be done.
 
-        That is one that is selected, wanted, or complete but for optional steps; none in an adoption. Raises
-        ServerUnavailable for a damaged listing.
+        That is one that may be selected, is wanted, or is complete but for optional steps; none in an
+        adoption. Where a fileset lies is left to the update: other hosts may read an earlier state of the
+        catalog. Raises ServerUnavailable for a damaged listing.
         """
         if self.row is None or self.row.name != self.fileset or self.adopted is not None:
             return False
@@ -172,7 +165,7 @@ class StepTask(FilesetTask):
         if wanted.exists() or self._is_here():
             return hash(self.row) in listed_rows(self.layout, self.product)
         listed = listed_rows(self.layout, self.product, settings.begin_after)
-        return hash(self.row) in listed and is_selected(self.row, settings)
+        return hash(self.row) in listed and may_be_selected(self.row, settings)
 
     def _is_here(self) -> bool:
         required = self.context.wanted_steps.required

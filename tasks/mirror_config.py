@@ -1,5 +1,7 @@
 """Section ``[mirror]`` of ``luigi.cfg``."""
 
+from collections.abc import Mapping
+
 import luigi
 
 QUIET, NORMAL, VERBOSE = "quiet", "normal", "verbose"
@@ -20,3 +22,9 @@ class mirror(luigi.Config):  # noqa: N801  (the section of luigi.cfg, and the pr
         default=AUTO,
         description="progress on the console: none, a line now and then, or a bar; auto: a bar on a terminal",
     )
+
+
+def use_settings(settings: Mapping[str, str]) -> None:
+    """Override settings of the section, by their names, in this process."""
+    for name, value in settings.items():
+        luigi.configuration.get_config().set("mirror", name, value)

@@ -10,6 +10,7 @@ The output of each step is one marker file, written last; the files on disk are 
 import contextlib
 import logging
 from collections.abc import Container, Iterator
+from itertools import takewhile
 
 import luigi
 
@@ -39,7 +40,7 @@ from tasks.fileset import FilesetsFailed, StepTask, priorities_of, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
-from tasks.wanted import FetchWanted
+from tasks.wanted import newly_wanted
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +92,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
 
     def more_tasks(self) -> Iterator[MirrorTask]:
         """Return the tasks that fetch what came to be wanted since the last call."""
-        for product, names in current_run().wanted.poll().items():
-            log.info("product %s: wanted, and fetched first: %s", product, ", ".join(sorted(names)))
-            yield FetchWanted(product=product, filesets=tuple(sorted(names)))
+        return newly_wanted()
 
     def _pending(self, product: str) -> list[FilesetRow]:
         """Return the rows of the filesets that are neither complete nor skipped."""
@@ -139,7 +138,7 @@ class UpdateProduct(MirrorTask):
         delayed = self._incomplete(set(later))
         self.context.counters.count(pending=len(due), selected=len(tried | delayed))
         current_run().progress.expect(self.product, due)
-        current_run().submit(self._tasks(due))
+        current_run().submit(takewhile(self._has_space, self._tasks(due)))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
         self.context.counters.count(selected=-len(withdrawn))
@@ -156,6 +155,10 @@ class UpdateProduct(MirrorTask):
     def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:
         """Return the tasks that complete the filesets."""
         return tasks_for(self.context, self.product, rows)
+
+    def _has_space(self, _task: luigi.Task) -> bool:
+        """Return False once the volume of the product is full."""
+        return not current_run().is_full(self.product)
 
     @property
     def _settings(self) -> Product:
@@ -204,7 +207,7 @@ class UpdateProduct(MirrorTask):
         """
         records = failures(self.layout, self.product)
         failed = left
-        if current_run().stopping.is_set():
+        if current_run().stopping.is_set() or current_run().is_full(self.product):
             # The others were not started.
             failed = left & {each["fileset"] for each in records if each.get("run") == current_run().update}
         required = self.context.wanted_steps.required
@@ -212,9 +215,13 @@ class UpdateProduct(MirrorTask):
         done = len(tried) - len(left)
         self.context.counters.count(done=done, failed=len(failed), optional_failed=optional)
         current_run().refuse_when_stopping()
-        self._record(done, len(failed) + len(waiting))
-        if failed or waiting:
-            raise FilesetsFailed(_failure_message(self.product, len(tried), len(failed), waiting))
+        # What is deleted now makes room on a disk that is full.
+        self._record(done, len(left) + len(waiting))
+        if left or waiting:
+            message = _failure_message(self.product, len(tried), len(failed), waiting)
+            if others := len(left) - len(failed):
+                message += f"; {as_count(others, 'fileset')} not tried, for want of disk space"
+            raise FilesetsFailed(message)
 
     def _record(self, done: int, failed: int) -> None:
         """Write the marker of the update, and delete expired filesets, and withdrawn ones if that is set."""

@@ -1,6 +1,8 @@
-"""Wanted filesets of one product: those that an operator asks for while an update runs."""
+"""Wanted filesets of one product: those that an operator asks for while an update or an adoption runs."""
 
 import json
+import logging
+from collections.abc import Iterator
 
 import luigi
 
@@ -10,6 +12,8 @@ from pipeline.mirror.state.wanted import wanted_rows
 from tasks.fileset import FilesetsFailed, tasks_for
 from tasks.runtime.run import current_run
 from tasks.runtime.task import MirrorTask
+
+log = logging.getLogger(__name__)
 
 
 class FilesetNames(luigi.Parameter[tuple[str, ...]]):
@@ -58,3 +62,10 @@ class FetchWanted(MirrorTask):
             raise FilesetsFailed(
                 f"product {self.product}: {len(left)} of {len(tried)} wanted filesets failed"
             )
+
+
+def newly_wanted() -> Iterator[FetchWanted]:
+    """Return the tasks that fetch what came to be wanted since the last call, one for each product."""
+    for product, names in current_run().wanted.poll().items():
+        log.info("product %s: wanted, and fetched first: %s", product, ", ".join(sorted(names)))
+        yield FetchWanted(product=product, filesets=tuple(sorted(names)))

@@ -42,6 +42,7 @@ mirror:
   keep_bundles: false
   on_removed: delete
   min_free: 20 GB
+  volumes: {"threepi-*": /disk2/ps1, "md*": {path: disk3/../disk4, min_free: 2 TB}}
   retry_every_run: 3
   delete_at_most: 0.25
   unpack_ratio: 50
@@ -95,6 +96,10 @@ def test_every_setting(file):
         "keep_bundles": False,
         "on_removed": "delete",
         "min_free": 20_000_000_000,
+        "volumes": {
+            "threepi-*": {"path": Path("/disk2/ps1"), "min_free": None},
+            "md*": {"path": file.parent / "disk4", "min_free": 2 * 10**12},
+        },
         "retry_every_run": 3,
         "delete_at_most": 0.25,
         "unpack_ratio": 50,
@@ -136,12 +141,29 @@ def test_what_holds_when_only_the_needed_is_set(file):
         "keep_bundles": True,
         "on_removed": "keep",
         "min_free": 0,
+        "volumes": {},
         "retry_every_run": 5,
         "delete_at_most": 0.1,
         "must_exist": False,
         "unpack_ratio": 200,
         "page": True,
     }
+
+
+def test_the_first_pattern_that_matches_is_the_volume_of_a_product(file):
+    mirror = settings_with(file, mirror="volumes: {md.1: /a, 'md.[12]': /b, '*.1': /c}").mirror
+    found = {name: mirror.volume(name) for name in ("md.1", "md.2", "x.1", "MD.1", "x.2")}
+    paths = {name: volume and str(volume.path) for name, volume in found.items()}
+    assert paths == {"md.1": "/a", "md.2": "/b", "x.1": "/c", "MD.1": "/c", "x.2": None}
+
+
+def test_a_volume_that_a_link_leads_into_the_root(file):
+    (file.parent / "r" / "disk").mkdir(parents=True)
+    (file.parent / "link").symlink_to("r/disk")
+    assert refusal(file, mirror="volumes: {md: link}") == (
+        f", line 6: mirror.volumes: expected folders outside mirror.root, got {file.parent}/link for 'md'. "
+        "Nothing was started."
+    )
 
 
 def test_the_settings_of_one_product(file):
@@ -317,6 +339,16 @@ WRONG_MIRROR = {
     "must_exist: 1": "mirror.must_exist: expected a valid boolean, got 1",
     "keep_bundles: 'no'": "mirror.keep_bundles: expected a valid boolean, got 'no'",
     "on_removed: maybe": "mirror.on_removed: expected 'keep' or 'delete', got 'maybe'",
+    "volumes: /disk2": "mirror.volumes: expected a name and a value in each line below it, got '/disk2'",
+    "volumes: {md: }": "mirror.volumes.md: expected settings of its own",
+    "volumes: {md: 5}": "mirror.volumes.md: expected settings of its own",
+    "volumes: {md: /}": "mirror.volumes.md.path: expected a folder for the mirror alone",
+    "volumes: {md: {min_free: 5}}": "missing setting 'mirror.volumes.md.path'",
+    "volumes: {md: {path: /a, min_free: much}}": "mirror.volumes.md.min_free: expected a size such as 20 GB",
+    "volumes: {md: {path: /a, least: 5}}": "unknown setting 'mirror.volumes.md.least'",
+    "volumes: {md/a: /a}": "mirror.volumes: expected names of products, or shell patterns of them, got",
+    "volumes: {md: r/disk}": "mirror.volumes: expected folders outside mirror.root, got ",
+    "volumes: {2009: /a}": "mirror.volumes.2009: expected a valid string, got 2009",
     "retry_every_run: 0": "mirror.retry_every_run: expected greater than or equal to 1, got 0",
     "delete_at_most: 1.1": "mirror.delete_at_most: expected less than or equal to 1, got 1.1",
     "delete_at_most: true": "mirror.delete_at_most: expected a valid number, got True",
@@ -409,7 +441,7 @@ def test_the_line_is_that_of_the_innermost_key(file):
     lines = COMPLETE.splitlines()
     for number, line in enumerate(lines, start=1):
         key = line.strip().removeprefix("- ").partition(":")[0]
-        if line.endswith((":", "-200907", "]")) or key in {"filter", "target_id", "on_removed"}:
+        if line.endswith((":", "-200907", "]")) or key in {"filter", "target_id", "on_removed", "volumes"}:
             continue
         wrong = [*lines[: number - 1], line.partition(":")[0] + ": {}", *lines[number:]]
         with pytest.raises(SettingsError, match=f"mirror.yaml, line {number}: .*{key}"):

@@ -31,6 +31,7 @@ OF_THE_SITE = {
     "root",
     "products",
     "min_free",
+    "volumes",
     "rate_limit",
     "enabled",
     "access_url",

@@ -19,6 +19,7 @@ docs/catalog-tables.md, "Publishing obscore", has the commands. -->
 
   <table id="images" onDisk="True" adql="True">
     <meta name="description">Images of the mirror, as ObsCore 1.1 describes them.</meta>
+    <publish sets="ivo_managed,local"/>
     <mixin
       obs_creator_did="NULL"
       target_class="NULL"

@@ -33,6 +33,11 @@ class Difference:
     fileset: str
     what: str
 
+    def as_row(self) -> dict[str, str]:
+        """Return the difference for programs: ``kind`` is missing, stale or extra."""
+        kind, _, text = self.what.partition(": ")
+        return {"product": self.product, "fileset": self.fileset, "kind": kind, "text": text}
+
     def __str__(self) -> str:
         return f"{self.product}/{self.fileset}: {self.what}"
 

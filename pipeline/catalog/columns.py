@@ -44,7 +44,7 @@ path        path    -       meta.id;meta.file            Path of the FITS file
 extension   integer -       meta.number                  Number of the unit in the FITS file, 0: primary
 kind        text    -       meta.code.class              image, mask, weight or other
 stage       text    -       meta.code                    Stage of the pipeline
-exp_name    text    -       meta.id;obs                  Name of the exposure
+exp_name    text    -       meta.id;obs                  Name of the exposure; of combined images, their run
 object      text    -       meta.id;src                  Name of the target
 filter      text    -       meta.id;instr.filter         Name of the filter
 band        text    -       instr.bandpass               Letter of the filter: g, r, i, z, y or w

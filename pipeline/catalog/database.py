@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
+from pipeline.catalog.damage import advice
 from pipeline.catalog.tables import catalog_setting
 from pipeline.durable import flush_file
 from pipeline.errors import MachineFault, SettingsError, machine_faults
@@ -144,8 +145,8 @@ class Database:
             yield
         except SQLAlchemyError as error:
             raise MachineFault(
-                f"catalog {self}: {_cause(error)}. The files of the mirror are not concerned; the next run "
-                "tries again."
+                f"catalog {self}: {_cause(error)}. The files of the mirror are not concerned; "
+                + advice(error, "the next run tries again.")
             ) from error
 
     def flush(self) -> None:

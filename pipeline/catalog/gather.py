@@ -4,7 +4,7 @@ All of it is read from the disk, so that a rebuild finds the same.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -130,7 +130,7 @@ def gather(layout: Layout, fileset: Fileset) -> Gathered:
     downloaded = fresh_marker(layout, MarkerKind.DOWNLOADED, fileset)
     marker = extracted or downloaded or {}
     here = {file["name"] for file in (downloaded["files"] if downloaded else [])}
-    members = _members(extracted, _components(documents, fileset)) if extracted else []
+    members = _members(extracted, _components(layout, documents, fileset)) if extracted else []
     plain = [
         HeldFile(layout.relative(store / row.name), row.bytes, None, row.component, is_member=False)
         for row in files
@@ -194,21 +194,27 @@ def _pipeline_rows(layout: Layout, fileset: Fileset, documents: list[Document]) 
     return found
 
 
-def _components(documents: list[Document], fileset: Fileset) -> "_Components":
+def _components(layout: Layout, documents: list[Document], fileset: Fileset) -> "_Components":
+    # A fileset that was unpacked before its product came to lie on a volume is in ``data/``.
+    tops = {layout.relative(data) for data in (layout.data, layout.data_of(fileset.product))}
     for document in documents:
         if document.component == "dirinfo":
-            return _Components(read_dirinfo(document.text, f"{fileset}/{document.name}"))
-    return _Components(None)
+            return _Components(read_dirinfo(document.text, f"{fileset}/{document.name}"), tops)
+    return _Components(None, tops)
 
 
 class _Components:
-    """Components of unpacked files, by the folders in dirinfo; by their names where folders are shared."""
+    """Components of unpacked files, by the folders in dirinfo; by their names where folders are shared.
 
-    def __init__(self, dirinfo: DirInfo | None) -> None:
+    ``tops`` are the folders, relative to the root, in which the fileset may have been unpacked.
+    """
+
+    def __init__(self, dirinfo: DirInfo | None, tops: Iterable[str]) -> None:
         self._of_folder: dict[str, list[str]] = {}
         for component in dirinfo.components if dirinfo else ():
-            folder = f"data/{dirinfo.folder(component)}".rstrip("/")  # type: ignore[union-attr]
-            self._of_folder.setdefault(folder, []).append(component)
+            for top in tops:
+                folder = f"{top}/{dirinfo.folder(component)}".rstrip("/")  # type: ignore[union-attr]
+                self._of_folder.setdefault(folder, []).append(component)
 
     def of(self, path: str) -> str | None:
         """Return the component of a file by its path relative to the root, None if nothing tells."""

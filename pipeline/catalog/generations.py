@@ -4,13 +4,17 @@ A rebuild writes the next generation beside the current one and exchanges the po
 renamed over an open database, and queries that are under way end on the generation that they began with.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
+from pipeline.catalog.damage import damage_in
 from pipeline.durable import remove_files
 from pipeline.errors import machine_faults
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.marker_file import read_marker, write_marker
+
+log = logging.getLogger(__name__)
 
 _FILE_SUFFIXES = ("", "-wal", "-shm", "-journal")
 
@@ -45,6 +49,24 @@ def make_current(layout: Layout, path: Path) -> None:
 def remove_generation(path: Path) -> None:
     """Remove an SQLite file that is not the current one."""
     remove_files(Path(f"{path}{suffix}") for suffix in _FILE_SUFFIXES)
+
+
+def set_damaged_aside(path: Path) -> None:
+    """Rename a damaged SQLite file that the settings name, for it may be another file than a catalog.
+
+    Readers keep what they have opened. Raises MachineFault.
+    """
+    damage = damage_in(path)
+    if damage is None:
+        return
+    aside = path.with_name(f"{path.name}.damaged")
+    log.warning("catalog %s: %s. It is kept as %s, and a new one is made.", path, damage, aside)
+    with machine_faults(f"renaming the damaged catalog {path} to {aside}"):
+        # First the file's log, which must not become that of a new file.
+        remove_generation(aside)
+        for suffix in reversed(_FILE_SUFFIXES):
+            if (part := Path(f"{path}{suffix}")).exists():
+                part.rename(f"{aside}{suffix}")
 
 
 def remove_earlier(layout: Layout) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
+from pipeline.catalog.damage import advice
 from pipeline.errors import MachineFault, SettingsError
 
 if TYPE_CHECKING:
@@ -177,7 +178,9 @@ class SqliteReader:
             )
 
     def _fault(self, error: sqlite3.Error) -> MachineFault:
-        return MachineFault(f"catalog {self._path}: {error}. Nothing was changed; ask again later.")
+        return MachineFault(
+            f"catalog {self._path}: {error}. Nothing was changed; {advice(error, 'ask again later.')}"
+        )
 
 
 class ServerReader:

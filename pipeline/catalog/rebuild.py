@@ -24,7 +24,13 @@ from threading import Event
 
 from pipeline.catalog.database import Database, database_url, in_batches, sqlite_url
 from pipeline.catalog.finish import finish
-from pipeline.catalog.generations import current_file, make_current, next_file, remove_generation
+from pipeline.catalog.generations import (
+    current_file,
+    make_current,
+    next_file,
+    remove_generation,
+    set_damaged_aside,
+)
 from pipeline.catalog.opening import create_file
 from pipeline.catalog.reconcile import reconcile
 from pipeline.catalog.views import renew_settings
@@ -36,6 +42,7 @@ from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.ownership import Ownership
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
+from pipeline.mirror.resources.volumes import check_volumes
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import marker_text
@@ -75,10 +82,13 @@ def rebuild(
     """
     with update_lock(layout), heartbeat(layout):
         wait_for_exit(layout)
+        check_volumes(layout, settings)
         if settings.catalog.url is not None:
+            database = Database(database_url(settings.catalog.url))
+            if database.is_file:
+                set_damaged_aside(Path(str(database.url.database)))
             # Makes the tables where there are none.
             reconcile(settings, layout)
-            database = Database(database_url(settings.catalog.url))
             return _rebuild_into(database, settings, layout, kinds, progress, stopping)
         return _rebuild_file(next_file(layout), settings, layout, kinds, progress, stopping)
 

@@ -10,8 +10,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from pipeline.catalog.check import gone_filesets, times_of
+from pipeline.catalog.damage import is_damage
 from pipeline.catalog.database import Database, in_batches
-from pipeline.catalog.generations import make_current, next_file
+from pipeline.catalog.generations import current_file, make_current, next_file
 from pipeline.catalog.load import delete_fileset
 from pipeline.catalog.opening import (
     check_mirror,
@@ -27,7 +28,7 @@ from pipeline.catalog.views import create_views, renew_settings
 from pipeline.catalog.writer import writer_of
 from pipeline.config import Settings
 from pipeline.durable import remove_files
-from pipeline.errors import MirrorError, machine_faults
+from pipeline.errors import MachineFault, MirrorError, machine_faults
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import can_name_marker, read_marker
 from pipeline.mirror.state.markers import Fileset
@@ -51,8 +52,24 @@ def delete_now_or_later(settings: Settings, layout: Layout, identity: Fileset) -
 def reconcile(settings: Settings, layout: Layout) -> None:
     """Make the catalog, if there is none; have cataloged again what its rows do not show as marked.
 
-    Rows of filesets that the mirror does not hold are deleted. Raises MachineFault or SettingsError.
+    A damaged file in ``state/catalog/`` is as good as none. Rows of filesets that the mirror does not hold
+    are deleted. Raises MachineFault or SettingsError.
     """
+    try:
+        _reconcile(settings, layout)
+    except MachineFault as fault:
+        if settings.catalog.url is not None or not is_damage(fault.__cause__):
+            raise
+        log.warning(
+            "catalog %s: %s. A new one is made, and all filesets are cataloged again.",
+            current_file(layout),
+            getattr(fault.__cause__, "orig", None),
+        )
+        _new_file(layout).close()
+        _reconcile(settings, layout)
+
+
+def _reconcile(settings: Settings, layout: Layout) -> None:
     with closing(_made(settings, layout)) as database:
         id, generation = database.setting("id"), int(database.setting("generation") or 0)
         identity = {"database": id, "generation": generation}
@@ -72,10 +89,7 @@ def _made(settings: Settings, layout: Layout) -> Database:
     if database is None:
         if database := create_named_file(settings, layout):
             return database
-        path = next_file(layout)
-        database = create_file(layout, path)
-        make_current(layout, path)
-        return database
+        return _new_file(layout)
     revision = database.transact(revision_of)
     check_revision(database, revision)
     if settings.catalog.url is not None and revision is not None:
@@ -83,6 +97,14 @@ def _made(settings: Settings, layout: Layout) -> Database:
     # A creation that was killed may have left the tables of the revision alone.
     if revision != HEAD or database.setting("id") is None:
         create_schema(database, new_settings(layout, 1))
+    return database
+
+
+def _new_file(layout: Layout) -> Database:
+    """Return a new SQLite catalog, which is the current one."""
+    path = next_file(layout)
+    database = create_file(layout, path)
+    make_current(layout, path)
     return database
 
 

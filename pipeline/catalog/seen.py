@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pipeline import __version__
+from pipeline.catalog.damage import error_code, is_damage
 from pipeline.catalog.generations import current_file
 from pipeline.config import Settings
 from pipeline.durable import remove_files
@@ -80,7 +81,7 @@ def _is_behind(layout: Layout) -> bool:
 
 
 def _state(settings: Settings, layout: Layout) -> list[str] | None:
-    """Return by what a database is known again; None when there is none yet."""
+    """Return by what a database is known again; None when there is none that can be used."""
     if settings.catalog.url is not None:
         return _state_of_server(settings, layout)
     path = current_file(layout)
@@ -89,14 +90,12 @@ def _state(settings: Settings, layout: Layout) -> list[str] | None:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
             return _texts(connection.execute(STATE).fetchone())
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
+        if is_damage(error) or error_code(error) == sqlite3.SQLITE_ERROR:
+            # Damaged, or without tables: of no use as it is.
+            return None
         raise MachineFault(
             f"catalog {path}: {error}. The files of the mirror are not concerned; the next run tries again."
-        ) from error
-    except sqlite3.Error as error:
-        raise MachineFault(
-            f"catalog {path}: {error}. The files of the mirror are not concerned. Make the catalog anew "
-            "with: ipp-mirror catalog rebuild"
         ) from error
 
 

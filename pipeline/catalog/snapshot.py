@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from pipeline.catalog.damage import advice
 from pipeline.durable import WRITING_SUFFIX, flush_file
 from pipeline.errors import MachineFault, machine_faults
 from pipeline.mirror.state.layout import Layout
@@ -27,8 +28,8 @@ def write_snapshot(layout: Layout, catalog: Path) -> None:
         except sqlite3.Error as error:
             writing.unlink(missing_ok=True)
             raise MachineFault(
-                f"writing the snapshot of the catalog {path}: {error}. The catalog itself is not concerned; "
-                "the next run with news tries again."
+                f"writing the snapshot of the catalog {path}: {error}. The files of the mirror are not "
+                "concerned; " + advice(error, "the next run with news tries again.")
             ) from error
         flush_file(writing)
         os.rename(writing, path)

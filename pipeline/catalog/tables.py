@@ -1,4 +1,4 @@
-"""Tables of the catalog that do not depend on what the documents hold (docs/catalog.md).
+"""Tables of the catalog that do not depend on what the documents hold (docs/catalog-tables.md).
 
 Paths are relative to the root of the mirror, times UTC, angles degrees (ICRS).
 """

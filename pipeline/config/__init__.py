@@ -6,7 +6,7 @@ settings.mirror.root
 
 from pipeline.config.rates import HourlyRates
 from pipeline.config.reading import parse_settings, read_settings
-from pipeline.config.sections import Catalog, Mirror, Near, Notify, Product, Select, Settings, Source
+from pipeline.config.sections import Catalog, Mirror, Near, Notify, Product, Select, Settings, Source, Volume
 from pipeline.config.values import HIGHEST_PRIORITY
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Select",
     "Settings",
     "Source",
+    "Volume",
     "parse_settings",
     "read_settings",
 ]

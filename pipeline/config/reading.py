@@ -96,6 +96,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _EXPECTED = {
+    "dict_type": "expected a name and a value in each line below it",
     "model_type": "expected settings of its own, as 'name: value' below it",
     "too_short": "expected at least one product; leave it out to mirror all of them",
 }
@@ -113,7 +114,7 @@ def _explanation(error: ValidationError, path: Path, node: yaml.Node) -> str:
 
 def _mistake(details: ErrorDetails, node: yaml.Node) -> tuple[int, str]:
     """Return the line of a mistake, and what is wrong there."""
-    keys = _keys(node, [key for key in details["loc"] if key != "constrained-list"])
+    keys = _keys(node, [key for key in details["loc"] if key not in {"constrained-list", "[key]"}])
     place = ".".join(str(key) for key in keys)
     if details["type"] == "extra_forbidden":
         problem = f"unknown setting {place!r}"

@@ -4,6 +4,8 @@ Any mistake is a SettingsError with the file, the line, the expected value and t
 Sizes are bytes, rates bytes per second, times seconds; ``pipeline.units`` reads ``20 GB`` and ``50 MB/s``.
 """
 
+import os
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -25,6 +27,7 @@ from pipeline.config.values import (
     BytesPerSecond,
     Command,
     FilesetName,
+    Folder,
     Order,
     Patterns,
     Priority,
@@ -143,10 +146,26 @@ class Product(Section):
         return {"name": value} if isinstance(value, str) else value
 
 
+class Volume(Section):
+    """Disk of its own for some products: ``path`` is a folder on it, with a folder for each of them.
+
+    ``min_free`` None stands for that of the mirror.
+    """
+
+    path: Folder
+    min_free: Bytes | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+
 class Mirror(Section):
     """Section ``mirror``: the folder and the content of the mirror.
 
     ``products`` None stands for all products that the root of the Data Store lists, and the hidden ones.
+    ``volumes`` are named by product, or shell pattern of products; the first that matches holds.
     """
 
     root: Root
@@ -157,6 +176,7 @@ class Mirror(Section):
     keep_bundles: bool = True
     on_removed: Literal["keep", "delete"] = "keep"
     min_free: Bytes = 0
+    volumes: dict[str, Volume] = Field(default_factory=dict)
     retry_every_run: Annotated[int, Field(ge=1)] = 5
     delete_at_most: Annotated[float, Field(ge=0, le=1)] = 0.1
     unpack_ratio: Annotated[int, Field(ge=1)] = 200
@@ -170,6 +190,22 @@ class Mirror(Section):
         if repeated:
             raise ValueError(f"expected each product once, got {', '.join(sorted(repeated))} several times")
         return products
+
+    @field_validator("volumes")
+    @classmethod
+    def _beside_the_root(cls, volumes: dict[str, Volume], info: ValidationInfo) -> dict[str, Volume]:
+        for pattern, volume in volumes.items():
+            if not pattern or "/" in pattern:
+                raise ValueError(f"expected names of products, or shell patterns of them, got {pattern!r}")
+            root = info.data.get("root")
+            if root and Path(os.path.realpath(volume.path)).is_relative_to(os.path.realpath(root)):
+                raise ValueError(f"expected folders outside mirror.root, got {volume.path} for {pattern!r}")
+        return volumes
+
+    def volume(self, product: str) -> Volume | None:
+        """Return the volume on which the product is placed; None for one in the root folder."""
+        found = (volume for pattern, volume in self.volumes.items() if fnmatchcase(product, pattern))
+        return next(found, None)
 
 
 class Catalog(Section):

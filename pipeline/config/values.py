@@ -92,8 +92,8 @@ def is_address(url: str) -> bool:
         return False
 
 
-def _root(value: Any, info: ValidationInfo) -> Path:
-    """Return the root as an absolute path.
+def _folder(value: Any, info: ValidationInfo) -> Path:
+    """Return an absolute path, of another folder than ``/``.
 
     ``info.context`` is the folder of the settings file; None, as for settings that come from no file, stands
     for the current folder.
@@ -101,12 +101,18 @@ def _root(value: Any, info: ValidationInfo) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("expected the path of a folder")
     try:
-        root = without_parents((info.context or Path.cwd()) / Path(value).expanduser())
+        folder = without_parents((info.context or Path.cwd()) / Path(value).expanduser())
     except RuntimeError:
         raise ValueError("expected the path of a folder, and after '~' a user of this machine") from None
-    text = str(root)
-    if root == root.parent:
+    if folder == folder.parent:
         raise ValueError("expected a folder for the mirror alone, got the root of the file system")
+    return folder
+
+
+def _root(value: Any, info: ValidationInfo) -> Path:
+    """Return the root as an absolute path."""
+    root = _folder(value, info)
+    text = str(root)
     if "#" in text or not text.isprintable():
         # No line of dirinfo, dbinfo and config dumps could hold the path (protocol notes, "Metadata Config").
         raise ValueError(f"expected a path without '#' and control characters, got {text!r}")
@@ -154,6 +160,7 @@ FilesetName = Annotated[str, BeforeValidator(_fileset_name)]
 Priority = Annotated[int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)]
 Order = Literal["oldest", "newest"]
 Root = Annotated[Path, BeforeValidator(_root)]
+Folder = Annotated[Path, BeforeValidator(_folder)]
 Radius = Annotated[float, BeforeValidator(_radius)]
 Addresses = Annotated[list[str], BeforeValidator(_addresses)]
 Command = Annotated[str, BeforeValidator(_command)]

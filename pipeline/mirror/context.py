@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,10 +27,11 @@ from pipeline.errors import ServerUnavailable, SettingsError, machine_faults
 from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
-from pipeline.mirror.resources.disk_space import DiskSpace
+from pipeline.mirror.resources.disk_space import DiskSpace, MinFree
 from pipeline.mirror.resources.file_systems import check_file_systems
 from pipeline.mirror.resources.ownership import Ownership
 from pipeline.mirror.resources.rate_limit import RateLimit, limit_of
+from pipeline.mirror.resources.volumes import check_volumes, place_products
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.root_note import check_root
 from pipeline.mirror.state.steps import Steps
@@ -142,6 +143,10 @@ class RunContext:
         listed = [row.name for row in rows]
         return listed + [name for name in self.settings.source.hidden_products if name not in listed]
 
+    def place(self, products: Iterable[str]) -> None:
+        """Place the products on their volumes. Raises SettingsError or MachineFault."""
+        place_products(self.layout, self.settings, products)
+
     def renew_root_listing(self) -> None:
         """Fetch the listing of the root, at most once a week: it has the types of products that are named.
 
@@ -174,14 +179,15 @@ def open_context(
     """Open the context of a run from a settings file; ``sleep`` waits between tries.
 
     Once ``stopping`` is set, requests that the server delays are aborted.
-    Raises SettingsError, also when the root cannot be written, has an unknown format, is not mounted, or is
-    spread over file systems between which filesets cannot be renamed.
+    Raises SettingsError, also when the root cannot be written, has an unknown format, or is spread over file
+    systems between which filesets cannot be renamed, and when the root or a volume is not mounted.
     """
     settings = read_settings(config)
     source, mirror = settings.source, settings.mirror
     layout = Layout(mirror.root)
     check_root(config, settings)
     _make_root(mirror.root, config)
+    check_volumes(layout, settings)
     check_file_systems(layout)
     limits = Limits(source.connections, source.timeout, source.least_speed)
     retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
@@ -196,7 +202,7 @@ def open_context(
             steps=steps,
             upstream=upstream,
             listings=upstream,
-            space=DiskSpace(mirror.min_free),
+            space=DiskSpace(MinFree.of(layout, mirror)),
             rate=limit_of(source.rate_limit),
             fetch_pool=fetch_pool,
             unpackers=unpackers,

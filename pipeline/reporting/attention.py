@@ -37,6 +37,7 @@ def attention(report: MirrorReport, policy: AttentionPolicy = DEFAULT) -> list[A
     """Return all that is not well, critical points first."""
     now = datetime.fromisoformat(report.time)
     points = [
+        *(Attention(CRITICAL, f"no update can begin: {problem}") for problem in report.volumes),
         *_of_runs(report, policy, now),
         *(point for group in report.failures for point in _of_failures(group)),
         *_of_verifications(report),
@@ -47,7 +48,9 @@ def attention(report: MirrorReport, policy: AttentionPolicy = DEFAULT) -> list[A
             if each.note
         ),
     ]
-    if report.catalog_behind and not (report.holder and report.holder.is_alive):
+    if report.catalog_fault:
+        points.append(Attention(CRITICAL, report.catalog_fault))
+    elif report.catalog_behind and not (report.holder and report.holder.is_alive):
         behind = as_count(report.catalog_behind, "fileset")
         points.append(Attention(WARNING, f"the catalog is behind by {behind}; the next update adds them"))
     return sorted(points, key=lambda point: point.severity != CRITICAL)

@@ -1,12 +1,15 @@
 """Disks of a mirror: free space, growth, and the day on which a disk is full."""
 
 import shutil
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from pipeline.config import Settings
+from pipeline.mirror.resources.disk_space import FOLDERS, MinFree
 from pipeline.mirror.resources.file_systems import nearest_folder
 from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
 from pipeline.mirror.state.snapshot import held_bytes
@@ -33,44 +36,60 @@ class Disk:
 def disks(layout: Layout, settings: Settings, bytes_per_day: float | None, now: datetime) -> tuple[Disk, ...]:
     """Return the file systems of the mirror, that of the root first. Raises OSError.
 
-    ``bytes_per_day`` are fetched: bundles grow ``store/`` by as much where they are kept, and ``data/`` in
-    the ratio of what is unpacked to what was fetched so far.
+    ``bytes_per_day`` are fetched, of each product in proportion to its bytes here. They grow the disk of the
+    product's folder in ``store/`` where bundles are kept, and that of its DATA in the ratio of what is
+    unpacked to what was fetched so far. The disk of a volume that is not mounted is absent.
     """
     by_device: dict[int, list[str]] = {}
     for folder in _folders(layout):
-        device = nearest_folder(layout.root / folder).stat().st_dev
-        by_device.setdefault(device, []).append(folder)
-    growth = _growth(layout, settings, bytes_per_day)
-    return tuple(_disk(layout, settings, folders, growth, now) for folders in by_device.values())
+        by_device.setdefault(_device(layout.root / folder), []).append(folder)
+    growth = None if bytes_per_day is None else _growth(layout, settings, bytes_per_day)
+    min_free = MinFree.of(layout, settings.mirror)
+    return tuple(
+        _disk(layout, folders, min_free.on(device)[0], None if growth is None else growth[device], now)
+        for device, folders in by_device.items()
+    )
+
+
+def _device(folder: Path) -> int:
+    return nearest_folder(folder).stat().st_dev
 
 
 def _folders(layout: Layout) -> Iterator[str]:
-    yield from (".", "store", "data", "incoming", "state")
+    """Yield the folders of the mirror that may lie on disks of their own, relative to the root."""
+    yield from FOLDERS
+    volumes, usual = layout.products_on_volumes(), _device(layout.store_root)
     with suppress(OSError):
-        yield from sorted(f"store/{path.name}" for path in layout.store_root.iterdir() if path.is_symlink())
+        for path in sorted(layout.store_root.iterdir()):
+            # A link, or a mount, of somebody who has placed the product by hand.
+            if path.name not in volumes and path.is_dir() and (path.is_symlink() or _device(path) != usual):
+                yield f"store/{path.name}"
+    yield from (f"volumes/{product}" for product in volumes if layout.volume(product).is_dir())
 
 
-def _growth(layout: Layout, settings: Settings, bytes_per_day: float | None) -> dict[str, float] | None:
-    """Return bytes per day by folder; None while they are not known."""
-    if bytes_per_day is None:
-        return None
-    fetched = _held(layout, MarkerKind.DOWNLOADED)
-    unpacked = _held(layout, MarkerKind.EXTRACTED)
-    ratio = unpacked / fetched if fetched and settings.mirror.unpack else 0.0
-    return {"store": bytes_per_day * settings.mirror.keep_bundles, "data": bytes_per_day * ratio}
+def _growth(layout: Layout, settings: Settings, bytes_per_day: float) -> Mapping[int, float]:
+    """Return the bytes per day by file system."""
+    growth: dict[int, float] = defaultdict(float)
+    products = layout.state_products()
+    fetched = {product: _held(layout, MarkerKind.DOWNLOADED, product) for product in products}
+    in_all = sum(fetched.values())
+    for product in products if in_all else ():
+        if layout.store_of(product).is_symlink() and not layout.store_of(product).is_dir():
+            # Its disk is not mounted.
+            continue
+        packed = fetched[product] if settings.mirror.keep_bundles else 0
+        unpacked = _held(layout, MarkerKind.EXTRACTED, product) if settings.mirror.unpack else 0
+        growth[_device(layout.store_of(product))] += bytes_per_day * packed / in_all
+        growth[_device(layout.data_of(product))] += bytes_per_day * unpacked / in_all
+    return growth
 
 
-def _held(layout: Layout, kind: MarkerKind) -> int:
-    folders = (layout.marker_folder(kind, product) for product in layout.state_products())
-    return sum(held_bytes(folder, LOOK_UP_AT_MOST)[0] for folder in folders)
+def _held(layout: Layout, kind: MarkerKind, product: str) -> int:
+    return held_bytes(layout.marker_folder(kind, product), LOOK_UP_AT_MOST)[0]
 
 
-def _disk(
-    layout: Layout, settings: Settings, folders: list[str], growth: dict[str, float] | None, now: datetime
-) -> Disk:
+def _disk(layout: Layout, folders: list[str], min_free: int, daily: float | None, now: datetime) -> Disk:
     usage = shutil.disk_usage(nearest_folder(layout.root / folders[0]))
-    min_free = settings.mirror.min_free
-    daily = None if growth is None else sum(growth.get(folder, 0.0) for folder in folders)
     full = None
     if daily and (left := timedelta(days=min(max(0, usage.free - min_free) / daily, 40_000))) < _FURTHEST:
         full = (now + left).date().isoformat()

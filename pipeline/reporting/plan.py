@@ -19,7 +19,9 @@ from pipeline.config import Settings
 from pipeline.datastore.client import ListingClient
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, ServerUnavailable, SettingsError
+from pipeline.mirror.resources.disk_space import MinFree
 from pipeline.mirror.resources.file_systems import nearest_folder
+from pipeline.mirror.resources.volumes import product_folder, product_problem
 from pipeline.mirror.state.file_selection import FileSelection, chosen_rows
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset
@@ -169,6 +171,8 @@ class Planner:
         return Plan(plans, self._disks(plans), self._rate(products))
 
     def _plan_product(self, product: str) -> ProductPlan:
+        if problem := product_problem(self.layout, self.settings, product):
+            return ProductPlan(product).with_problem(SettingsError(f"{problem} No update can begin."))
         listing, failure = self._listing(product)
         plan = ProductPlan(product, known=len(listing.rows), new=len(listing.new))
         if failure:
@@ -260,23 +264,31 @@ class Planner:
 
     def _disks(self, products: list[ProductPlan]) -> list[DiskPlan]:
         """Return the file systems of the mirror with the bytes that the plan needs on each."""
-        mirror = self.settings.mirror
+        mirror, min_free = self.settings.mirror, MinFree.of(self.layout, self.settings.mirror)
         # The root comes first, and names its file system.
         needed: dict[Path, float] = defaultdict(float, {nearest_folder(self.layout.root): 0.0})
         for product in products:
-            amount, store = product.amount, self.layout.store_root / product.product
+            if product_problem(self.layout, self.settings, product.product):
+                continue
+            amount, (store, data) = product.amount, self._places(product.product)
             removed = amount.packed if mirror.unpack and not mirror.keep_bundles else 0
             needed[nearest_folder(store)] += max(0, amount.bytes - removed)
-            needed[nearest_folder(self.layout.data)] += amount.packed * USUAL_RATIO if mirror.unpack else 0
+            needed[nearest_folder(data)] += amount.packed * USUAL_RATIO if mirror.unpack else 0
         disks: dict[int, tuple[Path, float]] = {}
         for folder, count in needed.items():
             device = folder.stat().st_dev
             first, others = disks.get(device, (folder, 0))
             disks[device] = first, others + count
         return [
-            DiskPlan(folder, disk_usage(folder).free, mirror.min_free, round(count))
-            for folder, count in disks.values()
+            DiskPlan(folder, disk_usage(folder).free, min_free.on(device)[0], round(count))
+            for device, (folder, count) in disks.items()
         ]
+
+    def _places(self, product: str) -> tuple[Path, Path]:
+        """Return the folders on whose file systems the product's files come to lie, fetched and unpacked."""
+        if folder := product_folder(self.layout, self.settings, product):
+            return folder.parent, folder.parent
+        return self.layout.store_of(product), self.layout.data
 
     def _rate(self, products: Sequence[str]) -> float | None:
         """Return the bytes per second of the last downloads, at most ``source.rate_limit``."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.catalog.health import catalog_fault
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import registered_time
 from pipeline.errors import KINDS, KINDS_HERE, MachineFault, SettingsError, cause_in
 from pipeline.mirror.resources.update_lock import read_holder
+from pipeline.mirror.resources.volumes import volume_problems
 from pipeline.mirror.state.failures import failed_in, failures, is_postponed
 from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
@@ -109,7 +111,9 @@ class MirrorReport:
     ``progress`` is that of the holder; None in the first seconds of a run, too.
     ``last_success`` is when an update last went through the product for which that is longest ago.
     ``problems`` are those that verifications found and that are not mended; ``catalog_behind`` is None
-    without a catalog; ``bytes_per_day`` None before a day of history; ``paused`` unless updates are paused.
+    without a catalog, ``catalog_fault`` unless the catalog cannot be used; ``bytes_per_day`` None before a
+    day of history; ``paused`` unless updates are paused.
+    ``volumes`` are sentences on what is wrong with them, each of which keeps runs from beginning.
     """
 
     root: str
@@ -122,11 +126,13 @@ class MirrorReport:
     failures: tuple[FailureGroup, ...]
     skipped: tuple[dict[str, str], ...]
     disks: tuple[Disk, ...]
+    volumes: tuple[str, ...]
     bytes_per_day: float | None
     verification: Verification
     comparison: Verification
     problems: tuple[dict[str, str], ...]
     catalog_behind: int | None
+    catalog_fault: str | None
     paused: str | None
 
 
@@ -149,7 +155,8 @@ def mirror_report(
     history = read_history(layout)
     daily = bytes_per_day(history, now)
     updates = [record for record in history if record.is_update]
-    products = tuple(_product(layout, settings, settings.product(name), wanted, now) for name in names)
+    fault = catalog_fault(settings, layout, is_working=holder is not None and holder.is_alive)
+    products = tuple(_product(layout, settings, settings.product(name), wanted, now, fault) for name in names)
     return MirrorReport(
         root=str(layout.root),
         time=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -161,11 +168,13 @@ def mirror_report(
         failures=tuple(group for name in names for group in failure_groups(layout, name, wanted)),
         skipped=tuple(_texts(marker) for name in names for marker in skipped(layout, name)),
         disks=disks(layout, settings, daily, now),
+        volumes=tuple(volume_problems(layout, settings)),
         bytes_per_day=daily,
         verification=_verification(read_marker(layout.verified), read_marker(layout.verification)),
         comparison=_verification(read_marker(layout.compared), read_marker(layout.comparison)),
         problems=tuple(verification_problems(layout, steps)),
         catalog_behind=_behind(layout, settings),
+        catalog_fault=fault,
         paused=pause_message(layout),
     )
 
@@ -201,7 +210,7 @@ def _configured(settings: Settings, names: list[str]) -> list[str]:
 
 
 def _product(
-    layout: Layout, settings: Settings, product: Product, steps: Steps, now: datetime
+    layout: Layout, settings: Settings, product: Product, steps: Steps, now: datetime, fault: str | None
 ) -> ProductReport:
     name, required = product.name, steps.required
     is_configured = name in _configured(settings, [name])
@@ -211,7 +220,7 @@ def _product(
     newest = newest_here(layout, name, required)
     registered = registered_time(newest.registered) if newest else None
     updated = (read_marker(layout.updated(name)) or {}).get("finished")
-    counts, note = _counts(layout, settings, product, required, is_configured=is_configured)
+    counts, note = _counts(layout, settings, product, required, fault, is_configured=is_configured)
     return ProductReport(
         product=name,
         configured=is_configured,
@@ -233,11 +242,17 @@ def _counts(
     settings: Settings,
     product: Product,
     required: tuple[StepSpec, ...],
+    fault: str | None,
     *,
     is_configured: bool,
 ) -> tuple[FilesetCounts, str | None]:
-    """Return the numbers of filesets, and a sentence where the selection is empty, waits or is not known."""
+    """Return the numbers of filesets, and a sentence where the selection is empty, waits or is not known.
+
+    A catalog with a ``fault`` is not asked, for that may take long.
+    """
     chosen = product if is_configured else None
+    if fault and product.by_sky:
+        return count_filesets(layout, chosen, product.name, required), fault
     try:
         with like_filesets(settings, layout, product) as like:
             counts = count_filesets(layout, chosen, product.name, required, like)

@@ -1,5 +1,6 @@
 """Tree of a mirror, for the server of a Data Store."""
 
+import os
 import threading
 import time
 from collections.abc import Iterable
@@ -52,13 +53,18 @@ class MirrorTree(PublishedTree):
         self._layout = layout
         self._settled_after = settled_after
         self._reading = threading.Lock()
-        self._folders: dict[str, StoredFolders] = {}
+        self._folders: dict[Path, StoredFolders] = {}
         self._orders: dict[str, ArrivalOrder] = {}
         self._kept: dict[str, _Kept] = {}
 
     def is_public(self, name: str) -> bool:
         """Return True for each path segment: in ``store/`` all names are upstream's, also hidden ones."""
         return is_segment(name)
+
+    def top(self, product: str) -> Path:
+        """Return the product's folder on its volume, where ``store/`` has a link to it; else ``store/``."""
+        volume = Path(os.path.realpath(self._layout.volumes / product / "store"))
+        return volume if os.path.realpath(self.folder / product) == str(volume) else self.folder
 
     def read_root(self) -> bytes:
         """Return the listing of the products present."""
@@ -112,7 +118,7 @@ class MirrorTree(PublishedTree):
 
     def _rows(self, product: str, folder: Path) -> list[HeldRow]:
         """Return the rows of the filesets held, in their order of arrival."""
-        folders = self._folders.setdefault(product, StoredFolders(folder))
+        folders = self._folders.setdefault(folder, StoredFolders(folder))
         downloaded = partial(self._layout.marked_among, MarkerKind.DOWNLOADED, product)
         order = self._orders.setdefault(product, ArrivalOrder(self._layout.arrivals(product)))
         rows = order.rows(folders, downloaded)
@@ -135,11 +141,17 @@ class MirrorTree(PublishedTree):
         ]
 
     def products_without_folder(self) -> list[str]:
-        """Return the names of the products that were discovered and of which no fileset has come yet."""
+        """Return the names of the products that were discovered and of which no fileset has come yet.
+
+        One whose disk is not mounted has a link there, and must not be taken for an empty one.
+        """
+        layout = self._layout
         return [
             name
-            for name in self._layout.state_products()
-            if self._layout.discovered(name).is_file() and self.find_folder(name) is None
+            for name in layout.state_products()
+            if layout.discovered(name).is_file()
+            and not os.path.lexists(layout.store_of(name))
+            and not layout.volume(name).is_symlink()
         ]
 
 

@@ -51,7 +51,7 @@ Exit codes:
   10  another update of this mirror is running, or it is paused; or, for a worker, none is running
   20  the server is unreachable, or sent no valid listing
   25  stopped on request
-  30  a fileset failed, or verify found problems
+  30  a fileset failed; verify or catalog check found problems; or status something for a person
   35  the scheduler was lost, or did not schedule all tasks
   40  a wrong command line or setting, or a bug
 """

@@ -53,6 +53,5 @@ def adopt(
     from tasks.commands.luigi_command import run_task
 
     real = checked_folder(folder, read_layout(config).root)
-    only = ["--products", products] if products else []
-    arguments = ["--folder", str(real), "--by", by, *only]
-    run_task("AdoptMirror", *arguments, config=config, workers=workers, console=console)
+    only = {"products": products} if products else {}
+    run_task("AdoptMirror", {"folder": str(real), "by": by, **only}, config, workers, console)

@@ -1,5 +1,6 @@
 """``ipp-mirror catalog``: the catalog made anew, or compared with the mirror."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -12,7 +13,7 @@ import click
 from pipeline.errors import EXIT_FILESET_FAILED, MirrorError, SettingsError
 from pipeline.names import escaped
 from pipeline.units import as_count
-from tasks.commands.options import config_option, read_mirror
+from tasks.commands.options import config_option, json_option, quiet_option, read_mirror
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ def catalog() -> None:
 
 @catalog.command(epilog=_REBUILD_EXAMPLES)
 @config_option
-def rebuild(config: Path | None) -> int:
+@quiet_option
+def rebuild(config: Path | None, quiet: bool) -> int:
     """Make the catalog anew from what is on disk.
 
     Queries go on meanwhile, with the catalog as it was. An update waits for the next time. What the rebuild
@@ -62,21 +64,24 @@ def rebuild(config: Path | None) -> int:
     """
     from pipeline.catalog.coverage import draw_coverage
     from pipeline.catalog.rebuild import rebuild as rebuild_catalog
+    from tasks.mirror_config import QUIET, use_settings
     from tasks.runtime.errors import Stopped
     from tasks.runtime.log import log_to
     from tasks.runtime.signals import StopSignals
 
     settings, layout, kinds = _cataloged_mirror(config)
+    use_settings({"console": QUIET} if quiet else {})
     stopping = Event()
     StopSignals(stopping.set)
-    with log_to(layout.log_file), _progress() as progress:
+    with log_to(layout.log_file), _progress(quiet) as progress:
         rebuilt = rebuild_catalog(settings, layout, kinds, progress, stopping)
     for fileset, failure in list(rebuilt.failures.items())[:_SHOWN]:
         click.echo(escaped(f"{fileset}: {failure}"), err=True)
     if rebuilt.stopped:
         raise Stopped(_STOPPED_FILE if settings.catalog.url is None else _STOPPED_SERVER)
-    failed = f", {len(rebuilt.failures)} failed" if rebuilt.failures else ""
-    click.echo(f"{as_count(rebuilt.filesets, 'fileset')} cataloged{failed}.")
+    if rebuilt.failures or not quiet:
+        failed = f", {len(rebuilt.failures)} failed" if rebuilt.failures else ""
+        click.echo(f"{as_count(rebuilt.filesets, 'fileset')} cataloged{failed}.")
     with log_to(layout.log_file):
         try:
             draw_coverage(settings, layout, stopping)
@@ -87,7 +92,9 @@ def rebuild(config: Path | None) -> int:
 
 @catalog.command(epilog=_CHECK_EXAMPLES)
 @config_option
-def check(config: Path | None) -> int:
+@quiet_option
+@json_option
+def check(config: Path | None, quiet: bool, as_json: bool) -> int:
     """Compare the catalog with the markers of the mirror.
 
     Print each fileset that the catalog lacks (missing), has with rows of an earlier cataloging (stale), or
@@ -97,25 +104,29 @@ def check(config: Path | None) -> int:
     from pipeline.catalog.opening import required_database
 
     settings, layout, kinds = _cataloged_mirror(config)
-    found = 0
     with closing(required_database(settings, layout)) as database:
-        for difference in differences(layout, database, kinds):
-            found += 1
+        found = list(differences(layout, database, kinds))
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "differences": [each.as_row() for each in found]}, indent=1))
+    else:
+        for difference in found:
             click.echo(escaped(str(difference)))
-    click.echo(f"{as_count(found, 'difference')} between the catalog and the mirror.", err=True)
+    if found or not (quiet or as_json):
+        click.echo(f"{as_count(len(found), 'difference')} between the catalog and the mirror.", err=True)
     return EXIT_FILESET_FAILED if found else 0
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """Show the filesets done and in all on a terminal; elsewhere a line for some of them, and in the log."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("filesets"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
+    is_shown = console.is_terminal and not quiet
     level = logging.DEBUG if console.is_terminal else logging.INFO
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not is_shown) as progress:
         bar = progress.add_task("", total=None)
 
         def show(done: int, total: int) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.names import escaped
 from pipeline.units import as_count
 from tasks.commands.answers import format_option, print_pieces, print_rows
 from tasks.commands.options import config_option, read_mirror
@@ -91,6 +92,7 @@ def find(config: Path | None, columns: Any, output_format: str, only_count: bool
     if columns and (only_count or output_format == "paths"):
         raise click.UsageError("expected no --columns with --count or --format paths, got both")
     from pipeline.catalog.catalog import catalog_of, filesets_behind
+    from pipeline.mirror.resources.volumes import volume_problems
 
     criteria = _criteria(asked)
     settings, layout = read_mirror(config)
@@ -99,6 +101,8 @@ def find(config: Path | None, columns: Any, output_format: str, only_count: bool
             click.echo(catalog.count(criteria))
         elif not _print(catalog, criteria, columns, output_format):
             click.echo("no image here meets all of these conditions.", err=True)
+    for problem in volume_problems(layout, settings):
+        click.echo(escaped(problem), err=True)
     if behind := filesets_behind(layout, settings):
         click.echo(
             f"the catalog is behind by {as_count(behind, 'fileset')}; the next update adds them.",

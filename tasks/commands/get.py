@@ -25,6 +25,7 @@ _EXAMPLES = """\b
 Examples:
   ipp-mirror get md-all-rel-200907 o4741g0236o.stack.301.12.1
   ipp-mirror get pstampresults "web_1200*" web_12345
+  ipp-mirror get --forget pstampresults "web_1200*"
 """
 
 
@@ -33,6 +34,7 @@ Examples:
 @scheduler_options
 @workers_option
 @console_options
+@click.option("--forget", is_flag=True, help="Give up earlier gets: the settings decide on these filesets.")
 @click.argument("product", callback=checked_name)
 @click.argument("filesets", nargs=-1, required=True, metavar="FILESET...")
 def get(
@@ -41,6 +43,7 @@ def get(
     port: int | None,
     workers: int | None,
     console: dict[str, str],
+    forget: bool,
     product: str,
     filesets: tuple[str, ...],
 ) -> None:
@@ -48,27 +51,48 @@ def get(
 
     FILESET is a name or a shell pattern. Filesets that the settings do not select are fetched too, and kept.
     If an update is running, it fetches them before all others; else this command does, and ends as an update.
+
+    With --forget nothing is fetched: updates treat the filesets as if nobody had asked for them. What is here
+    stays, except for what `keep` in the settings lets expire.
     """
     from pipeline.mirror.resources.update_lock import read_holder
     from tasks.commands.luigi_command import run_task
 
     layout = read_layout(config)
+    is_quiet = console.get("console") == "quiet"
+    if forget:
+        _forget(layout, product, filesets, is_quiet)
+        return
     with machine_faults(f"reading the lock of the mirror at {layout.root}"):
         is_running = read_holder(layout)[1]
     if is_running:
-        _leave_to_run(layout, product, filesets)
+        _leave_to_run(layout, product, filesets, is_quiet)
         return
-    names = ["--product", product, "--filesets", json.dumps(filesets), "--by", current_user()]
+    wanted = {"product": product, "filesets": json.dumps(filesets), "by": current_user()}
     try:
-        run_task("GetFilesets", *names, config=config, workers=workers, console=console, host=host, port=port)
+        run_task("GetFilesets", wanted, config, workers, console, host, port)
     except SystemExit as ended:
         # Another run began meanwhile.
         if ended.code != EXIT_ALREADY_RUNNING or not read_holder(layout)[1]:
             raise
-        _leave_to_run(layout, product, filesets)
+        _leave_to_run(layout, product, filesets, is_quiet)
 
 
-def _leave_to_run(layout: "Layout", product: str, filesets: tuple[str, ...]) -> None:
+def _forget(layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet: bool) -> None:
+    """Give up earlier gets of the filesets. Raises MachineFault."""
+    from pipeline.mirror.state.wanted import forget_filesets
+
+    with machine_faults(f"removing marks of wanted filesets of {product}"):
+        forgotten = forget_filesets(layout, product, filesets)
+    if is_quiet:
+        return
+    if forgotten:
+        click.echo(f"{as_count(len(forgotten), 'fileset')} of {product} forgotten: the settings decide.")
+    else:
+        click.echo(f"no wanted fileset of {product} matches. Nothing was changed.")
+
+
+def _leave_to_run(layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet: bool) -> None:
     """Mark the filesets as wanted, for the run that holds the lock. Raises SettingsError, MachineFault."""
     from pipeline.mirror.resources.update_lock import read_holder
     from pipeline.mirror.state.wanted import named_filesets, want_filesets
@@ -77,8 +101,10 @@ def _leave_to_run(layout: "Layout", product: str, filesets: tuple[str, ...]) -> 
         names = named_filesets(layout, product, filesets)
         want_filesets(layout, product, names, by=current_user())
         holder, _ = read_holder(layout)
+    if is_quiet:
+        return
     click.echo(
         f"{as_count(len(names), 'fileset')} of {product} wanted: the run at work (process "
         f"{holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}) fetches them before all "
-        "others if it is an update of the product, else the next update does."
+        "others if it is an update or adoption of the product, else the next update does."
     )

@@ -1,18 +1,20 @@
-"""Run of a task by the ``luigi`` command within this process."""
+"""Run of a task within this process: as the ``luigi`` command does it, without a command line for Luigi."""
 
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 import luigi.configuration
 import luigi.interface
-from luigi.cmdline import luigi_run
+from luigi.task_register import Register
 
 # Registers the tasks.
 import tasks.workflow  # noqa: F401
-from tasks.mirror_config import QUIET, mirror
+from tasks.mirror_config import QUIET, mirror, use_settings
+from tasks.runtime.errors import as_mirror_error
 from tasks.runtime.own_scheduler import HOST, PORT, is_own_scheduler
 
 _NAMES = ("scheduler_url", "scheduler_host", "scheduler_port")
@@ -20,7 +22,7 @@ _NAMES = ("scheduler_url", "scheduler_host", "scheduler_port")
 
 def run_task(
     task: str,
-    *arguments: str,
+    parameters: Mapping[str, str],
     config: Path | None,
     workers: int | None,
     console: Mapping[str, str],
@@ -31,34 +33,39 @@ def run_task(
 
     ``host`` and ``port`` name the scheduler, as ``luigi.cfg`` may; without a name, only an own one is used.
     ``console`` are settings of Luigi's section ``[mirror]``.
-    Raises SystemExit with the exit code of the run.
+    Raises SystemExit with the exit code of the run, or MirrorError.
     """
-    _use(console)
+    _use(config, console)
     url = scheduler_url(host, port)
+    scheduler: dict[str, str | bool] = {"scheduler_url": url}
+    line = f"scheduler: {url}"
     if problem := _problem(url, named=bool(host or port) or any(map(_is_named, _NAMES))):
+        scheduler = {"local_scheduler": True}
         line = f"scheduler: local, as {problem}"
-        scheduler = ["--local-scheduler"]
-    else:
-        line = f"scheduler: {url}"
-        scheduler = ["--scheduler-url", url]
     if mirror().console != QUIET:
         click.echo(line)
-    run_luigi(task, *arguments, *scheduler, config=config, workers=workers, console=console)
+    _run(task, parameters, workers, **scheduler)
 
 
-def run_luigi(
-    task: str, *arguments: str, config: Path | None, workers: int | None, console: Mapping[str, str]
+def run_worker(
+    config: Path | None, workers: int | None, console: Mapping[str, str], host: str | None, port: int | None
 ) -> None:
-    """Run a task as ``luigi --module tasks TASK`` does. Raises SystemExit with the exit code of the run."""
-    _use(console)
-    settings = ["--mirror-config", str(config)] if config else []
-    count = ["--workers", str(workers)] if workers else []
-    luigi_run([task, *arguments, *settings, *count])
+    """Take part in a running update. Raises SystemExit with the exit code of the run, or MirrorError."""
+    _use(config, console)
+    _run("UpdateMirror", {}, workers, scheduler_url=scheduler_url(host, port), assistant=True)
 
 
-def _use(console: Mapping[str, str]) -> None:
-    for name, value in console.items():
-        luigi.configuration.get_config().set("mirror", name, value)
+def _run(task: str, parameters: Mapping[str, str], workers: int | None, **settings: str | bool) -> None:
+    """Run the task with these settings of Luigi's section ``[core]``."""
+    given: dict[str, Any] = {"workers": workers} if workers else {}
+    try:
+        luigi.build([Register.get_task_cls(task).from_str_params(parameters)], **settings, **given)
+    except Exception as error:
+        raise as_mirror_error(error) from None
+
+
+def _use(config: Path | None, console: Mapping[str, str]) -> None:
+    use_settings({**console, **({"config": str(config)} if config else {})})
 
 
 def scheduler_url(host: str | None, port: int | None) -> str:

@@ -80,6 +80,16 @@ def console_options(function: Function) -> Function:
     return quiet(verbose(progress(cast(Function, with_console))))
 
 
+def quiet_option(function: Function) -> Function:
+    """Add ``--quiet`` to a command that runs no task, whose parameter is ``quiet``."""
+    return click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")(function)
+
+
+def json_option(function: Function) -> Function:
+    """Add ``--json`` to a command, whose parameter is ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
+
+
 def products_option(function: Function) -> Function:
     """Add ``--products A,B`` to a command, whose parameter is ``products``."""
     return click.option(

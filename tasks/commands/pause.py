@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import machine_faults
-from tasks.commands.options import config_option, current_user, read_layout
+from tasks.commands.options import config_option, current_user, quiet_option, read_layout
 
 _EXAMPLES = """\b
 Example:
@@ -15,8 +15,9 @@ Example:
 
 @click.command(epilog=_EXAMPLES)
 @config_option
+@quiet_option
 @click.option("--reason", default="", metavar="TEXT", help="Why, as `ipp-mirror status` shows it.")
-def pause(config: Path | None, reason: str) -> None:
+def pause(config: Path | None, quiet: bool, reason: str) -> None:
     """Let no update begin until `ipp-mirror resume`.
 
     An update or adoption that is started while the mirror is paused says so in one sentence, does nothing,
@@ -29,4 +30,5 @@ def pause(config: Path | None, reason: str) -> None:
     with machine_faults(f"pausing the mirror at {layout.root}"):
         pause_mirror(layout, reason=reason.strip(), by=current_user())
         message = pause_message(layout)
-    click.echo(f"{layout.root}: {message}. An update that is running goes on; no other begins.")
+    if not quiet:
+        click.echo(f"{layout.root}: {message}. An update that is running goes on; no other begins.")

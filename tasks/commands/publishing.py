@@ -1,18 +1,20 @@
 """``ipp-mirror product``, ``publish`` and ``withdraw``: the products of a site's own."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.errors import SettingsError, machine_faults
 from pipeline.names import escaped
 from pipeline.units import as_count, as_size
-from tasks.commands.options import checked_name, config_option, read_mirror
+from tasks.commands.options import checked_name, config_option, json_option, quiet_option, read_mirror
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
+    from pipeline.datastore.listing import ProductRow
     from pipeline.mirror.state.layout import Layout
     from pipeline.publishing import Publisher
 
@@ -43,15 +45,32 @@ def product() -> None:
 
 @product.command("list", epilog=_PRODUCT_EXAMPLES)
 @config_option
-def list_products(config: Path | None) -> None:
+@json_option
+def list_products(config: Path | None, as_json: bool) -> None:
     """Print the products of this site's own."""
     _, layout, publisher = _publisher(config)
     with machine_faults(f"reading {layout.published}"):
-        for row in publisher.products():
-            filesets = publisher.filesets(row.name)
-            amount = as_count(len(filesets), "fileset")
-            newest = f", newest {filesets[-1].name} of {filesets[-1].registered}" if filesets else ""
-            click.echo(escaped(f"{row.name} ({row.type}): {row.description}; {amount}{newest}"))
+        products = [_product(publisher, row) for row in publisher.products()]
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "products": products}, indent=1))
+        return
+    for each in products:
+        amount = as_count(each["filesets"], "fileset")
+        newest = f", newest {each['newest']} of {each['newest_registered']}" if each["newest"] else ""
+        click.echo(escaped(f"{each['product']} ({each['type']}): {each['description']}; {amount}{newest}"))
+
+
+def _product(publisher: "Publisher", row: "ProductRow") -> dict[str, Any]:
+    """Return a product by the keys of the JSON; ``newest`` is None without filesets."""
+    filesets = publisher.filesets(row.name)
+    return {
+        "product": row.name,
+        "type": row.type,
+        "description": row.description,
+        "filesets": len(filesets),
+        "newest": filesets[-1].name if filesets else None,
+        "newest_registered": filesets[-1].registered if filesets else None,
+    }
 
 
 @product.command("add", epilog=_PRODUCT_EXAMPLES)
@@ -97,10 +116,11 @@ def remove_product(config: Path | None, name: str) -> None:
 
 @click.command(epilog=_PUBLISH_EXAMPLES)
 @config_option
+@quiet_option
 @click.argument("product", callback=checked_name)
 @click.argument("fileset", callback=checked_name)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-def publish(config: Path | None, product: str, fileset: str, files: Sequence[Path]) -> None:
+def publish(config: Path | None, quiet: bool, product: str, fileset: str, files: Sequence[Path]) -> None:
     """Publish files as a fileset of a product of this site's own.
 
     The files are copied; readers see the fileset once all of them are there, with sizes and md5. A fileset
@@ -109,15 +129,17 @@ def publish(config: Path | None, product: str, fileset: str, files: Sequence[Pat
     _, _, publisher = _publisher(config)
     with machine_faults(f"publishing {product}/{fileset}"):
         row, size = publisher.publish(product, fileset, files)
-    amount = f"{as_count(len(files), 'file')}, {as_size(size)}"
-    click.echo(f"{product}/{fileset}: {amount}, registered {row.registered}.")
+    if not quiet:
+        amount = f"{as_count(len(files), 'file')}, {as_size(size)}"
+        click.echo(f"{product}/{fileset}: {amount}, registered {row.registered}.")
 
 
 @click.command(epilog=_WITHDRAW_EXAMPLES)
 @config_option
+@quiet_option
 @click.argument("product", callback=checked_name)
 @click.argument("fileset", callback=checked_name)
-def withdraw(config: Path | None, product: str, fileset: str) -> None:
+def withdraw(config: Path | None, quiet: bool, product: str, fileset: str) -> None:
     """Withdraw a fileset of a product of this site's own.
 
     Its row leaves the listing, and its files are deleted. Mirrors keep or delete it as they are set.
@@ -125,7 +147,8 @@ def withdraw(config: Path | None, product: str, fileset: str) -> None:
     _, _, publisher = _publisher(config)
     with machine_faults(f"withdrawing {product}/{fileset}"):
         publisher.withdraw(product, fileset)
-    click.echo(f"{product}/{fileset} is withdrawn, its files are deleted.")
+    if not quiet:
+        click.echo(f"{product}/{fileset} is withdrawn, its files are deleted.")
 
 
 def _publisher(config: Path | None) -> "tuple[Settings, Layout, Publisher]":

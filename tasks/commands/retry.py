@@ -9,7 +9,7 @@ import click
 
 from pipeline.errors import SettingsError, machine_faults
 from pipeline.units import as_count
-from tasks.commands.options import config_option, read_layout
+from tasks.commands.options import config_option, quiet_option, read_layout
 
 _EXAMPLES = """\b
 Examples:
@@ -21,12 +21,15 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @config_option
+@quiet_option
 @click.option(
     "--cause", metavar="TEXT", default="", help="Only those whose reason has this text, in any case."
 )
 @click.argument("product", required=False)
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
-def retry(config: Path | None, cause: str, product: str | None, patterns: tuple[str, ...]) -> None:
+def retry(
+    config: Path | None, quiet: bool, cause: str, product: str | None, patterns: tuple[str, ...]
+) -> None:
     """Make failed filesets due now.
 
     Filesets that failed often are tried with exponential back-off. Those of the product, or of all, are tried
@@ -50,6 +53,8 @@ def retry(config: Path | None, cause: str, product: str | None, patterns: tuple[
     with machine_faults(f"retrying failed filesets of the mirror at {layout.root}"):
         counts = [retry_failures(layout, name, matches) for name in ([product] if product else products)]
     matching, postponed = (sum(numbers) for numbers in zip((0, 0), *counts, strict=True))
+    if quiet:
+        return
     if matching:
         due = "is due" if matching == 1 else "are due"
         click.echo(

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import SettingsError
+from pipeline.names import escaped
 from tasks.commands.options import config_option, port_option, read_mirror
 
 _EXAMPLES = """\b
@@ -32,6 +33,7 @@ def serve(config: Path | None, host: str, port: int, hidden: tuple[str, ...]) ->
     Other mirrors can name its address as their source. The server runs until SIGTERM or SIGINT, also while
     the mirror is updated.
     """
+    from pipeline.mirror.resources.volumes import volume_problems
     from pipeline.serving import serve_mirror
 
     settings, layout = read_mirror(config)
@@ -40,6 +42,8 @@ def serve(config: Path | None, host: str, port: int, hidden: tuple[str, ...]) ->
             f"expected a mirror at {layout.root}, found none: nothing to serve. "
             "Create it with: ipp-mirror update"
         )
+    for problem in volume_problems(layout, settings):
+        click.echo(escaped(problem), err=True)
     try:
         serve_mirror(layout, host=host, port=port, hidden=[*hidden, *settings.source.hidden_products])
     except OSError as error:

@@ -21,8 +21,8 @@ Examples:
 def sql(config: Path | None, output_format: str, query: str) -> None:
     """Print the answer of the catalog to an SQL query.
 
-    One statement, which only reads; docs/catalog.md has the tables and views. Paths are relative to the root
-    of the mirror.
+    One statement, which only reads; docs/catalog-tables.md has the tables and views. Paths are relative to
+    the root of the mirror.
     """
     from pipeline.catalog.catalog import catalog_of
 

@@ -81,8 +81,8 @@ def update(
         return _supervise(config, every or _EVERY_SECONDS, [*_arguments(context)], say)
     from tasks.commands.luigi_command import run_task
 
-    only = ["--products", products] if products else []
-    run_task("UpdateMirror", *only, config=config, workers=workers, console=console, host=host, port=port)
+    only = {"products": products} if products else {}
+    run_task("UpdateMirror", only, config, workers, console, host, port)
     return None
 
 

@@ -1,10 +1,21 @@
 """``ipp-mirror verify``."""
 
+import json
+import sys
+from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
-from tasks.commands.options import config_option, console_options, scheduler_options, workers_option
+from tasks.commands.options import (
+    config_option,
+    console_options,
+    json_option,
+    scheduler_options,
+    workers_option,
+)
 
 _EXAMPLES = """\b
 Examples:
@@ -23,6 +34,7 @@ Examples:
 @click.option(
     "--upstream", is_flag=True, help="Compare with the listings that the server sends now; read no file."
 )
+@json_option
 @scheduler_options
 @workers_option
 @console_options
@@ -31,6 +43,7 @@ def verify(
     repair: bool,
     rate: str | None,
     upstream: bool,
+    as_json: bool,
     host: str | None,
     port: int | None,
     workers: int | None,
@@ -41,9 +54,41 @@ def verify(
     With --upstream: compare each fileset with the server's listing of it, by one request.
 
     A verification that was stopped is resumed by the next one. Meanwhile updates end with exit code 10.
+
+    With --json, messages go to standard error.
     """
     from tasks.commands.luigi_command import run_task
 
-    arguments = [*(["--repair"] if repair else []), *(["--rate", rate] if rate else [])]
+    parameters = {"repair": str(repair), "rate": rate or ""}
     task = "CompareMirror" if upstream else "VerifyMirror"
-    run_task(task, *arguments, config=config, workers=workers, console=console, host=host, port=port)
+    run = partial(run_task, task, parameters, config, workers, console, host, port)
+    if not as_json:
+        run()
+        return
+    try:
+        with redirect_stdout(sys.stderr):
+            run()
+    finally:
+        # Without a run, as while another one is at work, there is no result.
+        if report := _report():
+            click.echo(json.dumps(report, indent=1))
+
+
+def _report() -> dict[str, Any] | None:
+    """Return the result of the verification of this process; None when none has begun."""
+    from pipeline.reporting.status import verification_problems
+    from tasks.runtime.run import run_if_begun
+
+    if (run := run_if_begun()) is None:
+        return None
+    counters, layout = run.context.counters, run.context.layout
+    numbers = {name: getattr(counters, name) for name in ("here", "sound", "repaired", "damaged")}
+    return {
+        "schema": 1,
+        "root": str(layout.root),
+        "code": run.code,
+        "reason": run.reason,
+        **numbers,
+        "left": counters.here - counters.sound - counters.repaired - counters.damaged,
+        "problems": verification_problems(layout, run.context.steps),
+    }

@@ -27,10 +27,9 @@ def worker(
     update must use the central scheduler. A worker ends with the update, and with exit code 10 if no update
     is running.
     """
-    from tasks.commands.luigi_command import run_luigi, scheduler_url
+    from tasks.commands.luigi_command import run_worker
 
-    scheduler = ["--scheduler-url", scheduler_url(host, port)]
-    run_luigi("UpdateMirror", "--assistant", *scheduler, config=config, workers=workers, console=console)
+    run_worker(config, workers, console, host, port)
 
 
 @click.pass_context

@@ -15,6 +15,8 @@ from tasks.runtime.progress import Progress, StepInProgress
 # Steps that the bar and a line show.
 _SHOWN, _NAMED = 8, 3
 _BAR_WIDTH = 20
+# Steps that began less than so long ago are not shown on Luigi's page: each one costs two calls.
+_YOUNG_SECONDS = 1.0
 # Windows narrower than this show no bar before the numbers.
 _WIDE = 80
 
@@ -26,7 +28,7 @@ class DisplayPolicy:
     bar: float = 0.5
     line: float = 30.0
     file: float = 3.0
-    page: float = 5.0
+    page: float = 3.0
 
 
 DEFAULT = DisplayPolicy()
@@ -89,6 +91,9 @@ def _show_on_page(progress: Progress) -> None:
         state = progress.state()
         for task in overviews:
             task.show(progress_text(state), state.share)
+    for step in progress.steps():
+        if step.progress and progress.clock() - step.began >= _YOUNG_SECONDS:
+            step.task.show(step.progress.message, step.progress.share)
 
 
 @contextmanager

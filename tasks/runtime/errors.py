@@ -32,6 +32,10 @@ class DiskFull(Stopped):
     exit_code = EXIT_FILESET_FAILED
 
 
+class VolumeFull(DiskFull):
+    """Volume that has no disk space for any fileset; the products elsewhere go on."""
+
+
 class FailedAlready(MirrorError):
     """Another worker of the same update has tried the step and recorded the failure."""
 

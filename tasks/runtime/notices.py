@@ -41,8 +41,9 @@ class Notices:
         self._queue: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._failed = 0
-        # Filesets whose hook has not ended.
-        self._waiting = 0
+        # Filesets whose hook is to run, counted by the worker's thread; and has ended, by that of the hooks.
+        self._queued = 0
+        self._ended = 0
         self._is_closed = False
 
     def complete(self, product: str, fileset: str) -> None:
@@ -55,7 +56,7 @@ class Notices:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run_hooks, name="hooks", daemon=True)
             self._thread.start()
-        self._waiting += 1
+        self._queued += 1
         self._queue.put((product, fileset))
 
     def end(self, run: RunRecord) -> None:
@@ -99,7 +100,7 @@ class Notices:
                 self._failed += 1
                 level = logging.DEBUG if self._failed > 1 else logging.WARNING
                 log.log(level, "notify.on_complete, fileset %s/%s: %s", *fileset, error)
-            self._waiting -= 1
+            self._ended += 1
 
     def _run_hook_of(self, product: str, fileset: str) -> None:
         layout = self._context.layout
@@ -116,8 +117,8 @@ class Notices:
         self._is_closed = True
         if self._failed > 1:
             log.warning("notify.on_complete: %d commands failed; the log names them", self._failed)
-        if self._waiting:
-            log.warning("notify.on_complete: not run, or not ended, for %d filesets", self._waiting)
+        if waiting := self._queued - self._ended:
+            log.warning("notify.on_complete: not run, or not ended, for %d filesets", waiting)
 
 
 def paths_of(layout: Layout, product: str, fileset: str) -> list[Path]:

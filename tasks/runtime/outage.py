@@ -1,15 +1,17 @@
 """Outages that end a run early: the server answers no more, or there is no disk space.
 
 All filesets that are left would fail in the same way, each after its tries and timeouts. They were not tried,
-so they do not count as failed.
+so they do not count as failed. A volume that is full ends the work on its products alone.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.errors import FilesFailed, MirrorError, NoSpace, ServerUnavailable
-from tasks.runtime.errors import DiskFull, ServerLost, Stopped
+from tasks.runtime.errors import DiskFull, ServerLost, Stopped, VolumeFull
 
 
 @dataclass(frozen=True)
@@ -29,36 +31,46 @@ class OutageWatch:
 
     ``received`` returns the number of bytes of files that came in this run: as long as any come, the server
     answers. ``answers`` asks the server for the listing of a product, and returns True if it came.
+    ``volume`` returns that of a product, None for one without a volume.
     """
 
     def __init__(
         self,
         received: Callable[[], int],
         answers: Callable[[str], bool],
+        volume: Callable[[str], Path | None],
         policy: OutagePolicy = OutagePolicy(),
     ) -> None:
         self._received = received
         self._answers = answers
+        self._volume = volume
         self._policy = policy
         self._lock = threading.Lock()
         self._came = 0
         self._unanswered = 0
         self._all_for_files = True
-        self._without_space = 0
+        # By volume.
+        self._without_space: Counter[Path | None] = Counter()
+        self._full: set[Path | None] = set()
         self._ended = False
         # True once a fileset failed for a reason of its own.
         self.others_failed = False
 
-    def succeeded(self) -> None:
-        """Count from the beginning, after a step that was done."""
+    def succeeded(self, product: str) -> None:
+        """Count from the beginning, after a step of the product that was done."""
+        volume = self._volume(product)
         with self._lock:
-            self._unanswered = self._without_space = 0
+            self._unanswered = self._without_space[volume] = 0
+
+    def is_full(self, product: str) -> bool:
+        """Return True if the product lies on a volume that is full."""
+        return bool(self._full) and self._volume(product) in self._full
 
     def failed(self, error: MirrorError, product: str) -> Stopped | None:
         """Count a fileset that failed; return why the run is to end, None to go on."""
         reasons = list(error.reasons.values()) if isinstance(error, FilesFailed) else [error]
         if any(isinstance(reason, NoSpace) for reason in reasons):
-            return self._no_space(error)
+            return self._no_space(error, product)
         if all(isinstance(reason, ServerUnavailable) for reason in reasons):
             return self._no_answer(error, product)
         with self._lock:
@@ -66,18 +78,20 @@ class OutageWatch:
             self.others_failed = True
         return None
 
-    def _no_space(self, error: MirrorError) -> Stopped | None:
+    def _no_space(self, error: MirrorError, product: str) -> Stopped | None:
+        volume = self._volume(product)
         with self._lock:
             self.others_failed = True
-            self._without_space += 1
-            if self._ended or self._without_space < self._policy.without_space:
+            self._without_space[volume] += 1
+            count = self._without_space[volume]
+            if self._ended or volume in self._full or count < self._policy.without_space:
                 return None
+            said = f"there was no disk space for {count} filesets in a row, the last time: {error}"
+            if volume is not None:
+                self._full.add(volume)
+                return VolumeFull(f"{volume}: {said} What else belongs there waits for the next run.")
             self._ended = True
-            return DiskFull(
-                f"there was no disk space for {self._without_space} filesets in a row, "
-                f"the last time: {error} "
-                "This run ends after what is in progress."
-            )
+            return DiskFull(f"{said} This run ends after what is in progress.")
 
     def _no_answer(self, error: MirrorError, product: str) -> Stopped | None:
         # Held while the server is asked: meanwhile no other fileset is begun in place of one that failed.

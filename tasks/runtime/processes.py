@@ -152,7 +152,9 @@ def _fork(context: RunContext, stopping: threading.Event, channels: int, earlier
             _serve(context, stopping, [theirs for _, theirs in pipes], parent)
         except Exception as error:
             # For example no more threads. The code of the parent must not run here too.
-            print(f"ipp-mirror: a process of this run cannot begin: {error}", file=sys.stderr, flush=True)
+            # In one piece with its end, as the processes share standard error.
+            line = f"ipp-mirror: a process of this run cannot begin: {error}\n"
+            print(line, end="", file=sys.stderr, flush=True)
         finally:
             os._exit(1)
     for _, theirs in pipes:

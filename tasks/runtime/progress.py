@@ -50,11 +50,20 @@ class Rate:
 class StepInProgress:
     """Step of a fileset, or listing of a product, that this process works on. ``began`` is monotonic."""
 
-    subject: str
-    doing: str
+    task: "MirrorTask"
     began: float
     rate: Rate
     progress: StepProgress | None = None
+
+    @property
+    def subject(self) -> str:
+        """The fileset or the product."""
+        return self.task.subject.partition(" ")[2]
+
+    @property
+    def doing(self) -> str:
+        """Word for what is done."""
+        return self.task.doing
 
     @property
     def seconds_left(self) -> float | None:
@@ -96,8 +105,7 @@ class Progress:
         now = self.clock()
         with self._lock:
             if task.doing:
-                subject = task.subject.partition(" ")[2]
-                self._steps[task.task_id] = StepInProgress(subject, task.doing, now, Rate(now))
+                self._steps[task.task_id] = StepInProgress(task, now, Rate(now))
             elif task.shows_all:
                 self._overviews[task.task_id] = task
 

@@ -31,6 +31,7 @@ from pipeline.mirror.context import Report, RunContext, RunCounters, open_contex
 from pipeline.mirror.resources.file_systems import log_missing_flush
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
+from pipeline.mirror.resources.volumes import product_folder
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, is_within, utc_now
 from pipeline.mirror.state.owner_records import restore_owner_records
@@ -46,7 +47,7 @@ from pipeline.units import as_size
 from tasks.mirror_config import NONE, mirror
 from tasks.runtime.console import is_silent
 from tasks.runtime.display import display_kind, progress_displayed
-from tasks.runtime.errors import Stopped, as_mirror_error
+from tasks.runtime.errors import Stopped, VolumeFull, as_mirror_error
 from tasks.runtime.log import log_beginning, log_to
 from tasks.runtime.notices import Notices
 from tasks.runtime.outage import OutageWatch
@@ -94,7 +95,9 @@ class Run:
         self._products: list[str] | None = None
         self._config = Path(mirror().config)
         self._ended_by: Stopped | None = None
-        self._outages = OutageWatch(lambda: self.context.counters.bytes, self._server_answers)
+        self._outages = OutageWatch(
+            lambda: self.context.counters.bytes, self._server_answers, self._volume_of
+        )
         self._open = ExitStack()
         try:
             self.context: RunContext = self._open.enter_context(
@@ -146,6 +149,8 @@ class Run:
         self.left_behind = wait_for_exit(self.context.layout)
         remove_half_written(self.context.layout)
         record_root_format(self.context.layout)
+        # Links that were deleted with what was in progress.
+        self.context.place(self.context.layout.products_on_volumes())
 
     def _write_note(self) -> None:
         """Note the id of the mirror beside the settings."""
@@ -214,10 +219,16 @@ class Run:
         return -(-self.context.settings.source.connections // processes)
 
     def products(self, only: tuple[str, ...] = ()) -> list[str]:
-        """Return the products to update. Raises SettingsError when ``only`` names another one."""
+        """Return the products to update, placed on their volumes.
+
+        Raises SettingsError when ``only`` names another one, or one cannot be placed.
+        """
         if self._products is None:
             left_out = LeftOut()
-            self._products = [name for name in self.context.products(left_out) if self._is_usable(name)]
+            products = [name for name in self.context.products(left_out) if self._is_usable(name)]
+            # Under the lock, and before the first task of a product.
+            self.context.place(products)
+            self._products = products
             self.report_left_out(left_out)
         unknown = set(only) - set(self._products)
         if unknown:
@@ -257,11 +268,26 @@ class Run:
         processes.do(do_step, (step.name, fileset), report)
 
     def count_step(self, product: str, error: MirrorError | None) -> None:
-        """Count a required step that was done, or failed; end the run after too many failures in a row."""
+        """Count a required step that was done, or failed.
+
+        Too many failures in a row end the run, or the work on the products of a volume that is full.
+        """
         if error is None:
-            self._outages.succeeded()
+            self._outages.succeeded(product)
         elif reason := self._outages.failed(error, product):
-            self._end_early(reason)
+            if isinstance(reason, VolumeFull):
+                log.error("%s", reason)
+                self.note(reason.exit_code, str(reason))
+            else:
+                self._end_early(reason)
+
+    def is_full(self, product: str) -> bool:
+        """Return True if the product lies on a volume without disk space: no more of it is begun."""
+        return self._outages.is_full(product)
+
+    def _volume_of(self, product: str) -> Path | None:
+        folder = product_folder(self.context.layout, self.context.settings, product)
+        return folder and folder.parent
 
     def _server_answers(self, product: str) -> bool:
         """Return True if the server sends a valid listing of the product."""
@@ -440,6 +466,11 @@ def begin_run(kind: Callable[[], R]) -> R:
 def current_run() -> Run:
     """Return the run of this process."""
     return _runs[0]
+
+
+def run_if_begun() -> Run | None:
+    """Return the run of this process; None when none has begun."""
+    return _runs[0] if _runs else None
 
 
 def current_mirror() -> str:

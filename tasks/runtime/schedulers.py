@@ -8,7 +8,7 @@ from typing import Any
 
 from luigi.rpc import RemoteScheduler, RPCError
 from luigi.scheduler import RPC_METHODS, Scheduler, rpc_method
-from luigi.task_status import FAILED
+from luigi.task_status import FAILED, RUNNING
 
 from tasks.runtime.answers import checked_messages, checked_workers, checked_works, running_tasks
 
@@ -48,6 +48,19 @@ class MirrorScheduler(Scheduler):
         if method not in RPC_METHODS:
             raise ValueError(f"expected a call of a scheduler, got {method!r}")
         return getattr(self, method)(**arguments)
+
+    def _serialize_task(self, task_id: str, include_deps: bool = True, deps: Any = None) -> dict[str, Any]:
+        """Return what Luigi's page shows of a task: for one of a mirror, what it does and how far it is.
+
+        The page shows a status message after a click only; so the message is shown with the parameters too.
+        The priority, which is a place in the order, and the resources, which are one slot, are not shown.
+        """
+        shown: dict[str, Any] = super()._serialize_task(task_id, include_deps, deps)
+        if "mirror" not in shown["params"]:
+            return shown
+        if shown["status"] == RUNNING and shown["status_message"]:
+            shown["params"] = shown["params"] | {"progress": shown["status_message"]}
+        return shown | {"priority": None, "resources": {}, "resources_running": {}}
 
 
 class LocalScheduler(MirrorScheduler):

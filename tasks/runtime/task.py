@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import luigi
+from luigi.parameter import ParameterVisibility
 from luigi.rpc import RPCError
 
 from pipeline.errors import MirrorError
@@ -19,6 +20,8 @@ from tasks.runtime.summary import update_summary
 
 # Description of a parameter that the program sets, and that `luigi TASK --help` does not list.
 HIDDEN = argparse.SUPPRESS
+# Parameters that tell one run from another.
+_OF_RUN = {"started", "verification"}
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,18 @@ class MirrorTask(luigi.Task):
 
     def __init__(self, *arguments: Any, **parameters: Any) -> None:
         super().__init__(*arguments, **{"mirror": current_mirror()} | parameters)
+
+    def _get_param_visibilities(self) -> dict[str, int]:
+        """Return which parameters Luigi's page shows: not those that are empty, or the same in the whole run.
+
+        A parameter that is declared as hidden would not count for the id of the task.
+        """
+        shown: dict[str, int] = super()._get_param_visibilities()
+        hidden = ParameterVisibility.HIDDEN.serialize()
+        return {
+            name: hidden if name in _OF_RUN or getattr(self, name) in ("", ()) else visibility
+            for name, visibility in shown.items()
+        }
 
     def process_resources(self) -> dict[str, int]:
         """Return the resources that the task takes, by their names for Luigi's scheduler."""

@@ -7,9 +7,11 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from support.catalog import (
     PRODUCT,
     add_chips,
@@ -28,11 +30,13 @@ from support.upstream import File, Upstream
 
 from pipeline.catalog.database import Database, sqlite_url
 from pipeline.catalog.finish import finish
+from pipeline.catalog.health import catalog_fault
 from pipeline.catalog.reconcile import delete_now_or_later, reconcile
 from pipeline.catalog.seen import is_as_seen
 from pipeline.config import read_settings
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import Fileset
+from tasks.commands import ipp_mirror
 
 COMMAND = str(Path(sys.executable).with_name("ipp-mirror"))
 IMAGES = "SELECT path, kind, ra, band, quality FROM image ORDER BY path, extension"
@@ -69,8 +73,8 @@ def marker(follower: Follower, name: str) -> dict:
 
 def rebuilt_content(follower: Follower) -> dict[str, list[tuple]]:
     """The rows after a rebuild from what is on disk."""
-    result = ended([COMMAND, "catalog", "rebuild", "--config", str(follower.config)])
-    assert result.code == 0, result.output
+    result = ended([COMMAND, "catalog", "rebuild", "--quiet", "--config", str(follower.config)])
+    assert (result.code, result.output) == (0, "")
     return content_of(catalog_of(follower.root))
 
 
@@ -175,6 +179,23 @@ def test_the_rows_follow_the_filesets(cataloging: Follower, upstream: Upstream, 
     assert content_of(opened(follower)) == before
     check = ended([COMMAND, "catalog", "check", "--config", str(follower.config)])
     assert (check.code, check.output) == (0, "0 differences between the catalog and the mirror.\n")
+    assert catalog_fault(read_settings(follower.config), Layout(follower.root), is_working=False) is None
+    assert checked(follower, "--quiet") == (0, "", "")
+    assert json.loads(checked(follower, "--json")[1]) == {"schema": 1, "differences": []}
+    name = min(follower.marked("cataloged", PRODUCT))
+    Layout(follower.root).marker("cataloged", PRODUCT, name).unlink()
+    code, output, errors = checked(follower, "--json", "--quiet")
+    assert (code, errors) == (30, "1 difference between the catalog and the mirror.\n")
+    (difference,) = json.loads(output)["differences"]
+    assert difference.pop("text").startswith("not cataloged yet.")
+    assert difference == {"product": PRODUCT, "fileset": name, "kind": "missing"}
+
+
+def checked(follower: Follower, *options: str) -> tuple[int, str, str]:
+    """Compare catalog and mirror in this process; return the exit code and both outputs."""
+    arguments = ["catalog", "check", "--config", str(follower.config), *options]
+    shown = CliRunner().invoke(ipp_mirror, arguments, standalone_mode=False)
+    return shown.return_value, shown.stdout, shown.stderr
 
 
 def test_a_bad_document_fails_its_cataloging_alone(upstream: Upstream, follower: Follower):
@@ -227,34 +248,36 @@ def test_a_run_without_news_leaves_the_database_alone(upstream: Upstream, follow
     assert (file.read_bytes(), marker(follower, "f1")) == (before, seen)
 
 
-@pytest.mark.parametrize("damage", ["corrupt", "locked"])
-def test_a_database_that_cannot_be_used(damage, upstream: Upstream, follower: Follower):
+def test_a_database_that_is_locked(upstream: Upstream, follower: Follower):
+    add_chips(upstream, "f1", 1)
+    update(follower)
+    file = follower.root / "state" / "catalog" / "000001.sqlite"
+    with closing(sqlite3.connect(file, isolation_level=None)) as locked:
+        locked.execute("PRAGMA locking_mode = EXCLUSIVE")
+        locked.execute("BEGIN EXCLUSIVE")
+        add_chips(upstream, "f2", 2)
+        output = update(follower)
+    assert output.count("catalog /") == 1, output
+    assert "database is locked. The files of the mirror are not concerned; the next run tries" in output
+    assert follower.marked("extracted", PRODUCT) == {"f1", "f2"}
+    assert follower.marked("cataloged", PRODUCT) == {"f1"}
+    update(follower)
+    assert rows(catalog_of(follower.root), "SELECT name FROM fileset ORDER BY name") == [("f1",), ("f2",)]
+
+
+def test_an_update_replaces_a_damaged_file_and_catalogs_all_again(upstream: Upstream, follower: Follower):
     add_chips(upstream, "f1", 1)
     update(follower)
     whole = content_of(catalog_of(follower.root))
-    file = follower.root / "state" / "catalog" / "000001.sqlite"
-    kept = file.read_bytes()
-    if damage == "corrupt":
-        file.write_bytes(b"no database" * 100)
-    else:
-        locked = sqlite3.connect(file, isolation_level=None)
-        locked.execute("PRAGMA locking_mode = EXCLUSIVE")
-        locked.execute("BEGIN EXCLUSIVE")
-    add_chips(upstream, "f2", 2)
+    folder = follower.root / "state" / "catalog"
+    (folder / "000001.sqlite").write_bytes(b"no database" * 100)
     output = update(follower)
+    said = f"catalog {folder}/000001.sqlite: file is not a database. A new one is made, and all filesets are"
+    assert said in output
     assert output.count("catalog /") == 1, output
-    assert "The files of the mirror are not concerned" in output
-    assert ("database is locked" in output) == (damage == "locked")
-    assert ("catalog rebuild" in output) == (damage == "corrupt")
-    assert follower.marked("extracted", PRODUCT) == {"f1", "f2"}
-    assert follower.marked("cataloged", PRODUCT) == {"f1"}
-    if damage == "corrupt":
-        file.write_bytes(kept)
-    else:
-        locked.close()
-    update(follower)
-    assert content_of(catalog_of(follower.root))["product"] == whole["product"]
-    assert rows(catalog_of(follower.root), "SELECT name FROM fileset ORDER BY name") == [("f1",), ("f2",)]
+    assert content_of(catalog_of(follower.root)) == whole
+    assert [path.name for path in folder.glob("*.sqlite")] == ["000002.sqlite"]
+    assert is_as_seen(read_settings(follower.config), Layout(follower.root))
 
 
 def test_a_role_that_may_only_read(upstream: Upstream, follower: Follower, postgresql_url: str):

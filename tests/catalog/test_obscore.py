@@ -10,16 +10,12 @@ from astropy.io.votable.ucd import check_ucd
 from astropy.units import Unit
 from mocpy import MOC
 from pyvo.dal.sia2 import SIA2Results
-from support.catalog_rows import fill
+from support.catalog_rows import make_catalog
 
 from pipeline.catalog.catalog import catalog_of
 from pipeline.catalog.formats import as_json, as_votable
-from pipeline.catalog.generations import make_current
 from pipeline.catalog.obscore import FILTERS
-from pipeline.catalog.opening import create_file
 from pipeline.catalog.view_columns import EXPOSURE, OBSCORE
-from pipeline.catalog.views import create_views, renew_settings
-from pipeline.config import Settings
 from pipeline.mirror.state.layout import Layout
 
 # ObsCore 1.1, table 4 (order, types, units, constraints) and appendix C (utypes, UCDs), with the UCD of
@@ -103,15 +99,7 @@ def test_filters_are_those_of_the_paper():
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     layout = Layout(tmp_path_factory.mktemp("obscore"))
-    path = layout.catalog / "000001.sqlite"
-    database = create_file(layout, path)
-    make_current(layout, path)
-    mirror = {"source": {"url": "http://127.0.0.1/ds"}, "mirror": {"root": str(layout.root)}}
-    settings = Settings.model_validate(mirror)
-    database.transact(fill)
-    database.transact(create_views)
-    database.transact(lambda connection: renew_settings(connection, settings, layout))
-    database.close()
+    make_catalog(layout)
     return layout
 
 

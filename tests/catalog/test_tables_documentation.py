@@ -1,11 +1,18 @@
 """docs/catalog-tables.md: every table and view, with a sentence for every column, and no other."""
 
 import re
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
+from support.catalog_rows import add_fileset, add_image, add_product, make_catalog
 
+from pipeline.bundle.dbinfo import RUN_TABLES
+from pipeline.catalog.columns import COLUMNS
+from pipeline.catalog.database import Database, sqlite_url
+from pipeline.catalog.generations import current_file
 from pipeline.catalog.opening import create_file
 from pipeline.catalog.tables import metadata, pipeline_column
 from pipeline.catalog.view_columns import VIEWS
@@ -37,6 +44,36 @@ def test_tables_of_the_mirror(table):
     rows = rows_below(table)
     assert [name.strip("`") for name, _ in rows] == [column.name for column in metadata.tables[table].columns]
     assert all(text for _, text in rows)
+
+
+def test_calibration_levels(tmp_path):
+    (sentence,) = re.findall(r"^\* `calib_level` is (.*)", PAGE.read_text(), re.M)
+    levels = {}
+    for part in sentence.split("; "):
+        levels |= dict.fromkeys(named(part), int(part[0]))
+    layout = Layout(tmp_path)
+    make_catalog(layout)
+    with closing(Database(sqlite_url(current_file(layout)))) as database:
+        database.transact(partial(add_stages, stages=[*levels, "other"]))
+        with database.reading() as connection:
+            query = "SELECT dataproduct_subtype, calib_level FROM obscore WHERE obs_collection = 'levels'"
+            found = dict(connection.exec_driver_sql(query).all())
+    assert found == levels | {"other": 1}
+    assert {*levels} == {tables.stage for tables in RUN_TABLES} | {"SSdiff", "stack_summary"}
+
+
+def add_stages(connection: Connection, stages: list[str]) -> None:
+    """Add an image of each stage."""
+    product = add_product(connection, "levels")
+    for stage in stages:
+        fileset = add_fileset(connection, product, stage, stage=stage)
+        add_image(connection, fileset, f"data/{stage}.fits", 1.0, 2.0, stage=stage)
+
+
+def test_columns_of_find():
+    page = PAGE.with_name("catalog.md").read_text()
+    (sentence,) = re.findall(r"`--columns` chooses among (.*?); `--count`", page, re.S)
+    assert {*named(sentence)} == {"image", *COLUMNS} - {*metadata.tables["image"].columns.keys()}
 
 
 def test_tables_of_the_pipeline(tmp_path):

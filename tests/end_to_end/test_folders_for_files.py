@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.command import COMMAND, ended
+from support.command import COMMAND, Ended, ended
 from support.follower import Follower
 from support.running import leftovers, tree_is_true
 from support.upstream import File, Upstream, served_filesets
@@ -57,28 +57,35 @@ def test_empty_folders_give_way(upstream, server, mirrored):
     assert all((mirrored.root / path).is_file() for path in written)
 
 
-@pytest.mark.parametrize("path", [*RENEWED[:4], *RENEWED[-5:], *NOT_RENEWED])
-def test_a_folder_with_content_is_named(path, upstream, server, mirrored):
-    # Something to do, so that each file is used.
-    upstream.add(PRODUCT, "later", [File("l.fits", b"L")])
-    content = (mirrored.root / path).read_bytes() if path == "mirror.json" else None
-    put_folder(mirrored.root / path)
-    (mirrored.root / path / "inside").write_text("kept")
+@pytest.mark.parametrize(
+    "paths", [RENEWED[:4], RENEWED[-5:], NOT_RENEWED], ids=["of a product", "status", "not renewed"]
+)
+def test_a_folder_with_content_is_named(paths, upstream, mirrored):
+    for path in paths:
+        # Something to do, so that each file is used.
+        upstream.add(PRODUCT, f"later than {Path(path).name}", [File("l.fits", b"L")])
+        content = (mirrored.root / path).read_bytes() if path == "mirror.json" else None
+        put_folder(mirrored.root / path)
+        (mirrored.root / path / "inside").write_text("kept")
+        for result in refused(mirrored):
+            assert "Traceback" not in result.output, path
+            assert "bug" not in result.output, path
+            if result.code:
+                named = f"Is a directory at {mirrored.root / path}. There is a folder where a"
+                assert named in " ".join(result.output.split()), path
+        (mirrored.root / path / "inside").unlink()
+        (mirrored.root / path).rmdir()
+        if content is not None:
+            # Without its id, the mirror would count as not mounted.
+            (mirrored.root / path).write_bytes(content)
+        result = mirrored.update()
+        assert result.code == 0, (path, result.output)
+
+
+def refused(mirrored: Follower) -> tuple[Ended, Ended]:
+    """Return the ends of an update that fails, and of ``status`` after it."""
     updated = mirrored.update()
     status = ended([str(COMMAND), "status", "--config", str(mirrored.config)])
     assert updated.code == 30, updated.output
     assert status.code in {0, 30}
-    for result in (updated, status):
-        assert "Traceback" not in result.output
-        assert "bug" not in result.output
-        if result.code:
-            assert f"Is a directory at {mirrored.root / path}. There is a folder where a" in " ".join(
-                result.output.split()
-            )
-    (mirrored.root / path / "inside").unlink()
-    (mirrored.root / path).rmdir()
-    if content is not None:
-        # Without its id, the mirror would count as not mounted.
-        (mirrored.root / path).write_bytes(content)
-    result = mirrored.update()
-    assert result.code == 0, result.output
+    return updated, status

@@ -95,3 +95,38 @@ def test_a_running_update_takes_them_first_and_counts_each_once(publisher, serve
     assert len(history) == 2
     marker = json.loads((follower.root / "state" / PRODUCT / "wanted" / "left.out.7.json").read_bytes())
     assert marker.keys() == {"schema", "product", "fileset", "since", "by"}
+
+
+def test_a_running_adoption_takes_them_too(publisher, server, follower, tmp_path):
+    earlier = tmp_path / "earlier" / PRODUCT / "o1.chip.3"
+    earlier.mkdir(parents=True)
+    begun = Event()
+    server.faults.extend([gate(begun, f"{PRODUCT}/o1.chip.3/*.fits")])
+    command = [each.replace("UpdateMirror", "AdoptMirror") for each in follower.command()]
+    with started([*command, "--folder", str(earlier.parents[1])], follower.folder / "log") as adoption:
+        until(lambda: fetched(server), "the fileset of the folder begins")
+        got = get(follower, "o1.chip.7")
+        assert (got.returncode, got.stderr) == (0, "")
+        until(lambda: follower.marked("extracted", PRODUCT) == {"o1.chip.7"}, "it is not fetched")
+        begun.set()
+        assert adoption.wait().code == 0, adoption.output
+    assert follower.marked("extracted", PRODUCT) == {"o1.chip.3", "o1.chip.7"}
+
+
+def test_what_is_forgotten_is_as_the_settings_say(publisher, server, follower):
+    """What is here stays; what is lost, or registered again, is not fetched."""
+    follower.mirror["products"] = [NOTHING]
+    assert get(follower, "o1.chip.3", "o1.chip.16", "o1.chip.17").returncode == 0
+    forgotten = get(follower, "--forget", "o1.chip.1*", "o1.chip.9")
+    assert (forgotten.returncode, forgotten.stdout) == (
+        0,
+        "2 filesets of md forgotten: the settings decide.\n",
+    )
+    assert follower.marked("wanted", PRODUCT) == {"o1.chip.3"}
+    publisher.add(PRODUCT, "o1.chip.16", [File("a.fits", b"again")])
+    server.clear()
+    assert follower.update().code == 0
+    assert fetched(server) == []
+    assert follower.content("store")[f"{PRODUCT}/o1.chip.17/a.fits"] == b"17"
+    again = get(follower, "--forget", "o1.chip.1*")
+    assert (again.returncode, again.stdout) == (0, "no wanted fileset of md matches. Nothing was changed.\n")

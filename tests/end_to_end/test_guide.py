@@ -34,6 +34,8 @@ class Site:
             "/panstarrs/data": folder / "disk",
             "/new/MIRROR": folder / "new",
             "/backup": folder / "backup",
+            "/disk2": folder / "disk2",
+            "/disk3": folder / "disk3",
             " mirror.yaml": f" {self.config}",
             " .mirror.yaml.id": f" {folder}/.mirror.yaml.id",
             "mirror-backup.tgz": folder / "mirror-backup.tgz",
@@ -151,6 +153,17 @@ def test_each_recipe_does_what_it_says(upstream: Upstream, tmp_path: Path):
         site.follow("Users and umask")
         modes = {stat.S_IMODE(path.stat().st_mode) & 0o777 for path in site.root.rglob("*")}
         assert {mode & 0o027 for mode in modes} <= {0o000, 0o040, 0o050}, sorted(map(oct, modes))
+        site.umask = ""
+        store, data = tree(site.root / "store" / PRODUCT), tree(site.root / "data")
+        requests = len(server.requests)
+        site.follow("A product on a disk of its own")
+        placed = tmp_path / "disk2" / "ps1" / PRODUCT
+        assert (tree(placed / "store"), tree(placed / "data"), tree(site.root / "data")) == (store, data, {})
+        site.follow("Another disk for a product")
+        placed = tmp_path / "disk3" / "ps1" / PRODUCT
+        assert (tree(placed / "store"), tree(placed / "data")) == (store, data)
+        assert (site.root / "store" / PRODUCT).samefile(placed / "store")
+        assert not [each for each in server.requests[requests:] if "index.txt" not in each.target]
     assert site.ran | {"Upgrade"} == set(
         re.findall(r"^### (.*)$", GUIDE.partition("\n## Recipes\n")[2], re.M)
     )

@@ -25,8 +25,6 @@ from support.upstream import File, Upstream, served_filesets
 from pipeline.sample import faults
 from pipeline.sample.simulator import simulate
 
-pytestmark = pytest.mark.long
-
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"
 MEMBERS = {"a.fits": b"A" * 500, "b.fits": b"B" * 10}
@@ -34,7 +32,10 @@ DATA = {f"gpc1/MD01/o1.XY01/{name}": content for name, content in MEMBERS.items(
 STATE = f"state/{PRODUCT}"
 ORDER = f"{STATE}/arrivals.txt"
 
-pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
+]
 
 
 @pytest.fixture

@@ -1,15 +1,19 @@
-"""A scheduler in the middle of an update: a restart, and the buttons of Luigi's page."""
+"""A scheduler in the middle of an update: a restart, the buttons of Luigi's page, and what the page shows."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 from support.follower import Follower
 from support.running import Running, Scheduler, Turnstile, free_port, leftovers, luigi_command, started, until
 from support.upstream import Upstream, served_filesets
+
+from pipeline.sample.faults import fails
 
 PRODUCTS = ("md", "sas")
 FILESETS = 12
@@ -49,7 +53,12 @@ class Site:
         for worker in self.ask("worker_list"):
             self.ask(button, worker=worker["name"], **more)
 
-    def ask(self, method: str, **data: object) -> list[dict]:
+    def shown(self, status: str) -> list[dict]:
+        """The tasks that the page shows for the status."""
+        tasks = self.ask("task_list", status=status, upstream_status="")
+        return [task | {"task_id": task_id} for task_id, task in tasks.items()]
+
+    def ask(self, method: str, **data: object) -> Any:
         url = f"http://127.0.0.1:{self.scheduler.port}/api/{method}"
         return requests.get(url, params={"data": json.dumps(data)}, timeout=10).json()["response"]
 
@@ -117,3 +126,46 @@ def test_fewer_tasks_at_once(site, follower, release, bundles):
 
 def workers(site: Site) -> set[int]:
     return {worker["workers"] for worker in site.ask("worker_list")}
+
+
+@pytest.mark.parametrize("site", [False], indirect=True, ids=["central"])
+def test_the_page_shows_of_each_task_what_it_does_and_how_far_it_is(site, follower, upstream, server):
+    """Details are the mirror, the product, the fileset, and of running tasks the progress; nothing else."""
+    chips = {f"XY{number:02}": {f"{number}.fits": b"a" * 3000} for number in range(9)}
+    upstream.add_bundles("md", "slow", chips)
+    upstream.add_bundles("md", "broken", {"XY02": {"b.fits": b"b" * 3000}})
+    server.faults.append(fails(404, target="*/broken/*.tgz"))
+    bundles = Turnstile()
+    server.faults.append(bundles.fault("*/slow/*.XY08.tgz"))
+    with ExitStack() as stack:
+        update = site.update(stack)
+        until(lambda: len(in_progress(site)) == 2 or update.ended, "no progress is shown")
+        running, failed, others = site.shown("RUNNING"), site.shown("FAILED"), site.shown("DONE")
+        pending = site.shown("PENDING")
+        bundles.open()
+        assert update.wait().code == 30, update.output
+    assert {(each["name"], *sorted(each["params"])) for each in [*pending, *others, *failed]} == {
+        ("UpdateMirror", "mirror"),
+        ("DiscoverProduct", "mirror", "product"),
+        ("DownloadFileset", "fileset", "mirror", "product"),
+        ("ExtractFileset", "fileset", "mirror", "product"),
+    }
+    shown = {each["name"]: each for each in running}
+    assert {name: sorted(task["params"]) for name, task in shown.items()} == {
+        "UpdateProduct": ["mirror", "product", "progress"],
+        "DownloadFileset": ["fileset", "mirror", "product", "progress"],
+    }
+    assert re.fullmatch(r"9 of 10 files, .*B of .*B, .*/s", progress_of(shown["DownloadFileset"]))
+    assert re.match(r"1 of 2 filesets, 1 failed, .* done, about .* left", progress_of(shown["UpdateProduct"]))
+    assert shown["DownloadFileset"]["progress_percentage"] in range(1, 100)
+    traces = [site.ask("fetch_error", task_id=each["task_id"])["error"] for each in failed]
+    assert all(json.loads(trace).startswith("fileset md/broken: ") for trace in traces)
+
+
+def in_progress(site: Site) -> list[dict]:
+    running = site.shown("RUNNING")
+    return [task for task in running if progress_of(task) and task["progress_percentage"] is not None]
+
+
+def progress_of(task: dict) -> str:
+    return task["params"].get("progress", "")

@@ -94,8 +94,7 @@ def complete(follower: Follower, release: Upstream, data: dict[str, bytes]) -> N
     assert leftovers(follower.root) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("workers", [1, 8])
+@pytest.mark.parametrize(("workers", "number"), [(1, signal.SIGTERM), (8, signal.SIGINT)])
 def test_filesets_in_progress_finish_and_no_others_start(
     workers, number, port, release, server, follower, opened, data, tmp_path
 ):
@@ -142,14 +141,11 @@ def below_shell(command: list[str], _: Path) -> list[str]:
     return ["sh", "-c", f"{' '.join(command)}; exit $?"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_make_update_is_stopped_in_the_same_way(
-    number, port, release, server, follower, opened, data, tmp_path
-):
-    environment = scheduler_settings(tmp_path, port)
-    with started(tasks_command(follower), tmp_path / "output", environment) as update:
+def test_make_update_is_stopped_in_the_same_way(port, release, server, follower, opened, data, tmp_path):
+    command = tasks_command(follower, "--scheduler-port", str(port or free_port()))
+    with started(command, tmp_path / "output") as update:
         until(lambda: at_the_gate(server, CONNECTIONS), "no bundle was asked for")
-        update.request_stop(number)
+        update.request_stop()
         opened.set()
         ended = update.wait()
     assert ended.code == 25, ended.output

@@ -5,11 +5,13 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.command import ended
+from support.command import ended, ipp_mirror
 from support.follower import Follower
+from support.running import until
 from support.upstream import File, Upstream, served_filesets
 
 from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.markers import utc_now
 
 PRODUCT = "md-all-rel-200907"
 
@@ -127,6 +129,28 @@ def test_a_stopped_verification_goes_on(days_ago, goes_on, mirrored):
     assert verify(mirrored).code == 30
 
 
+def test_the_result_as_json_is_all_that_is_on_standard_output(mirrored):
+    path = damage(mirrored, f"store/{PRODUCT}/plain/t.fits")
+    shown = ipp_mirror("verify", "--json", "--config", mirrored.config)
+    assert shown.returncode == 30
+    assert f"{path}: " in shown.stderr
+    report = json.loads(shown.stdout)
+    (problem,) = report.pop("problems")
+    assert (problem["product"], problem["fileset"]) == (PRODUCT, "plain")
+    assert problem["problem"].startswith(f"{path}: ")
+    assert report == {
+        "schema": 1,
+        "root": str(mirrored.root),
+        "code": 30,
+        "reason": report["reason"],
+        "here": 2,
+        "sound": 1,
+        "repaired": 0,
+        "damaged": 1,
+        "left": 0,
+    }
+
+
 def test_a_wrong_rate(mirrored):
     result = verify(mirrored, "--rate", "fast")
     assert result.code == 40
@@ -164,6 +188,9 @@ def test_status_shows_what_was_found_until_it_is_mended(name, mirrored):
     assert verify(mirrored).code == 30
     shown = status(mirrored).partition("problems that verify found (")[2]
     assert path in shown
+    # The times of markers are seconds.
+    found = utc_now()
+    until(lambda: utc_now() > found, "the next second")
     assert mirrored.update().code == 0
     # An update does again what has no marker, and nothing else; unpacked files of no marker stay unexpected
     # until they are verified again.

@@ -14,7 +14,9 @@ from time import sleep
 import pytest
 import requests
 from starlette.types import ASGIApp, Receive, Scope, Send
+from support.catalog import add_chips, content_of, image_bytes, url_database
 from support.command import ended
+from support.databases import mariadb, postgresql
 from support.follower import Follower
 from support.running import (
     SEEN_SECONDS,
@@ -196,6 +198,47 @@ def test_all_take_part_and_together_keep_to_the_connections(workers, site, relea
     complete(site.follower, release)
     again = ended(luigi_command(site.follower, site.port))
     assert (again.code, summary(again.output)) == (0, numbers())
+
+
+@pytest.mark.parametrize("server_of", [postgresql, pytest.param(mariadb, marks=pytest.mark.long)])
+def test_workers_catalog_filesets_that_are_selected_by_what_the_catalog_knows(
+    server_of, site, upstream, bundles
+):
+    follower, site.workers = site.follower, 1
+    place = {"ra": 35.9, "dec": -4.3, "radius": 1}
+    select = [{"stage": "chip"}, {"near": place, "unknown": False, "stage": "warp"}]
+    follower.mirror = {"products": [{"name": PRODUCT, "select": select}]}
+
+    def add(stage: str, number: int, exposure: int, ra: float) -> str:
+        name = f"o{exposure}.{stage}.{number}"
+        known = {"stage": stage, "stage_id": str(number), "exp_name": f"o{exposure}"}
+        add_chips(upstream, name, number, {f"{name}.fits": image_bytes(ra=ra)}, component=name, **known)
+        return name
+
+    with server_of() as url:
+        follower.catalog |= {"enabled": True, "url": url}
+        bundles.open()
+        near = {add("chip", number, number, 35.9) for number in (1, 2)}
+        far = {add("chip", 3, 3, 80.0)}
+        assert ended(luigi_command(follower, site.port)).code == 0
+        bundles.free = bundles.passed
+        near |= {add("warp", number, 1 + number % 2, 35.9) for number in range(4)}
+        # An exposure that is known to lie elsewhere, and one of which nothing is known.
+        for exposure in (3, 4):
+            add("warp", 10 + exposure, exposure, 35.9)
+        update = site.update()
+        worker = site.worker()
+        until(lambda: site.fetching(update) and site.fetching(worker), "some process gets no filesets")
+        bundles.open()
+        ending, end = worker.wait(), update.wait()
+        assert (end.code, ending.code) == (0, 0), end.output + ending.output
+        assert 0 < done_in(ending.output) < 4
+        for kind in ("extracted", "cataloged"):
+            assert follower.marked(kind, PRODUCT) == near | far, end.output
+        before = content_of(url_database(url))
+        command = [sys.executable, "-m", "tasks", "catalog", "rebuild", "--config", str(follower.config)]
+        assert ended(command).code == 0
+        assert content_of(url_database(url)) == before
 
 
 def test_nobody_keeps_more_than_its_share(site, release, crowd, bundles):

@@ -8,10 +8,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from support.browser import needs_browser, open_page
+from support.browser import needs_browser, open_page, overflowing
 from support.many_filesets import PRODUCT, mark_downloaded, row
 
 from pipeline.config import Settings
+from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import BundleUnusable, FilesFailed, ServerUnavailable
 from pipeline.mirror.state.failures import BackOff, record_failure
 from pipeline.mirror.state.layout import Layout
@@ -220,3 +221,43 @@ def test_a_browser_shows_the_page_without_complaint(layout, tmp_path):
     assert "<h2>Products</h2>" in shot.stdout
     assert "CONSOLE" not in shot.stderr
     assert picture.stat().st_size > 10_000
+
+
+def crowded(layout: Layout) -> str:
+    """The page of a mirror of 20 products with long names, and failures with long reasons."""
+    products = [f"{number:02}-{'a-product-with-a-long-name_' * 4}" for number in range(20)]
+    for product in products:
+        long = "fileset_with_a_long_name_without_any_place_to_break_" * 3
+        columns = ("filesetID", "time registered", "type", "stage", "data_group", "filter")
+        rows = [
+            FilesetRow(
+                *(name, "2009-07-29T00:00:00Z", "t", columns),
+                (name, "2009-07-29T00:00:00Z", "t", "a_long_stage_name", f"MD{number:02}.{'G' * 60}", band),
+            )
+            for number, band in enumerate(["g.00000", "r.00000", "i.00000", "z.00000", "y.00000"] * 4)
+            for name in [f"{long}{number}"]
+        ]
+        LocalListing(layout, product).replace(rows)
+        for each in rows[:4]:
+            reason = f"https://{'a.long.host.' * 20}/{'path' * 40}: {'a long sentence ' * 30}"
+            error = FilesFailed({"x" * 200: ServerUnavailable(reason)})
+            record_failure(layout, Fileset.of(product, each), "download", error, "run", BackOff(every_run=1))
+        skip_fileset(layout, product, rows[5].name, reason="r" * 300, by="u" * 80)
+    pause(layout, reason="p" * 300, by="somebody")
+    mirror = {"root": str(layout.root), "products": products}
+    source = {"url": "http://127.0.0.1:9/ds"}
+    settings = Settings.model_validate({"source": source, "mirror": mirror})
+    return render_page(gather_page(layout, settings, STEPS, layout.page.parent))
+
+
+@needs_browser
+def test_no_page_is_wider_than_a_phone_a_desk_or_a_wall(layout, tmp_path):
+    empty = Layout(tmp_path / "empty")
+    LocalListing(empty, PRODUCT).replace([])
+    empty.lock_file.touch()
+    nothing = render_page(gather_page(empty, settings_of(empty), STEPS, empty.page.parent))
+    plain, _ = page_of(layout)
+    make_hostile(layout)
+    hostile, _ = page_of(layout)
+    pages = [nothing, plain, hostile, crowded(layout)]
+    assert overflowing(pages, [390, 1400, 2560], tmp_path) == []

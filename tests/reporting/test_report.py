@@ -12,6 +12,8 @@ import pytest
 from support.audit import opened_below
 from support.many_filesets import BYTES, KNOWN, PRODUCT, complete_mirror, mark_downloaded, settle
 
+from pipeline.catalog.generations import current_file
+from pipeline.catalog.reconcile import reconcile
 from pipeline.config import Settings, read_settings
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import ContentMismatch, FilesFailed, MachineFault, MirrorError, ServerUnavailable
@@ -21,7 +23,7 @@ from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.skip import skip_fileset
-from pipeline.reporting.attention import CRITICAL, OK, WARNING, attention, severity
+from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, attention, severity
 from pipeline.reporting.history import RunRecord, append_record
 from pipeline.reporting.metrics import metrics_text
 from pipeline.reporting.report import MirrorReport, mirror_report
@@ -187,6 +189,25 @@ def test_a_selection(select, selected, left, layout):
     assert len(notes) == (not selected)
 
 
+def test_a_catalog_that_cannot_be_used_needs_a_person(layout):
+    settings = settings_of(layout, select={"near": {"ra": 1, "dec": 2, "radius": 1}})
+    enabled = settings.catalog.model_copy(update={"enabled": True})
+    settings = settings.model_copy(update={"catalog": enabled})
+    reconcile(settings, layout)
+    current_file(layout).write_bytes(b"no database" * 100)
+    report = report_on(layout, settings)
+    fault = (
+        f"catalog {current_file(layout)}: file is not a database. The files of the mirror are not concerned; "
+    )
+    assert report.catalog_fault.startswith(fault)
+    points = attention(report)
+    assert points[0] == Attention(CRITICAL, report.catalog_fault)
+    assert json.loads(as_json(report, points))["catalog_fault"] == report.catalog_fault
+    assert "ipp-mirror catalog rebuild" in as_text(report, points)
+    # Which filesets are near is not known either.
+    assert report.products[0].note == report.catalog_fault
+
+
 def test_a_product_that_the_settings_do_not_name(layout):
     settings = settings_of(layout)
     other = settings.mirror.model_copy(update={"products": [settings.product("other")]})
@@ -199,6 +220,7 @@ def test_a_catalog_that_is_behind(layout):
     settings = settings_of(layout)
     assert report_on(layout, settings).catalog_behind is None
     enabled = settings.catalog.model_copy(update={"enabled": True})
+    reconcile(settings.model_copy(update={"catalog": enabled}), layout)
     write_marker(layout.marker(MarkerKind.CATALOGED, PRODUCT, "fileset.7"), {"registered": "t"})
     report = report_on(layout, settings.model_copy(update={"catalog": enabled}))
     assert report.catalog_behind == KNOWN - 1

@@ -1,4 +1,4 @@
-"""Files and folders that this process opens, recorded by Python's audit events."""
+"""What this process does to files and folders, by Python's audit events: recorded, or interrupted."""
 
 import os
 import sys
@@ -8,6 +8,13 @@ from functools import cache
 from pathlib import Path
 
 _recordings: list[tuple[Path, list[str]]] = []
+_CHANGES = frozenset({"os.mkdir", "os.rmdir", "os.symlink", "os.rename", "os.remove"})
+# Changes of folders that are still made, in each `with` of ``interrupted``.
+_allowed: list[int] = []
+
+
+class Interrupted(BaseException):
+    """End of the code under test at one instant, as by a kill."""
 
 
 @contextmanager
@@ -25,6 +32,17 @@ def opened_below(root: Path) -> Iterator[list[str]]:
         _recordings.remove(recording)
 
 
+@contextmanager
+def interrupted(changes: int) -> Iterator[None]:
+    """Let the code make so many changes of folders, and raise Interrupted in place of the next one."""
+    _install()
+    _allowed.append(changes)
+    try:
+        yield
+    finally:
+        _allowed.clear()
+
+
 @cache
 def _install() -> None:
     # An audit hook stays for the life of the process: one serves all recordings.
@@ -32,6 +50,10 @@ def _install() -> None:
 
 
 def _record(event: str, arguments: tuple[object, ...]) -> None:
+    if _allowed and event in _CHANGES:
+        if _allowed[0] == 0:
+            raise Interrupted
+        _allowed[0] -= 1
     if not _recordings or event not in {"open", "os.scandir", "os.listdir"}:
         return
     path = arguments[0]

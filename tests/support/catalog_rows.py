@@ -5,8 +5,13 @@ from typing import Any
 
 from sqlalchemy import Connection, column, insert, table
 
+from pipeline.catalog.generations import make_current
 from pipeline.catalog.load import position
+from pipeline.catalog.opening import create_file
 from pipeline.catalog.tables import fileset, image, member, product
+from pipeline.catalog.views import create_views, renew_settings
+from pipeline.config import Settings
+from pipeline.mirror.state.layout import Layout
 
 RAW_EXP = table(
     "raw_exp",
@@ -15,6 +20,19 @@ RAW_EXP = table(
 )
 NIGHT = datetime(2009, 7, 29, 12)
 CHIP = 0.15
+
+
+def make_catalog(layout: Layout) -> None:
+    """Make the catalog of a mirror of what ``fill`` adds, with its views."""
+    path = layout.catalog / "000001.sqlite"
+    database = create_file(layout, path)
+    make_current(layout, path)
+    mirror = {"source": {"url": "http://127.0.0.1/ds"}, "mirror": {"root": str(layout.root)}}
+    settings = Settings.model_validate(mirror)
+    database.transact(fill)
+    database.transact(create_views)
+    database.transact(lambda connection: renew_settings(connection, settings, layout))
+    database.close()
 
 
 def add_product(connection: Connection, name: str) -> int:

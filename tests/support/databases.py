@@ -15,6 +15,7 @@ import pytest
 
 from support.running import until
 
+_EXTENSIONS = Path("/usr/share/postgresql")
 _POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
@@ -80,6 +81,13 @@ def mariadb() -> Iterator[str]:
     client = ["mariadb", "--no-defaults", f"--socket={socket}", "-u", "root"]
     until(lambda: _succeeds([*client, "-e", f"CREATE DATABASE {name}"]), "a database")
     yield f"mysql://root@localhost/{name}?unix_socket={socket}"
+
+
+def has_extension(name: str) -> bool:
+    """Return True if the server of PostgreSQL can load the extension."""
+    return bool(_POSTGRESQL) and any(
+        _EXTENSIONS.glob(f"{_POSTGRESQL[-1].parent.name}/extension/{name}.control")
+    )
 
 
 def stop_servers() -> None:

@@ -5,13 +5,16 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from support.command import Ended, ended
+from support.command import COMMAND, Ended, ended
 from support.trees import tree
+
+# The port of a service that is extinct: nobody listens there.
+_NO_SCHEDULER = 1
 
 
 @dataclass
 class Follower:
-    """A mirror of the served store, updated as a person does it: with the ``luigi`` command."""
+    """A mirror of the served store, updated as cron does it, or with the ``luigi`` command."""
 
     folder: Path
     url: str
@@ -38,16 +41,22 @@ class Follower:
         return path
 
     def command(self, *more: str) -> list[str]:
-        """The update as a command line."""
+        """The update as a command line of Luigi."""
         luigi = [str(Path(sys.executable).with_name("luigi")), "--module", "tasks", "UpdateMirror"]
         return [*luigi, "--mirror-config", str(self.config), "--local-scheduler", *more]
 
     def update(self, *more: str) -> Ended:
-        """Run one update. After one of everything that ends with 0, nothing may be left."""
-        result = ended(self.command(*more))
+        """Run one update with a local scheduler; return its output without the line that says so.
+
+        After one of everything that ends with 0, nothing may be left.
+        """
+        local = ["--scheduler-port", str(_NO_SCHEDULER)]
+        result = ended([str(COMMAND), "update", "--config", str(self.config), *local, *more])
         if result.code == 0 and not more:
             assert self.left() == {}
-        return result
+        scheduler, _, output = result.output.partition("\n")
+        assert scheduler.startswith("scheduler: local"), result.output
+        return Ended(result.code, output)
 
     def left(self) -> dict[str, set[str]]:
         """Filesets that are known and wanted, and neither complete nor skipped, of products without select.

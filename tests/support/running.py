@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import hashlib
-import itertools
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -39,8 +37,7 @@ TIMEOUT_SECONDS = 90
 # Time for a signal to be seen by its receiver: nothing outside shows that it was.
 SEEN_SECONDS = 0.7
 _warm_start = WarmStart(REPOSITORY, dict(os.environ))
-_PORTS_EACH = 200
-_ports = itertools.count(random.randrange(_PORTS_EACH))
+_held_ports: list[socket.socket] = []
 
 
 def gate(opened: Event, target: str, after: int | None = None) -> Fault:
@@ -202,20 +199,21 @@ class Scheduler:
         """Start it, with further settings, and wait until it answers."""
         more = self.folder / "luigid.cfg"
         more.write_text(settings)
-        running = Running(self.command, self.folder / "luigid.log", {"LUIGI_CONFIG_PATH": str(more)})
+        environment = {"LUIGI_CONFIG_PATH": str(more)} if settings else None
+        running = Running(self.command, self.folder / "luigid.log", environment)
         until(lambda: running.ended or answers(self.port), "luigid does not answer")
         assert not running.ended, running.output
         return running
 
 
 def free_port() -> int:
-    """A port at which nobody listens, and that nobody else of these tests is given meanwhile."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    while True:
-        # Below those that a system hands out itself.
-        port = 11_000 + worker * _PORTS_EACH + next(_ports) % _PORTS_EACH
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+    """A port at which nobody listens, and that no other process is given while this one lives."""
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    # Set after the binding: a server may listen at the port all the same, and again after its end.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _held_ports.append(holder)
+    return int(holder.getsockname()[1])
 
 
 def answers(port: int) -> bool:
@@ -283,7 +281,7 @@ def served_on(root: Path, product: str) -> set[str]:
     return {line.split("|")[0].strip() for line in listing.splitlines() if line and line[0] != "#"}
 
 
-def checked_markers(root: Path, product: str, step: str, contested: str = "@") -> set[str]:
+def checked_markers(root: Path, product: str, step: str, contested: str | tuple[str, ...] = "@") -> set[str]:
     """The filesets that have a marker of that step, after comparing what it says with what is on disk.
 
     Files whose paths begin with ``contested`` may be those of other filesets.

@@ -1,13 +1,15 @@
-"""Start of commands by fork: libraries and ``pipeline`` are imported once, ``tasks`` by each command anew.
+"""Start of commands by fork: libraries, ``pipeline`` and most of ``tasks`` are imported once.
 
 A command is a process of its own with the exit code, the output and the end of any other: only the time for
-imports is saved. ``tasks`` keeps the time of its import as the start of the command. ``python warm_start.py``
-is the process that forks. Each line of its input is a command with two files for its output; it prints
-process id and exit code of the command.
+imports is saved, and that for the release of what was imported. Each command imports anew the modules of
+``tasks`` that keep the time of their import as the start of the command. ``python warm_start.py`` is the
+process that forks. Each line of its input is a command with two files for its output; it prints process id
+and exit code of the command.
 """
 
 import atexit
 import contextlib
+import gc
 import json
 import os
 import queue
@@ -17,12 +19,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 _IMPORTED = (
     *("asyncio", "concurrent.futures", "ctypes", "email.utils", "http.client", "logging.handlers", "mmap"),
-    *("multiprocessing.connection", "secrets", "tarfile"),
+    *("_strptime", "encodings.ascii", "multiprocessing.connection", "multiprocessing.queues"),
+    *("multiprocessing.synchronize", "resource", "secrets", "tarfile"),
     *("click.shell_completion", "isal.igzip", "jinja2", "luigi.interface", "luigi.retcodes", "luigi.rpc"),
+    *("luigi.process", "luigi.server"),
     *("alembic.command", "alembic.config", "sqlalchemy.dialects.sqlite", "sqlalchemy.ext.compiler"),
     *("pydantic.dataclasses", "pydantic.main", "pydantic.type_adapter", "requests", "yaml"),
     *("pipeline.catalog.step", "pipeline.mirror.steps.adopt", "pipeline.mirror.steps.verify"),
@@ -31,8 +36,12 @@ _IMPORTED = (
         "pipeline.mirror.steps.housekeeping",
         "pipeline.mirror.steps.removal",
     ),
-    *("pipeline.mirror.steps.compare", "pipeline.mirror.resources.peers"),
-    *("pipeline.reporting.metrics", "pipeline.reporting.text"),
+    *("pipeline.mirror.steps.compare", "pipeline.mirror.steps.widening", "pipeline.mirror.resources.peers"),
+    *("pipeline.mirror.state.pending", "pipeline.reporting.backlog", "pipeline.reporting.hooks"),
+    *("pipeline.reporting.metrics", "pipeline.reporting.summary", "pipeline.reporting.text"),
+    # Those that keep nothing of a command.
+    *("tasks.commands", "tasks.steps", "tasks.runtime.display", "tasks.runtime.notices"),
+    *("tasks.runtime.outage", "tasks.runtime.page", "tasks.runtime.processes", "tasks.runtime.schedulers"),
 )
 # Set for each test by pytest, and of no effect on a command.
 _NO_SETTING = "PYTEST_CURRENT_TEST"
@@ -131,6 +140,10 @@ def _serve() -> list[str]:
     """Fork each command that comes; return in the process of a command, with its arguments."""
     for name in _IMPORTED:
         __import__(name)
+    # Handles signals as it is imported.
+    del sys.modules["tasks"]
+    # A collection in a command would write to all objects, and so copy the pages that it shares.
+    gc.freeze()
     # Not buffered: a command must not find in its memory what was read for the next one.
     while line := _read_line(0):
         command, output, errors = json.loads(line)
@@ -172,5 +185,27 @@ def _start(command: list[str]) -> None:
         runpy.run_path(command[0], run_name="__main__")
 
 
+def _exit_code(command: list[str]) -> int:
+    """Run the program; return its exit code. Raises SystemExit for a message, and what the program raises."""
+    try:
+        _start(command)
+    except SystemExit as ended:
+        if not isinstance(ended.code, int | None):
+            raise
+        return ended.code or 0
+    return 0
+
+
+def _end(code: int) -> None:
+    """End as the interpreter does, without the release of all memory: that would copy most of its pages."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    # Warnings of files that were left open.
+    gc.collect()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    _start(_serve())
+    _end(_exit_code(_serve()))

@@ -55,6 +55,10 @@ WASTE = 2 << 20
 CHECKED_EVERY = 25
 # Paths below data/ for which filesets contend, and the number of files there.
 SHARED = "gpc1/MD01/shared/"
+# The product on a disk of its own, and DATA of both products.
+PLACED = PRODUCTS[1]
+TOPS = ("data", f"volumes/{PLACED}/data")
+CONTESTED = tuple(f"{top}/{SHARED}" for top in TOPS)
 SHARED_FILES = 6
 # Share of the filesets of an old mirror of which a file is wrong.
 DAMAGED = 0.1
@@ -212,7 +216,7 @@ class Storm:
         self._check_all_is_here()
         self._check_that_the_latest_has_each_shared_file()
         self._check_that_the_reader_has_all()
-        left = leftovers(self.root)
+        left = leftovers(self.root) + leftovers(self.root / "volumes" / PLACED)
         assert not left, f"left over: {left}"
         again = self.follower.update()
         assert numbers() in again.output, f"one more run found something to do: {again.output}"
@@ -233,16 +237,23 @@ class Storm:
         """Whole files of some version that was published, and markers that are true."""
         for product in PRODUCTS:
             for step in ("downloaded", "extracted"):
-                checked_markers(self.root, product, step, f"data/{SHARED}")
+                checked_markers(self.root, product, step, CONTESTED)
         for folder in ("store", "data"):
             published: dict[str, set[bytes]] = {}
             for versions in self.publisher.versions.values():
                 for version in versions.values():
                     for path, content in getattr(version, folder).items():
                         published.setdefault(path, set()).add(content)
-            for path, content in tree(self.root / folder).items():
+            for path, content in self._files(folder):
                 hidden = path.rpartition("/")[2].startswith(".")
                 assert hidden or content in published.get(path, ()), f"{folder}/{path} was never published so"
+
+    def _files(self, folder: str) -> list[tuple[str, bytes]]:
+        """The files below ``store/`` or ``data/``, with those of the product on a disk of its own."""
+        placed = tree(self.root / "volumes" / PLACED / folder)
+        product = f"{PLACED}/" if folder == "store" else ""
+        files = [(f"{product}{path}", content) for path, content in placed.items()]
+        return [*tree(self.root / folder).items(), *files]
 
     def _check_all_is_here(self) -> None:
         withdrawn = {name for _, name in self.publisher.withdrawn}
@@ -253,11 +264,7 @@ class Storm:
                 for path, content in getattr(version, folder).items()
                 if not path.startswith(SHARED)
             }
-            here = {
-                path: content
-                for path, content in tree(self.root / folder).items()
-                if not path.startswith(SHARED)
-            }
+            here = {path: content for path, content in self._files(folder) if not path.startswith(SHARED)}
             missing = [path for path, content in served.items() if here.get(path) != content]
             assert not missing, f"{folder}: missing or different: {missing[:5]}"
             strange = [path for path in here.keys() - served.keys() if not withdrawn & set(path.split("/"))]
@@ -265,7 +272,7 @@ class Storm:
         for product in PRODUCTS:
             for step in ("downloaded", "extracted"):
                 missed = self.publisher.upstream.products[product].keys() - checked_markers(
-                    self.root, product, step, f"data/{SHARED}"
+                    self.root, product, step, CONTESTED
                 )
                 assert not missed, f"{product}: not {step}: {missed}"
 
@@ -277,10 +284,12 @@ class Storm:
             ):
                 for file in marker["files"]:
                     owner = (marker["registered"], product, marker["fileset"], file["crc32"])
-                    if file["path"].startswith(f"data/{SHARED}"):
+                    if file["path"].startswith(CONTESTED):
                         owners[file["path"]] = max(owner, owners.get(file["path"], owner))
         here = {
-            f"data/{SHARED}{path}": content for path, content in tree(self.root / "data" / SHARED).items()
+            f"{top}/{SHARED}{path}": content
+            for top in TOPS
+            for path, content in tree(self.root / top / SHARED).items()
         }
         assert here.keys() == owners.keys(), f"shared: {here.keys() ^ owners.keys()} missing or unexpected"
         for path, content in here.items():
@@ -425,7 +434,9 @@ def main() -> int:
         publisher.grow(FILESETS)
         slow = [faults.throttles(BYTES_PER_SECOND), faults.delays(DELAY)]
         with simulate(publisher.upstream.folder, faults=slow) as server:
-            follower = Follower(Path(folder), server.url, mirror=ALWAYS_AGAIN, catalog=CATALOG)
+            (Path(folder) / "disk").mkdir()
+            mirror = ALWAYS_AGAIN | {"volumes": {PLACED: str(Path(folder) / "disk")}}
+            follower = Follower(Path(folder), server.url, mirror=mirror, catalog=CATALOG)
             storm = Storm(publisher, follower, server, random, Reader(follower.root, PRODUCTS))
             print(f"{chosen.kills} kills over {FILESETS} filesets and more, seed {chosen.seed}", flush=True)
             if not weather(storm, chosen.kills, chosen.seed):

@@ -77,7 +77,8 @@ class PublishedTree:
     product is generated from the folders present. Each listing is read again when it changes on disk.
 
     A subclass that keeps its listings elsewhere overrides ``read_root``, ``read_product``, ``read_newer`` and
-    ``products_without_folder``; one whose tree has no files that are being written, ``is_public``.
+    ``products_without_folder``; one whose tree has no files that are being written, ``is_public``; one with
+    products in other folders, ``top``.
     """
 
     def __init__(self, folder: Path, hidden: Iterable[str] = ()) -> None:
@@ -124,9 +125,13 @@ class PublishedTree:
         if not all(map(self.is_public, (product, fileset, name))) or not os.path.lexists(named):
             return None
         path = Path(os.path.realpath(named))
-        if not path.is_relative_to(self.folder) or not path.exists():
+        if not path.is_relative_to(self.top(product)) or not path.exists():
             raise PermissionError(f"{named} leads to {path}")
         return path if path.is_file() else None
+
+    def top(self, _product: str) -> Path:
+        """Return the real folder that nothing of the product leads out of."""
+        return self.folder
 
     def is_public(self, name: str) -> bool:
         """Return True for a single path segment that is not hidden; files being written have hidden names."""
@@ -163,7 +168,7 @@ class PublishedTree:
         path = Path(os.path.realpath(self.folder.joinpath(*names)))
         # Path.is_dir would raise OSError for a name that is too long for the file system.
         is_folder = os.path.isdir(path)  # noqa: PTH112
-        return path if is_folder and path.is_relative_to(self.folder) else None
+        return path if is_folder and path.is_relative_to(self.top(names[0])) else None
 
     def generate_root(self, upstream: bytes) -> bytes:
         """Return a root listing of the products present, with type and description from ``upstream``."""

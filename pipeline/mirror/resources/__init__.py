@@ -3,7 +3,7 @@
 >>> import tempfile
 >>> from pathlib import Path
 >>> with tempfile.TemporaryDirectory() as folder:
-...     incoming, space = Path(folder), DiskSpace(min_free=0)
+...     incoming, space = Path(folder), DiskSpace(MinFree(0))
 ...     with space.reserved({incoming: 1000}, "fileset md/o1.chip.1.1.1") as reservations:
 ...         reservations[incoming].written(400)
 ...         reservations[incoming].left
@@ -12,7 +12,7 @@
 
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
-from pipeline.mirror.resources.disk_space import DiskSpace
+from pipeline.mirror.resources.disk_space import DiskSpace, MinFree
 from pipeline.mirror.resources.rate_limit import RateLimit
 
-__all__ = ["ByteLocks", "ConnectionQuota", "DiskSpace", "RateLimit"]
+__all__ = ["ByteLocks", "ConnectionQuota", "DiskSpace", "MinFree", "RateLimit"]

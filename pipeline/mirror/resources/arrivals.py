@@ -226,7 +226,7 @@ class _Settling:
     def __init__(self, layout: Layout, product: str) -> None:
         self._layout = layout
         self._product = product
-        self._folder = layout.store_root / product
+        self._folder = layout.store_of(product)
 
     def entries(self) -> list[Entry] | None:
         """Return the entries to be written; None if the file is as it has to be.

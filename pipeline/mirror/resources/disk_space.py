@@ -1,14 +1,52 @@
-"""Disk space: reservations, so that ``mirror.min_free`` bytes stay free on each disk of the mirror."""
+"""Disk space: reservations, so that ``min_free`` bytes stay free on each disk of the mirror."""
 
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.config import Mirror, Volume
 from pipeline.errors import NoSpace
 from pipeline.mirror.resources.file_systems import nearest_folder
+from pipeline.mirror.state.layout import Layout
 from pipeline.units import as_size
+
+# Folders of the root that may lie on several disks, on each of which ``mirror.min_free`` stays free.
+FOLDERS = (".", "store", "data", "incoming", "state")
+
+
+@dataclass(frozen=True)
+class MinFree:
+    """Bytes that stay free on each file system: ``least``, unless the volumes on it say otherwise.
+
+    Where several settings are about one file system, such as those of two volumes, or of a volume and of one
+    of the mirror's ``folders``, the largest holds.
+    """
+
+    least: int
+    volumes: Mapping[str, Volume] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, layout: Layout, settings: Mirror) -> "MinFree":
+        """Return what the settings of a mirror say."""
+        return cls(settings.min_free, settings.volumes, tuple(layout.root / name for name in FOLDERS))
+
+    def on(self, device: int) -> tuple[int, str]:
+        """Return the bytes that stay free on a file system, and the setting that says so. Raises OSError."""
+        here = {
+            pattern: volume.min_free
+            for pattern, volume in self.volumes.items()
+            if volume.path.is_dir() and volume.path.stat().st_dev == device
+        }
+        said = [(f"mirror.volumes.{pattern}.min_free", count) for pattern, count in here.items()]
+        own = {nearest_folder(folder).stat().st_dev for folder in self.folders}
+        found = [(count, setting) for setting, count in said if count is not None]
+        if len(found) < len(here) or not here or device in own:
+            found.insert(0, (self.least, "mirror.min_free"))
+        return max(found, key=lambda each: each[0])
 
 
 class Reservation:
@@ -41,10 +79,11 @@ class Reservation:
 class DiskSpace:
     """Space (bytes) on the file systems of a mirror, reserved by the filesets in progress before they write.
 
-    ``data/`` may lie on another file system than ``incoming/``, and a folder in ``data/`` on a third one.
+    ``data/`` may lie on another file system than ``incoming/``, a folder in ``data/`` on a third one, and
+    products on volumes.
     """
 
-    def __init__(self, min_free: int) -> None:
+    def __init__(self, min_free: MinFree) -> None:
         self._min_free = min_free
         self._reservations: set[Reservation] = set()
         self._lock = threading.RLock()
@@ -78,11 +117,12 @@ class DiskSpace:
             # Reserved bytes are added up first: bytes written in between count twice, which is safe.
             reserved = sum(other.left for other in self._reservations if other.device == reservation.device)
         free = shutil.disk_usage(reservation.folder).free
-        missing = needed + reserved + self._min_free - free
+        min_free, setting = self._min_free.on(reservation.device)
+        missing = needed + reserved + min_free - free
         if missing > 0:
             raise NoSpace(
                 f"{need} below {reservation.folder}; {as_size(free)} are free, "
-                f"of which {as_size(self._min_free)} stay free (mirror.min_free) and "
+                f"of which {as_size(min_free)} stay free ({setting}) and "
                 f"{as_size(reserved)} are reserved for other filesets: "
                 f"{as_size(missing)} are missing. Free disk space; the next run tries again."
             )

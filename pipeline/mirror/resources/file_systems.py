@@ -32,6 +32,9 @@ def check_file_systems(layout: Layout) -> None:
     """
     for product in ("", *sorted(_products(layout))):
         store, incoming = layout.store_root / product, layout.root / "incoming" / product
+        if (layout.volumes / product).is_symlink() and not incoming.is_symlink():
+            # Whoever has the lock makes the link anew.
+            continue
         if _mount(store) != _mount(incoming):
             raise SettingsError(
                 f"{store} and {incoming} lie on two file systems, or on two mounts, between which a complete "
@@ -43,7 +46,7 @@ def check_file_systems(layout: Layout) -> None:
 
 def log_missing_flush(layout: Layout) -> None:
     """Log each file system of the mirror that cannot flush folders: what a power cut may cost there."""
-    folders = (layout.lock_file.parent, layout.store_root, layout.data)
+    folders = (layout.lock_file.parent, layout.store_root, *layout.data_folders())
     by_device = {nearest.stat().st_dev: nearest for nearest in map(nearest_folder, folders)}
     for folder in by_device.values():
         # What else is wrong with the folder is reported by the step that meets it.

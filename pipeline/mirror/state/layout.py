@@ -70,8 +70,33 @@ class Layout:
 
     @property
     def data(self) -> Path:
-        """Unpacked tree: DATA in the protocol notes."""
+        """Unpacked tree: DATA in the protocol notes, for products without a volume."""
         return self.root / "data"
+
+    def data_of(self, product: str) -> Path:
+        """Return DATA of a product: the folder that its filesets are unpacked into."""
+        volume = self.volume(product)
+        return volume / "data" if volume.is_symlink() else self.data
+
+    def data_folders(self) -> list[Path]:
+        """Return DATA of each product: ``data/``, and that of each product on a volume."""
+        return [self.data, *(self.data_of(product) for product in self.products_on_volumes())]
+
+    @property
+    def volumes(self) -> Path:
+        """Folder of links to the products that lie on disks of their own."""
+        return self.root / "volumes"
+
+    def volume(self, product: str) -> Path:
+        """Return the path of the link to the product's folder on a disk of its own."""
+        return self.volumes / checked_segment(product, "product name")
+
+    def products_on_volumes(self) -> list[str]:
+        """Return the names of the products with such a link, wherever it leads, sorted."""
+        links = (
+            [path for path in self.volumes.iterdir() if path.is_symlink()] if self.volumes.is_dir() else []
+        )
+        return sorted(path.name for path in links if is_usable(path.name))
 
     @property
     def log_file(self) -> Path:
@@ -215,6 +240,14 @@ class Layout:
         """Folder of all downloaded filesets: ``PRODUCT/FILESET`` below it."""
         return self.root / "store"
 
+    def store_of(self, product: str) -> Path:
+        """Return the folder of the product's downloaded filesets."""
+        return self.store_root / checked_segment(product, "product name")
+
+    def incoming_of(self, product: str) -> Path:
+        """Return the folder of the product's filesets in progress."""
+        return self.root / "incoming" / checked_segment(product, "product name")
+
     @property
     def published(self) -> Path:
         """Folder of the products of the site's own: a publisher's tree."""
@@ -222,15 +255,16 @@ class Layout:
 
     def store(self, product: str, fileset: str) -> Path:
         """Return the folder of the fileset's files exactly as served."""
-        return self._fileset(self.store_root, product, fileset)
+        return self.store_of(product) / checked_segment(fileset, f"fileset of product {product}")
 
     def incoming(self, product: str, fileset: str) -> Path:
         """Return the folder of a download in progress: ``files/`` verified, ``partial/`` not yet."""
-        return self._fileset(self.root / "incoming", product, fileset)
+        return self.incoming_of(product) / checked_segment(fileset, f"fileset of product {product}")
 
     def info(self, product: str, fileset: str) -> Path:
         """Return the folder of the fileset's dbinfo and dirinfo with local paths."""
-        return self._fileset(self.root / "info", product, fileset)
+        folder = self.root / "info" / checked_segment(product, "product name")
+        return folder / checked_segment(fileset, f"fileset of product {product}")
 
     def state(self, product: str) -> Path:
         """Return the folder of the state of a product.
@@ -362,13 +396,6 @@ class Layout:
     def relative(self, path: Path) -> str:
         """Return the path relative to the root, as recorded in markers."""
         return path.relative_to(self.root).as_posix()
-
-    def _fileset(self, folder: Path, product: str, fileset: str) -> Path:
-        return (
-            folder
-            / checked_segment(product, "product name")
-            / checked_segment(fileset, f"fileset of product {product}")
-        )
 
 
 def short_digest(text: str) -> str:

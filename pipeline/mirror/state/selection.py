@@ -31,6 +31,13 @@ def is_selected(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_
     return product.select is None or any(_matches(row, select, like) for select in product.select)
 
 
+def may_be_selected(row: FilesetRow, product: Product) -> bool:
+    """Return False if the row alone shows that the settings do not select the fileset."""
+    return product.select is None or any(
+        _matches(row, select.model_copy(update={"unknown": True}), NOTHING_KNOWN) for select in product.select
+    )
+
+
 def selected_rows(
     rows: Iterable[FilesetRow],
     product: Product,

@@ -55,6 +55,20 @@ def want_filesets(layout: Layout, product: str, names: Iterable[str], *, by: str
     retry_failures(layout, product, lambda record: record["fileset"] in among)
 
 
+def forget_filesets(layout: Layout, product: str, patterns: Sequence[str]) -> set[str]:
+    """Remove the marks of the wanted filesets that the names or shell patterns name; return their names.
+
+    From then on the settings alone decide on them.
+    """
+    forgotten = {
+        name
+        for name in wanted_filesets(layout, product)
+        if any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
+    }
+    remove_files(layout.marker(MarkerKind.WANTED, product, name) for name in sorted(forgotten))
+    return forgotten
+
+
 def wanted_rows(
     layout: Layout, product: str, names: Collection[str], steps: Iterable[StepSpec]
 ) -> list[FilesetRow]:

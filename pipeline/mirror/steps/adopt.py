@@ -290,11 +290,11 @@ def _check_links(folder: AdoptedFolder, layout: Layout, product: str) -> None:
     refused = None
     for file in islice(_files(folder.path / product), _TRIED_FILES):
         try:
-            _try_link(file, layout)
+            _try_link(file, layout, product)
             if folder.by is TakeOver.RENAME and not os.access(file.parent, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
-            refused = refused or _cannot_link(file, folder, layout, error)
+            refused = refused or _cannot_link(file, folder, layout, product, error)
         else:
             return
     if refused:
@@ -311,16 +311,28 @@ def _files(product: Path) -> Iterator[Path]:
                     yield from islice(regular, 1)
 
 
-def _try_link(file: Path, layout: Layout) -> None:
+def _linking_folder(layout: Layout, product: str) -> Path:
+    """Return a folder on the file system of the product's folder in ``incoming/``."""
+    volume = layout.volume(product)
+    return volume if volume.is_symlink() else layout.root / "incoming"
+
+
+def _try_link(file: Path, layout: Layout, product: str) -> None:
     """Link the file into the mirror, and remove that name again. Raises OSError."""
-    probe = layout.root / "incoming" / f".adoption{WRITING_SUFFIX}"
+    probe = _linking_folder(layout, product) / f".adoption{WRITING_SUFFIX}"
     probe.parent.mkdir(exist_ok=True)
     probe.unlink(missing_ok=True)
     os.link(file, probe, follow_symlinks=False)
     probe.unlink()
 
 
-def _cannot_link(file: Path, folder: AdoptedFolder, layout: Layout, error: OSError) -> str:
+def _cannot_link(file: Path, folder: AdoptedFolder, layout: Layout, product: str, error: OSError) -> str:
+    if error.errno == errno.EXDEV and (link := layout.volume(product)).is_symlink():
+        return (
+            f"{file} and the volume of product {product} ({link.readlink()}) lie on two file systems, "
+            "between which a file can be neither linked nor renamed. Choose `--by copy`, which needs disk "
+            "space for all files a second time; nothing was taken over."
+        )
     if error.errno == errno.EXDEV:
         return (
             f"{file} and mirror.root ({layout.root}) lie on two file systems, between which a file can be "

@@ -163,7 +163,7 @@ class _Download:
         bundles = sum(row.bytes for row in missing if row.is_bundle)
         unpacked = bundles * USUAL_RATIO if self.context.settings.mirror.unpack else 0
         fetched = sum(row.bytes - self._bytes_on_disk(row) for row in missing)
-        return {self._incoming: fetched, self.context.layout.data: unpacked}
+        return {self._incoming: fetched, self.context.layout.data_of(self.fileset.product): unpacked}
 
     def _bytes_on_disk(self, row: FileRow) -> int:
         """Return the bytes that the row's partial file occupies, resumable or not."""

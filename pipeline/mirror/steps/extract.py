@@ -42,7 +42,7 @@ PARALLEL_FROM_BYTES = 4 << 20
 
 
 def extract_fileset(context: RunContext, fileset: Fileset, report: Report) -> None:
-    """Unpack every bundle of the fileset in ``store/`` into ``data/``, and write the marker.
+    """Unpack every bundle of the fileset in ``store/`` into DATA, and write the marker.
 
     A fileset without bundles has nothing to unpack and is only marked. Raises BundleUnusable,
     HostileName or MachineFault; the next run starts the extraction afresh, and reads from the journal which
@@ -86,6 +86,10 @@ class _Extraction:
         return self._layout.store(self.fileset.product, self.fileset.name)
 
     @cached_property
+    def _data(self) -> Path:
+        return self._layout.data_of(self.fileset.product)
+
+    @cached_property
     def _rows(self) -> list[FileRow]:
         """Rows of the files that are here."""
         marker = fresh_marker(self._layout, MarkerKind.DOWNLOADED, self.fileset)
@@ -111,15 +115,16 @@ class _Extraction:
         """Rename the files that this fileset owns into place, remove superseded ones, write the marker."""
         with self.context.ownership.claimed(self.fileset, unpacked, before) as verdict:
             journal.record(before | {self._layout.relative(file.path) for file in verdict.placed})
-            put_in_place(verdict.placed, self._layout.data)
+            put_in_place(verdict.placed, self._data)
             self._remove_superseded(before, unpacked)
             self._mark(unpacked, verdict)
 
     def _unpack(self, bundles: list[FileRow], journal: Journal) -> list[UnpackedFile]:
         """Return the files of the bundles, unpacked to temporary files beside their final places."""
         dirinfo = self._dirinfo()
-        data = self._layout.data
-        folders = {self._store / row.name: data / dirinfo.folder(row.component or "") for row in bundles}
+        folders = {
+            self._store / row.name: self._data / dirinfo.folder(row.component or "") for row in bundles
+        }
         journal.start(set(folders.values()))
         self._localize(dirinfo)
         return _each_path_once(self._unpack_into(folders, journal.tag))
@@ -139,7 +144,7 @@ class _Extraction:
         for bundle, folder in folders.items():
             needed[folder] += expected_bytes(bundle, limits)
         chooses = self._selection.unpacks
-        what, data = f"unpacking fileset {self.fileset}", self._layout.data
+        what, data = f"unpacking fileset {self.fileset}", self._data
         small = sum(bundle.stat().st_size for bundle in folders) < PARALLEL_FROM_BYTES
         submit = done_at_once if small else self.context.unpackers.submit
         in_all = sum(needed.values())
@@ -176,7 +181,7 @@ class _Extraction:
 
     def _localize(self, dirinfo: DirInfo) -> None:
         """Write dirinfo and dbinfo to ``info/`` with local paths, and remove any other file there."""
-        data = self._layout.data
+        data = self._data
         documents = {}
         if described := self._document("dirinfo"):
             name, document = described
@@ -287,8 +292,9 @@ def _abandon(layout: Layout, paths: set[str], but: set[Fileset]) -> None:
 
 
 def _remove_empty_folders(layout: Layout, paths: set[str]) -> None:
+    tops = set(layout.data_folders())
     for folder in sorted({(layout.root / path).parent for path in paths}, reverse=True):
-        while folder != layout.data and folder.is_dir() and not any(folder.iterdir()):
+        while folder not in tops and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
             folder = folder.parent
 

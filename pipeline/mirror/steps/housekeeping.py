@@ -26,13 +26,13 @@ def finish_product(layout: Layout, product: str, run: str, *, failed: int) -> No
 
 def has_filesets_in_progress(layout: Layout, product: str) -> bool:
     """Return True if a killed run left a fileset of the product in progress."""
-    incoming = layout.root / "incoming" / product
+    incoming = layout.incoming_of(product)
     return incoming.is_dir() and any(incoming.iterdir())
 
 
 def tidy_incoming(context: RunContext, product: str, pending: set[str]) -> None:
     """Remove the leftovers of transfers and unpackings of filesets that are not pending."""
-    incoming = context.layout.root / "incoming" / product
+    incoming = context.layout.incoming_of(product)
     if not incoming.is_dir():
         return
     for folder in incoming.iterdir():

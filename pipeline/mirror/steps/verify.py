@@ -152,7 +152,7 @@ def unexpected_stored(context: RunContext) -> Iterator[Problem]:
     """Yield the folders in ``store/`` of filesets that the listings of their products lack."""
     layout = context.layout
     for product in layout.state_products():
-        folder = layout.store_root / product
+        folder = layout.store_of(product)
         if folder.is_dir():
             known = {row.name for row in known_rows(layout, product)}
             stored = sorted(path for path in folder.iterdir() if path.name not in known)
@@ -164,7 +164,7 @@ def _unlisted(layout: Layout, path: Path) -> Problem:
 
 
 def unexpected_data(context: RunContext) -> Iterator[Problem]:
-    """Yield the files in ``data/`` that no extraction marker names.
+    """Yield the files in DATA of all products that no extraction marker names.
 
     Holds a digest of each path in memory.
     """
@@ -175,15 +175,16 @@ def unexpected_data(context: RunContext) -> Iterator[Problem]:
             for name in layout.names(kind, product):
                 marker = read_marker(layout.marker(kind, product, name)) or {}
                 known.update(hash(file["path"]) for file in marker.get("files", []))
-    for path in sorted(layout.data.rglob("*")):
-        if path.is_file() and hash(relative := layout.relative(path)) not in known:
-            yield Problem(relative, _stray(path), None)
+    for data in layout.data_folders():
+        for path in sorted(data.rglob("*")):
+            if path.is_file() and hash(relative := layout.relative(path)) not in known:
+                yield Problem(relative, _stray(path), None)
 
 
 def filesets_here(layout: Layout, product: str, rows: list[FilesetRow], steps: Steps) -> list[FilesetRow]:
     """Return the rows of the filesets with a folder in ``store/`` or a marker of a step."""
     here = set().union(*(layout.marked(step.marker, product) for step in steps))
-    folder = layout.store_root / product
+    folder = layout.store_of(product)
     if folder.is_dir():
         here |= {path.name for path in folder.iterdir()}
     return [row for row in rows if row.name in here]

@@ -161,7 +161,8 @@ def _backlog_chart(updates: Sequence[RunRecord], left: int, bins: _Bins, now: da
     figure, axes = _axes()
     times, values = _numbers([time for time, _ in points]), [number for _, number in points]
     axes.fill_between(times, values, step="post", color=_SOFT, linewidth=0)
-    axes.plot(times, values, drawstyle="steps-post", color=_MAIN, linewidth=1)
+    size = 4 if len(points) < _FEW else 0
+    axes.plot(times, values, drawstyle="steps-post", marker=".", color=_MAIN, linewidth=1, markersize=size)
     _scale(axes, bins.edges, lambda value: f"{value:,.0f}", whole=True)
     most = max(number for _, number in points)
     return Chart("Filesets left (backlog)", f"{left:,} now, {most:,} at most", _svg(figure, "backlog"))

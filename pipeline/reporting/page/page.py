@@ -31,6 +31,8 @@ from pipeline.units import as_count, as_size
 
 # Rows of a table of failures, skipped filesets or problems.
 ROWS = 50
+# Sentences on what needs a person, or bears watching, that are shown before the numbers without a click.
+POINTS = 8
 _LARGEST_PICTURE = 2_000_000
 _FILES = ("product_status.csv", "download_failures.csv", "history.csv", "metrics.prom")
 
@@ -117,6 +119,7 @@ def render_page(page: Page) -> str:
         notes_of=notes_of,
         progress_text=progress_text,
         rows=ROWS,
+        points_shown=POINTS,
         version=__version__,
     )
 

@@ -11,7 +11,12 @@ from pipeline.config import Near, Product
 from pipeline.datastore.listing import read_filesets
 from pipeline.errors import SettingsError
 from pipeline.mirror.state.pending import pending_rows
-from pipeline.mirror.state.selection import empty_selection, is_selected, refuse_unknown_columns
+from pipeline.mirror.state.selection import (
+    empty_selection,
+    is_selected,
+    may_be_selected,
+    refuse_unknown_columns,
+)
 from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, NothingKnown, waiting
 from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.download import DOWNLOAD
@@ -87,6 +92,22 @@ def test_which_filesets_are_selected(select):
 def test_without_others_the_listing_alone_tells():
     assert selected("{skycell: 'skycell.1566.*', unknown: no}", NOTHING_KNOWN) == "a"
     assert selected("{skycell: 'skycell.1566.*'}", NOTHING_KNOWN) == "acde"
+
+
+MAY_BE_SELECTED = {
+    f"{{{NEAR}, unknown: no}}": "abcde",
+    f"{{{NEAR}, unknown: no, stage: stack}}": "e",
+    "{skycell: 'skycell.1566.*', unknown: no}": "acde",
+    "{clean: no, unknown: no}": "acde",
+    "null": "abcde",
+}
+
+
+@pytest.mark.parametrize("select", MAY_BE_SELECTED)
+def test_which_filesets_may_be_selected_whatever_others_tell(select):
+    rows = read_filesets(LISTING, "x")
+    found = "".join(each.name for each in rows if may_be_selected(each, product(select)))
+    assert found == MAY_BE_SELECTED[select]
 
 
 def test_unknown_filesets_wait_for_the_cataloging_of_those_that_are_here():

@@ -1,5 +1,6 @@
 """``ipp-mirror product``, ``publish`` and ``withdraw``."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,19 @@ def test_what_is_published_reaches_the_next_site_and_leaves_it(tmp_path: Path):
         done(site, "withdraw", "curves", "c.1")
         assert following.update().code == 0
         assert following.content("store").keys() == {"curves/c.2/curves.fits", "curves/c.2/index.txt"}
-    Publisher(layout.published).withdraw("curves", "c.2")
+    (row,) = json.loads(done(site, "product", "list", "--json"))["products"]
+    assert row.pop("newest_registered").startswith("20")
+    assert row == {
+        "product": "curves",
+        "type": "table",
+        "description": "Light curves",
+        "filesets": 1,
+        "newest": "c.2",
+    }
+    assert done(site, "withdraw", "--quiet", "curves", "c.2") == ""
+    assert json.loads(done(site, "product", "list", "--json"))["products"][0]["newest"] is None
+    assert done(site, "publish", "--quiet", "curves", "c.3", tmp_path / "curves.fits") == ""
+    Publisher(layout.published).withdraw("curves", "c.3")
     done(site, "product", "remove", "curves")
     assert not (layout.published / "curves").exists()
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,47 +9,50 @@ from pathlib import Path
 import pytest
 from support.command import REPOSITORY, ipp_mirror
 from support.follower import Follower
+from support.running import free_port
 from support.upstream import File, Upstream, served_filesets
 
 from pipeline.errors import SettingsError
 from tasks.commands import ipp_mirror as command
 
 
-@pytest.fixture
-def no_scheduler(tmp_path: Path):
-    """Settings of Luigi with a scheduler address at which nobody answers, and the address."""
-    with socket.socket() as taken:
-        # Bound but not listening: connections are refused, and nobody else gets the port.
-        taken.bind(("127.0.0.1", 0))
-        path = tmp_path / "no-scheduler.cfg"
-        path.write_text(f"[core]\nscheduler_port={taken.getsockname()[1]}\n")
-        yield {"LUIGI_CONFIG_PATH": str(path)}, f"http://127.0.0.1:{taken.getsockname()[1]}/"
+def without_scheduler(port: int) -> list[str]:
+    """The beginning of an update that finds no scheduler at the port."""
+    return ["update", "--scheduler-port", str(port)]
 
 
-def test_an_update_of_some_products(upstream: Upstream, follower: Follower, no_scheduler):
-    settings, url = no_scheduler
+def test_an_update_of_some_products(upstream: Upstream, follower: Follower):
+    port = free_port()
+    update = [*without_scheduler(port), "--config", follower.config]
     for product in ("one", "two", "three"):
         upstream.add(product, f"of-{product}", [File("r.fits", product.encode())])
-    some = ipp_mirror(
-        *("update", "--config", follower.config, "--products", "one,two", "--workers", "2"),
-        environment=settings,
-    )
+    some = ipp_mirror(*update, "--products", "one,two", "--workers", "2")
     assert some.returncode == 0, some.stderr
-    assert some.stdout.splitlines()[0] == f"scheduler: local, as none answers at {url}"
+    assert some.stdout.splitlines()[0] == f"scheduler: local, as none answers at http://127.0.0.1:{port}/"
     assert follower.content("store") == served_filesets(upstream, "one", "two")
-    rest = ipp_mirror("update", "--mirror-config", follower.config, environment=settings)
+    rest = ipp_mirror(*without_scheduler(port), "--mirror-config", follower.config)
     assert rest.returncode == 0, rest.stderr
     assert follower.content("store") == served_filesets(upstream)
 
 
-def test_a_product_that_is_not_in_the_settings(upstream: Upstream, follower: Follower, no_scheduler):
+def test_a_product_that_is_not_in_the_settings(upstream: Upstream, follower: Follower):
     upstream.add("one", "of-one", [File("r.fits", b"one")])
-    refused = ipp_mirror(
-        "update", "--config", follower.config, "--products", "other", environment=no_scheduler[0]
-    )
+    update = [*without_scheduler(free_port()), "--config", follower.config]
+    refused = ipp_mirror(*update, "--products", "other")
     assert refused.returncode == 40
     assert refused.stderr.startswith("ipp-mirror: --products: expected some of one, got other.")
     assert refused.stderr.count("\n") == 1
+
+
+def test_what_luigi_cannot_begin_with_is_code_40(follower: Follower, tmp_path: Path):
+    settings = tmp_path / "luigi.cfg"
+    settings.write_text("[worker]\nwait_interval=several\n")
+    update = [*without_scheduler(free_port()), "--config", follower.config]
+    refused = ipp_mirror(*update, environment={"LUIGI_CONFIG_PATH": str(settings)})
+    assert refused.returncode == 40
+    assert refused.stderr.startswith("ipp-mirror: a bug in this program, please report it:\nTraceback ")
+    assert "'several'" in refused.stderr
+    assert not follower.root.exists()
 
 
 SLOW_IMPORT = """

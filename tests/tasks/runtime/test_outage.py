@@ -1,6 +1,7 @@
 """Failures in a row that end a run, and what interrupts the row."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -12,12 +13,13 @@ from pipeline.errors import (
     NoSpace,
     ServerUnavailable,
 )
-from tasks.runtime.errors import DiskFull, ServerLost
+from tasks.runtime.errors import DiskFull, ServerLost, VolumeFull
 from tasks.runtime.outage import OutagePolicy, OutageWatch
 
 SILENT = ServerUnavailable("no answer")
 NO_FILES = FilesFailed({"a": SILENT, "b": SILENT})
 FULL, WRONG = NoSpace("no space"), ContentMismatch("wrong md5")
+VOLUMES = {"a": Path("/disk2"), "b": Path("/disk2"), "c": Path("/disk3")}
 POLICY = OutagePolicy(unanswered=3, without_space=2)
 
 
@@ -30,7 +32,7 @@ class Server:
     asked: list[str] = field(default_factory=list)
 
     def watch(self) -> OutageWatch:
-        return OutageWatch(lambda: self.received, self._ask, POLICY)
+        return OutageWatch(lambda: self.received, self._ask, VOLUMES.get, POLICY)
 
     def _ask(self, product: str) -> bool:
         self.asked.append(product)
@@ -83,7 +85,7 @@ def test_a_server_that_answers_interrupts_the_row(what, server: Server):
     for _ in range(4):
         assert results(watch, SILENT, SILENT) == [None, None]
         if what == "success":
-            watch.succeeded()
+            watch.succeeded("p")
         elif what == "bytes":
             server.received += 1
         elif what == "an answer":
@@ -102,9 +104,22 @@ def test_only_success_interrupts_a_row_of_filesets_without_space(server: Server)
     watch = server.watch()
     for _ in range(3):
         assert results(watch, FULL) == [None]
-        watch.succeeded()
+        watch.succeeded("p")
     assert results(watch, FULL, WRONG, BundleUnusable("not a bundle"), FULL) == [None, None, None, DiskFull]
 
 
+def test_a_volume_without_space_ends_the_work_on_its_products_alone(server: Server):
+    watch = server.watch()
+    failed = [watch.failed(FULL, product) for product in ("a", "c", "p", "b", "a")]
+    assert [failure and type(failure) for failure in failed] == [None, None, None, VolumeFull, None]
+    assert str(failed[3]).startswith(
+        "/disk2: there was no disk space for 2 filesets in a row, the last time: "
+    )
+    assert [watch.is_full(product) for product in "abcp"] == [True, True, False, False]
+    watch.succeeded("c")
+    assert watch.failed(FULL, "c") is None
+    assert results(watch, FULL) == [DiskFull]
+
+
 def test_the_codes():
-    assert (ServerLost("").exit_code, DiskFull("").exit_code) == (20, 30)
+    assert [error("").exit_code for error in (ServerLost, DiskFull, VolumeFull)] == [20, 30, 30]

@@ -141,15 +141,25 @@ def test_the_plain_line(progress: Progress):
     )
 
 
-def test_lines_the_file_and_the_page(progress: Progress, capsys):
+def test_lines_the_file_and_the_page(progress: Progress, capsys, clock: Clock):
+    """The page shows the whole run, and each step that takes a second or more."""
     overview = Task("", doing="", fetches=False, shows=True)
     progress.begin(overview)
+    long, young = Task("f1"), Task("f2")
+    progress.begin(long)
+    progress.update(long, StepProgress("1 of 2 files", 0.5, 500, 1000))
+    clock.now += 1
+    progress.begin(young)
+    progress.update(young, StepProgress("0 of 2 files", 0.0, 0, 1000))
     policy = DisplayPolicy(line=0.01, file=0.01, page=0.01)
     with progress_displayed(progress, "plain", True, policy):
         assert overview.seen.wait(30)
+        assert long.seen.wait(30)
         while not (progress.layout.progress.exists() and "of 4 filesets" in capsys.readouterr().out):
             pass
     assert not progress.layout.progress.exists()
     message, share = overview.shown[0]
     assert message.startswith("0 of 4 filesets, 600 bytes done")
     assert 0 < share < 1
+    assert set(long.shown) == {("1 of 2 files", 0.5)}
+    assert young.shown == []

@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 import requests
-from luigi.scheduler import DONE
+from luigi.scheduler import DONE, RUNNING
 from support.follower import Follower
 from support.running import Scheduler, free_port, gate, luigi_command, started, until
 from support.upstream import Upstream
@@ -181,3 +181,23 @@ def test_work_whose_answer_was_lost_is_handed_out_again(client):
     # A client that got no answer makes the request once more, with the same tasks in progress.
     handed = [[each["task_id"] for each in client.get_works(3, "w", "h", ["a"])] for _ in range(3)]
     assert handed == [["b", None]] * 3
+
+
+def test_the_page_shows_of_a_task_of_a_mirror_its_progress_and_not_its_resources():
+    """Tasks of other programs are shown as Luigi shows them."""
+    scheduler = LocalScheduler()
+    scheduler.update_resources(slots=2)
+    added = {"worker": "w", "family": "F", "priority": 7, "resources": {"slots": 1}}
+    for name, params in {"ours": {"mirror": "1a2b"}, "others": {"day": "1"}}.items():
+        scheduler.add_task(task_id=name, params=params, **added)
+        assert scheduler.get_work(worker="w", host="h")["task_id"] == name
+        scheduler.set_task_status_message(name, "2 of 6 files")
+    keys = ("params", "priority", "resources", "resources_running")
+    tasks = scheduler.task_list(status=RUNNING, upstream_status="")
+    assert {name: tuple(task[key] for key in keys) for name, task in tasks.items()} == {
+        "ours": ({"mirror": "1a2b", "progress": "2 of 6 files"}, None, {}, {}),
+        "others": ({"day": "1"}, 7, {"slots": 1}, {"slots": 1}),
+    }
+    scheduler.add_task(task_id="ours", worker="w", status=DONE)
+    done = scheduler.task_list(status=DONE, upstream_status="")
+    assert done["ours"]["params"] == {"mirror": "1a2b"}

@@ -1,0 +1,121 @@
+"""Disks: the folders on each, what stays free, and how fast each fills."""
+
+import os
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Settings
+from pipeline.datastore.listing import FilesetRow
+from pipeline.mirror.resources.volumes import place_products
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing
+from pipeline.mirror.state.markers import Fileset, mark_done
+from pipeline.reporting.attention import CRITICAL, attention
+from pipeline.reporting.disks import disks
+from pipeline.reporting.plan import DiskPlan, Planner
+from pipeline.reporting.report import mirror_report
+from tasks.steps import STEPS
+
+NOW = datetime(2026, 7, 10, 12, tzinfo=UTC)
+OWN = (".", "store", "data", "incoming", "state")
+# Bytes fetched, and unpacked, of the filesets of each product; of another one of each nothing is here.
+HELD = {"md": (300, 900), "w": (100, 50)}
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = Layout(tmp_path / "mirror")
+    for product, sizes in HELD.items():
+        columns = ("filesetID", "time registered", "type")
+        rows = [FilesetRow(name, "t", "T", columns, (name, "t", "T")) for name in ("here", "new")]
+        LocalListing(layout, product).replace(rows)
+        for kind, size in zip((MarkerKind.DOWNLOADED, MarkerKind.EXTRACTED), sizes, strict=True):
+            file = {"name": "f", "bytes": size, "type": "tgz", "component": "c"}
+            mark_done(layout, kind, Fileset.of(product, rows[0]), NOW.isoformat(), {"files": [file]})
+    layout.store_root.mkdir()
+    layout.lock_file.touch()
+    return layout
+
+
+def settings_of(layout: Layout, **mirror: Any) -> Settings:
+    document = {"root": str(layout.root), "min_free": 7, "products": ["md", "w"]} | mirror
+    return Settings.model_validate({"source": {"url": "http://h"}, "mirror": document})
+
+
+def growth(layout: Layout, settings: Settings, daily: float = 4000) -> dict[tuple[str, ...], float | None]:
+    return {disk.folders: disk.growth for disk in disks(layout, settings, daily, NOW)}
+
+
+def planned(layout: Layout, settings: Settings) -> list[DiskPlan]:
+    return Planner(settings, layout, STEPS.wanted(settings), None, 0).plan(["md", "w"]).disks
+
+
+def test_all_on_one_disk(layout):
+    assert growth(layout, settings_of(layout)) == {OWN: 4000 + 9500}
+    assert growth(layout, settings_of(layout, keep_bundles=False)) == {OWN: 9500}
+    assert growth(layout, settings_of(layout, unpack=False)) == {OWN: 4000}
+
+
+def test_a_volume_grows_by_the_products_on_it(layout, other_disk):
+    settings = settings_of(layout, volumes={"md": {"path": str(other_disk), "min_free": 9}})
+    place_products(layout, settings, ["md", "w"])
+    assert growth(layout, settings) == {OWN: 1000 + 500, ("volumes/md",): 3000 + 9000}
+    free = shutil.disk_usage(other_disk).free
+    [_, disk] = disks(layout, settings, (free - 9) / 30, NOW)
+    assert (disk.full, disk.min_free) == ("2026-07-20", 9)
+
+
+@pytest.mark.parametrize("placed", [True, False], ids=["placed", "to be placed"])
+def test_plan_and_status_agree(placed, layout, other_disk):
+    settings = settings_of(layout, volumes={"md": {"path": str(other_disk), "min_free": 9}})
+    if placed:
+        place_products(layout, settings, ["md", "w"])
+    plans = planned(layout, settings)
+    # A fileset as the one here, and three times its bundles.
+    assert [(plan.folder, plan.needed) for plan in plans] == [(layout.root, 400), (other_disk, 1200)]
+    assert [plan.min_free for plan in plans] == [7, 9]
+    if placed:
+        shown = disks(layout, settings, None, NOW)
+        assert [disk.min_free for disk in shown] == [7, 9]
+        assert [disk.size for disk in shown] == [shutil.disk_usage(plan.folder).total for plan in plans]
+
+
+def test_a_product_on_a_disk_by_a_link_of_somebody(layout, other_disk):
+    for folder in ("store", "incoming"):
+        (layout.root / folder).mkdir(exist_ok=True)
+        (other_disk / folder).mkdir()
+        (layout.root / folder / "md").symlink_to(other_disk / folder)
+    assert growth(layout, settings_of(layout)) == {OWN: 1000 + 9500, ("store/md",): 3000}
+    assert [plan.needed for plan in planned(layout, settings_of(layout))] == [100 + 1200, 300]
+
+
+def test_a_product_on_a_disk_that_is_mounted(layout):
+    (layout.root / "store/md").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(layout.root / "store/md")]
+    if os.geteuid() != 0 or subprocess.run(mount).returncode:
+        pytest.skip("only root may mount a file system")
+    try:
+        assert growth(layout, settings_of(layout)) == {OWN: 1000 + 9500, ("store/md",): 3000}
+    finally:
+        subprocess.run(["umount", str(layout.root / "store/md")], check=True)
+
+
+def test_a_disk_that_is_not_mounted(layout, other_disk):
+    settings = settings_of(layout, volumes={"md": str(other_disk / "ps1")})
+    (other_disk / "ps1").mkdir()
+    place_products(layout, settings, ["md", "w"])
+    shutil.rmtree(other_disk / "ps1")
+    assert growth(layout, settings) == {OWN: 1000 + 500}
+    report = mirror_report(layout, settings, STEPS, NOW)
+    [problem] = report.volumes
+    points = [point.message for point in attention(report) if point.severity == CRITICAL]
+    assert f"no update can begin: {problem}" in points
+    plan = Planner(settings, layout, STEPS.wanted(settings), None, 0).plan(["md", "w"])
+    assert [(each.product, each.code) for each in plan.products] == [("md", 40), ("w", 0)]
+    assert plan.products[0].problems[0].startswith(f"the volume {other_disk}/ps1 is not mounted: ")
+    assert [(each.folder, each.needed) for each in plan.disks] == [(layout.root, 400)]
