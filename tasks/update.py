@@ -215,7 +215,7 @@ class UpdateProduct(MirrorTask):
         done = len(tried) - len(left)
         self.context.counters.count(done=done, failed=len(failed), optional_failed=optional)
         current_run().refuse_when_stopping()
-        # What is deleted now makes room on a disk that is full.
+        # Deletions make room on a disk that is full.
         self._record(done, len(left) + len(waiting))
         if left or waiting:
             message = _failure_message(self.product, len(tried), len(failed), waiting)

@@ -8,7 +8,9 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import chain, islice
@@ -29,6 +31,8 @@ _LEAST_WIDTH = 8
 _ROUNDED = {"deg": ".5f", "d": ".5f", "arcsec": ".2f", "s": ".1f"}
 _DTYPES: dict[Kind, tuple[Any, type]] = {Kind.INTEGER: (0, int), Kind.REAL: (math.nan, float)}
 _GAP = "  "
+# Characters that XML 1.0 cannot hold.
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def as_table(columns: Sequence[Column], rows: Iterable[Row], width: int | None) -> Iterator[str]:
@@ -77,10 +81,21 @@ def as_json(columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[str]:
 
 
 def as_votable(columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[str]:
-    """Yield a VOTable with units, UCDs and descriptions."""
-    from astropy.io.votable import from_table
+    """Yield a VOTable with units, UCDs and descriptions.
 
-    document = from_table(astropy_table(columns, rows))
+    Numbers that are none are NULL; characters that XML cannot hold are escaped.
+    """
+    import warnings
+
+    from astropy.io.votable import from_table
+    from astropy.io.votable.exceptions import W03
+
+    columns = [replace(column, name=_in_xml(column.name)) for column in columns]
+    table = astropy_table(columns, (tuple(map(_in_xml, row)) for row in rows))
+    with warnings.catch_warnings():
+        # A name such as count(*) is no identifier: the field has another one beside.
+        warnings.simplefilter("ignore", W03)
+        document = from_table(table)
     for field in document.get_first_table().fields:
         if field.datatype == "unicodeChar":
             # Texts of one length are no array of that size in the next answer.
@@ -163,6 +178,14 @@ def _written(value: Any) -> Any:
     if isinstance(value, bytes | memoryview):
         return bytes(value).hex()
     return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _in_xml(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, str):
+        return _NOT_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), value)
+    return value
 
 
 def _fitted(widths: list[int], most: int | None) -> list[int]:

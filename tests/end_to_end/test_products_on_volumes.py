@@ -61,15 +61,14 @@ def test_a_product_lies_on_its_volume(release, server, follower, volume, tmp_pat
         following = Follower(tmp_path / "next", serving.url)
         assert following.update().code == 0
     assert following.content("store") == served
-    # Registered again, and withdrawn: what was unpacked is replaced, and deleted.
+    # Registered again: what was unpacked is replaced.
     release.add_bundles(PLACED, "o1.chip.1.1.1", {"XY01": {"b.fits": b"B" * 500}})
-    release.withdraw(PLACED, "plain")
     result = follower.update()
     assert result.code == 0, result.output
     assert tree(volume / PLACED / "store") == files_of(PLACED, served_filesets(release))
     assert tree(volume / PLACED / "data") == {f"{UNPACKED}/b.fits": b"B" * 500}
     assert follower.content("data") == unpacked
-    tree_is_true(follower.root, PLACED, {"o1.chip.1.1.1"})
+    tree_is_true(follower.root, PLACED, {"o1.chip.1.1.1", "plain"})
     assert leftovers(follower.root) == []
     assert list((volume / PLACED / "incoming").iterdir()) == []
     # What no fileset unpacked is found there too, and what is damaged is repaired.
@@ -78,8 +77,14 @@ def test_a_product_lies_on_its_volume(release, server, follower, volume, tmp_pat
     verified = ipp_mirror("verify", "--repair", "--config", follower.config)
     assert verified.returncode == 30
     assert f"volumes/{PLACED}/data/mine: unexpected: no fileset unpacked it" in verified.stderr
-    assert "2 here: 1 sound, 1 repaired" in verified.stdout
+    assert "3 here: 2 sound, 1 repaired" in verified.stdout
     assert tree(volume / PLACED / "data")[f"{UNPACKED}/b.fits"] == b"B" * 500
+    # Withdrawn: the folders that become empty are removed, but for that of the product.
+    (volume / PLACED / "data" / "mine").unlink()
+    release.withdraw(PLACED, "o1.chip.1.1.1")
+    assert follower.update().code == 0
+    assert list((volume / PLACED / "data").iterdir()) == []
+    assert set(tree(volume / PLACED / "store")) == {"plain/index.txt", "plain/small.txt"}
 
 
 def test_a_volume_that_is_not_mounted(release, server, follower, volume):

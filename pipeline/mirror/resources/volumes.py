@@ -48,15 +48,17 @@ def place_products(layout: Layout, settings: Settings, products: Iterable[str]) 
 
 
 def volume_problems(layout: Layout, settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each volume, and each known product, because of which no run can begin."""
+    """Yield a sentence for each volume, and each product, because of which no run can begin.
+
+    A product that the settings do not name may lie elsewhere than its volume: nothing comes to it.
+    """
     volumes = settings.mirror.volumes.values()
     unmounted = {volume.path for volume in volumes if not volume.path.is_dir()}
     for path in sorted(unmounted):
         yield _not_mounted(path, path, "mirror.volumes")
-    known = set(layout.products_on_volumes())
-    if volumes:
-        known |= {*layout.state_products(), *(product.name for product in settings.mirror.products or ())}
-    for product in sorted(known):
+    named = settings.mirror.products
+    known = layout.state_products() if named is None else [product.name for product in named]
+    for product in sorted({*layout.products_on_volumes(), *(known if volumes else ())}):
         volume = settings.mirror.volume(product)
         if volume is None or volume.path not in unmounted:
             problem = product_problem(layout, settings, product)

@@ -237,6 +237,15 @@ def test_a_product_that_is_known_by_its_state_alone(site):
         check_volumes(site.layout, site.settings)
 
 
+def test_a_product_that_the_settings_do_not_name_stays_where_it_is(site):
+    with_content("store/md")(site)
+    (site.root / "state/md").mkdir(parents=True)
+    site.mirror["products"] = ["m2"]
+    check_volumes(site.layout, site.settings)
+    place_products(site.layout, site.settings, ["m2"])
+    assert sorted(site.links()) == ["incoming/m2", "store/m2", "volumes/m2"]
+
+
 def test_a_product_without_a_volume_may_be_linked_by_hand(site, other_disk):
     for folder in ("store", "incoming"):
         (site.root / folder).mkdir()
