@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.adoption import OldTree
-from bench.catalog import catalog_chips, chips, print_ratio
+from bench.catalog import catalog_chips, catalog_many_chips, chips, print_ratio
 from bench.check import check
 from bench.contested import EARLIER, FILES, LATER, ContestedStore
 from bench.daemons import Daemon, data_store, nginx, relay
@@ -66,6 +66,7 @@ NEEDED_BYTES = {
     "state-million": 5e9,
     "contested": 6e9,
     "catalog": 6e9,
+    "rebuild": 10e9,
     "adopt": 4e9,
 }
 NEEDED_FILES = {
@@ -73,6 +74,7 @@ NEEDED_FILES = {
     "state": 600_000,
     "state-million": 2_200_000,
     "contested": 900_000,
+    "rebuild": 2_100_000,
     "adopt": 500_000,
 }
 FAR_PEERS = (WGET, ARIA2C)
@@ -236,6 +238,11 @@ class Bench:
         if self.postgresql:
             ask_postgresql(self.folder, SURVEY_IMAGES, self.postgresql)
 
+    def rebuild(self) -> None:
+        """Measure the rebuild of a catalog of many realistic filesets."""
+        with data_store(chips(self.folder, CHIP_FILESETS), self.folder) as server:
+            catalog_many_chips(self.folder, self.filesets, _url(server.port))
+
     def adopt(self) -> None:
         """Measure adoptions by link, next to ``md5sum`` of the same files with a process for each core."""
         rows = [["files", "MB", "seconds", "files/s", "md5sum", "CPU s", "MB at a tenth", "at the end"]]
@@ -308,6 +315,7 @@ SUITES: dict[str, Callable[[Bench], None]] = {
     "state-million": lambda bench: bench.state([1_000_000]),
     "contested": Bench.contested,
     "catalog": Bench.catalog,
+    "rebuild": Bench.rebuild,
     "adopt": Bench.adopt,
 }
 
@@ -373,7 +381,7 @@ def _parser() -> argparse.ArgumentParser:
         "--filesets",
         type=int,
         default=10_000,
-        help="filesets of each product in the suite contested (default: %(default)s)",
+        help="filesets in the suite rebuild, and of each product in contested (default: %(default)s)",
     )
     parser.add_argument(
         "--postgresql",

@@ -6,28 +6,54 @@ from pathlib import Path
 
 from bench.daemons import BIN, REPOSITORY
 from bench.measure import Run, Spread, run
+from bench.rebuild import many_chips
 from bench.tables import print_table
 from bench.tools import OURS, OURS_CATALOG
 from pipeline.sample.plan import ReleasePlan
 from pipeline.sample.release import write_chips
 
 _CHIPS = 60
+# Image, weight and mask of each chip.
+_KINDS = 3
 # Header cards of an image beyond those that the sample release has: together more than 300.
 _HOUSEKEEPING = 270
+_SETTINGS = "mirror.yaml"
 
 
 def catalog_chips(folder: Path, filesets: int, url: str) -> None:
     """Mirror the filesets of chips at ``url``, catalog all of them by a rebuild, and print a table."""
-    target = folder / "target"
+    target = _mirror(folder / "target", url)
+    _print_rebuild(target, filesets)
+    shutil.rmtree(target)
+
+
+def catalog_many_chips(folder: Path, filesets: int, url: str) -> None:
+    """Do the same for a mirror of so many filesets, copies of those at ``url``."""
+    sample, target = _mirror(folder / "sample", url), folder / "target"
+    many_chips(sample, target, filesets)
+    shutil.copy(sample / _SETTINGS, target)
+    _print_rebuild(target, filesets)
+    for each in (sample, target):
+        shutil.rmtree(each)
+
+
+def _mirror(target: Path, url: str) -> Path:
+    """Return ``target``, a new mirror of all that is at ``url``, to be cataloged."""
+    shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     OURS.run(url, target)
-    settings = json.loads((target / "mirror.yaml").read_text())
+    settings = json.loads((target / _SETTINGS).read_text())
+    settings["mirror"]["root"] = "."
     settings["catalog"] = {"enabled": True, "coverage": False}
-    (target / "mirror.yaml").write_text(json.dumps(settings))
-    command = [str(BIN / "ipp-mirror"), "catalog", "rebuild", "--config", str(target / "mirror.yaml")]
+    (target / _SETTINGS).write_text(json.dumps(settings))
+    return target
+
+
+def _print_rebuild(target: Path, filesets: int) -> None:
+    """Rebuild the catalog of a mirror of so many filesets of chips, and print a table."""
+    command = [str(BIN / "ipp-mirror"), "catalog", "rebuild", "--config", str(target / _SETTINGS)]
     done = run(command, REPOSITORY, target / "rebuild.log")
     size = (target / "status" / "catalog.sqlite").stat().st_size
-    images = filesets * 3 * _CHIPS
     rows = [
         [
             "filesets",
@@ -44,12 +70,11 @@ def catalog_chips(folder: Path, filesets: int, url: str) -> None:
             f"{1000 * done.seconds / filesets:.0f}",
             f"{done.cpu_seconds:.1f}",
             f"{1000 * done.cpu_seconds / filesets:.0f}",
-            f"{size / images:.0f}",
+            f"{size / (filesets * _KINDS * _CHIPS):.0f}",
             f"{done.peak_bytes / 1e6:.0f}",
         ],
     ]
     print_table(f"Rebuild of the catalog: filesets of {_CHIPS} images, weights and masks each", rows)
-    shutil.rmtree(target)
 
 
 def chips(folder: Path, filesets: int) -> Path:

@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
+from pipeline.catalog.check import gone_filesets, times_of
 from pipeline.catalog.damage import is_damage
 from pipeline.catalog.database import Database, in_batches
 from pipeline.catalog.generations import current_file, make_current, next_file
@@ -24,7 +24,6 @@ from pipeline.catalog.opening import (
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.schema import HEAD, check_revision, create_schema, revision_of
 from pipeline.catalog.seen import forget_seen, record_behind
-from pipeline.catalog.tables import fileset, product
 from pipeline.catalog.views import create_views, renew_settings
 from pipeline.catalog.writer import writer_of
 from pipeline.config import Settings
@@ -35,9 +34,6 @@ from pipeline.mirror.state.marker_file import can_name_marker, read_marker
 from pipeline.mirror.state.markers import Fileset
 
 log = logging.getLogger(__name__)
-
-# Filesets whose rows are read at once, whatever their number.
-_PAGE = 1000
 
 
 def delete_now_or_later(settings: Settings, layout: Layout, identity: Fileset) -> None:
@@ -117,47 +113,24 @@ def _stale_markers(
 ) -> Iterator[Path]:
     """Yield the markers of these filesets of a product that say something else than their rows."""
     with database.reading() as connection:
-        times = _times(connection, name, marked)
+        times = times_of(connection, name, marked)
     for each in marked:
         path = layout.marker(MarkerKind.CATALOGED, name, each)
-        marker, cataloged = read_marker(path) or {}, times.get(each)
-        of_rows = {**identity, "cataloged": cataloged.isoformat() if cataloged else None}
+        marker = read_marker(path) or {}
+        of_rows = {**identity, "cataloged": times.get(each)}
         if any(marker.get(key) != value for key, value in of_rows.items()):
             yield path
 
 
-def _times(connection: Connection, name: str, filesets: list[str]) -> dict[str, datetime | None]:
-    """Return when the rows of these filesets of a product were written."""
-    query = select(fileset.c.name, fileset.c.cataloged).join(product)
-    some = query.where(product.c.name == name, fileset.c.name.in_(filesets))
-    return dict(connection.execute(some).all())
-
-
 def _delete_gone(layout: Layout, database: Database) -> None:
     """Delete the rows of filesets that the mirror does not hold, and their markers."""
-    query = select(fileset.c.fileset_id, product.c.name, fileset.c.name).join(product)
-    last = 0
-    while True:
-        page = query.where(fileset.c.fileset_id > last).order_by(fileset.c.fileset_id).limit(_PAGE)
-        with database.reading() as connection:
-            rows = connection.execute(page).all()
-        if not rows:
-            return
-        last = rows[-1][0]
-        gone = {id: (name, each) for id, name, each in rows if not _is_held(layout, name, each)}
+    for gone in gone_filesets(layout, database):
         # One that is fetched again is to be cataloged again.
         remove_files(
-            layout.marker(MarkerKind.CATALOGED, name, each)
-            for name, each in gone.values()
-            if can_name_marker(each)
+            layout.marker(MarkerKind.CATALOGED, name, each) for _, name, each in gone if can_name_marker(each)
         )
         if gone:
-            database.transact(partial(_delete, fileset_ids=list(gone)))
-
-
-def _is_held(layout: Layout, name: str, fileset: str) -> bool:
-    kinds = (MarkerKind.DOWNLOADED, MarkerKind.EXTRACTED)
-    return can_name_marker(fileset) and any(layout.marker(kind, name, fileset).exists() for kind in kinds)
+            database.transact(partial(_delete, fileset_ids=[id for id, _, _ in gone]))
 
 
 def _delete(connection: Connection, fileset_ids: list[int]) -> None:
