@@ -10,8 +10,9 @@ from pathlib import Path
 
 import luigi
 
+from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Settings, read_settings
-from pipeline.errors import ServerUnavailable
+from pipeline.errors import MachineFault, ServerUnavailable
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker
@@ -86,11 +87,13 @@ class ProductTarget(luigi.Target):
         updated = (read_marker(layout.updated(self._product)) or {}).get("finished")
         if updated is None or (self._since and datetime.fromisoformat(updated) < self._since):
             return False
-        steps = STEPS.wanted(settings).required
+        product, steps = settings.product(self._product), STEPS.wanted(settings).required
         try:
-            return not count_filesets(layout, settings.product(self._product), self._product, steps).left
-        except ServerUnavailable:
+            with like_filesets(settings, layout, product) as like:
+                counts, _ = count_filesets(layout, product, self._product, steps, like)
+        except (MachineFault, ServerUnavailable):
             return False
+        return not counts.left
 
     @property
     def filesets(self) -> list[str]:

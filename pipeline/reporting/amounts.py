@@ -75,8 +75,8 @@ def stored_bytes_by_stage(layout: Layout, product: str, most: int = MARKERS_READ
     for name in names:
         marker = read_marker(layout.marker(MarkerKind.DOWNLOADED, product, name))
         if marker is not None:
-            stage = marker.get("columns", {}).get("stage")
-            sizes[stage].append(sum(file["bytes"] for file in marker["files"]))
+            stage = marker.get("columns", {}).get("stage", "null")
+            sizes[None if stage == "null" else stage].append(sum(file["bytes"] for file in marker["files"]))
     return {stage: sum(each) / len(each) for stage, each in sizes.items()}
 
 

@@ -3,6 +3,7 @@
 Markers are not read: where a snapshot is not current, the names in the folder count.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -58,6 +59,13 @@ class FilesetState(NamedTuple):
         """True for a selected fileset that is neither complete nor skipped."""
         return self.selected and not self.complete and not self.skipped
 
+    @property
+    def stage(self) -> str | None:
+        """Stage in the listing; None where it has none."""
+        values = dict(zip(self.columns, self.fields, strict=False))
+        stage = values.get("stage", "null").strip()
+        return None if stage == "null" else stage
+
 
 class ProductFilesets:
     """Filesets of the product ``name``: names of those marked, state of each; none is selected for None."""
@@ -99,20 +107,27 @@ def count_filesets(
     name: str,
     required: tuple[StepSpec, ...],
     like: LikeFilesets = NOTHING_KNOWN,
-) -> FilesetCounts:
+) -> tuple[FilesetCounts, Counter[str | None]]:
     """Return the numbers of the filesets of the product ``name``; None of them is selected for None.
 
-    Raises ServerUnavailable for a damaged listing, MachineFault when the catalog cannot be read.
+    Those that are left and not downloaded are counted by stage too. Raises ServerUnavailable for a damaged
+    listing, MachineFault when the catalog cannot be read.
     """
     filesets = ProductFilesets(layout, product, name, required, like)
+    downloaded = _downloaded(layout, name, filesets.complete)
     known = selected = left = 0
+    stages: Counter[str | None] = Counter()
     for state in filesets.states():
         known += 1
         selected += state.selected
-        left += state.left
+        if state.left:
+            left += 1
+            stages[state.stage] += state.name not in downloaded
     skipped, withdrawn = len(filesets.skipped), len(filesets.withdrawn)
     partial, expired = layout.count(MarkerKind.PARTIAL, name), len(filesets.expired)
-    return FilesetCounts(known, selected, len(filesets.complete), left, skipped, withdrawn, partial, expired)
+    complete = len(filesets.complete)
+    counts = FilesetCounts(known, selected, complete, left, skipped, withdrawn, partial, expired)
+    return counts, +stages
 
 
 def newest_here(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> Registration | None:
@@ -131,6 +146,13 @@ def _complete(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> s
     if all(current_header(layout.marker_folder(kind, product)) for kind in kinds):
         return layout.marked_in_all(kinds, product)
     return set.intersection(*(layout.names(kind, product) for kind in kinds))
+
+
+def _downloaded(layout: Layout, product: str, complete: set[str]) -> set[str]:
+    """Return the names of downloaded filesets; ``complete`` ones may be missing where there are no others."""
+    if layout.count(MarkerKind.DOWNLOADED, product) <= len(complete):
+        return set()
+    return layout.names(MarkerKind.DOWNLOADED, product)
 
 
 class _Selection:

@@ -3,6 +3,7 @@
 All of it is read from counters, snapshots, names of markers and records of failures. Nothing is written.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from pipeline.mirror.state.skip import skipped
 from pipeline.mirror.state.sky_selection import waiting
 from pipeline.mirror.state.snapshot import held_bytes
 from pipeline.mirror.state.steps import Steps, StepSpec
+from pipeline.reporting.amounts import stored_bytes_by_stage
 from pipeline.reporting.disks import Disk, disks
 from pipeline.reporting.filesets import FilesetCounts, count_filesets, newest_here
 from pipeline.reporting.history import RunRecord, bytes_per_day, read_history
@@ -50,7 +52,9 @@ class ProductReport:
     """One product: its filesets, ``bytes`` in ``store/`` as listed, and the newest fileset that is here.
 
     ``configured`` is False for one that the settings do not name any more: none of its filesets is selected.
-    ``bytes`` is an estimate unless ``bytes_exact``. ``newest_age`` is in seconds; None without a valid time.
+    ``bytes`` is an estimate unless ``bytes_exact``. ``bytes_left`` are to be fetched, by the filesets of each
+    stage that are here; unless ``bytes_left_known`` there are more, of stages of which none is here.
+    ``newest_age`` is in seconds; None without a valid time.
     ``failed`` are filesets without a required step, ``failed_optional`` those without an optional one alone.
     """
 
@@ -61,6 +65,8 @@ class ProductReport:
     failed_optional: int
     bytes: int
     bytes_exact: bool
+    bytes_left: int
+    bytes_left_known: bool
     newest: str | None
     newest_registered: str | None
     newest_age: int | None
@@ -110,7 +116,7 @@ class MirrorReport:
 
     ``progress`` is that of the holder; None in the first seconds of a run, too.
     ``last_success`` is when an update last went through the product for which that is longest ago.
-    ``problems`` are those that verifications found and that are not mended; ``catalog_behind`` is None
+    ``problems`` are those that verifications found and that are not repaired; ``catalog_behind`` is None
     without a catalog, ``catalog_fault`` unless the catalog cannot be used; ``bytes_per_day`` None before a
     day of history; ``paused`` unless updates are paused.
     ``volumes`` are sentences on what is wrong with them, each of which keeps runs from beginning.
@@ -220,7 +226,8 @@ def _product(
     newest = newest_here(layout, name, required)
     registered = registered_time(newest.registered) if newest else None
     updated = (read_marker(layout.updated(name)) or {}).get("finished")
-    counts, note = _counts(layout, settings, product, required, fault, is_configured=is_configured)
+    counts, left, note = _counts(layout, settings, product, required, fault, is_configured=is_configured)
+    bytes_left, is_known = _bytes_left(layout, name, left)
     return ProductReport(
         product=name,
         configured=is_configured,
@@ -229,6 +236,8 @@ def _product(
         failed_optional=len(records) - failed,
         bytes=held,
         bytes_exact=is_exact,
+        bytes_left=bytes_left,
+        bytes_left_known=is_known,
         newest=newest.name if newest else None,
         newest_registered=newest.registered if newest else None,
         newest_age=int((now - registered).total_seconds()) if registered else None,
@@ -245,23 +254,33 @@ def _counts(
     fault: str | None,
     *,
     is_configured: bool,
-) -> tuple[FilesetCounts, str | None]:
+) -> tuple[FilesetCounts, Counter[str | None], str | None]:
     """Return the numbers of filesets, and a sentence where the selection is empty, waits or is not known.
 
+    Between them, by stage, the numbers of those that are to be fetched.
     A catalog with a ``fault`` is not asked, for that may take long.
     """
     chosen = product if is_configured else None
     if fault and product.by_sky:
-        return count_filesets(layout, chosen, product.name, required), fault
+        return *count_filesets(layout, chosen, product.name, required), fault
     try:
         with like_filesets(settings, layout, product) as like:
-            counts = count_filesets(layout, chosen, product.name, required, like)
+            counts, left = count_filesets(layout, chosen, product.name, required, like)
             is_empty = is_configured and product.select is not None and counts.selected == 0
             rows = LocalListing(layout, product.name).rows()
             empty = empty_selection(product, rows, like) if is_empty else None
-            return counts, empty or waiting(product, like)
+            return counts, left, empty or waiting(product, like)
     except MachineFault as fault:
-        return count_filesets(layout, chosen, product.name, required), str(fault)
+        return *count_filesets(layout, chosen, product.name, required), str(fault)
+
+
+def _bytes_left(layout: Layout, product: str, left: Counter[str | None]) -> tuple[int, bool]:
+    """Return the bytes to fetch, estimated from filesets that are here; False where there are more."""
+    if not left:
+        return 0, True
+    sizes = stored_bytes_by_stage(layout, product)
+    estimated = sum(number * sizes.get(stage, 0) for stage, number in left.items())
+    return round(estimated), left.keys() <= sizes.keys()
 
 
 def _last_success(products: Iterable[ProductReport]) -> str | None:

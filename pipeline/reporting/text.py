@@ -103,7 +103,8 @@ def _products(products: tuple[ProductReport, ...]) -> Iterator[str]:
     yield ""
     for each in products:
         size = f"{'' if each.bytes_exact else 'about '}{as_size(each.bytes)} here"
-        yield from _wrapped(f"{each.product}: {size}, {'; '.join([_newest(each), *notes_of(each)])}", "")
+        said = ", ".join(filter(None, (size, bytes_left_of(each), _newest(each))))
+        yield from _wrapped(f"{each.product}: {'; '.join([said, *notes_of(each)])}", "")
 
 
 def _newest(product: ProductReport) -> str:
@@ -111,6 +112,13 @@ def _newest(product: ProductReport) -> str:
         return "no fileset complete"
     age = "" if product.newest_age is None else f", {as_age(product.newest_age)} ago"
     return f"newest {product.newest} of {product.newest_registered}{age}"
+
+
+def bytes_left_of(product: ProductReport) -> str:
+    """Return how much is to be fetched; nothing where that is nothing."""
+    if not product.bytes_left_known:
+        return f"more than {as_size(product.bytes_left)} left" if product.bytes_left else "unknown size left"
+    return f"about {as_size(product.bytes_left)} left" if product.bytes_left else ""
 
 
 def notes_of(product: ProductReport) -> list[str]:

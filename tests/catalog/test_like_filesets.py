@@ -1,4 +1,4 @@
-"""What the catalog tells of filesets that are not here."""
+"""Knowledge of filesets that are not here, by the catalog."""
 
 import math
 from collections.abc import Iterator
@@ -24,6 +24,7 @@ from pipeline.catalog.schema import create_schema
 from pipeline.config import Near, Product, Settings
 from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.state.layout import Layout
+from tasks import MirroredProduct
 
 STACK_RUN = table("stack_run", *map(column, ("fileset_id", "row_number", "stack_id", "skycell_id")))
 WARP_SKYFILE = table("warp_skyfile", *map(column, ("fileset_id", "row_number", "warp_id", "skycell_id")))
@@ -77,7 +78,7 @@ def fill(connection: Any) -> None:
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory) -> Iterator[CatalogedFilesets]:
-    """What a catalog knows for product p."""
+    """Knowledge of a catalog for product p."""
     layout = Layout(tmp_path_factory.mktemp("mirror"))
     database = create_file(layout, layout.catalog / "000001.sqlite")
     database.transact(fill)
@@ -193,6 +194,7 @@ def test_an_update_fetches_what_is_near(upstream: Upstream, follower: Follower):
     result = follower.update()
     assert (result.code, "2 selected: 2 extracted" in result.output) == (0, True), result.output
     assert follower.marked("extracted", PRODUCT) == {"chip.1", "chip.2", "again.1", "again.3"}
+    assert MirroredProduct(product=PRODUCT, config=str(follower.config)).complete()
     # The catalog is lost: nothing of unknown position is fetched before it is made anew.
     for path in (follower.root / "state" / "catalog").iterdir():
         path.unlink()

@@ -245,6 +245,22 @@ def test_bytes_and_newest_fileset(is_current, layout):
     assert product.newest_age == (NOW - datetime(2009, 7, 29, 4, 57, tzinfo=UTC)).total_seconds()
 
 
+def test_bytes_left_are_estimated_from_filesets_of_the_stage(layout):
+    for number in (0, 2, 3, 5):
+        remove(layout, number, *DONE)
+    remove(layout, 7, "extracted")
+    mark_downloaded(layout, 1, size=1000, stage="warp")
+    mark_downloaded(layout, 9, size=3000, stage="warp")
+    report = report_on(layout)
+    [product] = report.products
+    assert product.filesets.left == 5
+    # Two warps; of the two chips, none has its stage in its marker.
+    assert (product.bytes_left, product.bytes_left_known) == (4000, False)
+    assert "here, more than 4.0 kB left, newest" in as_text(report, [])
+    [product] = report_on(layout, settings_of(layout, select={"stage": "warp"})).products
+    assert (product.bytes_left, product.bytes_left_known) == (4000, True)
+
+
 def test_failures_by_cause(layout):
     for number in (3, 4):
         wrong = ContentMismatch(f"fileset.{number}: expected {number}000 bytes, got 7 bytes")

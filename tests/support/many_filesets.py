@@ -25,10 +25,12 @@ def row(number: int, registered: str = "t") -> FilesetRow:
     return FilesetRow(name, registered, "T", COLUMNS, (name, registered, "T"))
 
 
-def mark_downloaded(layout: Layout, number: int, size: int = BYTES) -> None:
-    """Mark a fileset of ``size`` bytes as downloaded."""
+def mark_downloaded(layout: Layout, number: int, size: int = BYTES, stage: str | None = None) -> None:
+    """Mark a fileset of ``size`` bytes as downloaded; its marker has a ``stage`` that is given."""
     fileset = Fileset.of(PRODUCT, row(number))
-    mark_done(layout, MarkerKind.DOWNLOADED, fileset, "t", {"files": [{"name": "f", "bytes": size}]})
+    columns = {"columns": {"stage": stage}} if stage else {}
+    files = {"files": [{"name": "f", "bytes": size}]}
+    mark_done(layout, MarkerKind.DOWNLOADED, fileset, "t", {**files, **columns})
 
 
 def complete_mirror(root: Path) -> Layout:

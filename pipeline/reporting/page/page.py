@@ -26,7 +26,7 @@ from pipeline.reporting.matrix import Cell, Matrix, product_matrix
 from pipeline.reporting.page.charts import Chart, charts
 from pipeline.reporting.progress import progress_text
 from pipeline.reporting.report import MirrorReport, ProductReport, mirror_report
-from pipeline.reporting.text import as_age, notes_of
+from pipeline.reporting.text import as_age, bytes_left_of, notes_of
 from pipeline.units import as_count, as_size
 
 # Rows of a table of failures, skipped filesets or problems.
@@ -116,6 +116,7 @@ def render_page(page: Page) -> str:
         failures=_tables_of_failures(page.report),
         cell_class=cell_class,
         used=_used,
+        bytes_left_of=bytes_left_of,
         notes_of=notes_of,
         progress_text=progress_text,
         rows=ROWS,
