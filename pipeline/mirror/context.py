@@ -184,11 +184,7 @@ def open_context(
     """
     settings = read_settings(config)
     source, mirror = settings.source, settings.mirror
-    layout = Layout(mirror.root)
-    check_root(config, settings)
-    _make_root(mirror.root, config)
-    check_volumes(layout, settings)
-    check_file_systems(layout)
+    layout = _checked_layout(config, settings)
     limits = Limits(source.connections, source.timeout, source.least_speed)
     retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
     upstream = DataStoreClient(source.url, limits, retry_policy, stopping)
@@ -230,6 +226,16 @@ def done_at_once(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Fut
     except Exception as error:
         future.set_exception(error)
     return future
+
+
+def _checked_layout(config: Path, settings: Settings) -> Layout:
+    """Return the layout of the mirror, whose root is made if it is absent. Raises SettingsError."""
+    layout = Layout(settings.mirror.root)
+    check_root(config, settings)
+    _make_root(layout.root, config)
+    check_volumes(layout, settings)
+    check_file_systems(layout)
+    return layout
 
 
 def _lock_files(layout: Layout) -> tuple[Path, Path, Path]:

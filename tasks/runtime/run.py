@@ -108,14 +108,7 @@ class Run:
             self.wanted = WantedWatch(self.context.layout)
             with machine_faults(f"acquiring the lock of the mirror at {self.context.layout.root}"):
                 self._acquire()
-                # Stands for the mirror in the tasks and the resources of Luigi's scheduler.
-                self.mirror = short_id(self.context.layout)
-                for step in self.context.wanted_steps:
-                    step.load(self.context)
-                processes = step_processes(self.context, self.stopping, self.lose_process)
-                self.fetching, self.unpacking = self._open.enter_context(processes)
-                self._start_heartbeat()
-                self._page = self._start_page()
+                self._start_processes()
             self.context = replace(self.context, listings=self._listings())
             self.notices = Notices(self.context)
             self.progress = Progress(self.context.layout, self.context.counters, self.completed)
@@ -130,6 +123,17 @@ class Run:
         except BaseException:
             self._open.close()
             raise
+
+    def _start_processes(self) -> None:
+        """Fork the processes that do the steps, then start the threads of this one."""
+        # Stands for the mirror in the tasks and the resources of Luigi's scheduler.
+        self.mirror = short_id(self.context.layout)
+        for step in self.context.wanted_steps:
+            step.load(self.context)
+        processes = step_processes(self.context, self.stopping, self.lose_process)
+        self.fetching, self.unpacking = self._open.enter_context(processes)
+        self._start_heartbeat()
+        self._page = self._start_page()
 
     def _pause(self, seconds: float) -> None:
         """Wait before another try, or until the run stops."""

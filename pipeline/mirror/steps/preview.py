@@ -100,20 +100,24 @@ def preview_work(
     stale = _Stale(layout, name, listing.new)
     refuse_unknown_beginning(product, lambda: (row.name for row in listing.rows))
     wanted = layout.marked(MarkerKind.WANTED, name)
-    expired = stale.without(layout.marked(MarkerKind.EXPIRED, name), [MarkerKind.EXPIRED])
-    gone = listing.withdrawn | expired
+    gone = listing.withdrawn | stale.marked(MarkerKind.EXPIRED)
     selected = [row for row in selected_rows(listing.rows, product, wanted, like) if row.name not in gone]
     old = may_expire(layout, product, steps)
     kinds = [step.marker for step in steps.required]
     lacking = lacking_filesets(layout, product)
     done = stale.without(layout.marked_in_all(kinds, name), kinds) - lacking.keys()
     left = [row for row in selected if row.name not in done]
-    skipped = stale.without(layout.marked(MarkerKind.SKIPPED, name), [MarkerKind.SKIPPED])
+    skipped = stale.marked(MarkerKind.SKIPPED)
     later = stale.without(set(postponed(layout, name, steps)), [MarkerKind.FAILED])
     tried = [row for row in left if row.name not in skipped]
     due = [row for row in tried if row.name not in later]
     marked = layout.marked_among(MarkerKind.DOWNLOADED, name, [row.name for row in due])
     downloaded = stale.without(marked, [MarkerKind.DOWNLOADED])
+
+    def is_to_fetch(row: FilesetRow) -> bool:
+        is_whole = row.name in downloaded and not lacking.get(row.name)
+        return not (is_whole and is_stored(layout, Fileset.of(name, row)))
+
     return WorkPreview(
         selected=len(selected),
         complete=len(selected) - len(left),
@@ -121,13 +125,7 @@ def preview_work(
         postponed=len(tried) - len(due),
         due=due,
         to_expire=sum(row.name in old and is_expired(row, product, like) for row in listing.rows),
-        to_fetch=[
-            row
-            for row in due
-            if lacking.get(row.name)
-            or row.name not in downloaded
-            or not is_stored(layout, Fileset.of(name, row))
-        ],
+        to_fetch=[row for row in due if is_to_fetch(row)],
     )
 
 
@@ -136,7 +134,12 @@ class _Stale:
 
     def __init__(self, layout: Layout, product: str, new: list[FilesetRow]) -> None:
         self._layout = layout
+        self._product = product
         self._new = {row.name: Fileset.of(product, row) for row in new}
+
+    def marked(self, kind: str) -> set[str]:
+        """Return the names of filesets with a marker of that kind, of the current registration."""
+        return self.without(self._layout.marked(kind, self._product), [kind])
 
     def without(self, marked: set[str], kinds: Iterable[str]) -> set[str]:
         """Return the names of which each marker of the kinds is of the current registration."""
