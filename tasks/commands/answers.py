@@ -3,11 +3,13 @@
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tasks.commands.options import json_option
 from tasks.runtime.streams import output_error
 
 if TYPE_CHECKING:
@@ -19,8 +21,21 @@ T = TypeVar("T")
 
 
 def format_option(*more: str) -> Callable[[Any], Any]:
-    """Return a decorator that adds ``--format`` to a command, with formats beside those of all answers."""
-    return click.option(
+    """Return a decorator that adds ``--format`` and ``--json``; ``more`` are formats beside the usual ones.
+
+    The parameter of the command is ``output_format``.
+    """
+
+    def decorate(function: Any) -> Any:
+        @wraps(function)
+        def with_format(*arguments: Any, output_format: str, as_json: bool, **others: Any) -> Any:
+            if as_json and output_format not in {"table", "json"}:
+                raise click.UsageError(f"--json and --format {output_format} exclude each other")
+            return function(*arguments, output_format="json" if as_json else output_format, **others)
+
+        return by_name(json_option(with_format))
+
+    by_name = click.option(
         "--format",
         "output_format",
         type=click.Choice(["table", "csv", "json", "votable", *more]),
@@ -28,6 +43,7 @@ def format_option(*more: str) -> Callable[[Any], Any]:
         show_default=True,
         help="Form of the answer.",
     )
+    return decorate
 
 
 def print_rows(output_format: str, columns: "list[Column]", rows: Iterator[Any]) -> bool:

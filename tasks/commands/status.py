@@ -9,7 +9,7 @@ import click
 from pipeline.errors import EXIT_DONE, EXIT_FILESET_FAILED, MirrorError, machine_faults
 from pipeline.names import escaped
 from pipeline.units import as_count
-from tasks.commands.options import config_option, read_mirror
+from tasks.commands.options import config_option, quiet_option, read_mirror
 
 if TYPE_CHECKING:
     from pipeline.mirror.state.layout import Layout
@@ -23,6 +23,7 @@ Examples:
   ipp-mirror status --details               each failed file, skipped fileset and problem
   ipp-mirror status --json                  all of it, for programs
   ipp-mirror status --check                 one line for Nagios, with its codes
+  ipp-mirror status --quiet                 nothing when all is well, for cron
   ipp-mirror status --html page.html        a page for browsers, as status/index.html
 
 \b
@@ -43,8 +44,11 @@ With --check: 0 ok, 1 warning, 2 critical, 3 unknown.
     metavar="FILE",
     help="Write the report as a page for browsers, with charts and the matrix of what is complete.",
 )
+@quiet_option
 @config_option
-def status(config: Path | None, as_json: bool, as_check: bool, details: bool, html: Path | None) -> int:
+def status(
+    config: Path | None, as_json: bool, as_check: bool, details: bool, html: Path | None, quiet: bool
+) -> int:
     """Print the state of the mirror.
 
     Whether an update runs, how the last one ended, and what needs a person; the filesets of each product,
@@ -61,6 +65,8 @@ def status(config: Path | None, as_json: bool, as_check: bool, details: bool, ht
     if html is not None:
         return _write_html(config, html)
     report, points, layout = _report(config)
+    if quiet and not points:
+        return EXIT_DONE
     click.echo(json_of(report, points) if as_json else as_text(report, points), nl=False)
     if details:
         with machine_faults(f"reading the status of the mirror at {layout.root}"):

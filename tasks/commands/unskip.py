@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import machine_faults
-from tasks.commands.options import checked_name, config_option, read_mirror
+from tasks.commands.options import checked_name, config_option, quiet_option, read_mirror
 
 _EXAMPLES = """\b
 Example:
@@ -15,9 +15,10 @@ Example:
 
 @click.command(epilog=_EXAMPLES)
 @config_option
+@quiet_option
 @click.argument("product", callback=checked_name)
 @click.argument("fileset", callback=checked_name)
-def unskip(config: Path | None, product: str, fileset: str) -> None:
+def unskip(config: Path | None, quiet: bool, product: str, fileset: str) -> None:
     """Unskip a fileset: the next update tries it again."""
     from pipeline.mirror.state.skip import unskip_fileset
     from pipeline.reporting.status import write_status
@@ -25,8 +26,11 @@ def unskip(config: Path | None, product: str, fileset: str) -> None:
 
     settings, layout = read_mirror(config)
     with machine_faults(f"unskipping {product}/{fileset}"):
-        if not unskip_fileset(layout, product, fileset):
-            click.echo(f"{product}/{fileset} is not skipped. Nothing was changed.")
-            return
-        write_status(layout, settings, STEPS, layout.state_products())
-    click.echo(f"{product}/{fileset} is no longer skipped; the next run tries it.")
+        is_changed = unskip_fileset(layout, product, fileset)
+        if is_changed:
+            write_status(layout, settings, STEPS, layout.state_products())
+    if not quiet:
+        said = (
+            "no longer skipped; the next run tries it" if is_changed else "not skipped. Nothing was changed"
+        )
+        click.echo(f"{product}/{fileset} is {said}.")

@@ -30,6 +30,7 @@ def run(follower: Follower, *command: object, code: int = 0) -> tuple[list[str],
 def test_quiet_prints_nothing_when_all_is_well(release: Upstream, follower: Follower):
     assert run(follower, "adopt", release.folder, "--quiet") == ([], [])
     assert run(follower, "update", "--quiet") == ([], [])
+    assert run(follower, "status", "--quiet") == ([], [])
     assert run(follower, "verify", "-q") == ([], [])
 
 

@@ -96,6 +96,7 @@ def test_csv_json_and_votable(config, root):
         (f"{root}/data/a/2.fits", "161.1", "f1", "2009-08-01T00:00:00Z"),
     ]
     (row,) = json.loads(find(config, "--exposure", "o3", "--format", "json").stdout)
+    assert json.loads(find(config, "--exposure", "o3", "--json").stdout) == [row]
     assert (row["t_min"], row["observed"], row["note"]) == (55100.25, "2009-09-26T06:00:00Z", None)
     assert row["path"] == f"{root}/data/b/3.fits"
     assert find(config, "--format", "votable").stdout.startswith("<?xml")

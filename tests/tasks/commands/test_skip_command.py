@@ -39,6 +39,13 @@ def test_skip_and_unskip(mirrored: Follower):
     assert counted(mirrored) == ("0", "0")
 
 
+def test_quiet_prints_nothing(mirrored: Follower):
+    options = ["--config", mirrored.config, "--quiet", PRODUCT, "wrong"]
+    for command in (["skip", "--reason", "why not"], ["unskip"], ["unskip"]):
+        done = ipp_mirror(*command, *options)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_where_nothing_is_to_be_done_nothing_is_changed(mirrored: Follower):
     skipped = ipp_mirror("skip", "--config", mirrored.config, PRODUCT, "right", "--reason", "why not")
     assert (skipped.returncode, skipped.stderr) == (0, "")
