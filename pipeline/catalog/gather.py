@@ -1,4 +1,4 @@
-"""What a fileset tells the catalog: its listing row, files, documents, unpacked files and their headers.
+"""Content of a fileset for the catalog: its listing row, files, documents, unpacked files and their headers.
 
 All of it is read from the disk, so that a rebuild finds the same.
 """

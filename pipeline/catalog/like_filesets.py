@@ -1,4 +1,4 @@
-"""What the catalog knows of filesets that are not here, by those that are.
+"""Knowledge of filesets that are not here, from those of the catalog that are.
 
 A fileset is known by one of the same run (``stage`` and ``stage_id`` of the listing), else by its exposure:
 all that is made of an exposure lies in the field of the camera about its pointing. Of a stack the inputs of

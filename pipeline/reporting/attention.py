@@ -107,7 +107,7 @@ def _of_verifications(report: MirrorReport) -> Iterator[Attention]:
     if report.problems:
         found = as_count(len(report.problems), "problem")
         yield Attention(
-            CRITICAL, f"verifications found {found} that are not mended: ipp-mirror verify --repair"
+            CRITICAL, f"verifications found {found} that are not repaired: ipp-mirror verify --repair"
         )
 
 

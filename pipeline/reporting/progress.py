@@ -22,7 +22,7 @@ LISTINGS, FILESETS, ENDING = "listings", "filesets", "ending"
 
 @dataclass(frozen=True)
 class RunProgress:
-    """What a run has done, and what is left of it. ``time`` is when that was written (UTC).
+    """Amounts that a run has done, and that are left of it. ``time`` is when that was written (UTC).
 
     ``stage`` is ``listings`` before the first filesets are submitted, then ``filesets``, and ``ending`` at
     last. ``done`` filesets of ``filesets`` are complete or have failed, of which ``failed`` failed.

@@ -87,9 +87,9 @@ def failure_rows(layout: Layout, product: str) -> list[dict[str, Any]]:
 
 
 def verification_problems(layout: Layout, steps: Steps) -> list[dict[str, str]]:
-    """Return what verifications found and is not mended: a row of ``PROBLEM_COLUMNS`` for each problem.
+    """Return what verifications found and is not repaired: a row of ``PROBLEM_COLUMNS`` for each problem.
 
-    A fileset is mended when a later verification of that kind finds none, or when its steps were done again.
+    A fileset is repaired when a later verification of that kind finds none, or its steps were done again.
     """
     rows = _unexpected(layout, read_marker(layout.verified), "")
     for product in layout.state_products():
@@ -103,7 +103,7 @@ def verification_problems(layout: Layout, steps: Steps) -> list[dict[str, str]]:
             names = _names_with_problems(ended)
             if names is None or unfinished.exists():
                 names = layout.names(kind, product)
-            rows += [row for name in sorted(names) for row in _unmended(layout, steps, product, name, kind)]
+            rows += [row for name in sorted(names) for row in _unrepaired(layout, steps, product, name, kind)]
     return rows
 
 
@@ -127,16 +127,17 @@ def _unexpected(layout: Layout, verified: dict[str, Any] | None, product: str) -
     ]
 
 
-def _unmended(layout: Layout, steps: Steps, product: str, name: str, kind: str) -> list[dict[str, str]]:
+def _unrepaired(layout: Layout, steps: Steps, product: str, name: str, kind: str) -> list[dict[str, str]]:
     verified = read_marker(layout.marker(kind, product, name)) or {}
     problems = verified.get("problems", [])
     if not problems:
         return []
     done = {step.marker: read_marker(layout.marker(step.marker, product, name)) or {} for step in steps}
     again = verified.get("steps", [])
-    is_mended = again and all(done.get(step, {}).get("finished", "") > verified["finished"] for step in again)
+    ended = [done.get(step, {}).get("finished", "") for step in again]
+    is_repaired = bool(ended) and min(ended) > verified["finished"]
     is_gone = not any(done.values()) and not layout.store(product, name).exists()
-    if is_mended or is_gone:
+    if is_repaired or is_gone:
         return []
     return [_problem(product, name, verified, problem) for problem in problems]
 

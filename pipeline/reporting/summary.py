@@ -1,4 +1,4 @@
-"""What a run brought and what failed: for hooks as JSON, for people as a message, and whether it is news."""
+"""Summary of a run, with what it brought and what failed: for hooks as JSON, for people as a message."""
 
 import hashlib
 import json

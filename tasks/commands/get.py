@@ -34,7 +34,7 @@ Examples:
 @scheduler_options
 @workers_option
 @console_options
-@click.option("--forget", is_flag=True, help="Give up earlier gets: the settings decide on these filesets.")
+@click.option("--forget", is_flag=True, help="Undo earlier gets: the settings decide on these filesets.")
 @click.argument("product", callback=checked_name)
 @click.argument("filesets", nargs=-1, required=True, metavar="FILESET...")
 def get(
@@ -79,7 +79,7 @@ def get(
 
 
 def _forget(layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet: bool) -> None:
-    """Give up earlier gets of the filesets. Raises MachineFault."""
+    """Undo earlier gets of the filesets. Raises MachineFault."""
     from pipeline.mirror.state.wanted import forget_filesets
 
     with machine_faults(f"removing marks of wanted filesets of {product}"):

@@ -13,7 +13,7 @@ _POLLS_AFTER_CHANGE = 3
 
 
 class WantedWatch:
-    """Which filesets an update tries, and which came to be wanted meanwhile.
+    """Filesets that an update tries, and those that came to be wanted meanwhile.
 
     Each product is watched by one thread from its ``begin`` on.
     """

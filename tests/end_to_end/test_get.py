@@ -114,7 +114,7 @@ def test_a_running_adoption_takes_them_too(publisher, server, follower, tmp_path
 
 
 def test_what_is_forgotten_is_as_the_settings_say(publisher, server, follower):
-    """What is here stays; what is lost, or registered again, is not fetched."""
+    """Files that are here stay; those lost, or registered again, are not fetched."""
     follower.mirror["products"] = [NOTHING]
     assert get(follower, "o1.chip.3", "o1.chip.16", "o1.chip.17").returncode == 0
     forgotten = get(follower, "--forget", "o1.chip.1*", "o1.chip.9")

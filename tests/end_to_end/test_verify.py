@@ -181,7 +181,7 @@ def test_an_empty_mirror(upstream, follower):
 
 
 @pytest.mark.parametrize("name", ["a flipped byte in a plain file", "a missing marker", "a truncated marker"])
-def test_status_shows_what_was_found_until_it_is_mended(name, mirrored):
+def test_status_shows_what_was_found_until_it_is_repaired(name, mirrored):
     assert verify(mirrored).code == 0
     assert "problems that verify found" not in status(mirrored)
     path = DAMAGES[name](mirrored)
@@ -194,8 +194,8 @@ def test_status_shows_what_was_found_until_it_is_mended(name, mirrored):
     assert mirrored.update().code == 0
     # An update does again what has no marker, and nothing else; unpacked files of no marker stay unexpected
     # until they are verified again.
-    is_mended = name == "a missing marker"
-    assert ("problems that verify found" in status(mirrored)) != is_mended
+    is_repaired = name == "a missing marker"
+    assert ("problems that verify found" in status(mirrored)) != is_repaired
     assert verify(mirrored, "--repair").code == 0
     assert "problems that verify found" not in status(mirrored)
 

@@ -1,4 +1,4 @@
-"""Corrections in place upstream: found by comparing listings, and mended, with the real command."""
+"""Corrections in place upstream: found by comparing listings, and repaired, with the real command."""
 
 import hashlib
 import json
@@ -84,7 +84,7 @@ def fetched(server: Simulator) -> list[str]:
     return [name for name in targets if name != "index.txt"]
 
 
-def test_corrections_are_found_and_mended(mirrored, upstream, server):
+def test_corrections_are_found_and_repaired(mirrored, upstream, server):
     files = {"t.fits": b"t" * 70, "u.fits": None, "w.fits": b"W" * 5}
     new = bundle({"a.fits": b"a" * 5000, "new.fits": b"N"})
     correct(upstream, "plain", files)
@@ -98,8 +98,8 @@ def test_corrections_are_found_and_mended(mirrored, upstream, server):
     assert (mirrored.content("store"), mirrored.content("data")) == before, "only --repair changes anything"
     assert "upstream lists other files: t.fits" in status(mirrored)
     server.clear()
-    mended = compare(mirrored, "--repair")
-    assert mended.code == 0, mended.output
+    repaired = compare(mirrored, "--repair")
+    assert repaired.code == 0, repaired.output
     assert sorted(fetched(server)) == [TGZ, "t.fits", "w.fits"]
     assert mirrored.content("store") == served_filesets(upstream)
     assert mirrored.content(DATA) == {"a.fits": b"a" * 5000, "new.fits": b"N"}
@@ -160,7 +160,7 @@ def test_a_listing_that_does_not_come_is_a_problem_of_its_fileset(upstream, foll
         assert f"fileset {PRODUCT}/{name}: " in result.output
     assert "4 problems in all" in result.output
     changed = {path for path, content in follower.content("store").items() if before[path] != content}
-    assert changed == {f"{PRODUCT}/sound/t.fits", f"{PRODUCT}/sound/index.txt"}, "the others are mended"
+    assert changed == {f"{PRODUCT}/sound/t.fits", f"{PRODUCT}/sound/index.txt"}, "the others are repaired"
     assert follower.marked("extracted", PRODUCT) == {*LISTING_FAULTS, "sound"}
 
 

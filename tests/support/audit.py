@@ -1,4 +1,4 @@
-"""What this process does to files and folders, by Python's audit events: recorded, or interrupted."""
+"""Operations of this process on files and folders, by Python's audit events: recorded, or interrupted."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Which files of a fileset are fetched, and which members of its bundles are unpacked.
+"""Selection of the files of a fileset that are fetched, and of the members of its bundles that are unpacked.
 
 A fileset of which something is left out is whole as selected. Its marker of the kind ``partial`` says by
 which patterns (docs/on-disk.md, "Markers").

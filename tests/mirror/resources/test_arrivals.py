@@ -179,7 +179,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_noticed_and_mended(damage, holding):
+def test_damage_is_noticed_and_repaired(damage, holding):
     for each in (TWO, FOUR, ONE, THREE):
         holding.arrive(each)
     content = path_of(holding).read_bytes()

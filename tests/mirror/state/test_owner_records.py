@@ -85,7 +85,7 @@ def cuts(text: str) -> list[str]:
     return beginnings + [beginning.ljust(len(text), "\0") for beginning in beginnings]
 
 
-def test_a_record_that_was_cut_off_anywhere_is_read_and_mended(layout):
+def test_a_record_that_was_cut_off_anywhere_is_read_and_repaired(layout):
     record_files(layout, CHIP, CHIP_FILES[:2])
     whole = content(layout, "data/x")
     record_files(layout, WARP, WARP_FILES)
@@ -100,9 +100,9 @@ def test_a_record_that_was_cut_off_anywhere_is_read_and_mended(layout):
         record_files(layout, WARP, WARP_FILES)
         assert recorded_with(layout, {CHIP_FILES[0]}) >= marked, repr(cut)
         assert key(WARP) in recorded_with(layout, set(WARP_FILES)), repr(cut)
-        mended = path.read_bytes()
+        repaired = path.read_bytes()
         record_files(layout, WARP, WARP_FILES)
-        assert path.read_bytes() == mended, repr(cut)
+        assert path.read_bytes() == repaired, repr(cut)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def run(tmp_path: Path, settings: Settings) -> SimpleNamespace:
-    """What a coordinator uses of a run."""
+    """Part of a run that a coordinator uses."""
     layout = Layout(tmp_path)
     layout.lock_file.parent.mkdir()
     layout.lock_file.touch()
