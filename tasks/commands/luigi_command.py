@@ -13,7 +13,7 @@ from luigi.task_register import Register
 
 # Registers the tasks.
 import tasks.workflow  # noqa: F401
-from tasks.mirror_config import QUIET, mirror, use_settings
+from tasks.mirror_config import QUIET, mirror, use_settings, use_settings_file
 from tasks.runtime.errors import as_mirror_error
 from tasks.runtime.own_scheduler import HOST, PORT, is_own_scheduler
 
@@ -65,7 +65,9 @@ def _run(task: str, parameters: Mapping[str, str], workers: int | None, **settin
 
 
 def _use(config: Path | None, console: Mapping[str, str]) -> None:
-    use_settings({**console, **({"config": str(config)} if config else {})})
+    use_settings(console)
+    if config:
+        use_settings_file(config)
 
 
 def scheduler_url(host: str | None, port: int | None) -> str:
