@@ -183,7 +183,10 @@ class Bench:
         print_table(f"A long first update, {MANY.title} (memory of all processes)", rows)
 
     def state(self, sizes: Sequence[int]) -> None:
-        """Measure updates of mirrors with many filesets: without and with a few new ones, and a slow one."""
+        """Measure updates of mirrors with many filesets, and ``status``.
+
+        Updates without and with a few new filesets, and a slow one.
+        """
         rows = [["known", "new", "seconds", "min-max", "CPU s", "peak MB"]]
         for known in sizes:
             old = old_mirror(self.folder, known)
@@ -194,6 +197,8 @@ class Bench:
                     measured = [self._update(old, server, new) for _ in range(self.rounds)]
                     rows.append([f"{known:,}", str(new), *measured_cells(measured)])
                 rows.append([f"{known:,}", "0, no snapshots", *measured_cells([lost])])
+            status = [OURS.status(old.root) for _ in range(self.rounds)]
+            rows.append([f"{known:,}", "ipp-mirror status", *measured_cells(status)])
             shutil.rmtree(old.home)
         print_table(f"Scale of state ({self.rounds} rounds; memory of all processes)", rows)
 

@@ -12,6 +12,7 @@ from bench.measure import Run, run
 from bench.payload import Payload
 
 _PEERS = Path(__file__).parent / "peers"
+_SETTINGS = "mirror.yaml"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Ours(Tool):
             peak = max(done.peak_bytes, scheduler.peak_bytes())
         return Run(done.seconds, done.cpu_seconds + used, peak)
 
+    def status(self, folder: Path) -> Run:
+        """Print the state of the mirror that ``run`` made."""
+        command = [str(BIN / "ipp-mirror"), "status", "--config", str(folder / _SETTINGS)]
+        return run(command, REPOSITORY, folder / "status.log")
+
     def adopt(self, url: str, folder: Path, old: Path) -> Run:
         """Adopt the files of the folder ``old`` by link."""
         command = self._command(url, folder, "AdoptMirror", "--folder", str(old))
@@ -61,7 +67,7 @@ class Ours(Tool):
 
     def _command(self, url: str, folder: Path, *task: str) -> list[str]:
         """Return the command of a task, after writing its settings."""
-        config = folder / "mirror.yaml"
+        config = folder / _SETTINGS
         source = {"url": url} | ({"connections": self.connections} if self.connections else {})
         settings = {
             "source": source,

@@ -1,6 +1,7 @@
 """Fixtures: a Data Store that tests change and serve again, and the mirror that follows it."""
 
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ from pipeline.sample.simulator import Simulator, simulate
 # The time of one example says more about the load of the machine than about the code.
 hypothesis.settings.register_profile("any speed", deadline=None)
 hypothesis.settings.load_profile("any speed")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells start what runs in the background with SIGINT ignored, which processes of tests would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
