@@ -1,6 +1,7 @@
 """Section ``[mirror]`` of ``luigi.cfg``."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import luigi
 
@@ -22,6 +23,20 @@ class mirror(luigi.Config):  # noqa: N801  (the section of luigi.cfg, and the pr
         default=AUTO,
         description="progress on the console: none, a line now and then, or a bar; auto: a bar on a terminal",
     )
+
+
+# Settings file of the command line. Its path is no value of Luigi's settings, where % and ${ have a meaning.
+_named: list[Path] = []
+
+
+def settings_file() -> Path:
+    """Return the path of the settings file: that of the command line, else that of Luigi's settings."""
+    return _named[0] if _named else Path(mirror().config)
+
+
+def use_settings_file(path: Path) -> None:
+    """Use this settings file in this process, whatever Luigi's settings name."""
+    _named[:] = [path]
 
 
 def use_settings(settings: Mapping[str, str]) -> None:

@@ -88,7 +88,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
                 self.context.counters.count(selected=len(rows), done=len(rows) - len(left), failed=failed)
                 current_run().refuse_when_stopping()
                 if left:
-                    raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}))
+                    raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}, 0))
 
     def more_tasks(self) -> Iterator[MirrorTask]:
         """Return the tasks that fetch what came to be wanted since the last call."""
@@ -218,10 +218,9 @@ class UpdateProduct(MirrorTask):
         # Deletions make room on a disk that is full.
         self._record(done, len(left) + len(waiting))
         if left or waiting:
-            message = _failure_message(self.product, len(tried), len(failed), waiting)
-            if others := len(left) - len(failed):
-                message += f"; {as_count(others, 'fileset')} not tried, for want of disk space"
-            raise FilesetsFailed(message)
+            raise FilesetsFailed(
+                _failure_message(self.product, len(tried), len(failed), waiting, len(left) - len(failed))
+            )
 
     def _record(self, done: int, failed: int) -> None:
         """Write the marker of the update, and delete expired filesets, and withdrawn ones if that is set."""
@@ -301,7 +300,7 @@ def _discover(task: DiscoverProduct | RelistProduct, left_out: LeftOut, *, whole
     )
 
 
-def _failure_message(product: str, tried: int, failed: int, later: dict[str, str]) -> str:
+def _failure_message(product: str, tried: int, failed: int, later: dict[str, str], without_space: int) -> str:
     parts = [f"{failed} of {as_count(tried, 'pending fileset')} failed"] if failed else []
     if later:
         first = min(later, key=lambda name: later[name])
@@ -309,4 +308,6 @@ def _failure_message(product: str, tried: int, failed: int, later: dict[str, str
             f"{len(later)} that failed often are tried with exponential back-off, the next ({first}) "
             f"from {later[first]} on (`ipp-mirror skip {product} FILESET --reason …` skips one)"
         )
+    if without_space:
+        parts.append(f"{as_count(without_space, 'fileset')} not tried, for want of disk space")
     return f"product {product}: " + "; ".join(parts)

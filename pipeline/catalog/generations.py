@@ -5,6 +5,8 @@ renamed over an open database, and queries that are under way end on the generat
 """
 
 import logging
+import os
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +61,19 @@ def set_damaged_aside(path: Path) -> None:
     damage = damage_in(path)
     if damage is None:
         return
-    aside = path.with_name(f"{path.name}.damaged")
+    names = chain([f"{path.name}.damaged"], (f"{path.name}.damaged.{number}" for number in count(2)))
+    aside = next(other for name in names if not _parts(other := path.with_name(name)))
     log.warning("catalog %s: %s. It is kept as %s, and a new one is made.", path, damage, aside)
     with machine_faults(f"renaming the damaged catalog {path} to {aside}"):
         # First the file's log, which must not become that of a new file.
-        remove_generation(aside)
-        for suffix in reversed(_FILE_SUFFIXES):
-            if (part := Path(f"{path}{suffix}")).exists():
-                part.rename(f"{aside}{suffix}")
+        for suffix, part in reversed(_parts(path).items()):
+            part.rename(f"{aside}{suffix}")
+
+
+def _parts(path: Path) -> dict[str, Path]:
+    """Return what there is of an SQLite file and its logs, by suffix."""
+    parts = {suffix: Path(f"{path}{suffix}") for suffix in _FILE_SUFFIXES}
+    return {suffix: part for suffix, part in parts.items() if os.path.lexists(part)}
 
 
 def remove_earlier(layout: Layout) -> None:

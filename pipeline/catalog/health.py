@@ -42,7 +42,8 @@ def catalog_fault(settings: Settings, layout: Layout, *, is_working: bool) -> st
         return None
     if url is not None and not url.startswith(_SQLITE):
         return _fault_of_server(settings, layout)
-    file = Path(url.removeprefix(_SQLITE)) if url is not None else current_file(layout)
+    # Behind the path there may be parameters of a driver.
+    file = Path(url.removeprefix(_SQLITE).partition("?")[0]) if url is not None else current_file(layout)
     if file is None or not file.is_file():
         return _fault_of_absence(layout, file)
     return None if is_shared(file.parent) else _fault_of_file(file, is_working=is_working)
@@ -83,6 +84,8 @@ def _fault_of_server(settings: Settings, layout: Layout) -> str | None:
     answer: SimpleQueue[str | None] = SimpleQueue()
     try:
         database = required_database(settings, layout)
+        # Imports the driver, which is no time of the server's.
+        _ = database.engine
         # Names are resolved, and connections made, in a time that no driver bounds below two seconds.
         Thread(target=lambda: answer.put(_asked(database)), daemon=True).start()
         return answer.get(timeout=ANSWER_SECONDS)

@@ -42,7 +42,7 @@ from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.ownership import Ownership
 from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, update_lock
-from pipeline.mirror.resources.volumes import check_volumes
+from pipeline.mirror.resources.volumes import check_volumes, place_products
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import marker_text
@@ -83,6 +83,7 @@ def rebuild(
     with update_lock(layout), heartbeat(layout):
         wait_for_exit(layout)
         check_volumes(layout, settings)
+        place_products(layout, settings, layout.products_on_volumes())
         if settings.catalog.url is not None:
             database = Database(database_url(settings.catalog.url))
             if database.is_file:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.config import Settings
 from pipeline.mirror.resources.disk_space import FOLDERS, MinFree
-from pipeline.mirror.resources.file_systems import nearest_folder
+from pipeline.mirror.resources.file_systems import is_reachable, nearest_folder
 from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
 from pipeline.mirror.state.snapshot import held_bytes
 
@@ -62,9 +62,13 @@ def _folders(layout: Layout) -> Iterator[str]:
     with suppress(OSError):
         for path in sorted(layout.store_root.iterdir()):
             # A link, or a mount, of somebody who has placed the product by hand.
-            if path.name not in volumes and path.is_dir() and (path.is_symlink() or _device(path) != usual):
+            if (
+                path.name not in volumes
+                and is_reachable(path)
+                and (path.is_symlink() or _device(path) != usual)
+            ):
                 yield f"store/{path.name}"
-    yield from (f"volumes/{product}" for product in volumes if layout.volume(product).is_dir())
+    yield from (f"volumes/{product}" for product in volumes if is_reachable(layout.volume(product)))
 
 
 def _growth(layout: Layout, settings: Settings, bytes_per_day: float) -> Mapping[int, float]:
@@ -74,7 +78,7 @@ def _growth(layout: Layout, settings: Settings, bytes_per_day: float) -> Mapping
     fetched = {product: _held(layout, MarkerKind.DOWNLOADED, product) for product in products}
     in_all = sum(fetched.values())
     for product in products if in_all else ():
-        if layout.store_of(product).is_symlink() and not layout.store_of(product).is_dir():
+        if layout.store_of(product).is_symlink() and not is_reachable(layout.store_of(product)):
             # Its disk is not mounted.
             continue
         packed = fetched[product] if settings.mirror.keep_bundles else 0

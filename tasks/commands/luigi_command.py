@@ -1,5 +1,6 @@
 """Run of a task within this process: as the ``luigi`` command does it, without a command line for Luigi."""
 
+import configparser
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +10,13 @@ from urllib.parse import urlsplit
 import click
 import luigi.configuration
 import luigi.interface
+from luigi.parameter import ParameterException
 from luigi.task_register import Register
 
 # Registers the tasks.
 import tasks.workflow  # noqa: F401
-from tasks.mirror_config import QUIET, mirror, use_settings
+from pipeline.errors import SettingsError
+from tasks.mirror_config import QUIET, mirror, use_settings, use_settings_file
 from tasks.runtime.errors import as_mirror_error
 from tasks.runtime.own_scheduler import HOST, PORT, is_own_scheduler
 
@@ -65,7 +68,18 @@ def _run(task: str, parameters: Mapping[str, str], workers: int | None, **settin
 
 
 def _use(config: Path | None, console: Mapping[str, str]) -> None:
-    use_settings({**console, **({"config": str(config)} if config else {})})
+    """Use these settings in this process. Raises SettingsError for a wrong value in Luigi's settings."""
+    use_settings(console)
+    if config:
+        use_settings_file(config)
+    for name, section in {"core": luigi.interface.core, "mirror": mirror}.items():
+        try:
+            section()
+        except (ValueError, ParameterException, configparser.Error) as error:
+            problem = error.__cause__ or error
+            raise SettingsError(
+                f"section [{name}] of luigi.cfg: {error}: {problem}. Nothing was started."
+            ) from None
 
 
 def scheduler_url(host: str | None, port: int | None) -> str:

@@ -44,7 +44,7 @@ from pipeline.reporting.history import RunRecord, append_record
 from pipeline.reporting.metrics import write_metrics
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
-from tasks.mirror_config import NONE, mirror
+from tasks.mirror_config import NONE, settings_file
 from tasks.runtime.console import is_silent
 from tasks.runtime.display import display_kind, progress_displayed
 from tasks.runtime.errors import Stopped, VolumeFull, as_mirror_error
@@ -93,7 +93,7 @@ class Run:
         self.left_behind: list[str] = []
         self._began = time.monotonic()
         self._products: list[str] | None = None
-        self._config = Path(mirror().config)
+        self._config = settings_file()
         self._ended_by: Stopped | None = None
         self._outages = OutageWatch(
             lambda: self.context.counters.bytes, self._server_answers, self._volume_of

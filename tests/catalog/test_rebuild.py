@@ -2,11 +2,12 @@
 
 import json
 import multiprocessing
+import os
 import signal
 import sys
 from contextlib import closing
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 from sqlalchemy import Connection
@@ -49,12 +50,19 @@ def test_every_way_to_end_a_rebuild_leaves_the_catalog_as_it_was(follower: Follo
     outcome = rebuild(settings, layout, KINDS, lambda _done, _all: stopping.set(), stopping)
     assert outcome == Rebuilt(0, {}, stopped=True)
 
-    def kill(done: int, _all: int) -> None:
-        for process in multiprocessing.active_children() if done == 1 else ():
+    def kill() -> None:
+        # One for each core, and at most for each eight filesets.
+        most = min(3, os.cpu_count() or 1)
+        until(lambda: len(multiprocessing.active_children()) == most, "the processes of the rebuild")
+        for process in multiprocessing.active_children():
             process.kill()
 
+    # At their beginning: at the first result, they may have done all.
+    killing = Thread(target=kill)
+    killing.start()
     with pytest.raises(MachineFault, match="one of its processes was killed"):
-        rebuild(settings, layout, KINDS, kill, Event())
+        rebuild(settings, layout, KINDS, lambda _done, _all: None, Event())
+    killing.join()
     after = sorted(path.name for path in layout.catalog.iterdir())
     assert [name for name in after if not name.endswith(("-wal", "-shm"))] == [
         name for name in before if not name.endswith(("-wal", "-shm"))

@@ -100,6 +100,12 @@ def test_a_volume_that_is_not_mounted(release, server, follower, volume):
     assert set(paths) == {follower.root / place / "a.fits" for place in places}
     components = rows(catalog_of(follower.root), "SELECT DISTINCT component FROM member")
     assert components == [("XY01",)]
+    # The holder of the lock makes lost links anew.
+    for folder in ("store", "incoming"):
+        (follower.root / folder / PLACED).unlink()
+    rebuilt = ipp_mirror("catalog", "rebuild", "--config", follower.config)
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    assert rebuilt.stdout.endswith("\n3 filesets cataloged.\n")
     volume.rename(volume.parent / "unmounted")
     server.clear()
     before = follower.content("state")

@@ -105,11 +105,18 @@ def test_a_product_on_a_disk_that_is_mounted(layout):
         subprocess.run(["umount", str(layout.root / "store/md")], check=True)
 
 
-def test_a_disk_that_is_not_mounted(layout, other_disk):
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_disk_that_is_not_mounted(answers, layout, other_disk):
     settings = settings_of(layout, volumes={"md": str(other_disk / "ps1")})
     (other_disk / "ps1").mkdir()
     place_products(layout, settings, ["md", "w"])
     shutil.rmtree(other_disk / "ps1")
+    volume = f"{other_disk}/ps1"
+    if not answers:
+        volume = f"/{300 * 'x'}"
+        layout.volume("md").unlink()
+        layout.volume("md").symlink_to(f"{volume}/md")
+        settings = settings_of(layout, volumes={"md": volume})
     assert growth(layout, settings) == {OWN: 1000 + 500}
     report = mirror_report(layout, settings, STEPS, NOW)
     [problem] = report.volumes
@@ -117,5 +124,5 @@ def test_a_disk_that_is_not_mounted(layout, other_disk):
     assert f"no update can begin: {problem}" in points
     plan = Planner(settings, layout, STEPS.wanted(settings), None, 0).plan(["md", "w"])
     assert [(each.product, each.code) for each in plan.products] == [("md", 40), ("w", 0)]
-    assert plan.products[0].problems[0].startswith(f"the volume {other_disk}/ps1 is not mounted: ")
+    assert plan.products[0].problems[0].startswith(f"the volume {volume} is not mounted: ")
     assert [(each.folder, each.needed) for each in plan.disks] == [(layout.root, 400)]

@@ -78,7 +78,7 @@ def test_links_on_a_volume_lead_nowhere_outside_the_product(layout, server, tmp_
         assert ask(server, path).status in {400, 403, 404}, path
 
 
-@pytest.mark.parametrize("linked", ["by the mirror", "by somebody"])
+@pytest.mark.parametrize("linked", ["by the mirror", "by somebody", "to a disk that does not answer"])
 def test_a_product_whose_disk_is_not_there_is_unknown_rather_than_empty(linked, layout, server, tmp_path):
     if linked == "by somebody":
         layout.volume("p").unlink()
@@ -86,8 +86,12 @@ def test_a_product_whose_disk_is_not_there_is_unknown_rather_than_empty(linked, 
             folder.unlink()
             folder.symlink_to(tmp_path / "disk/p" / folder.parent.name)
     (tmp_path / "disk").rename(tmp_path / "unmounted")
+    if linked == "to a disk that does not answer":
+        layout.volume("p").unlink()
+        layout.volume("p").symlink_to(f"/{300 * 'x'}")
     assert ask(server, LISTING).status == 404
     assert ask(server, "/p/one/a.fits").status in {403, 404}
+    assert ask(server, "/index.txt").status == 200
     assert names_listed(server, "/index.txt") == []
 
 

@@ -184,7 +184,8 @@ class PublishedTree:
     def _public_folders(self, folder: Path) -> list[str]:
         if not folder.is_dir():
             return []
-        names = (entry.name for entry in os.scandir(folder) if entry.is_dir())
+        # One on a disk that does not answer is none: os.DirEntry.is_dir would raise OSError.
+        names = (entry.name for entry in os.scandir(folder) if os.path.isdir(entry.path))  # noqa: PTH112
         return sorted(filter(self.is_public, names))
 
     def _generate_product(self, folder: Path) -> bytes:

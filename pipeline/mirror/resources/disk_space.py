@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.config import Mirror, Volume
 from pipeline.errors import NoSpace
-from pipeline.mirror.resources.file_systems import nearest_folder
+from pipeline.mirror.resources.file_systems import is_reachable, nearest_folder
 from pipeline.mirror.state.layout import Layout
 from pipeline.units import as_size
 
@@ -39,7 +39,7 @@ class MinFree:
         here = {
             pattern: volume.min_free
             for pattern, volume in self.volumes.items()
-            if volume.path.is_dir() and volume.path.stat().st_dev == device
+            if is_reachable(volume.path) and volume.path.stat().st_dev == device
         }
         said = [(f"mirror.volumes.{pattern}.min_free", count) for pattern, count in here.items()]
         own = {nearest_folder(folder).stat().st_dev for folder in self.folders}

@@ -25,6 +25,11 @@ def nearest_folder(folder: Path) -> Path:
     return next(existing for existing in (folder, *folder.parents) if existing.is_dir())
 
 
+def is_reachable(folder: Path) -> bool:
+    """Return True for a folder; False too where its disk does not answer, or this user may not look."""
+    return os.path.isdir(folder)  # noqa: PTH112  (Path.is_dir would raise OSError)
+
+
 def check_file_systems(layout: Layout) -> None:
     """Check that a fileset can be renamed from ``incoming/`` to ``store/``, in each product that is here.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline.config import Settings
 from pipeline.durable import flush_folder, make_folder, write_whole
 from pipeline.errors import SettingsError, machine_faults
+from pipeline.mirror.resources.file_systems import is_reachable
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.root_format import mirror_id
 
@@ -53,7 +54,7 @@ def volume_problems(layout: Layout, settings: Settings) -> Iterator[str]:
     A product that the settings do not name may lie elsewhere than its volume: nothing comes to it.
     """
     volumes = settings.mirror.volumes.values()
-    unmounted = {volume.path for volume in volumes if not volume.path.is_dir()}
+    unmounted = {volume.path for volume in volumes if not is_reachable(volume.path)}
     for path in sorted(unmounted):
         yield _not_mounted(path, path, "mirror.volumes")
     named = settings.mirror.products
@@ -76,7 +77,14 @@ def product_problem(layout: Layout, settings: Settings, product: str) -> str | N
             f"product {product}: expected it in {volume.path / product} (mirror.volumes), the link {link} "
             f"leads to {folder}. Correct the setting, or move the product ({_RECIPE})."
         )
-    return _Placement(layout, product, folder).problem()
+    placement = _Placement(layout, product, folder)
+    try:
+        return placement.problem()
+    except OSError as error:
+        return (
+            f"the volume {folder.parent} cannot be read: {error.strerror} at {error.filename} (product "
+            f"{product}). See what is wrong with the disk, or with the rights of its folders."
+        )
 
 
 def product_folder(layout: Layout, settings: Settings, product: str) -> Path | None:
@@ -101,9 +109,9 @@ class _Placement:
         is_placed = self.layout.volume(self.product).is_symlink()
         needed = [self.folder / name for name in _FOLDERS] if is_placed else [self.folder.parent]
         for path in needed:
-            if not path.is_dir():
+            if not is_reachable(path):
                 return _not_mounted(self.folder.parent, path, f"product {self.product}")
-            if not os.access(path, os.W_OK | os.X_OK):
+            if not self._is_writable(path):
                 return (
                     f"the volume {self.folder.parent} is mounted read-only, or belongs to another user: "
                     f"expected that {path} can be written, for product {self.product}. Mount it for "
@@ -112,6 +120,12 @@ class _Placement:
         if Path(os.path.realpath(self.layout.root)).is_relative_to(os.path.realpath(self.folder)):
             return f"product {self.product}: expected a volume beside {self.layout.root}, got {self.folder}."
         return self._of_another_mirror() or self._in_the_way()
+
+    def _is_writable(self, path: Path) -> bool:
+        """Return True if a run can write to the folder; a user who only reads the mirror begins no run."""
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            return False
+        return os.access(path, os.W_OK | os.X_OK) or not os.access(self.layout.root, os.W_OK)
 
     def make(self) -> None:
         """Make the folders and the links that are missing, each flushed. Raises OSError."""
@@ -138,8 +152,9 @@ class _Placement:
 
     def _of_another_mirror(self) -> str | None:
         """Return the sentence on a folder of another mirror, which must not be written to by two."""
-        owner = self._owner.read_bytes().decode(errors="replace").strip() if self._owner.is_file() else None
-        if owner is None or owner == mirror_id(self.layout):
+        owner = self._owner.read_bytes().decode(errors="replace").strip() if self._owner.is_file() else ""
+        # Empty where the disk of the root was too full for an id, when the links were made.
+        if owner in ("", mirror_id(self.layout)):
             return None
         return (
             f"product {self.product}: {self.folder} belongs to mirror {owner}, as {self._owner} says; "
@@ -178,11 +193,14 @@ def _not_mounted(volume: Path, path: Path, source: str) -> str:
 
 
 def _found(path: Path) -> str:
-    if path.is_symlink():
-        return f"a link to {path.readlink()}"
-    if path.is_dir():
-        return "a folder with content"
-    return "a file" if path.exists() else "nothing"
+    try:
+        if path.is_symlink():
+            return f"a link to {path.readlink()}"
+        if path.is_dir():
+            return "a folder with content"
+        return "a file" if path.exists() else "nothing"
+    except OSError as error:
+        return str(error.strerror)
 
 
 def _is_same(path: Path, target: Path) -> bool:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -15,9 +16,11 @@ from support.audit import Interrupted, interrupted
 from pipeline.config import Settings
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, SettingsError
 from pipeline.mirror.resources.file_systems import check_file_systems
-from pipeline.mirror.resources.volumes import check_volumes, place_products
+from pipeline.mirror.resources.volumes import check_volumes, place_products, volume_problems
 from pipeline.mirror.state.layout import Layout
 
+# Looking for it is an error of the system, as for a folder on a disk that does not answer.
+SILENT = f"/{300 * 'x'}"
 LINKS = {"volumes/md": "V/md", "incoming/md": "../volumes/md/incoming", "store/md": "../volumes/md/store"}
 
 
@@ -159,6 +162,17 @@ def half_there(site: Site) -> None:
     (site.volume / "md/data").rmdir()
 
 
+def silent(site: Site) -> None:
+    site.mirror["volumes"] = {"m*": SILENT}
+
+
+def silent_without_setting(site: Site) -> None:
+    site.place()
+    (site.root / "volumes/md").unlink()
+    (site.root / "volumes/md").symlink_to(SILENT)
+    site.mirror["volumes"] = {}
+
+
 def elsewhere(site: Site) -> None:
     site.place()
     (site.volume / "other").mkdir()
@@ -189,6 +203,9 @@ PROBLEMS = {
     vanished: "the volume V is not mounted: expected the folder V/md/store (product md), found nothing. ",
     vanished_without_setting: "the volume V is not mounted: expected the folder V/md/store (product md), ",
     half_there: "the volume V is not mounted: expected the folder V/md/data (product md), found nothing. ",
+    silent: f"the volume {SILENT} is not mounted: expected the folder {SILENT} (mirror.volumes), found File "
+    "name too long. Mount the disk",
+    silent_without_setting: f"the volume / is not mounted: expected the folder {SILENT}/store (product md), ",
     elsewhere: "product md: expected it in V/other/md (mirror.volumes), "
     "the link ROOT/volumes/md leads to V/md.",
     with_content("store/md"): "product md: expected nothing at ROOT/store/md, or a link to V/md/store "
@@ -208,6 +225,37 @@ PROBLEMS = {
 def test_nothing_is_begun_where_a_product_cannot_be_placed(change, site):
     change(site)
     assert site.refusal().startswith(PROBLEMS[change])
+
+
+def test_a_folder_that_got_no_id_is_none_of_another_mirror(site):
+    (site.root / "mirror.json").unlink()
+    site.place()
+    (site.root / "mirror.json").write_text('{"format": 2, "id": "aa"}')
+    site.place()
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    os.setresuid(65_534, 65_534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_a_user_who_may_only_read_is_told_of_what_cannot_be_read(other_disk):
+    other_disk.chmod(0o755)
+    site = Site(other_disk / "mirror", other_disk / "ps1")
+    site.place()
+    with another_user():
+        assert list(volume_problems(site.layout, site.settings)) == []
+    (site.volume / "md").chmod(0o700)
+    with another_user():
+        [problem] = volume_problems(site.layout, site.settings)
+    assert "expected the folder" in problem
+    assert "found Permission denied" in problem
+    assert list(volume_problems(site.layout, site.settings)) == []
 
 
 @pytest.fixture

@@ -34,6 +34,12 @@ def test_quiet_prints_nothing_when_all_is_well(release: Upstream, follower: Foll
     assert run(follower, "verify", "-q") == ([], [])
 
 
+def test_the_path_of_the_settings_may_have_any_characters(follower: Follower):
+    config = follower.config.rename(follower.folder / "50% %(of)s ${IT}.yaml")
+    done = ipp_mirror("update", "--config", config)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_quiet_prints_nothing_where_no_task_runs(follower: Follower):
     run(follower, "update")
     for command in (["pause"], ["resume"], ["resume"], ["retry"], ["get", "--forget", PRODUCT, "*"]):
