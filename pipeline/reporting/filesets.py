@@ -1,6 +1,7 @@
 """Filesets of one product and their numbers, from the names of markers and one pass through its listing.
 
-Markers are not read: where a snapshot is not current, the names in the folder count.
+Markers are not read: where a snapshot is not current, the names in the folder count. Only between a change of
+``components``, ``files`` or ``members`` and the next update are those of partial filesets read.
 """
 
 from collections import Counter
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 from pipeline.config import Product, Select
 from pipeline.datastore.listing import FilesetRow
+from pipeline.mirror.state.file_selection import lacking_filesets
 from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
 from pipeline.mirror.state.local_listing import AllBut, LocalListing, Registration
 from pipeline.mirror.state.marker_file import SUFFIX
@@ -78,7 +80,10 @@ class ProductFilesets:
         required: tuple[StepSpec, ...],
         like: LikeFilesets = NOTHING_KNOWN,
     ) -> None:
-        self.complete = _complete(layout, name, required)
+        # Those that lack what changed settings choose are completed by the next update.
+        lacking = lacking_filesets(layout, product) if product else {}
+        self.lacking_files = {fileset for fileset, lacks_files in lacking.items() if lacks_files}
+        self.complete = _complete(layout, name, required) - lacking.keys()
         self.skipped = layout.names(MarkerKind.SKIPPED, name)
         self.withdrawn = layout.names(MarkerKind.WITHDRAWN, name)
         self.wanted = wanted_filesets(layout, name)
@@ -114,7 +119,7 @@ def count_filesets(
     listing, MachineFault when the catalog cannot be read.
     """
     filesets = ProductFilesets(layout, product, name, required, like)
-    downloaded = _downloaded(layout, name, filesets.complete)
+    downloaded = _downloaded(layout, name, filesets.complete) - filesets.lacking_files
     known = selected = left = 0
     stages: Counter[str | None] = Counter()
     for state in filesets.states():

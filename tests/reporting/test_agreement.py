@@ -21,7 +21,7 @@ from pipeline.errors import BundleUnusable, MachineFault, ServerUnavailable
 from pipeline.mirror.state.failures import BackOff, record_failure
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, known_rows
-from pipeline.mirror.state.marker_file import write_marker
+from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.pause import pause
 from pipeline.mirror.state.skip import skip_fileset
@@ -68,6 +68,7 @@ class Mirror:
     layout: Layout
     document: dict[str, Any]
     selects: Any = field(default=lambda row: True)
+    lacking: set[str] = field(default_factory=set)
 
     @property
     def settings(self) -> Settings:
@@ -147,6 +148,17 @@ def several(it: Mirror) -> None:
     failed(it, BundleUnusable("x"), times=3)
 
 
+def widened(it: Mirror) -> None:
+    """A fileset lacks a file that the settings choose since."""
+    marker = read_marker(it.marker("downloaded", CHIPS[0]))
+    assert marker is not None
+    write_marker(it.marker("downloaded", CHIPS[0]), marker | {"files": marker["files"][1:]})
+    partial = {"product": PRODUCT, "fileset": CHIPS[0], "registered": marker["registered"], "files": ["x"]}
+    write_marker(it.marker(MarkerKind.PARTIAL, CHIPS[0]), partial)
+    write_marker(it.layout.file_selection(PRODUCT), {"product": PRODUCT, "files": ["x"]})
+    it.lacking = {CHIPS[0]}
+
+
 def full_disk(it: Mirror) -> None:
     it.document["mirror"]["min_free"] = 10**17
 
@@ -180,6 +192,7 @@ MUTATIONS = {
     "not in the settings": unconfigured,
     "paused": lambda it: pause(it.layout, reason="r", by="me"),
     "a full disk": full_disk,
+    "chooses more files": widened,
     "verified with problems": verified_with_problems,
     "several": several,
 }
@@ -193,7 +206,7 @@ def on_disk(it: Mirror) -> dict[str, Any]:
     }
     rows = known_rows(it.layout, PRODUCT)
     selected = {row.name for row in rows if it.selects(row)} - marked["withdrawn"]
-    complete = marked["downloaded"] & marked["extracted"]
+    complete = (marked["downloaded"] & marked["extracted"]) - it.lacking
     steps = {name: json.loads(it.marker("failed", name).read_text())["step"] for name in marked["failed"]}
     return {
         "known": len(rows),

@@ -56,7 +56,13 @@ class Site:
         place_products(self.layout, self.settings, ["md", "x"])
 
     def links(self) -> dict[str, str]:
-        found = (path for path in self.root.rglob("*") if path.is_symlink())
+        # Path.rglob raises OSError at a link that leads nowhere possible, in some versions of Python.
+        found = (
+            path
+            for folder, folders, files in os.walk(self.root)
+            for name in (*folders, *files)
+            if (path := Path(folder, name)).is_symlink()
+        )
         return {
             path.relative_to(self.root).as_posix(): str(path.readlink()).replace(str(self.volume), "V")
             for path in found
