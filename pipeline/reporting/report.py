@@ -266,9 +266,8 @@ def _counts(
     try:
         with like_filesets(settings, layout, product) as like:
             counts, left = count_filesets(layout, chosen, product.name, required, like)
-            is_empty = is_configured and product.select is not None and counts.selected == 0
             rows = LocalListing(layout, product.name).rows()
-            empty = empty_selection(product, rows, like) if is_empty else None
+            empty = empty_selection(product, rows, like, each=True) if is_configured else None
             return counts, left, empty or waiting(product, like)
     except MachineFault as fault:
         return *count_filesets(layout, chosen, product.name, required), str(fault)

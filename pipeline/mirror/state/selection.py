@@ -151,30 +151,43 @@ def refuse_unknown_columns(
 
 
 def empty_selection(
-    product: Product, rows: Iterable[FilesetRow], like: LikeFilesets = NOTHING_KNOWN
+    product: Product, rows: Iterable[FilesetRow], like: LikeFilesets = NOTHING_KNOWN, *, each: bool = False
 ) -> str | None:
     """Return a sentence on a ``select`` that matches none of the rows, with the values that they have.
 
-    Return None when it matches one, or there is no row. ``rows`` are read up to the first match.
+    Return None when one of its selections matches a row, or ``each`` of them, or there is no row. Age does
+    not count: a selection with ``keep`` of which all filesets are too old is in order. ``rows`` are read
+    until that is decided.
     """
     if product.select is None:
         return None
+    selections = [select.model_copy(update={"keep": None}) for select in product.select]
+    empty = dict(enumerate(selections))
     count, columns = 0, _columns(product.select)
     values: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        if is_selected(row, product, like):
+        empty = {number: select for number, select in empty.items() if not _matches(row, select, like)}
+        if len(empty) < (1 if each else len(selections)):
             return None
         count += 1
         for column in columns:
             values[column].add(row.column(column) or "no value")
-    found = [f"{column} has {_some(values[column])}" for column in columns]
-    if by_sky := product.by_sky:
+    return _on_empty(product, list(empty), count, values, like) if count else None
+
+
+def _on_empty(
+    product: Product, empty: list[int], count: int, values: Mapping[str, set[str]], like: LikeFilesets
+) -> str:
+    """Return the sentence on the selections with these numbers, counted from 0, of ``count`` filesets."""
+    selections = product.select or []
+    chosen = [selections[number] for number in empty]
+    found = [f"{column} has {_some(values[column])}" for column in _columns(chosen)]
+    if by_sky := list(dict.fromkeys(name for select in chosen for name in select.by_sky)):
         found.append(waiting(product, like) or f"{', '.join(by_sky)}: none by listing and catalog")
-    return (
-        f"select matches 0 of {count} filesets; {'; '.join(found) or 'none is of that time'}"
-        if count
-        else None
-    )
+    numbers = ", ".join(str(number + 1) for number in empty)
+    which = "" if len(empty) == len(selections) else f", selection {numbers} of {len(selections)},"
+    reason = "; ".join(found) or "none is of that time"
+    return f"select{which} matches 0 of {count} filesets; {reason}"
 
 
 def _some(values: set[str]) -> str:

@@ -176,6 +176,10 @@ EMPTY = {
     "no value, stack; filter has g.00000, no value, r.00000",
     "[{stage: warp}, {stage: stack}]": None,
     "{stage: stack}": None,
+    "{stage: stack, keep: 1 days}": None,
+    "{keep: 1 days}": None,
+    "{stage: warp, keep: 1 days}": "select matches 0 of 6 filesets; stage has Camera, camera, no value, "
+    "stack",
     "null": None,
 }
 
@@ -185,6 +189,24 @@ def test_a_selection_that_matches_nothing_names_the_values_that_there_are(select
     product = Product.model_validate({"name": "p", "select": yaml.safe_load(select)})
     assert empty_selection(product, read_filesets(LISTING, "x")) == EMPTY[select]
     assert empty_selection(product, []) is None
+    if not (EMPTY[select] or select in EMPTY_IN_PART):
+        assert empty_selection(product, read_filesets(LISTING, "x"), each=True) is None
+
+
+STAGES = "stage has Camera, camera, no value, stack"
+EMPTY_IN_PART = {
+    "[{stage: warp}, {stage: stack}]": f"select, selection 1 of 2, matches 0 of 6 filesets; {STAGES}",
+    "[{stage: stack}, {stage: x}, {registered_after: 2020-01-01}]": "select, selection 2, 3 of 3, matches "
+    f"0 of 6 filesets; {STAGES}",
+}
+
+
+@pytest.mark.parametrize("select", EMPTY_IN_PART)
+def test_each_selection_of_several_is_to_match_something(select):
+    product = Product.model_validate({"name": "p", "select": yaml.safe_load(select)})
+    rows = read_filesets(LISTING, "x")
+    assert empty_selection(product, rows, each=True) == EMPTY_IN_PART[select]
+    assert empty_selection(product, rows) is None
 
 
 def test_of_many_values_some_are_named():
