@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.catalog.columns import WRITTEN, Column, columns_named
 from pipeline.catalog.criteria import Criteria, criteria_of
 from pipeline.catalog.find import count, find, find_paths
-from pipeline.catalog.generations import current_file
+from pipeline.catalog.generations import current_file, how_to_make
 from pipeline.catalog.reader import Reader, Row, ServerReader, SqliteReader
 from pipeline.catalog.view_columns import described
 from pipeline.config import Settings, read_settings
@@ -105,8 +105,7 @@ def catalog_of(layout: Layout, settings: Settings | None) -> Catalog:
         url = settings.catalog.url if settings else None
         raise SettingsError(
             f"expected a catalog of the mirror at {layout.root}, found "
-            f"{f'no {url.removeprefix(_SQLITE)}' if url else 'none'}. "
-            "Set catalog.enabled to true in the settings, and run: ipp-mirror update"
+            f"{f'no {url.removeprefix(_SQLITE)}' if url else 'none'}. " + how_to_make(settings)
         )
     return Catalog(reader, layout.root)
 

@@ -38,21 +38,32 @@ _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def as_table(columns: Sequence[Column], rows: Iterable[Row], width: int | None) -> Iterator[str]:
     """Yield the lines of a table for people, at most ``width`` characters wide; None for any width.
 
-    The widest columns are cut for it, with an ellipsis. What a terminal would obey is escaped.
+    Where the lines would be wider, paths have lines of their own below the others, where they stay whole, and
+    the widest of the other columns are cut, with an ellipsis. What a terminal would obey is escaped.
     """
     rows = iter(rows)
     first = list(islice(rows, _MEASURED))
     head = [[escaped(column.name) for column in columns], *(_cells(columns, row) for row in first)]
-    widths = _fitted([max(map(len, texts)) for texts in zip(*head, strict=True)], width)
-    is_number = [
-        any(isinstance(value, int | float) for value in values) for values in zip(*first, strict=True)
-    ]
+    widths = [max(map(len, texts)) for texts in zip(*head, strict=True)]
+    below = _places_below(columns, widths, width)
+    beside = [place for place in range(len(columns)) if place not in below]
+    fitted = dict(zip(beside, _fitted([widths[place] for place in beside], width), strict=True))
+    numbers = {place for place in beside if any(isinstance(row[place], int | float) for row in first)}
     for line in chain(head, (_cells(columns, row) for row in rows)):
         cells = (
-            _cut(text, size).rjust(size) if right else _cut(text, size).ljust(size)
-            for text, size, right in zip(line, widths, is_number, strict=True)
+            _cut(line[place], size).rjust(size) if place in numbers else _cut(line[place], size).ljust(size)
+            for place, size in fitted.items()
         )
         yield _GAP.join(cells).rstrip() + "\n"
+        yield from (f"{_GAP}{line[place]}\n" for place in below)
+
+
+def _places_below(columns: Sequence[Column], widths: list[int], width: int | None) -> list[int]:
+    """Return the places of the columns of paths if the lines would be too wide with them."""
+    in_all = sum(widths) + len(_GAP) * (len(widths) - 1)
+    if width is None or in_all <= width or len(columns) == 1:
+        return []
+    return [place for place, column in enumerate(columns) if column.name == "path"]
 
 
 def as_csv(columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.catalog.damage import damage_in
+from pipeline.config import Settings
 from pipeline.durable import remove_files
 from pipeline.errors import machine_faults
 from pipeline.mirror.state.layout import Layout
@@ -19,6 +20,13 @@ from pipeline.mirror.state.marker_file import read_marker, write_marker
 log = logging.getLogger(__name__)
 
 _FILE_SUFFIXES = ("", "-wal", "-shm", "-journal")
+
+
+def how_to_make(settings: Settings | None) -> str:
+    """Return the sentence on how a catalog comes to be where there is none."""
+    if settings and settings.catalog.enabled:
+        return "The next update makes it: ipp-mirror update"
+    return "Set catalog.enabled to true in the settings, and run: ipp-mirror update"
 
 
 def current_file(layout: Layout) -> Path | None:

@@ -4,7 +4,7 @@ import uuid
 from pathlib import Path
 
 from pipeline.catalog.database import Database, database_url, sqlite_url
-from pipeline.catalog.generations import current_file
+from pipeline.catalog.generations import current_file, how_to_make
 from pipeline.catalog.schema import create_schema
 from pipeline.config import Settings
 from pipeline.errors import SettingsError, machine_faults
@@ -30,8 +30,7 @@ def required_database(settings: Settings, layout: Layout) -> Database:
     database = current_database(settings, layout, read_only=True)
     if database is None:
         raise SettingsError(
-            f"expected a catalog of the mirror at {layout.root}, found none. Set catalog.enabled in the "
-            "settings and run: ipp-mirror update"
+            f"expected a catalog of the mirror at {layout.root}, found none. " + how_to_make(settings)
         )
     return database
 
