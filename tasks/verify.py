@@ -97,7 +97,8 @@ class VerifyMirror(MirrorTask):
         content |= {"unexpected": _by_path(unexpected)}
         write_marker(self.layout.verified, content)
         if found:
-            hint = "" if self.repair else "; `ipp-mirror verify --repair` repairs what is damaged or missing"
+            repairs = "; `ipp-mirror verify --repair` repairs what is damaged or missing"
+            hint = "" if self.repair else f"{repairs}, and leaves unexpected files alone"
             raise ProblemsFound(f"{as_count(found, 'problem')} in all{hint}")
 
     def _refuse_empty_mirror(self) -> None:

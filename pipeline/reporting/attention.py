@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from pipeline.errors import EXIT_NOT_SCHEDULED, EXIT_SERVER_UNAVAILABLE
+from pipeline.mirror.state.steps import UNEXPECTED
 from pipeline.reporting.disks import Disk
 from pipeline.reporting.report import FailureGroup, MirrorReport
 from pipeline.units import as_count, as_size
@@ -63,6 +64,8 @@ def severity(points: list[Attention]) -> str:
 
 def _of_runs(report: MirrorReport, policy: AttentionPolicy, now: datetime) -> Iterator[Attention]:
     holder, last = report.holder, report.last_update
+    if report.paused:
+        yield Attention(WARNING, f"{report.paused}; no update begins until `ipp-mirror resume`")
     if holder and not holder.is_alive:
         yield Attention(
             WARNING,
@@ -104,10 +107,16 @@ def _of_failures(group: FailureGroup) -> Iterator[Attention]:
 
 
 def _of_verifications(report: MirrorReport) -> Iterator[Attention]:
-    if report.problems:
-        found = as_count(len(report.problems), "problem")
+    unexpected = sum(UNEXPECTED in problem["problem"] for problem in report.problems)
+    if damaged := len(report.problems) - unexpected:
+        found = as_count(damaged, "problem")
+        yield Attention(CRITICAL, f"verifications found {found} to repair: ipp-mirror verify --repair")
+    if unexpected:
+        found = as_count(unexpected, "unexpected file")
         yield Attention(
-            CRITICAL, f"verifications found {found} that are not repaired: ipp-mirror verify --repair"
+            CRITICAL,
+            f"verifications found {found}: move or delete what ipp-mirror status --details names, "
+            "as --repair leaves it alone",
         )
 
 

@@ -6,6 +6,7 @@ line of printable text, whatever the names and reasons in it hold.
 
 import csv
 import io
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.mirror.state.failures import failed_in, failures
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration
 from pipeline.mirror.state.marker_file import can_name_marker, read_marker
-from pipeline.mirror.state.steps import Steps
+from pipeline.mirror.state.steps import UNEXPECTED, Steps
 from pipeline.names import escaped
 
 PRODUCT_COLUMNS = (
@@ -139,7 +140,14 @@ def _unrepaired(layout: Layout, steps: Steps, product: str, name: str, kind: str
     is_gone = not any(done.values()) and not layout.store(product, name).exists()
     if is_repaired or is_gone:
         return []
-    return [_problem(product, name, verified, problem) for problem in problems]
+    found = [problem for problem in problems if not _is_gone(layout, problem)]
+    return [_problem(product, name, verified, problem) for problem in found]
+
+
+def _is_gone(layout: Layout, problem: str) -> bool:
+    """Return True for an unexpected file that was removed: no step is done again for it."""
+    path, is_unexpected, _ = problem.partition(f": {UNEXPECTED}")
+    return bool(is_unexpected) and not os.path.lexists(layout.root / path)
 
 
 def _problem(product: str, fileset: str, verified: dict[str, Any], problem: str) -> dict[str, str]:

@@ -28,7 +28,8 @@ def pause(config: Path | None, quiet: bool, reason: str) -> None:
 
     layout = read_layout(config)
     with machine_faults(f"pausing the mirror at {layout.root}"):
-        pause_mirror(layout, reason=reason.strip(), by=current_user())
+        is_new = pause_mirror(layout, reason=reason.strip(), by=current_user())
         message = pause_message(layout)
+    outcome = "An update that is running goes on; no other begins." if is_new else "Nothing was changed."
     if not quiet:
-        click.echo(f"{layout.root}: {message}. An update that is running goes on; no other begins.")
+        click.echo(f"{layout.root}: {message}. {outcome}")

@@ -23,6 +23,7 @@ from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.skip import skip_fileset
+from pipeline.mirror.state.steps import UNEXPECTED
 from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, attention, severity
 from pipeline.reporting.history import RunRecord, append_record
 from pipeline.reporting.metrics import metrics_text
@@ -345,6 +346,23 @@ def test_a_verification_that_found_problems(layout):
     assert (report.verification.finished, report.verification.problems) == ("2026-07-09T00:00:00Z", 1)
     assert severity_of(report) == CRITICAL
     assert "data/mine: unexpected" in as_text(report, [])
+
+
+def test_an_unexpected_file_of_a_fileset_until_it_is_removed(layout):
+    stray = layout.store(PRODUCT, "fileset.7") / "mine"
+    stray.parent.mkdir(parents=True)
+    stray.touch()
+    problems = [f"{layout.relative(stray)}: {UNEXPECTED}its fileset does not list it"]
+    content = {"finished": "2100-01-01T00:00:00Z", "problems": problems, "steps": []}
+    write_marker(layout.marker(MarkerKind.VERIFIED, PRODUCT, "fileset.7"), content)
+    write_marker(layout.product_verified(PRODUCT), {"problems": 1, "filesets": ["fileset.7"]})
+    messages = [point.message for point in attention(report_on(layout))]
+    assert [message for message in messages if "verifications" in message] == [
+        "verifications found 1 unexpected file: move or delete what ipp-mirror status --details names, as "
+        "--repair leaves it alone"
+    ]
+    stray.unlink()
+    assert report_on(layout).problems == ()
 
 
 @pytest.mark.parametrize("named", [["fileset.7"], None], ids=["named", "of an earlier version"])

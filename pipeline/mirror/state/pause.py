@@ -8,9 +8,15 @@ from pipeline.mirror.state.markers import utc_now
 from pipeline.names import escaped
 
 
-def pause(layout: Layout, *, reason: str, by: str) -> None:
-    """Let no update begin until ``resume``; an update that is running goes on."""
+def pause(layout: Layout, *, reason: str, by: str) -> bool:
+    """Let no update begin until ``resume``; an update that is running goes on.
+
+    Return False, and change nothing, when the mirror is paused already, perhaps by somebody else.
+    """
+    if layout.paused.exists():
+        return False
     write_marker(layout.paused, {"since": utc_now(), "by": by, "reason": reason}, shared=True)
+    return True
 
 
 def resume(layout: Layout) -> bool:

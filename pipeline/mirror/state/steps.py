@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pipeline.mirror.state.markers import Fileset
 
 
+# Beginning of what is wrong with a file or folder that no fileset brought.
+UNEXPECTED = "unexpected: "
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing on disk that is not as its marker says.

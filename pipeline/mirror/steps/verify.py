@@ -24,7 +24,7 @@ from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker, is_within
 from pipeline.mirror.state.owner_records import unrecorded
-from pipeline.mirror.state.steps import Problem, Steps, StepSpec
+from pipeline.mirror.state.steps import UNEXPECTED, Problem, Steps, StepSpec
 from pipeline.mirror.steps.bundles import bundles_of
 from pipeline.names import TEMPORARY_SUFFIX
 
@@ -64,7 +64,7 @@ def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Ite
     expected = {INDEX, *(row.name for row in listed)}
     for path in sorted(folder.iterdir()):
         if path.name not in expected:
-            yield Problem(layout.relative(path), "unexpected: its fileset does not list it", None)
+            yield Problem(layout.relative(path), f"{UNEXPECTED}its fileset does not list it", None)
 
 
 def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> Iterator[Problem]:
@@ -160,7 +160,7 @@ def unexpected_stored(context: RunContext) -> Iterator[Problem]:
 
 
 def _unlisted(layout: Layout, path: Path) -> Problem:
-    return Problem(layout.relative(path), "unexpected: the product's listing does not name it", None)
+    return Problem(layout.relative(path), f"{UNEXPECTED}the product's listing does not name it", None)
 
 
 def unexpected_data(context: RunContext) -> Iterator[Problem]:
@@ -237,7 +237,7 @@ def _chosen(layout: Layout, fileset: Fileset, listed: list[FileRow], marker: dic
 def _stray(path: Path) -> str:
     if path.name.endswith(TEMPORARY_SUFFIX):
         return "left over from an unpacking that was killed"
-    return "unexpected: no fileset unpacked it"
+    return f"{UNEXPECTED}no fileset unpacked it"
 
 
 def _summary(row: FileRow) -> tuple[str, int, str | None]:

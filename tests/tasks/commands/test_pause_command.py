@@ -9,6 +9,7 @@ from support.running import gate, started, until
 from support.upstream import File, Upstream
 
 PRODUCT = "md-all-rel-200907"
+PAUSED = "An update that is running goes on; no other begins."
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_no_update_begins_until_it_is_resumed(mirrored: Follower, server, tmp_pa
     paused = command(mirrored, "pause", "--reason", "the disk\nis moved")
     assert paused.code == 0
     assert paused.output.startswith(f"{mirrored.root}: paused since 2")
-    assert ": the disk\\nis moved. An update that is running goes on; no other begins.\n" in paused.output
+    assert f": the disk\\nis moved. {PAUSED}\n" in paused.output
     server.clear()
     adopting = [each.replace("UpdateMirror", "AdoptMirror") for each in mirrored.command()]
     for line in (mirrored.command(), [*adopting, "--folder", str(tmp_path / "earlier")]):
@@ -40,7 +41,11 @@ def test_no_update_begins_until_it_is_resumed(mirrored: Follower, server, tmp_pa
         assert sentence.startswith(f"ipp-mirror: {mirrored.root}: paused since ")
         assert sentence.endswith("This run did nothing; updates begin again after `ipp-mirror resume`.")
     assert server.requests == []
-    assert "\npaused since 2" in command(mirrored, "status").output
+    again = command(mirrored, "pause", "--reason", "another one")
+    assert again == Ended(0, paused.output.replace(PAUSED, "Nothing was changed."))
+    shown = command(mirrored, "status").output
+    assert "\npaused since 2" in shown
+    assert "\nwarning: paused since 2" in shown
     assert command(mirrored, "verify").code == 0
     assert command(mirrored, "resume") == Ended(
         0, f"{mirrored.root}: resumed; the next update begins as usual.\n"
