@@ -45,10 +45,17 @@ class RunProgress:
 
     @property
     def share(self) -> float:
-        """Share that is done, from 0 to 1: of the bytes, or of the filesets where none is to be fetched."""
-        if self.bytes_left and self.bytes_left_known:
-            return self.bytes / (self.bytes + self.bytes_left)
-        return self.done / self.filesets if self.filesets else 0.0
+        """Share that is done, from 0 to 1: mostly of the bytes, of the filesets where these are not known.
+
+        A tenth is for the filesets, as some work is left once all bytes are here.
+        """
+        if not self.filesets:
+            return 0.0
+        of_filesets = self.done / self.filesets
+        in_all = self.bytes + self.bytes_left
+        if not in_all or not self.bytes_left_known:
+            return of_filesets
+        return 0.9 * self.bytes / in_all + 0.1 * of_filesets
 
 
 def write_progress(layout: Layout, progress: RunProgress) -> None:

@@ -41,7 +41,7 @@ def as_text(report: MirrorReport, points: list[Attention]) -> str:
         *_disks(report),
         *_verifications(report),
     ]
-    if report.catalog_behind is not None:
+    if report.catalog_behind is not None and not report.catalog_fault:
         lines += ["", f"catalog: {as_count(report.catalog_behind, 'fileset')} behind"]
     return "".join(f"{escaped(line)}\n" for line in lines)
 

@@ -83,6 +83,8 @@ def test_the_text(changes, text):
 
 
 def test_the_share_is_of_bytes_and_of_filesets_where_no_byte_is_to_be_fetched():
-    assert PROGRESS.share == 0.25
-    assert replace(PROGRESS, bytes_left=0).share == 0.3
+    assert PROGRESS.share == pytest.approx(0.9 * 0.25 + 0.1 * 0.3)
+    assert replace(PROGRESS, bytes_left=0).share == pytest.approx(0.9 + 0.1 * 0.3)
+    assert replace(PROGRESS, bytes_left_known=False).share == 0.3
+    assert replace(PROGRESS, bytes=0, bytes_left=0).share == 0.3
     assert replace(PROGRESS, bytes_left=0, filesets=0, done=0).share == 0
