@@ -52,7 +52,7 @@ def get(
     FILESET is a name or a shell pattern. Filesets that the settings do not select are fetched too, and kept.
     If an update is running, it fetches them before all others; else this command does, and ends as an update.
 
-    With --forget nothing is fetched: updates treat the filesets as if nobody had asked for them. What is here
+    With --forget nothing is fetched: updates treat the filesets as if there had been no get. What is here
     stays, except for what `keep` in the settings lets expire.
     """
     from pipeline.mirror.resources.update_lock import read_holder

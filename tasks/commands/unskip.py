@@ -31,6 +31,8 @@ def unskip(config: Path | None, quiet: bool, product: str, fileset: str) -> None
             write_status(layout, settings, STEPS, layout.state_products())
     if not quiet:
         said = (
-            "no longer skipped; the next run tries it" if is_changed else "not skipped. Nothing was changed"
+            "not skipped any more; the next update tries it, if the settings select it"
+            if is_changed
+            else "not skipped. Nothing was changed"
         )
         click.echo(f"{product}/{fileset} is {said}.")

@@ -75,7 +75,7 @@ def verify(
 
 
 def _report() -> dict[str, Any] | None:
-    """Return the result of the verification of this process; None when none has begun."""
+    """Return the result of the verification of this process; None when none has started."""
     from pipeline.reporting.status import verification_problems
     from tasks.runtime.run import run_if_begun
 

@@ -286,7 +286,7 @@ class Run:
                 self._end_early(reason)
 
     def is_full(self, product: str) -> bool:
-        """Return True if the product lies on a volume without disk space: no more of it is begun."""
+        """Return True if the product lies on a volume without disk space: no more of it is started."""
         return self._outages.is_full(product)
 
     def _volume_of(self, product: str) -> Path | None:
@@ -473,7 +473,7 @@ def current_run() -> Run:
 
 
 def run_if_begun() -> Run | None:
-    """Return the run of this process; None when none has begun."""
+    """Return the run of this process; None when none has started."""
     return _runs[0] if _runs else None
 
 

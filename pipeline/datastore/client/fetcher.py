@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Protocol
 
 from pipeline.datastore.client.retry import RetryableError
@@ -56,6 +57,8 @@ def check_status(
     if status in good:
         return
     message = f"{url}: expected {wanted}, got {status} {response.reason}".rstrip()
+    if status == HTTPStatus.NOT_FOUND and error is ServerUnavailable:
+        message += ". See that the name in this address is right, and source.url"
     message += ". The next run tries again."
     if status in _RETRYABLE_STATUS:
         raise RetryableError(ServerUnavailable(message), retry_after=_retry_after(response))

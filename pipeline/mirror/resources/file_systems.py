@@ -38,7 +38,7 @@ def check_file_systems(layout: Layout) -> None:
     for product in ("", *sorted(_products(layout))):
         store, incoming = layout.store_root / product, layout.root / "incoming" / product
         if (layout.volumes / product).is_symlink() and not incoming.is_symlink():
-            # Whoever has the lock makes the link anew.
+            # The holder of the lock makes the link anew.
             continue
         if _mount(store) != _mount(incoming):
             raise SettingsError(

@@ -193,5 +193,5 @@ def _refusal(layout: Layout, holder: dict[str, object]) -> str:
         who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
     return (
         f"{layout.root}: expected to be the only update of this mirror, but it is held by {who}. "
-        "This run did nothing; the next one tries again."
+        "This run did nothing; start it again when that one has ended, unless cron does."
     )
