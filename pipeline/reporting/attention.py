@@ -124,7 +124,7 @@ def _of_disk(disk: Disk, policy: AttentionPolicy, today: date) -> Iterator[Atten
     where = f"the disk of {', '.join(disk.folders)}"
     if disk.free <= disk.min_free:
         yield Attention(
-            CRITICAL, f"{where} is full: {as_size(disk.free)} free, {as_size(disk.min_free)} stay free"
+            CRITICAL, f"{where} is full: {as_size(disk.free)} free, {as_size(disk.min_free)} are to stay free"
         )
     elif disk.full and (left := date.fromisoformat(disk.full) - today) < policy.full_soon:
         level = CRITICAL if left < policy.full_very_soon else WARNING

@@ -166,7 +166,7 @@ def _disks(report: MirrorReport) -> Iterator[str]:
 
 
 def _disk(disk: Disk) -> str:
-    kept = f", of which {as_size(disk.min_free)} stay free" if disk.min_free else ""
+    kept = f", {as_size(disk.min_free)} to stay free" if disk.min_free else ""
     line = f"disk of {', '.join(disk.folders)}: {as_size(disk.free)} of {as_size(disk.size)} free{kept}"
     if disk.growth is None:
         return f"{line}; growth not known before a day of runs"

@@ -61,21 +61,25 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
     if as_json:
         click.echo(json.dumps(made.numbers(), indent=1))
     else:
-        for line in _lines(made):
+        for line in _lines(made, offline=offline):
             click.echo(line)
     for product in made.products:
         for problem in product.problems:
-            click.echo(escaped(f"product {product.product}: {problem}"), err=True)
+            named = problem if product.product in problem else f"product {product.product}: {problem}"
+            click.echo(escaped(named), err=True)
     return max((product.code for product in made.products), default=0)
 
 
-def _lines(plan: "Plan") -> Iterator[str]:
+def _lines(plan: "Plan", *, offline: bool) -> Iterator[str]:
     rows = [_COLUMNS, *(_cells(product) for product in plan.products)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     for name, *numbers in rows:
         cells = [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
         yield "  ".join([name.ljust(widths[0]), *cells])
     yield ""
+    if offline and not any(product.known for product in plan.products):
+        yield "to fetch: not known, as there is no listing yet; without --offline, plan asks the server"
+        return
     filesets = sum(product.to_fetch for product in plan.products)
     estimated = sum(product.estimated for product in plan.products)
     unknown = sum(product.unknown for product in plan.products)
@@ -109,5 +113,5 @@ def _cells(product: "ProductPlan") -> tuple[str, ...]:
 
 def _disk_line(disk: "DiskPlan") -> str:
     verdict = f"{as_size(disk.missing)} are missing" if disk.missing else "enough"
-    stays = f", of which {as_size(disk.min_free)} stay free" if disk.min_free else ""
+    stays = f", {as_size(disk.min_free)} to stay free" if disk.min_free else ""
     return f"disk {disk.folder}: {as_size(disk.needed)} needed, {as_size(disk.free)} free{stays}: {verdict}"

@@ -141,6 +141,6 @@ def test_a_volume_that_is_full_holds_up_its_products_alone(upstream, server, fol
     left = 40 - len(failed)
     assert f"{len(failed)} of 40 pending filesets failed; {left} filesets not tried" in result.output
     assert f"80 selected: 40 extracted, {len(failed)} failed, 0 skipped, {left} left" in result.output
-    assert "stay free (mirror.volumes.threepi-all-200908.min_free)" in result.output
+    assert "are to stay free (mirror.volumes.threepi-all-200908.min_free)" in result.output
     assert follower.content(f"store/{OTHER}") == files_of(OTHER, served_filesets(upstream))
     assert tree(volume / PLACED / "store") == {}

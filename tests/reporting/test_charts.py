@@ -52,6 +52,12 @@ def test_a_new_mirror_is_shown_by_the_hour():
     )
 
 
+def test_no_chart_reaches_beyond_the_hour_of_now():
+    for chart in charts([run(0.1)], 3, NOW):
+        assert "Jul-10" in chart.svg
+        assert "Jul-11" not in chart.svg
+
+
 def test_runs_that_fetched_nothing():
     assert summaries(run(3, bytes=0), run(2, bytes=0))[1][1] == "nothing was fetched"
 

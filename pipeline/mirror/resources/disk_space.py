@@ -122,7 +122,7 @@ class DiskSpace:
         if missing > 0:
             raise NoSpace(
                 f"{need} below {reservation.folder}; {as_size(free)} are free, "
-                f"of which {as_size(min_free)} stay free ({setting}) and "
+                f"{as_size(min_free)} are to stay free ({setting}) and "
                 f"{as_size(reserved)} are reserved for other filesets: "
                 f"{as_size(missing)} are missing. Free disk space; the next run tries again."
             )

@@ -109,7 +109,10 @@ def _binned(updates: Sequence[RunRecord], now: datetime) -> _Bins:
     begin = first.replace(minute=0, second=0, microsecond=0)
     if step == _DAY:
         begin = begin.replace(hour=0)
-    count = max((now - begin) // step + 1, 1 if step == _DAY else 24)
+    else:
+        # A day at least, up to now.
+        begin = min(begin, now.replace(minute=0, second=0, microsecond=0) - 23 * _HOUR)
+    count = max((now - begin) // step + 1, 1)
     bins = _Bins(begin, step, np.zeros(count), np.zeros(count))
     for each in updates:
         _spread(bins, each)

@@ -110,6 +110,6 @@ def test_the_message_names_the_setting(tmp_path, other_disk):
     space = DiskSpace(MinFree.of(Layout(tmp_path), settings))
     with space.reserved({tmp_path: MB}, "fileset f"):
         pass
-    said = r"of which 100000 TB stay free \(mirror\.volumes\.md\*\.min_free\)"
+    said = r"100000 TB are to stay free \(mirror\.volumes\.md\*\.min_free\)"
     with pytest.raises(MachineFault, match=said), space.reserved({other_disk: MB}, "fileset f"):
         pass

@@ -181,6 +181,12 @@ def test_a_server_that_does_not_answer(upstream: Upstream, follower: Follower):
     assert plan(follower, "--offline")["products"][0]["problems"] == []
 
 
+def test_without_a_listing_nothing_is_known_offline(follower: Follower):
+    shown = ipp_mirror("plan", "--config", follower.config, "--offline")
+    assert shown.returncode == 0
+    assert "\nto fetch: not known, as there is no listing yet; " in shown.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
