@@ -137,7 +137,7 @@ def test_the_lines_of_the_bar(progress: Progress, clock: Clock):
     progress.begin(Task("f1"))
     clock.now += 3
     assert bar_lines(progress.state(), progress.steps(), clock.now, 100, 10) == [
-        "[###-----------------] 0 of 4 filesets, 600 bytes done, about 3.4 kB left, 0 bytes/s",
+        "[##------------------] 0 of 4 filesets, 600 bytes done, about 3.4 kB left, 0 bytes/s",
         "   60%    7 s left  download p/f0  1 of 2 files",
         "           for 3 s  download p/f1",
     ]
