@@ -3,6 +3,7 @@
 import luigi
 
 from pipeline.errors import SettingsError
+from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.wanted import named_filesets, want_filesets
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN
@@ -32,4 +33,6 @@ class GetFilesets(FetchWanted):
         self._has_ended = True
         names = named_filesets(self.layout, self.product, self.filesets)
         want_filesets(self.layout, self.product, names, by=self.by)
+        skipped = self.layout.marked_among(MarkerKind.SKIPPED, self.product, names)
+        self.context.counters.count(selected=len(skipped), skipped=len(skipped))
         self._fetch(names)

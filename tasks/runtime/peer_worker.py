@@ -78,10 +78,6 @@ class PeerRun(Run):
         """Path of a separate log: two processes cannot rotate one file."""
         return self.context.layout.worker_log(socket.gethostname())
 
-    def completed(self) -> int:
-        """Return the number of filesets that were completed or failed in this process."""
-        return self.context.counters.done + self.context.counters.failed
-
     def report(self, task: str, status: str) -> None:
         """Report to the update a step that was done in this process."""
         received, self._reported_bytes = (

@@ -104,14 +104,14 @@ class Run:
                 open_context(self._config, STEPS, self._pause, self.stopping)
             )
             # More tasks than slots, so that no slot waits for the next task.
-            self.window = TaskWindow(2 * self.slots)
+            self.window = TaskWindow(2 * self.slots, self._end_task)
             self.wanted = WantedWatch(self.context.layout)
             with machine_faults(f"acquiring the lock of the mirror at {self.context.layout.root}"):
                 self._acquire()
                 self._start_processes()
             self.context = replace(self.context, listings=self._listings())
             self.notices = Notices(self.context)
-            self.progress = Progress(self.context.layout, self.context.counters, self.completed)
+            self.progress = Progress(self.context.layout, self.context.counters)
             kind = display_kind()
             self._open.enter_context(progress_displayed(self.progress, kind, self.holds_lock))
             self._causes = self._open.enter_context(log_to(self.log_file, each_failure=kind != NONE))
@@ -312,9 +312,10 @@ class Run:
         self.note(reason.exit_code, str(reason))
         self._stop_processes()
 
-    def completed(self) -> int:
-        """Return the number of submitted tasks that are done or have failed."""
-        return self.window.completed
+    def _end_task(self, task: Any) -> None:
+        """Note that a task that was submitted is done or has failed."""
+        if task.of_fileset:
+            self.progress.end_fileset(*task.of_fileset)
 
     def refuse_when_stopping(self) -> None:
         """Raise Stopped, or the reason for an early end, when the run stops before all is done."""
@@ -445,8 +446,7 @@ class Run:
         """Renew the page after the end of the run, until ``stopping`` is set."""
         if self._page is None:
             return
-        counters = self.context.counters
-        done = counters.pending or counters.new or counters.here
+        done = self.progress.filesets or self.context.counters.new
         if failure := self._page.after_run(stopping, news=bool(done or self.code or self.killed)):
             with log_to(self.log_file):
                 log.warning("%s", failure)

@@ -90,6 +90,11 @@ class MirrorTask(luigi.Task):
         return None
 
     @property
+    def of_fileset(self) -> tuple[str, str] | None:
+        """Product and fileset that the task is for; None for another task."""
+        return None
+
+    @property
     def completes(self) -> tuple[str, str] | None:
         """Product and fileset if the fileset is complete once the task is done."""
         return None

@@ -1,5 +1,6 @@
 """Filesets fetched by name, with and without a running update."""
 
+import csv
 import json
 from threading import Event
 
@@ -8,6 +9,8 @@ from support.command import ipp_mirror
 from support.running import gate, started, until
 from support.summary import numbers
 from support.upstream import File, Upstream
+
+from pipeline.mirror.state.layout import Layout
 
 PRODUCT = "md"
 NOTHING = {"name": PRODUCT, "select": {"stage": "none"}}
@@ -95,6 +98,54 @@ def test_a_running_update_takes_them_first_and_counts_each_once(publisher, serve
     assert len(history) == 2
     marker = json.loads((follower.root / "state" / PRODUCT / "wanted" / "left.out.7.json").read_bytes())
     assert marker.keys() == {"schema", "product", "fileset", "since", "by"}
+
+
+def progress_of(follower) -> dict[str, int]:
+    path = Layout(follower.root).progress
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def test_numbers_of_an_update_of_which_filesets_are_asked_for(publisher, server, follower):
+    """One that it does not select, one that it would fetch, one skipped, one delayed, and one that fails.
+
+    The first of them is in progress when the product is done, of which another fileset has failed.
+    """
+    follower.source["connections"] = 2
+    follower.mirror |= {"products": [{"name": PRODUCT, "select": {"stage": "chip"}}], "retry_every_run": 1}
+    right, wrong = File("a.fits", b"a"), File("a.fits", b"a", listed={"md5": "0" * 32})
+    for name in ("delayed", "skipped"):
+        publisher.add(PRODUCT, name, [wrong])
+    assert follower.update().code == 30
+    assert (
+        ipp_mirror("skip", "--config", follower.config, PRODUCT, "skipped", "--reason", "x").returncode == 0
+    )
+    for name, files in {"o2.chip.1": [right], "o2.chip.2": [right], "wrong": [wrong]}.items():
+        publisher.add(PRODUCT, name, files)
+    publisher.add(PRODUCT, "left.out", [right, File("b.fits", b"b")], stage="raw")
+    publisher.add(PRODUCT, "bad", [wrong], stage="raw")
+    correct = publisher.path(PRODUCT, "o2.chip.1", "index.txt").read_bytes()
+    publisher.path(PRODUCT, "delayed", "index.txt").write_bytes(correct)
+    begun, gone_through = Event(), Event()
+    server.faults.append(gate(begun, f"{PRODUCT}/*/a.fits"))
+    server.faults.append(gate(gone_through, f"{PRODUCT}/left.out/b.fits"))
+    server.clear()
+    marker = Layout(follower.root).updated(PRODUCT)
+    before = marker.read_bytes()
+    with started(follower.command(), follower.folder / "log") as update:
+        until(lambda: fetched(server), "a fileset begins")
+        assert get(follower, "left.out", "o2.chip.2", "skipped", "delayed", "bad").returncode == 0
+        until(lambda: progress_of(follower).get("filesets") == 6, "the progress has not six filesets")
+        begun.set()
+        until(lambda: marker.read_bytes() != before, "the product is not gone through")
+        gone_through.set()
+        ended = update.wait()
+    assert ended.code == 30
+    assert numbers(5, 7, 4, 2, 1) in ended.output
+    assert {"left.out", "o2.chip.2", "delayed"} < follower.marked("extracted", PRODUCT)
+    assert follower.marked("failed", PRODUCT) == {"wrong", "bad"}
+    history = follower.root.joinpath("status", "history.csv").read_text().splitlines()
+    row = list(csv.DictReader(history))[-1]
+    assert (row["filesets"], row["failures"], row["left"]) == ("4", "2", "2")
 
 
 def test_a_running_adoption_takes_them_too(publisher, server, follower, tmp_path):

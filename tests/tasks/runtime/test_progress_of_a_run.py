@@ -30,6 +30,7 @@ class Task:
         self.doing = doing
         self.optional = False
         self.shows_all = shows
+        self.of_fileset = ("p", fileset)
         self.fetches = ("p", fileset, "chip") if fetches else None
         self.shown: list[tuple[str, float]] = []
         self.seen = threading.Event()
@@ -37,6 +38,10 @@ class Task:
     def show(self, message: str, share: float) -> None:
         self.shown.append((message, share))
         self.seen.set()
+
+
+def rows(*names: str) -> list[FilesetRow]:
+    return [FilesetRow(name, "t", "T", COLUMNS, (name, "t", "T", "chip")) for name in names]
 
 
 @pytest.fixture
@@ -49,11 +54,9 @@ def progress(tmp_path: Path, clock: Clock) -> Progress:
     """Progress of a run of four filesets; the first is in progress since 10 s, with 600 of 1000 bytes."""
     (tmp_path / "state").mkdir()
     counters = RunCounters()
-    progress = Progress(Layout(tmp_path), counters, lambda: counters.done, clock)
+    progress = Progress(Layout(tmp_path), counters, clock)
     assert progress.state().stage == "listings"
-    counters.count(pending=4)
-    names = [f"f{number}" for number in range(4)]
-    progress.expect("p", [FilesetRow(name, "t", "T", COLUMNS, (name, "t", "T", "chip")) for name in names])
+    progress.expect("p", rows("f0", "f1", "f2", "f3"))
     task = Task("f0")
     progress.begin(task)
     progress.update(task, StepProgress("0 of 2 files", 0.0, 0, 1000))
@@ -104,8 +107,9 @@ def test_a_fileset_of_which_no_byte_comes_is_shown_as_such(progress: Progress, c
 
 
 def test_a_run_without_bytes_to_fetch_counts_filesets(tmp_path: Path, clock: Clock):
-    counters = RunCounters(pending=4)
-    progress = Progress(Layout(tmp_path), counters, lambda: 1, clock)
+    progress = Progress(Layout(tmp_path), RunCounters(), clock)
+    progress.expect("p", rows("f0", "f1", "f2", "f3"), to_fetch=False)
+    progress.end_fileset("p", "f1")
     progress.begin(Task("f0", doing="extract", fetches=False))
     clock.now += 6
     assert progress.state().seconds_left == 18
@@ -119,6 +123,29 @@ def test_what_ended_is_not_in_progress_and_failures_are_counted(progress: Progre
     state = progress.state()
     assert (state.bytes_left, state.failed) == (2000, 1)
     assert progress.steps() == []
+
+
+def test_each_fileset_counts_once_however_often_it_is_submitted(progress: Progress):
+    """As one that an update fetches, and that is asked for by name meanwhile: f0 is in progress, f1 waits."""
+    progress.expect("p", rows("f0", "f1", "other"))
+    progress.expect("q", rows("f0"))
+    state = progress.state()
+    assert (state.done, state.filesets, state.bytes_left) == (0, 6, 4400)
+    for name in ("f0", "f0", "other"):
+        progress.end_fileset("p", name)
+    state = progress.state()
+    assert (state.done, state.filesets) == (2, 6)
+
+
+def test_a_fileset_that_is_submitted_again_after_its_end_is_in_progress_again(progress: Progress):
+    progress.settle(Task("f1"), failed=True)
+    progress.end_fileset("p", "f1")
+    assert (progress.state().done, progress.state().filesets, progress.state().failed) == (1, 4, 1)
+    progress.expect("p", rows("f1"))
+    assert (progress.state().done, progress.state().filesets, progress.state().failed) == (0, 4, 0)
+    progress.settle(Task("f1"), failed=True)
+    progress.settle(Task("f1"), failed=True)
+    assert progress.state().failed == 1
 
 
 SIZES = [(width, height) for width in (1, 9, 40, 79, 80, 200) for height in (1, 2, 5, 40)]
