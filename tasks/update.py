@@ -101,6 +101,11 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
         if left:
             raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}, 0))
 
+    @property
+    def fetches_wanted_of(self) -> list[str]:
+        """The products."""
+        return current_run().products(self.products)
+
     def more_tasks(self) -> Iterator[MirrorTask]:
         """Return the tasks that fetch what came to be wanted since the last call."""
         return newly_wanted()

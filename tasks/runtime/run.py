@@ -5,7 +5,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ from pipeline.errors import (
 from pipeline.mirror.context import Report, RunContext, RunCounters, open_context
 from pipeline.mirror.resources.file_systems import log_missing_flush
 from pipeline.mirror.resources.peers import wait_for_exit
-from pipeline.mirror.resources.update_lock import heartbeat, update_lock
+from pipeline.mirror.resources.update_lock import heartbeat, record_products, update_lock
 from pipeline.mirror.resources.volumes import product_folder
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, is_within, utc_now
@@ -155,6 +155,10 @@ class Run:
         record_root_format(self.context.layout)
         # Links that were deleted with what was in progress.
         self.context.place(self.context.layout.products_on_volumes())
+
+    def record_products(self, products: Sequence[str]) -> None:
+        """Record, for ``get``, the products of which this run fetches what comes to be wanted."""
+        record_products(self.context.layout, products)
 
     def _write_note(self) -> None:
         """Note the id of the mirror beside the settings."""

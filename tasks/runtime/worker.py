@@ -118,6 +118,7 @@ class MirrorWorker(Worker):
             # The command line was read before the run began.
             task = self._root = task.clone(mirror=self._run.mirror)
             or_exit(self._request_products)
+            self._run.record_products(self._root.fetches_wanted_of)
             self._register_resources()
         return bool(super().add(task, multiprocess, processes))
 

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import socket
 from threading import Event
 
 import pytest
@@ -10,6 +12,7 @@ from support.running import gate, started, until
 from support.summary import numbers
 from support.upstream import File, Upstream
 
+from pipeline.mirror.resources.update_lock import record_products, update_lock
 from pipeline.mirror.state.layout import Layout
 
 PRODUCT = "md"
@@ -40,6 +43,13 @@ def test_named_filesets_are_fetched_whatever_is_selected_and_kept(publisher, ser
     names = {"o1.chip.3", "o1.chip.16", "o1.chip.17"}
     assert numbers(20, 3, 3) in got.stdout + got.stderr
     assert follower.marked("extracted", PRODUCT) == follower.marked("wanted", PRODUCT) == names
+    stored = follower.root / "store" / PRODUCT
+    assert got.stdout.splitlines()[1:-1] == [
+        f"{PRODUCT}/{name}: fetched: 1 file, {len(name) - 8} byte{'s' * (len(name) > 9)}, in {stored / name}"
+        for name in sorted(names)
+    ]
+    quiet = get(follower, "--quiet", "o1.chip.3")
+    assert (quiet.returncode, quiet.stdout + quiet.stderr) == (0, "")
     # Lost, they are pending again; registered again, too.
     follower.root.joinpath("state", PRODUCT, "downloaded", "o1.chip.3.json").unlink()
     publisher.add(PRODUCT, "o1.chip.16", [File("a.fits", b"again")])
@@ -66,11 +76,13 @@ def test_a_fileset_that_fails_or_is_skipped_is_counted(publisher, server, follow
     publisher.add(PRODUCT, "bad", [File("a.fits", b"a", listed={"md5": "0" * 32})])
     got = get(follower, "bad")
     assert got.returncode == 30
-    assert "1 selected: 0 extracted, 1 failed, 0 skipped, 0 left" in got.stdout + got.stderr
+    assert "1 selected: 0 extracted, 1 failed, 0 skipped, 0 left" in got.stdout
+    assert f"\n{PRODUCT}/bad: failed, for the reason above; the next update tries again\n" in got.stdout
     ipp_mirror("skip", "--config", follower.config, PRODUCT, "bad", "--reason", "wrong md5")
     got = get(follower, "bad")
     assert got.returncode == 0, got.stderr
-    assert "1 selected: 0 extracted, 0 failed, 1 skipped, 0 left" in got.stdout + got.stderr
+    assert "1 selected: 0 extracted, 0 failed, 1 skipped, 0 left" in got.stdout
+    assert f"\n{PRODUCT}/bad: not fetched, as it is skipped since 2" in got.stdout
 
 
 def test_a_running_update_takes_them_first_and_counts_each_once(publisher, server, follower):
@@ -85,6 +97,9 @@ def test_a_running_update_takes_them_first_and_counts_each_once(publisher, serve
         got = get(follower, "left.out.7", "o1.chip.19")
         assert (got.returncode, got.stderr) == (0, "")
         assert got.stdout.startswith(f"2 filesets of md wanted: the run at work (process {update.pid} on ")
+        assert got.stdout.endswith(
+            ") fetches them before all others; if it ends before that, the next update does.\n"
+        )
         log = follower.root / "log" / "update_mirror.log"
         until(lambda: "wanted, and fetched first: " in log.read_text(), "the update has seen them")
         begun.set()
@@ -146,6 +161,37 @@ def test_numbers_of_an_update_of_which_filesets_are_asked_for(publisher, server,
     history = follower.root.joinpath("status", "history.csv").read_text().splitlines()
     row = list(csv.DictReader(history))[-1]
     assert (row["filesets"], row["failures"], row["left"]) == ("4", "2", "2")
+
+
+@pytest.mark.parametrize(
+    ("products", "said"),
+    [
+        (
+            None,
+            "the run at work (process {}), which has just begun, fetches them if it is an update, before all",
+        ),
+        (
+            [PRODUCT, "other"],
+            "the run at work (process {}) fetches them before all others; if it ends before",
+        ),
+        (["other"], "the next update fetches them, as the run at work (process {}) fetches nothing of this"),
+    ],
+)
+def test_who_fetches_what_is_asked_for_while_a_run_works(products, said, publisher, follower):
+    layout = Layout(follower.root)
+    follower.mirror["products"] = [NOTHING]
+    assert get(follower, "o1.chip.1").returncode == 0
+    with update_lock(layout):
+        if products is not None:
+            record_products(layout, products)
+        got = get(follower, "o1.chip.1", "o1.chip.2")
+        unknown = ipp_mirror("get", "--config", follower.config, "other", "f")
+    process = f"{os.getpid()} on {socket.gethostname()}"
+    here, wanted = got.stdout.splitlines()
+    assert here.startswith(f"{PRODUCT}/o1.chip.1: here already: 1 file, 1 byte, in {follower.root}/store/")
+    assert wanted.startswith(f"1 fileset of {PRODUCT} wanted: {said.format(process)}")
+    assert (unknown.returncode, unknown.stdout) == (40, "")
+    assert "expected one of the products md, got 'other'" in unknown.stderr
 
 
 def test_a_running_adoption_takes_them_too(publisher, server, follower, tmp_path):

@@ -23,12 +23,26 @@ def wanted_filesets(layout: Layout, product: str) -> set[str]:
     return layout.names(MarkerKind.WANTED, product)
 
 
+def refuse_unknown_product(product: str, products: Sequence[str]) -> None:
+    """Raise SettingsError for a product that is none of those that are mirrored."""
+    if product not in products:
+        raise SettingsError(
+            f"expected one of the products {', '.join(products)}, got {product!r}. "
+            "Add it to mirror.products in the settings; nothing was fetched."
+        )
+
+
 def named_filesets(layout: Layout, product: str, patterns: Sequence[str]) -> set[str]:
     """Return the known filesets of the product that the names or shell patterns name.
 
     Raises SettingsError with the nearest names for one that names none.
     """
     known = [each.name for each in LocalListing(layout, product).registrations()]
+    if not known:
+        raise SettingsError(
+            f"expected a listing of the product {product}, got none, or one without a fileset. "
+            "Nothing was fetched; `ipp-mirror update` fetches the listing, and a run at work may be about to."
+        )
     names = set(known)
     found: set[str] = set()
     for pattern in patterns:
