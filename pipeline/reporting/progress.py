@@ -85,7 +85,7 @@ def read_progress(layout: Layout, pid: int, since: str) -> RunProgress | None:
 def progress_text(progress: RunProgress) -> str:
     """Return the progress as one line."""
     if progress.stage == LISTINGS:
-        return "fetching listings"
+        return "reading listings"
     parts = [f"{progress.done} of {progress.filesets} filesets"]
     if progress.failed:
         parts.append(f"{progress.failed} failed")

@@ -95,6 +95,8 @@ class Progress:
     clock: Callable[[], float] = time.monotonic
     # Filesets that were submitted, each counted once.
     filesets: int = 0
+    # What the run does before its first tasks.
+    before: str = "beginning"
     is_ending: bool = False
 
     def __post_init__(self) -> None:
@@ -175,6 +177,11 @@ class Progress:
         """Return the steps in progress; the one that began first is the first."""
         with self._lock:
             return sorted(self._steps.values(), key=lambda step: step.began)
+
+    @property
+    def doing(self) -> str:
+        """What the run does while its filesets are not known, and no step is in progress."""
+        return "looking for what is to be done" if self._overviews else self.before
 
     def overviews(self) -> list["MirrorTask"]:
         """Return the running tasks that show the progress of the run."""

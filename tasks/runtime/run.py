@@ -233,6 +233,9 @@ class Run:
         """
         if self._products is None:
             left_out = LeftOut()
+            settings = self.context.settings
+            if settings.mirror.products is None:
+                self.progress.before = f"fetching the list of products from {settings.source.url}"
             products = [name for name in self.context.products(left_out) if self._is_usable(name)]
             # Under the lock, and before the first task of a product.
             self.context.place(products)

@@ -8,7 +8,8 @@ import pytest
 from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.context import RunCounters, StepProgress
 from pipeline.mirror.state.layout import Layout
-from tasks.runtime.display import DisplayPolicy, bar_lines, plain_line, progress_displayed
+from tasks.runtime.bar import step_time
+from tasks.runtime.display import DisplayPolicy, plain_line, progress_displayed
 from tasks.runtime.progress import Progress
 
 COLUMNS = ("filesetID", "time registered", "type", "stage")
@@ -101,9 +102,8 @@ def test_a_fileset_of_which_no_byte_comes_is_shown_as_such(progress: Progress, c
     progress.begin(other)
     clock.now += 25
     progress.update(other, StepProgress("0 of 2 files", 0.5, 500, 1000))
-    first, second = bar_lines(progress.state(), progress.steps(), clock.now, 100, 10)[1:]
-    assert first == "   60% no byte for 25 s  download p/f0  1 of 2 files"
-    assert second == "   50%    for 25 s  download p/f1  0 of 2 files"
+    first, second = map(step_time, progress.steps(), [clock.now] * 2)
+    assert (first, second) == ("no byte for 25 s", "for 25 s")
 
 
 def test_a_run_without_bytes_to_fetch_counts_filesets(tmp_path: Path, clock: Clock):
@@ -146,34 +146,6 @@ def test_a_fileset_that_is_submitted_again_after_its_end_is_in_progress_again(pr
     progress.settle(Task("f1"), failed=True)
     progress.settle(Task("f1"), failed=True)
     assert progress.state().failed == 1
-
-
-SIZES = [(width, height) for width in (1, 9, 40, 79, 80, 200) for height in (1, 2, 5, 40)]
-
-
-@pytest.mark.parametrize(("width", "height"), SIZES)
-def test_the_bar_fits_every_window(width, height, progress: Progress, clock: Clock):
-    for number in range(1, 12):
-        progress.begin(Task(f"f{number}"))
-    lines = bar_lines(progress.state(), progress.steps(), clock.now, width, height)
-    assert 1 <= len(lines) <= min(height, 10)
-    assert all(len(line) <= width for line in lines)
-
-
-def test_the_lines_of_the_bar(progress: Progress, clock: Clock):
-    progress.begin(Task("f1"))
-    clock.now += 3
-    assert bar_lines(progress.state(), progress.steps(), clock.now, 100, 10) == [
-        "[##------------------] 0 of 4 filesets, 600 bytes done, about 3.4 kB left, 0 bytes/s",
-        "   60%    7 s left  download p/f0  1 of 2 files",
-        "           for 3 s  download p/f1",
-    ]
-    narrow = bar_lines(progress.state(), progress.steps(), clock.now, 46, 3)
-    assert narrow == [
-        "0 of 4 filesets, 600 bytes done, about 3.4 ...",
-        "   60%    7 s left  download f0  1 of 2 files",
-        "           for 3 s  download f1",
-    ]
 
 
 def test_the_plain_line(progress: Progress):
