@@ -16,6 +16,8 @@ from tasks.runtime.progress import Progress, StepInProgress
 _NAMED = 3
 # Steps that began less than so long ago are not shown on Luigi's page: each one costs two calls.
 _YOUNG_SECONDS = 1.0
+# What takes less than so long is not said on a line.
+YOUNG_LINE = 0.3
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ def _bar(progress: Progress, seconds: float) -> Iterator[None]:
     from rich.live import Live
     from rich.text import Text
 
-    console = Console(highlight=False)
+    # A message is wrapped by the terminal alone: a path that is copied from it stays whole.
+    console = Console(highlight=False, soft_wrap=True)
 
     def lines() -> Text:
         width, height = console.size
@@ -115,6 +118,32 @@ def _bar(progress: Progress, seconds: float) -> Iterator[None]:
         live.update(lines(), refresh=True)
         with _repeated(seconds, lambda: live.update(lines(), refresh=True)):
             yield
+
+
+@contextmanager
+def line_displayed(text: str, after: float = YOUNG_LINE) -> Iterator[None]:
+    """Show the text on a terminal that has a bar, if the block takes longer than ``after`` seconds."""
+    if display_kind() != BAR:
+        yield
+        return
+    ended = threading.Event()
+
+    def show() -> None:
+        if ended.wait(after):
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(text, console=Console(highlight=False), auto_refresh=False, transient=True):
+            ended.wait()
+
+    shown = threading.Thread(target=show, name="line", daemon=True)
+    shown.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        shown.join()
 
 
 def plain_line(progress: Progress) -> str:

@@ -178,6 +178,10 @@ class Progress:
         with self._lock:
             return sorted(self._steps.values(), key=lambda step: step.began)
 
+    def knows_filesets(self) -> bool:
+        """Return True once the filesets of all products whose listings were asked for are known."""
+        return bool(self.filesets) and all(step.doing != "listing" for step in self.steps())
+
     @property
     def doing(self) -> str:
         """What the run does while its filesets are not known, and no step is in progress."""

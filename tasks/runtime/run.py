@@ -114,6 +114,7 @@ class Run:
             self.progress = Progress(self.context.layout, self.context.counters)
             kind = display_kind()
             self._open.enter_context(progress_displayed(self.progress, kind, self.holds_lock))
+            self._page = self._start_page()
             self._causes = self._open.enter_context(log_to(self.log_file, each_failure=kind != NONE))
             log_beginning(self._config, self.context.settings)
             log_missing_flush(self.context.layout)
@@ -133,7 +134,6 @@ class Run:
         processes = step_processes(self.context, self.stopping, self.lose_process)
         self.fetching, self.unpacking = self._open.enter_context(processes)
         self._start_heartbeat()
-        self._page = self._start_page()
 
     def _pause(self, seconds: float) -> None:
         """Wait before another try, or until the run stops."""
@@ -172,7 +172,7 @@ class Run:
         """Have the page renewed while the run works, after all processes are forked."""
         if not self.context.settings.mirror.page:
             return None
-        page = PageRenewal(self._config, self.context.layout)
+        page = PageRenewal(self._config, self.context.layout, self.progress.knows_filesets)
         self._open.enter_context(page.while_running())
         return page
 
