@@ -19,9 +19,10 @@ from luigi.task_status import DONE, FAILED
 
 from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, MirrorError
 from pipeline.mirror.resources.peers import HUNG_SECONDS, Membership, PeerState, StepDone
-from pipeline.units import as_size
+from pipeline.units import as_count
 from tasks.runtime.run import Run, Summary, begin_run
 from tasks.runtime.signals import restore_terminal
+from tasks.runtime.summary import fetched
 from tasks.runtime.task import MirrorTask
 from tasks.runtime.worker import MirrorWorker
 
@@ -94,8 +95,8 @@ class PeerRun(Run):
             self.note(EXIT_FILESET_FAILED)
         self._report_repeated()
         log.info(
-            "worker: %d filesets completed here, %d failed; %s fetched in %.1f s",
-            *(counters.done, counters.failed, as_size(counters.bytes), self.seconds),
+            "worker: %s completed here, %d failed; %s",
+            *(as_count(counters.done, "fileset"), counters.failed, fetched(counters, self.seconds)),
             extra={"code": self.code},
         )
         self.membership.leave()

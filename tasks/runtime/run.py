@@ -43,7 +43,6 @@ from pipeline.names import checked_segment, escaped
 from pipeline.reporting.history import RunRecord, append_record
 from pipeline.reporting.metrics import write_metrics
 from pipeline.reporting.status import write_status
-from pipeline.units import as_size
 from tasks.mirror_config import NONE, settings_file
 from tasks.runtime.console import is_silent
 from tasks.runtime.display import display_kind, progress_displayed
@@ -60,6 +59,7 @@ from tasks.runtime.processes import (
     step_processes,
 )
 from tasks.runtime.progress import Progress
+from tasks.runtime.summary import Ending, fetched
 from tasks.runtime.wanted_watch import WantedWatch
 from tasks.runtime.window import TaskWindow
 from tasks.steps import STEPS
@@ -67,8 +67,8 @@ from tasks.steps import STEPS
 # Start of this process: identifies its run.
 STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
-# Text of the last line, from the counters, the word for complete filesets, and True for a stopped run.
-Summary = Callable[[RunCounters, str, bool], str]
+# Numbers of the last line.
+Summary = Callable[[RunCounters, Ending], str]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -391,12 +391,9 @@ class Run:
         self.notices.end(record)
         self._report_repeated()
         counters, last = self.context.counters, self.context.wanted_steps.required[-1]
-        numbers = summary(counters, last.marker, self.stopping.is_set())
-        log.info(
-            "filesets: %s; %s fetched in %.1f s",
-            *(numbers, as_size(counters.bytes), self.seconds),
-            extra={"code": self.code},
-        )
+        numbers = summary(counters, Ending(last.marker, self.stopping.is_set(), self.code))
+        said = fetched(counters, self.seconds)
+        log.info("filesets: %s; %s", numbers, said, extra={"code": self.code})
         return self.code
 
     def _record(self, task: str) -> RunRecord:
