@@ -295,8 +295,8 @@ class Run:
 
     def _server_answers(self, product: str) -> bool:
         """Return True if the server sends a valid listing of the product."""
-        newest = LocalListing(self.context.layout, product).newest(1)
-        since = newest[0].name if newest else None
+        last = LocalListing(self.context.layout, product).last(1)
+        since = last[0].name if last else None
         try:
             self.context.listings.filesets(product, since)
         except UnknownFileset:
