@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pipeline.config.mistakes import explanation
 from pipeline.config.sections import Settings
 from pipeline.config.values import without_parents
+from pipeline.config.yaml_mistakes import yaml_problem
 from pipeline.errors import SettingsError
 
 
@@ -26,12 +27,14 @@ def parse_settings(text: str, path: Path) -> Settings:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise SettingsError(_yaml_problem(error, path)) from None
+        raise SettingsError(yaml_problem(error, text, path)) from None
     except RecursionError:
         raise SettingsError(f"{path}: expected YAML, got one nested too deep. Nothing was started.") from None
     if node is None or not isinstance(document, dict):
+        got = "nothing" if document is None else f"{document!r:.40}"
         raise SettingsError(
-            f"{path}: expected the sections 'source' and 'mirror', got {document!r:.40}. Nothing was started."
+            f"{path}: expected the sections 'source' and 'mirror', got {got}. Nothing was started; "
+            "`ipp-mirror init` writes a file with all settings."
         )
     try:
         return Settings.model_validate(document, context=_folder_of(path))
@@ -59,14 +62,6 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _yaml_problem(error: yaml.YAMLError, path: Path) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = (getattr(error, "problem", None) if mark else None) or " ".join(str(error).split())
-    where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
-    expected = "" if problem.startswith("expected ") else "expected YAML, got: "
-    return f"{where}: {expected}{problem}. Nothing was started."
-
-
 _NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 
 
@@ -92,7 +87,9 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except ValueError as error:
-            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+            noun = "a number" if node.tag in _NUMBERS else "a date or a time"
+            problem = f"expected {noun}, got {node.value!r}: {error}. Put it in quotation marks if it is text"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
 
 def _folder_of(file: Path) -> Path:
