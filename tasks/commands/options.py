@@ -12,6 +12,7 @@ import click
 
 from pipeline.errors import HostileName
 from pipeline.names import checked_segment
+from tasks.commands.types import Integer, Word
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -22,12 +23,6 @@ CONFIG_VARIABLE = "IPP_MIRROR_CONFIG"
 
 _MIRROR_SECTION = re.compile(rb"^\s*\[\s*mirror\s*\]", re.MULTILINE)
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class Integer(click.IntRange):
-    """Integer within bounds, named as such in messages."""
-
-    name = "integer"
 
 
 def config_option(function: Function) -> Function:
@@ -73,7 +68,7 @@ def console_options(function: Function) -> Function:
     verbose = click.option("-v", "--verbose", is_flag=True, help="Print all messages, as the log has them.")
     progress = click.option(
         "--progress",
-        type=click.Choice(["none", "plain", "bar"]),
+        type=Word(["none", "plain", "bar"]),
         help="Progress on standard output: none, a line every half minute, or a bar (default: a bar on a "
         "terminal, else none).",
     )

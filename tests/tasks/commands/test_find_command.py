@@ -159,7 +159,7 @@ WRONG = {
     ("--arrived-since", "7"): "expected a duration such as 7d, 12h or '1d 12h'",
     ("--columns", "path,seeing"): "expected some of the columns path, extension, kind,",
     ("--columns", "path", "--count"): "expected no --columns with --count or --format paths",
-    ("--format", "fits"): "'fits' is not one of 'table', 'csv', 'json', 'votable', 'paths'",
+    ("--format", "fits"): "expected table, csv, json, votable or paths, got 'fits'",
 }
 
 
