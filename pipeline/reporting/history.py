@@ -22,6 +22,16 @@ ROTATE_AT = 1_000_000
 VERIFICATIONS = frozenset({"VerifyMirror", "CompareMirror"})
 # Task of a run that fetches the filesets that were named alone.
 GET = "GetFilesets"
+# Tasks of runs that go through all products.
+FETCHING = frozenset({"UpdateMirror", "AdoptMirror"})
+# What runs are called, by their tasks.
+NOUNS = {
+    "UpdateMirror": "update",
+    "AdoptMirror": "adoption",
+    GET: "get",
+    "VerifyMirror": "verification",
+    "CompareMirror": "comparison with upstream",
+}
 _REASON_SHOWN = 300
 
 

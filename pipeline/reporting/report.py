@@ -31,7 +31,7 @@ from pipeline.reporting.amounts import stored_bytes_by_stage
 from pipeline.reporting.disks import Disk, disks
 from pipeline.reporting.filesets import FilesetCounts, count_filesets, newest_here
 from pipeline.reporting.history import RunRecord, bytes_per_day, read_history
-from pipeline.reporting.progress import RunProgress, read_progress
+from pipeline.reporting.progress import RunProgress, read_progress, run_so_far
 from pipeline.reporting.status import verification_problems
 
 _EXAMPLES = 3
@@ -151,15 +151,15 @@ def mirror_report(
     """
     if not layout.lock_file.exists():
         raise SettingsError(
-            f"expected a mirror at {layout.root}, found no {layout.lock_file}: no update has begun. "
-            "Run one with: ipp-mirror update"
+            f"no mirror at {layout.root}: expected {layout.lock_file}, which the first update makes. "
+            "Begin with `ipp-mirror update`, or correct mirror.root in the settings."
         )
     now = now or datetime.now(UTC)
     holder = _holder(layout)
     wanted = steps.wanted(settings)
     names = _products(layout, settings)
     history = read_history(layout)
-    daily = bytes_per_day(history, now)
+    daily = bytes_per_day(with_unfinished(layout, history, holder), now)
     updates = [record for record in history if record.is_update]
     fault = catalog_fault(settings, layout, is_working=holder is not None and holder.is_alive)
     products = tuple(_product(layout, settings, settings.product(name), wanted, now, fault) for name in names)
@@ -183,6 +183,14 @@ def mirror_report(
         catalog_fault=fault,
         paused=pause_message(layout),
     )
+
+
+def with_unfinished(layout: Layout, history: list[RunRecord], holder: Holder | None) -> list[RunRecord]:
+    """Return the runs with the one that works, or that was killed and is not in the history yet."""
+    unfinished = run_so_far(layout, holder.pid, holder.since) if holder else None
+    # A run that is about to release the lock has its row.
+    has_ended = unfinished and history and history[-1].end >= unfinished.end
+    return [*history, unfinished] if unfinished and not has_ended else history
 
 
 def _products(layout: Layout, settings: Settings) -> list[str]:

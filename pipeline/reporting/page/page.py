@@ -25,7 +25,7 @@ from pipeline.reporting.history import read_history
 from pipeline.reporting.matrix import Cell, Matrix, product_matrix
 from pipeline.reporting.page.charts import Chart, charts
 from pipeline.reporting.progress import progress_text
-from pipeline.reporting.report import MirrorReport, ProductReport, mirror_report
+from pipeline.reporting.report import MirrorReport, ProductReport, mirror_report, with_unfinished
 from pipeline.reporting.text import as_age, bytes_left_of, notes_of
 from pipeline.units import as_count, as_size
 
@@ -84,10 +84,11 @@ def gather_page(layout: Layout, settings: Settings, steps: Steps, folder: Path) 
     wanted = steps.wanted(settings)
     matrices = tuple(_matrix(layout, settings, each, wanted) for each in report.products)
     left = sum(each.filesets.left for each in report.products)
+    runs = with_unfinished(layout, read_history(layout), report.holder)
     return Page(
         report,
         matrices,
-        tuple(charts(read_history(layout), left, datetime.fromisoformat(report.time))),
+        tuple(charts(runs, left, datetime.fromisoformat(report.time))),
         _picture(layout),
         dict(_links(layout, report, folder)),
     )

@@ -47,13 +47,16 @@ def test_the_state_at_a_glance(mirrored: Follower):
     assert "failures upstream (1 fileset):" in lines
     assert f"{PRODUCT}, step download: wrong; next try in the next update" in one_line
     assert f"{PRODUCT}/skipped since" in one_line
-    assert one_line.partition("skipped (1 fileset):")[2].partition(" disk of ")[0].endswith(": asked IfA")
-    assert lines[-1] == "verification: never"
+    disk = f" the mirror's disk {mirrored.root}: "
+    assert one_line.partition("skipped (1 fileset):")[2].partition(disk)[0].endswith(": asked IfA")
+    assert "1 of 3 selected filesets left, about 5 bytes: all of them failed" in lines
+    assert lines[-1] == "verification: none has ended"
     for option in ("--config", "--mirror-config"):
         again = ipp_mirror("status", option, mirrored.config).stdout
         # Free space is that of the moment.
         first, second = (
-            text.partition("\nwarning:")[2].partition("\ndisk ")[0] for text in (shown.stdout, again)
+            text.partition("\nwarning:")[2].partition("\nthe mirror's disk ")[0]
+            for text in (shown.stdout, again)
         )
         assert first == second != ""
 
@@ -107,6 +110,6 @@ def test_before_the_first_update(follower: Follower):
     refused = ipp_mirror("status", "--config", follower.config)
     assert (refused.returncode, refused.stdout) == (40, "")
     assert refused.stderr == (
-        f"ipp-mirror: expected a mirror at {follower.root}, found no {follower.root}/state/update.lock: "
-        "no update has begun. Run one with: ipp-mirror update\n"
+        f"ipp-mirror: no mirror at {follower.root}: expected {follower.root}/state/update.lock, which the "
+        "first update makes. Begin with `ipp-mirror update`, or correct mirror.root in the settings.\n"
     )
