@@ -12,8 +12,8 @@ from pipeline.reporting.report import FailureGroup, MirrorReport
 from pipeline.units import as_count, as_size
 
 CRITICAL, WARNING, OK = "critical", "warning", "ok"
-# Characters of the reason of a failure.
-_REASON = 200
+# Characters of the cause of failures upstream.
+_ESSENCE = 120
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,17 @@ def _of_failures(group: FailureGroup) -> Iterator[Attention]:
         then = now if group.postponed else "the next update tries again"
         yield Attention(WARNING, f"{failed}{where} ({group.kind}); {then}")
     elif group.here:
-        reason = _clause(shorten(group.reason, _REASON, placeholder=" ..."))
-        cause = f"because of this machine or its settings: {reason}"
-        yield Attention(CRITICAL, f"{failed} {cause}; correct that, and the next update tries again")
+        cause = f"because of this machine or its settings: {_clause(group.reason)}"
+        yield Attention(CRITICAL, f"{failed} {cause}; the next update tries again")
     elif group.postponed:
+        often = " often" if group.postponed == group.filesets else f", {group.postponed} of them often"
         yield Attention(
             CRITICAL,
-            f"{failed}, {group.postponed} of them often; ask upstream, or skip them: "
-            f"ipp-mirror skip {group.product} FILESET --reason TEXT",
+            f"{failed}{often} ({_essence(group.reason)}); ask upstream, or "
+            f"skip them: ipp-mirror skip {group.product} FILESET --reason TEXT",
         )
     else:
-        yield Attention(WARNING, f"{failed}; the next update tries again")
+        yield Attention(WARNING, f"{failed} ({_essence(group.reason)}); the next update tries again")
 
 
 def _of_verifications(report: MirrorReport) -> Iterator[Attention]:
@@ -142,6 +142,11 @@ def _of_disk(disk: Disk, policy: AttentionPolicy, today: date) -> Iterator[Atten
 def _behind(filesets: int) -> str:
     are, them = ("is", "it") if filesets == 1 else ("are", "them")
     return f"{as_count(filesets, 'fileset')} {are} not in the catalog yet; the next update adds {them}"
+
+
+def _essence(reason: str) -> str:
+    """Return what was expected and came, without the file and the address."""
+    return shorten(_clause(reason.rpartition(": ")[2]), _ESSENCE, placeholder=" ...")
 
 
 def _clause(sentence: str) -> str:

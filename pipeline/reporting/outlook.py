@@ -93,10 +93,12 @@ def outlook_text(report: MirrorReport) -> str:
         return f"{filesets} {here}"
     size = f", {found.size_left}" if found.size_left else ""
     noun = "fileset" if found.selected == 1 else "filesets"
-    return f"{found.left:,} of {found.selected:,} selected {noun} left{size}: {_when(report, found)}"
+    return f"{found.left:,} of {found.selected:,} selected {noun} left{size}: {when_here(report)}"
 
 
-def _when(report: MirrorReport, found: Outlook) -> str:
+def when_here(report: MirrorReport) -> str:
+    """Return when what is left will be here, or why that is not known."""
+    found = outlook(report)
     if found.time_left:
         return f"about {found.time_left} at {found.pace}"
     if report.holder and report.holder.is_alive:

@@ -35,6 +35,8 @@ from pipeline.reporting.progress import RunProgress, read_progress, run_so_far
 from pipeline.reporting.status import verification_problems
 
 _EXAMPLES = 3
+# Ends of sentences on failures.
+_NEXT_RUN = (" The next run tries again.", "; the next run tries again.")
 
 
 @dataclass(frozen=True)
@@ -327,12 +329,19 @@ def _group(
         optional=bool(step) and step not in required,
         filesets=len(records),
         examples=tuple(record["fileset"] for record in records[:_EXAMPLES]),
-        reason=f"{file}{first.get('reason', '')}",
+        reason=f"{file}{_cause(str(first.get('reason', '')))}",
         next_try=min(tries) if len(tries) == len(records) else None,
         postponed=len(tries),
         first_failed=min(_values(records, "first_failed"), default=None),
         last_failed=max(_values(records, "last_failed"), default=None),
     )
+
+
+def _cause(reason: str) -> str:
+    """Return a reason without what it says of the next run, which ``next_try`` knows better."""
+    for said in _NEXT_RUN:
+        reason = reason.removesuffix(said)
+    return reason
 
 
 def _values(records: list[dict[str, Any]], key: str) -> list[str]:

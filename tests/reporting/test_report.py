@@ -328,7 +328,7 @@ REMEDIES = {
     "an update with a bug": "more on it is in {root}/log/update_mirror.log",
     "killed": "the next update goes on from there",
     "the server does not answer": "(network); the next update tries again",
-    "this machine is at fault": "because of this machine or its settings: x; correct that, and the next",
+    "this machine is at fault": "because of this machine or its settings: x; the next update tries again",
     "upstream is at fault": "the next update tries again",
     "upstream is at fault often": "ipp-mirror skip md FILESET --reason TEXT",
     "an optional step": "at step catalog (upstream); to try now: ipp-mirror retry md",

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from hashlib import md5
 
 import pytest
 from support.command import COMMAND, REPOSITORY, ipp_mirror
@@ -28,7 +29,7 @@ def test_the_state_at_a_glance(mirrored: Follower):
     shown = ipp_mirror("status", "--config", mirrored.config)
     assert (shown.returncode, shown.stderr) == (0, "")
     lines = shown.stdout.splitlines()
-    assert any(line.startswith(f"warning: product {PRODUCT}: 1 fileset failed; ") for line in lines)
+    assert any(line.startswith(f"warning: product {PRODUCT}: 1 fileset failed (expected ") for line in lines)
     assert "running: nothing" in lines
     head = next(line for line in lines if line.startswith("product "))
     row = lines[lines.index(head) + 1]
@@ -82,7 +83,8 @@ def test_one_line_for_nagios(mirrored: Follower, tmp_path):
     shown = ipp_mirror("status", "--check", "--config", mirrored.config)
     assert shown.returncode == 1
     assert shown.stdout == (
-        f"WARNING - product {PRODUCT}: 1 fileset failed; the next update tries again | left=1 failed=1\n"
+        f"WARNING - product {PRODUCT}: 1 fileset failed (expected md5 {'0' * 32} as listed, got "
+        f"{md5(b'w').hexdigest()}); the next update tries again | left=1 failed=1\n"
     )
     unknown = ipp_mirror("status", "--check", "--config", tmp_path / "none.yaml")
     assert (unknown.returncode, unknown.stderr) == (3, "")
