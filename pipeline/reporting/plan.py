@@ -25,7 +25,6 @@ from pipeline.errors import (
     EXIT_SETTINGS_OR_BUG,
     MirrorError,
     ServerUnavailable,
-    SettingsError,
     machine_faults,
 )
 from pipeline.mirror.resources.disk_space import MinFree
