@@ -30,6 +30,16 @@ RATE_RUNS = 10
 RATE_SECONDS = 10
 RATE_SHARE = 0.1
 RATE_SPAN = timedelta(days=30)
+# Tasks of runs that go through all products.
+FETCHING = frozenset({"UpdateMirror", ADOPTION})
+# What runs are called, by their tasks.
+NOUNS = {
+    "UpdateMirror": "update",
+    ADOPTION: "adoption",
+    GET: "get",
+    "VerifyMirror": "verification",
+    "CompareMirror": "comparison with upstream",
+}
 _REASON_SHOWN = 300
 
 

@@ -13,7 +13,7 @@ from pipeline.datastore.listing import registered_time
 from pipeline.durable import write_whole
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.steps import Steps
-from pipeline.reporting.disks import disks
+from pipeline.reporting.disks import Disk, disks
 from pipeline.reporting.filesets import newest_here
 from pipeline.reporting.history import RunRecord, read_history
 
@@ -80,9 +80,22 @@ def _of_runs(records: Iterable[RunRecord]) -> Iterator[tuple[str, str, list[Samp
 
 
 def _of_disks(layout: Layout, settings: Settings) -> Iterator[tuple[str, str, list[Sample]]]:
-    here = [({"folder": disk.folders[0]}, disk) for disk in disks(layout, settings, None, datetime.min)]
-    yield "disk_free_bytes", "Free bytes of the file system.", [(labels, disk.free) for labels, disk in here]
-    yield "disk_size_bytes", "Size of the file system.", [(labels, disk.size) for labels, disk in here]
+    # One sample for each folder: its label stays when others come to its disk, or leave it.
+    here: list[tuple[Labels, Disk]] = [
+        ({"folder": folder}, disk)
+        for disk in disks(layout, settings, None, datetime.min)
+        for folder in disk.folders
+    ]
+    yield (
+        "disk_free_bytes",
+        "Free bytes of the file system of a folder.",
+        [(labels, disk.free) for labels, disk in here],
+    )
+    yield (
+        "disk_size_bytes",
+        "Size of the file system of a folder.",
+        [(labels, disk.size) for labels, disk in here],
+    )
 
 
 def _seconds(time: str) -> float:

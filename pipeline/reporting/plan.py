@@ -25,7 +25,6 @@ from pipeline.errors import (
     EXIT_SETTINGS_OR_BUG,
     MirrorError,
     ServerUnavailable,
-    SettingsError,
     machine_faults,
 )
 from pipeline.mirror.resources.disk_space import MinFree
@@ -34,6 +33,7 @@ from pipeline.mirror.resources.volumes import product_folder, product_problem, v
 from pipeline.mirror.state.file_selection import FileSelection, chosen_rows
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.operands import check_products
 from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.discover import needs_whole_list
 from pipeline.mirror.steps.download import fetch_listing, reusable_file
@@ -336,11 +336,7 @@ def planned_products(
         listed = [row.name for row in listings.products()] if listings else layout.state_products()
         hidden = [name for name in settings.source.hidden_products if name not in listed]
         products = [name for name in listed if is_usable(name)] + hidden
-    if unknown := [name for name in only if name not in products]:
-        raise SettingsError(
-            f"--products: expected some of {', '.join(products) or 'none'}, got {', '.join(unknown)}. "
-            "Add it to mirror.products in the settings; nothing was planned."
-        )
+    check_products(only, products, settings, "Nothing was planned.")
     return list(only) or products
 
 

@@ -12,7 +12,8 @@ from pipeline.errors import machine_faults
 from pipeline.names import escaped
 from pipeline.units import as_count, as_duration, as_size
 from tasks.commands.data_store import listing_client
-from tasks.commands.options import Integer, config_option, product_names, products_option, read_mirror
+from tasks.commands.options import config_option, product_names, products_option, read_mirror
+from tasks.commands.types import Integer
 
 if TYPE_CHECKING:
     from pipeline.reporting.plan import DiskPlan, Plan, ProductPlan

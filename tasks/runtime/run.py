@@ -23,7 +23,6 @@ from pipeline.errors import (
     HostileName,
     MirrorError,
     ServerUnavailable,
-    SettingsError,
     machine_fault,
     machine_faults,
 )
@@ -34,6 +33,7 @@ from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.resources.volumes import product_folder
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, is_within, utc_now
+from pipeline.mirror.state.operands import check_products
 from pipeline.mirror.state.owner_records import restore_owner_records
 from pipeline.mirror.state.root_format import record_root_format, short_id
 from pipeline.mirror.state.root_note import write_note
@@ -42,6 +42,7 @@ from pipeline.mirror.steps.housekeeping import remove_half_written
 from pipeline.names import checked_segment, escaped
 from pipeline.reporting.history import RunRecord, append_record
 from pipeline.reporting.metrics import write_metrics
+from pipeline.reporting.progress import run_so_far
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
 from tasks.mirror_config import NONE, settings_file
@@ -116,6 +117,7 @@ class Run:
             self._open.enter_context(progress_displayed(self.progress, kind, self.holds_lock))
             self._causes = self._open.enter_context(log_to(self.log_file, each_failure=kind != NONE))
             log_beginning(self._config, self.context.settings)
+            self._record_killed()
             log_missing_flush(self.context.layout)
             self._restore_records()
             self._write_note()
@@ -155,6 +157,17 @@ class Run:
         record_root_format(self.context.layout)
         # Links that were deleted with what was in progress.
         self.context.place(self.context.layout.products_on_volumes())
+
+    def _record_killed(self) -> None:
+        """Add the row of a run that was killed to the history, before its progress is replaced."""
+        layout, pid, since = self.context.layout, self.killed.get("pid"), self.killed.get("since")
+        if not isinstance(pid, int) or not isinstance(since, str):
+            return
+        try:
+            if record := run_so_far(layout, pid, since):
+                append_record(layout, record)
+        except OSError as error:
+            log.warning("%s", machine_fault("adding the run that was killed to the history", error))
 
     def _write_note(self) -> None:
         """Note the id of the mirror beside the settings."""
@@ -234,13 +247,7 @@ class Run:
             self.context.place(products)
             self._products = products
             self.report_left_out(left_out)
-        unknown = set(only) - set(self._products)
-        if unknown:
-            raise SettingsError(
-                f"--products: expected some of {', '.join(self._products)}, "
-                f"got {', '.join(sorted(unknown))}. Add it to mirror.products in the settings; "
-                "nothing was started."
-            )
+        check_products(only, self._products, self.context.settings, "Nothing was started.")
         return list(only) or self._products
 
     def report_left_out(self, left_out: LeftOut) -> None:

@@ -50,12 +50,12 @@ def test_an_unknown_name_is_answered_with_the_nearest_ones(publisher, server, fo
     follower.mirror["products"] = [NOTHING]
     got = get(follower, "o1.chip.3", "o1.ship.12")
     assert got.returncode == 40
-    said = "expected filesets of the product md, whose listing has 20, got 'o1.ship.12'. Names like that: "
-    assert f"{said}o1.chip.12," in got.stdout + got.stderr
+    said = "product md: expected one of the 20 filesets of its listing, got 'o1.ship.12'. Did you mean "
+    assert f"{said}'o1.chip.12'," in got.stdout + got.stderr
     assert fetched(server) == []
     other = ipp_mirror("get", "--config", follower.config, "other", "o1")
     assert (other.returncode, fetched(server)) == (40, [])
-    assert "expected one of the products md, got 'other'." in other.stderr
+    assert "expected a product of this mirror (md), got 'other'." in other.stderr
 
 
 def test_a_fileset_that_fails_or_is_skipped_is_counted(publisher, server, follower):

@@ -237,7 +237,10 @@ def test_without_a_listing_nothing_is_known_offline(follower: Follower):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--products", "another"), "--products: expected some of md-all-rel-200907, got another."),
+        (
+            ("--products", "another"),
+            "expected a product of this mirror (md-all-rel-200907), got 'another'. To mirror it,",
+        ),
         ((), "select of product md-all-rel-200907: expected columns of its listing"),
     ],
     ids=["product", "column"],
