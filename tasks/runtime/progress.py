@@ -96,6 +96,7 @@ class Progress:
     clock: Callable[[], float] = time.monotonic
     failed: int = 0
     is_ending: bool = False
+    _task: str = ""
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -106,6 +107,10 @@ class Progress:
         # By the ids of the tasks.
         self._steps: dict[str, StepInProgress] = {}
         self._overviews: dict[str, MirrorTask] = {}
+
+    def begin_run(self, task: str) -> None:
+        """Note Luigi's name of the first task of the run."""
+        self._task = task
 
     def expect(self, product: str, rows: Sequence[FilesetRow]) -> None:
         """Add filesets that are submitted, and may still have to be fetched."""
@@ -185,6 +190,8 @@ class Progress:
             rate=round(self._rate.value),
             seconds_without_bytes=round(now - self._moved[1]) if fetching else 0,
             seconds_left=self._seconds_left(left, backlog.unknown, filesets - done, done),
+            task=self._task,
+            fetched=self.counters.bytes,
         )
 
     def _seconds_left(self, bytes_left: float, unknown: int, filesets: int, done: int) -> int | None:

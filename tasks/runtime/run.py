@@ -42,6 +42,7 @@ from pipeline.mirror.steps.housekeeping import remove_half_written
 from pipeline.names import checked_segment, escaped
 from pipeline.reporting.history import RunRecord, append_record
 from pipeline.reporting.metrics import write_metrics
+from pipeline.reporting.progress import run_so_far
 from pipeline.reporting.status import write_status
 from pipeline.units import as_size
 from tasks.mirror_config import NONE, settings_file
@@ -116,6 +117,7 @@ class Run:
             self._open.enter_context(progress_displayed(self.progress, kind, self.holds_lock))
             self._causes = self._open.enter_context(log_to(self.log_file, each_failure=kind != NONE))
             log_beginning(self._config, self.context.settings)
+            self._record_killed()
             log_missing_flush(self.context.layout)
             self._restore_records()
             self._write_note()
@@ -155,6 +157,17 @@ class Run:
         record_root_format(self.context.layout)
         # Links that were deleted with what was in progress.
         self.context.place(self.context.layout.products_on_volumes())
+
+    def _record_killed(self) -> None:
+        """Add the row of a run that was killed to the history, before its progress is replaced."""
+        layout, pid, since = self.context.layout, self.killed.get("pid"), self.killed.get("since")
+        if not isinstance(pid, int) or not isinstance(since, str):
+            return
+        try:
+            if record := run_so_far(layout, pid, since):
+                append_record(layout, record)
+        except OSError as error:
+            log.warning("%s", machine_fault("adding the run that was killed to the history", error))
 
     def _write_note(self) -> None:
         """Note the id of the mirror beside the settings."""
@@ -289,8 +302,8 @@ class Run:
 
     def _server_answers(self, product: str) -> bool:
         """Return True if the server sends a valid listing of the product."""
-        newest = LocalListing(self.context.layout, product).newest(1)
-        since = newest[0].name if newest else None
+        last = LocalListing(self.context.layout, product).last(1)
+        since = last[0].name if last else None
         try:
             self.context.listings.filesets(product, since)
         except UnknownFileset:

@@ -117,6 +117,7 @@ class MirrorWorker(Worker):
         if self._root is None:
             # The command line was read before the run began.
             task = self._root = task.clone(mirror=self._run.mirror)
+            self._run.progress.begin_run(task.task_family)
             or_exit(self._request_products)
             self._register_resources()
         return bool(super().add(task, multiprocess, processes))

@@ -97,7 +97,7 @@ def _ask_for_rows(layout: Layout, listings: ListingClient, product: str, *, whol
     listing = LocalListing(layout, product)
     if not whole:
         found = LeftOut()
-        served = listing.newest(2, but=layout.marked(MarkerKind.WITHDRAWN, product))
+        served = listing.last(2, but=layout.marked(MarkerKind.WITHDRAWN, product))
         newer = _newer(listings, product, served, found)
         if newer is not None:
             return ListingAnswer(newer, is_whole=False, left_out=found)
