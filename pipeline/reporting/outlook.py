@@ -80,13 +80,14 @@ def _time_left(report: MirrorReport, bytes_left: int) -> tuple[int | None, str]:
 
 def outlook_text(report: MirrorReport) -> str:
     """Return in one line how much of what is selected is here, and when the rest will be."""
-    said = [_here(outlook(report))]
-    if outlook(report).left:
+    found = outlook(report)
+    said = [_here(found)]
+    if found.left:
         said.append(when_here(report))
+    elif report.last_success is None:
+        said.append("not all products are gone through yet")
     if report.volumes:
         said.append("not all disks can be used")
-    if report.last_success is None:
-        said.append("not all products are gone through yet")
     return "; ".join(said)
 
 
@@ -109,9 +110,9 @@ def when_here(report: MirrorReport) -> str:
     if found.time_left:
         return f"here in about {found.time_left} at {found.pace}"
     if report.holder and report.holder.is_alive:
-        return "a run works, the time left is not known"
+        return "a run is at work, the time left is not known"
     if report.paused:
         return "updates are paused"
     if found.left == found.failed:
         return "all of them failed"
-    return "no run works, the time left is not known"
+    return "no run is at work, the time left is not known"

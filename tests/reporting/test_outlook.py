@@ -53,15 +53,15 @@ def report(*products: ProductReport, **more: Any) -> MirrorReport:
         ),
         (
             report(product(1, 1)),
-            "1 of 1 selected fileset left, about 1.0 MB; no run works, the time left is not known",
+            "1 of 1 selected fileset left, about 1.0 MB; no run is at work, the time left is not known",
         ),
         (
             report(product(9, 9, bytes_left=0, bytes_left_known=False), bytes_per_day=5.0),
-            "9 of 9 selected filesets left; no run works, the time left is not known",
+            "9 of 9 selected filesets left; no run is at work, the time left is not known",
         ),
         (
             report(product(9, 9, bytes_left_known=False), holder=KILLED, bytes_per_day=5.0),
-            "9 of 9 selected filesets left, more than 1.0 MB; no run works, the time left is not known",
+            "9 of 9 selected filesets left, more than 1.0 MB; no run is at work, the time left is not known",
         ),
         (
             report(product(9, 2, failed=2), bytes_per_day=5.0),
@@ -73,11 +73,11 @@ def report(*products: ProductReport, **more: Any) -> MirrorReport:
         ),
         (
             report(product(9, 2), holder=WORKS, progress=VERIFICATION, bytes_per_day=5.0),
-            "2 of 9 selected filesets left, about 1.0 MB; a run works, the time left is not known",
+            "2 of 9 selected filesets left, about 1.0 MB; a run is at work, the time left is not known",
         ),
         (
             report(product(9, 2), holder=WORKS, bytes_per_day=5.0),
-            "2 of 9 selected filesets left, about 1.0 MB; a run works, the time left is not known",
+            "2 of 9 selected filesets left, about 1.0 MB; a run is at work, the time left is not known",
         ),
         (
             report(product(9, 2), paused="paused since t by me", bytes_per_day=5.0),
