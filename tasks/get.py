@@ -2,7 +2,7 @@
 
 import luigi
 
-from pipeline.errors import SettingsError
+from pipeline.mirror.state.operands import check_products
 from pipeline.mirror.state.wanted import named_filesets, want_filesets
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN
@@ -20,11 +20,7 @@ class GetFilesets(FetchWanted):
     def requires(self) -> DiscoverProduct:
         """Return the task that brings the listing up to date. Raises SettingsError for an unknown product."""
         products = current_run().products()
-        if self.product not in products:
-            raise SettingsError(
-                f"expected one of the products {', '.join(products)}, got {self.product!r}. "
-                "Add it to mirror.products in the settings; nothing was fetched."
-            )
+        check_products([self.product], products, self.context.settings, "Nothing was fetched.")
         return DiscoverProduct(product=self.product, started=self.started)
 
     def run(self) -> None:

@@ -3,15 +3,20 @@
 import json
 import logging
 from collections.abc import Iterator
+from itertools import chain
 
 import luigi
+from luigi.parameter import ParameterVisibility
 
+from pipeline.datastore.listing import FilesetRow
+from pipeline.errors import machine_faults
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.pending import incomplete
 from pipeline.mirror.state.wanted import wanted_rows
-from tasks.fileset import FilesetsFailed, tasks_for
+from pipeline.mirror.steps.adopt import AdoptedFolder
+from tasks.fileset import AdoptedFolderParameter, FilesetsFailed, StepTask, tasks_for
 from tasks.runtime.run import current_run
-from tasks.runtime.task import MirrorTask
+from tasks.runtime.task import HIDDEN, MirrorTask
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +34,16 @@ class FilesetNames(luigi.Parameter[tuple[str, ...]]):
 
 
 class FetchWanted(MirrorTask):
-    """Wanted filesets of one product, before all others. ``filesets`` are their names."""
+    """Wanted filesets of one product, before all others. ``filesets`` are their names.
+
+    What lies in the folder that an adoption takes over is taken from there.
+    """
 
     product = luigi.Parameter()
     filesets = FilesetNames()
+    adopted = AdoptedFolderParameter(
+        default=None, significant=False, visibility=ParameterVisibility.HIDDEN, description=HIDDEN
+    )
     only_waits = True
     _has_ended = False
 
@@ -54,7 +65,7 @@ class FetchWanted(MirrorTask):
         tried = incomplete(self.layout, self.product, counted & {row.name for row in rows}, required)
         run.progress.expect(self.product, [row for row in rows if row.name in tried])
         counters.count(pending=len(rows), selected=len(tried | skipped), skipped=len(skipped))
-        run.submit(tasks_for(self.context, self.product, rows))
+        run.submit(self._tasks(rows))
         left = incomplete(self.layout, self.product, tried, required)
         counters.count(done=len(tried) - len(left), failed=0 if run.stopping.is_set() else len(left))
         run.refuse_when_stopping()
@@ -63,9 +74,24 @@ class FetchWanted(MirrorTask):
                 f"product {self.product}: {len(left)} of {len(tried)} wanted filesets failed"
             )
 
+    def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:
+        held: set[str] = set()
+        if self.adopted:
+            with machine_faults(f"reading {self.adopted.path / self.product}"):
+                held, _ = self.adopted.filesets(self.product)
+        there = [row for row in rows if row.name in held]
+        others = [row for row in rows if row.name not in held]
+        return chain(
+            tasks_for(self.context, self.product, there, self.adopted),
+            tasks_for(self.context, self.product, others),
+        )
 
-def newly_wanted() -> Iterator[FetchWanted]:
-    """Return the tasks that fetch what came to be wanted since the last call, one for each product."""
+
+def newly_wanted(adopted: AdoptedFolder | None = None) -> Iterator[FetchWanted]:
+    """Return the tasks that fetch what came to be wanted since the last call, one for each product.
+
+    Files in the folder of an adoption are not fetched.
+    """
     for product, names in current_run().wanted.poll().items():
         log.info("product %s: wanted, and fetched first: %s", product, ", ".join(sorted(names)))
-        yield FetchWanted(product=product, filesets=tuple(sorted(names)))
+        yield FetchWanted(product=product, filesets=tuple(sorted(names)), adopted=adopted)

@@ -1,6 +1,7 @@
 """Metrics of a mirror for the textfile collector of Prometheus' node exporter, made at the end of each run.
 
-Only counters and the newest rows are read: the metrics of a million filesets take as long as those of ten.
+Only counters are read, and rows where they have changed: else the metrics of a million filesets take as long
+as those of ten.
 """
 
 from collections.abc import Iterable, Iterator

@@ -29,7 +29,7 @@ from pipeline.mirror.state.snapshot import held_bytes
 from pipeline.mirror.state.steps import Steps, StepSpec
 from pipeline.reporting.amounts import stored_bytes_by_stage
 from pipeline.reporting.disks import Disk, disks
-from pipeline.reporting.filesets import FilesetCounts, count_filesets, newest_here
+from pipeline.reporting.filesets import CountedFilesets, FilesetCounts, count_filesets
 from pipeline.reporting.history import RunRecord, bytes_per_day, read_history
 from pipeline.reporting.progress import RunProgress, read_progress, run_so_far
 from pipeline.reporting.status import verification_problems
@@ -233,11 +233,12 @@ def _product(
     records = failures(layout, name)
     failed = len(failed_in(records, (step.name for step in required)))
     held, is_exact = held_bytes(layout.marker_folder(MarkerKind.DOWNLOADED, name), LOOK_UP_AT_MOST)
-    newest = newest_here(layout, name, required)
-    registered = registered_time(newest.registered) if newest else None
     updated = (read_marker(layout.updated(name)) or {}).get("finished")
-    counts, left, note = _counts(layout, settings, product, required, fault, is_configured=is_configured)
-    bytes_left, is_known = _bytes_left(layout, name, left)
+    (counts, to_download, newest), note = _counts(
+        layout, settings, product, required, fault, is_configured=is_configured
+    )
+    registered = registered_time(newest.registered) if newest else None
+    bytes_left, is_known = _bytes_left(layout, name, to_download)
     return ProductReport(
         product=name,
         configured=is_configured,
@@ -264,23 +265,22 @@ def _counts(
     fault: str | None,
     *,
     is_configured: bool,
-) -> tuple[FilesetCounts, Counter[str | None], str | None]:
+) -> tuple[CountedFilesets, str | None]:
     """Return the numbers of filesets, and a sentence where the selection is empty, waits or is not known.
 
-    Between them, by stage, the numbers of those that are to be fetched.
     A catalog with a ``fault`` is not asked, for that may take long.
     """
     chosen = product if is_configured else None
     if fault and product.by_sky:
-        return *count_filesets(layout, chosen, product.name, required), fault
+        return count_filesets(layout, chosen, product.name, required), fault
     try:
         with like_filesets(settings, layout, product) as like:
-            counts, left = count_filesets(layout, chosen, product.name, required, like)
+            counted = count_filesets(layout, chosen, product.name, required, like)
             rows = LocalListing(layout, product.name).rows()
             empty = empty_selection(product, rows, like, each=True) if is_configured else None
-            return counts, left, empty or waiting(product, like)
+            return counted, empty or waiting(product, like)
     except MachineFault as fault:
-        return *count_filesets(layout, chosen, product.name, required), str(fault)
+        return count_filesets(layout, chosen, product.name, required), str(fault)
 
 
 def _bytes_left(layout: Layout, product: str, left: Counter[str | None]) -> tuple[int, bool]:

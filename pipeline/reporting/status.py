@@ -62,7 +62,7 @@ def write_status(
 def product_status(layout: Layout, settings: Settings, steps: Steps, product: str) -> dict[str, Any]:
     """Return one row of ``product_status.csv``: numbers of filesets, and the bytes that ``store/`` holds."""
     listing = LocalListing(layout, product)
-    last = (listing.newest(1) or [_NO_ROW])[0]
+    last = (listing.last(1) or [_NO_ROW])[0]
     required = steps.wanted(settings).required
     updated = read_marker(layout.updated(product)) or {}
     records = failures(layout, product)

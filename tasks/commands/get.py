@@ -13,7 +13,7 @@ from tasks.commands.options import (
     config_option,
     console_options,
     current_user,
-    read_layout,
+    read_mirror,
     scheduler_options,
     workers_option,
 )
@@ -56,16 +56,19 @@ def get(
     stays, except for what `keep` in the settings lets expire.
     """
     from pipeline.mirror.resources.update_lock import read_holder
+    from pipeline.mirror.state.operands import check_product_here
     from tasks.commands.luigi_command import run_task
 
-    layout = read_layout(config)
+    settings, layout = read_mirror(config)
     is_quiet = console.get("console") == "quiet"
     if forget:
+        check_product_here(layout, product, settings, "Nothing was changed.")
         _forget(layout, product, filesets, is_quiet)
         return
     with machine_faults(f"reading the lock of the mirror at {layout.root}"):
         is_running = read_holder(layout)[1]
     if is_running:
+        check_product_here(layout, product, settings, "Nothing was fetched.")
         _leave_to_run(layout, product, filesets, is_quiet)
         return
     wanted = {"product": product, "filesets": json.dumps(filesets), "by": current_user()}

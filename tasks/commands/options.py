@@ -12,6 +12,7 @@ import click
 
 from pipeline.errors import HostileName
 from pipeline.names import checked_segment
+from tasks.commands.types import Integer, Word
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -22,12 +23,6 @@ CONFIG_VARIABLE = "IPP_MIRROR_CONFIG"
 
 _MIRROR_SECTION = re.compile(rb"^\s*\[\s*mirror\s*\]", re.MULTILINE)
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class Integer(click.IntRange):
-    """Integer within bounds, named as such in messages."""
-
-    name = "integer"
 
 
 def config_option(function: Function) -> Function:
@@ -73,7 +68,7 @@ def console_options(function: Function) -> Function:
     verbose = click.option("-v", "--verbose", is_flag=True, help="Print all messages, as the log has them.")
     progress = click.option(
         "--progress",
-        type=click.Choice(["none", "plain", "bar"]),
+        type=Word(["none", "plain", "bar"]),
         help="Progress on standard output: none, a line every half minute, or a bar (default: a bar on a "
         "terminal, else none).",
     )
@@ -95,8 +90,18 @@ def products_option(function: Function) -> Function:
     return click.option(
         "--products",
         metavar="A,B",
+        callback=checked_products,
         help="Only these products, separated by commas (default: all of the settings).",
     )(function)
+
+
+def checked_products(
+    _context: click.Context, _parameter: click.Parameter, products: str | None
+) -> str | None:
+    """Return the value of ``--products``. Raises click.BadParameter for one without a name."""
+    if products is not None and not product_names(products):
+        raise click.BadParameter(f"expected names of products, such as A,B, got {products!r}")
+    return products
 
 
 def product_names(products: str | None) -> list[str]:
@@ -140,6 +145,13 @@ def checked_name(_context: click.Context, _parameter: click.Parameter, name: str
         return checked_segment(name, "name")
     except HostileName as error:
         raise click.BadParameter(str(error)) from None
+
+
+def name_or_pattern(context: click.Context, parameter: click.Parameter, name: str) -> str:
+    """Return the name of a fileset as ``checked_name``; a shell pattern is left to the command to refuse."""
+    from pipeline.mirror.state.operands import is_pattern
+
+    return name if is_pattern(name) else checked_name(context, parameter, name)
 
 
 def current_user() -> str:

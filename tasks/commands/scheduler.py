@@ -7,6 +7,7 @@ import click
 
 from pipeline.errors import SettingsError, machine_faults
 from tasks.commands.options import port_option
+from tasks.commands.types import NewFile
 
 _EXAMPLES = """\b
 Examples:
@@ -25,7 +26,7 @@ Examples:
 @port_option(8082, "Port to listen on, as scheduler_port in luigi.cfg.", least=1)
 @click.option(
     "--state-path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NewFile(),
     metavar="FILE",
     default=Path("var/luigi/state.pickle"),
     show_default=True,

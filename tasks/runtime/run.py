@@ -23,7 +23,6 @@ from pipeline.errors import (
     HostileName,
     MirrorError,
     ServerUnavailable,
-    SettingsError,
     machine_fault,
     machine_faults,
 )
@@ -34,6 +33,7 @@ from pipeline.mirror.resources.update_lock import heartbeat, update_lock
 from pipeline.mirror.resources.volumes import product_folder
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, is_within, utc_now
+from pipeline.mirror.state.operands import check_products
 from pipeline.mirror.state.owner_records import restore_owner_records
 from pipeline.mirror.state.root_format import record_root_format, short_id
 from pipeline.mirror.state.root_note import write_note
@@ -247,13 +247,7 @@ class Run:
             self.context.place(products)
             self._products = products
             self.report_left_out(left_out)
-        unknown = set(only) - set(self._products)
-        if unknown:
-            raise SettingsError(
-                f"--products: expected some of {', '.join(self._products)}, "
-                f"got {', '.join(sorted(unknown))}. Add it to mirror.products in the settings; "
-                "nothing was started."
-            )
+        check_products(only, self._products, self.context.settings, "Nothing was started.")
         return list(only) or self._products
 
     def report_left_out(self, left_out: LeftOut) -> None:
@@ -308,8 +302,8 @@ class Run:
 
     def _server_answers(self, product: str) -> bool:
         """Return True if the server sends a valid listing of the product."""
-        newest = LocalListing(self.context.layout, product).newest(1)
-        since = newest[0].name if newest else None
+        last = LocalListing(self.context.layout, product).last(1)
+        since = last[0].name if last else None
         try:
             self.context.listings.filesets(product, since)
         except UnknownFileset:

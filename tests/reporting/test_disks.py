@@ -147,6 +147,7 @@ def test_a_disk_that_is_not_mounted(answers, layout, other_disk):
     points = [point.message for point in attention(report) if point.severity == CRITICAL]
     assert f"no update can begin: {problem}" in points
     plan = Planner(settings, layout, STEPS.wanted(settings), None, 0).plan(["md", "w"])
-    assert [(each.product, each.code) for each in plan.products] == [("md", 40), ("w", 0)]
-    assert plan.products[0].problems[0].startswith(f"the volume {volume} is not mounted: ")
+    assert plan.code == 40
+    assert plan.volumes == [problem]
+    assert problem.startswith(f"the volume {volume} is not mounted: ")
     assert [(each.folder, each.needed) for each in plan.disks] == [(layout.root, 400)]

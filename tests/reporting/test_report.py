@@ -252,6 +252,45 @@ def test_bytes_and_newest_fileset(is_current, layout):
     assert product.newest_age == (NOW - datetime(2009, 7, 29, 4, 57, tzinfo=UTC)).total_seconds()
 
 
+def newest_metric(layout: Layout) -> str:
+    status = product_status(layout, settings_of(layout), STEPS, PRODUCT)
+    lines = metrics_text(layout, settings_of(layout), STEPS, [status]).splitlines()
+    [line] = [line for line in lines if line.startswith("ipp_mirror_newest_registered_timestamp_seconds{")]
+    return line.split()[-1]
+
+
+@pytest.mark.parametrize("is_current", [True, False])
+def test_the_newest_fileset_is_the_one_registered_last_wherever_it_is_listed(is_current, layout):
+    """The same in the report and the metrics, whose cache is renewed after each change."""
+
+    def newest() -> tuple[str | None, str]:
+        [product] = report_on(layout).products
+        registered = datetime.fromisoformat(str(product.newest_registered)).timestamp()
+        assert newest_metric(layout) == f"{registered:.0f}"
+        if is_current:
+            with opened_below(layout.state(PRODUCT)) as opened:
+                newest_metric(layout)
+            # Once for its size and last bytes, once for the number of rows, once for the table of products.
+            assert opened.count("listing.txt") == 3
+        return product.newest, product.newest_registered
+
+    def change(*numbers: int) -> None:
+        for number in numbers:
+            remove(layout, number, "extracted")
+        drop_snapshots(layout)
+        if is_current:
+            settle(layout)
+
+    arrived = [*range(200, KNOWN), *range(200)]
+    LocalListing(layout, PRODUCT).replace(listed(number) for number in arrived)
+    change()
+    assert newest() == ("fileset.299", "2009-07-29T04:59:00Z")
+    change(299, 298)
+    assert newest() == ("fileset.297", "2009-07-29T04:57:00Z")
+    LocalListing(layout, PRODUCT).replace(listed(number) for number in arrived if number < 290)
+    assert newest() == ("fileset.289", "2009-07-29T04:49:00Z")
+
+
 def test_bytes_left_are_estimated_from_filesets_of_the_stage(layout):
     for number in (0, 2, 3, 5):
         remove(layout, number, *DONE)

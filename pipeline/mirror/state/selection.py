@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from datetime import UTC, datetime
 
 from pipeline.config import HIGHEST_PRIORITY, Product, Select
-from pipeline.datastore.listing import FilesetRow, registered_time
+from pipeline.datastore.listing import FilesetRow, registered_order, registered_time
 from pipeline.errors import SettingsError
 from pipeline.mirror.state.sky_selection import (
     NOTHING_KNOWN,
@@ -113,12 +113,15 @@ def priorities(
 def in_order(
     rows: Sequence[FilesetRow], product: Product, priorities: Mapping[str, int], failed: Container[str]
 ) -> list[FilesetRow]:
-    """Return the rows, which are oldest first, in the order in which they are fetched: by priority first.
+    """Return the rows, in the order of the listing, in that in which they are fetched: by priority first.
 
     Of one priority, those of the filesets in ``failed`` come last: others are not to wait for what may fail
-    again.
+    again. Then the time of registration counts, and the listing's order for those of one time: a mirror
+    lists filesets as they arrived.
     """
-    ordered = reversed(rows) if product.order == "newest" else rows
+    ordered = sorted(rows, key=lambda row: registered_order(row.registered))
+    if product.order == "newest":
+        ordered.reverse()
     return sorted(ordered, key=lambda row: (-priorities[row.name], row.name in failed))
 
 
