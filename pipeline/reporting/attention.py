@@ -83,7 +83,8 @@ def _of_runs(report: MirrorReport, policy: AttentionPolicy, now: datetime) -> It
     is_working = holder is not None and holder.is_alive
     if report.last_success is None:
         if not is_working:
-            yield Attention(WARNING, "no update has gone through all products yet; ipp-mirror update does")
+            begin = "" if report.paused else "; begin one with: ipp-mirror update"
+            yield Attention(WARNING, f"no update has gone through all products yet{begin}")
         return
     age = now - datetime.fromisoformat(report.last_success)
     if age > policy.old:

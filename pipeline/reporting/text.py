@@ -72,8 +72,6 @@ def _attention(points: list[Attention]) -> Iterator[str]:
 
 def _runs(report: MirrorReport) -> Iterator[str]:
     yield ""
-    if report.paused:
-        yield from _wrapped(report.paused, "")
     if report.holder and report.holder.is_alive:
         holder = report.holder
         kind = f"{noun}, " if (noun := running_noun(report)) else ""

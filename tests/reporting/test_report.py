@@ -331,6 +331,23 @@ def test_failures_by_cause(layout):
     ]
 
 
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        (
+            "http://h/p/f/7.fits: expected 9 bytes, got 7. The next run tries again.",
+            "http://h/p/f/7.fits: expected 9 bytes, got 7.",
+        ),
+        ("expected 9 bytes, got 7", "7.fits: expected 9 bytes, got 7"),
+        ("/d/7.fits: no space. Free some; the next run tries again.", "/d/7.fits: no space. Free some"),
+    ],
+)
+def test_the_reason_names_the_file_once_and_leaves_the_next_try_to_its_time(reason, shown, layout):
+    fail(layout, 7, FilesFailed({"7.fits": ContentMismatch(reason)}))
+    [group] = report_on(layout).failures
+    assert group.reason == shown
+
+
 def hold(layout: Layout, seconds_ago: float) -> None:
     """Name a holder on another host in the lock file, which it touched so many seconds ago."""
     layout.lock_file.write_text('{"host": "elsewhere", "pid": 7, "since": "t"}')
