@@ -5,6 +5,8 @@ CONFIG ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 SETTINGS := $(if $(CONFIG),--config $(CONFIG))
+# $(call need,VARIABLES,EXAMPLE) in a recipe ends make when one of the variables is empty.
+need = $(foreach name,$1,$(if $($(name)),,$(error make $@: expected $(name)=..., got none, as in `make $@ $2`. Nothing was done)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test init update adopt worker assist scheduler status find sql catalog skip unskip
@@ -39,12 +41,14 @@ test: setup ## run every test
 	$(BIN)/python -m pytest
 
 init: setup ## write mirror.yaml for a new mirror: URL=... (ROOT=DIR, PRODUCTS=a,b)
+	$(call need,URL,URL=http://HOST/ds)
 	@$(BIN)/ipp-mirror init $(SETTINGS) $(if $(ROOT),--root "$(ROOT)") $(if $(PRODUCTS),--products "$(PRODUCTS)") "$(URL)"
 
 update: setup ## one update of the mirror (CONFIG=FILE for other settings than mirror.yaml)
 	@$(BIN)/ipp-mirror update $(SETTINGS)
 
 adopt: setup ## take over a mirror made by update_mirror.py: FOLDER=... (BY=rename, BY=copy)
+	$(call need,FOLDER,FOLDER=/panstarrs/data/MIRROR)
 	@$(BIN)/ipp-mirror adopt $(SETTINGS) $(if $(BY),--by "$(BY)") "$(FOLDER)"
 
 worker: setup ## take part in the running update, also from another host (HOST=... of its scheduler)
@@ -66,21 +70,26 @@ find: setup ## find images in the catalog: ASK='--stage warp --filter r'
 	@$(BIN)/ipp-mirror find $(SETTINGS) $(ASK)
 
 sql: setup ## ask the catalog in SQL: QUERY="SELECT ..."
+	$(call need,QUERY,QUERY="SELECT count(*) FROM image")
 	@$(BIN)/ipp-mirror sql $(SETTINGS) "$(QUERY)"
 
 catalog: setup ## compare the catalog with the mirror; REBUILD=1 makes it anew
 	@$(BIN)/ipp-mirror catalog $(if $(REBUILD),rebuild,check) $(SETTINGS)
 
 skip: setup ## skip a fileset: PRODUCT=... FILESET=... REASON=...
+	$(call need,PRODUCT FILESET REASON,PRODUCT=NAME FILESET=NAME REASON="wrong md5")
 	@$(BIN)/ipp-mirror skip $(SETTINGS) "$(PRODUCT)" "$(FILESET)" --reason "$(REASON)"
 
 unskip: setup ## unskip a fileset: PRODUCT=... FILESET=...
+	$(call need,PRODUCT FILESET,PRODUCT=NAME FILESET=NAME)
 	@$(BIN)/ipp-mirror unskip $(SETTINGS) "$(PRODUCT)" "$(FILESET)"
 
 retry: setup ## make failed filesets due now: all, or PRODUCT=... CAUSE=... PATTERN=...
+	$(if $(PATTERN),$(call need,PRODUCT,PRODUCT=NAME PATTERN="*.stack.*"))
 	@$(BIN)/ipp-mirror retry $(SETTINGS) --cause "$(CAUSE)" $(if $(PRODUCT),"$(PRODUCT)" $(if $(PATTERN),"$(PATTERN)"))
 
 get: setup ## fetch filesets now, whatever the selection: PRODUCT=... FILESET="..."
+	$(call need,PRODUCT FILESET,PRODUCT=NAME FILESET="NAME NAME")
 	@$(BIN)/ipp-mirror get $(SETTINGS) "$(PRODUCT)" $(FILESET)
 
 pause: setup ## let no update begin (REASON=...)
@@ -96,9 +105,11 @@ serve: setup ## serve the mirror to other sites at http://127.0.0.1:8080/ds
 	@$(BIN)/ipp-mirror serve $(SETTINGS)
 
 publish: setup ## publish files of your own: PRODUCT=... FILESET=... FILES="..."
+	$(call need,PRODUCT FILESET FILES,PRODUCT=NAME FILESET=NAME FILES="a.fits b.fits")
 	@$(BIN)/ipp-mirror publish $(SETTINGS) "$(PRODUCT)" "$(FILESET)" $(FILES)
 
 withdraw: setup ## withdraw a fileset of your own: PRODUCT=... FILESET=...
+	$(call need,PRODUCT FILESET,PRODUCT=NAME FILESET=NAME)
 	@$(BIN)/ipp-mirror withdraw $(SETTINGS) "$(PRODUCT)" "$(FILESET)"
 
 bench: setup ## compare first updates with wget, aria2c and rclone

@@ -66,8 +66,8 @@ class AdoptMirror(MirrorTask, luigi.WrapperTask):
         return self._products
 
     def more_tasks(self) -> Iterator[MirrorTask]:
-        """Return the tasks that fetch what came to be wanted since the last call."""
-        return newly_wanted()
+        """Return the tasks that take over, or fetch, what came to be wanted since the last call."""
+        return newly_wanted(self._adopted)
 
     @cached_property
     def _adopted(self) -> AdoptedFolder:

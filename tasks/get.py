@@ -6,12 +6,8 @@ from collections.abc import Iterator
 import luigi
 
 from pipeline.mirror.state.layout import MarkerKind
-from pipeline.mirror.state.wanted import (
-    named_filesets,
-    refuse_unknown_product,
-    want_filesets,
-    wanted_filesets,
-)
+from pipeline.mirror.state.operands import check_products
+from pipeline.mirror.state.wanted import named_filesets, want_filesets, wanted_filesets
 from pipeline.reporting.by_name import complete_texts, excluded_texts, lines_of
 from tasks.fileset import failed_in_run
 from tasks.runtime.run import STARTED, current_run
@@ -31,7 +27,8 @@ class GetFilesets(FetchWanted):
 
     def requires(self) -> DiscoverProduct:
         """Return the task that brings the listing up to date. Raises SettingsError for an unknown product."""
-        refuse_unknown_product(self.product, current_run().products())
+        products = current_run().products()
+        check_products([self.product], products, self.context.settings, "Nothing was fetched.")
         return DiscoverProduct(product=self.product, started=self.started)
 
     @property

@@ -90,7 +90,7 @@ class ProductTarget(luigi.Target):
         product, steps = settings.product(self._product), STEPS.wanted(settings).required
         try:
             with like_filesets(settings, layout, product) as like:
-                counts, _ = count_filesets(layout, product, self._product, steps, like)
+                counts = count_filesets(layout, product, self._product, steps, like).counts
         except (MachineFault, ServerUnavailable):
             return False
         return not counts.left

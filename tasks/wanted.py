@@ -3,15 +3,20 @@
 import json
 import logging
 from collections.abc import Iterator
+from itertools import chain
 
 import luigi
+from luigi.parameter import ParameterVisibility
 
+from pipeline.datastore.listing import FilesetRow
+from pipeline.errors import machine_faults
 from pipeline.mirror.state.pending import incomplete
 from pipeline.mirror.state.wanted import wanted_rows
+from pipeline.mirror.steps.adopt import AdoptedFolder
 from pipeline.units import as_count
-from tasks.fileset import FilesetsFailed, failed_in_run, tasks_for
+from tasks.fileset import AdoptedFolderParameter, FilesetsFailed, StepTask, failed_in_run, tasks_for
 from tasks.runtime.run import current_run
-from tasks.runtime.task import MirrorTask
+from tasks.runtime.task import HIDDEN, MirrorTask
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +34,16 @@ class FilesetNames(luigi.Parameter[tuple[str, ...]]):
 
 
 class FetchWanted(MirrorTask):
-    """Wanted filesets of one product, before all others. ``filesets`` are their names."""
+    """Wanted filesets of one product, before all others. ``filesets`` are their names.
+
+    What lies in the folder that an adoption takes over is taken from there.
+    """
 
     product = luigi.Parameter()
     filesets = FilesetNames()
+    adopted = AdoptedFolderParameter(
+        default=None, significant=False, visibility=ParameterVisibility.HIDDEN, description=HIDDEN
+    )
     only_waits = True
     _has_ended = False
 
@@ -56,7 +67,7 @@ class FetchWanted(MirrorTask):
         tried, new = run.wanted.claim(self.product, tried)
         run.progress.expect(self.product, rows)
         counters.count(selected=new)
-        run.submit(tasks_for(self.context, self.product, rows))
+        run.submit(self._tasks(rows))
         left = incomplete(self.layout, self.product, tried, required)
         failed = left & failed_in_run(self.context, self.product) if run.stopping.is_set() else left
         counters.count(done=len(tried) - len(left), failed=len(failed))
@@ -66,9 +77,24 @@ class FetchWanted(MirrorTask):
                 f"product {self.product}: {len(left)} of {as_count(len(tried), 'wanted fileset')} failed"
             )
 
+    def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:
+        held: set[str] = set()
+        if self.adopted:
+            with machine_faults(f"reading {self.adopted.path / self.product}"):
+                held, _ = self.adopted.filesets(self.product)
+        there = [row for row in rows if row.name in held]
+        others = [row for row in rows if row.name not in held]
+        return chain(
+            tasks_for(self.context, self.product, there, self.adopted),
+            tasks_for(self.context, self.product, others),
+        )
 
-def newly_wanted() -> Iterator[FetchWanted]:
-    """Return the tasks that fetch what came to be wanted since the last call, one for each product."""
+
+def newly_wanted(adopted: AdoptedFolder | None = None) -> Iterator[FetchWanted]:
+    """Return the tasks that fetch what came to be wanted since the last call, one for each product.
+
+    Files in the folder of an adoption are not fetched.
+    """
     for product, names in current_run().wanted.poll().items():
         log.info("product %s: wanted, and fetched first: %s", product, ", ".join(sorted(names)))
-        yield FetchWanted(product=product, filesets=tuple(sorted(names)))
+        yield FetchWanted(product=product, filesets=tuple(sorted(names)), adopted=adopted)

@@ -1,5 +1,6 @@
 """The targets of the Makefile."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -48,3 +49,42 @@ def test_help_lists_the_operations():
         "serve",
         "scheduler",
     } <= targets
+
+
+NEEDED = {
+    "init": ["URL"],
+    "adopt": ["FOLDER"],
+    "sql": ["QUERY"],
+    "skip": ["PRODUCT", "FILESET", "REASON"],
+    "unskip": ["PRODUCT", "FILESET"],
+    "get": ["PRODUCT", "FILESET"],
+    "publish": ["PRODUCT", "FILESET", "FILES"],
+    "withdraw": ["PRODUCT", "FILESET"],
+}
+
+
+@pytest.mark.parametrize("target", NEEDED)
+def test_a_variable_that_a_target_needs_is_asked_for(target):
+    """The commands are printed only."""
+    for left_out in NEEDED[target]:
+        given = [f"{name}=x" for name in NEEDED[target] if name != left_out]
+        made = _made(target, *given)
+        assert (made.returncode, made.stdout) == (2, "")
+        assert f"make {target}: expected {left_out}=..., got none, as in `make {target} " in made.stderr
+    whole = _made(target, *(f"{name}=x" for name in NEEDED[target]))
+    assert (whole.returncode, whole.stderr) == (0, "")
+    assert f"/ipp-mirror {target} " in whole.stdout
+
+
+def test_a_pattern_to_retry_needs_its_product():
+    assert "expected PRODUCT=..., got none" in _made("retry", "PATTERN=x").stderr
+    for given in ([], ["PRODUCT=x"], ["PRODUCT=x", "PATTERN=y"]):
+        assert _made("retry", *given).returncode == 0
+
+
+def _made(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["make", "-n", "-o", ".venv/ready", *arguments]
+    environment = {"PATH": os.environ["PATH"]}
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )

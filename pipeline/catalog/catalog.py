@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.catalog.columns import WRITTEN, Column, columns_named
 from pipeline.catalog.criteria import Criteria, criteria_of
-from pipeline.catalog.find import count, find, find_paths
+from pipeline.catalog.find import count, find, find_paths, unmatched
 from pipeline.catalog.generations import current_file, how_to_make
 from pipeline.catalog.reader import Reader, Row, ServerReader, SqliteReader
 from pipeline.catalog.view_columns import described
@@ -51,6 +51,10 @@ class Catalog(AbstractContextManager["Catalog"]):
     def count(self, criteria: Criteria) -> int:
         """Return the number of images that meet the criteria. Raises MachineFault."""
         return count(self._reader, criteria)
+
+    def unmatched(self, criteria: Criteria) -> list[str]:
+        """Return a sentence on each condition on names that no image here meets. Raises MachineFault."""
+        return list(unmatched(self._reader, criteria))
 
     def sql(self, query: str) -> "Table":
         """Return the answer to an SQL query that reads. Raises SettingsError or MachineFault."""

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pipeline.near_names import did_you_mean
+
 
 class Kind(StrEnum):
     """Kind of the values of a column."""
@@ -124,8 +126,10 @@ def columns_listed(text: str) -> list[Column]:
 
 
 def columns_named(names: Sequence[str]) -> list[Column]:
-    """Return the columns of these names. Raises ValueError, with all names, for an unknown one."""
+    """Return the columns of these names. Raises ValueError, with near names or all, for another."""
     unknown = [name for name in names if name not in COLUMNS]
+    if unknown and (meant := did_you_mean(unknown[0], COLUMNS)):
+        raise ValueError(f"expected columns of images, got {unknown[0]!r}.{meant}")
     if unknown or not names:
         got = ", ".join(map(repr, unknown)) or "none"
         raise ValueError(f"expected some of the columns {', '.join(COLUMNS)}; got {got}")

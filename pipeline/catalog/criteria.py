@@ -3,14 +3,17 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from pipeline import terms
+from pipeline.near_names import did_you_mean
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
     from astropy.units import Quantity
 
+KINDS = ("image", "mask", "weight", "other")
 Patterns = tuple[str, ...]
 Texts = str | Iterable[str]
 Position = "str | tuple[float, float] | SkyCoord"
@@ -58,6 +61,12 @@ def criteria_of(
         before = after + timedelta(days=1)
     if radius is not None and at is None:
         raise ValueError("expected a position with the radius, got none")
+    for pattern in _patterns(kind):
+        if not any(fnmatchcase(each, pattern) for each in KINDS):
+            meant = did_you_mean(pattern, KINDS)
+            raise ValueError(
+                f"expected a kind of images ({', '.join(KINDS)}), got {pattern!r}.{meant}".rstrip(".")
+            )
     return Criteria(
         at=None if at is None else _position(at),
         radius=0.0 if radius is None else _degrees(radius),

@@ -124,9 +124,13 @@ def _columns(name: ColumnElement[str], raw: FromClause) -> dict[str, ColumnEleme
 
 
 def _in_degrees(raw: FromClause, angle: ColumnElement[Any]) -> ColumnElement[float]:
-    """Return an angle of the pointing, as `pointing.in_degrees` does for rows that were read."""
+    """Return an angle of the pointing, as `pointing.in_degrees` does for rows that were read.
+
+    Beside a NULL the other angle alone decides.
+    """
     is_radians = and_(
-        raw.c.ra.between(-RA_IN_RADIANS, RA_IN_RADIANS), raw.c.decl.between(-DEC_IN_RADIANS, DEC_IN_RADIANS)
+        func.coalesce(raw.c.ra, 0).between(-RA_IN_RADIANS, RA_IN_RADIANS),
+        func.coalesce(raw.c.decl, 0).between(-DEC_IN_RADIANS, DEC_IN_RADIANS),
     )
     return case((is_radians, angle * DEGREES_IN_RADIAN), else_=angle)
 

@@ -18,6 +18,7 @@ from pipeline.catalog.headers.filters import BANDS, band_of
 from pipeline.catalog.reader import Reader, Row
 from pipeline.catalog.sky import LEAST_CLASS, Cone, flat_scales, ranges_of_cone
 from pipeline.mirror.state.selection import BAND_COLUMN, matches
+from pipeline.near_names import did_you_mean
 
 _WILDCARDS = "*?["
 _TO_LIKE = str.maketrans({"*": "%", "?": "_", "%": "|%", "_": "|_", "|": "||"})
@@ -33,6 +34,14 @@ _LINKS = {
     "fileset": "fileset.fileset_id = image.fileset_id",
     "product": "product.product_id = fileset.product_id",
 }
+# Where the values of a condition are few.
+_SOURCES = {
+    "stage": "SELECT DISTINCT stage FROM image",
+    "filter": "SELECT DISTINCT filter FROM image",
+    "product": "SELECT name FROM product",
+    "data_group": "SELECT DISTINCT data_group FROM fileset",
+}
+_VALUES_SHOWN = 12
 # What the exact test of a position needs to know of an image.
 _PLACE = tuple(COLUMNS[name] for name in ("ra", "dec", "radius", "footprint"))
 
@@ -67,6 +76,36 @@ def find_paths(reader: Reader, criteria: Criteria, root: str) -> Iterator[str]:
 def count(reader: Reader, criteria: Criteria) -> int:
     """Return the number of images that meet the criteria. Raises MachineFault."""
     return _Search(reader, criteria, []).count()
+
+
+def unmatched(reader: Reader, criteria: Criteria) -> Iterator[str]:
+    """Yield a sentence on each condition on names that no image here meets, with the names that there are.
+
+    Raises MachineFault.
+    """
+    for name in _TEXTS:
+        patterns = getattr(criteria, name)
+        if not patterns or name == "kind" or _is_met(reader, name, patterns):
+            continue
+        got = " or ".join(map(repr, patterns))
+        if name not in _SOURCES:
+            yield f"no image here has the {name} {got}."
+            continue
+        values = [value for (value,) in reader.rows(_SOURCES[name], {}) if value]
+        meant = did_you_mean(patterns[0], values)
+        yield f"no image here has the {name.replace('_', ' ')} {got}: there {_are(values)}.{meant}"
+
+
+def _is_met(reader: Reader, name: str, patterns: Patterns) -> bool:
+    only: dict[str, Any] = {"kind": (), name: patterns}
+    rows = _Search(reader, Criteria(**only), [_TEXTS[name]]).rows()
+    return next(iter(rows), None) is not None
+
+
+def _are(values: Sequence[str]) -> str:
+    """Return some of the values with their verb."""
+    shown = sorted(values)[:_VALUES_SHOWN] + (["…"] if len(values) > _VALUES_SHOWN else [])
+    return f"{'is' if len(values) == 1 else 'are'} {', '.join(shown) or 'none'}"
 
 
 class _Search:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Table, TableClause, delete, func, insert, select, update
+from sqlalchemy import Column, Connection, Table, TableClause, delete, func, insert, select, update
 
 from pipeline.bundle import mdc
 from pipeline.bundle.dbinfo import RUN_TABLES
@@ -184,8 +184,7 @@ def _insert_files(connection: Connection, gathered: Gathered, fileset_id: int) -
         }
         for row in gathered.files
     ]
-    ids = _insert_with_ids(connection, file, file.c.file_id, rows)
-    return dict(zip((row.name for row in gathered.files), ids, strict=True))
+    return _insert_with_ids(connection, file.c.name, file.c.file_id, rows)
 
 
 def _insert_members(connection: Connection, members: list[HeldFile], fileset_id: int) -> dict[str, int]:
@@ -202,15 +201,17 @@ def _insert_members(connection: Connection, members: list[HeldFile], fileset_id:
         }
         for held in members
     ]
-    ids = _insert_with_ids(connection, member, member.c.member_id, rows)
-    return dict(zip((held.path for held in members), ids, strict=True))
+    return _insert_with_ids(connection, member.c.path, member.c.member_id, rows)
 
 
-def _insert_with_ids(connection: Connection, table: Table, key: Any, rows: list[dict[str, Any]]) -> list[int]:
+def _insert_with_ids(
+    connection: Connection, name: Column[Any], key: Column[int], rows: list[dict[str, Any]]
+) -> dict[str, int]:
+    """Write the rows, in one statement for hundreds of them, and return their keys by ``name``."""
     if not rows:
-        return []
-    statement = insert(table).returning(key, sort_by_parameter_order=True)
-    return list(connection.execute(statement, rows).scalars())
+        return {}
+    written = connection.execute(insert(name.table).returning(name, key), rows)
+    return {row[0]: row[1] for row in written}
 
 
 def _insert(connection: Connection, table: TableClause, rows: list[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ SQLite is asked by Python's own module: SQLAlchemy takes longer to import than m
 
 import re
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
@@ -13,7 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from pipeline.catalog.damage import advice
-from pipeline.errors import MachineFault, SettingsError
+from pipeline.catalog.wrong_sql import (
+    NAMES_OF_MARIADB,
+    NAMES_OF_POSTGRESQL,
+    explained,
+    wrong_sql,
+)
+from pipeline.errors import MachineFault
 
 if TYPE_CHECKING:
     from pipeline.catalog.database import Database
@@ -89,11 +96,11 @@ class SqliteReader:
     def answer(self, sql: str) -> tuple[list[str], Iterator[Row]]:
         """Return the names of the columns, and the rows. Raises SettingsError or MachineFault."""
         connection = self.open()
-        with self._explained():
+        with self._explained(sql):
             cursor = connection.execute(sql)
         if cursor.description is None:
-            raise wrong_sql("got a statement without rows")
-        return [column[0] for column in cursor.description], self._fetched(cursor)
+            raise explained(sql, "got a statement without rows", {})
+        return [column[0] for column in cursor.description], self._fetched(cursor, sql)
 
     def stored(self, time: datetime) -> str:
         """Return a time in UTC as the text that SQLAlchemy stores."""
@@ -105,18 +112,31 @@ class SqliteReader:
             self._connection.close()
             self._connection = None
 
-    def _fetched(self, cursor: sqlite3.Cursor) -> Iterator[Row]:
-        with self._explained():
+    def _fetched(self, cursor: sqlite3.Cursor, sql: str) -> Iterator[Row]:
+        with self._explained(sql):
             yield from cursor
         self._check_unchanged()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self, sql: str) -> Iterator[None]:
         """Turn errors of a user's statement into SettingsError, those of the file into MachineFault."""
         try:
             yield
         except sqlite3.Error as error:
-            raise wrong_sql(str(error)) if _code(error) in _WRONG else self._fault(error) from None
+            if _code(error) not in _WRONG:
+                raise self._fault(error) from None
+            raise explained(sql, str(error), self._names()) from None
+
+    def _names(self) -> dict[str, list[str]]:
+        """Return the columns of each table and view; none at all when the file cannot be read."""
+        tables = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+        try:
+            return {
+                name: [column for _, column, *_ in self.rows(f'PRAGMA table_xinfo("{name}")', {})]
+                for (name,) in self.rows(tables, {})
+            }
+        except MachineFault:
+            return {}
 
     def open(self) -> sqlite3.Connection:
         """Return the connection, opened with the first use. Raises MachineFault."""
@@ -217,7 +237,8 @@ class ServerReader:
         """Yield the names of the columns, then the rows."""
         from sqlalchemy.exc import DBAPIError
 
-        if self._database.url.get_backend_name() == "mysql":
+        is_mariadb = self._database.url.get_backend_name() == "mysql"
+        if is_mariadb:
             _refuse_more_than_queries(sql)
         with self._database.reading() as connection:
             # Fetched by a cursor of the server, which takes one statement alone, and no other than a query.
@@ -229,21 +250,25 @@ class ServerReader:
             except DBAPIError as error:
                 if error.connection_invalidated:
                     raise
-                raise wrong_sql(" ".join(str(error.orig.args[-1] if error.orig else error).split())) from None
+                words = " ".join(str(error.orig.args[-1] if error.orig else error).split())
+                query = NAMES_OF_MARIADB if is_mariadb else NAMES_OF_POSTGRESQL
+                raise explained(sql, words, self._names(query)) from None
 
-
-def wrong_sql(reason: str) -> SettingsError:
-    """Return the error for a statement that is no query, or a wrong one."""
-    reason = reason.rstrip(".")
-    return SettingsError(f"expected one SQL query that reads the catalog, such as SELECT: {reason}.")
+    def _names(self, query: str) -> dict[str, list[str]]:
+        """Return the columns of each table and view; none at all when the database fails."""
+        names: dict[str, list[str]] = defaultdict(list)
+        with suppress(MachineFault):
+            for table, column in self.rows(query, {}):
+                names[table].append(column)
+        return names
 
 
 def _refuse_more_than_queries(sql: str) -> None:
     """Raise SettingsError for what MariaDB does in spite of a read-only transaction, such as DROP TABLE."""
     if not _QUERY.match(sql):
-        raise wrong_sql(f"expected it to begin with SELECT, WITH or SHOW, got {sql[:40]!r}")
+        raise explained(sql, f"got {sql[:40]!r}, which does not begin with SELECT, WITH or SHOW", {})
     if _TO_FILE.search(sql):
-        raise wrong_sql("expected none that writes a file (OUTFILE, DUMPFILE)")
+        raise wrong_sql("got one that writes a file (OUTFILE, DUMPFILE). Nothing was changed")
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -1,7 +1,8 @@
 """Writing to the catalog: filesets replaced and deleted, by the processes of a run."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -108,7 +109,7 @@ class CatalogWriter:
 
     def cataloged(self, fileset: Fileset) -> str | None:
         """Return the time of the fileset's rows as markers have it, None without. Raises MachineFault."""
-        when = self._transact(lambda connection, _: time_of(connection, fileset))
+        when = self._read(lambda connection: time_of(connection, fileset))
         return when.isoformat() if when else None
 
     def delete(self, fileset: Fileset) -> None:
@@ -124,25 +125,36 @@ class CatalogWriter:
     def _given_up(self, gathered: Gathered) -> set[str]:
         """Return the paths of the files in the catalog that the fileset no longer brings."""
 
-        def paths(connection: Connection, _: PipelineTables) -> set[str]:
+        def paths(connection: Connection) -> set[str]:
             fileset_id = find_fileset(connection, gathered.fileset)
             return paths_of(connection, fileset_id) if fileset_id is not None else set()
 
-        return self._transact(paths) - {held.path for held in gathered.members}
+        return self._read(paths) - {held.path for held in gathered.members}
 
     def _release(self, gathered: Gathered, paths: set[str]) -> None:
         """Make the cataloging of those filesets pending that own these files of an earlier registration."""
         owners = set(owners_of(self.layout, paths, {gathered.fileset}).values())
         remove_files(self.layout.marker(MarkerKind.CATALOGED, owner.product, owner.name) for owner in owners)
 
+    def _read(self, query: Callable[[Connection], T]) -> T:
+        """Return the result of a query, which does not wait for the lock of SQLite's writer."""
+        with self._faults(), self.database.reading() as connection:
+            return query(connection)
+
     def _transact(
         self, work: Callable[[Connection, PipelineTables], T], gathered: Gathered | None = None
     ) -> T:
+        with self._faults():
+            tables = self._tables_for(gathered)
+            return self.database.transact(lambda connection: work(connection, tables))
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Keep a fault of the database in the ``with`` block, and raise it again before every later one."""
         if self._fault is not None:
             raise MachineFault(str(self._fault))
         try:
-            tables = self._tables_for(gathered)
-            return self.database.transact(lambda connection: work(connection, tables))
+            yield
         except MachineFault as fault:
             if not isinstance(fault.__cause__, _OF_ONE_FILESET):
                 self._fault = fault

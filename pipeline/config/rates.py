@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from pipeline.config.values import MOST_BYTES, Section
-from pipeline.units import parse_rate
+from pipeline.config.values import Section, bytes_per_second
 
 MINUTES_OF_DAY = 1440
 _HOURS = re.compile(r"(\d\d):([0-5]\d) ?- ?(\d\d):([0-5]\d)", re.ASCII)
@@ -37,8 +36,8 @@ def _rate_limit(value: Any) -> int | HourlyRates | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        return _rate(value)
-    rates = {key: _rate(rate) for key, rate in value.items()}
+        return bytes_per_second(value)
+    rates = {key: bytes_per_second(rate) for key, rate in value.items()}
     default = rates.pop("default", None)
     hours = sorted((*_minutes(key), rate) for key, rate in rates.items())
     if not hours:
@@ -47,13 +46,6 @@ def _rate_limit(value: Any) -> int | HourlyRates | None:
     if len(minutes) > len(set(minutes)):
         raise ValueError("expected hours that do not overlap")
     return HourlyRates(hours=tuple(hours), default=default)
-
-
-def _rate(value: Any) -> int:
-    rate = parse_rate(value)
-    if not 1 <= rate <= MOST_BYTES:
-        raise ValueError(f"expected greater than or equal to 1 and at most {MOST_BYTES}")
-    return rate
 
 
 def _minutes(hours: Any) -> tuple[int, int]:

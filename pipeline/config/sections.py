@@ -34,11 +34,14 @@ from pipeline.config.values import (
     ProductName,
     Radius,
     Root,
+    Seconds,
     Section,
     Span,
+    Timeout,
     Utc,
     alternatives,
     is_address,
+    within,
 )
 from pipeline.terms import position
 
@@ -48,11 +51,11 @@ class Source(Section):
 
     url: str
     hidden_products: list[ProductName] = Field(default_factory=list)
-    connections: Annotated[int, Field(ge=1, le=256)] = 16
-    timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    connections: Annotated[int, within(int, 1, 256)] = 16
+    timeout: Timeout = 60.0
     least_speed: BytesPerSecond = 1000
-    attempts: Annotated[int, Field(ge=1, le=100)] = 4
-    retry_pause: Annotated[float, Field(ge=0)] = 1.0
+    attempts: Annotated[int, within(int, 1, 100)] = 4
+    retry_pause: Seconds = 1.0
     rate_limit: RateLimit = None
 
     @field_validator("url")
@@ -177,9 +180,9 @@ class Mirror(Section):
     on_removed: Literal["keep", "delete"] = "keep"
     min_free: Bytes = 0
     volumes: dict[str, Volume] = Field(default_factory=dict)
-    retry_every_run: Annotated[int, Field(ge=1)] = 5
-    delete_at_most: Annotated[float, Field(ge=0, le=1)] = 0.1
-    unpack_ratio: Annotated[int, Field(ge=1)] = 200
+    retry_every_run: Annotated[int, within(int, 1)] = 5
+    delete_at_most: Annotated[float, within(float, 0, 1)] = 0.1
+    unpack_ratio: Annotated[int, within(int, 1)] = 200
     page: bool = True
 
     @field_validator("products")
@@ -188,7 +191,9 @@ class Mirror(Section):
         names = [product.name for product in products or []]
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
-            raise ValueError(f"expected each product once, got {', '.join(sorted(repeated))} several times")
+            raise ValueError(
+                f"expected each product once, got {', '.join(map(repr, sorted(repeated)))} more than once"
+            )
         return products
 
     @field_validator("volumes")

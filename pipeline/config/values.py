@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 from pipeline.errors import HostileName
 from pipeline.names import checked_segment
@@ -22,6 +22,7 @@ _ADDRESS = re.compile(r"https?://[^/\\\s\x00-\x1f\x7f?#]+[^\\\s\x00-\x1f\x7f?#]*
 _NOTIFIED = re.compile(r"[a-z][a-z0-9+.-]*://\S+|env:[A-Za-z_]\w*|file:[^/].*|file:/[^/].*", re.IGNORECASE)
 MOST_BYTES = 10**18
 HIGHEST_PRIORITY = 100
+_DAY = 86_400
 
 
 def _utc(value: Any) -> datetime:
@@ -150,14 +151,55 @@ def _command(value: Any) -> str:
     raise ValueError("expected a command with its arguments, as text")
 
 
-Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=MOST_BYTES)]
-BytesPerSecond = Annotated[int, BeforeValidator(parse_rate), Field(ge=1, le=MOST_BYTES)]
-Span = Annotated[timedelta, BeforeValidator(parse_span), Field(ge=timedelta(hours=1))]
+def _bytes(value: Any) -> int:
+    size = parse_size(value)
+    if not 0 <= size <= MOST_BYTES:
+        raise ValueError("expected a size such as 20 GB, from 0 to 10^18 bytes")
+    return size
+
+
+def bytes_per_second(value: Any) -> int:
+    """Return a rate in bytes per second. Raises ValueError."""
+    rate = parse_rate(value)
+    if not 1 <= rate <= MOST_BYTES:
+        raise ValueError("expected a rate such as 50 MB/s, from 1 to 10^18 bytes per second")
+    return rate
+
+
+def _span(value: Any) -> timedelta:
+    span = parse_span(value)
+    if span < timedelta(hours=1):
+        raise ValueError("expected a time of an hour or more, such as 30 days")
+    return span
+
+
+def within(
+    kind: type[int] | type[float], least: float, most: float | None = None, unit: str = ""
+) -> BeforeValidator:
+    """Return a validator of numbers that names their bounds, both of which are allowed, and their unit."""
+    noun = "a whole number" if kind is int else "a number"
+    bounds = f" of at least {least}" if most is None else f" from {least} to {most}"
+    expected = f"expected {noun}{bounds}{f' {unit}' if unit else ''}"
+
+    def check(value: Any) -> Any:
+        is_number = isinstance(value, kind | int) and not isinstance(value, bool)
+        if not is_number or not least <= value or (most is not None and not value <= most):
+            raise ValueError(expected)
+        return value
+
+    return BeforeValidator(check)
+
+
+Bytes = Annotated[int, BeforeValidator(_bytes)]
+BytesPerSecond = Annotated[int, BeforeValidator(bytes_per_second)]
+Span = Annotated[timedelta, BeforeValidator(_span)]
 Utc = Annotated[datetime, BeforeValidator(_utc)]
 Patterns = Annotated[list[str], BeforeValidator(_patterns)]
 ProductName = Annotated[str, BeforeValidator(_product_name)]
 FilesetName = Annotated[str, BeforeValidator(_fileset_name)]
-Priority = Annotated[int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)]
+Priority = Annotated[int, within(int, -HIGHEST_PRIORITY, HIGHEST_PRIORITY)]
+Seconds = Annotated[float, within(float, 0, _DAY, "seconds")]
+Timeout = Annotated[float, within(float, 0.001, _DAY, "seconds")]
 Order = Literal["oldest", "newest"]
 Root = Annotated[Path, BeforeValidator(_root)]
 Folder = Annotated[Path, BeforeValidator(_folder)]

@@ -222,6 +222,14 @@ def write_filesets(rows: Iterable[FilesetRow], columns: tuple[str, ...] = ()) ->
     return ("\n".join(lines) + "\n").encode(ENCODING)
 
 
+def registered_order(registered: str) -> str:
+    """Return a key by which registration times are in order; a text that is not a time is the earliest.
+
+    Times of listings have one form, so that their texts are in the order of the times.
+    """
+    return registered if registered[:1].isdigit() else ""
+
+
 def registered_time(registered: str) -> datetime | None:
     """Return the registration time of a row (UTC); None when the server's text is not a time."""
     try:

@@ -1,27 +1,19 @@
-"""Amounts of filesets: files and bytes by their markers, and the rate at which they were fetched."""
+"""Amounts of filesets: files and bytes by their markers; rates within the limit of the settings."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from itertools import islice
 from typing import TypeVar
 
 from pipeline.config import HourlyRates
 from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.state.layout import Layout, MarkerKind
-from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 
-# Downloads of each product from which the rate is computed, and how long before the last of all they ended.
-LAST_DOWNLOADS = 200
-RATE_SPAN = timedelta(days=1)
 # Markers that are read for the size of a product's filesets.
 MARKERS_READ = 400
 T = TypeVar("T")
-# Times in markers are in whole seconds: a download lasts from the begin of the first to the end of the last.
-_TICK = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -38,15 +30,6 @@ class Amount:
     def times(self, factor: float) -> "Amount":
         """Return the amount of so many filesets like this one."""
         return Amount(self.files * factor, self.bytes * factor, self.packed * factor)
-
-
-@dataclass(frozen=True)
-class Transferred:
-    """Bytes of one download, and the times (UTC) at which it began and ended."""
-
-    begin: datetime
-    end: datetime
-    bytes: float
 
 
 def total(amounts: Iterable[Amount]) -> Amount:
@@ -87,38 +70,8 @@ def spread(items: Sequence[T], count: int) -> list[T]:
     return [items[number * len(items) // count] for number in range(count)]
 
 
-def last_rate(layout: Layout, products: Iterable[str]) -> float | None:
-    """Return the bytes per second of the last downloads of the products; None where there is none.
-
-    The last ones of a product are those of the filesets registered last.
-    """
-    downloads = [each for product in products for each in _last_downloads(layout, product)]
-    newest = max((each.end for each in downloads), default=None)
-    return rate_of([each for each in downloads if newest and newest - each.end < RATE_SPAN])
-
-
 def limited(rate: float | None, limit: int | HourlyRates | None) -> float | None:
     """Return the rate within the limit, on the average of a day; None where neither is known."""
     limits = limit.by_minute() if isinstance(limit, HourlyRates) else [limit]
     known = [[each for each in (rate, now) if each is not None] for now in limits]
     return sum(map(min, known)) / len(known) if all(known) else None
-
-
-def rate_of(downloads: Collection[Transferred]) -> float | None:
-    """Return bytes per second in which one of the downloads was in progress; None without a download."""
-    busy, until = timedelta(), None
-    for each in sorted(downloads, key=lambda download: download.begin):
-        end = max(each.begin, each.end) + _TICK
-        begin = each.begin if until is None else max(until, each.begin)
-        busy += max(end - begin, timedelta())
-        until = end if until is None else max(until, end)
-    return sum(each.bytes for each in downloads) / busy.total_seconds() if downloads else None
-
-
-def _last_downloads(layout: Layout, product: str) -> Iterator[Transferred]:
-    marked = layout.names(MarkerKind.DOWNLOADED, product)
-    here = (row for row in reversed(known_rows(layout, product)) if row.name in marked)
-    for row in islice(here, LAST_DOWNLOADS):
-        if marker := fresh_marker(layout, MarkerKind.DOWNLOADED, Fileset.of(product, row)):
-            begin, end = (datetime.fromisoformat(marker[key]) for key in ("started", "finished"))
-            yield Transferred(begin, end, sum(file["bytes"] for file in marker["files"]))

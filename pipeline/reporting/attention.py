@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from textwrap import shorten
 
 from pipeline.errors import EXIT_NOT_SCHEDULED, EXIT_SERVER_UNAVAILABLE
 from pipeline.mirror.state.steps import UNEXPECTED
@@ -11,6 +12,8 @@ from pipeline.reporting.report import FailureGroup, MirrorReport
 from pipeline.units import as_count, as_size
 
 CRITICAL, WARNING, OK = "critical", "warning", "ok"
+# Characters of the cause of failures upstream.
+_ESSENCE = 120
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,7 @@ def attention(report: MirrorReport, policy: AttentionPolicy = DEFAULT) -> list[A
     if report.catalog_fault:
         points.append(Attention(CRITICAL, report.catalog_fault))
     elif report.catalog_behind and not (report.holder and report.holder.is_alive):
-        behind = as_count(report.catalog_behind, "fileset")
-        points.append(Attention(WARNING, f"the catalog is behind by {behind}; the next update adds them"))
+        points.append(Attention(WARNING, _behind(report.catalog_behind)))
     return sorted(points, key=lambda point: point.severity != CRITICAL)
 
 
@@ -69,17 +71,20 @@ def _of_runs(report: MirrorReport, policy: AttentionPolicy, now: datetime) -> It
     if holder and not holder.is_alive:
         yield Attention(
             WARNING,
-            f"the run of process {holder.pid} on {holder.host} since {holder.since} was killed; "
+            f"the run of process {holder.pid} on {holder.host}, begun {holder.since}, was killed; "
             "the next update goes on from there",
         )
     if last and last.code >= EXIT_NOT_SCHEDULED:
-        yield Attention(CRITICAL, f"the last update ended with code {last.code}: {last.reason}")
+        ended = f"the last update ended with code {last.code}: {_clause(last.reason)}"
+        yield Attention(CRITICAL, f"{ended}; more on it is in {report.root}/log/update_mirror.log")
     elif last and last.code == EXIT_SERVER_UNAVAILABLE:
+        # The reason says what happens next.
         yield Attention(WARNING, f"the last update ended with code {last.code}: {last.reason}")
     is_working = holder is not None and holder.is_alive
     if report.last_success is None:
         if not is_working:
-            yield Attention(WARNING, "no update has gone through all products yet")
+            begin = "" if report.paused else "; begin one with: ipp-mirror update"
+            yield Attention(WARNING, f"no update has gone through all products yet{begin}")
         return
     age = now - datetime.fromisoformat(report.last_success)
     if age > policy.old:
@@ -93,17 +98,22 @@ def _of_runs(report: MirrorReport, policy: AttentionPolicy, now: datetime) -> It
 def _of_failures(group: FailureGroup) -> Iterator[Attention]:
     failed = f"product {group.product}: {as_count(group.filesets, 'fileset')} failed"
     if group.optional or group.kind == "network":
-        yield Attention(WARNING, f"{failed} at step {group.step} ({group.kind})")
+        where = f" at step {group.step}" if group.step else ""
+        now = f"to try now: ipp-mirror retry {group.product}"
+        then = now if group.postponed else "the next update tries again"
+        yield Attention(WARNING, f"{failed}{where} ({group.kind}); {then}")
     elif group.here:
-        yield Attention(CRITICAL, f"{failed} because of this machine or its settings")
+        cause = f"because of this machine or its settings: {_clause(group.reason)}"
+        yield Attention(CRITICAL, f"{failed} {cause}; the next update tries again")
     elif group.postponed:
+        often = " often" if group.postponed == group.filesets else f", {group.postponed} of them often"
         yield Attention(
             CRITICAL,
-            f"{failed}, {group.postponed} of them often; ask upstream, or skip them: "
-            f"ipp-mirror skip {group.product} FILESET --reason TEXT",
+            f"{failed}{often} ({_essence(group.reason)}); ask upstream, or "
+            f"skip them: ipp-mirror skip {group.product} FILESET --reason TEXT",
         )
     else:
-        yield Attention(WARNING, f"{failed}; the next update tries again")
+        yield Attention(WARNING, f"{failed} ({_essence(group.reason)}); the next update tries again")
 
 
 def _of_verifications(report: MirrorReport) -> Iterator[Attention]:
@@ -121,11 +131,25 @@ def _of_verifications(report: MirrorReport) -> Iterator[Attention]:
 
 
 def _of_disk(disk: Disk, policy: AttentionPolicy, today: date) -> Iterator[Attention]:
-    where = f"the disk of {', '.join(disk.folders)}"
+    remedy = "make room, select less, or give products disks of their own (mirror.volumes)"
     if disk.free <= disk.min_free:
-        yield Attention(
-            CRITICAL, f"{where} is full: {as_size(disk.free)} free, {as_size(disk.min_free)} are to stay free"
-        )
+        free = f"{as_size(disk.free)} free, {as_size(disk.min_free)} are to stay free"
+        yield Attention(CRITICAL, f"{disk.name} is full: {free}; {remedy}")
     elif disk.full and (left := date.fromisoformat(disk.full) - today) < policy.full_soon:
         level = CRITICAL if left < policy.full_very_soon else WARNING
-        yield Attention(level, f"{where} will be full on {disk.full}")
+        yield Attention(level, f"{disk.name} will be full on {disk.full}; {remedy}")
+
+
+def _behind(filesets: int) -> str:
+    are, them = ("is", "it") if filesets == 1 else ("are", "them")
+    return f"{as_count(filesets, 'fileset')} {are} not in the catalog yet; the next update adds {them}"
+
+
+def _essence(reason: str) -> str:
+    """Return what was expected and came, without the file and the address."""
+    return shorten(_clause(reason.rpartition(": ")[2]), _ESSENCE, placeholder=" ...")
+
+
+def _clause(sentence: str) -> str:
+    """Return a sentence without the full stop at its end, to go on behind it."""
+    return sentence.rstrip().removesuffix(".")

@@ -1,5 +1,6 @@
 """Disks of a mirror: free space, growth, and the day on which a disk is full."""
 
+import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -11,18 +12,22 @@ from pathlib import Path
 from pipeline.config import Settings
 from pipeline.mirror.resources.disk_space import FOLDERS, MinFree
 from pipeline.mirror.resources.file_systems import is_reachable, nearest_folder
+from pipeline.mirror.resources.volumes import product_folder
 from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
 from pipeline.mirror.state.snapshot import held_bytes
 
 _FURTHEST = timedelta(days=36_500)
+# Products that the name of a disk has.
+_NAMED = 3
 
 
 @dataclass(frozen=True)
 class Disk:
     """One file system: the ``folders`` of the mirror on it, and bytes.
 
-    ``growth`` is in bytes per day, None while it is not known. ``full`` is the date (UTC) on which free space
-    reaches ``min_free``; None when it does not grow, or in a hundred years.
+    ``path`` is absolute: the root, a volume, or where a folder of the mirror leads. ``growth`` is in bytes
+    per day, None while it is not known. ``full`` is the date (UTC) on which free space reaches ``min_free``;
+    None when it does not grow, or in a hundred years.
     """
 
     folders: tuple[str, ...]
@@ -31,6 +36,20 @@ class Disk:
     min_free: int
     growth: float | None
     full: str | None
+    path: str
+
+    @property
+    def name(self) -> str:
+        """The disk in words: its path, and what of the mirror is on it."""
+        if "." in self.folders:
+            return f"the mirror's disk {self.path}"
+        products = [name for _, slash, name in (each.partition("/") for each in self.folders) if slash]
+        owners = [f"{folder}/" for folder in self.folders if "/" not in folder]
+        if products:
+            more = [f"{len(products) - _NAMED} more"] if len(products) > _NAMED else []
+            noun = "product" if len(products) == 1 else "products"
+            owners.append(f"{noun} {', '.join([*products[:_NAMED], *more])}")
+        return f"the disk {self.path} of {' and '.join(owners)}"
 
 
 def disks(layout: Layout, settings: Settings, bytes_per_day: float | None, now: datetime) -> tuple[Disk, ...]:
@@ -46,7 +65,14 @@ def disks(layout: Layout, settings: Settings, bytes_per_day: float | None, now: 
     growth = None if bytes_per_day is None else _growth(layout, settings, bytes_per_day)
     min_free = MinFree.of(layout, settings.mirror)
     return tuple(
-        _disk(layout, folders, min_free.on(device)[0], None if growth is None else growth[device], now)
+        _disk(
+            layout,
+            _path(layout, settings, folders[0]),
+            folders,
+            min_free.on(device)[0],
+            None if growth is None else growth[device],
+            now,
+        )
         for device, folders in by_device.items()
     )
 
@@ -92,9 +118,20 @@ def _held(layout: Layout, kind: MarkerKind, product: str) -> int:
     return held_bytes(layout.marker_folder(kind, product), LOOK_UP_AT_MOST)[0]
 
 
-def _disk(layout: Layout, folders: list[str], min_free: int, daily: float | None, now: datetime) -> Disk:
+def _path(layout: Layout, settings: Settings, folder: str) -> str:
+    """Return the absolute path of a folder of the mirror, or of the volume that its product is on."""
+    parent, _, product = folder.partition("/")
+    placed = product_folder(layout, settings, product) if parent == layout.volumes.name else None
+    if placed:
+        return str(placed.parent)
+    return str(layout.root) if folder == "." else os.path.realpath(layout.root / folder)
+
+
+def _disk(
+    layout: Layout, path: str, folders: list[str], min_free: int, daily: float | None, now: datetime
+) -> Disk:
     usage = shutil.disk_usage(nearest_folder(layout.root / folders[0]))
     full = None
     if daily and (left := timedelta(days=min(max(0, usage.free - min_free) / daily, 40_000))) < _FURTHEST:
         full = (now + left).date().isoformat()
-    return Disk(tuple(folders), usage.total, usage.free, min_free, daily, full)
+    return Disk(tuple(folders), usage.total, usage.free, min_free, daily, full, path)

@@ -6,15 +6,17 @@ Markers are not read: where a snapshot is not current, the names in the folder c
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.config import Product, Select
-from pipeline.datastore.listing import FilesetRow
+from pipeline.datastore.listing import FilesetRow, registered_order
+from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.file_selection import lacking_filesets
-from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
-from pipeline.mirror.state.local_listing import AllBut, LocalListing, Registration
-from pipeline.mirror.state.marker_file import SUFFIX
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.local_listing import LocalListing, Registration, latest
+from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.selection import is_selected
 from pipeline.mirror.state.sky_selection import DECIDING_COLUMNS, NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.snapshot import current_header
@@ -95,15 +97,31 @@ class ProductFilesets:
     def states(self) -> Iterator[FilesetState]:
         """Yield the state of each fileset of the listing. Raises ServerUnavailable for a damaged listing."""
         has_begun = self._begin_after is None
+        # Names of their own, for each is used for each row.
+        complete, skipped, withdrawn = self.complete, self.skipped, self.withdrawn
+        wanted, left_out = self.wanted, withdrawn | self.expired
+        is_chosen = self._selection.has
         for columns, fields in self._listing.cells():
             name = fields[0].strip()
-            withdrawn = name in self.withdrawn
-            is_chosen = name in self.wanted or (has_begun and self._selection.has(columns, fields))
+            selected = name in wanted or (has_begun and is_chosen(columns, fields))
             has_begun = has_begun or name == self._begin_after
-            selected = is_chosen and not withdrawn and name not in self.expired
             yield FilesetState(
-                columns, fields, name, selected, name in self.complete, name in self.skipped, withdrawn
+                columns,
+                fields,
+                name,
+                selected and name not in left_out,
+                name in complete,
+                name in skipped,
+                name in withdrawn,
             )
+
+
+class CountedFilesets(NamedTuple):
+    """Numbers of filesets; by stage, of those left and not downloaded; the complete one registered last."""
+
+    counts: FilesetCounts
+    to_download: Counter[str | None]
+    newest: Registration | None
 
 
 def count_filesets(
@@ -112,38 +130,62 @@ def count_filesets(
     name: str,
     required: tuple[StepSpec, ...],
     like: LikeFilesets = NOTHING_KNOWN,
-) -> tuple[FilesetCounts, Counter[str | None]]:
+) -> CountedFilesets:
     """Return the numbers of the filesets of the product ``name``; None of them is selected for None.
 
-    Those that are left and not downloaded are counted by stage too. Raises ServerUnavailable for a damaged
-    listing, MachineFault when the catalog cannot be read.
+    Raises ServerUnavailable for a damaged listing, MachineFault when the catalog cannot be read.
     """
     filesets = ProductFilesets(layout, product, name, required, like)
     downloaded = _downloaded(layout, name, filesets.complete) - filesets.lacking_files
     known = selected = left = 0
     stages: Counter[str | None] = Counter()
+    newest, last = None, ""
     for state in filesets.states():
         known += 1
         selected += state.selected
-        if state.left:
+        # As ``FilesetState.left``, which takes longer to call than to do.
+        if state.selected and not state.complete and not state.skipped:
             left += 1
             stages[state.stage] += state.name not in downloaded
+        if state.complete and (order := registered_order(state.fields[1].strip())) >= last:
+            newest, last = Registration(state.name, state.fields[1].strip()), order
     skipped, withdrawn = len(filesets.skipped), len(filesets.withdrawn)
     partial, expired = layout.count(MarkerKind.PARTIAL, name), len(filesets.expired)
     complete = len(filesets.complete)
     counts = FilesetCounts(known, selected, complete, left, skipped, withdrawn, partial, expired)
-    return counts, +stages
+    return CountedFilesets(counts, +stages, newest)
 
 
 def newest_here(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> Registration | None:
-    """Return the complete fileset that is last in the listing; None without one."""
-    listing = LocalListing(layout, product)
-    folders = [layout.marker_folder(step.marker, product) for step in required]
-    for registration in reversed(listing.newest(LOOK_UP_AT_MOST)):
-        if all((folder / f"{registration.name}{SUFFIX}").exists() for folder in folders):
-            return registration
+    """Return the complete fileset that was registered last; None without one, or for a damaged listing.
+
+    For the holder of the update lock. Rows are read only where listing or markers have changed since they
+    were last read for it.
+    """
+    cache, state = layout.newest(product), _state(layout, product, required)
+    cached = read_marker(cache)
+    if state is not None and cached and cached.get("state") == state:
+        return Registration(*cached["newest"]) if cached["newest"] else None
     complete = _complete(layout, product, required)
-    return next(iter(listing.newest(1, but=AllBut(complete))), None) if complete else None
+    try:
+        newest = latest(
+            each for each in LocalListing(layout, product).registrations() if each.name in complete
+        )
+    except ServerUnavailable:
+        return None
+    if state is not None:
+        # The disk may be too full for a cache.
+        with suppress(OSError):
+            write_marker(cache, {"state": state, "newest": newest})
+    return newest
+
+
+def _state(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> dict[str, Any] | None:
+    """Return all that decides on which complete fileset is the newest; None where that is not recorded."""
+    headers = {step.marker: current_header(layout.marker_folder(step.marker, product)) for step in required}
+    listing = LocalListing(layout, product).state()
+    names = {kind: header.names for kind, header in headers.items() if header}
+    return {"listing": listing, "names": names} if listing and len(names) == len(headers) else None
 
 
 def _complete(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> set[str]:

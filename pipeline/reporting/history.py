@@ -22,7 +22,35 @@ ROTATE_AT = 1_000_000
 VERIFICATIONS = frozenset({"VerifyMirror", "CompareMirror"})
 # Task of a run that fetches the filesets that were named alone.
 GET = "GetFilesets"
+# Task of a run that takes files from a folder, and fetches the others.
+ADOPTION = "AdoptMirror"
+# The rate is that of the last runs that fetched much: not those of fewer seconds, which are mostly start and
+# listings, nor those that fetched less than this share of what the largest one did; all within such a time.
+RATE_RUNS = 10
+RATE_SECONDS = 10
+RATE_SHARE = 0.1
+RATE_SPAN = timedelta(days=30)
+# Tasks of runs that go through all products.
+FETCHING = frozenset({"UpdateMirror", ADOPTION})
+# What runs are called, by their tasks.
+NOUNS = {
+    "UpdateMirror": "update",
+    ADOPTION: "adoption",
+    GET: "get",
+    "VerifyMirror": "verification",
+    "CompareMirror": "comparison with upstream",
+}
 _REASON_SHOWN = 300
+
+
+@dataclass(frozen=True)
+class FetchRate:
+    """Rate of ``runs`` runs; the first of them began at ``start``, the last ended at ``end`` (UTC)."""
+
+    bytes_per_second: float
+    runs: int
+    start: str
+    end: str
 
 
 @dataclass(frozen=True)
@@ -92,6 +120,30 @@ def bytes_per_day(records: list[RunRecord], now: datetime, days: int = 30) -> fl
     if span < timedelta(days=1):
         return None
     return sum(record.bytes for _, record in recent) / (span / timedelta(days=1))
+
+
+def fetch_rate(records: list[RunRecord]) -> FetchRate | None:
+    """Return the rate of the last runs that fetched much, by records oldest first; None without one.
+
+    Verifications and adoptions do not count: their time is mostly that of reading what is on the disk.
+    """
+    others = {*VERIFICATIONS, ADOPTION}
+    fetching = [
+        (end, each)
+        for each in records
+        if each.bytes
+        and each.seconds >= RATE_SECONDS
+        and each.task not in others
+        and (end := _time(each.end))
+    ]
+    last = max((end for end, _ in fetching), default=None)
+    recent = [each for end, each in fetching if last and last - end <= RATE_SPAN]
+    most = max((each.bytes for each in recent), default=0)
+    chosen = [each for each in recent if each.bytes >= most * RATE_SHARE][-RATE_RUNS:]
+    if not chosen:
+        return None
+    rate = sum(each.bytes for each in chosen) / sum(each.seconds for each in chosen)
+    return FetchRate(rate, len(chosen), chosen[0].start, chosen[-1].end)
 
 
 def _rotated(layout: Layout) -> Path:

@@ -66,17 +66,28 @@ class Cell:
 
 @dataclass
 class Missing:
-    """Filesets of one cell that are left, failed, skipped or withdrawn: their number, the first names.
+    """Filesets of one cell that are left, failed, skipped or withdrawn: their numbers, the first names.
 
-    ``since`` is the earliest time of registration among them (UTC, as listed).
+    ``kinds`` counts each fileset once; ``since`` is the earliest time of registration among them (UTC, as
+    listed).
     """
 
     data_group: str
     stage: str
     band: str
     since: str
-    filesets: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
     names: list[str] = field(default_factory=list)
+
+    @property
+    def filesets(self) -> int:
+        """Number of the filesets."""
+        return self.kinds.total()
+
+    @property
+    def is_settled(self) -> bool:
+        """True if none of the filesets will be fetched: all are skipped or withdrawn."""
+        return not self.kinds["left"] and not self.kinds["failed"]
 
 
 @dataclass(frozen=True)
@@ -87,12 +98,18 @@ class Group:
     bands: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
 
+    @property
+    def lacks_nothing(self) -> bool:
+        """True if all filesets of the group are complete or not selected."""
+        cells = [cell for _, row in self.rows for cell in row if cell is not None]
+        return all(cell.complete + cell.unselected == cell.known for cell in cells)
+
 
 @dataclass(frozen=True)
 class Matrix:
     """Matrix of a product. ``total`` has all filesets; ``notes`` say what is taken together or left out.
 
-    ``missing`` begins with what was registered first.
+    ``missing`` begins with what was registered first; what is skipped or withdrawn comes last.
     """
 
     product: str
@@ -127,7 +144,7 @@ def product_matrix(
         key, kind = places.of(state), _kind(state, failed)
         counts[key][kind] += 1
         if kind not in {"complete", "unselected"}:
-            _add_missing(missing, key, state)
+            _add_missing(missing, key, state, kind)
     cells = {key: _cell(count) for key, count in counts.items()}
     return _matrix(name, cells, list(missing.values()), policy)
 
@@ -176,11 +193,11 @@ def _cell(count: Counter[str]) -> Cell:
     return Cell(**numbers)
 
 
-def _add_missing(missing: dict[_Key, Missing], key: _Key, state: FilesetState) -> None:
+def _add_missing(missing: dict[_Key, Missing], key: _Key, state: FilesetState, kind: str) -> None:
     registered = state.fields[1].strip() if len(state.fields) > 1 else ""
     entry = missing.setdefault(key, Missing(*key, since=registered))
     entry.since = min(entry.since, registered)
-    entry.filesets += 1
+    entry.kinds[kind] += 1
     if len(entry.names) < _NAMED:
         entry.names.append(state.name)
 
@@ -197,9 +214,11 @@ def _matrix(product: str, cells: dict[_Key, Cell], missing: list[Missing], polic
     groups = _groups(shown, policy.bands)
     if len(groups) > policy.groups:
         notes.append(f"the first {policy.groups} of {len(groups)} groups are shown")
-    ordered = sorted(missing, key=lambda each: (each.since, each.data_group, each.stage, each.band))
+    ordered = sorted(
+        missing, key=lambda each: (each.is_settled, each.since, each.data_group, each.stage, each.band)
+    )
     if len(ordered) > policy.missing:
-        notes.append(f"of what is missing, the oldest {policy.missing} of {len(ordered)} rows are shown")
+        notes.append(f"of what is missing, the first {policy.missing} of {len(ordered)} rows are shown")
     return Matrix(
         product,
         _sum(cells.values()),

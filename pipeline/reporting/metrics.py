@@ -1,6 +1,7 @@
 """Metrics of a mirror for the textfile collector of Prometheus' node exporter, made at the end of each run.
 
-Only counters and the newest rows are read: the metrics of a million filesets take as long as those of ten.
+Only counters are read, and rows where they have changed: else the metrics of a million filesets take as long
+as those of ten.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ from pipeline.datastore.listing import registered_time
 from pipeline.durable import write_whole
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.steps import Steps
-from pipeline.reporting.disks import disks
+from pipeline.reporting.disks import Disk, disks
 from pipeline.reporting.filesets import newest_here
 from pipeline.reporting.history import RunRecord, read_history
 
@@ -79,9 +80,22 @@ def _of_runs(records: Iterable[RunRecord]) -> Iterator[tuple[str, str, list[Samp
 
 
 def _of_disks(layout: Layout, settings: Settings) -> Iterator[tuple[str, str, list[Sample]]]:
-    here = [({"folder": disk.folders[0]}, disk) for disk in disks(layout, settings, None, datetime.min)]
-    yield "disk_free_bytes", "Free bytes of the file system.", [(labels, disk.free) for labels, disk in here]
-    yield "disk_size_bytes", "Size of the file system.", [(labels, disk.size) for labels, disk in here]
+    # One sample for each folder: its label stays when others come to its disk, or leave it.
+    here: list[tuple[Labels, Disk]] = [
+        ({"folder": folder}, disk)
+        for disk in disks(layout, settings, None, datetime.min)
+        for folder in disk.folders
+    ]
+    yield (
+        "disk_free_bytes",
+        "Free bytes of the file system of a folder.",
+        [(labels, disk.free) for labels, disk in here],
+    )
+    yield (
+        "disk_size_bytes",
+        "Size of the file system of a folder.",
+        [(labels, disk.size) for labels, disk in here],
+    )
 
 
 def _seconds(time: str) -> float:

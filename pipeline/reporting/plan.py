@@ -7,6 +7,7 @@ all other filesets are taken to be like these, or like those of the product and 
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -18,13 +19,21 @@ from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Settings
 from pipeline.datastore.client import ListingClient
 from pipeline.datastore.listing import FilesetRow
-from pipeline.errors import MirrorError, ServerUnavailable, SettingsError
+from pipeline.errors import (
+    EXIT_DONE,
+    EXIT_FILESET_FAILED,
+    EXIT_SETTINGS_OR_BUG,
+    MirrorError,
+    ServerUnavailable,
+    machine_faults,
+)
 from pipeline.mirror.resources.disk_space import MinFree
 from pipeline.mirror.resources.file_systems import nearest_folder
-from pipeline.mirror.resources.volumes import product_folder, product_problem
+from pipeline.mirror.resources.volumes import product_folder, product_problem, volume_problems
 from pipeline.mirror.state.file_selection import FileSelection, chosen_rows
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.operands import check_products
 from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.discover import needs_whole_list
 from pipeline.mirror.steps.download import fetch_listing, reusable_file
@@ -36,7 +45,9 @@ from pipeline.mirror.steps.preview import (
     preview_work,
 )
 from pipeline.names import is_usable
-from pipeline.reporting.amounts import Amount, last_rate, limited, mean, spread, stored_amounts, total
+from pipeline.reporting.amounts import Amount, limited, mean, spread, stored_amounts, total
+from pipeline.reporting.history import FetchRate, fetch_rate, read_history
+from pipeline.reporting.report import holder_of, with_unfinished
 
 # Filesets here that others of their stage are taken to be like.
 LIKE_FILESETS = 50
@@ -109,16 +120,22 @@ class DiskPlan:
 
     @property
     def missing(self) -> int:
-        """Bytes that are to be freed before all that is due can be fetched."""
-        return max(0, self.needed + self.min_free - self.free)
+        """Bytes that are to be freed before all that is due can be fetched; 0 where nothing is needed."""
+        return max(0, self.needed + self.min_free - self.free) if self.needed else 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Plan of an update. ``rate`` is that of the last downloads in bytes per second; None without one."""
+    """Plan of an update. ``volumes`` are sentences on volumes because of which it cannot begin.
+
+    ``fetched`` is the rate of the last runs, ``rate`` the same within the limit of the settings, in bytes per
+    second; the limit itself where no run fetched enough, None without a limit.
+    """
 
     products: list[ProductPlan]
+    volumes: list[str]
     disks: list[DiskPlan]
+    fetched: FetchRate | None
     rate: float | None
 
     @property
@@ -131,12 +148,24 @@ class Plan:
         """Time to fetch them in seconds; None where no rate is known."""
         return self.bytes / self.rate if self.rate else None
 
+    @property
+    def code(self) -> int:
+        """Exit code of ``ipp-mirror plan``: that with which the update will end, as far as is known."""
+        codes = [product.code for product in self.products]
+        if self.volumes:
+            codes.append(EXIT_SETTINGS_OR_BUG)
+        if any(disk.missing for disk in self.disks):
+            codes.append(EXIT_FILESET_FAILED)
+        return max(codes, default=EXIT_DONE)
+
     def numbers(self) -> dict[str, Any]:
         """Return the plan as ``ipp-mirror plan --json`` prints it."""
         return {
+            "volumes": self.volumes,
             "products": [product.numbers() for product in self.products],
             "bytes": round(self.bytes),
             "rate": self.rate and round(self.rate),
+            "rate_runs": None if self.fetched is None else self.fetched.runs,
             "seconds": None if self.seconds is None else round(self.seconds),
             "disks": [
                 {
@@ -167,19 +196,21 @@ class Planner:
 
     def plan(self, products: Sequence[str]) -> Plan:
         """Return the plan of an update of the products. Nothing is written. Raises OSError."""
+        volumes = list(volume_problems(self.layout, self.settings, products))
         plans = [self._plan_product(product) for product in products]
-        return Plan(plans, self._disks(plans), self._rate(products))
+        runs = with_unfinished(self.layout, read_history(self.layout), holder_of(self.layout))
+        fetched = fetch_rate(runs)
+        rate = limited(fetched.bytes_per_second if fetched else None, self.settings.source.rate_limit)
+        return Plan(plans, volumes, self._disks(plans), fetched, rate)
 
     def _plan_product(self, product: str) -> ProductPlan:
-        if problem := product_problem(self.layout, self.settings, product):
-            return ProductPlan(product).with_problem(SettingsError(f"{problem} No update can begin."))
         listing, failure = self._listing(product)
         plan = ProductPlan(product, known=len(listing.rows), new=len(listing.new))
         if failure:
             plan = plan.with_problem(failure)
         chosen = self.settings.product(product)
         try:
-            with like_filesets(self.settings, self.layout, chosen) as like:
+            with like_filesets(self.settings, self.layout, chosen) as like, _reading(product):
                 work = preview_work(self.layout, chosen, self.steps, listing, like)
         except MirrorError as error:
             return plan.with_problem(error)
@@ -246,7 +277,8 @@ class Planner:
 
         def amount(row: FilesetRow) -> Amount | MirrorError:
             try:
-                return self._amount(client, Fileset.of(product, row))
+                with _reading(product):
+                    return self._amount(client, Fileset.of(product, row))
             except MirrorError as error:
                 return error
 
@@ -290,10 +322,6 @@ class Planner:
             return folder.parent, folder.parent
         return self.layout.store_of(product), self.layout.data
 
-    def _rate(self, products: Sequence[str]) -> float | None:
-        """Return the bytes per second of the last downloads, at most ``source.rate_limit``."""
-        return limited(last_rate(self.layout, products), self.settings.source.rate_limit)
-
 
 def planned_products(
     settings: Settings, layout: Layout, listings: ListingClient | None, only: Sequence[str]
@@ -310,12 +338,13 @@ def planned_products(
         listed = [row.name for row in listings.products()] if listings else layout.state_products()
         hidden = [name for name in settings.source.hidden_products if name not in listed]
         products = [name for name in listed if is_usable(name)] + hidden
-    if unknown := [name for name in only if name not in products]:
-        raise SettingsError(
-            f"--products: expected some of {', '.join(products) or 'none'}, got {', '.join(unknown)}. "
-            "Add it to mirror.products in the settings; nothing was planned."
-        )
+    check_products(only, products, settings, "Nothing was planned.")
     return list(only) or products
+
+
+def _reading(product: str) -> AbstractContextManager[None]:
+    """Turn an OSError in the ``with`` block, as one of a disk that does not answer, into MachineFault."""
+    return machine_faults(f"looking for what is here of product {product}")
 
 
 def _by_stage(rows: list[FilesetRow]) -> dict[str | None, list[FilesetRow]]:

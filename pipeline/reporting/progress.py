@@ -8,11 +8,14 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from pipeline.durable import WRITING_SUFFIX
+from pipeline.errors import EXIT_KILLED
 from pipeline.mirror.state.layout import Layout
-from pipeline.units import as_duration, as_size
+from pipeline.reporting.history import RunRecord
+from pipeline.units import as_count, as_duration, as_size
 
 # After so many seconds without a byte, that is shown in place of the rate.
 SILENT_SECONDS = 10
@@ -28,7 +31,8 @@ class RunProgress:
     last. ``done`` filesets of ``filesets`` are complete or have failed, of which ``failed`` failed.
     ``bytes`` were fetched or adopted, ``bytes_left`` are estimated; there are more where ``bytes_left_known``
     is False. ``rate`` is in bytes per second; ``seconds_without_bytes`` the time since the last byte came, 0
-    while nothing is fetched; ``seconds_left`` None where it cannot be estimated.
+    while nothing is fetched; ``seconds_left`` None where it cannot be estimated. ``task`` is Luigi's name of
+    the run's first task, empty before it is begun; ``fetched`` are those of ``bytes`` that were not adopted.
     """
 
     time: str
@@ -42,6 +46,8 @@ class RunProgress:
     rate: int
     seconds_without_bytes: int
     seconds_left: int | None
+    task: str = ""
+    fetched: int = 0
 
     @property
     def share(self) -> float:
@@ -82,11 +88,35 @@ def read_progress(layout: Layout, pid: int, since: str) -> RunProgress | None:
         return None
 
 
+def run_so_far(layout: Layout, pid: int, since: str) -> RunRecord | None:
+    """Return the row that the history has of the run if it is killed now: by the last progress that it wrote.
+
+    None where it wrote none.
+    """
+    progress = read_progress(layout, pid, since)
+    if progress is None:
+        return None
+    try:
+        return RunRecord(
+            start=since,
+            end=progress.time,
+            code=EXIT_KILLED,
+            filesets=max(0, int(progress.done) - int(progress.failed)),
+            bytes=int(progress.fetched),
+            seconds=(datetime.fromisoformat(progress.time) - datetime.fromisoformat(since)).total_seconds(),
+            failures=int(progress.failed),
+            task=str(progress.task),
+            reason="killed",
+        )
+    except (TypeError, ValueError):
+        return None
+
+
 def progress_text(progress: RunProgress) -> str:
     """Return the progress as one line."""
     if progress.stage == LISTINGS:
         return "reading listings"
-    parts = [f"{progress.done} of {progress.filesets} filesets"]
+    parts = [f"{progress.done} of {as_count(progress.filesets, 'fileset')}"]
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     if progress.bytes or progress.bytes_left:

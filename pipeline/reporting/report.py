@@ -29,12 +29,14 @@ from pipeline.mirror.state.snapshot import held_bytes
 from pipeline.mirror.state.steps import Steps, StepSpec
 from pipeline.reporting.amounts import stored_bytes_by_stage
 from pipeline.reporting.disks import Disk, disks
-from pipeline.reporting.filesets import FilesetCounts, count_filesets, newest_here
+from pipeline.reporting.filesets import CountedFilesets, FilesetCounts, count_filesets
 from pipeline.reporting.history import RunRecord, bytes_per_day, read_history
-from pipeline.reporting.progress import RunProgress, read_progress
+from pipeline.reporting.progress import RunProgress, read_progress, run_so_far
 from pipeline.reporting.status import verification_problems
 
 _EXAMPLES = 3
+# Ends of sentences on failures.
+_NEXT_RUN = (" The next run tries again.", "; the next run tries again.")
 
 
 @dataclass(frozen=True)
@@ -151,15 +153,15 @@ def mirror_report(
     """
     if not layout.lock_file.exists():
         raise SettingsError(
-            f"expected a mirror at {layout.root}, found no {layout.lock_file}: no update has begun. "
-            "Run one with: ipp-mirror update"
+            f"no mirror at {layout.root}: expected {layout.lock_file}, which the first update makes. "
+            "Begin with `ipp-mirror update`, or correct mirror.root in the settings."
         )
     now = now or datetime.now(UTC)
-    holder = _holder(layout)
+    holder = holder_of(layout)
     wanted = steps.wanted(settings)
     names = _products(layout, settings)
     history = read_history(layout)
-    daily = bytes_per_day(history, now)
+    daily = bytes_per_day(with_unfinished(layout, history, holder), now)
     updates = [record for record in history if record.is_update]
     fault = catalog_fault(settings, layout, is_working=holder is not None and holder.is_alive)
     products = tuple(_product(layout, settings, settings.product(name), wanted, now, fault) for name in names)
@@ -185,12 +187,21 @@ def mirror_report(
     )
 
 
+def with_unfinished(layout: Layout, history: list[RunRecord], holder: Holder | None) -> list[RunRecord]:
+    """Return the runs with the one that works, or that was killed and is not in the history yet."""
+    unfinished = run_so_far(layout, holder.pid, holder.since) if holder else None
+    # A run that is about to release the lock has its row.
+    has_ended = unfinished and history and history[-1].end >= unfinished.end
+    return [*history, unfinished] if unfinished and not has_ended else history
+
+
 def _products(layout: Layout, settings: Settings) -> list[str]:
     """Return the products with any state, and those that the settings name."""
     return sorted({*layout.state_products(), *_configured(settings, [])})
 
 
-def _holder(layout: Layout) -> Holder | None:
+def holder_of(layout: Layout) -> Holder | None:
+    """Return the run that holds the lock, or that was killed with it; None without one."""
     holder, is_alive = read_holder(layout)
     if not holder and not is_alive:
         return None
@@ -223,11 +234,12 @@ def _product(
     records = failures(layout, name)
     failed = len(failed_in(records, (step.name for step in required)))
     held, is_exact = held_bytes(layout.marker_folder(MarkerKind.DOWNLOADED, name), LOOK_UP_AT_MOST)
-    newest = newest_here(layout, name, required)
-    registered = registered_time(newest.registered) if newest else None
     updated = (read_marker(layout.updated(name)) or {}).get("finished")
-    counts, left, note = _counts(layout, settings, product, required, fault, is_configured=is_configured)
-    bytes_left, is_known = _bytes_left(layout, name, left)
+    (counts, to_download, newest), note = _counts(
+        layout, settings, product, required, fault, is_configured=is_configured
+    )
+    registered = registered_time(newest.registered) if newest else None
+    bytes_left, is_known = _bytes_left(layout, name, to_download)
     return ProductReport(
         product=name,
         configured=is_configured,
@@ -254,23 +266,22 @@ def _counts(
     fault: str | None,
     *,
     is_configured: bool,
-) -> tuple[FilesetCounts, Counter[str | None], str | None]:
+) -> tuple[CountedFilesets, str | None]:
     """Return the numbers of filesets, and a sentence where the selection is empty, waits or is not known.
 
-    Between them, by stage, the numbers of those that are to be fetched.
     A catalog with a ``fault`` is not asked, for that may take long.
     """
     chosen = product if is_configured else None
     if fault and product.by_sky:
-        return *count_filesets(layout, chosen, product.name, required), fault
+        return count_filesets(layout, chosen, product.name, required), fault
     try:
         with like_filesets(settings, layout, product) as like:
-            counts, left = count_filesets(layout, chosen, product.name, required, like)
+            counted = count_filesets(layout, chosen, product.name, required, like)
             rows = LocalListing(layout, product.name).rows()
             empty = empty_selection(product, rows, like, each=True) if is_configured else None
-            return counts, left, empty or waiting(product, like)
+            return counted, empty or waiting(product, like)
     except MachineFault as fault:
-        return *count_filesets(layout, chosen, product.name, required), str(fault)
+        return count_filesets(layout, chosen, product.name, required), str(fault)
 
 
 def _bytes_left(layout: Layout, product: str, left: Counter[str | None]) -> tuple[int, bool]:
@@ -310,7 +321,9 @@ def _group(
 ) -> FailureGroup:
     tries = [str(record["next_try"]) for record in records if is_postponed(record)]
     first = records[0]["files"][0] if records[0]["files"] else {}
-    file = f"{first['file']}: " if first.get("file") else ""
+    name, reason = str(first.get("file", "")), _cause(str(first.get("reason", "")))
+    # An address ends with the name.
+    file = f"{name}: " if name and f"/{name}: " not in reason else ""
     return FailureGroup(
         product=product,
         step=step,
@@ -319,12 +332,19 @@ def _group(
         optional=bool(step) and step not in required,
         filesets=len(records),
         examples=tuple(record["fileset"] for record in records[:_EXAMPLES]),
-        reason=f"{file}{first.get('reason', '')}",
+        reason=f"{file}{reason}",
         next_try=min(tries) if len(tries) == len(records) else None,
         postponed=len(tries),
         first_failed=min(_values(records, "first_failed"), default=None),
         last_failed=max(_values(records, "last_failed"), default=None),
     )
+
+
+def _cause(reason: str) -> str:
+    """Return a reason without what it says of the next run, which ``next_try`` knows better."""
+    for said in _NEXT_RUN:
+        reason = reason.removesuffix(said)
+    return reason
 
 
 def _values(records: list[dict[str, Any]], key: str) -> list[str]:

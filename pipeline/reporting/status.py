@@ -8,6 +8,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from pipeline.config import Settings
@@ -43,6 +44,8 @@ FAILURE_COLUMNS = (
 )
 PROBLEM_COLUMNS = ("product", "fileset", "found", "problem")
 _NO_ROW = Registration("none", "none")
+# Before all times of markers.
+_NEVER = ("", 0)
 
 
 def write_status(
@@ -59,7 +62,7 @@ def write_status(
 def product_status(layout: Layout, settings: Settings, steps: Steps, product: str) -> dict[str, Any]:
     """Return one row of ``product_status.csv``: numbers of filesets, and the bytes that ``store/`` holds."""
     listing = LocalListing(layout, product)
-    last = (listing.newest(1) or [_NO_ROW])[0]
+    last = (listing.last(1) or [_NO_ROW])[0]
     required = steps.wanted(settings).required
     updated = read_marker(layout.updated(product)) or {}
     records = failures(layout, product)
@@ -129,19 +132,29 @@ def _unexpected(layout: Layout, verified: dict[str, Any] | None, product: str) -
 
 
 def _unrepaired(layout: Layout, steps: Steps, product: str, name: str, kind: str) -> list[dict[str, str]]:
-    verified = read_marker(layout.marker(kind, product, name)) or {}
+    path = layout.marker(kind, product, name)
+    verified = read_marker(path) or {}
     problems = verified.get("problems", [])
     if not problems:
         return []
-    done = {step.marker: read_marker(layout.marker(step.marker, product, name)) or {} for step in steps}
-    again = verified.get("steps", [])
-    ended = [done.get(step, {}).get("finished", "") for step in again]
-    is_repaired = bool(ended) and min(ended) > verified["finished"]
-    is_gone = not any(done.values()) and not layout.store(product, name).exists()
+    markers = {step.marker: layout.marker(step.marker, product, name) for step in steps}
+    done = {step: _ended(marker, read_marker(marker)) for step, marker in markers.items()}
+    again = [done.get(step, _NEVER) for step in verified.get("steps", [])]
+    is_repaired = bool(again) and min(again) > _ended(path, verified)
+    is_gone = set(done.values()) <= {_NEVER} and not layout.store(product, name).exists()
     if is_repaired or is_gone:
         return []
     found = [problem for problem in problems if not _is_gone(layout, problem)]
     return [_problem(product, name, verified, problem) for problem in found]
+
+
+def _ended(path: Path, marker: dict[str, Any] | None) -> tuple[str, int]:
+    """Return when a marker was made: the time in it, in seconds, and within one that of its file, in ns."""
+    finished = (marker or {}).get("finished")
+    try:
+        return (str(finished), path.stat().st_mtime_ns) if finished else _NEVER
+    except FileNotFoundError:
+        return _NEVER
 
 
 def _is_gone(layout: Layout, problem: str) -> bool:

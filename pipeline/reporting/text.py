@@ -9,9 +9,11 @@ from pipeline.errors import EXIT_DONE, EXIT_FILESET_FAILED
 from pipeline.names import escaped
 from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, severity
 from pipeline.reporting.disks import Disk
+from pipeline.reporting.history import NOUNS, RunRecord
+from pipeline.reporting.outlook import outlook, outlook_text
 from pipeline.reporting.progress import progress_text
 from pipeline.reporting.report import FailureGroup, MirrorReport, ProductReport, Verification
-from pipeline.units import as_count, as_size
+from pipeline.units import as_count, as_duration, as_size
 
 WIDTH = 80
 SCHEMA = 1
@@ -29,6 +31,7 @@ def as_text(report: MirrorReport, points: list[Attention]) -> str:
     lines = [
         *_wrapped(f"mirror {report.root}", ""),
         f"as of {report.time}",
+        *_wrapped(outlook_text(report), ""),
         *_attention(points),
         *_runs(report),
         *_products(report.products),
@@ -41,8 +44,8 @@ def as_text(report: MirrorReport, points: list[Attention]) -> str:
         *_disks(report),
         *_verifications(report),
     ]
-    if report.catalog_behind is not None and not report.catalog_fault:
-        lines += ["", f"catalog: {as_count(report.catalog_behind, 'fileset')} behind"]
+    if catalog := catalog_text(report):
+        lines += ["", f"catalog: {catalog}"]
     return "".join(f"{escaped(line)}\n" for line in lines)
 
 
@@ -54,11 +57,9 @@ def as_json(report: MirrorReport, points: list[Attention]) -> str:
 
 def as_check(report: MirrorReport, points: list[Attention]) -> str:
     """Return one line for Nagios, with performance data."""
-    counts = [product.filesets for product in report.products]
-    selected, left = sum(each.selected for each in counts), sum(each.left for each in counts)
-    failed = sum(product.failed for product in report.products)
-    said = "; ".join(point.message for point in points) or f"{left} of {selected} filesets left"
-    line = f"{severity(points).upper()} - {said.replace('|', '/')} | left={left} failed={failed}"
+    found = outlook(report)
+    said = "; ".join(point.message for point in points) or outlook_text(report)
+    line = f"{severity(points).upper()} - {said.replace('|', '/')} | left={found.left} failed={found.failed}"
     return escaped(line) + "\n"
 
 
@@ -71,11 +72,10 @@ def _attention(points: list[Attention]) -> Iterator[str]:
 
 def _runs(report: MirrorReport) -> Iterator[str]:
     yield ""
-    if report.paused:
-        yield from _wrapped(report.paused, "")
     if report.holder and report.holder.is_alive:
         holder = report.holder
-        yield from _wrapped(f"running: process {holder.pid} on {holder.host} since {holder.since}", "")
+        kind = f"{noun}, " if (noun := running_noun(report)) else ""
+        yield from _wrapped(f"running: {kind}process {holder.pid} on {holder.host} since {holder.since}", "")
         if report.progress:
             yield from _wrapped(progress_text(report.progress), "  ")
     else:
@@ -84,18 +84,38 @@ def _runs(report: MirrorReport) -> Iterator[str]:
     if last is None:
         yield "last update: none has ended"
         return
-    numbers = (
-        f"{last.filesets} filesets, {as_size(last.bytes)} in {last.seconds:.0f} s, {last.failures} failed"
-    )
     reason = f": {last.reason}" if last.reason else ""
     yield from _wrapped(f"last update: ended {last.end} with code {last.code}{reason}", "")
-    yield from _wrapped(numbers, "  ")
+    yield from _wrapped(run_numbers(last), "  ")
     if report.last_success and last.code not in {EXIT_DONE, EXIT_FILESET_FAILED}:
         yield from _wrapped(f"all products were last gone through by {report.last_success}", "  ")
 
 
+def running_noun(report: MirrorReport) -> str:
+    """Return what the run that works is called; nothing where that is not known."""
+    return NOUNS.get(report.progress.task, "") if report.progress else ""
+
+
+def run_numbers(run: RunRecord) -> str:
+    """Return what a run brought, and how long it took."""
+    filesets, size = as_count(run.filesets, "fileset"), as_size(run.bytes)
+    return f"{filesets}, {size} in {as_duration(run.seconds)}, {run.failures} failed"
+
+
+def catalog_text(report: MirrorReport) -> str:
+    """Return what the catalog lacks; nothing without one that can be used."""
+    if report.catalog_behind is None or report.catalog_fault:
+        return ""
+    if not report.catalog_behind:
+        return "has all filesets that are here"
+    return f"lacks {as_count(report.catalog_behind, 'fileset')} of those that are here"
+
+
 def _products(products: tuple[ProductReport, ...]) -> Iterator[str]:
     yield ""
+    if not products:
+        yield "products: none is known; an update asks the server for them"
+        return
     yield _row("product", _COLUMNS)
     for each in products:
         counts = asdict(each.filesets) | {"failed": each.failed}
@@ -167,9 +187,9 @@ def _disks(report: MirrorReport) -> Iterator[str]:
 
 def _disk(disk: Disk) -> str:
     kept = f", {as_size(disk.min_free)} to stay free" if disk.min_free else ""
-    line = f"disk of {', '.join(disk.folders)}: {as_size(disk.free)} of {as_size(disk.size)} free{kept}"
+    line = f"{disk.name}: {as_size(disk.free)} of {as_size(disk.size)} free{kept}"
     if disk.growth is None:
-        return f"{line}; growth not known before a day of runs"
+        return f"{line}; its growth is known after a day of runs"
     full = f", full on {disk.full}" if disk.full else ""
     return f"{line}; grows by {as_size(disk.growth)} a day{full}"
 
@@ -188,7 +208,7 @@ def _verifications(report: MirrorReport) -> Iterator[str]:
 
 def _verification(verification: Verification) -> str:
     if verification.finished is None:
-        ended = "never"
+        ended = "none has ended"
     else:
         ended = f"ended {verification.finished}, {as_count(verification.problems, 'problem')} found"
     begun = f"; one that began {verification.unfinished} has not ended" if verification.unfinished else ""

@@ -4,6 +4,7 @@ The modules import Luigi, the server and the settings in their functions only: h
 immediate, and each subcommand imports only its own libraries.
 """
 
+import configparser
 import errno
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,9 @@ from tasks.commands.catalog import catalog
 from tasks.commands.completion import completion
 from tasks.commands.find import find
 from tasks.commands.get import get
+from tasks.commands.groups import CommandGroup, MissingCommand
 from tasks.commands.init import init
+from tasks.commands.luigi_files import unreadable_file
 from tasks.commands.pause import pause
 from tasks.commands.plan import plan
 from tasks.commands.publishing import product, publish, withdraw
@@ -58,8 +61,8 @@ Exit codes:
 
 
 @click.group(
+    cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    no_args_is_help=False,
     epilog=_EXAMPLES,
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
@@ -80,16 +83,25 @@ def main() -> NoReturn:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code; each error is one sentence on stderr."""
+    """Run one command and return its exit code; each error is one sentence on stderr.
+
+    Where a command is missing, the help with the commands comes before the sentence.
+    """
     try:
         # `python -m tasks` gets the same name, for the same messages and completion.
         code = ipp_mirror.main(arguments, prog_name="ipp-mirror", standalone_mode=False)
     except click.UsageError as error:
+        if isinstance(error, MissingCommand) and error.ctx:
+            click.echo(f"{error.ctx.get_help()}\n", err=True)
         click.echo(_usage_message(error, arguments), err=True)
         return EXIT_SETTINGS_OR_BUG
-    except MirrorError as error:
-        click.echo(escaped(f"ipp-mirror: {error}", but="\n"), err=True)
-        return error.exit_code
+    except (MirrorError, configparser.Error, UnicodeDecodeError) as error:
+        # Luigi reads its settings where it is imported.
+        failure = error if isinstance(error, MirrorError) else unreadable_file()
+        if failure is None:
+            raise
+        click.echo(escaped(f"ipp-mirror: {failure}", but="\n"), err=True)
+        return failure.exit_code
     return code or _output_code()
 
 
@@ -113,5 +125,7 @@ def _usage_message(error: click.UsageError, arguments: Sequence[str]) -> str:
     named = [name for name in arguments[:1] if name in ipp_mirror.commands]
     command = error.ctx.command_path if error.ctx else " ".join(["ipp-mirror", *named])
     message = error.format_message()
+    if isinstance(error, click.NoSuchOption) and error.ctx and isinstance(error.ctx.command, click.Group):
+        message += f" Options follow the command: `{command} COMMAND {error.option_name} …`."
     sentence = f"{message[:1].lower()}{message[1:]}{'' if message.endswith(('.', '?')) else '.'}"
     return f"{command}: {sentence} Nothing was done; see `{command} --help`."

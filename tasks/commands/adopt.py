@@ -11,6 +11,7 @@ from tasks.commands.options import (
     read_layout,
     workers_option,
 )
+from tasks.commands.types import Word
 
 _EXAMPLES = """\b
 Examples:
@@ -24,7 +25,7 @@ Examples:
 @config_option
 @click.option(
     "--by",
-    type=click.Choice(["link", "rename", "copy"]),
+    type=Word(["link", "rename", "copy"]),
     default="link",
     show_default=True,
     help="How a verified file is taken over. Only `rename` changes FOLDER: it removes the old name "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tasks.commands.options import json_option
+from tasks.commands.types import Word
 from tasks.runtime.streams import output_error
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def format_option(*more: str) -> Callable[[Any], Any]:
     by_name = click.option(
         "--format",
         "output_format",
-        type=click.Choice(["table", "csv", "json", "votable", *more]),
+        type=Word(["table", "csv", "json", "votable", *more]),
         default="table",
         show_default=True,
         help="Form of the answer.",

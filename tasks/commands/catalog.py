@@ -13,6 +13,7 @@ import click
 from pipeline.errors import EXIT_FILESET_FAILED, MirrorError, SettingsError
 from pipeline.names import escaped
 from pipeline.units import as_count
+from tasks.commands.groups import CommandGroup
 from tasks.commands.options import config_option, json_option, quiet_option, read_mirror
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ Example:
 """
 
 
-@click.group(epilog=_EXAMPLES)
+@click.group(cls=CommandGroup, epilog=_EXAMPLES)
 def catalog() -> None:
     """Make the catalog anew, or compare it with the mirror.
 

@@ -3,6 +3,8 @@
 import click
 from click.shell_completion import get_completion_class
 
+from tasks.commands.types import Word
+
 _USE = {
     "bash": 'To use this, add to ~/.bashrc: eval "$(ipp-mirror completion bash)"',
     "zsh": 'To use this, add to ~/.zshrc: eval "$(ipp-mirror completion zsh)"',
@@ -16,10 +18,10 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("shell", type=click.Choice(list(_USE)))
+@click.argument("shell", metavar="SHELL", type=Word(list(_USE)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script of a shell.
+    """Print the completion script of a shell: bash, zsh or fish.
 
     The last line of the script is a comment on its use.
     """

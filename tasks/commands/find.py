@@ -98,9 +98,13 @@ def find(config: Path | None, columns: Any, output_format: str, only_count: bool
     settings, layout = read_mirror(config)
     with catalog_of(layout, settings) as catalog:
         if only_count:
-            click.echo(catalog.count(criteria))
-        elif not _print(catalog, criteria, columns, output_format):
+            number = catalog.count(criteria)
+            click.echo(number)
+            is_any = number > 0
+        elif not (is_any := _print(catalog, criteria, columns, output_format)):
             click.echo("no image here meets all of these conditions.", err=True)
+        for sentence in [] if is_any else catalog.unmatched(criteria):
+            click.echo(escaped(sentence), err=True)
     for problem in volume_problems(layout, settings):
         click.echo(escaped(problem), err=True)
     if behind := filesets_behind(layout, settings):

@@ -58,16 +58,19 @@ def get(
     stays, except for what `keep` in the settings lets expire.
     """
     from pipeline.mirror.resources.update_lock import read_holder
+    from pipeline.mirror.state.operands import check_product_here
     from tasks.commands.luigi_command import run_task
 
     settings, layout = read_mirror(config)
     is_quiet = console.get("console") == "quiet"
     if forget:
+        check_product_here(layout, product, settings, "Nothing was changed.")
         _forget(layout, product, filesets, is_quiet)
         return
     with machine_faults(f"reading the lock of the mirror at {layout.root}"):
         is_running = read_holder(layout)[1]
     if is_running:
+        check_product_here(layout, product, settings, "Nothing was fetched.")
         _leave_to_run(settings, layout, product, filesets, is_quiet)
         return
     wanted = {"product": product, "filesets": json.dumps(filesets), "by": current_user()}
@@ -99,12 +102,10 @@ def _leave_to_run(
 ) -> None:
     """Mark the filesets as wanted, for the run that holds the lock. Raises SettingsError, MachineFault."""
     from pipeline.mirror.resources.update_lock import read_holder
-    from pipeline.mirror.state.wanted import named_filesets, refuse_unknown_product, want_filesets
+    from pipeline.mirror.state.wanted import named_filesets, want_filesets
     from pipeline.reporting.by_name import complete_texts, excluded_texts, lines_of
     from tasks.steps import STEPS
 
-    if settings.mirror.products is not None:
-        refuse_unknown_product(product, [each.name for each in settings.mirror.products])
     with machine_faults(f"marking filesets of {product} as wanted"):
         names = named_filesets(layout, product, filesets)
         want_filesets(layout, product, names, by=current_user())

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.errors import ServerUnavailable, SettingsError
+from pipeline.near_names import did_you_mean
 from tasks.commands.data_store import listing_client
-from tasks.commands.options import config_option, default_config, product_names
+from tasks.commands.options import checked_products, config_option, default_config, product_names
 
 if TYPE_CHECKING:
     from pipeline.config import Source
@@ -36,6 +37,7 @@ Examples:
 @click.option(
     "--products",
     metavar="A,B",
+    callback=checked_products,
     help="Products to mirror, also hidden ones, separated by commas (default: all that the server lists).",
 )
 @click.option("--offline", is_flag=True, help="Do not ask the server what there is.")
@@ -112,9 +114,10 @@ def _check_hidden(list_filesets: Callable[[str], object], name: str, listed: Seq
     try:
         list_filesets(name)
     except ServerUnavailable as error:
+        cause = str(error).removesuffix(" The next run tries again.")
         raise SettingsError(
-            f"expected products that the Data Store serves, got {name!r}: {error} It lists "
-            f"{', '.join(listed) or 'none'}. No settings were written."
+            f"expected products that the Data Store serves, got {name!r}: {cause} It lists "
+            f"{', '.join(listed) or 'none'}.{did_you_mean(name, listed)} No settings were written."
         ) from None
 
 

@@ -12,7 +12,8 @@ from pipeline.errors import machine_faults
 from pipeline.names import escaped
 from pipeline.units import as_count, as_duration, as_size
 from tasks.commands.data_store import listing_client
-from tasks.commands.options import Integer, config_option, product_names, products_option, read_mirror
+from tasks.commands.options import config_option, product_names, products_option, read_mirror
+from tasks.commands.types import Integer
 
 if TYPE_CHECKING:
     from pipeline.reporting.plan import DiskPlan, Plan, ProductPlan
@@ -43,8 +44,8 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
     """Print what the next update will fetch.
 
     Per product: filesets known, selected, complete, skipped, postponed (they failed often and wait), and due;
-    files and bytes to fetch. Then the time that takes at the rate of the last downloads, and whether the
-    disks suffice. Nothing is written, and an update may be running.
+    files and bytes to fetch. Then the time that takes at the rate of the last runs that fetched much, and
+    whether the disks suffice. Nothing is written, and an update may be running.
 
     Numbers marked with ~ are estimated in part: the listings of some filesets were not read, and they are
     taken to be like others of the same product and stage.
@@ -67,7 +68,11 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
         for problem in product.problems:
             named = problem if product.product in problem else f"product {product.product}: {problem}"
             click.echo(escaped(named), err=True)
-    return max((product.code for product in made.products), default=0)
+    for problem in made.volumes:
+        click.echo(
+            escaped(f"{problem} No update can begin; the plan is that of one without this problem."), err=True
+        )
+    return made.code
 
 
 def _lines(plan: "Plan", *, offline: bool) -> Iterator[str]:
@@ -95,10 +100,8 @@ def _lines(plan: "Plan", *, offline: bool) -> Iterator[str]:
         if product.to_expire:
             old = as_count(product.to_expire, "fileset")
             yield f"to delete: {old} of {escaped(product.product)}, older than keep in the settings"
-    if plan.seconds is not None:
-        yield f"time: about {as_duration(plan.seconds)} at {as_size(plan.rate or 0)}/s, as the last downloads"
-    else:
-        yield "time: not known before the first download"
+    if plan.bytes or unknown:
+        yield _time_line(plan, is_more=unknown > 0)
     yield from map(_disk_line, plan.disks)
 
 
@@ -111,7 +114,29 @@ def _cells(product: "ProductPlan") -> tuple[str, ...]:
     return escaped(product.product), *map(str, counts), str(product.due), files, size
 
 
+def _time_line(plan: "Plan", *, is_more: bool) -> str:
+    """Return the sentence on the time; ``is_more`` where there are filesets of unknown size."""
+    from pipeline.reporting.history import RATE_SECONDS
+
+    fetched, rate = plan.fetched, plan.rate
+    if not plan.bytes:
+        return "time: not known, as no size is"
+    nothing = f"no run has fetched for {RATE_SECONDS} s yet"
+    if plan.seconds is None or rate is None:
+        return f"time: not known, as {nothing}"
+    about = f"time: {'more than' if is_more else 'about'} {as_duration(plan.seconds)} at {as_size(rate)}/s"
+    if fetched is None:
+        return f"{about}, the rate_limit of the settings; {nothing}"
+    runs = "the last run" if fetched.runs == 1 else f"the last {fetched.runs} runs"
+    begin, end = fetched.start[:10], fetched.end[:10]
+    runs += f" that fetched much ({end if begin == end else f'{begin} to {end}'})"
+    if rate < fetched.bytes_per_second:
+        before = as_size(fetched.bytes_per_second)
+        return f"{about}, within the rate_limit of the settings; {runs} had {before}/s"
+    return f"{about}, as in {runs}"
+
+
 def _disk_line(disk: "DiskPlan") -> str:
-    verdict = f"{as_size(disk.missing)} are missing" if disk.missing else "enough"
+    verdict = f"{as_size(disk.missing)} are missing. Free disk space" if disk.missing else "enough"
     stays = f", {as_size(disk.min_free)} to stay free" if disk.min_free else ""
     return f"disk {disk.folder}: {as_size(disk.needed)} needed, {as_size(disk.free)} free{stays}: {verdict}"

@@ -10,6 +10,7 @@ import click
 from pipeline.errors import SettingsError, machine_faults
 from pipeline.names import escaped
 from pipeline.units import as_count, as_size
+from tasks.commands.groups import CommandGroup
 from tasks.commands.options import checked_name, config_option, json_option, quiet_option, read_mirror
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ Example:
 """
 
 
-@click.group(epilog=_PRODUCT_EXAMPLES)
+@click.group(cls=CommandGroup, epilog=_PRODUCT_EXAMPLES)
 def product() -> None:
     """List, add or remove products of this site's own.
 
@@ -54,6 +55,11 @@ def list_products(config: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"schema": 1, "products": products}, indent=1))
         return
+    if not products:
+        click.echo(
+            f"no product of this site's own at {layout.published}. Add one with: ipp-mirror product add NAME",
+            err=True,
+        )
     for each in products:
         amount = as_count(each["filesets"], "fileset")
         newest = f", newest {each['newest']} of {each['newest_registered']}" if each["newest"] else ""

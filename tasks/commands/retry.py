@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from pipeline.errors import SettingsError, machine_faults
+from pipeline.errors import machine_faults
 from pipeline.units import as_count
-from tasks.commands.options import config_option, quiet_option, read_layout
+from tasks.commands.options import config_option, quiet_option, read_mirror
 
 _EXAMPLES = """\b
 Examples:
@@ -37,21 +37,19 @@ def retry(
     matches one of the shell patterns.
     """
     from pipeline.mirror.state.failures import retry_failures
+    from pipeline.mirror.state.operands import check_product_here
 
     def matches(record: Mapping[str, Any]) -> bool:
         reasons = (str(file.get("reason", "")) for file in record["files"])
         is_named = not patterns or any(fnmatchcase(record["fileset"], pattern) for pattern in patterns)
         return is_named and (not cause or any(cause.casefold() in reason.casefold() for reason in reasons))
 
-    layout = read_layout(config)
-    products = layout.state_products()
-    if product is not None and product not in products:
-        raise SettingsError(
-            f"expected a product of this mirror ({', '.join(products) or 'there is none'}), got {product!r}. "
-            "Nothing was changed."
-        )
+    settings, layout = read_mirror(config)
+    products = layout.state_products() if product is None else [product]
+    if product is not None:
+        check_product_here(layout, product, settings, "Nothing was changed.")
     with machine_faults(f"retrying failed filesets of the mirror at {layout.root}"):
-        counts = [retry_failures(layout, name, matches) for name in ([product] if product else products)]
+        counts = [retry_failures(layout, name, matches) for name in products]
     matching, postponed = (sum(numbers) for numbers in zip((0, 0), *counts, strict=True))
     if quiet:
         return

@@ -10,6 +10,7 @@ from pipeline.errors import EXIT_DONE, EXIT_FILESET_FAILED, MirrorError, machine
 from pipeline.names import escaped
 from pipeline.units import as_count
 from tasks.commands.options import config_option, quiet_option, read_mirror
+from tasks.commands.types import NewFile
 
 if TYPE_CHECKING:
     from pipeline.mirror.state.layout import Layout
@@ -40,7 +41,7 @@ With --check: 0 ok, 1 warning, 2 critical, 3 unknown.
 @click.option("--details", is_flag=True, help="Print a table with a row for each failed file as well.")
 @click.option(
     "--html",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NewFile(),
     metavar="FILE",
     help="Write the report as a page for browsers, with charts and the matrix of what is complete.",
 )

@@ -54,6 +54,9 @@ class PeerRun(Run):
     def _acquire(self) -> None:
         self.membership = Membership(self.context.layout, self._worker, self.context.settings)
 
+    def _record_killed(self) -> None:
+        """Do nothing: the update does so."""
+
     def _write_note(self) -> None:
         """Do nothing: the update writes it."""
 

@@ -98,6 +98,7 @@ class Progress:
     # What the run does before its first tasks.
     before: str = "beginning"
     is_ending: bool = False
+    _task: str = ""
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -112,6 +113,10 @@ class Progress:
         self._submitted: dict[str, set[str]] = defaultdict(set)
         self._left: dict[str, set[str]] = defaultdict(set)
         self._failed: set[tuple[str, str]] = set()
+
+    def begin_run(self, task: str) -> None:
+        """Note Luigi's name of the first task of the run."""
+        self._task = task
 
     def expect(self, product: str, rows: Sequence[FilesetRow], *, to_fetch: bool = True) -> None:
         """Add filesets that are submitted, and may still have to be fetched if ``to_fetch``.
@@ -219,6 +224,8 @@ class Progress:
             rate=round(self._rate.value),
             seconds_without_bytes=round(now - self._moved[1]) if fetching else 0,
             seconds_left=self._seconds_left(left, backlog.unknown, filesets - done, done),
+            task=self._task,
+            fetched=self.counters.bytes,
         )
 
     def _seconds_left(self, bytes_left: float, unknown: int, filesets: int, done: int) -> int | None:

@@ -23,7 +23,6 @@ from pipeline.errors import (
     HostileName,
     MirrorError,
     ServerUnavailable,
-    SettingsError,
     machine_fault,
     machine_faults,
 )
@@ -34,6 +33,7 @@ from pipeline.mirror.resources.update_lock import heartbeat, record_products, up
 from pipeline.mirror.resources.volumes import product_folder
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, is_within, utc_now
+from pipeline.mirror.state.operands import check_products
 from pipeline.mirror.state.owner_records import restore_owner_records
 from pipeline.mirror.state.root_format import record_root_format, short_id
 from pipeline.mirror.state.root_note import write_note
@@ -42,6 +42,7 @@ from pipeline.mirror.steps.housekeeping import remove_half_written
 from pipeline.names import checked_segment, escaped
 from pipeline.reporting.history import RunRecord, append_record
 from pipeline.reporting.metrics import write_metrics
+from pipeline.reporting.progress import run_so_far
 from pipeline.reporting.status import write_status
 from tasks.mirror_config import NONE, settings_file
 from tasks.runtime.console import is_silent
@@ -117,6 +118,7 @@ class Run:
             self._page = self._start_page()
             self._causes = self._open.enter_context(log_to(self.log_file, each_failure=kind != NONE))
             log_beginning(self._config, self.context.settings)
+            self._record_killed()
             log_missing_flush(self.context.layout)
             self._restore_records()
             self._write_note()
@@ -159,6 +161,17 @@ class Run:
     def record_products(self, products: Sequence[str]) -> None:
         """Record, for ``get``, the products of which this run fetches what comes to be wanted."""
         record_products(self.context.layout, products)
+
+    def _record_killed(self) -> None:
+        """Add the row of a run that was killed to the history, before its progress is replaced."""
+        layout, pid, since = self.context.layout, self.killed.get("pid"), self.killed.get("since")
+        if not isinstance(pid, int) or not isinstance(since, str):
+            return
+        try:
+            if record := run_so_far(layout, pid, since):
+                append_record(layout, record)
+        except OSError as error:
+            log.warning("%s", machine_fault("adding the run that was killed to the history", error))
 
     def _write_note(self) -> None:
         """Note the id of the mirror beside the settings."""
@@ -241,13 +254,7 @@ class Run:
             self.context.place(products)
             self._products = products
             self.report_left_out(left_out)
-        unknown = set(only) - set(self._products)
-        if unknown:
-            raise SettingsError(
-                f"--products: expected some of {', '.join(self._products)}, "
-                f"got {', '.join(sorted(unknown))}. Add it to mirror.products in the settings; "
-                "nothing was started."
-            )
+        check_products(only, self._products, self.context.settings, "Nothing was started.")
         return list(only) or self._products
 
     def report_left_out(self, left_out: LeftOut) -> None:
@@ -302,8 +309,8 @@ class Run:
 
     def _server_answers(self, product: str) -> bool:
         """Return True if the server sends a valid listing of the product."""
-        newest = LocalListing(self.context.layout, product).newest(1)
-        since = newest[0].name if newest else None
+        last = LocalListing(self.context.layout, product).last(1)
+        since = last[0].name if last else None
         try:
             self.context.listings.filesets(product, since)
         except UnknownFileset:

@@ -120,6 +120,7 @@ class MirrorWorker(Worker):
         if self._root is None:
             # The command line was read before the run began.
             task = self._root = task.clone(mirror=self._run.mirror)
+            self._run.progress.begin_run(task.task_family)
             or_exit(self._request_products)
             self._run.record_products(self._root.fetches_wanted_of)
             self._register_resources()

@@ -91,7 +91,11 @@ def test_criteria_of_python(config):
             number(seeing=1)
         with pytest.raises(ValueError, match=r"expected some of the columns path, .*; got 'seeing'"):
             catalog.find(columns=["seeing"])
-        with pytest.raises(SettingsError, match="not authorized"):
+        with pytest.raises(
+            ValueError, match=r"^expected columns of images, got 'paht'\. Did you mean 'path'\?$"
+        ):
+            catalog.find(columns=["ra", "paht"])
+        with pytest.raises(SettingsError, match="got DROP, and the catalog is read-only"):
             catalog.sql("DROP TABLE image")
 
 

@@ -28,6 +28,7 @@ from support.databases import mariadb, postgresql
 from support.follower import Follower
 from support.upstream import File, Upstream
 
+from pipeline.catalog.catalog import filesets_behind
 from pipeline.catalog.database import Database, sqlite_url
 from pipeline.catalog.finish import finish
 from pipeline.catalog.health import catalog_fault
@@ -408,6 +409,18 @@ def test_a_verification_without_a_usable_database(upstream: Upstream, follower: 
     result = ended([COMMAND, "verify", "--config", str(follower.config)])
     assert result.output.count("catalog /") == 1, result.output
     assert "1 fileset verified, 0 with problems" in result.output
+
+
+def test_a_repair_catalogs_what_it_fetches_again(upstream: Upstream, follower: Follower):
+    add_chips(upstream, "f1", 1)
+    update(follower)
+    next((follower.root / "store").rglob("*.tgz")).write_bytes(b"damaged")
+    result = ended([COMMAND, "verify", "--repair", "--config", str(follower.config)])
+    assert result.code == 0, result.output
+    assert "1 repaired, 0 with problems" in result.output
+    assert "not cataloged yet" not in result.output
+    layout = Layout(follower.root)
+    assert filesets_behind(layout, read_settings(follower.config)) == 0
 
 
 def test_a_fileset_that_is_fetched_again_after_a_comparison(upstream: Upstream, follower: Follower):

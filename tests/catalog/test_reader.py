@@ -137,13 +137,36 @@ def test_mariadb_writes_nothing():
             )
             for sql in [*WRITING, *SEVERAL, *OF_MARIADB]:
                 is_refused(reader, sql)
+            assert_names_are_explained(reader)
 
 
-@pytest.mark.parametrize(
-    "sql", ["SELEC 1", "SELECT nothing FROM image", "SELECT * FROM nowhere", "", "-- none", "'"]
-)
+@pytest.mark.parametrize("sql", ["SELEC 1", "SELECT nothing(1) FROM image", "", "-- none", "'"])
 def test_a_wrong_query_is_refused_in_the_words_of_the_database(reader, sql):
     is_refused(reader, sql)
+
+
+WRONG_NAMES = {
+    "SELECT footprnt FROM image": "expected a column of image, got 'footprnt'. Did you mean 'footprint'?",
+    "SELECT i.PATHS FROM image AS i": "expected a column of image, got 'PATHS'. Did you mean 'path'?",
+    "SELECT zzz FROM image, fileset": "expected a column of fileset or image, got 'zzz'. docs/",
+    "SELECT footprint FROM product": "expected a column of product, got 'footprint'. There is one in image.",
+    "SELECT path FROM imag": "a table or a view of the catalog, got 'imag'. Did you mean 'image'?",
+    "SELECT 1 FROM zzz": "expected a table or a view of the catalog, got 'zzz'. It has catalog_setting, ",
+    "DELETE FROM image": ": got DELETE, and the catalog is read-only for queries. Nothing was changed.",
+    " insert into product values (9, 'x')": ": got INSERT, and the catalog is read-only for queries.",
+    "": "expected one SQL query that reads the catalog, such as SELECT: got none.",
+}
+
+
+def assert_names_are_explained(reader):
+    for sql, said in WRONG_NAMES.items():
+        with pytest.raises(SettingsError) as raised:
+            answer(reader, sql)
+        assert said in str(raised.value).replace("'paths'", "'PATHS'"), sql
+
+
+def test_what_the_catalog_does_not_have_is_answered_with_the_nearest(reader):
+    assert_names_are_explained(reader)
 
 
 def test_an_error_behind_the_first_rows(sqlite):

@@ -1,12 +1,13 @@
 """Views in each kind of database: made, made anew, and what they answer."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
-from support.catalog_rows import fill
+from sqlalchemy import Connection, insert, text
+from support.catalog_rows import RAW_EXP, add_fileset, add_product, fill
 from support.databases import mariadb, postgresql
 
 from pipeline.catalog.database import Database, database_url
@@ -141,6 +142,37 @@ def test_an_exposure_is_known_from_raw_exp_else_from_headers_else_from_listings(
         **counts,
         "n_camera": 1,
     }
+
+
+POINTINGS = [
+    ((math.radians(150.5), math.radians(-2.25)), (150.5, -2.25)),
+    ((math.radians(150.5), None), (150.5, None)),
+    ((None, math.radians(-2.25)), (None, -2.25)),
+    ((150.5, None), (150.5, None)),
+    ((None, -12.25), (None, -12.25)),
+    ((150.5, 1.0), (150.5, 1.0)),
+    ((1.0, -12.25), (1.0, -12.25)),
+    ((None, None), (None, None)),
+]
+
+
+def test_the_pointing_of_an_exposure_is_in_degrees_also_beside_null(tmp_path):
+    made = create_file(Layout(ROOT), tmp_path / "000001.sqlite")
+
+    def add(connection: Connection) -> None:
+        release = add_product(connection, "md")
+        for number, ((ra, decl), _) in enumerate(POINTINGS):
+            raw = add_fileset(connection, release, f"raw.{number}", stage="raw", exp_name=f"o{number}")
+            values = {"fileset_id": raw, "row_number": 1, "exp_id": number, "exp_name": f"o{number}"}
+            connection.execute(insert(RAW_EXP).values(ra=ra, decl=decl, **values))
+
+    made.transact(add)
+    made.transact(create_views)
+    found = by("exp_name", rows(made, "exposure"))
+    made.close()
+    for number, (_, expected) in enumerate(POINTINGS):
+        angles = (found[f"o{number}"][name] for name in ("ra", "dec"))
+        assert [angle if angle is None else round(angle, 9) for angle in angles] == list(expected), number
 
 
 def test_obscore_has_each_image_of_the_kind_image_that_could_be_read(database):

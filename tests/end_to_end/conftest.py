@@ -6,8 +6,19 @@ from pathlib import Path
 import pytest
 from support.follower import Follower
 from support.running import Scheduler, Turnstile, free_port
+from support.upstream import File, Upstream
 
 from pipeline.sample.simulator import Simulator
+
+PRODUCT = "md-all-rel-200907"
+
+
+@pytest.fixture
+def release(upstream: Upstream) -> Upstream:
+    """A fileset of one bundle, and one of a plain file."""
+    upstream.add_bundles(PRODUCT, "o1.chip.1.1.1", {"XY01": {"a.fits": b"A" * 5000}})
+    upstream.add(PRODUCT, "plain", [File("small.fits", b"s" * 70)])
+    return upstream
 
 
 @pytest.fixture

@@ -72,14 +72,6 @@ def disk(follower: Follower) -> Iterator[SmallDisk]:
     small.unmount()
 
 
-@pytest.fixture
-def release(upstream: Upstream) -> Upstream:
-    """A fileset with a bundle and one of plain files, both small."""
-    upstream.add_bundles(PRODUCT, "o1.chip.1.1.1", {"XY01": {"a.fits": b"A" * 5000}})
-    upstream.add(PRODUCT, "plain", [File("small.fits", b"s" * 70)])
-    return upstream
-
-
 def content(size: int) -> bytes:
     """Bytes that do not compress."""
     return Random(size).randbytes(size)

@@ -63,12 +63,12 @@ def test_an_unknown_name_is_answered_with_the_nearest_ones(publisher, server, fo
     follower.mirror["products"] = [NOTHING]
     got = get(follower, "o1.chip.3", "o1.ship.12")
     assert got.returncode == 40
-    said = "expected filesets of the product md, whose listing has 20, got 'o1.ship.12'. Names like that: "
-    assert f"{said}o1.chip.12," in got.stdout + got.stderr
+    said = "product md: expected one of the 20 filesets of its listing, got 'o1.ship.12'. Did you mean "
+    assert f"{said}'o1.chip.12'," in got.stdout + got.stderr
     assert fetched(server) == []
     other = ipp_mirror("get", "--config", follower.config, "other", "o1")
     assert (other.returncode, fetched(server)) == (40, [])
-    assert "expected one of the products md, got 'other'." in other.stderr
+    assert "expected a product of this mirror (md), got 'other'." in other.stderr
 
 
 def test_a_fileset_that_fails_or_is_skipped_is_counted(publisher, server, follower):
@@ -197,17 +197,25 @@ def test_who_fetches_what_is_asked_for_while_a_run_works(products, said, publish
 def test_a_running_adoption_takes_them_too(publisher, server, follower, tmp_path):
     earlier = tmp_path / "earlier" / PRODUCT / "o1.chip.3"
     earlier.mkdir(parents=True)
+    publisher.add(PRODUCT, "left.out.7", [File("a.fits", b"7")], stage="raw")
+    # Not selected, so that the adoption leaves it there.
+    left = tmp_path / "earlier" / PRODUCT / "left.out.7"
+    left.mkdir()
+    (left / "a.fits").write_bytes(publisher.path(PRODUCT, "left.out.7", "a.fits").read_bytes())
+    follower.mirror["products"] = [{"name": PRODUCT, "select": {"stage": "chip"}}]
     begun = Event()
     server.faults.extend([gate(begun, f"{PRODUCT}/o1.chip.3/*.fits")])
     command = [each.replace("UpdateMirror", "AdoptMirror") for each in follower.command()]
     with started([*command, "--folder", str(earlier.parents[1])], follower.folder / "log") as adoption:
         until(lambda: fetched(server), "the fileset of the folder begins")
-        got = get(follower, "o1.chip.7")
+        got = get(follower, "o1.chip.7", "left.out.7")
         assert (got.returncode, got.stderr) == (0, "")
-        until(lambda: follower.marked("extracted", PRODUCT) == {"o1.chip.7"}, "it is not fetched")
+        asked_for = {"o1.chip.7", "left.out.7"}
+        until(lambda: follower.marked("extracted", PRODUCT) == asked_for, "they are here")
         begun.set()
         assert adoption.wait().code == 0, adoption.output
-    assert follower.marked("extracted", PRODUCT) == {"o1.chip.3", "o1.chip.7"}
+    assert follower.marked("extracted", PRODUCT) == {"o1.chip.3", *asked_for}
+    assert "left.out.7" not in fetched(server), "it lies in the folder"
 
 
 def test_what_is_forgotten_is_as_the_settings_say(publisher, server, follower):

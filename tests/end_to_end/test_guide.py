@@ -163,7 +163,13 @@ def test_each_recipe_does_what_it_says(upstream: Upstream, tmp_path: Path):
         placed = tmp_path / "disk3" / "ps1" / PRODUCT
         assert (tree(placed / "store"), tree(placed / "data")) == (store, data)
         assert (site.root / "store" / PRODUCT).samefile(placed / "store")
+        site.follow("A product back on the disk of the mirror")
+        assert not (site.root / "volumes" / PRODUCT).is_symlink()
+        assert not (site.root / "store" / PRODUCT).is_symlink()
+        assert (tree(site.root / "store" / PRODUCT), tree(site.root / "data")) == (store, data)
         assert not [each for each in server.requests[requests:] if "index.txt" not in each.target]
+        verified = ipp_mirror("verify", "--config", site.config, "--scheduler-port", str(site.no_scheduler))
+        assert verified.returncode == 0, verified.stderr
     assert site.ran | {"Upgrade"} == set(
         re.findall(r"^### (.*)$", GUIDE.partition("\n## Recipes\n")[2], re.M)
     )

@@ -12,6 +12,7 @@ from support.upstream import File, Upstream, served_filesets
 
 from pipeline.sample import faults
 from pipeline.sample.faults import Fault
+from pipeline.sample.simulator import Simulator
 
 PRODUCT = "md-all-rel-200907"
 BIG = random.Random(3).randbytes(2_500_000)
@@ -104,7 +105,8 @@ class FromTheSecond(Fault):
         return super().matches(path) and self.used > 1
 
 
-def test_what_an_interrupted_run_received_is_not_fetched_again(release, server, follower):
+def interrupted(server: Simulator, follower: Follower) -> None:
+    """Run an update that receives the first 2 MB of the large file."""
     follower.source["attempts"] = 1
     # A try that brought bytes does not use up an attempt; the one after it does.
     server.faults.append(faults.hangs_up(after=2_000_000, target=LARGE, times=1))
@@ -112,6 +114,10 @@ def test_what_an_interrupted_run_received_is_not_fetched_again(release, server, 
     assert follower.update().code == 30
     server.faults.clear()
     server.clear()
+
+
+def test_what_an_interrupted_run_received_is_not_fetched_again(release, server, follower):
+    interrupted(server, follower)
     assert follower.update().code == 0
     assert follower.content("store") == served_filesets(release)
     (request,) = (request for request in server.requests if request.target.endswith("big.fits"))
@@ -131,13 +137,7 @@ def test_a_server_that_stalls_again_and_again_is_gone_on_with(release, server, f
 
 
 def test_a_fileset_registered_again_while_its_old_file_was_half_here(release, server, follower):
-    follower.source["attempts"] = 1
-    # A try that brought bytes does not use up an attempt; the one after it does.
-    server.faults.append(faults.hangs_up(after=2_000_000, target=LARGE, times=1))
-    server.faults.append(FromTheSecond(faults.fails(403).act, LARGE))
-    assert follower.update().code == 30
-    server.faults.clear()
-    server.clear()
+    interrupted(server, follower)
     release.add(PRODUCT, "large", [File("big.fits", BIG[::-1])])
     result = follower.update()
     assert result.code == 0, result.output

@@ -6,16 +6,9 @@ import pytest
 from support.command import ended
 from support.follower import Follower
 from support.running import leftovers, tree_is_true
-from support.upstream import File, Upstream, served_filesets
+from support.upstream import served_filesets
 
 PRODUCT = "md-all-rel-200907"
-
-
-@pytest.fixture
-def release(upstream: Upstream) -> Upstream:
-    upstream.add_bundles(PRODUCT, "o1.chip.1.1.1", {"XY01": {"a.fits": b"A" * 5000}})
-    upstream.add(PRODUCT, "plain", [File("small.fits", b"s" * 70)])
-    return upstream
 
 
 def link(follower: Follower, other_disk, *folders: str) -> None:

@@ -1,13 +1,29 @@
 """The page ``status/index.html`` after updates, and by ``ipp-mirror status --html``."""
 
+import json
+import os
+import socket
+
 from click.testing import CliRunner
 from support.upstream import File
 
+from pipeline.errors import EXIT_KILLED
 from pipeline.mirror.state.layout import Layout
 from pipeline.reporting.history import read_history
+from pipeline.reporting.progress import RunProgress, write_progress
 from tasks.commands import ipp_mirror
 
 PRODUCT = "md-all-rel-200907"
+
+
+def kill_a_run(layout: Layout) -> None:
+    """Leave what a run leaves that is killed after it has fetched 700 bytes."""
+    since = "2026-07-10T11:00:00Z"
+    layout.lock_file.write_text(
+        json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since})
+    )
+    progress = RunProgress(since, "filesets", 0, 1, 0, 700, 0, True, 0, 0, 0, "UpdateMirror", 700)
+    write_progress(layout, progress)
 
 
 def test_an_update_with_news_ends_with_a_new_page(upstream, server, follower, tmp_path):
@@ -24,7 +40,9 @@ def test_an_update_with_news_ends_with_a_new_page(upstream, server, follower, tm
 
     upstream.withdraw(PRODUCT, "wrong")
     upstream.add(PRODUCT, "right", [File("r.fits", b"r")])
+    kill_a_run(layout)
     assert follower.update().code == 0
+    assert [(each.code, each.bytes) for each in read_history(layout)[1:2]] == [(EXIT_KILLED, 700)]
     renewed = layout.page.stat()
     assert "with code 0" in layout.page.read_text()
     assert follower.update().code == 0
@@ -34,4 +52,4 @@ def test_an_update_with_news_ends_with_a_new_page(upstream, server, follower, tm
     shown = CliRunner().invoke(ipp_mirror, ["status", "--config", str(follower.config), "--html", str(path)])
     assert (shown.exit_code, shown.output) == (0, "")
     assert path.read_text().startswith("<!DOCTYPE html>\n")
-    assert [record.left for record in read_history(layout)] == [1, 0, 0]
+    assert [record.left for record in read_history(layout)] == [1, None, 0, 0]

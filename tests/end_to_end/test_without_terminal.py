@@ -11,16 +11,9 @@ from time import sleep
 import pytest
 from support.command import COMMAND, REPOSITORY, Ended
 from support.running import SEEN_SECONDS, gate, leftovers, requested_filesets, started, until
-from support.upstream import File, Upstream, served_filesets
+from support.upstream import File, served_filesets
 
 PRODUCT = "md-all-rel-200907"
-
-
-@pytest.fixture
-def release(upstream: Upstream) -> Upstream:
-    upstream.add_bundles(PRODUCT, "o1.chip.1.1.1", {"XY01": {"a.fits": b"A" * 5000}})
-    upstream.add(PRODUCT, "plain", [File("small.fits", b"s" * 70)])
-    return upstream
 
 
 def below_shell(command: list[str], redirections: str) -> Ended:

@@ -1,34 +1,9 @@
-"""The rate of downloads by their times and bytes."""
-
-from datetime import UTC, datetime
+"""Amounts of filesets, and rates within a limit."""
 
 import pytest
 
 from pipeline.config import HourlyRates
-from pipeline.reporting.amounts import Amount, Transferred, limited, mean, rate_of
-
-
-def download(begin: int, end: int, count: int) -> Transferred:
-    """Return a download between two seconds of one minute."""
-    return Transferred(*(datetime(2026, 1, 1, 0, 0, at, tzinfo=UTC) for at in (begin, end)), count)
-
-
-@pytest.mark.parametrize(
-    ("downloads", "rate"),
-    [
-        ([], None),
-        ([(0, 0, 100)], 100),
-        ([(0, 9, 100)], 10),
-        ([(0, 9, 100), (0, 9, 100)], 20),
-        ([(0, 9, 100), (50, 59, 100)], 10),
-        ([(0, 9, 50), (5, 19, 150)], 10),
-        ([(2, 3, 50), (0, 9, 50)], 10),
-        ([(9, 0, 10)], 10),
-    ],
-    ids=["none", "tiny", "one", "beside", "pause", "overlap", "within", "clock set back"],
-)
-def test_the_rate_is_that_of_the_time_in_which_something_was_fetched(downloads, rate):
-    assert rate_of([download(*each) for each in downloads]) == rate
+from pipeline.reporting.amounts import Amount, limited, mean
 
 
 def test_a_fileset_like_others_is_their_mean():

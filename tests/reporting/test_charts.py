@@ -1,5 +1,6 @@
 """Charts of the history: what they count, and that they are whole elements of a page."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
 
@@ -46,20 +47,52 @@ def test_bytes_of_a_long_run_are_spread_over_its_nights():
 
 
 def test_a_new_mirror_is_shown_by_the_hour():
-    assert summaries(run(0.5))[0] == (
+    assert summaries(run(0.5), run(0.3))[0] == (
         "Bytes fetched per hour (UTC)",
-        "1.0 GB in all, at most 1.0 GB in one hour",
+        "2.0 GB in all, at most 1.0 GB in one hour",
     )
 
 
+WITHOUT_A_PICTURE = {
+    "nothing was fetched": (
+        [run(3, bytes=0, left=0), run(2, bytes=0, left=0)],
+        0,
+        ["nothing was fetched", "nothing was fetched", "none now, and none after any update"],
+    ),
+    "one update that did not go through all": (
+        [run(0.5, left=None)],
+        1200,
+        [
+            "1.0 GB, all in the hour from 23:00",
+            "10.0 MB/s in the hour from 23:00",
+            "1,200 now; no update has gone through all products before",
+        ],
+    ),
+    "one night": (
+        [run(7, bytes=0, left=None), run(5, left=None)],
+        0,
+        ["1.0 GB, all in the night of 2026-07-05", "10.0 MB/s in the night of 2026-07-05", "none now"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_PICTURE)
+def test_what_one_point_or_none_would_show_is_said(name):
+    history, left, said = WITHOUT_A_PICTURE[name]
+    found = charts(history, left, NOW)
+    assert [(chart.summary, chart.svg) for chart in found] == [(text, None) for text in said]
+
+
+def test_transfers_with_pauses_in_between_are_joined_by_a_line():
+    [_, rate, _] = charts([run(day) for day in range(0, 200, 2)], 3, NOW)
+    [line] = re.findall(r'<path d="([^"]*)"[^>]*style="[^"]*var\(--chart\)', rate.svg)
+    assert line.count("L") == 99
+
+
 def test_no_chart_reaches_beyond_the_hour_of_now():
-    for chart in charts([run(0.1)], 3, NOW):
+    for chart in charts([run(0.2, left=9), run(0.1)], 3, NOW):
         assert "Jul-10" in chart.svg
         assert "Jul-11" not in chart.svg
-
-
-def test_runs_that_fetched_nothing():
-    assert summaries(run(3, bytes=0), run(2, bytes=0))[1][1] == "nothing was fetched"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Disks: the folders on each, what stays free, and how fast each fills."""
 
 import os
+import re
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, mark_done
 from pipeline.reporting.attention import CRITICAL, attention
 from pipeline.reporting.disks import disks
+from pipeline.reporting.metrics import metrics_text
 from pipeline.reporting.plan import DiskPlan, Planner
 from pipeline.reporting.report import mirror_report
 from tasks.steps import STEPS
@@ -68,6 +71,27 @@ def test_a_volume_grows_by_the_products_on_it(layout, other_disk):
     free = shutil.disk_usage(other_disk).free
     [_, disk] = disks(layout, settings, (free - 9) / 30, NOW)
     assert (disk.full, disk.min_free) == ("2026-07-20", 9)
+    assert disk.name == f"the disk {other_disk} of product md"
+
+
+def test_names_of_disks(layout):
+    [disk] = disks(layout, settings_of(layout), None, NOW)
+    assert disk.name == f"the mirror's disk {layout.root}"
+    for folders, owners in (
+        (("data",), "data/"),
+        (("store/a",), "product a"),
+        (("data", "volumes/a", "volumes/b"), "data/ and products a, b"),
+        (tuple(f"volumes/{name}" for name in "abcde"), "products a, b, c, 2 more"),
+    ):
+        assert replace(disk, folders=folders, path="/disk2").name == f"the disk /disk2 of {owners}"
+
+
+def test_metrics_keep_the_label_of_a_product_whatever_else_is_on_its_disk(layout, other_disk):
+    settings = settings_of(layout, volumes={"*": {"path": str(other_disk)}})
+    for products, folders in ((["w"], [*OWN, "volumes/w"]), (["md", "w"], [*OWN, "volumes/md", "volumes/w"])):
+        place_products(layout, settings, products)
+        text = metrics_text(layout, settings, STEPS, [])
+        assert re.findall('disk_size_bytes{.*folder="(.*)"}', text) == folders
 
 
 @pytest.mark.parametrize("placed", [True, False], ids=["placed", "to be placed"])
@@ -123,6 +147,7 @@ def test_a_disk_that_is_not_mounted(answers, layout, other_disk):
     points = [point.message for point in attention(report) if point.severity == CRITICAL]
     assert f"no update can begin: {problem}" in points
     plan = Planner(settings, layout, STEPS.wanted(settings), None, 0).plan(["md", "w"])
-    assert [(each.product, each.code) for each in plan.products] == [("md", 40), ("w", 0)]
-    assert plan.products[0].problems[0].startswith(f"the volume {volume} is not mounted: ")
+    assert plan.code == 40
+    assert plan.volumes == [problem]
+    assert problem.startswith(f"the volume {volume} is not mounted: ")
     assert [(each.folder, each.needed) for each in plan.disks] == [(layout.root, 400)]

@@ -6,7 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.mirror.state.layout import Layout
-from pipeline.reporting.history import RunRecord, append_record, bytes_per_day, read_history
+from pipeline.reporting.history import (
+    FetchRate,
+    RunRecord,
+    append_record,
+    bytes_per_day,
+    fetch_rate,
+    read_history,
+)
 
 FIRST = RunRecord(
     start="2026-07-01T00:00:00Z",
@@ -105,3 +112,45 @@ def test_bytes_per_day():
     assert bytes_per_day([FIRST], datetime(2026, 7, 1, 23, tzinfo=UTC)) is None
     assert bytes_per_day([FIRST], now + timedelta(days=99)) is None
     assert bytes_per_day([], now) is None
+
+
+def run(day: int, count: int, seconds: float, task: str = "UpdateMirror") -> RunRecord:
+    """Return a run of a day of July that fetched so many bytes."""
+    times = {"start": f"2026-07-{day:02}T00:00:00Z", "end": f"2026-07-{day:02}T01:00:00Z"}
+    return replace(FIRST, bytes=count, seconds=seconds, task=task, **times)
+
+
+def on_days(rate: float, runs: int, first: int, last: int) -> FetchRate:
+    return FetchRate(rate, runs, f"2026-07-{first:02}T00:00:00Z", f"2026-07-{last:02}T01:00:00Z")
+
+
+RATES = {
+    "no run": ([], None),
+    "nothing fetched": ([run(1, 0, 90)], None),
+    "shorter than ten seconds": ([run(1, 36_000, 1), run(2, 36_000, 9.9)], None),
+    "one": ([run(1, 1000, 10)], on_days(100, 1, 1, 1)),
+    "bytes by seconds of all": ([run(1, 1000, 10), run(2, 9000, 40)], on_days(200, 2, 1, 2)),
+    "short ones beside": ([run(1, 1000, 10), *[run(2, 30, 1)] * 20], on_days(100, 1, 1, 1)),
+    "little fetched beside": ([run(1, 5000, 50), *[run(2, 499, 60)] * 20], on_days(100, 1, 1, 1)),
+    "a tenth of the largest": ([run(1, 5000, 50), run(2, 500, 50)], on_days(55, 2, 1, 2)),
+    "the last ten": ([run(1, 900, 10), *[run(2, 100, 10)] * 10], on_days(10, 10, 2, 2)),
+    "too long ago": (
+        [replace(run(1, 9000, 10), end="2026-06-01T00:00:00Z"), run(3, 10, 10)],
+        on_days(1, 1, 3, 3),
+    ),
+    "reads the disk": (
+        [
+            run(1, 1000, 10),
+            *[run(2, 900, 900, task) for task in ("VerifyMirror", "CompareMirror", "AdoptMirror")],
+        ],
+        on_days(100, 1, 1, 1),
+    ),
+    "of one fileset": ([run(1, 1000, 10, "GetFilesets")], on_days(100, 1, 1, 1)),
+    "a clock that was wrong": ([replace(run(1, 1000, 10), end="?"), run(2, 1000, 20)], on_days(50, 1, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_the_rate_is_that_of_the_last_runs_that_fetched_much(name):
+    records, rate = RATES[name]
+    assert fetch_rate(records) == rate

@@ -15,15 +15,15 @@ from pipeline.config import Settings
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import BundleUnusable, FilesFailed, ServerUnavailable
 from pipeline.mirror.state.failures import BackOff, record_failure
-from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
-from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.state.markers import Fileset, mark_done
 from pipeline.mirror.state.pause import pause
 from pipeline.mirror.state.skip import skip_fileset
 from pipeline.reporting.history import RunRecord, append_record
 from pipeline.reporting.matrix import Cell
-from pipeline.reporting.page.page import ROWS, cell_class, gather_page, render_page, write_page
+from pipeline.reporting.page.page import ROWS, UNFOLDED, cell_class, gather_page, render_page, write_page
 from tasks.steps import STEPS
 
 HOSTILE = "<script>alert(1)</script>\"'&amp;\x1b[31m\u202e\n]]>--><img src=x onerror=y>"
@@ -172,6 +172,48 @@ def test_links_of_a_page_elsewhere(layout, tmp_path):
     assert all((path.parent / unquote(link)).exists() for link in links)
 
 
+def test_a_product_on_a_disk_of_its_own(layout, tmp_path):
+    disk = tmp_path / "disk 2"
+    for folder in ("store", "data", "incoming"):
+        (disk / PRODUCT / folder).mkdir(parents=True)
+    layout.volumes.mkdir()
+    layout.volume(PRODUCT).symlink_to(disk / PRODUCT)
+    _, page = page_of(layout)
+    assert page.addresses["../volumes/md/"] == "a"
+    assert (layout.page.parent / "../volumes/md/data").is_dir()
+    assert f"on {disk}/md\n" in page.text
+    # The disk is not mounted, or does not answer.
+    for target in (tmp_path / "gone", f"/{300 * 'x'}"):
+        layout.volume(PRODUCT).unlink()
+        layout.volume(PRODUCT).symlink_to(target)
+        _, page = page_of(layout)
+        assert f"on {target}\n" in page.text
+        assert "../volumes/md/" not in page.addresses
+
+
+def test_what_is_missing_comes_first_and_complete_groups_are_folded(layout):
+    columns = ("filesetID", "time registered", "type", "stage", "data_group", "filter")
+    values = [
+        (f"f{number}", "2009-07-29T00:00:00Z", "t", "chip", group, "r")
+        for number, group in enumerate(["MD01.a", "MD01.b", "MD01.c", "MD01.c"])
+    ]
+    rows = [FilesetRow(*row[:3], columns, row) for row in values]
+    LocalListing(layout, PRODUCT).replace(rows)
+    for kind in (MarkerKind.DOWNLOADED, MarkerKind.EXTRACTED):
+        mark_done(layout, kind, Fileset.of(PRODUCT, rows[0]), "t", {"files": []})
+    skip_fileset(layout, PRODUCT, "f1", reason="r", by="me")
+    skip_fileset(layout, PRODUCT, "f2", reason="r", by="me")
+    text, _ = page_of(layout)
+    missing = text.partition("<h2>Missing</h2>")[2].partition("</section>")[0]
+    # What will be fetched comes before what is skipped.
+    assert re.findall(r'data-label="data group">([^<]*)<', missing) == ["MD01.c", "MD01.b"]
+    assert re.findall(r'data-label="why">([^<]*)<', missing) == ["1 left, 1 skipped", "skipped"]
+    matrix = text.partition("<h2>Complete of known")[2].partition("</section>")[0]
+    shown, _, folded = matrix.partition("<details><summary>and 1 data group without anything missing")
+    assert re.findall("<h4>([^<]*)</h4>", shown) == ["MD01.b", "MD01.c"]
+    assert re.findall("<h4>([^<]*)</h4>", folded) == ["MD01.a"]
+
+
 def test_a_mirror_without_history_and_picture(layout):
     layout.history.unlink()
     _, page = page_of(layout)
@@ -179,10 +221,18 @@ def test_a_mirror_without_history_and_picture(layout):
     assert not {"svg", "img"} & page.tags
 
 
+def test_commands_in_sentences_are_not_broken(layout):
+    pause(layout, reason="<b>ipp-mirror verify</b>", by="me")
+    text, page = page_of(layout)
+    assert 'begins until `<span class="command">ipp-mirror resume</span>`' in text
+    assert "by me: <b>ipp-mirror verify</b>; no update begins until `ipp-mirror resume`" in page.text
+
+
 def test_tables_are_bounded_and_say_so(layout):
     for number in range(ROWS + 3):
         skip_fileset(layout, PRODUCT, f"fileset.{number}", reason="r", by="me")
     _, page = page_of(layout)
+    assert f"and {ROWS + 3 - UNFOLDED} more filesets\n" in page.text
     assert "and 3 more filesets: ipp-mirror status --details" in page.text
 
 

@@ -7,11 +7,13 @@ from dataclasses import asdict, replace
 import pytest
 
 from pipeline.mirror.state.layout import Layout
+from pipeline.reporting.history import RunRecord
 from pipeline.reporting.progress import (
     RunProgress,
     progress_text,
     read_progress,
     remove_progress,
+    run_so_far,
     write_progress,
 )
 
@@ -49,6 +51,18 @@ def test_the_file_is_that_of_the_process_that_holds_the_lock(layout: Layout):
     assert read_progress(layout, os.getpid(), SINCE) is None
 
 
+def test_a_run_that_is_killed_has_the_row_of_its_last_progress(layout: Layout):
+    assert run_so_far(layout, os.getpid(), SINCE) is None
+    write_progress(layout, replace(PROGRESS, fetched=1_500_000, task="AdoptMirror"))
+    assert run_so_far(layout, os.getpid(), SINCE) == RunRecord(
+        SINCE, PROGRESS.time, 137, 2, 1_500_000, 3600.0, 1, "AdoptMirror", "killed"
+    )
+    assert run_so_far(layout, os.getpid() + 1, SINCE) is None
+    for damaged in ({"time": "then"}, {"fetched": "x"}, {"failed": None}):
+        write_progress(layout, replace(PROGRESS, **damaged))
+        assert run_so_far(layout, os.getpid(), SINCE) is None
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "7", "{}", "more", "less"])
 def test_a_damaged_file_is_ignored(content, layout: Layout):
     whole = {"pid": os.getpid(), **asdict(PROGRESS)}
@@ -75,6 +89,10 @@ def test_a_damaged_file_is_ignored(content, layout: Layout):
             "3 of 10 filesets, 1 failed, 2.0 MB done, about 6.0 MB left, no byte for 25 s",
         ),
         ({"bytes": 0, "bytes_left": 0}, "3 of 10 filesets, 1 failed, 1 min 0 s left"),
+        (
+            {"done": 0, "filesets": 1, "failed": 0, "bytes": 0, "bytes_left": 0, "seconds_left": None},
+            "0 of 1 fileset",
+        ),
         ({"bytes": 0, "bytes_left": 0, "stage": "ending"}, "3 of 10 filesets, 1 failed, ending"),
     ],
 )

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,14 +26,17 @@ from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.skip import skip_fileset
 from pipeline.mirror.state.steps import UNEXPECTED
 from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, attention, severity
-from pipeline.reporting.history import RunRecord, append_record
+from pipeline.reporting.history import FetchRate, RunRecord, append_record
 from pipeline.reporting.metrics import metrics_text
+from pipeline.reporting.plan import Planner
+from pipeline.reporting.progress import RunProgress, write_progress
 from pipeline.reporting.report import MirrorReport, mirror_report
 from pipeline.reporting.status import product_status
 from pipeline.reporting.text import as_check, as_json, as_text
 from tasks.steps import STEPS
 
 NOW = datetime(2026, 7, 10, 12, tzinfo=UTC)
+PROGRESS = RunProgress("2026-07-10T11:59:58Z", "filesets", 3, 10, 0, 5000, 8000, True, 100, 0, 80)
 COLUMNS = ("filesetID", "time registered", "type", "stage", "filter")
 DONE = ("downloaded", "extracted")
 
@@ -228,8 +232,11 @@ def test_a_catalog_that_is_behind(layout):
     [point] = attention(report)
     assert (point.severity, point.message) == (
         WARNING,
-        "the catalog is behind by 299 filesets; the next update adds them",
+        "299 filesets are not in the catalog yet; the next update adds them",
     )
+    assert "catalog: lacks 299 filesets of those that are here" in as_text(report, [])
+    [point] = attention(replace(report, catalog_behind=1))
+    assert point.message == "1 fileset is not in the catalog yet; the next update adds it"
 
 
 @pytest.mark.parametrize("is_current", [True, False])
@@ -244,6 +251,45 @@ def test_bytes_and_newest_fileset(is_current, layout):
     assert (product.bytes, product.bytes_exact) == ((KNOWN - 1) * BYTES + 1000, True)
     assert (product.newest, product.newest_registered) == ("fileset.297", "2009-07-29T04:57:00Z")
     assert product.newest_age == (NOW - datetime(2009, 7, 29, 4, 57, tzinfo=UTC)).total_seconds()
+
+
+def newest_metric(layout: Layout) -> str:
+    status = product_status(layout, settings_of(layout), STEPS, PRODUCT)
+    lines = metrics_text(layout, settings_of(layout), STEPS, [status]).splitlines()
+    [line] = [line for line in lines if line.startswith("ipp_mirror_newest_registered_timestamp_seconds{")]
+    return line.split()[-1]
+
+
+@pytest.mark.parametrize("is_current", [True, False])
+def test_the_newest_fileset_is_the_one_registered_last_wherever_it_is_listed(is_current, layout):
+    """The same in the report and the metrics, whose cache is renewed after each change."""
+
+    def newest() -> tuple[str | None, str]:
+        [product] = report_on(layout).products
+        registered = datetime.fromisoformat(str(product.newest_registered)).timestamp()
+        assert newest_metric(layout) == f"{registered:.0f}"
+        if is_current:
+            with opened_below(layout.state(PRODUCT)) as opened:
+                newest_metric(layout)
+            # Once for its size and last bytes, once for the number of rows, once for the table of products.
+            assert opened.count("listing.txt") == 3
+        return product.newest, product.newest_registered
+
+    def change(*numbers: int) -> None:
+        for number in numbers:
+            remove(layout, number, "extracted")
+        drop_snapshots(layout)
+        if is_current:
+            settle(layout)
+
+    arrived = [*range(200, KNOWN), *range(200)]
+    LocalListing(layout, PRODUCT).replace(listed(number) for number in arrived)
+    change()
+    assert newest() == ("fileset.299", "2009-07-29T04:59:00Z")
+    change(299, 298)
+    assert newest() == ("fileset.297", "2009-07-29T04:57:00Z")
+    LocalListing(layout, PRODUCT).replace(listed(number) for number in arrived if number < 290)
+    assert newest() == ("fileset.289", "2009-07-29T04:49:00Z")
 
 
 def test_bytes_left_are_estimated_from_filesets_of_the_stage(layout):
@@ -285,6 +331,23 @@ def test_failures_by_cause(layout):
     ]
 
 
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        (
+            "http://h/p/f/7.fits: expected 9 bytes, got 7. The next run tries again.",
+            "http://h/p/f/7.fits: expected 9 bytes, got 7.",
+        ),
+        ("expected 9 bytes, got 7", "7.fits: expected 9 bytes, got 7"),
+        ("/d/7.fits: no space. Free some; the next run tries again.", "/d/7.fits: no space. Free some"),
+    ],
+)
+def test_the_reason_names_the_file_once_and_leaves_the_next_try_to_its_time(reason, shown, layout):
+    fail(layout, 7, FilesFailed({"7.fits": ContentMismatch(reason)}))
+    [group] = report_on(layout).failures
+    assert group.reason == shown
+
+
 def hold(layout: Layout, seconds_ago: float) -> None:
     """Name a holder on another host in the lock file, which it touched so many seconds ago."""
     layout.lock_file.write_text('{"host": "elsewhere", "pid": 7, "since": "t"}')
@@ -296,7 +359,7 @@ JUDGED = {
     "all is well": (lambda _: None, OK),
     "upstream is at fault": (incomplete_and_failed, WARNING),
     "upstream is at fault often": (lambda it: fail(it, 7, ContentMismatch("x"), times=2), CRITICAL),
-    "this machine is at fault": (lambda it: fail(it, 7, MachineFault("x")), CRITICAL),
+    "this machine is at fault": (lambda it: fail(it, 7, MachineFault("x.")), CRITICAL),
     "the server does not answer": (lambda it: fail(it, 7, ServerUnavailable("x")), WARNING),
     "an optional step": (lambda it: fail(it, 7, ContentMismatch("x"), times=3, step="catalog"), WARNING),
     "an update without the server": (lambda it: append_record(it, run(20, 0.5)), WARNING),
@@ -317,6 +380,25 @@ def test_what_needs_a_person(name, layout):
     assert as_check(report, attention(report)).startswith(f"{expected.upper()} - ")
 
 
+# Words of the line on each: what to do, or that nothing is to be done.
+REMEDIES = {
+    "an update with a bug": "more on it is in {root}/log/update_mirror.log",
+    "killed": "the next update goes on from there",
+    "the server does not answer": "(network); the next update tries again",
+    "this machine is at fault": "because of this machine or its settings: x; the next update tries again",
+    "upstream is at fault": "the next update tries again",
+    "upstream is at fault often": "ipp-mirror skip md FILESET --reason TEXT",
+    "an optional step": "at step catalog (upstream); to try now: ipp-mirror retry md",
+}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_each_line_has_what_to_do(name, layout):
+    JUDGED[name][0](layout)
+    [point] = attention(report_on(layout))
+    assert REMEDIES[name].format(root=layout.root) in point.message
+
+
 @pytest.mark.parametrize(("days", "expected"), [(1, OK), (3, WARNING), (8, CRITICAL)])
 def test_updates_that_do_not_end(days, expected, layout):
     gone_through(layout, hours=24 * days)
@@ -335,6 +417,21 @@ def test_a_run_that_works(layout):
     assert report.holder is not None
     assert report.holder.is_alive
     assert "running: process 42 on dome since 2026-07-10T11:00:00Z\n" in as_text(report, [])
+    update = replace(PROGRESS, task="UpdateMirror")
+    assert "running: update, process 42 on dome since " in as_text(replace(report, progress=update), [])
+
+
+def test_a_run_that_works_or_was_killed_counts_for_the_growth_and_the_rate(layout):
+    since = "2026-07-08T12:00:00Z"
+    layout.lock_file.write_text(json.dumps({"host": "dome", "pid": os.getpid(), "since": since}))
+    assert report_on(layout).bytes_per_day is None
+    write_progress(layout, replace(PROGRESS, time="2026-07-10T11:30:00Z", fetched=5000))
+    assert report_on(layout).bytes_per_day == (5000 + 10) / 2
+    fetched = Planner(settings_of(layout), layout, STEPS, None, 0).plan([PRODUCT]).fetched
+    assert fetched == FetchRate(5000 / (47.5 * 3600), 1, since, "2026-07-10T11:30:00Z")
+    # With its row in the history, it counts once.
+    append_record(layout, replace(run(), start=since, end="2026-07-10T11:30:01Z", bytes=5000))
+    assert report_on(layout).bytes_per_day == (5000 + 10) / 2
 
 
 def test_a_verification_that_found_problems(layout):
@@ -392,6 +489,7 @@ def test_the_day_on_which_the_disk_is_full(layout):
     append_record(layout, run(0, 0, bytes=int(10 * daily)))
     report = report_on(layout)
     assert report.disks[0].folders == (".", "store", "data", "incoming", "state")
+    assert report.disks[0].path == str(layout.root)
     assert report.disks[0].full in {"2026-07-14", "2026-07-15"}
     assert severity_of(report) == CRITICAL
 

@@ -16,6 +16,7 @@
 """
 
 from pipeline.datastore.client.fetch_pool import FetchPool
+from pipeline.datastore.client.fetcher import NotFound
 from pipeline.datastore.client.http import DataStoreClient
 from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.listings import ListingClient, UnknownFileset
@@ -28,6 +29,7 @@ __all__ = [
     "FetchPool",
     "Limits",
     "ListingClient",
+    "NotFound",
     "RangePolicy",
     "RetryPolicy",
     "RetryableError",

@@ -15,6 +15,10 @@ CHUNK_BYTES = 1 << 18
 _RETRYABLE_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
+class NotFound(ServerUnavailable):
+    """Listing that the server answers with 404."""
+
+
 class Response(Protocol):
     """Response to a GET, whose body has not been read yet. The names of ``headers`` are case-insensitive."""
 
@@ -52,12 +56,16 @@ def check_status(
     wanted: str,
     good: Collection[int] = (200,),
 ) -> None:
-    """Raise ``error`` for a status that is not ``good``; RetryableError where the server itself fails."""
+    """Raise ``error`` for a status that is not ``good``; RetryableError where the server itself fails.
+
+    A listing that is not found is NotFound, a kind of ServerUnavailable.
+    """
     status = response.status
     if status in good:
         return
     message = f"{url}: expected {wanted}, got {status} {response.reason}".rstrip()
     if status == HTTPStatus.NOT_FOUND and error is ServerUnavailable:
+        error = NotFound
         message += ". See that the name in this address is right, and source.url"
     message += ". The next run tries again."
     if status in _RETRYABLE_STATUS:

@@ -48,10 +48,11 @@ def place_products(layout: Layout, settings: Settings, products: Iterable[str]) 
                 _Placement(layout, product, folder).make()
 
 
-def volume_problems(layout: Layout, settings: Settings) -> Iterator[str]:
+def volume_problems(layout: Layout, settings: Settings, products: Iterable[str] = ()) -> Iterator[str]:
     """Yield a sentence for each volume, and each product, because of which no run can begin.
 
-    A product that the settings do not name may lie elsewhere than its volume: nothing comes to it.
+    A product that the settings do not name may lie elsewhere than its volume: nothing comes to it. Of
+    ``products`` nothing may be known yet.
     """
     volumes = settings.mirror.volumes.values()
     unmounted = {volume.path for volume in volumes if not is_reachable(volume.path)}
@@ -59,7 +60,7 @@ def volume_problems(layout: Layout, settings: Settings) -> Iterator[str]:
         yield _not_mounted(path, path, "mirror.volumes")
     named = settings.mirror.products
     known = layout.state_products() if named is None else [product.name for product in named]
-    for product in sorted({*layout.products_on_volumes(), *(known if volumes else ())}):
+    for product in sorted({*layout.products_on_volumes(), *(known if volumes else ()), *products}):
         volume = settings.mirror.volume(product)
         if volume is None or volume.path not in unmounted:
             problem = product_problem(layout, settings, product)

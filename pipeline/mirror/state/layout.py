@@ -298,6 +298,10 @@ class Layout:
         """Return the path of a cache: the last state of listing and markers in which nothing was pending."""
         return self.state(product) / "pending.json"
 
+    def newest(self, product: str) -> Path:
+        """Return the path of a cache: the newest complete fileset, and of which state it is."""
+        return self.state(product) / "newest.json"
+
     def file_selection(self, product: str) -> Path:
         """Return the path of the patterns of files and members by which the last update chose."""
         return self.state(product) / "file_selection.json"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from datetime import UTC, datetime
 
 from pipeline.config import HIGHEST_PRIORITY, Product, Select
-from pipeline.datastore.listing import FilesetRow, registered_time
+from pipeline.datastore.listing import FilesetRow, registered_order, registered_time
 from pipeline.errors import SettingsError
 from pipeline.mirror.state.sky_selection import (
     NOTHING_KNOWN,
@@ -15,6 +15,7 @@ from pipeline.mirror.state.sky_selection import (
     refuse_undecidable,
     waiting,
 )
+from pipeline.near_names import did_you_mean
 
 # A filter is listed with a number of its kind, as in r.00000: its band alone stands for all of them.
 BAND_COLUMN = "filter"
@@ -82,15 +83,16 @@ def refuse_unknown_beginning(product: Product, names: Callable[[], Iterable[str]
     """Raise SettingsError when the listing has ``names``, and that of ``begin_after`` is none of them."""
     if product.begin_after is None:
         return
-    is_empty = True
+    known = []
     for name in names():
         if name == product.begin_after:
             return
-        is_empty = False
-    if not is_empty:
+        known.append(name)
+    if known:
         raise SettingsError(
             f"begin_after of product {product.name}: expected a fileset of its listing, got "
-            f"{product.begin_after}. Correct it in the settings; nothing of the product was fetched."
+            f"{product.begin_after}.{did_you_mean(product.begin_after, known)} Correct it in the settings; "
+            "nothing of the product was fetched."
         )
 
 
@@ -113,12 +115,15 @@ def priorities(
 def in_order(
     rows: Sequence[FilesetRow], product: Product, priorities: Mapping[str, int], failed: Container[str]
 ) -> list[FilesetRow]:
-    """Return the rows, which are oldest first, in the order in which they are fetched: by priority first.
+    """Return the rows, in the order of the listing, in that in which they are fetched: by priority first.
 
     Of one priority, those of the filesets in ``failed`` come last: others are not to wait for what may fail
-    again.
+    again. Then the time of registration counts, and the listing's order for those of one time: a mirror
+    lists filesets as they arrived.
     """
-    ordered = reversed(rows) if product.order == "newest" else rows
+    ordered = sorted(rows, key=lambda row: registered_order(row.registered))
+    if product.order == "newest":
+        ordered.reverse()
     return sorted(ordered, key=lambda row: (-priorities[row.name], row.name in failed))
 
 
@@ -143,10 +148,12 @@ def refuse_unknown_columns(
         refuse_undecidable(product, known, like)
     unknown = set(_columns(product.select)) - known
     if known and unknown:
+        meant = did_you_mean(min(unknown), known | Select.model_fields.keys())
         raise SettingsError(
             f"select of product {product.name}: expected columns of its listing "
-            f"({', '.join(sorted(known))}), got {', '.join(sorted(unknown))}. "
-            "Correct it in the settings; nothing of the product was fetched."
+            f"({', '.join(sorted(known))}), or one of {', '.join(Select.model_fields)}, got "
+            f"{', '.join(sorted(unknown))}.{meant} Correct it in the settings; nothing of the product was "
+            "fetched."
         )
 
 

@@ -3,20 +3,22 @@
 from typing import Any
 
 from pipeline.durable import remove_files
-from pipeline.errors import SettingsError
 from pipeline.mirror.state.failures import clear_failure
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker, write_marker
-from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.state.markers import Fileset, fresh_marker, utc_now
+from pipeline.mirror.state.operands import unknown_fileset
 
 
-def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: str) -> None:
+def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: str) -> dict[str, Any] | None:
     """Exclude the fileset from updates until it is registered again.
 
-    Raises SettingsError for a fileset that the local listing does not name.
+    Return the marker of an earlier skip, which is replaced; None for a fileset that is not skipped. Raises
+    SettingsError for a fileset that the local listing does not name.
     """
     fileset = _listed(layout, product, name)
+    earlier = fresh_marker(layout, MarkerKind.SKIPPED, fileset)
     write_marker(
         layout.marker(MarkerKind.SKIPPED, product, name),
         {
@@ -30,6 +32,7 @@ def skip_fileset(layout: Layout, product: str, name: str, *, reason: str, by: st
         shared=True,
     )
     clear_failure(layout, fileset)
+    return earlier
 
 
 def unskip_fileset(layout: Layout, product: str, name: str) -> bool:
@@ -56,8 +59,5 @@ def _listed(layout: Layout, product: str, name: str) -> Fileset:
     known = (each for each in LocalListing(layout, product).registrations() if each.name == name)
     row = next(known, None)
     if row is None:
-        raise SettingsError(
-            f"expected a fileset that the local listing of product {product} names, got {name!r}. "
-            "Nothing was changed; `ipp-mirror update` brings the listing up to date."
-        )
+        raise unknown_fileset(layout, product, name, "Nothing was changed.")
     return Fileset(product, name, row.registered)

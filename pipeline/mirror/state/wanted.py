@@ -1,21 +1,18 @@
 """Wanted filesets: those that an operator asked for by name, mirrored whatever the settings select."""
 
 from collections.abc import Collection, Iterable, Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
-from pipeline.errors import SettingsError
 from pipeline.mirror.state.failures import retry_failures
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import can_name_marker, write_marker
 from pipeline.mirror.state.markers import utc_now
+from pipeline.mirror.state.operands import unknown_fileset
 from pipeline.mirror.state.steps import StepSpec
-
-_NAMES_SHOWN = 3
 
 
 def wanted_filesets(layout: Layout, product: str) -> set[str]:
@@ -23,37 +20,17 @@ def wanted_filesets(layout: Layout, product: str) -> set[str]:
     return layout.names(MarkerKind.WANTED, product)
 
 
-def refuse_unknown_product(product: str, products: Sequence[str]) -> None:
-    """Raise SettingsError for a product that is none of those that are mirrored."""
-    if product not in products:
-        raise SettingsError(
-            f"expected one of the products {', '.join(products)}, got {product!r}. "
-            "Add it to mirror.products in the settings; nothing was fetched."
-        )
-
-
 def named_filesets(layout: Layout, product: str, patterns: Sequence[str]) -> set[str]:
     """Return the known filesets of the product that the names or shell patterns name.
 
     Raises SettingsError with the nearest names for one that names none.
     """
-    known = [each.name for each in LocalListing(layout, product).registrations()]
-    if not known:
-        raise SettingsError(
-            f"expected a listing of the product {product}, got none, or one without a fileset. "
-            "Nothing was fetched; `ipp-mirror update` fetches the listing, and a run at work may be about to."
-        )
-    names = set(known)
+    names = {each.name for each in LocalListing(layout, product).registrations()}
     found: set[str] = set()
     for pattern in patterns:
         matching = {pattern} & names or {name for name in names if fnmatchcase(name, pattern)}
         if not matching:
-            nearest = get_close_matches(pattern, known, _NAMES_SHOWN) or known[-_NAMES_SHOWN:]
-            raise SettingsError(
-                f"expected filesets of the product {product}, whose listing has {len(known)}, got "
-                f"{pattern!r}. "
-                f"Names like that: {', '.join(nearest) or 'none'}. Nothing was fetched."
-            )
+            raise unknown_fileset(layout, product, pattern, "Nothing was fetched.")
         found |= matching
     return {name for name in found if can_name_marker(name)}
 

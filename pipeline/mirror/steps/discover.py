@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from pipeline.config import Settings
-from pipeline.datastore.client import ListingClient, UnknownFileset
-from pipeline.datastore.listing import FilesetRow, LeftOut
+from pipeline.datastore.client import ListingClient, NotFound, UnknownFileset
+from pipeline.datastore.listing import FilesetRow, LeftOut, read_products
 from pipeline.durable import remove_files
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.resources.arrivals import Arrivals
@@ -21,8 +21,10 @@ from pipeline.mirror.state.marker_file import can_name_marker, read_marker, writ
 from pipeline.mirror.state.markers import Fileset, fresh_marker, is_within, utc_now
 from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.housekeeping import has_filesets_in_progress
+from pipeline.near_names import did_you_mean
 
 WHOLE_LIST_EVERY = timedelta(days=7)
+_NEXT_RUN = " The next run tries again."
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,22 @@ def ask_for_rows(layout: Layout, listings: ListingClient, product: str, *, whole
     """Ask the server for the rows newer than those of the sound local listing, or for the ``whole`` list.
 
     The whole list is also requested where the newer rows do not follow on those that are known. Raises
-    ServerUnavailable when the server sends no valid listing.
+    ServerUnavailable when the server sends no valid listing; NotFound, with the nearest names of products,
+    when it has no such product.
     """
+    try:
+        return _ask_for_rows(layout, listings, product, whole=whole)
+    except NotFound as error:
+        message = str(error).removesuffix(_NEXT_RUN)
+        meant = did_you_mean(product, _listed_products(layout, listings) - {product})
+        raise NotFound(f"{message}{meant}{_NEXT_RUN}") from None
+
+
+def _ask_for_rows(layout: Layout, listings: ListingClient, product: str, *, whole: bool) -> ListingAnswer:
     listing = LocalListing(layout, product)
     if not whole:
         found = LeftOut()
-        served = listing.newest(2, but=layout.marked(MarkerKind.WITHDRAWN, product))
+        served = listing.last(2, but=layout.marked(MarkerKind.WITHDRAWN, product))
         newer = _newer(listings, product, served, found)
         if newer is not None:
             return ListingAnswer(newer, is_whole=False, left_out=found)
@@ -94,6 +106,16 @@ def ask_for_rows(layout: Layout, listings: ListingClient, product: str, *, whole
     if not listed:
         _check_emptiness(listings, product, is_known=bool(listing.count()))
     return ListingAnswer(listed, is_whole=True, left_out=found)
+
+
+def _listed_products(layout: Layout, listings: ListingClient) -> set[str]:
+    """Return the products that the root lists, by its listing that is here, else by the server's."""
+    path = layout.root_listing
+    try:
+        rows = read_products(path.read_bytes(), str(path)) if path.is_file() else listings.products()
+    except (OSError, ServerUnavailable):
+        return set()
+    return {row.name for row in rows}
 
 
 def needs_whole_list(layout: Layout, product: str, settings: Settings, steps: Steps) -> bool:

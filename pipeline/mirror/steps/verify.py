@@ -53,7 +53,7 @@ def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Ite
         what = "expected the listing that the marker was made from"
         yield Problem(layout.relative(folder / INDEX), what, kind)
         return
-    compare = _Comparison(layout, rate, file_md5, kind)
+    compare = _Comparison(layout, rate, "md5", file_md5, kind)
     deleted = (
         set() if context.settings.mirror.keep_bundles else {row.name for row in bundles_of(fileset, rows)}
     )
@@ -83,7 +83,7 @@ def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> I
     for folder in unrecorded(layout, fileset, [file["path"] for file in marker["files"]]):
         what = f"expected it to name fileset {fileset}, which unpacked into {folder}"
         yield Problem(layout.relative(layout.owner_record(folder)), what, kind)
-    compare = _Comparison(layout, rate, file_crc32, kind)
+    compare = _Comparison(layout, rate, "CRC-32", file_crc32, kind)
     problems = [
         problem
         for file in marker["files"]
@@ -100,10 +100,11 @@ def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> I
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Comparison of files with their marker; ``marker`` is its kind."""
+    """Comparison of files by digests of that ``name`` with their marker; ``marker`` is its kind."""
 
     layout: Layout
     rate: RateLimit
+    name: str
     digest_of: Callable[[Path], str]
     marker: str
 
@@ -124,7 +125,7 @@ class _Comparison:
             return "missing"
         except OSError as error:
             return f"unreadable: {error.strerror}"
-        return None if found == digest else f"damaged: expected digest {digest}, it has {found}"
+        return None if found == digest else f"damaged: expected {self.name} {digest}, it has {found}"
 
 
 def unexpected_markers(layout: Layout, product: str, rows: list[FilesetRow], steps: Steps) -> list[Problem]:
@@ -149,14 +150,26 @@ def _usable(context: RunContext) -> list[StepSpec]:
 
 
 def unexpected_stored(context: RunContext) -> Iterator[Problem]:
-    """Yield the folders in ``store/`` of filesets that the listings of their products lack."""
+    """Yield what lies in ``store/`` and belongs to no product, or to no fileset of its product's listing."""
     layout = context.layout
+    yield from _of_no_product(context)
     for product in layout.state_products():
         folder = layout.store_of(product)
         if folder.is_dir():
             known = {row.name for row in known_rows(layout, product)}
             stored = sorted(path for path in folder.iterdir() if path.name not in known)
             yield from (_unlisted(layout, path) for path in stored)
+
+
+def _of_no_product(context: RunContext) -> Iterator[Problem]:
+    """Yield what lies in ``store/`` itself, but for folders of products that are known or to be mirrored."""
+    layout, named = context.layout, context.settings.mirror.products or []
+    known = {*layout.state_products(), *layout.products_on_volumes(), *(product.name for product in named)}
+    stored = sorted(layout.store_root.iterdir()) if layout.store_root.is_dir() else []
+    for path in stored:
+        if path.name not in known or not (path.is_symlink() or path.is_dir()):
+            what = "no product of the mirror has this name" if path.name not in known else "it is no folder"
+            yield Problem(layout.relative(path), f"{UNEXPECTED}{what}", None)
 
 
 def _unlisted(layout: Layout, path: Path) -> Problem:

@@ -63,11 +63,14 @@ _Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Chart:
-    """Chart with its title, a sentence with its main numbers, and its picture as an element ``svg``."""
+    """Chart with its title, a sentence with its main numbers, and its picture as an element ``svg``.
+
+    ``svg`` is None where the sentence has all that a picture would show.
+    """
 
     title: str
     summary: str
-    svg: str
+    svg: str | None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,11 @@ class _Bins:
     def noun(self) -> str:
         """Name of a bin."""
         return "night" if self.step == _DAY else "hour"
+
+    def name(self, place: int) -> str:
+        """Return one of the bins in words."""
+        begin = self.begin + place * self.step
+        return f"in the night of {begin:%Y-%m-%d}" if self.step == _DAY else f"in the hour from {begin:%H:%M}"
 
 
 def charts(history: Sequence[RunRecord], left: int, now: datetime) -> list[Chart]:
@@ -133,42 +141,55 @@ def _spread(bins: _Bins, run: RunRecord) -> None:
 
 
 def _bytes_chart(bins: _Bins) -> Chart:
+    title = f"Bytes fetched per {bins.noun} (UTC)"
+    total, most = float(bins.bytes.sum()), float(bins.bytes.max())
+    fetched = np.flatnonzero(bins.bytes).tolist()
+    if len(fetched) < 2:
+        said = [f"{as_size(total)}, all {bins.name(place)}" for place in fetched]
+        return Chart(title, said[0] if said else "nothing was fetched", None)
     figure, axes = _axes()
     axes.stairs(bins.bytes, _numbers(bins.edges), fill=True, color=_MAIN)
     _scale(axes, bins.edges, as_size)
-    total, most = float(bins.bytes.sum()), float(bins.bytes.max())
     summary = f"{as_size(total)} in all, at most {as_size(most)} in one {bins.noun}"
-    return Chart(f"Bytes fetched per {bins.noun} (UTC)", summary, _svg(figure, "bytes"))
+    return Chart(title, summary, _svg(figure, "bytes"))
 
 
 def _rate_chart(bins: _Bins) -> Chart:
+    title = "Transfer rate while an update ran"
+    timed = np.flatnonzero(bins.seconds).tolist()
+    rates = bins.bytes[timed] / bins.seconds[timed]
+    if len(timed) < 2:
+        said = [f"{as_size(rate)}/s {bins.name(place)}" for place, rate in zip(timed, rates, strict=True)]
+        return Chart(title, said[0] if said else "nothing was fetched", None)
     figure, axes = _axes()
-    rates = np.divide(bins.bytes, bins.seconds, out=np.full_like(bins.bytes, np.nan), where=bins.seconds > 0)
-    middles = [edge + bins.step / 2 for edge in bins.edges[:-1]]
+    middles = _numbers([bins.begin + (place + 0.5) * bins.step for place in timed])
     # Of a few transfers each is seen; of many the line, whose picture is smaller.
-    size = 4 if np.count_nonzero(bins.seconds) < _FEW else 0
-    axes.plot(_numbers(middles), rates, marker=".", color=_MAIN, linewidth=1, markersize=size)
+    size = 4 if len(timed) < _FEW else 0
+    axes.plot(middles, rates, marker=".", color=_MAIN, linewidth=1, markersize=size)
     _scale(axes, bins.edges, lambda value: f"{as_size(value)}/s")
-    known = rates[~np.isnan(rates)]
-    summary = (
-        f"{as_size(float(known[-1]))}/s in the last {bins.noun}, median {as_size(float(np.median(known)))}/s"
-        if len(known)
-        else "nothing was fetched"
-    )
-    return Chart("Transfer rate while an update ran", summary, _svg(figure, "rate"))
+    median = as_size(float(np.median(rates)))
+    summary = f"{as_size(float(rates[-1]))}/s in the last {bins.noun}, median {median}/s"
+    return Chart(title, summary, _svg(figure, "rate"))
 
 
 def _backlog_chart(updates: Sequence[RunRecord], left: int, bins: _Bins, now: datetime) -> Chart:
-    points = [(_time(each.end), each.left) for each in updates if each.left is not None]
-    points = [*sorted(points), (now, left)]
+    title = "Filesets left (backlog)"
+    ended = sorted((_time(each.end), each.left) for each in updates if each.left is not None)
+    points = [*ended, (now, left)]
+    most = max(number for _, number in points)
+    if not most:
+        return Chart(title, "none now, and none after any update" if ended else "none now", None)
+    if not ended:
+        return Chart(title, f"{left:,} now; no update has gone through all products before", None)
+    if now - ended[0][0] < bins.step:
+        return Chart(title, f"{left:,} now, {most:,} at most, all within a {bins.noun}", None)
     figure, axes = _axes()
     times, values = _numbers([time for time, _ in points]), [number for _, number in points]
     axes.fill_between(times, values, step="post", color=_SOFT, linewidth=0)
     size = 4 if len(points) < _FEW else 0
     axes.plot(times, values, drawstyle="steps-post", marker=".", color=_MAIN, linewidth=1, markersize=size)
     _scale(axes, bins.edges, lambda value: f"{value:,.0f}", whole=True)
-    most = max(number for _, number in points)
-    return Chart("Filesets left (backlog)", f"{left:,} now, {most:,} at most", _svg(figure, "backlog"))
+    return Chart(title, f"{left:,} now, {most:,} at most", _svg(figure, "backlog"))
 
 
 def _axes() -> tuple[Figure, Axes]:
@@ -181,7 +202,7 @@ def _axes() -> tuple[Figure, Axes]:
 def _scale(axes: Axes, edges: list[datetime], text: Callable[[float], str], *, whole: bool = False) -> None:
     first, last = _numbers([edges[0], edges[-1]])
     axes.set_xlim(first, last)
-    axes.set_ylim(bottom=0, top=None if axes.dataLim.y1 > 0 else 1)
+    axes.set_ylim(bottom=0)
     locator = AutoDateLocator(minticks=3, maxticks=6, tz=UTC)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     formatter = ConciseDateFormatter(locator, tz=UTC, show_offset=False)  # type: ignore[no-untyped-call]

@@ -1,6 +1,7 @@
 """Page of a mirror, as HTML: one file without scripts, which loads nothing."""
 
 import os
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,36 +11,56 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from pipeline import __version__
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Settings
 from pipeline.durable import write_whole
 from pipeline.errors import MachineFault
+from pipeline.mirror.resources.file_systems import is_reachable
+from pipeline.mirror.resources.volumes import product_folder
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.steps import Steps
 from pipeline.names import escaped
 from pipeline.reporting.attention import attention, severity
 from pipeline.reporting.disks import Disk
 from pipeline.reporting.history import read_history
-from pipeline.reporting.matrix import Cell, Matrix, product_matrix
+from pipeline.reporting.matrix import Cell, Matrix, Missing, product_matrix
+from pipeline.reporting.outlook import outlook, outlook_text, when_here
 from pipeline.reporting.page.charts import Chart, charts
 from pipeline.reporting.progress import progress_text
-from pipeline.reporting.report import MirrorReport, ProductReport, mirror_report
-from pipeline.reporting.text import as_age, bytes_left_of, notes_of
-from pipeline.units import as_count, as_size
+from pipeline.reporting.report import MirrorReport, ProductReport, mirror_report, with_unfinished
+from pipeline.reporting.text import as_age, bytes_left_of, catalog_text, notes_of, run_numbers, running_noun
+from pipeline.units import as_count, as_duration, as_size
 
-# Rows of a table of failures, skipped filesets or problems.
+# Rows of a table of failures, problems, skipped filesets, or what is missing; those shown without a click.
 ROWS = 50
+UNFOLDED = 8
 # Sentences on what needs a person, or bears watching, that are shown before the numbers without a click.
 POINTS = 8
 _LARGEST_PICTURE = 2_000_000
+# Columns of numbers.
+_NUMERIC = ("filesets",)
+# Why filesets are missing, as they are counted for the matrix.
+_KINDS = ("failed", "left", "skipped", "withdrawn")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_COMMAND = re.compile("ipp-mirror [a-z]+")
 _FILES = ("product_status.csv", "download_failures.csv", "history.csv", "metrics.prom")
 
 
 def _printable(value: Any) -> Any:
     """Return texts with escapes for what is not printable; markup, as of the charts, as it is."""
     return escaped(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _with_commands(text: str) -> Markup:
+    """Return a text with its commands marked, so that none is broken at its hyphen."""
+    return Markup(_COMMAND.sub(r'<span class="command">\g<0></span>', str(escape(escaped(text)))))
 
 
 _TEMPLATES = Environment(
@@ -50,7 +71,16 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.filters.update({"size": as_size, "count": as_count, "age": as_age})
+_TEMPLATES.filters.update(
+    {
+        "size": as_size,
+        "count": as_count,
+        "age": as_age,
+        "first_upper": _first_upper,
+        "with_commands": _with_commands,
+    }
+)
+_TEMPLATES.tests["time"] = lambda text: isinstance(text, str) and bool(_TIME.fullmatch(text))
 
 
 @dataclass(frozen=True)
@@ -58,7 +88,8 @@ class Page:
     """Content of the page.
 
     ``links`` leads from the page to folders and files of the mirror that are there, by their paths below the
-    root. ``coverage`` is the picture of the sky as an address with the data in it; None without one.
+    root. ``volumes`` has the folders of the products that are on disks of their own. ``coverage`` is the
+    picture of the sky as an address with the data in it; None without one.
     """
 
     report: MirrorReport
@@ -66,6 +97,7 @@ class Page:
     charts: tuple[Chart, ...]
     coverage: str | None
     links: dict[str, str]
+    volumes: dict[str, str]
 
 
 def write_page(layout: Layout, settings: Settings, steps: Steps, path: Path) -> str:
@@ -84,12 +116,14 @@ def gather_page(layout: Layout, settings: Settings, steps: Steps, folder: Path) 
     wanted = steps.wanted(settings)
     matrices = tuple(_matrix(layout, settings, each, wanted) for each in report.products)
     left = sum(each.filesets.left for each in report.products)
+    runs = with_unfinished(layout, read_history(layout), report.holder)
     return Page(
         report,
         matrices,
-        tuple(charts(read_history(layout), left, datetime.fromisoformat(report.time))),
+        tuple(charts(runs, left, datetime.fromisoformat(report.time))),
         _picture(layout),
         dict(_links(layout, report, folder)),
+        dict(_volumes(layout, settings, report)),
     )
 
 
@@ -112,14 +146,24 @@ def render_page(page: Page) -> str:
         report=page.report,
         points=points,
         state=severity(points),
-        totals=_totals(page.report),
+        totals=outlook(page.report),
         failures=_tables_of_failures(page.report),
+        missing=_missing(page.matrices),
+        kinds=_KINDS,
+        numeric=_NUMERIC,
         cell_class=cell_class,
         used=_used,
+        outlook_text=outlook_text,
+        when_here=when_here,
+        since_update=_since_update(page.report),
+        running_noun=running_noun,
+        run_numbers=run_numbers,
+        catalog_text=catalog_text,
         bytes_left_of=bytes_left_of,
         notes_of=notes_of,
         progress_text=progress_text,
         rows=ROWS,
+        unfolded=UNFOLDED,
         points_shown=POINTS,
         version=__version__,
     )
@@ -136,11 +180,18 @@ def cell_class(cell: Cell) -> str:
     return "unselected" if cell.unselected and not cell.complete else "apart"
 
 
-def _totals(report: MirrorReport) -> dict[str, int]:
-    counts = [vars(product.filesets) | {"failed": product.failed} for product in report.products]
-    names = ("known", "selected", "complete", "left", "failed", "skipped", "withdrawn")
-    totals = {name: sum(each[name] for each in counts) for name in names}
-    return totals | {"bytes": sum(product.bytes for product in report.products)}
+def _since_update(report: MirrorReport) -> str | None:
+    """Return the time since an update went through each product, as text."""
+    if report.last_success is None:
+        return None
+    passed = datetime.fromisoformat(report.time) - datetime.fromisoformat(report.last_success)
+    return as_duration(max(0.0, passed.total_seconds()))
+
+
+def _missing(matrices: Sequence[Matrix]) -> list[tuple[str, Missing]]:
+    """Return what is missing with its product: what will be fetched before what is skipped or withdrawn."""
+    found = [(matrix.product, each) for matrix in matrices for each in matrix.missing]
+    return sorted(found, key=lambda item: item[1].is_settled)
 
 
 def _tables_of_failures(report: MirrorReport) -> list[tuple[str, Sequence[Any]]]:
@@ -169,11 +220,19 @@ def _picture(layout: Layout) -> str | None:
     return None
 
 
+def _volumes(layout: Layout, settings: Settings, report: MirrorReport) -> Iterable[tuple[str, str]]:
+    for product in report.products:
+        if layout.volume(product.product).is_symlink():
+            yield product.product, str(product_folder(layout, settings, product.product))
+
+
 def _links(layout: Layout, report: MirrorReport, folder: Path) -> Iterable[tuple[str, str]]:
     paths = ["store", "data", "info", *(f"status/{name}" for name in _FILES)]
-    paths += [f"store/{product.product}" for product in report.products]
+    for product in report.products:
+        paths += [f"store/{product.product}", f"volumes/{product.product}"]
     for path in paths:
         target = layout.root / path
-        if target.exists():
-            slash = "/" if target.is_dir() else ""
+        # Neither raises OSError, as for a disk that does not answer.
+        if os.path.exists(target):  # noqa: PTH110
+            slash = "/" if is_reachable(target) else ""
             yield path, quote(os.fsencode(os.path.relpath(target, folder))) + slash

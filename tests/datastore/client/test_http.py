@@ -2,11 +2,9 @@
 
 import base64
 import contextlib
-import gc
 import http.client
 import ssl
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,7 +19,8 @@ from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.datastore.client.transfer import Transfer
 from pipeline.errors import MirrorError, ServerUnavailable
 from pipeline.sample import faults
-from pipeline.sample.simulator import Simulator, simulate
+
+pytestmark = pytest.mark.usefixtures("unconnected")
 
 TIMEOUT_SECONDS = 60
 LISTING = b"# productID|Most recent|Time registered|type|Description|\np|none|null|t|d|\n"
@@ -29,23 +28,11 @@ BIG = bytes(range(256)) * 8000
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
+def store_folder(tmp_path_factory) -> Path:
     upstream = Upstream(tmp_path_factory.mktemp("connections") / "upstream")
     files = [File(f"f{number}.fits", BIG + bytes([number])) for number in range(4)]
     upstream.add("p", "f", [*files, File("small.fits", b"s"), File("t.txt", BIG, "text")])
-    with simulate(upstream.folder) as running:
-        yield running
-
-
-@pytest.fixture
-def server(running: Simulator):
-    """The one server of all tests, without faults, nobody connected, and with nothing asked so far."""
-    gc.collect()  # an error that a test has seen may hold the connection it came from
-    while running.open_connections:
-        time.sleep(0.001)
-    running.clear()
-    yield running
-    running.faults.clear()
+    return upstream.folder
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from support.scripted_server import answer, in_turn, scripted
@@ -16,7 +17,6 @@ from pipeline.datastore.client.retry import RetryableError, RetryPolicy, retry
 from pipeline.errors import ServerUnavailable
 from pipeline.sample import faults
 from pipeline.sample.faults import Fault
-from pipeline.sample.simulator import Simulator, simulate
 
 LISTING = b"# productID|Most recent|Time registered|type|Description|\np|none|null|t|d|\n"
 CONTENT = bytes(range(256)) * 400
@@ -25,18 +25,10 @@ TIMEOUT_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
+def store_folder(tmp_path_factory) -> Path:
     upstream = Upstream(tmp_path_factory.mktemp("limits") / "upstream")
     upstream.add("p", "f", [File("x.fits", CONTENT)])
-    with simulate(upstream.folder) as running:
-        yield running
-
-
-@pytest.fixture
-def server(running: Simulator):
-    running.clear()
-    yield running
-    running.faults.clear()
+    return upstream.folder
 
 
 @pytest.fixture

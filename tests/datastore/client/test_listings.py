@@ -4,6 +4,7 @@ import gc
 import gzip
 import time
 from email.utils import formatdate
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -20,7 +21,7 @@ from pipeline.datastore.client.listings import UnknownFileset
 from pipeline.datastore.client.retry import RetryPolicy
 from pipeline.errors import ContentMismatch, ServerUnavailable
 from pipeline.sample import faults
-from pipeline.sample.simulator import Simulator, simulate
+from pipeline.sample.simulator import simulate
 
 ROOT = recorded("01_root_index.txt").body
 PRODUCT = "md-all-rel-200907"
@@ -39,17 +40,8 @@ def release(tmp_path_factory) -> Upstream:
 
 
 @pytest.fixture(scope="module")
-def running(release):
-    with simulate(release.folder) as running:
-        yield running
-
-
-@pytest.fixture
-def server(running: Simulator):
-    """The one server of all tests, without faults and with nothing asked so far."""
-    running.clear()
-    yield running
-    running.faults.clear()
+def store_folder(release) -> Path:
+    return release.folder
 
 
 @pytest.fixture

@@ -30,7 +30,9 @@ from pipeline.datastore.listing import FileRow
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
 from pipeline.sample import faults
 from pipeline.sample.faults import Fault
-from pipeline.sample.simulator import Simulator, simulate
+from pipeline.sample.simulator import Simulator
+
+pytestmark = pytest.mark.usefixtures("unconnected")
 
 MB = 1 << 20
 COUNT = 4
@@ -120,35 +122,11 @@ class Fetch:
         return self
 
 
-@pytest.fixture(scope="module")
-def store_folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("split") / "store"
-    (folder / "p" / "f").mkdir(parents=True)
-    (folder / "p" / "f" / "index.txt").write_text("# fileID|bytes|md5sum|type|\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def running(store_folder):
-    with simulate(store_folder) as running:
-        yield running
-
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def served(store_folder) -> Path:
     path = store_folder / "p" / "f" / "f.tgz"
     path.write_bytes(CONTENT)
     return path
-
-
-@pytest.fixture
-def server(running: Simulator, served):
-    gc.collect()
-    while running.open_connections:
-        threading.Event().wait(0.001)
-    running.clear()
-    yield running
-    running.faults.clear()
 
 
 @pytest.fixture

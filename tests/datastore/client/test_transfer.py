@@ -23,7 +23,7 @@ from pipeline.datastore.client.transfer import Transfer, TransferPolicy, file_md
 from pipeline.datastore.listing import FileRow
 from pipeline.errors import ContentMismatch, MirrorError, ServerUnavailable
 from pipeline.sample import faults
-from pipeline.sample.simulator import Simulator, simulate
+from pipeline.sample.simulator import Simulator
 
 RESUMABLE_FROM = TransferPolicy().resumable_from
 CONTENT = random.Random(7).randbytes(RESUMABLE_FROM + 500_000)
@@ -73,33 +73,12 @@ class Fetch:
             self._store.close()
 
 
-@pytest.fixture(scope="module")
-def store_folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("transfer") / "store"
-    (folder / "p" / "f").mkdir(parents=True)
-    (folder / "p" / "f" / "index.txt").write_text("# fileID|bytes|md5sum|type|\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def running(store_folder):
-    with simulate(store_folder) as running:
-        yield running
-
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def served(store_folder) -> Path:
     """The file as it is served; a test may change it."""
     path = store_folder / "p" / "f" / "f.tgz"
     path.write_bytes(CONTENT)
     return path
-
-
-@pytest.fixture
-def server(running: Simulator, served):
-    running.clear()
-    yield running
-    running.faults.clear()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import requests
-from support.wire import ask, open_request, recorded, serve_folder, write_tree
+from support.wire import ask, open_request, recorded, write_tree
 
 from pipeline.datastore.server import ServerLimits
 
@@ -35,16 +35,9 @@ def store(tmp_path):
     return written(tmp_path)
 
 
-@pytest.fixture
-def changing_server(store):
-    with serve_folder(store) as running:
-        yield running
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with serve_folder(written(tmp_path_factory.mktemp("unchanged"))) as running:
-        yield running
+def unchanged_store(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("unchanged"))
 
 
 def repr_of_start(value):

@@ -39,16 +39,9 @@ def store(tmp_path):
     return written(tmp_path)
 
 
-@pytest.fixture
-def changing_server(store):
-    with serve_folder(store) as running:
-        yield running
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with serve_folder(written(tmp_path_factory.mktemp("unchanged"))) as running:
-        yield running
+def unchanged_store(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("unchanged"))
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,9 @@ def test_rows_are_read_as_they_were_written(listing):
     assert [each.name for each in listing.registrations()] == list("abcdef")
     assert listing.count() == 6
     assert listing.columns() == set(STAGED)
-    assert listing.newest(2) == [Registration(name, NEW[0].registered) for name in "ef"]
-    assert [each.name for each in listing.newest(3, but={"d", "f"})] == ["b", "c", "e"]
-    assert [each.name for each in listing.newest(9)] == list("abcdef")
+    assert listing.last(2) == [Registration(name, NEW[0].registered) for name in "ef"]
+    assert [each.name for each in listing.last(3, but={"d", "f"})] == ["b", "c", "e"]
+    assert [each.name for each in listing.last(9)] == list("abcdef")
 
 
 def test_columns_without_rows_are_no_columns(listing):
@@ -68,7 +68,7 @@ def test_columns_without_rows_are_no_columns(listing):
 def test_an_absent_listing_has_no_rows(tmp_path):
     listing = LocalListing(Layout(tmp_path), PRODUCT)
     assert not listing.repair()
-    assert (listing.count(), listing.newest(1), listing.columns()) == (0, [], set())
+    assert (listing.count(), listing.last(1), listing.columns()) == (0, [], set())
     assert list(listing.registrations()) == known_rows(Layout(tmp_path), PRODUCT) == []
     with pytest.raises(ServerUnavailable):
         list(listing.rows())
@@ -109,7 +109,7 @@ def test_an_append_torn_at_any_byte_is_cut_off(recorded, listing):
         lines = whole[: whole.rfind(b"\n", 0, length) + 1]
         rows = (OLD + NEW)[: lines.count(b"|T|")]
         assert list(listing.rows()) == rows, "a reader without the lock sees no part of a row"
-        assert [each.name for each in listing.newest(1)] == [rows[-1].name]
+        assert [each.name for each in listing.last(1)] == [rows[-1].name]
         assert listing.count() == len(rows)
         assert listing.path.read_bytes() == whole[:length], "reading changes nothing"
         assert listing.repair()
@@ -198,7 +198,7 @@ def test_a_damaged_listing_is_not_used(damage, listing):
     assert not listing.repair()
     assert not record_of(listing).exists()
     assert isinstance(listing.count(), int)
-    listing.newest(2)
+    listing.last(2)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_the_last_rows_cost_the_same_whatever_the_length(listing, monkeypatch):
     for rows in (3000, 60_000):
         listing.replace(row(f"fileset.{number}") for number in range(rows))
         asked.clear()
-        assert [each.name for each in listing.newest(2)] == [f"fileset.{rows - 2}", f"fileset.{rows - 1}"]
+        assert [each.name for each in listing.last(2)] == [f"fileset.{rows - 2}", f"fileset.{rows - 1}"]
         costs.append(sum(asked))
     assert costs[1] <= costs[0] * 1.1
 
@@ -285,7 +285,7 @@ def test_rows_across_the_borders_of_blocks_are_counted_and_read_from_the_end(len
         with open(listing.path, "ab") as file:
             file.write(b"torn|2009")
         assert listing.count() == 1602
-        names = [each.name for each in listing.newest(3000)]
+        names = [each.name for each in listing.last(3000)]
         assert names == ["a", *(f"f{number:04}" for number in range(1600)), "z"]
         assert listing.repair()
         assert listing.path.read_bytes() == whole
@@ -296,7 +296,7 @@ def test_a_torn_row_of_any_length_is_cut(torn, listing):
     whole = listing.path.read_bytes()
     with open(listing.path, "ab") as file:
         file.write(b"t" * torn)
-    assert [each.name for each in listing.newest(2)] == ["b", "c"]
+    assert [each.name for each in listing.last(2)] == ["b", "c"]
     assert listing.repair()
     assert listing.path.read_bytes() == whole
 

@@ -88,13 +88,13 @@ def test_a_row_needs_no_columns_when_nothing_is_selected():
 
 
 ORDERS = {
-    "{}": "abcdef",
-    "{order: newest}": "fedcba",
-    "{priority: 7, order: oldest}": "abcdef",
-    "{select: {filter: r, priority: 3}}": "adf",
-    "{select: [{filter: r}, {type: 'IPP-DIST', priority: 1}, {}]}": "abdefc",
-    "{select: [{filter: r, priority: -1}, {}]}": "abcdef",
-    "{select: [{filter: r, priority: -1}, {stage: '*'}, {}], priority: -2, order: newest}": "fdaecb",
+    "{}": "dabcef",
+    "{order: newest}": "fecbad",
+    "{priority: 7, order: oldest}": "dabcef",
+    "{select: {filter: r, priority: 3}}": "daf",
+    "{select: [{filter: r}, {type: 'IPP-DIST', priority: 1}, {}]}": "dabefc",
+    "{select: [{filter: r, priority: -1}, {}]}": "dabcef",
+    "{select: [{filter: r, priority: -1}, {stage: '*'}, {}], priority: -2, order: newest}": "fadecb",
 }
 
 
@@ -110,7 +110,18 @@ def test_filesets_that_failed_come_last_of_their_priority():
     settings = {"name": "p", "select": [{"filter": "r", "priority": 1}, {}], "order": "newest"}
     rows, product = read_filesets(LISTING, "x"), Product.model_validate(settings)
     ordered = in_order(rows, product, priorities(rows, product), failed={"f", "e"})
-    assert "".join(row.name for row in ordered) == "dafcbe"
+    assert "".join(row.name for row in ordered) == "adfcbe"
+
+
+@pytest.mark.parametrize(("order", "expected"), [("oldest", "cadbe"), ("newest", "ebdac")])
+def test_the_order_is_that_of_registration_where_a_listing_is_in_order_of_arrival(order, expected):
+    columns = ("filesetID", "time registered", "type")
+    times = {"a": 3, "b": 5, "c": 1, "d": 3, "e": 5}
+    rows = [FilesetRow(name, f"2009-08-0{day}", "T", columns, (name,)) for name, day in times.items()]
+    product = Product.model_validate({"name": "p", "order": order})
+    assert (
+        "".join(row.name for row in in_order(rows, product, dict.fromkeys(times, 0), failed=())) == expected
+    )
 
 
 def aged(**ages: int) -> list[FilesetRow]:
@@ -160,6 +171,9 @@ def test_selected_are_those_after_the_beginning_and_wanted_ones(settings):
 
 
 def test_a_beginning_that_the_listing_does_not_have_is_refused():
+    product = Product(name="p", begin_after="fileset.x")
+    with pytest.raises(SettingsError, match=r"got fileset\.x\. Did you mean 'fileset\.1'\? Correct it"):
+        refuse_unknown_beginning(product, lambda: ["fileset.1"])
     product = Product(name="p", begin_after="x")
     with pytest.raises(SettingsError, match="expected a fileset of its listing, got x"):
         refuse_unknown_beginning(product, lambda: ["a", "b"])

@@ -7,14 +7,15 @@ import pytest
 from support.audit import opened_below
 from support.many_filesets import KNOWN, PRODUCT, row
 
-from pipeline.datastore.listing import FilesetRow, LeftOut, ProductRow
+from pipeline.datastore.client import NotFound
+from pipeline.datastore.listing import FilesetRow, LeftOut, ProductRow, write_products
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.steps import Steps
-from pipeline.mirror.steps.discover import discover_product
+from pipeline.mirror.steps.discover import ask_for_rows, discover_product
 from pipeline.mirror.steps.download import DOWNLOAD
 from pipeline.mirror.steps.extract import EXTRACT
 
@@ -48,6 +49,35 @@ def discover(layout: Layout, listings: Listings, product: str = PRODUCT) -> int:
 
 def arrivals_of(layout: Layout) -> Arrivals:
     return Arrivals(layout, ByteLocks(layout.arrivals_lock))
+
+
+MD = ProductRow("md-2009", None, "t", "T", "")
+
+
+class WithoutProduct(Listings):
+    """A server that has products, but not the one that is requested."""
+
+    def filesets(self, product: str, *_: object, **__: object) -> list[FilesetRow]:
+        raise NotFound(
+            f"http://x/{product}/index.txt: expected a listing, got 404. The next run tries again."
+        )
+
+
+@pytest.mark.parametrize("listing", [None, write_products([MD]), b"\xff"], ids=["none", "sound", "damaged"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_product_that_the_server_does_not_have_is_answered_with_the_nearest(listing, whole, tmp_path):
+    """By the root listing that is here, else by that of the server. A damaged one is no help."""
+    layout = Layout(tmp_path)
+    if listing is not None:
+        layout.root_listing.parent.mkdir(parents=True)
+        layout.root_listing.write_bytes(listing)
+    server = WithoutProduct(newest={"md-2009": None, "md-200": None})
+    with pytest.raises(NotFound) as raised:
+        ask_for_rows(layout, server, "md-200", whole=whole)
+    meant = "" if listing == b"\xff" else " Did you mean 'md-2009'?"
+    assert str(raised.value) == (
+        f"http://x/md-200/index.txt: expected a listing, got 404.{meant} The next run tries again."
+    )
 
 
 def test_discovery_of_nothing_opens_no_marker_and_scans_no_folder_of_done_filesets(layout):

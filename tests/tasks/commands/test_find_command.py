@@ -117,7 +117,38 @@ def test_nothing_found_is_a_sentence_and_no_error(config, output_format, output)
     assert shown.stderr == "no image here meets all of these conditions.\n"
 
 
+UNMATCHED = {
+    ("--stage", "chpi"): "no image here has the stage 'chpi': there are chip, warp. Did you mean 'chip'?",
+    ("--filter", "x"): "no image here has the filter 'x': there are g.00000, r.00000.",
+    ("--product", "[a-c]*", "--stage", "warp"): "no image here has the product '[a-c]*': there are p, q.",
+    ("--stage", "raw", "--stage", "s*"): "no image here has the stage 'raw' or 's*': there are chip, warp.",
+    ("--exposure", "o9"): "no image here has the exposure 'o9'.",
+    ("--data-group", "MD99"): "no image here has the data group 'MD99': there are MD01, MD02.",
+}
+
+
+@pytest.mark.parametrize("options", UNMATCHED, ids=str)
+def test_names_that_no_image_has_are_told_with_those_that_there_are(config, options):
+    shown = find(config, *options)
+    assert (shown.returncode, shown.stdout) == (0, "")
+    nothing, sentence = shown.stderr.splitlines()
+    assert nothing == "no image here meets all of these conditions."
+    assert sentence.startswith(UNMATCHED[options])
+
+
+def test_the_count_of_none_is_explained_too(config):
+    shown = find(config, "--stage", "chpi", "--count")
+    assert (shown.returncode, shown.stdout) == (0, "0\n")
+    assert shown.stderr.startswith("no image here has the stage 'chpi': ")
+
+
 WRONG = {
+    (
+        "--kind",
+        "imagee",
+    ): "expected a kind of images (image, mask, weight, other), got 'imagee'. Did you mean 'image'?",
+    ("--kind", "x*"): "expected a kind of images (image, mask, weight, other), got 'x*'.",
+    ("--columns", "ra,patth"): "expected columns of images, got 'patth'. Did you mean 'path'?",
     ("--at", "160.7"): "invalid value for '--at': expected a position 'RA DEC' in degrees",
     ("--at", "400 10"): "expected a right ascension from 0 to 360 degrees and a declination from -90 to 90",
     ("--radius", "5 parsec", "--at", PLACE): "expected an angle such as 5arcmin, 30arcsec or 0.1deg",
@@ -128,7 +159,7 @@ WRONG = {
     ("--arrived-since", "7"): "expected a duration such as 7d, 12h or '1d 12h'",
     ("--columns", "path,seeing"): "expected some of the columns path, extension, kind,",
     ("--columns", "path", "--count"): "expected no --columns with --count or --format paths",
-    ("--format", "fits"): "'fits' is not one of 'table', 'csv', 'json', 'votable', 'paths'",
+    ("--format", "fits"): "expected table, csv, json, votable or paths, got 'fits'",
 }
 
 

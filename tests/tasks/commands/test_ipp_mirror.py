@@ -72,31 +72,46 @@ def test_the_version():
 
 NAME = "name: expected letters, digits and '- + _ . : space', not '.' or '..', got"
 WRONG = {
-    "": ": missing command.",
-    "updat": ": no such command 'updat'. Did you mean 'update'?",
+    "updat": ": expected a command, got 'updat'. Did you mean 'update'?",
+    "xyzzy": ": expected a command, got 'xyzzy'.",
+    "catalog rebild": " catalog: expected a command (check, rebuild), got 'rebild'. Did you mean 'rebuild'?",
+    "product put": " product: expected a command (add, list, remove), got 'put'.",
+    "--config x status": ": no such option '--config'. Options follow the command: "
+    "`ipp-mirror COMMAND --config …`.",
     "update --wrkers 3": " update: no such option '--wrkers'. Did you mean '--workers'?",
     "update today": " update: got unexpected extra argument (today).",
-    "update --workers x": " update: invalid value for '--workers': 'x' is not a valid integer.",
+    "update --workers x": " update: invalid value for '--workers': expected a whole number of at least "
+    "1, got 'x'.",
     "update --every 1h": " update: --every needs --daemon.",
     "update --daemon --every 0s": " update: invalid value for '--every': "
     "expected a time such as 90s, 15min, 6h or 1d, got '0s'.",
-    "verify --workers 0": " verify: invalid value for '--workers': 0 is not in the range x>=1.",
+    "verify --workers 0": " verify: invalid value for '--workers': expected a whole number of at least "
+    "1, got '0'.",
     "worker --scheduler-port 0": " worker: invalid value for '--scheduler-port': "
-    "0 is not in the range 1<=x<=65535.",
+    "expected a whole number from 1 to 65535, got '0'.",
     "adopt": " adopt: missing argument 'FOLDER'.",
-    "adopt . --by mv": " adopt: invalid value for '--by': 'mv' is not one of 'link', 'rename', 'copy'.",
+    "adopt . --by mv": " adopt: invalid value for '--by': expected link, rename or copy, got 'mv'.",
     "verify --rate": " verify: option '--rate' requires an argument.",
     "status --config": " status: option '--config' requires an argument.",
-    "serve --port 65536": " serve: invalid value for '--port': 65536 is not in the range 0<=x<=65535.",
+    "serve --port 65536": " serve: invalid value for '--port': expected a whole number from 0 to 65535, "
+    "got '65536'.",
     "init": " init: missing argument 'URL'.",
-    "plan --listings -1": " plan: invalid value for '--listings': -1 is not in the range x>=0.",
+    "plan --listings -1": " plan: invalid value for '--listings': expected a whole number of at least "
+    "0, got '-1'.",
     "skip p": " skip: missing argument 'FILESET'.",
     "skip p f": " skip: missing option '--reason'.",
     "skip ../p f --reason r": f" skip: invalid value for 'PRODUCT': {NAME} '../p'.",
     "unskip p |": f" unskip: invalid value for 'FILESET': {NAME} '|'.",
-    "scheduler --port http": " scheduler: invalid value for '--port': 'http' is not a valid integer.",
-    "completion tcsh": " completion: invalid value for '{bash|zsh|fish}': "
-    "'tcsh' is not one of 'bash', 'zsh', 'fish'.",
+    "scheduler --port http": " scheduler: invalid value for '--port': expected a whole number from 1 to "
+    "65535, got 'http'.",
+    "completion": " completion: missing argument 'SHELL'. Expected bash, zsh or fish.",
+    "completion zshh": " completion: invalid value for 'SHELL': expected bash, zsh or fish, got 'zshh'. "
+    "Did you mean 'zsh'?",
+    "update --products ,": " update: invalid value for '--products': expected names of products, such "
+    "as A,B, "
+    "got ','.",
+    "status --html .": " status: invalid value for '--html': expected the path of a file, got the "
+    "folder '.'.",
 }
 
 
@@ -106,6 +121,18 @@ def test_a_wrong_command_line_is_one_sentence_and_code_40(line):
     command = f"ipp-mirror{WRONG[line].partition(':')[0]}"
     assert (refused.returncode, refused.stdout) == (40, "")
     assert refused.stderr == f"ipp-mirror{WRONG[line]} Nothing was done; see `{command} --help`.\n"
+
+
+@pytest.mark.parametrize("group", [(), ("catalog",), ("product",)], ids=str)
+def test_a_group_alone_is_answered_with_its_commands_and_code_40(group):
+    shown = ipp_mirror(*group)
+    assert (shown.returncode, shown.stdout) == (40, "")
+    *lines, sentence = shown.stderr.splitlines()
+    assert "\n".join(lines).strip() == ipp_mirror(*group, "--help").stdout.strip()
+    name = " ".join(["ipp-mirror", *group])
+    assert re.fullmatch(
+        rf"{name}: expected a command( \(.*\))?, got none\. Nothing .*`{name} --help`\.", sentence
+    )
 
 
 WITH_SETTINGS = [

@@ -10,6 +10,8 @@ from support.follower import Follower
 from support.summary import numbers
 from support.upstream import File, Upstream
 
+from pipeline.mirror.state.layout import Layout
+from pipeline.reporting.history import RunRecord, append_record
 from pipeline.units import as_size
 
 PRODUCT = "md-all-rel-200907"
@@ -157,12 +159,47 @@ def test_bundles_that_are_here_are_unpacked_without_a_request_for_their_listings
     assert not [request for request in server.requests if "/o0/" in request.target]
 
 
+def test_the_time_says_from_which_runs_its_rate_is(upstream: Upstream, follower: Follower):
+    upstream.add(PRODUCT, "big", [File("b", b"b" * 4000)])
+
+    def time_line() -> str:
+        shown = ipp_mirror("plan", "--config", follower.config).stdout
+        (line,) = [line for line in shown.splitlines() if line.startswith("time: ")]
+        return line
+
+    def has_run(day: int) -> None:
+        times = f"2026-07-0{day}T00:00:00Z", f"2026-07-0{day}T00:01:00Z"
+        append_record(Layout(follower.root), RunRecord(*times, 0, 1, 2000, 20.0, 0, "UpdateMirror", ""))
+
+    assert time_line() == ("time: not known, as no run has fetched for 10 s yet")
+    follower.source["rate_limit"] = 50
+    assert time_line() == (
+        "time: about 1 min 20 s at 50 bytes/s, the rate_limit of the settings; "
+        "no run has fetched for 10 s yet"
+    )
+    has_run(1)
+    assert time_line() == (
+        "time: about 1 min 20 s at 50 bytes/s, within the rate_limit of the settings; "
+        "the last run that fetched much (2026-07-01) had 100 bytes/s"
+    )
+    follower.source["rate_limit"] = "1 MB/s"
+    has_run(3)
+    assert time_line() == (
+        "time: about 40 s at 100 bytes/s, as in the last 2 runs that fetched much (2026-07-01 to 2026-07-03)"
+    )
+
+
 def test_disks_that_do_not_suffice(upstream: Upstream, follower: Follower):
     fill(upstream)
     follower.mirror["min_free"] = 10**17
-    (disk,) = plan(follower)["disks"]
+    (disk,) = plan(follower, code=30)["disks"]
     assert disk["missing"] == disk["needed"] + disk["min_free"] - disk["free"]
-    assert "are missing\n" in ipp_mirror("plan", "--config", follower.config).stdout
+    shown = ipp_mirror("plan", "--config", follower.config)
+    assert shown.returncode == 30
+    assert "are missing. Free disk space\n" in shown.stdout
+    follower.mirror["products"] = [{"name": PRODUCT, "select": {"registered_before": "2000-01-01"}}]
+    (disk,) = plan(follower)["disks"]
+    assert (disk["needed"], disk["missing"]) == (0, 0)
 
 
 def test_a_server_that_does_not_answer(upstream: Upstream, follower: Follower):
@@ -179,6 +216,14 @@ def test_a_server_that_does_not_answer(upstream: Upstream, follower: Follower):
     (problem,) = made["problems"]
     assert "connection refused" in problem
     assert plan(follower, "--offline")["products"][0]["problems"] == []
+    for placed in (PRODUCT, "of-no-product"):
+        follower.mirror["volumes"] = {placed: str(follower.folder / "unmounted")}
+        made = plan(follower, "--offline", code=40)
+        numbers = ("known", "selected", "complete", "due")
+        assert [of_product(made)[name] for name in numbers] == [4, 4, 3, 1], "as without a volume"
+        assert any("unmounted is not mounted: expected" in problem for problem in made["volumes"])
+    shown = ipp_mirror("plan", "--config", follower.config, "--offline")
+    assert (shown.returncode, shown.stderr.count("No update can begin; ")) == (40, 1)
 
 
 def test_without_a_listing_nothing_is_known_offline(follower: Follower):
@@ -190,7 +235,10 @@ def test_without_a_listing_nothing_is_known_offline(follower: Follower):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--products", "another"), "--products: expected some of md-all-rel-200907, got another."),
+        (
+            ("--products", "another"),
+            "expected a product of this mirror (md-all-rel-200907), got 'another'. To mirror it,",
+        ),
         ((), "select of product md-all-rel-200907: expected columns of its listing"),
     ],
     ids=["product", "column"],

@@ -59,6 +59,36 @@ def test_where_nothing_is_to_be_done_nothing_is_changed(mirrored: Follower):
     assert counted(mirrored) == ("1", "0")
 
 
+def test_what_is_said_of_a_fileset_that_is_skipped_already_or_not_selected(mirrored: Follower):
+    mirrored.mirror["products"] = [{"name": PRODUCT, "select": {"stage": "stack"}}]
+    skip = ["skip", "--config", mirrored.config, PRODUCT, "wrong", "--reason"]
+    assert ipp_mirror(*skip, "first").stdout == (
+        f"{PRODUCT}/wrong is skipped until it is registered again, or unskipped. The settings do not select "
+        "it: updates leave it out anyway.\n"
+    )
+    again = ipp_mirror(*skip, "second").stdout
+    assert again.startswith(f"{PRODUCT}/wrong is skipped already, since 20")
+    assert again.endswith(": first. Its reason was replaced.\n")
+    assert '"second"' in (mirrored.root / "state" / PRODUCT / "skipped" / "wrong.json").read_text()
+
+
+WRONG = [
+    (["md-all-rel", "wrong"], f"product of this mirror ({PRODUCT}), got 'md-all-rel'. Did you mean"),
+    ([PRODUCT, "wron"], "listing, got 'wron'. Did you mean 'wrong'? Nothing was changed."),
+    ([PRODUCT, "../w*"], f"product {PRODUCT}: expected the name of one fileset, got the pattern '../w*'"),
+]
+
+
+def test_what_no_product_or_fileset_has(mirrored: Follower):
+    before = mirrored.content("state")
+    commands = [(command, *wrong) for command in (["skip", "--reason", "why"], ["unskip"]) for wrong in WRONG]
+    for command, names, said in (*commands, (["get", "--forget"], *WRONG[0])):
+        refused = ipp_mirror(*command, "--config", mirrored.config, *names)
+        assert (refused.returncode, refused.stdout) == (40, ""), command
+        assert said in refused.stderr
+    assert mirrored.content("state") == before
+
+
 def test_a_skip_without_a_reason(follower: Follower):
     refused = ipp_mirror("skip", "--config", follower.config, PRODUCT, "right", "--reason", " ")
     assert refused.returncode == 40

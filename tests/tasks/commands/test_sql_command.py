@@ -35,9 +35,9 @@ def test_an_answer_without_rows(config):
 @pytest.mark.parametrize(
     ("query", "reason"),
     {
-        "DELETE FROM image": "not authorized",
-        "SELECT 1; SELECT 2": "You can only execute one statement at a time",
-        "SELECT seeing FROM image": "no such column: seeing",
+        "DELETE FROM image": "got DELETE, and the catalog is read-only for queries. Nothing was changed",
+        "SELECT 1; SELECT 2": "got several statements",
+        "SELECT path form image": 'near "image": syntax error',
     }.items(),
 )
 def test_what_is_no_query_is_one_sentence_and_code_40(config, query, reason):

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from hashlib import md5
 
 import pytest
 from support.command import COMMAND, REPOSITORY, ipp_mirror
@@ -28,7 +29,7 @@ def test_the_state_at_a_glance(mirrored: Follower):
     shown = ipp_mirror("status", "--config", mirrored.config)
     assert (shown.returncode, shown.stderr) == (0, "")
     lines = shown.stdout.splitlines()
-    assert any(line.startswith(f"warning: product {PRODUCT}: 1 fileset failed; ") for line in lines)
+    assert any(line.startswith(f"warning: product {PRODUCT}: 1 fileset failed (expected ") for line in lines)
     assert "running: nothing" in lines
     head = next(line for line in lines if line.startswith("product "))
     row = lines[lines.index(head) + 1]
@@ -47,13 +48,16 @@ def test_the_state_at_a_glance(mirrored: Follower):
     assert "failures upstream (1 fileset):" in lines
     assert f"{PRODUCT}, step download: wrong; next try in the next update" in one_line
     assert f"{PRODUCT}/skipped since" in one_line
-    assert one_line.partition("skipped (1 fileset):")[2].partition(" disk of ")[0].endswith(": asked IfA")
-    assert lines[-1] == "verification: never"
+    disk = f" the mirror's disk {mirrored.root}: "
+    assert one_line.partition("skipped (1 fileset):")[2].partition(disk)[0].endswith(": asked IfA")
+    assert "1 of 3 selected filesets left, about 5 bytes; all of them failed" in lines
+    assert lines[-1] == "verification: none has ended"
     for option in ("--config", "--mirror-config"):
         again = ipp_mirror("status", option, mirrored.config).stdout
         # Free space is that of the moment.
         first, second = (
-            text.partition("\nwarning:")[2].partition("\ndisk ")[0] for text in (shown.stdout, again)
+            text.partition("\nwarning:")[2].partition("\nthe mirror's disk ")[0]
+            for text in (shown.stdout, again)
         )
         assert first == second != ""
 
@@ -79,7 +83,8 @@ def test_one_line_for_nagios(mirrored: Follower, tmp_path):
     shown = ipp_mirror("status", "--check", "--config", mirrored.config)
     assert shown.returncode == 1
     assert shown.stdout == (
-        f"WARNING - product {PRODUCT}: 1 fileset failed; the next update tries again | left=1 failed=1\n"
+        f"WARNING - product {PRODUCT}: 1 fileset failed (expected md5 {'0' * 32} as listed, got "
+        f"{md5(b'w').hexdigest()}); the next update tries again | left=1 failed=1\n"
     )
     unknown = ipp_mirror("status", "--check", "--config", tmp_path / "none.yaml")
     assert (unknown.returncode, unknown.stderr) == (3, "")
@@ -107,6 +112,6 @@ def test_before_the_first_update(follower: Follower):
     refused = ipp_mirror("status", "--config", follower.config)
     assert (refused.returncode, refused.stdout) == (40, "")
     assert refused.stderr == (
-        f"ipp-mirror: expected a mirror at {follower.root}, found no {follower.root}/state/update.lock: "
-        "no update has begun. Run one with: ipp-mirror update\n"
+        f"ipp-mirror: no mirror at {follower.root}: expected {follower.root}/state/update.lock, which the "
+        "first update makes. Begin with `ipp-mirror update`, or correct mirror.root in the settings.\n"
     )

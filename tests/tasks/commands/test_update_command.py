@@ -40,7 +40,7 @@ def test_a_product_that_is_not_in_the_settings(upstream: Upstream, follower: Fol
     update = [*without_scheduler(free_port()), "--config", follower.config]
     refused = ipp_mirror(*update, "--products", "other")
     assert refused.returncode == 40
-    assert refused.stderr.startswith("ipp-mirror: --products: expected some of one, got other.")
+    assert refused.stderr.startswith("ipp-mirror: expected a product of this mirror (one), got 'other'. ")
     assert refused.stderr.count("\n") == 1
 
 

@@ -82,7 +82,7 @@ def test_all_other_messages_are_shown():
 
 PROBLEMS = {
     "sizes": ("damaged: expected 300 bytes, it has 299", "damaged: expected 5000 bytes, it has 0"),
-    "checksums": ("expected digest 12ab34cd, it has 0a0a0a0a", "expected digest 56781234, it has abcdefab"),
+    "checksums": ("expected CRC-32 12ab34cd, it has 0a0a0a0a", "expected CRC-32 56781234, it has abcdefab"),
     "digests": (f"expected md5 {'a' * 32}, found {'b' * 32}", f"expected md5 {'c' * 32}, found {'d' * 32}"),
     "names": ("upstream lists other files: a.fits is gone", "upstream lists other files: b.tgz is gone"),
 }

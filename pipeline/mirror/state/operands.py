@@ -1,0 +1,92 @@
+"""Operands of commands: products and filesets that an operator names."""
+
+from collections.abc import Collection, Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from pipeline.config import Settings
+from pipeline.errors import SettingsError
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.local_listing import LocalListing
+from pipeline.near_names import did_you_mean
+from pipeline.units import as_count
+
+_SHOWN = 8
+_WILDCARDS = "*?["
+
+
+def check_products(
+    names: Sequence[str], known: Collection[str], settings: Settings, consequence: str
+) -> None:
+    """Check that the products are among those ``known``.
+
+    Raises SettingsError with the nearest ones, or with how to add another; it ends with ``consequence``.
+    """
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        got = ", ".join(map(repr, unknown))
+        advice = did_you_mean(unknown[0], known) or f" {_how_to_add(unknown[0], settings)}"
+        raise SettingsError(
+            f"expected a product of this mirror ({some(known)}), got {got}.{advice} {consequence}"
+        )
+
+
+def check_product_here(layout: Layout, product: str, settings: Settings, consequence: str) -> None:
+    """Check that something is known here of the product. Raises SettingsError as ``check_products``."""
+    here = layout.state_products()
+    mirrored = [each.name for each in settings.mirror.products or []] + settings.source.hidden_products
+    if product in mirrored and product not in here:
+        raise SettingsError(
+            f"product {product}: expected its listing, found none, as no update has fetched it yet. "
+            f"{consequence} `ipp-mirror update --products {product}` fetches it."
+        )
+    check_products([product], here, settings, consequence)
+
+
+def unknown_fileset(layout: Layout, product: str, name: str, consequence: str) -> SettingsError:
+    """Return the error for a name, or a pattern, that no fileset in the local listing of the product has."""
+    listed = [each.name for each in LocalListing(layout, product).registrations()]
+    if not listed:
+        return SettingsError(
+            f"product {product}: expected a fileset of its listing, which has none, got {name!r}. "
+            f"{consequence} `ipp-mirror update` brings the listing up to date."
+        )
+    example = did_you_mean(name, listed) or f" The newest of them is {listed[-1]!r}."
+    return SettingsError(
+        f"product {product}: expected one of the {len(listed)} filesets of its listing, got {name!r}."
+        f"{example} {consequence}"
+    )
+
+
+def is_pattern(name: str) -> bool:
+    """Return True for a shell pattern, which no name is."""
+    return any(mark in name for mark in _WILDCARDS)
+
+
+def refuse_pattern(product: str, name: str, filesets: Iterable[str], doing: str) -> None:
+    """Raise SettingsError for a shell pattern in place of one name; it names the ``filesets`` that match."""
+    if not is_pattern(name):
+        return
+    matching = [each for each in filesets if fnmatchcase(each, name)]
+    raise SettingsError(
+        f"product {product}: expected the name of one fileset, got the pattern {name!r}, which matches "
+        f"{as_count(len(matching), 'fileset')}{': ' if matching else ''}{some(matching, none='')}. "
+        f"Nothing was changed; {doing} each by its name."
+    )
+
+
+def some(names: Collection[str], none: str = "there is none") -> str:
+    """Return some of the names as text, and how many there are beyond these."""
+    shown = sorted(names)
+    more = [f"{len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
+    return ", ".join(shown[:_SHOWN] + more) or none
+
+
+def _how_to_add(product: str, settings: Settings) -> str:
+    """Return the edit of the settings by which the product is mirrored."""
+    if settings.mirror.products is not None:
+        return f"To mirror it, add the line `- {product}` below `products:` of the section mirror."
+    hidden = ", ".join([*settings.source.hidden_products, product])
+    return (
+        f"If {settings.source.url} serves it without listing it, write `hidden_products: [{hidden}]` into "
+        "the section source."
+    )

@@ -1,0 +1,51 @@
+"""Types of options and arguments, whose errors say what is expected and what came."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.near_names import did_you_mean
+
+
+class Integer(click.IntRange):
+    """Whole number within bounds."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number. Raises click.BadParameter."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            bounds = f"of at least {self.min}" if self.max is None else f"from {self.min} to {self.max}"
+            self.fail(f"expected a whole number {bounds}, got {value!r}", param, ctx)
+
+
+class Word(click.Choice[str]):
+    """One of some words."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Return the words, and the nearest one."""
+        return f"expected {self._words()}, got {value!r}.{did_you_mean(str(value), self.choices)}"
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
+        """Return the words."""
+        return f"Expected {self._words()}"
+
+    def _words(self) -> str:
+        *others, last = self.choices
+        return f"{', '.join(others)} or {last}" if others else last
+
+
+class NewFile(click.Path):
+    """Path of a file that is written: there may be one, but no folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Raises click.BadParameter for a folder."""
+        if Path(value).is_dir():
+            self.fail(f"expected the path of a file, got the folder {str(value)!r}", param, ctx)
+        return super().convert(value, param, ctx)
