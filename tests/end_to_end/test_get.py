@@ -191,7 +191,7 @@ def test_who_fetches_what_is_asked_for_while_a_run_works(products, said, publish
     assert here.startswith(f"{PRODUCT}/o1.chip.1: here already: 1 file, 1 byte, in {follower.root}/store/")
     assert wanted.startswith(f"1 fileset of {PRODUCT} wanted: {said.format(process)}")
     assert (unknown.returncode, unknown.stdout) == (40, "")
-    assert "expected one of the products md, got 'other'" in unknown.stderr
+    assert "expected a product of this mirror (md), got 'other'" in unknown.stderr
 
 
 def test_a_running_adoption_takes_them_too(publisher, server, follower, tmp_path):
