@@ -123,6 +123,9 @@ class AdoptProduct(UpdateProduct):
         content |= {"folder": str(self.adopted.path), "by": self.adopted.by, "done": done, "failed": failed}
         write_marker(self.layout.adopted(self.product), content)
 
+    def _delete_expired(self) -> None:
+        """Do nothing: an adoption deletes nothing."""
+
     def _report(self, held: set[str], due: set[str], others: set[str]) -> None:
         """Log how many filesets of the folder are taken over, and which are left there and why."""
         layout, product = self.layout, self.product
