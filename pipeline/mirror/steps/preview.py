@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pipeline.config import Product
 from pipeline.datastore.client import ListingClient
 from pipeline.datastore.listing import FilesetRow, LeftOut
-from pipeline.mirror.state.file_selection import lacking_filesets
+from pipeline.mirror.state.file_selection import lacking_filesets, may_lack
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, known_rows
 from pipeline.mirror.state.markers import Fileset, fresh_marker
@@ -101,7 +101,7 @@ def preview_work(
     gone = listing.withdrawn | stale.marked(MarkerKind.EXPIRED)
     selected = [row for row in selected_rows(listing.rows, product, wanted, like) if row.name not in gone]
     kinds = [step.marker for step in steps.required]
-    lacking = lacking_filesets(layout, product)
+    lacking = lacking_filesets(layout, product, may_lack(layout, product) & {row.name for row in selected})
     done = stale.without(layout.marked_in_all(kinds, name), kinds) - lacking.keys()
     left = [row for row in selected if row.name not in done]
     skipped = stale.marked(MarkerKind.SKIPPED)
