@@ -152,7 +152,7 @@ def test_killed_while_a_fileset_is_completed_just_when(name, publisher, server, 
     assert leftovers(follower.root) == []
 
 
-def test_what_is_no_longer_selected_or_withdrawn_stays_whole_until_it_is_selected(publisher, server, follower):
+def test_what_is_not_selected_or_withdrawn_stays_whole_until_it_is_selected(publisher, server, follower):
     publisher.add_bundles(PRODUCT, "o2.camera.2", BUNDLES)
     choose(follower, components="exposure")
     assert follower.update().code == 0
