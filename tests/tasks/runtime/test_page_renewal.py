@@ -82,7 +82,7 @@ def test_a_process_that_fails_leaves_the_page_and_says_why(config, layout):
     written = write_page(layout, 4000)
     layout.lock_file.unlink()
     message = renewed(config, layout, news=True)
-    assert message.startswith(f"the page {layout.page} was not renewed: expected a mirror at ")
+    assert message.startswith(f"the page {layout.page} was not renewed: no mirror at ")
     assert (layout.page.read_text(), layout.page.stat().st_mtime_ns) == ("earlier page", written)
 
 
