@@ -47,6 +47,7 @@ from pipeline.mirror.steps.preview import (
 from pipeline.names import is_usable
 from pipeline.reporting.amounts import Amount, limited, mean, spread, stored_amounts, total
 from pipeline.reporting.history import FetchRate, fetch_rate, read_history
+from pipeline.reporting.report import holder_of, with_unfinished
 
 # Filesets here that others of their stage are taken to be like.
 LIKE_FILESETS = 50
@@ -197,7 +198,8 @@ class Planner:
         """Return the plan of an update of the products. Nothing is written. Raises OSError."""
         volumes = list(volume_problems(self.layout, self.settings, products))
         plans = [self._plan_product(product) for product in products]
-        fetched = fetch_rate(read_history(self.layout))
+        runs = with_unfinished(self.layout, read_history(self.layout), holder_of(self.layout))
+        fetched = fetch_rate(runs)
         rate = limited(fetched.bytes_per_second if fetched else None, self.settings.source.rate_limit)
         return Plan(plans, volumes, self._disks(plans), fetched, rate)
 

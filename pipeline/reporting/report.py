@@ -157,7 +157,7 @@ def mirror_report(
             "Begin with `ipp-mirror update`, or correct mirror.root in the settings."
         )
     now = now or datetime.now(UTC)
-    holder = _holder(layout)
+    holder = holder_of(layout)
     wanted = steps.wanted(settings)
     names = _products(layout, settings)
     history = read_history(layout)
@@ -200,7 +200,8 @@ def _products(layout: Layout, settings: Settings) -> list[str]:
     return sorted({*layout.state_products(), *_configured(settings, [])})
 
 
-def _holder(layout: Layout) -> Holder | None:
+def holder_of(layout: Layout) -> Holder | None:
+    """Return the run that holds the lock, or that was killed with it; None without one."""
     holder, is_alive = read_holder(layout)
     if not holder and not is_alive:
         return None

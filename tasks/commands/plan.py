@@ -123,7 +123,7 @@ def _time_line(plan: "Plan", *, is_more: bool) -> str:
         return "time: not known, as no size is"
     nothing = f"no run has fetched for {RATE_SECONDS} s yet"
     if plan.seconds is None or rate is None:
-        return f"time: not known, as {nothing}; while one works, ipp-mirror status has its rate"
+        return f"time: not known, as {nothing}"
     about = f"time: {'more than' if is_more else 'about'} {as_duration(plan.seconds)} at {as_size(rate)}/s"
     if fetched is None:
         return f"{about}, the rate_limit of the settings; {nothing}"

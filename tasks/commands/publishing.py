@@ -55,6 +55,11 @@ def list_products(config: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"schema": 1, "products": products}, indent=1))
         return
+    if not products:
+        click.echo(
+            f"no product of this site's own at {layout.published}. Add one with: ipp-mirror product add NAME",
+            err=True,
+        )
     for each in products:
         amount = as_count(each["filesets"], "fileset")
         newest = f", newest {each['newest']} of {each['newest_registered']}" if each["newest"] else ""

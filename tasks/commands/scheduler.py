@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import SettingsError, machine_faults
-from tasks.commands.options import port_option
+from tasks.commands.options import cannot_listen, port_option
 from tasks.commands.types import NewFile
 
 _EXAMPLES = """\b
@@ -59,7 +59,8 @@ def _check_free(address: str, port: int) -> None:
             listener.bind((address, port))
     except OSError as error:
         if is_own_scheduler(port):
-            problem = "a scheduler of this user runs there already. Nothing was started"
-        else:
-            problem = f"{error.strerror}. Choose another --port, and name it in luigi.cfg as scheduler_port"
-        raise SettingsError(f"cannot listen on {address} port {port}: {problem}.") from None
+            raise SettingsError(
+                f"cannot listen on {address} port {port}: a scheduler of this user runs there already. "
+                "Nothing was started."
+            ) from None
+        raise cannot_listen(address, port, "--address", error) from None

@@ -6,7 +6,7 @@ import click
 
 from pipeline.errors import SettingsError
 from pipeline.names import escaped
-from tasks.commands.options import config_option, port_option, read_mirror
+from tasks.commands.options import cannot_listen, config_option, port_option, read_mirror
 
 _EXAMPLES = """\b
 Examples:
@@ -47,6 +47,4 @@ def serve(config: Path | None, host: str, port: int, hidden: tuple[str, ...]) ->
     try:
         serve_mirror(layout, host=host, port=port, hidden=[*hidden, *settings.source.hidden_products])
     except OSError as error:
-        raise SettingsError(
-            f"cannot listen on {host} port {port}: {error.strerror}. Choose another --port."
-        ) from None
+        raise cannot_listen(host, port, "--host", error) from None

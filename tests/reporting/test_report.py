@@ -26,8 +26,9 @@ from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.skip import skip_fileset
 from pipeline.mirror.state.steps import UNEXPECTED
 from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, attention, severity
-from pipeline.reporting.history import RunRecord, append_record
+from pipeline.reporting.history import FetchRate, RunRecord, append_record
 from pipeline.reporting.metrics import metrics_text
+from pipeline.reporting.plan import Planner
 from pipeline.reporting.progress import RunProgress, write_progress
 from pipeline.reporting.report import MirrorReport, mirror_report
 from pipeline.reporting.status import product_status
@@ -427,12 +428,14 @@ def test_a_run_that_works(layout):
     assert "running: update, process 42 on dome since " in as_text(replace(report, progress=update), [])
 
 
-def test_a_run_that_works_or_was_killed_counts_for_the_growth(layout):
+def test_a_run_that_works_or_was_killed_counts_for_the_growth_and_the_rate(layout):
     since = "2026-07-08T12:00:00Z"
     layout.lock_file.write_text(json.dumps({"host": "dome", "pid": os.getpid(), "since": since}))
     assert report_on(layout).bytes_per_day is None
     write_progress(layout, replace(PROGRESS, time="2026-07-10T11:30:00Z", fetched=5000))
     assert report_on(layout).bytes_per_day == (5000 + 10) / 2
+    fetched = Planner(settings_of(layout), layout, STEPS, None, 0).plan([PRODUCT]).fetched
+    assert fetched == FetchRate(5000 / (47.5 * 3600), 1, since, "2026-07-10T11:30:00Z")
     # With its row in the history, it counts once.
     append_record(layout, replace(run(), start=since, end="2026-07-10T11:30:01Z", bytes=5000))
     assert report_on(layout).bytes_per_day == (5000 + 10) / 2

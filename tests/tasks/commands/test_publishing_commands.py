@@ -82,3 +82,15 @@ def test_a_product_of_the_source_is_no_product_of_the_site(tmp_path: Path):
             ipp_mirror.main([*arguments, "--config", config], standalone_mode=False)
         assert str(refused.value).startswith(f"expected {expected}")
     assert not list(follower.root.rglob("*.txt"))
+
+
+def test_a_site_without_products_of_its_own_says_so(tmp_path: Path):
+    config = Follower(tmp_path, "http://127.0.0.1:1/ds").config
+    shown = CliRunner().invoke(ipp_mirror, ["product", "list", "--config", str(config)])
+    assert (shown.exit_code, shown.stdout) == (0, "")
+    assert shown.stderr == (
+        f"no product of this site's own at {tmp_path}/mirror/published. "
+        "Add one with: ipp-mirror product add NAME\n"
+    )
+    as_json = CliRunner().invoke(ipp_mirror, ["product", "list", "--json", "--config", str(config)])
+    assert (as_json.exit_code, as_json.stderr) == (0, "")
