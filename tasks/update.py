@@ -136,8 +136,7 @@ class UpdateProduct(MirrorTask):
 
     def run(self) -> None:
         """Submit every pending fileset, and wait until each is done or has failed."""
-        if widened := widen_filesets(self.context, self.product):
-            log.info("product %s: %s to be completed", self.product, as_count(widened, "fileset"))
+        self._widen()
         renew_snapshots(self.layout, self.product, self.context.wanted_steps)
         wanted = wanted_filesets(self.layout, self.product)
         pending = self._pending()
@@ -161,6 +160,12 @@ class UpdateProduct(MirrorTask):
         self.context.counters.count(selected=-len(withdrawn))
         waiting = {name: later[name] for name in current_run().wanted.delayed(self.product)}
         self._finish(tried - withdrawn, left - withdrawn, waiting)
+
+    def _widen(self) -> None:
+        """Make the filesets pending of which the settings choose more than is here."""
+        with like_filesets(self.context.settings, self.layout, self._settings) as like:
+            if widened := widen_filesets(self.context, self.product, like):
+                log.info("product %s: %s to be completed", self.product, as_count(widened, "fileset"))
 
     def _postponed(self) -> dict[str, str]:
         """Return the failed filesets that are left for a later run, with the time (UTC) of their next try."""

@@ -58,7 +58,7 @@ def as_json(report: MirrorReport, points: list[Attention]) -> str:
 def as_check(report: MirrorReport, points: list[Attention]) -> str:
     """Return one line for Nagios, with performance data."""
     found = outlook(report)
-    said = "; ".join(point.message for point in points) or outlook_text(report)
+    said = "; ".join(point.message.removesuffix(".") for point in points) or outlook_text(report)
     line = f"{severity(points).upper()} - {said.replace('|', '/')} | left={found.left} failed={found.failed}"
     return escaped(line) + "\n"
 

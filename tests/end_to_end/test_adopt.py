@@ -502,12 +502,12 @@ def test_folders_that_cannot_be_adopted(release, old, server, follower, tmp_path
             tmp_path / "alias" / PRODUCT / "m",
             f"expected mirror.root outside the folders of the products, got {tmp_path}/alias/{PRODUCT}/m",
         ),
-        "is empty": (tmp_path / "empty", mirror, "got an empty folder. Name the folder that holds PRODUCT"),
+        "is empty": (tmp_path / "empty", mirror, "got an empty folder. Name the folder with PRODUCT"),
         "holds no product": (
             old / PRODUCT,
             mirror,
             # The root of the case before was made there.
-            f"as a folder in {old / PRODUCT}, got m, {CHIP}, plain. Name the folder that holds",
+            f"as a folder in {old / PRODUCT}, got m, {CHIP}, plain. Name {old} with PRODUCT/",
         ),
     }
     before = tree(old)

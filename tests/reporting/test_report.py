@@ -399,6 +399,13 @@ def test_each_line_has_what_to_do(name, layout):
     assert REMEDIES[name].format(root=layout.root) in point.message
 
 
+def test_the_line_for_nagios_is_of_clauses(layout):
+    points = [Attention(CRITICAL, "a disk is full. Make room."), Attention(WARNING, "it is paused")]
+    assert as_check(report_on(layout), points) == (
+        "CRITICAL - a disk is full. Make room; it is paused | left=0 failed=0\n"
+    )
+
+
 @pytest.mark.parametrize(("days", "expected"), [(1, OK), (3, WARNING), (8, CRITICAL)])
 def test_updates_that_do_not_end(days, expected, layout):
     gone_through(layout, hours=24 * days)

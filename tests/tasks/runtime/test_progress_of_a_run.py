@@ -115,6 +115,14 @@ def test_a_run_without_bytes_to_fetch_counts_filesets(tmp_path: Path, clock: Clo
     assert progress.state().seconds_left == 18
 
 
+def test_the_task_of_the_run_and_bytes_that_were_not_adopted(tmp_path: Path, clock: Clock):
+    counters = RunCounters(bytes=70, adopted_bytes=7)
+    progress = Progress(Layout(tmp_path), counters, lambda: 0, clock)
+    progress.begin_run("AdoptMirror")
+    state = progress.state()
+    assert (state.task, state.fetched, state.bytes) == ("AdoptMirror", 70, 77)
+
+
 def test_what_ended_is_not_in_progress_and_failures_are_counted(progress: Progress):
     first, second = Task("f0"), Task("f1")
     progress.settle(first, failed=False)
