@@ -148,8 +148,8 @@ class AdoptProduct(UpdateProduct):
         parts = [f"{len(names)} {why} ({named(names)})" for why, names in left.items() if names]
         more = f"; left there: {', '.join(parts)}" if parts else ""
         log.info(
-            "product %s: %d filesets to take over, %d complete before%s",
-            *(product, len(due), len(complete), more),
+            "product %s: %s to take over, %d complete before%s",
+            *(product, as_count(len(due), "fileset"), len(complete), more),
         )
 
     def _rows(self, names: set[str]) -> Iterator[FilesetRow]:
@@ -164,4 +164,5 @@ class AdoptProduct(UpdateProduct):
         filesets = (Fileset.of(self.product, row) for row in self._rows(here))
         removed = sum(remove_old_names(self.layout, self.adopted, fileset) for fileset in filesets)
         if removed:
-            log.info("product %s: %d old names of complete filesets removed", self.product, removed)
+            names = as_count(removed, "old name")
+            log.info("product %s: %s of complete filesets removed", self.product, names)
