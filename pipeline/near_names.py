@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 # Of two names, from 0 to 1 (difflib).
 _LEAST_LIKENESS = 0.7
-# A text that is a part of longer names says too little below this length.
+# A name that is a part of a longer one says too little below this length.
 _LEAST_PART = 3
 
 
@@ -22,9 +22,12 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     by_folded = {each.casefold(): each for each in known}
     folded = name.casefold()
     close = get_close_matches(folded, by_folded, most, _LEAST_LIKENESS)
-    if len(folded) >= _LEAST_PART:
-        close += [each for each in by_folded if folded in each and each not in close]
+    close += [each for each in by_folded if each not in close and _is_part(*sorted((each, folded), key=len))]
     return [by_folded[each] for each in close[:most]]
+
+
+def _is_part(part: str, whole: str) -> bool:
+    return len(part) >= _LEAST_PART and part in whole
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ command that was killed has either done its work or can be given again.
 """
 
 import fcntl
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from pipeline.datastore.listing import (
 from pipeline.durable import flush, flush_folder, make_folder, publish_folder, write_whole
 from pipeline.errors import HostileName, SettingsError
 from pipeline.names import checked_segment
+from pipeline.near_names import did_you_mean
 
 PRODUCT_TYPES = (
     *("ipp-misc", "image", "table", "dump", "ipp-dist", "psrequest", "psresults", "dqresults"),
@@ -132,8 +134,10 @@ class Publisher:
             left = [row for row in rows if row.name != fileset]
             folder = self.folder / product / fileset
             if len(left) == len(rows) and not folder.is_dir():
+                meant = did_you_mean(fileset, [row.name for row in rows])
                 raise SettingsError(
-                    f"expected a fileset of product {product!r}, got {fileset!r}. Nothing was changed."
+                    f"expected one of the {len(rows)} filesets of product {product!r}, got {fileset!r}."
+                    f"{meant} Nothing was changed."
                 )
             write_whole(self.folder / product / INDEX, write_filesets(left))
             self._replace_product(replace(known, most_recent=left[-1].name if left else None))
@@ -152,10 +156,13 @@ class Publisher:
         for row in rows:
             if row.name == product:
                 return row
-        names = ", ".join(row.name for row in rows) or "none"
+        names = [row.name for row in rows]
+        advice = (
+            did_you_mean(product, names) or f" Add it with: ipp-mirror product add {shlex.quote(product)}"
+        )
         raise SettingsError(
-            f"expected a product of this site's own ({names}), got {product!r}. "
-            "Add it with `ipp-mirror product add`; nothing was changed."
+            f"expected a product of this site's own ({', '.join(names) or 'none'}), got "
+            f"{product!r}. Nothing was changed.{advice}"
         )
 
     def _replace_product(self, changed: ProductRow) -> None:

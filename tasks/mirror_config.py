@@ -1,10 +1,19 @@
 """Section ``[mirror]`` of ``luigi.cfg``."""
 
+import configparser
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import luigi
+from luigi.parameter import ParameterException, UnconsumedParameterWarning
 
+from pipeline.errors import SettingsError
+from pipeline.near_names import did_you_mean
+
+T = TypeVar("T", bound=luigi.Config)
 QUIET, NORMAL, VERBOSE = "quiet", "normal", "verbose"
 AUTO, NONE, PLAIN, BAR = "auto", "none", "plain", "bar"
 
@@ -23,6 +32,28 @@ class mirror(luigi.Config):  # noqa: N801  (the section of luigi.cfg, and the pr
         default=AUTO,
         description="progress on the console: none, a line now and then, or a bar; auto: a bar on a terminal",
     )
+
+
+def checked_section(section: type[T]) -> T:
+    """Return a section of Luigi's settings.
+
+    Raises SettingsError for a wrong value, and for a name that ``[mirror]`` does not have; in other sections
+    Luigi warns of that, as another version may have it.
+    """
+    name = section.get_task_family()
+    action: Literal["error", "default"] = "error" if section is mirror else "default"
+    try:
+        with warnings.catch_warnings(action=action, category=UnconsumedParameterWarning):
+            return section()
+    except UnconsumedParameterWarning as warning:
+        setting = str(warning).split("'")[1]
+        meant = did_you_mean(setting, section.get_param_names(include_significant=True))
+        problem = f"unknown setting {setting!r}.{meant}"
+    except (ValueError, ParameterException, configparser.Error) as error:
+        setting = re.sub(r".* default value of '(\w+)'.*|.*", r"\1", str(error), flags=re.DOTALL)
+        problem = f"{setting}{': ' if setting else ''}{' '.join(str(error.__cause__ or error).split())}"
+        problem = f"{problem.rstrip('.')}."
+    raise SettingsError(f"section [{name}] of luigi.cfg: {problem} Nothing was started.")
 
 
 # Settings file of the command line. Its path is no value of Luigi's settings, where % and ${ have a meaning.

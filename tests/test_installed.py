@@ -26,14 +26,13 @@ def files_in(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in paths if path.parent.name != "__pycache__"}
 
 
-def test_each_extra_adds_a_package_and_the_guide_names_it():
+def test_the_guide_names_each_extra():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     guide = (REPOSITORY / "docs" / "guide.md").read_text()
     (sentence,) = [line for line in guide.splitlines() if "Extras are " in line]
-    for extra in extras.keys() - {"dev"}:
-        assert set(extras[extra]) - set(project["dependencies"]), extra
-        assert f"`{extra}`" in sentence.partition("Extras are ")[2]
+    named = sentence.partition("Extras are ")[2]
+    assert [extra for extra in extras.keys() - {"dev"} if f"`{extra}`" not in named] == []
 
 
 @pytest.fixture

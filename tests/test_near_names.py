@@ -15,6 +15,7 @@ KNOWN = ["md-all-rel-200907", "threepi-all-200908", "pstampresults", "MD01"]
         ("md01", ["MD01"]),
         ("-all-", ["md-all-rel-200907", "threepi-all-200908"]),
         ("stamp", ["pstampresults"]),
+        ("md01_stack", ["MD01"]),
         ("md", []),
         ("", []),
         ("something else", []),

@@ -67,6 +67,25 @@ def test_a_fileset_is_copies_of_the_files_with_their_listing(publisher, files):
     }
 
 
+def test_what_is_not_there_is_answered_with_the_nearest(publisher, files):
+    publisher.publish(PRODUCT, "first", files)
+    for action, said in (
+        (
+            lambda: publisher.publish("light-curve", "two", files),
+            "got 'light-curve'. Nothing was changed. Did ",
+        ),
+        (lambda: publisher.withdraw("other", "first"), "Add it with: ipp-mirror product add other"),
+        (lambda: publisher.withdraw(PRODUCT, "firs"), "one of the 1 filesets of product 'light-curves', got"),
+        (
+            lambda: publisher.withdraw(PRODUCT, "firs"),
+            "got 'firs'. Did you mean 'first'? Nothing was changed.",
+        ),
+    ):
+        with pytest.raises(SettingsError) as raised:
+            action()
+        assert said in str(raised.value)
+
+
 def test_no_time_of_registration_comes_twice_also_after_a_withdrawal(publisher, files):
     times = []
     for name in ("one", "two", "two", "two"):

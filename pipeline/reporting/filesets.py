@@ -99,17 +99,28 @@ class ProductFilesets:
     def states(self) -> Iterator[FilesetState]:
         """Yield the state of each fileset of the listing. Raises ServerUnavailable for a damaged listing."""
         has_begun = self._begin_after is None
+        # Names of their own, for each is used for each row.
+        complete, skipped, withdrawn = self.complete, self.skipped, self.withdrawn
+        wanted, left_out, may_lack = self.wanted, withdrawn | self.expired, self.may_lack
+        is_chosen = self._selection.has
         for columns, fields in self._listing.cells():
             name = fields[0].strip()
-            withdrawn = name in self.withdrawn
-            is_chosen = name in self.wanted or (has_begun and self._selection.has(columns, fields))
+            selected = name in wanted or (has_begun and is_chosen(columns, fields))
             has_begun = has_begun or name == self._begin_after
-            selected = is_chosen and not withdrawn and name not in self.expired
-            complete = not (selected and self._lacks(name)) and name in self.complete
-            yield FilesetState(columns, fields, name, selected, complete, name in self.skipped, withdrawn)
+            selected = selected and name not in left_out
+            lacks = selected and name in may_lack and self._lacks(name)
+            yield FilesetState(
+                columns,
+                fields,
+                name,
+                selected,
+                name in complete and not lacks,
+                name in skipped,
+                name in withdrawn,
+            )
 
     def _lacks(self, name: str) -> bool:
-        if name in self.may_lack and self._product:
+        if self._product:
             self.lacking |= lacking_filesets(self._layout, self._product, [name])
         return name in self.lacking
 
@@ -141,7 +152,8 @@ def count_filesets(
     for state in filesets.states():
         known += 1
         selected += state.selected
-        if state.left:
+        # As ``FilesetState.left``, which takes longer to call than to do.
+        if state.selected and not state.complete and not state.skipped:
             left += 1
             stages[state.stage] += state.name not in downloaded or filesets.lacking.get(state.name, False)
         if state.complete and (order := registered_order(state.fields[1].strip())) >= last:

@@ -81,30 +81,38 @@ def _time_left(report: MirrorReport, bytes_left: int) -> tuple[int | None, str]:
 def outlook_text(report: MirrorReport) -> str:
     """Return in one line how much of what is selected is here, and when the rest will be."""
     found = outlook(report)
+    said = [_here(found)]
+    if found.left:
+        said.append(when_here(report))
+    elif report.last_success is None:
+        said.append("not all products are gone through yet")
+    if report.volumes:
+        said.append("not all disks can be used")
+    return "; ".join(said)
+
+
+def _here(found: Outlook) -> str:
     if not found.selected:
         return f"none of {found.known:,} known filesets is selected" if found.known else "no fileset is known"
     if not found.left:
         here = "here or skipped" if found.skipped else "here"
-        filesets = (
-            "the selected fileset is"
-            if found.selected == 1
-            else f"all {found.selected:,} selected filesets are"
-        )
-        return f"{filesets} {here}"
+        if found.selected == 1:
+            return f"the selected fileset is {here}"
+        return f"all {found.selected:,} selected filesets are {here}"
     size = f", {found.size_left}" if found.size_left else ""
     noun = "fileset" if found.selected == 1 else "filesets"
-    return f"{found.left:,} of {found.selected:,} selected {noun} left{size}: {when_here(report)}"
+    return f"{found.left:,} of {found.selected:,} selected {noun} left{size}"
 
 
 def when_here(report: MirrorReport) -> str:
     """Return when what is left will be here, or why that is not known."""
     found = outlook(report)
     if found.time_left:
-        return f"about {found.time_left} at {found.pace}"
+        return f"here in about {found.time_left} at {found.pace}"
     if report.holder and report.holder.is_alive:
-        return "a run works, the time left is not known"
+        return "a run is at work, the time left is not known"
     if report.paused:
         return "updates are paused"
     if found.left == found.failed:
         return "all of them failed"
-    return "no run works, the time left is not known"
+    return "no run is at work, the time left is not known"

@@ -321,7 +321,9 @@ def _group(
 ) -> FailureGroup:
     tries = [str(record["next_try"]) for record in records if is_postponed(record)]
     first = records[0]["files"][0] if records[0]["files"] else {}
-    file = f"{first['file']}: " if first.get("file") else ""
+    name, reason = str(first.get("file", "")), _cause(str(first.get("reason", "")))
+    # An address ends with the name.
+    file = f"{name}: " if name and f"/{name}: " not in reason else ""
     return FailureGroup(
         product=product,
         step=step,
@@ -330,7 +332,7 @@ def _group(
         optional=bool(step) and step not in required,
         filesets=len(records),
         examples=tuple(record["fileset"] for record in records[:_EXAMPLES]),
-        reason=f"{file}{_cause(str(first.get('reason', '')))}",
+        reason=f"{file}{reason}",
         next_try=min(tries) if len(tries) == len(records) else None,
         postponed=len(tries),
         first_failed=min(_values(records, "first_failed"), default=None),

@@ -4,6 +4,7 @@ The modules import Luigi, the server and the settings in their functions only: h
 immediate, and each subcommand imports only its own libraries.
 """
 
+import configparser
 import errno
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from tasks.commands.find import find
 from tasks.commands.get import get
 from tasks.commands.groups import CommandGroup, MissingCommand
 from tasks.commands.init import init
+from tasks.commands.luigi_files import unreadable_file
 from tasks.commands.pause import pause
 from tasks.commands.plan import plan
 from tasks.commands.publishing import product, publish, withdraw
@@ -93,9 +95,13 @@ def _run(arguments: Sequence[str]) -> int:
             click.echo(f"{error.ctx.get_help()}\n", err=True)
         click.echo(_usage_message(error, arguments), err=True)
         return EXIT_SETTINGS_OR_BUG
-    except MirrorError as error:
-        click.echo(escaped(f"ipp-mirror: {error}", but="\n"), err=True)
-        return error.exit_code
+    except (MirrorError, configparser.Error, UnicodeDecodeError) as error:
+        # Luigi reads its settings where it is imported.
+        failure = error if isinstance(error, MirrorError) else unreadable_file()
+        if failure is None:
+            raise
+        click.echo(escaped(f"ipp-mirror: {failure}", but="\n"), err=True)
+        return failure.exit_code
     return code or _output_code()
 
 

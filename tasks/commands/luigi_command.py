@@ -1,6 +1,5 @@
 """Run of a task within this process: as the ``luigi`` command does it, without a command line for Luigi."""
 
-import configparser
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +9,11 @@ from urllib.parse import urlsplit
 import click
 import luigi.configuration
 import luigi.interface
-from luigi.parameter import ParameterException
 from luigi.task_register import Register
 
 # Registers the tasks.
 import tasks.workflow  # noqa: F401
-from pipeline.errors import SettingsError
-from tasks.mirror_config import QUIET, mirror, use_settings, use_settings_file
+from tasks.mirror_config import QUIET, checked_section, mirror, use_settings, use_settings_file
 from tasks.runtime.errors import as_mirror_error
 from tasks.runtime.own_scheduler import HOST, PORT, is_own_scheduler
 
@@ -72,14 +69,8 @@ def _use(config: Path | None, console: Mapping[str, str]) -> None:
     use_settings(console)
     if config:
         use_settings_file(config)
-    for name, section in {"core": luigi.interface.core, "mirror": mirror}.items():
-        try:
-            section()
-        except (ValueError, ParameterException, configparser.Error) as error:
-            problem = error.__cause__ or error
-            raise SettingsError(
-                f"section [{name}] of luigi.cfg: {error}: {problem}. Nothing was started."
-            ) from None
+    for section in (luigi.interface.core, mirror):
+        checked_section(section)
 
 
 def scheduler_url(host: str | None, port: int | None) -> str:

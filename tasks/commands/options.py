@@ -1,18 +1,19 @@
 """Options that several subcommands share, and the settings that they name."""
 
+import errno
 import getpass
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from pipeline.errors import HostileName
+from pipeline.errors import HostileName, SettingsError
 from pipeline.names import checked_segment
-from tasks.commands.types import Integer, Word
+from tasks.commands.luigi_files import name_settings
+from tasks.commands.types import AnyPath, Integer, Word
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 CONFIG_VARIABLE = "IPP_MIRROR_CONFIG"
 """Environment variable with the path of the settings file."""
 
-_MIRROR_SECTION = re.compile(rb"^\s*\[\s*mirror\s*\]", re.MULTILINE)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -31,7 +31,7 @@ def config_option(function: Function) -> Function:
         "--config",
         "--mirror-config",
         "config",
-        type=click.Path(path_type=Path),
+        type=AnyPath(),
         metavar="FILE",
         envvar=CONFIG_VARIABLE,
         help="Settings file (default: that of IPP_MIRROR_CONFIG, else [mirror] config in luigi.cfg, else "
@@ -139,19 +139,33 @@ def port_option(default: int, explanation: str, least: int = 0) -> Callable[[Fun
     )
 
 
-def checked_name(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
-    """Return the name of a product or fileset. Raises click.BadParameter for an invalid one."""
+def checked_name(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    """Return the name of a product or fileset, if one is given. Raises click.BadParameter for a wrong one."""
     try:
-        return checked_segment(name, "name")
+        return name if name is None else checked_segment(name, "name")
     except HostileName as error:
         raise click.BadParameter(str(error)) from None
 
 
-def name_or_pattern(context: click.Context, parameter: click.Parameter, name: str) -> str:
+def name_or_pattern(context: click.Context, parameter: click.Parameter, name: str) -> str | None:
     """Return the name of a fileset as ``checked_name``; a shell pattern is left to the command to refuse."""
     from pipeline.mirror.state.operands import is_pattern
 
     return name if is_pattern(name) else checked_name(context, parameter, name)
+
+
+def cannot_listen(host: str, port: int, option: str, error: OSError) -> SettingsError:
+    """Return the error for an address that a server cannot listen on; ``option`` names the host."""
+    # Imported here: most commands do without.
+    from socket import gaierror
+
+    advice = {
+        errno.EADDRINUSE: "Another program listens there: choose another --port",
+        errno.EACCES: "Ports below 1024 need the rights of root: choose another --port",
+    }.get(error.errno or 0, f"Choose an address of this machine by {option}")
+    is_name = isinstance(error, gaierror) or not error.errno
+    cause = error.strerror if is_name else os.strerror(error.errno or 0)
+    return SettingsError(f"cannot listen on {host} port {port}: {cause}. {advice}; nothing was started.")
 
 
 def current_user() -> str:
@@ -184,26 +198,13 @@ def read_mirror(config: Path | None) -> "tuple[Settings, Layout]":
 
 
 def default_config() -> Path:
-    """Return the settings file that Luigi's settings name; without such a name, Luigi is not imported."""
-    if not any(_names_settings(path) for path in _luigi_files()):
+    """Return the settings file that Luigi's settings name; without such a name, Luigi is not imported.
+
+    Raises SettingsError for a wrong value in Luigi's section ``[mirror]``.
+    """
+    if not name_settings():
         return Path("mirror.yaml")
     # Read by Luigi, which has its own rules for overrides and for what is in values.
-    from tasks.mirror_config import mirror
+    from tasks.mirror_config import checked_section, mirror
 
-    return Path(mirror().config)
-
-
-def _luigi_files() -> Iterator[Path]:
-    """Yield the paths at which Luigi looks for its settings."""
-    for name in ("client.cfg", "luigi.cfg", "luigi.toml"):
-        yield Path("/etc/luigi", name)
-        yield Path(name)
-    if "LUIGI_CONFIG_PATH" in os.environ:
-        yield Path(os.environ["LUIGI_CONFIG_PATH"])
-
-
-def _names_settings(path: Path) -> bool:
-    try:
-        return _MIRROR_SECTION.search(path.read_bytes()) is not None
-    except OSError:
-        return False
+    return Path(checked_section(mirror).config)

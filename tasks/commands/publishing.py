@@ -12,6 +12,7 @@ from pipeline.names import escaped
 from pipeline.units import as_count, as_size
 from tasks.commands.groups import CommandGroup
 from tasks.commands.options import checked_name, config_option, json_option, quiet_option, read_mirror
+from tasks.commands.types import AnyPath
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -55,6 +56,11 @@ def list_products(config: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"schema": 1, "products": products}, indent=1))
         return
+    if not products:
+        click.echo(
+            f"no product of this site's own at {layout.published}. Add one with: ipp-mirror product add NAME",
+            err=True,
+        )
     for each in products:
         amount = as_count(each["filesets"], "fileset")
         newest = f", newest {each['newest']} of {each['newest_registered']}" if each["newest"] else ""
@@ -120,7 +126,7 @@ def remove_product(config: Path | None, name: str) -> None:
 @quiet_option
 @click.argument("product", callback=checked_name)
 @click.argument("fileset", callback=checked_name)
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=AnyPath())
 def publish(config: Path | None, quiet: bool, product: str, fileset: str, files: Sequence[Path]) -> None:
     """Publish files as a fileset of a product of this site's own.
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from pipeline.errors import SettingsError, machine_faults
-from tasks.commands.options import port_option
-from tasks.commands.types import NewFile
+from tasks.commands.options import cannot_listen, port_option
+from tasks.commands.types import NewFile, Text
 
 _EXAMPLES = """\b
 Examples:
@@ -19,6 +19,8 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @click.option(
     "--address",
+    type=Text(),
+    metavar="ADDRESS",
     default="127.0.0.1",
     show_default=True,
     help="Address to listen on. The scheduler has no password: leave it on this host.",
@@ -59,7 +61,8 @@ def _check_free(address: str, port: int) -> None:
             listener.bind((address, port))
     except OSError as error:
         if is_own_scheduler(port):
-            problem = "a scheduler of this user runs there already. Nothing was started"
-        else:
-            problem = f"{error.strerror}. Choose another --port, and name it in luigi.cfg as scheduler_port"
-        raise SettingsError(f"cannot listen on {address} port {port}: {problem}.") from None
+            raise SettingsError(
+                f"cannot listen on {address} port {port}: a scheduler of this user runs there already. "
+                "Nothing was started."
+            ) from None
+        raise cannot_listen(address, port, "--address", error) from None

@@ -6,7 +6,8 @@ import click
 
 from pipeline.errors import SettingsError
 from pipeline.names import escaped
-from tasks.commands.options import config_option, port_option, read_mirror
+from tasks.commands.options import cannot_listen, config_option, port_option, read_mirror
+from tasks.commands.types import Text
 
 _EXAMPLES = """\b
 Examples:
@@ -18,7 +19,12 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @config_option
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on."
+    "--host",
+    type=Text(),
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address to listen on.",
 )
 @port_option(8080, "Port to listen on; 0 for a free one.")
 @click.option(
@@ -47,6 +53,4 @@ def serve(config: Path | None, host: str, port: int, hidden: tuple[str, ...]) ->
     try:
         serve_mirror(layout, host=host, port=port, hidden=[*hidden, *settings.source.hidden_products])
     except OSError as error:
-        raise SettingsError(
-            f"cannot listen on {host} port {port}: {error.strerror}. Choose another --port."
-        ) from None
+        raise cannot_listen(host, port, "--host", error) from None

@@ -68,4 +68,7 @@ def test_an_update_begins_after_the_fileset_that_is_named(upstream, server, foll
     follower.mirror["products"] = [{"name": PRODUCT, "begin_after": "nothing"}]
     refused = follower.update()
     assert refused.code == 40
-    assert "begin_after of product stamps: expected a fileset of its listing, got nothing" in refused.output
+    assert (
+        "begin_after of product stamps: expected a fileset of its listing, got nothing. Correct"
+        in refused.output
+    )

@@ -331,6 +331,23 @@ def test_failures_by_cause(layout):
     ]
 
 
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        (
+            "http://h/p/f/7.fits: expected 9 bytes, got 7. The next run tries again.",
+            "http://h/p/f/7.fits: expected 9 bytes, got 7.",
+        ),
+        ("expected 9 bytes, got 7", "7.fits: expected 9 bytes, got 7"),
+        ("/d/7.fits: no space. Free some; the next run tries again.", "/d/7.fits: no space. Free some"),
+    ],
+)
+def test_the_reason_names_the_file_once_and_leaves_the_next_try_to_its_time(reason, shown, layout):
+    fail(layout, 7, FilesFailed({"7.fits": ContentMismatch(reason)}))
+    [group] = report_on(layout).failures
+    assert group.reason == shown
+
+
 def hold(layout: Layout, seconds_ago: float) -> None:
     """Name a holder on another host in the lock file, which it touched so many seconds ago."""
     layout.lock_file.write_text('{"host": "elsewhere", "pid": 7, "since": "t"}')
@@ -380,6 +397,13 @@ def test_each_line_has_what_to_do(name, layout):
     JUDGED[name][0](layout)
     [point] = attention(report_on(layout))
     assert REMEDIES[name].format(root=layout.root) in point.message
+
+
+def test_the_line_for_nagios_is_of_clauses(layout):
+    points = [Attention(CRITICAL, "a disk is full. Make room."), Attention(WARNING, "it is paused")]
+    assert as_check(report_on(layout), points) == (
+        "CRITICAL - a disk is full. Make room; it is paused | left=0 failed=0\n"
+    )
 
 
 @pytest.mark.parametrize(("days", "expected"), [(1, OK), (3, WARNING), (8, CRITICAL)])

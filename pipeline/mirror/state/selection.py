@@ -15,6 +15,7 @@ from pipeline.mirror.state.sky_selection import (
     refuse_undecidable,
     waiting,
 )
+from pipeline.near_names import did_you_mean
 
 # A filter is listed with a number of its kind, as in r.00000: its band alone stands for all of them.
 BAND_COLUMN = "filter"
@@ -82,15 +83,16 @@ def refuse_unknown_beginning(product: Product, names: Callable[[], Iterable[str]
     """Raise SettingsError when the listing has ``names``, and that of ``begin_after`` is none of them."""
     if product.begin_after is None:
         return
-    is_empty = True
+    known = []
     for name in names():
         if name == product.begin_after:
             return
-        is_empty = False
-    if not is_empty:
+        known.append(name)
+    if known:
         raise SettingsError(
             f"begin_after of product {product.name}: expected a fileset of its listing, got "
-            f"{product.begin_after}. Correct it in the settings; nothing of the product was fetched."
+            f"{product.begin_after}.{did_you_mean(product.begin_after, known)} Correct it in the settings; "
+            "nothing of the product was fetched."
         )
 
 
@@ -146,10 +148,12 @@ def refuse_unknown_columns(
         refuse_undecidable(product, known, like)
     unknown = set(_columns(product.select)) - known
     if known and unknown:
+        meant = did_you_mean(min(unknown), known | Select.model_fields.keys())
         raise SettingsError(
             f"select of product {product.name}: expected columns of its listing "
-            f"({', '.join(sorted(known))}), got {', '.join(sorted(unknown))}. "
-            "Correct it in the settings; nothing of the product was fetched."
+            f"({', '.join(sorted(known))}), or one of {', '.join(Select.model_fields)}, got "
+            f"{', '.join(sorted(unknown))}.{meant} Correct it in the settings; nothing of the product was "
+            "fetched."
         )
 
 

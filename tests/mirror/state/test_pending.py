@@ -61,8 +61,11 @@ def test_skipped_and_withdrawn_filesets_are_not_pending(kind, layout):
 def test_what_the_settings_do_not_select_is_not_pending(layout):
     selecting = Product.model_validate({"name": PRODUCT, "select": {"filesetID": "*.[58]"}})
     assert pending_rows(layout, selecting, STEPS) == [row(5), row(8)]
-    unknown = Product.model_validate({"name": PRODUCT, "select": {"colour": "red"}})
-    with pytest.raises(SettingsError, match=r"expected columns of its listing .*, got colour"):
+    unknown = Product.model_validate({"name": PRODUCT, "select": {"keep_dayz": "30"}})
+    with pytest.raises(
+        SettingsError,
+        match=r"expected columns of its listing .*, got keep_dayz\. Did you mean 'keep'\? Correct",
+    ):
         pending_rows(layout, unknown, STEPS)
 
 

@@ -171,6 +171,9 @@ def test_selected_are_those_after_the_beginning_and_wanted_ones(settings):
 
 
 def test_a_beginning_that_the_listing_does_not_have_is_refused():
+    product = Product(name="p", begin_after="fileset.x")
+    with pytest.raises(SettingsError, match=r"got fileset\.x\. Did you mean 'fileset\.1'\? Correct it"):
+        refuse_unknown_beginning(product, lambda: ["fileset.1"])
     product = Product(name="p", begin_after="x")
     with pytest.raises(SettingsError, match="expected a fileset of its listing, got x"):
         refuse_unknown_beginning(product, lambda: ["a", "b"])

@@ -74,11 +74,26 @@ def test_a_product_of_the_source_is_no_product_of_the_site(tmp_path: Path):
         (["product", "add", "p", "--type", "x"], "a type that readers know (ipp-misc, image, "),
         (
             ["publish", PRODUCT, "mine", config],
-            "a product of this site's own (none), got 'md-all-rel-200907'",
+            "a product of this site's own (there is none), got 'md-all-rel-200907'",
         ),
-        (["withdraw", PRODUCT, "mine"], "a product of this site's own (none), got 'md-all-rel-200907'"),
+        (
+            ["withdraw", PRODUCT, "mine"],
+            "a product of this site's own (there is none), got 'md-all-rel-200907'",
+        ),
     ):
         with pytest.raises(SettingsError) as refused:
             ipp_mirror.main([*arguments, "--config", config], standalone_mode=False)
         assert str(refused.value).startswith(f"expected {expected}")
     assert not list(follower.root.rglob("*.txt"))
+
+
+def test_a_site_without_products_of_its_own_says_so(tmp_path: Path):
+    config = Follower(tmp_path, "http://127.0.0.1:1/ds").config
+    shown = CliRunner().invoke(ipp_mirror, ["product", "list", "--config", str(config)])
+    assert (shown.exit_code, shown.stdout) == (0, "")
+    assert shown.stderr == (
+        f"no product of this site's own at {tmp_path}/mirror/published. "
+        "Add one with: ipp-mirror product add NAME\n"
+    )
+    as_json = CliRunner().invoke(ipp_mirror, ["product", "list", "--json", "--config", str(config)])
+    assert (as_json.exit_code, as_json.stderr) == (0, "")

@@ -73,7 +73,7 @@ def test_a_port_in_use(tmp_path: Path):
     assert (refused.returncode, refused.stdout) == (40, "")
     assert refused.stderr == (
         f"ipp-mirror: cannot listen on 127.0.0.1 port {port}: Address already in use. "
-        "Choose another --port, and name it in luigi.cfg as scheduler_port.\n"
+        "Another program listens there: choose another --port; nothing was started.\n"
     )
 
 

@@ -77,5 +77,17 @@ def test_a_port_in_use(follower: Follower):
         port = listener.getsockname()[1]
         refused = ipp_mirror("serve", "--config", follower.config, "--port", port)
     assert refused.returncode == 40
-    assert refused.stderr.startswith(f"ipp-mirror: cannot listen on 127.0.0.1 port {port}: ")
-    assert refused.stderr.count("\n") == 1
+    assert refused.stderr == (
+        f"ipp-mirror: cannot listen on 127.0.0.1 port {port}: Address already in use. "
+        "Another program listens there: choose another --port; nothing was started.\n"
+    )
+
+
+def test_an_address_of_another_machine(follower: Follower):
+    follower.root.mkdir()
+    refused = ipp_mirror("serve", "--config", follower.config, "--host", "192.0.2.1", "--port", 0)
+    assert refused.returncode == 40
+    assert refused.stderr == (
+        "ipp-mirror: cannot listen on 192.0.2.1 port 0: Cannot assign requested address. "
+        "Choose an address of this machine by --host; nothing was started.\n"
+    )
