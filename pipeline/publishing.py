@@ -161,7 +161,7 @@ class Publisher:
             did_you_mean(product, names) or f" Add it with: ipp-mirror product add {shlex.quote(product)}"
         )
         raise SettingsError(
-            f"expected a product of this site's own ({', '.join(names) or 'there is none'}), got "
+            f"expected a product of this site's own ({', '.join(names) or 'none'}), got "
             f"{product!r}. Nothing was changed.{advice}"
         )
 

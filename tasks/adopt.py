@@ -60,6 +60,11 @@ class AdoptMirror(MirrorTask, luigi.WrapperTask):
             for product in self._products
         ]
 
+    @property
+    def fetches_wanted_of(self) -> list[str]:
+        """The products that the folder holds."""
+        return self._products
+
     def more_tasks(self) -> Iterator[MirrorTask]:
         """Return the tasks that take over, or fetch, what came to be wanted since the last call."""
         return newly_wanted(self._adopted)

@@ -11,7 +11,7 @@ from tasks.commands.options import (
     read_layout,
     workers_option,
 )
-from tasks.commands.types import Word
+from tasks.commands.types import AnyPath, Word
 
 _EXAMPLES = """\b
 Examples:
@@ -34,7 +34,7 @@ Examples:
 @products_option
 @workers_option
 @console_options
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=AnyPath())
 def adopt(
     config: Path | None,
     by: str,

@@ -19,6 +19,7 @@ from tasks.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.config import Settings
     from pipeline.mirror.state.layout import Layout
 
 _EXAMPLES = """\b
@@ -51,6 +52,7 @@ def get(
 
     FILESET is a name or a shell pattern. Filesets that the settings do not select are fetched too, and kept.
     If an update is running, it fetches them before all others; else this command does, and ends as an update.
+    A line for each fileset says where it is, or why it was not fetched.
 
     With --forget nothing is fetched: updates treat the filesets as if there had been no get. What is here
     stays, except for what `keep` in the settings lets expire.
@@ -69,7 +71,7 @@ def get(
         is_running = read_holder(layout)[1]
     if is_running:
         check_product_here(layout, product, settings, "Nothing was fetched.")
-        _leave_to_run(layout, product, filesets, is_quiet)
+        _leave_to_run(settings, layout, product, filesets, is_quiet)
         return
     wanted = {"product": product, "filesets": json.dumps(filesets), "by": current_user()}
     try:
@@ -78,7 +80,7 @@ def get(
         # Another run began meanwhile.
         if ended.code != EXIT_ALREADY_RUNNING or not read_holder(layout)[1]:
             raise
-        _leave_to_run(layout, product, filesets, is_quiet)
+        _leave_to_run(settings, layout, product, filesets, is_quiet)
 
 
 def _forget(layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet: bool) -> None:
@@ -95,19 +97,37 @@ def _forget(layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet:
         click.echo(f"no wanted fileset of {product} matches. Nothing was changed.")
 
 
-def _leave_to_run(layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet: bool) -> None:
+def _leave_to_run(
+    settings: "Settings", layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet: bool
+) -> None:
     """Mark the filesets as wanted, for the run that holds the lock. Raises SettingsError, MachineFault."""
     from pipeline.mirror.resources.update_lock import read_holder
     from pipeline.mirror.state.wanted import named_filesets, want_filesets
+    from pipeline.reporting.by_name import complete_texts, excluded_texts, lines_of
+    from tasks.steps import STEPS
 
     with machine_faults(f"marking filesets of {product} as wanted"):
         names = named_filesets(layout, product, filesets)
         want_filesets(layout, product, names, by=current_user())
         holder, _ = read_holder(layout)
+        here = complete_texts(layout, product, names, STEPS.wanted(settings).required)
+        texts = {name: f"here already: {text}" for name, text in here.items()}
+        texts |= excluded_texts(layout, product, names - here.keys())
     if is_quiet:
         return
-    click.echo(
-        f"{as_count(len(names), 'fileset')} of {product} wanted: the run at work (process "
-        f"{holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}) fetches them before all "
-        "others if it is an update or adoption of the product, else the next update does."
-    )
+    for line in lines_of(product, texts):
+        click.echo(line)
+    if left := len(names) - len(texts):
+        click.echo(f"{as_count(left, 'fileset')} of {product} wanted: {_who_fetches(holder, product)}")
+
+
+def _who_fetches(holder: dict[str, object], product: str) -> str:
+    """Return which run fetches filesets that are wanted: that of the holder of the lock, or another one."""
+    run = f"process {holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}"
+    products = holder.get("products")
+    if isinstance(products, list) and product not in products:
+        return f"the next update fetches them, as the run at work ({run}) fetches nothing of this product."
+    first = "before all others; if it ends before that, the next update does."
+    if products is None:
+        return f"the run at work ({run}), which has just begun, fetches them if it is an update, {first}"
+    return f"the run at work ({run}) fetches them {first}"

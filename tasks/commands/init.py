@@ -10,6 +10,7 @@ from pipeline.errors import ServerUnavailable, SettingsError
 from pipeline.near_names import did_you_mean
 from tasks.commands.data_store import listing_client
 from tasks.commands.options import checked_products, config_option, default_config, product_names
+from tasks.commands.types import AnyPath
 
 if TYPE_CHECKING:
     from pipeline.config import Source
@@ -29,7 +30,7 @@ Examples:
 @config_option
 @click.option(
     "--root",
-    type=click.Path(path_type=Path),
+    type=AnyPath(),
     metavar="DIR",
     default=Path("mirror"),
     help="Root folder of the mirror (default: mirror, in this folder). Nothing is made there.",
@@ -56,6 +57,10 @@ def init(config: Path | None, root: Path, products: str | None, offline: bool, u
     from pipeline.settings_template import new_settings
 
     path, root = config or default_config(), Path.cwd() / root
+    if root.exists() and not root.is_dir():
+        raise SettingsError(
+            f"--root: expected the path of a folder, got the file {root}. No settings were written."
+        )
     if path.exists():
         raise SettingsError(
             f"{path}: expected no settings file here yet, got one. It is left as it is; move it away, "

@@ -13,7 +13,7 @@ import click
 from pipeline.errors import HostileName, SettingsError
 from pipeline.names import checked_segment
 from tasks.commands.luigi_files import name_settings
-from tasks.commands.types import Integer, Word
+from tasks.commands.types import AnyPath, Integer, Word
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -31,7 +31,7 @@ def config_option(function: Function) -> Function:
         "--config",
         "--mirror-config",
         "config",
-        type=click.Path(path_type=Path),
+        type=AnyPath(),
         metavar="FILE",
         envvar=CONFIG_VARIABLE,
         help="Settings file (default: that of IPP_MIRROR_CONFIG, else [mirror] config in luigi.cfg, else "
@@ -139,15 +139,15 @@ def port_option(default: int, explanation: str, least: int = 0) -> Callable[[Fun
     )
 
 
-def checked_name(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
-    """Return the name of a product or fileset. Raises click.BadParameter for an invalid one."""
+def checked_name(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    """Return the name of a product or fileset, if one is given. Raises click.BadParameter for a wrong one."""
     try:
-        return checked_segment(name, "name")
+        return name if name is None else checked_segment(name, "name")
     except HostileName as error:
         raise click.BadParameter(str(error)) from None
 
 
-def name_or_pattern(context: click.Context, parameter: click.Parameter, name: str) -> str:
+def name_or_pattern(context: click.Context, parameter: click.Parameter, name: str) -> str | None:
     """Return the name of a fileset as ``checked_name``; a shell pattern is left to the command to refuse."""
     from pipeline.mirror.state.operands import is_pattern
 

@@ -58,7 +58,7 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
     asked = nullcontext() if offline else listing_client(settings.source)
     with asked as client, machine_faults(f"planning an update of {layout.root}"):
         names = planned_products(settings, layout, client, only)
-        made = Planner(settings, layout, STEPS.wanted(settings), client, listings).plan(names)
+        made = Planner(settings, layout, STEPS, client, listings).plan(names)
     if as_json:
         click.echo(json.dumps(made.numbers(), indent=1))
     else:

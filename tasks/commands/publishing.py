@@ -12,6 +12,7 @@ from pipeline.names import escaped
 from pipeline.units import as_count, as_size
 from tasks.commands.groups import CommandGroup
 from tasks.commands.options import checked_name, config_option, json_option, quiet_option, read_mirror
+from tasks.commands.types import AnyPath
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -125,7 +126,7 @@ def remove_product(config: Path | None, name: str) -> None:
 @quiet_option
 @click.argument("product", callback=checked_name)
 @click.argument("fileset", callback=checked_name)
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=AnyPath())
 def publish(config: Path | None, quiet: bool, product: str, fileset: str, files: Sequence[Path]) -> None:
     """Publish files as a fileset of a product of this site's own.
 

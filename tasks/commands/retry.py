@@ -9,7 +9,7 @@ import click
 
 from pipeline.errors import machine_faults
 from pipeline.units import as_count
-from tasks.commands.options import config_option, quiet_option, read_mirror
+from tasks.commands.options import checked_name, config_option, quiet_option, read_mirror
 
 _EXAMPLES = """\b
 Examples:
@@ -25,7 +25,7 @@ Examples:
 @click.option(
     "--cause", metavar="TEXT", default="", help="Only those whose reason has this text, in any case."
 )
-@click.argument("product", required=False)
+@click.argument("product", required=False, callback=checked_name)
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 def retry(
     config: Path | None, quiet: bool, cause: str, product: str | None, patterns: tuple[str, ...]

@@ -7,7 +7,7 @@ import click
 
 from pipeline.errors import SettingsError, machine_faults
 from tasks.commands.options import cannot_listen, port_option
-from tasks.commands.types import NewFile
+from tasks.commands.types import NewFile, Text
 
 _EXAMPLES = """\b
 Examples:
@@ -19,6 +19,8 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @click.option(
     "--address",
+    type=Text(),
+    metavar="ADDRESS",
     default="127.0.0.1",
     show_default=True,
     help="Address to listen on. The scheduler has no password: leave it on this host.",

@@ -7,6 +7,7 @@ import click
 from pipeline.errors import SettingsError
 from pipeline.names import escaped
 from tasks.commands.options import cannot_listen, config_option, port_option, read_mirror
+from tasks.commands.types import Text
 
 _EXAMPLES = """\b
 Examples:
@@ -18,7 +19,12 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @config_option
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on."
+    "--host",
+    type=Text(),
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address to listen on.",
 )
 @port_option(8080, "Port to listen on; 0 for a free one.")
 @click.option(

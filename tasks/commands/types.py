@@ -38,11 +38,31 @@ class Word(click.Choice[str]):
         return f"{', '.join(others)} or {last}" if others else last
 
 
-class NewFile(click.Path):
-    """Path of a file that is written: there may be one, but no folder."""
+class Text(click.types.StringParamType):
+    """Text that is not empty: in a script, an empty variable would stand for something else."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the text. Raises click.BadParameter."""
+        if value == "":
+            self.fail("expected a text, got an empty one", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class AnyPath(click.Path):
+    """Path that is not empty, which would be the current folder."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Raises click.BadParameter."""
+        if value == "":
+            self.fail("expected a path, got an empty text", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class NewFile(AnyPath):
+    """Path of a file that is written: there may be one, but no folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path. Raises click.BadParameter for a folder."""

@@ -105,7 +105,7 @@ def test_all_that_is_there_is_taken_over_and_nothing_fetched(by, release, old, s
     assert result.code == 0, result.output
     assert fetched(server) == []
     assert numbers(3, 3, 3) + "; 5 files (" in result.output
-    assert " adopted, 0 others left; 0 bytes fetched" in result.output
+    assert " adopted, 0 others left; nothing fetched" in result.output
     assert (
         f"adopting {old} by {by}: products {PRODUCT}, {OTHER}; left there: MD01, product_status.csv"
         in result.output
@@ -299,7 +299,7 @@ def test_what_belongs_to_no_fileset_that_is_wanted_is_left_and_named(release, ol
         "1 not selected (unselected), 1 that are no folders (list.html)\n"
     ) in result.output
     assert "4 files (" in result.output
-    assert " adopted, 1 others left" in result.output
+    assert " adopted, 1 other left" in result.output
     assert f"left there: MD01, product_status.csv, {OTHER}, update" in result.output
     assert fetched(server) == []
     taken = listed(served_filesets(release, PRODUCT))
@@ -502,12 +502,12 @@ def test_folders_that_cannot_be_adopted(release, old, server, follower, tmp_path
             tmp_path / "alias" / PRODUCT / "m",
             f"expected mirror.root outside the folders of the products, got {tmp_path}/alias/{PRODUCT}/m",
         ),
-        "is empty": (tmp_path / "empty", mirror, "got an empty folder. Name the folder that holds PRODUCT"),
+        "is empty": (tmp_path / "empty", mirror, "got an empty folder. Name the folder with PRODUCT"),
         "holds no product": (
             old / PRODUCT,
             mirror,
             # The root of the case before was made there.
-            f"as a folder in {old / PRODUCT}, got m, {CHIP}, plain. Name the folder that holds",
+            f"as a folder in {old / PRODUCT}, got m, {CHIP}, plain. Name {old} with PRODUCT/",
         ),
     }
     before = tree(old)

@@ -7,6 +7,7 @@ from pipeline.config import Settings
 from pipeline.errors import SettingsError
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing
+from pipeline.names import is_usable
 from pipeline.near_names import did_you_mean
 from pipeline.units import as_count
 
@@ -24,7 +25,8 @@ def check_products(
     unknown = [name for name in names if name not in known]
     if unknown:
         got = ", ".join(map(repr, unknown))
-        advice = did_you_mean(unknown[0], known) or f" {_how_to_add(unknown[0], settings)}"
+        how_to_add = f" {_how_to_add(unknown[0], settings)}" if is_usable(unknown[0]) else ""
+        advice = did_you_mean(unknown[0], known) or how_to_add
         raise SettingsError(
             f"expected a product of this mirror ({some(known)}), got {got}.{advice} {consequence}"
         )
@@ -34,7 +36,7 @@ def check_product_here(layout: Layout, product: str, settings: Settings, consequ
     """Check that something is known here of the product. Raises SettingsError as ``check_products``."""
     here = layout.state_products()
     mirrored = [each.name for each in settings.mirror.products or []] + settings.source.hidden_products
-    if product in mirrored and product not in here:
+    if product not in here and (product in mirrored or not here):
         raise SettingsError(
             f"product {product}: expected its listing, found none, as no update has fetched it yet. "
             f"{consequence} `ipp-mirror update --products {product}` fetches it."

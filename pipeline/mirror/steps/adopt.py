@@ -253,10 +253,11 @@ def products_here(folder: AdoptedFolder, layout: Layout, products: Collection[st
     """
     here = [product for product in products if is_usable(product) and _is_folder(folder.path / product)]
     if not here:
+        whole = folder.path.parent if folder.path.name in products else "the folder"
         raise SettingsError(
             f"expected one of the products {named(products)} as a folder in {folder.path}, "
-            f"got {named(_names(folder.path)) or 'an empty folder'}. Name the folder that holds "
-            "PRODUCT/FILESET/files, or correct mirror.products; nothing was taken over."
+            f"got {named(_names(folder.path)) or 'an empty folder'}. Name {whole} "
+            "with PRODUCT/FILESET/files, or correct mirror.products; nothing was taken over."
         )
     for product in here:
         if Path(os.path.realpath(layout.root)).is_relative_to(folder.path / product):

@@ -5,6 +5,7 @@ from support.many_filesets import KNOWN, PRODUCT
 
 from pipeline.config import Settings
 from pipeline.errors import SettingsError
+from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.operands import (
     check_product_here,
     check_products,
@@ -63,6 +64,14 @@ def test_a_product_that_no_update_has_listed_yet(layout):
     with pytest.raises(SettingsError, match=f"product of this mirror .{PRODUCT}., got 'mdd'"):
         check_product_here(layout, "mdd", settings(), "")
     check_product_here(layout, PRODUCT, settings(), "")
+    with pytest.raises(SettingsError, match="product md: expected its listing, found none, as no update"):
+        check_product_here(Layout(layout.root / "new"), "md", settings(), "")
+
+
+def test_a_name_that_no_product_can_have_is_answered_without_an_edit():
+    with pytest.raises(SettingsError) as raised:
+        check_products(["a/b"], ["md"], settings("md"), "Nothing was done.")
+    assert str(raised.value) == "expected a product of this mirror (md), got 'a/b'. Nothing was done."
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,10 @@ def test_a_server_that_cannot_be_reached(config: Path):
     [
         (["ftp://host/ds"], "source.url: expected the http or https address of a Data Store"),
         ([NOBODY, "--root", "/"], "mirror.root: expected a folder for the mirror alone"),
+        (
+            [NOBODY, "--root", __file__],
+            "^--root: expected the path of a folder, got the file /.*No settings were",
+        ),
         ([NOBODY, "--products", "../p"], "mirror.products.0.name: product name: expected letters, digits"),
     ],
 )

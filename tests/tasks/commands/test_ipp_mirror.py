@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,12 @@ WRONG = {
     "update --products ,": " update: invalid value for '--products': expected names of products, such "
     "as A,B, "
     "got ','.",
+    "serve --host ''": " serve: invalid value for '--host': expected a text, got an empty one.",
+    "scheduler --address ''": " scheduler: invalid value for '--address': expected a text, got an empty one.",
+    "adopt ''": " adopt: invalid value for 'FOLDER': expected a path, got an empty text.",
+    "status --config ''": " status: invalid value for '--config' / '--mirror-config': expected a path, "
+    "got an empty text.",
+    "retry ''": f" retry: invalid value for '[PRODUCT]': {NAME} ''.",
     "status --html .": " status: invalid value for '--html': expected the path of a file, got the "
     "folder '.'.",
 }
@@ -117,7 +124,7 @@ WRONG = {
 
 @pytest.mark.parametrize("line", WRONG)
 def test_a_wrong_command_line_is_one_sentence_and_code_40(line):
-    refused = ipp_mirror(*line.split())
+    refused = ipp_mirror(*shlex.split(line))
     command = f"ipp-mirror{WRONG[line].partition(':')[0]}"
     assert (refused.returncode, refused.stdout) == (40, "")
     assert refused.stderr == f"ipp-mirror{WRONG[line]} Nothing was done; see `{command} --help`.\n"
