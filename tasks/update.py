@@ -239,8 +239,10 @@ class UpdateProduct(MirrorTask):
         optional = len(records) - len(failed_in(records, (step.name for step in required)))
         done = len(tried) - len(left)
         self.context.counters.count(done=done, failed=len(failed), optional_failed=optional)
+        if current_run().is_out_of_space:
+            # Else every run would end here, and nothing make room.
+            self._delete_expired()
         current_run().refuse_when_stopping()
-        # Deletions make room on a disk that is full.
         self._record(done, len(left) + len(waiting))
         if left or waiting:
             raise FilesetsFailed(
@@ -250,11 +252,14 @@ class UpdateProduct(MirrorTask):
     def _record(self, done: int, failed: int) -> None:
         """Write the marker of the update, and delete expired filesets, and withdrawn ones if that is set."""
         finish_product(self.layout, self.product, self.started, failed=failed)
+        self._delete_expired()
+        if self.context.settings.mirror.on_removed == "delete":
+            self._delete_withdrawn()
+
+    def _delete_expired(self) -> None:
         with like_filesets(self.context.settings, self.layout, self._settings) as like:
             if deleted := delete_expired(self.context, self.product, like):
                 log.info("product %s: %s deleted", self.product, as_count(deleted, "expired fileset"))
-        if self.context.settings.mirror.on_removed == "delete":
-            self._delete_withdrawn()
 
     def _delete_withdrawn(self) -> None:
         if deleted := delete_withdrawn(self.context, self.product):

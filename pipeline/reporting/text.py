@@ -145,7 +145,7 @@ def notes_of(product: ProductReport) -> list[str]:
     """Return what there is to say of a product beside its numbers."""
     notes = []
     if partial := product.filesets.partial:
-        notes.append(f"{partial} whole as selected, with files left out")
+        notes.append(f"{partial} whole as selected, without some files or members")
     if expired := product.filesets.expired:
         notes.append(f"{expired} expired")
     if optional := product.failed_optional:

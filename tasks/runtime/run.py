@@ -47,7 +47,7 @@ from pipeline.reporting.status import write_status
 from tasks.mirror_config import NONE, settings_file
 from tasks.runtime.console import is_silent
 from tasks.runtime.display import display_kind, progress_displayed
-from tasks.runtime.errors import Stopped, VolumeFull, as_mirror_error
+from tasks.runtime.errors import DiskFull, Stopped, VolumeFull, as_mirror_error
 from tasks.runtime.log import log_beginning, log_to
 from tasks.runtime.notices import Notices
 from tasks.runtime.outage import OutageWatch
@@ -330,6 +330,11 @@ class Run:
         """Note that a task that was submitted is done or has failed."""
         if task.of_fileset:
             self.progress.end_fileset(*task.of_fileset)
+
+    @property
+    def is_out_of_space(self) -> bool:
+        """True for a run that ends early for want of disk space."""
+        return isinstance(self._ended_by, DiskFull)
 
     def refuse_when_stopping(self) -> None:
         """Raise Stopped, or the reason for an early end, when the run stops before all is done."""

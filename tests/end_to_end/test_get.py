@@ -96,10 +96,9 @@ def test_a_running_update_takes_them_first_and_counts_each_once(publisher, serve
         until(lambda: fetched(server), "a fileset begins")
         got = get(follower, "left.out.7", "o1.chip.19")
         assert (got.returncode, got.stderr) == (0, "")
-        assert got.stdout.startswith(f"2 filesets of md wanted: the run at work (process {update.pid} on ")
-        assert got.stdout.endswith(
-            ") fetches them before all others; if it ends before that, the next update does.\n"
-        )
+        run = f"run at work (process {update.pid} on {socket.gethostname()})"
+        by = f"the {run} before all others; if it ends before that, by the next update.\n"
+        assert got.stdout == f"2 filesets of md wanted, to be fetched by {by}"
         log = follower.root / "log" / "update_mirror.log"
         until(lambda: "wanted, and fetched first: " in log.read_text(), "the update has seen them")
         begun.set()
@@ -163,35 +162,40 @@ def test_numbers_of_an_update_of_which_filesets_are_asked_for(publisher, server,
     assert (row["filesets"], row["failures"], row["left"]) == ("4", "2", "2")
 
 
-@pytest.mark.parametrize(
-    ("products", "said"),
-    [
-        (
-            None,
-            "the run at work (process {}), which has just begun, fetches them if it is an update, before all",
-        ),
-        (
-            [PRODUCT, "other"],
-            "the run at work (process {}) fetches them before all others; if it ends before",
-        ),
-        (["other"], "the next update fetches them, as the run at work (process {}) fetches nothing of this"),
-    ],
-)
-def test_who_fetches_what_is_asked_for_while_a_run_works(products, said, publisher, follower):
+def test_who_fetches_what_is_asked_for_while_a_run_works(publisher, follower):
     layout = Layout(follower.root)
     follower.mirror["products"] = [NOTHING]
     assert get(follower, "o1.chip.1").returncode == 0
+    run, stored = f"process {os.getpid()} on {socket.gethostname()}", follower.root / "store"
     with update_lock(layout):
-        if products is not None:
-            record_products(layout, products)
-        got = get(follower, "o1.chip.1", "o1.chip.2")
-        unknown = ipp_mirror("get", "--config", follower.config, "other", "f")
-    process = f"{os.getpid()} on {socket.gethostname()}"
-    here, wanted = got.stdout.splitlines()
-    assert here.startswith(f"{PRODUCT}/o1.chip.1: here already: 1 file, 1 byte, in {follower.root}/store/")
-    assert wanted.startswith(f"1 fileset of {PRODUCT} wanted: {said.format(process)}")
-    assert (unknown.returncode, unknown.stdout) == (40, "")
-    assert "expected a product of this mirror (md), got 'other'" in unknown.stderr
+        for products, said in (
+            (
+                None,
+                f"run at work ({run}, which has just begun) if it is an update, else by the next one.",
+            ),
+            (["other"], f"next update, as the run at work ({run}) fetches nothing of this product."),
+            (
+                [PRODUCT, "other"],
+                f"run at work ({run}) before all others; if it ends before that, by the",
+            ),
+        ):
+            if products is not None:
+                record_products(layout, products)
+            here, wanted = get(follower, "o1.chip.1", "o1.chip.2").stdout.splitlines()
+            assert wanted.startswith(f"1 fileset of {PRODUCT} wanted, to be fetched by the {said}")
+        assert here == f"{PRODUCT}/o1.chip.1: here already: 1 file, 1 byte, in {stored}/md/o1.chip.1"
+
+
+def test_what_is_asked_for_while_the_server_is_down_is_left_to_the_next_update(publisher, server, follower):
+    follower.mirror["products"] = [NOTHING]
+    assert follower.update().code == 0
+    server.stop()
+    got = get(follower, "o1.chip.1")
+    assert got.returncode == 20
+    assert got.stdout.endswith("1 fileset of md wanted, to be fetched by the next update with a server.\n")
+    server.start()
+    assert follower.update().code == 0
+    assert follower.marked("extracted", PRODUCT) == {"o1.chip.1"}
 
 
 def test_a_running_adoption_takes_them_too(publisher, server, follower, tmp_path):

@@ -65,7 +65,7 @@ def test_what_is_chosen_arrives_is_sound_and_says_what_is_left_out(publisher, se
     status = json.loads(run(follower, "status", "--json").stdout)
     assert status["products"][0]["filesets"]["partial"] == 1
     shown = " ".join(run(follower, "status").stdout.split())
-    assert "1 whole as selected, with files left out" in shown
+    assert "1 whole as selected, without some files or members" in shown
     assert served_on(follower.root, PRODUCT) == set()
     server.clear()
     assert numbers() in follower.update().output

@@ -11,7 +11,7 @@ from pipeline.datastore.listing import FileRow
 from pipeline.errors import MirrorError
 from pipeline.mirror.context import Report, StepProgress, done_at_once
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
-from pipeline.units import as_size
+from pipeline.units import as_count, as_size
 
 # Pause before the second report, which doubles up to the usual one: the first numbers are soon there.
 _FIRST_PAUSE = 0.2
@@ -54,7 +54,7 @@ class TransferProgress:
     def _report(self, rate: str) -> None:
         sizes = f"{as_size(self.bytes)} of {as_size(self.total)}"
         share = self.bytes / self.total if self.total else 1.0
-        message = f"{self.files} of {self.count} files, {sizes}{rate}"
+        message = f"{self.files} of {as_count(self.count, 'file')}, {sizes}{rate}"
         self.report(StepProgress(message, share, self.bytes, self.total))
 
 
