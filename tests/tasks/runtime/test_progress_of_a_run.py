@@ -117,7 +117,7 @@ def test_a_run_without_bytes_to_fetch_counts_filesets(tmp_path: Path, clock: Clo
 
 def test_the_task_of_the_run_and_bytes_that_were_not_adopted(tmp_path: Path, clock: Clock):
     counters = RunCounters(bytes=70, adopted_bytes=7)
-    progress = Progress(Layout(tmp_path), counters, lambda: 0, clock)
+    progress = Progress(Layout(tmp_path), counters, clock)
     progress.begin_run("AdoptMirror")
     state = progress.state()
     assert (state.task, state.fetched, state.bytes) == ("AdoptMirror", 70, 77)
