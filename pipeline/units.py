@@ -12,15 +12,16 @@ _POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
 def as_size(count: float) -> str:
     """Return a number of bytes as text with three digits or so.
 
-    >>> as_size(41_234_567)
-    '41.2 MB'
+    >>> as_size(41_234_567), as_size(1)
+    ('41.2 MB', '1 byte')
     """
     unit = "bytes"
     for larger in ("kB", "MB", "GB", "TB"):
         if abs(count) < 1000:
             break
         count, unit = count / 1000, larger
-    return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+    text = f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+    return "1 byte" if text == "1 bytes" else text
 
 
 def as_count(number: int, noun: str) -> str:

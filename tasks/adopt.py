@@ -60,6 +60,11 @@ class AdoptMirror(MirrorTask, luigi.WrapperTask):
             for product in self._products
         ]
 
+    @property
+    def fetches_wanted_of(self) -> list[str]:
+        """The products that the folder holds."""
+        return self._products
+
     def more_tasks(self) -> Iterator[MirrorTask]:
         """Return the tasks that take over, or fetch, what came to be wanted since the last call."""
         return newly_wanted(self._adopted)
@@ -118,6 +123,9 @@ class AdoptProduct(UpdateProduct):
         content |= {"folder": str(self.adopted.path), "by": self.adopted.by, "done": done, "failed": failed}
         write_marker(self.layout.adopted(self.product), content)
 
+    def _delete_expired(self) -> None:
+        """Do nothing: an adoption deletes nothing."""
+
     def _report(self, held: set[str], due: set[str], others: set[str]) -> None:
         """Log how many filesets of the folder are taken over, and which are left there and why."""
         layout, product = self.layout, self.product
@@ -140,8 +148,8 @@ class AdoptProduct(UpdateProduct):
         parts = [f"{len(names)} {why} ({named(names)})" for why, names in left.items() if names]
         more = f"; left there: {', '.join(parts)}" if parts else ""
         log.info(
-            "product %s: %d filesets to take over, %d complete before%s",
-            *(product, len(due), len(complete), more),
+            "product %s: %s to take over, %d complete before%s",
+            *(product, as_count(len(due), "fileset"), len(complete), more),
         )
 
     def _rows(self, names: set[str]) -> Iterator[FilesetRow]:
@@ -156,4 +164,5 @@ class AdoptProduct(UpdateProduct):
         filesets = (Fileset.of(self.product, row) for row in self._rows(here))
         removed = sum(remove_old_names(self.layout, self.adopted, fileset) for fileset in filesets)
         if removed:
-            log.info("product %s: %d old names of complete filesets removed", self.product, removed)
+            names = as_count(removed, "old name")
+            log.info("product %s: %s of complete filesets removed", self.product, names)

@@ -16,7 +16,14 @@ from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, SettingsError, machine_fault, machine_faults
 from pipeline.mirror.context import RunContext, StepProgress
-from pipeline.mirror.state.failures import BackOff, clear_failure, has_failed, record_failure
+from pipeline.mirror.state.failures import (
+    BackOff,
+    clear_failure,
+    failed_in,
+    failures,
+    has_failed,
+    record_failure,
+)
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, fresh_marker
@@ -88,6 +95,11 @@ class FilesetTask(MirrorTask):
     def priority(self) -> int:  # type: ignore[override]
         """Those first that are first in the order of their product."""
         return -int(self.position)
+
+    @property
+    def of_fileset(self) -> tuple[str, str]:
+        """Product and fileset."""
+        return self.product, self.fileset
 
     @property
     def subject(self) -> str:
@@ -342,6 +354,14 @@ def priorities_of(context: RunContext, product: str, rows: Iterable[FilesetRow])
     settings = context.settings.product(product)
     with like_filesets(context.settings, context.layout, settings) as like:
         return priorities(rows, settings, like, wanted_filesets(context.layout, product))
+
+
+def failed_in_run(context: RunContext, product: str) -> set[str]:
+    """Return the filesets of which a required step failed in this run."""
+    records = failed_in(
+        failures(context.layout, product), (step.name for step in context.wanted_steps.required)
+    )
+    return {each["fileset"] for each in records if each.get("run") == current_run().update}
 
 
 def tasks_for(

@@ -1,13 +1,21 @@
 """Run that fetches filesets of one product by name, whatever the settings select."""
 
+import logging
+from collections.abc import Iterator
+
 import luigi
 
+from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.operands import check_products
-from pipeline.mirror.state.wanted import named_filesets, want_filesets
+from pipeline.mirror.state.wanted import named_filesets, want_filesets, wanted_filesets
+from pipeline.reporting.by_name import complete_texts, excluded_texts, lines_of
+from tasks.fileset import failed_in_run
 from tasks.runtime.run import STARTED, current_run
-from tasks.runtime.task import HIDDEN
+from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.update import DiscoverProduct
-from tasks.wanted import FetchWanted
+from tasks.wanted import FetchWanted, newly_wanted
+
+log = logging.getLogger(__name__)
 
 
 class GetFilesets(FetchWanted):
@@ -23,9 +31,43 @@ class GetFilesets(FetchWanted):
         check_products([self.product], products, self.context.settings, "Nothing was fetched.")
         return DiscoverProduct(product=self.product, started=self.started)
 
+    @property
+    def fetches_wanted_of(self) -> list[str]:
+        """The product."""
+        return [self.product]
+
+    def more_tasks(self) -> Iterator[MirrorTask]:
+        """Return the tasks that fetch what came to be wanted since the last call."""
+        return newly_wanted()
+
     def run(self) -> None:
-        """Mark the filesets as wanted, and fetch them. Raises SettingsError for a name that no row has."""
+        """Mark the filesets as wanted, fetch them, and log what became of each.
+
+        Raises SettingsError for a name that no row has.
+        """
         self._has_ended = True
         names = named_filesets(self.layout, self.product, self.filesets)
+        wanted = wanted_filesets(self.layout, self.product) | names
+        current_run().wanted.begin(self.product, wanted, tried=set(), delayed=set())
         want_filesets(self.layout, self.product, names, by=self.by)
-        self._fetch(names)
+        skipped = self.layout.marked_among(MarkerKind.SKIPPED, self.product, names)
+        self.context.counters.count(selected=len(skipped), skipped=len(skipped))
+        here = self._complete(names)
+        try:
+            self._fetch(names)
+        finally:
+            self._log_outcome(names, here)
+
+    def _complete(self, names: set[str]) -> dict[str, str]:
+        return complete_texts(self.layout, self.product, names, self.context.wanted_steps.required)
+
+    def _log_outcome(self, names: set[str], here: dict[str, str]) -> None:
+        """Log of each fileset where it is, or why it is not; those ``here`` were complete before."""
+        texts = dict.fromkeys(names, "not fetched; the next update does it")
+        failed = failed_in_run(self.context, self.product) & names
+        texts |= dict.fromkeys(failed, "failed, for the reason above; the next update tries again")
+        texts |= excluded_texts(self.layout, self.product, names)
+        for name, text in self._complete(names).items():
+            texts[name] = f"{'here already' if name in here else 'fetched'}: {text}"
+        for line in lines_of(self.product, texts):
+            log.info("%s", line)

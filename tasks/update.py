@@ -36,7 +36,7 @@ from pipeline.mirror.steps.housekeeping import finish_product, tidy_incoming
 from pipeline.mirror.steps.removal import delete_expired, delete_withdrawn
 from pipeline.mirror.steps.widening import widen_filesets
 from pipeline.units import as_count
-from tasks.fileset import FilesetsFailed, StepTask, priorities_of, tasks_for
+from tasks.fileset import FilesetsFailed, StepTask, failed_in_run, priorities_of, tasks_for
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
@@ -81,24 +81,41 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
         for product in current_run().products(self.products):
             if not has_changed(self.layout, product, self.context.wanted_steps.required):
                 continue
-            if rows := self._pending(product):
-                current_run().submit(tasks_for(self.context, product, rows))
-                left = self._pending(product)
-                failed = 0 if current_run().stopping.is_set() else len(left)
-                self.context.counters.count(selected=len(rows), done=len(rows) - len(left), failed=failed)
-                current_run().refuse_when_stopping()
-                if left:
-                    raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}, 0))
+            # Those that were wanted, and failed, are counted.
+            failed = failed_in_run(self.context, product)
+            if rows := self._pending(product, failed):
+                self._complete(product, rows, failed)
+
+    def _complete(self, product: str, rows: list[FilesetRow], failed: set[str]) -> None:
+        """Complete the filesets; those that were complete before in this run are not counted again."""
+        run, names = current_run(), {row.name for row in rows}
+        new, not_counted = run.wanted.claim(product, names)
+        run.progress.expect(product, rows)
+        self.context.counters.count(selected=not_counted)
+        run.submit(tasks_for(self.context, product, rows))
+        left = names & {row.name for row in self._pending(product, failed)}
+        now_failed = left & failed_in_run(self.context, product) if run.stopping.is_set() else left
+        done = len(new - left) - len(left - new)
+        self.context.counters.count(done=done, failed=len(now_failed))
+        run.refuse_when_stopping()
+        if left:
+            raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}, 0))
+
+    @property
+    def fetches_wanted_of(self) -> list[str]:
+        """The products."""
+        return current_run().products(self.products)
 
     def more_tasks(self) -> Iterator[MirrorTask]:
         """Return the tasks that fetch what came to be wanted since the last call."""
         return newly_wanted()
 
-    def _pending(self, product: str) -> list[FilesetRow]:
-        """Return the rows of the filesets that are neither complete nor skipped."""
+    def _pending(self, product: str, failed: set[str]) -> list[FilesetRow]:
+        """Return the rows of the filesets that are neither complete nor skipped, nor among the ``failed``."""
         settings, steps = self.context.settings, self.context.wanted_steps.required
         with like_filesets(settings, self.layout, settings.product(product)) as like:
-            return pending_rows(self.layout, settings.product(product), steps, like)
+            rows = pending_rows(self.layout, settings.product(product), steps, like)
+        return [row for row in rows if row.name not in failed]
 
 
 class UpdateProduct(MirrorTask):
@@ -119,8 +136,7 @@ class UpdateProduct(MirrorTask):
 
     def run(self) -> None:
         """Submit every pending fileset, and wait until each is done or has failed."""
-        if widened := widen_filesets(self.context, self.product):
-            log.info("product %s: %s to be completed", self.product, as_count(widened, "fileset"))
+        self._widen()
         renew_snapshots(self.layout, self.product, self.context.wanted_steps)
         wanted = wanted_filesets(self.layout, self.product)
         pending = self._pending()
@@ -133,16 +149,23 @@ class UpdateProduct(MirrorTask):
         failed = self.layout.marked(MarkerKind.FAILED, self.product)
         due = self._due(pending, later)
         due = in_order(due, self._settings, priorities_of(self.context, self.product, due), failed)
-        current_run().wanted.begin(self.product, wanted, {row.name for row in due} | later.keys())
         tried = self._incomplete({row.name for row in due})
         delayed = self._incomplete(set(later))
-        self.context.counters.count(pending=len(due), selected=len(tried | delayed))
+        current_run().wanted.begin(self.product, wanted, tried, delayed)
+        self.context.counters.count(selected=len(tried | delayed))
         current_run().progress.expect(self.product, due)
         current_run().submit(takewhile(self._has_space, self._tasks(due)))
         left = self._incomplete(tried)
         withdrawn = self._withdrawn_meanwhile(left, names) if left else set()
         self.context.counters.count(selected=-len(withdrawn))
-        self._finish(tried - withdrawn, left - withdrawn, {name: later[name] for name in delayed})
+        waiting = {name: later[name] for name in current_run().wanted.delayed(self.product)}
+        self._finish(tried - withdrawn, left - withdrawn, waiting)
+
+    def _widen(self) -> None:
+        """Make the filesets pending of which the settings choose more than is here."""
+        with like_filesets(self.context.settings, self.layout, self._settings) as like:
+            if widened := widen_filesets(self.context, self.product, like):
+                log.info("product %s: %s to be completed", self.product, as_count(widened, "fileset"))
 
     def _postponed(self) -> dict[str, str]:
         """Return the failed filesets that are left for a later run, with the time (UTC) of their next try."""
@@ -191,8 +214,10 @@ class UpdateProduct(MirrorTask):
         """
         current_run().submit(iter([RelistProduct(product=self.product, started=self.started)]))
         gone = self.layout.marked(MarkerKind.WITHDRAWN, self.product)
-        clear_failures_except(self.layout, self.product, pending - gone)
-        tidy_incoming(self.context, self.product, pending - gone)
+        # Filesets that came to be wanted may be in progress.
+        kept = (pending | wanted_filesets(self.layout, self.product)) - gone
+        clear_failures_except(self.layout, self.product, kept)
+        tidy_incoming(self.context, self.product, kept)
         withdrawn = left & gone
         if withdrawn:
             named = ", ".join(sorted(withdrawn))
@@ -209,13 +234,15 @@ class UpdateProduct(MirrorTask):
         failed = left
         if current_run().stopping.is_set() or current_run().is_full(self.product):
             # The others were not started.
-            failed = left & {each["fileset"] for each in records if each.get("run") == current_run().update}
+            failed = left & failed_in_run(self.context, self.product)
         required = self.context.wanted_steps.required
         optional = len(records) - len(failed_in(records, (step.name for step in required)))
         done = len(tried) - len(left)
         self.context.counters.count(done=done, failed=len(failed), optional_failed=optional)
+        if current_run().is_out_of_space:
+            # Else every run would end here, and nothing make room.
+            self._delete_expired()
         current_run().refuse_when_stopping()
-        # Deletions make room on a disk that is full.
         self._record(done, len(left) + len(waiting))
         if left or waiting:
             raise FilesetsFailed(
@@ -225,11 +252,14 @@ class UpdateProduct(MirrorTask):
     def _record(self, done: int, failed: int) -> None:
         """Write the marker of the update, and delete expired filesets, and withdrawn ones if that is set."""
         finish_product(self.layout, self.product, self.started, failed=failed)
+        self._delete_expired()
+        if self.context.settings.mirror.on_removed == "delete":
+            self._delete_withdrawn()
+
+    def _delete_expired(self) -> None:
         with like_filesets(self.context.settings, self.layout, self._settings) as like:
             if deleted := delete_expired(self.context, self.product, like):
                 log.info("product %s: %s deleted", self.product, as_count(deleted, "expired fileset"))
-        if self.context.settings.mirror.on_removed == "delete":
-            self._delete_withdrawn()
 
     def _delete_withdrawn(self) -> None:
         if deleted := delete_withdrawn(self.context, self.product):

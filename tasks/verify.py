@@ -168,6 +168,7 @@ class VerifyProduct(MirrorTask):
 
     def _repair(self, rows: list[FilesetRow]) -> None:
         """Fetch and unpack the filesets again. Raises Stopped after a request to stop."""
+        current_run().progress.expect(self.product, rows)
         current_run().submit(tasks_for(self.context, self.product, rows))
         names = {row.name for row in rows}
         required = self.context.wanted_steps.required
@@ -182,7 +183,7 @@ class VerifyProduct(MirrorTask):
 
     def _verified(self, rows: list[FilesetRow], after: str = "") -> list[FilesetRow]:
         """Verify the filesets; return those with problems, which become pending for a repair."""
-        self.context.counters.count(pending=len(rows))
+        current_run().progress.expect(self.product, rows, to_fetch=False)
         current_run().submit(self._checks(rows, after))
         markers = {row.name: self._marker(row, after) for row in rows}
         bad = [row for row in rows if markers[row.name].get("problems", True)]

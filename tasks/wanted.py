@@ -10,11 +10,11 @@ from luigi.parameter import ParameterVisibility
 
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import machine_faults
-from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.pending import incomplete
 from pipeline.mirror.state.wanted import wanted_rows
 from pipeline.mirror.steps.adopt import AdoptedFolder
-from tasks.fileset import AdoptedFolderParameter, FilesetsFailed, StepTask, tasks_for
+from pipeline.units import as_count
+from tasks.fileset import AdoptedFolderParameter, FilesetsFailed, StepTask, failed_in_run, tasks_for
 from tasks.runtime.run import current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 
@@ -57,21 +57,24 @@ class FetchWanted(MirrorTask):
         self._fetch(set(self.filesets))
 
     def _fetch(self, names: set[str]) -> None:
-        """Submit the filesets; count those that nothing else in this run counts."""
+        """Submit the filesets; count those that nothing else in this run counts.
+
+        Skipped ones are counted by the update of the product.
+        """
         run, counters, required = current_run(), self.context.counters, self.context.wanted_steps.required
         rows = wanted_rows(self.layout, self.product, names, self.context.wanted_steps)
-        counted = run.wanted.claim(self.product, names)
-        skipped = self.layout.marked_among(MarkerKind.SKIPPED, self.product, counted)
-        tried = incomplete(self.layout, self.product, counted & {row.name for row in rows}, required)
-        run.progress.expect(self.product, [row for row in rows if row.name in tried])
-        counters.count(pending=len(rows), selected=len(tried | skipped), skipped=len(skipped))
+        tried = incomplete(self.layout, self.product, {row.name for row in rows}, required)
+        tried, new = run.wanted.claim(self.product, tried)
+        run.progress.expect(self.product, rows)
+        counters.count(selected=new)
         run.submit(self._tasks(rows))
         left = incomplete(self.layout, self.product, tried, required)
-        counters.count(done=len(tried) - len(left), failed=0 if run.stopping.is_set() else len(left))
+        failed = left & failed_in_run(self.context, self.product) if run.stopping.is_set() else left
+        counters.count(done=len(tried) - len(left), failed=len(failed))
         run.refuse_when_stopping()
         if left:
             raise FilesetsFailed(
-                f"product {self.product}: {len(left)} of {len(tried)} wanted filesets failed"
+                f"product {self.product}: {len(left)} of {as_count(len(tried), 'wanted fileset')} failed"
             )
 
     def _tasks(self, rows: list[FilesetRow]) -> Iterator[StepTask]:

@@ -97,6 +97,25 @@ def test_the_settings_file_has_every_setting_with_a_comment_and_its_default(sect
             assert yaml.safe_load(value) == DEFAULTS[section][name], name
 
 
+def test_what_a_new_settings_file_sets_otherwise_is_said_in_the_tables():
+    written = yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))
+    others = {
+        (section, name): value
+        for section, values in written.items()
+        for name, value in values.items()
+        if value != DEFAULTS[section][name] and name not in {"url", "root", "products"}
+    }
+    assert others == {("mirror", "min_free"): "1 GB", ("catalog", "enabled"): True}
+    guide = (REPOSITORY / "docs" / "guide.md").read_text(encoding="utf-8")
+    for (section, name), value in others.items():
+        said = f"`init` writes `{str(value).lower() if value is True else value}`"
+        [[_, _, meaning]] = table_rows(REPOSITORY / "README.md", f"`{section}.{name}`")
+        assert said in meaning
+        table = guide.partition(f"| `{section}.` | type |")[2].partition("\n\n")[0]
+        [row] = [row for row in table.splitlines() if row.startswith(f"| `{name}` |")]
+        assert said in row
+
+
 def test_the_settings_file_is_valid_with_its_examples():
     text = TEMPLATE.read_text(encoding="utf-8")
     assert read_settings(TEMPLATE).source.url == "http://127.0.0.1:8080/ds"

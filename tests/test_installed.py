@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -23,6 +24,15 @@ RUN = "from tasks.commands import main; main()"
 def files_in(folder: Path) -> set[str]:
     paths = (path for package in PACKAGES for path in (folder / package).rglob("*") if path.is_file())
     return {str(path.relative_to(folder)) for path in paths if path.parent.name != "__pycache__"}
+
+
+def test_the_guide_names_each_extra():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    guide = (REPOSITORY / "docs" / "guide.md").read_text()
+    (sentence,) = [line for line in guide.splitlines() if "Extras are " in line]
+    named = sentence.partition("Extras are ")[2]
+    assert [extra for extra in extras.keys() - {"dev"} if f"`{extra}`" not in named] == []
 
 
 @pytest.fixture
@@ -65,7 +75,7 @@ def test_the_wheel_has_all_files_and_works_from_another_folder(
 def test_the_wheel_alone_in_a_new_environment_makes_and_updates_a_mirror(
     wheel: Path, upstream: Upstream, server: Simulator, tmp_path: Path
 ):
-    """All but the sample release: catalog, map of the sky and page too. It needs a package index."""
+    """Catalog, map of the sky and page too. It needs a package index."""
     upstream.add("p", "p.1", [File("a.fits", b"a")])
     python, folder = tmp_path / "environment" / "bin" / "python", tmp_path / "elsewhere"
     folder.mkdir()

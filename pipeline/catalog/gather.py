@@ -18,6 +18,7 @@ from pipeline.datastore.listing import FileRow, read_files
 from pipeline.errors import BundleUnusable
 from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, fresh_marker
+from pipeline.units import as_count
 
 # Documents of filesets by which the catalog knows runs.
 _DOCUMENTS = ("dirinfo", "dbinfo")
@@ -151,7 +152,8 @@ def _left_out(partial: dict[str, Any] | None) -> str | None:
     """Return what the settings leave out of a fileset, None if nothing."""
     if partial is None:
         return None
-    files = [f"{partial['left_out']} files left out"] if partial.get("left_out") else []
+    number = partial.get("left_out")
+    files = [f"{as_count(number, 'file')} left out"] if number else []
     members = partial.get("members")
     only = [f"of its bundles only {', '.join(members)} unpacked"] if members else []
     return f"as selected: {'; '.join([*files, *only])}"

@@ -20,6 +20,7 @@ from pipeline.config import Settings
 from pipeline.errors import MirrorError
 from pipeline.mirror.resources.file_systems import is_shared
 from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.units import as_count
 
 if TYPE_CHECKING:
     from pipeline.catalog.database import Database
@@ -30,6 +31,16 @@ _LOCK_SECONDS = 0.2
 _SQLITE = "sqlite:///"
 # Errors of a user who must not write to the folder of the file.
 _NO_WRITING = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+
+
+def behind_text(filesets: int) -> str:
+    """Return a clause on so many filesets that wait to be cataloged.
+
+    >>> behind_text(1)
+    '1 fileset is not in the catalog yet; the next update adds it'
+    """
+    are, them = ("is", "it") if filesets == 1 else ("are", "them")
+    return f"{as_count(filesets, 'fileset')} {are} not in the catalog yet; the next update adds {them}"
 
 
 def catalog_fault(settings: Settings, layout: Layout, *, is_working: bool) -> str | None:

@@ -20,6 +20,7 @@ from pipeline.catalog.pipeline_tables import PipelineTables, Rows
 from pipeline.catalog.sky import pixel_of, size_class
 from pipeline.catalog.tables import document, file, fileset, image, member, product
 from pipeline.mirror.state.markers import Fileset
+from pipeline.units import as_count
 
 # Columns of the listing that the table ``fileset`` has.
 _LISTED = ("type", "target_id", "stage", "stage_id", "exp_name", "data_group", "filter")
@@ -142,7 +143,8 @@ def _fileset_values(gathered: Gathered, now: datetime) -> dict[str, Any]:
 def _note(gathered: Gathered) -> str | None:
     """Return what the mirror or the catalog lacks of the fileset, None if nothing."""
     long = sum(len(held.path) > _LONGEST_PATH for held in gathered.held)
-    cut = f"{long} files with paths of more than {_LONGEST_PATH} characters are left out" if long else None
+    files = as_count(long, "file")
+    cut = f"left out for paths of more than {_LONGEST_PATH} characters: {files}" if long else None
     return "; ".join(filter(None, (gathered.left_out, cut))) or None
 
 

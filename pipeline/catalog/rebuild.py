@@ -47,6 +47,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import marker_text
 from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.units import as_count
 
 # Filesets handed to a process at once.
 _CHUNK = 8
@@ -125,7 +126,7 @@ def _rebuild_into(
     database.close()
     kinds = tuple(kinds)
     total, done = _count(layout, kinds), 0
-    log.info("rebuilding the catalog: %d filesets", total)
+    log.info("rebuilding the catalog: %s", as_count(total, "fileset"))
     failures: dict[str, str] = {}
     layout.catalog.mkdir(exist_ok=True)
     results = _cataloged(database, identity, layout, complete_filesets(layout, kinds), stopping, path is None)
@@ -149,7 +150,8 @@ def _rebuild_into(
     # Rows that another process wrote or deleted meanwhile are not those of these markers.
     reconcile(settings, layout)
     finish(settings, layout)
-    log.debug("catalog rebuilt: %d filesets, %d failed", done - len(failures), len(failures))
+    rebuilt = as_count(done - len(failures), "fileset")
+    log.debug("catalog rebuilt: %s, %d failed", rebuilt, len(failures))
     return Rebuilt(done - len(failures), failures, stopped)
 
 

@@ -134,7 +134,8 @@ class LeftOut:
         """Return a sentence for each of the first rows, and one with the number of the others."""
         others = self.damaged + self.repeated - len(self.named)
         said = [f"{message}. The row is left out." for message in self.named]
-        return said + ([f"{others} more rows are left out."] if others else [])
+        more = "1 more row is" if others == 1 else f"{others} more rows are"
+        return said + ([f"{more} left out."] if others else [])
 
     def _describe(self, message: str) -> None:
         if len(self.named) < _MESSAGES_AT_MOST:

@@ -61,12 +61,10 @@ class RunCounters:
     """Progress of one run: filesets and bytes received. Safe for use by several threads.
 
     Of the filesets ``selected`` and incomplete, those ``skipped``, ``done`` and ``failed`` are counted once
-    they are; in a verification, of those ``here``, the ``sound``, ``repaired`` and ``damaged``. ``pending``
-    are all that are submitted, also for an optional step alone. ``adopted`` and ``left`` are files of an
-    adopted folder that were taken over, and were not.
+    they are; in a verification, of those ``here``, the ``sound``, ``repaired`` and ``damaged``. ``adopted``
+    and ``left`` are files of an adopted folder that were taken over, and were not.
     """
 
-    pending: int = 0
     new: int = 0
     selected: int = 0
     skipped: int = 0
@@ -84,7 +82,7 @@ class RunCounters:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def count(self, *, received: int = 0, **numbers: int) -> None:
-        """Add filesets ``pending``, ``new``, ``done`` …, files ``adopted`` …, and bytes received."""
+        """Add filesets ``new``, ``done`` …, files ``adopted`` …, and bytes received."""
         with self._lock:
             self.bytes += received
             for what, number in numbers.items():

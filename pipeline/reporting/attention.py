@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from textwrap import shorten
 
+from pipeline.catalog.health import behind_text
 from pipeline.errors import EXIT_NOT_SCHEDULED, EXIT_SERVER_UNAVAILABLE
 from pipeline.mirror.state.steps import UNEXPECTED
 from pipeline.reporting.disks import Disk
@@ -55,7 +56,7 @@ def attention(report: MirrorReport, policy: AttentionPolicy = DEFAULT) -> list[A
     if report.catalog_fault:
         points.append(Attention(CRITICAL, report.catalog_fault))
     elif report.catalog_behind and not (report.holder and report.holder.is_alive):
-        points.append(Attention(WARNING, _behind(report.catalog_behind)))
+        points.append(Attention(WARNING, behind_text(report.catalog_behind)))
     return sorted(points, key=lambda point: point.severity != CRITICAL)
 
 
@@ -83,7 +84,8 @@ def _of_runs(report: MirrorReport, policy: AttentionPolicy, now: datetime) -> It
     is_working = holder is not None and holder.is_alive
     if report.last_success is None:
         if not is_working:
-            yield Attention(WARNING, "no update has gone through all products yet; ipp-mirror update does")
+            begin = "" if report.paused else "; begin one with: ipp-mirror update"
+            yield Attention(WARNING, f"no update has gone through all products yet{begin}")
         return
     age = now - datetime.fromisoformat(report.last_success)
     if age > policy.old:
@@ -137,11 +139,6 @@ def _of_disk(disk: Disk, policy: AttentionPolicy, today: date) -> Iterator[Atten
     elif disk.full and (left := date.fromisoformat(disk.full) - today) < policy.full_soon:
         level = CRITICAL if left < policy.full_very_soon else WARNING
         yield Attention(level, f"{disk.name} will be full on {disk.full}; {remedy}")
-
-
-def _behind(filesets: int) -> str:
-    are, them = ("is", "it") if filesets == 1 else ("are", "them")
-    return f"{as_count(filesets, 'fileset')} {are} not in the catalog yet; the next update adds {them}"
 
 
 def _essence(reason: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pipeline.config import Product, Select
 from pipeline.datastore.listing import FilesetRow, registered_order
 from pipeline.errors import ServerUnavailable
-from pipeline.mirror.state.file_selection import lacking_filesets
+from pipeline.mirror.state.file_selection import lacking_filesets, may_lack
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration, latest
 from pipeline.mirror.state.marker_file import read_marker, write_marker
@@ -82,10 +82,12 @@ class ProductFilesets:
         required: tuple[StepSpec, ...],
         like: LikeFilesets = NOTHING_KNOWN,
     ) -> None:
-        # Those that lack what changed settings choose are completed by the next update.
-        lacking = lacking_filesets(layout, product) if product else {}
-        self.lacking_files = {fileset for fileset, lacks_files in lacking.items() if lacks_files}
-        self.complete = _complete(layout, name, required) - lacking.keys()
+        self._layout, self._product = layout, product
+        self.complete = _complete(layout, name, required)
+        self.may_lack = may_lack(layout, product) if product else set()
+        # Selected ones that lack what changed settings choose, as far as ``states`` has come: they are
+        # completed by the next update. True for those that lack whole files.
+        self.lacking: dict[str, bool] = {}
         self.skipped = layout.names(MarkerKind.SKIPPED, name)
         self.withdrawn = layout.names(MarkerKind.WITHDRAWN, name)
         self.wanted = wanted_filesets(layout, name)
@@ -97,15 +99,30 @@ class ProductFilesets:
     def states(self) -> Iterator[FilesetState]:
         """Yield the state of each fileset of the listing. Raises ServerUnavailable for a damaged listing."""
         has_begun = self._begin_after is None
+        # Names of their own, for each is used for each row.
+        complete, skipped, withdrawn = self.complete, self.skipped, self.withdrawn
+        wanted, left_out, may_lack = self.wanted, withdrawn | self.expired, self.may_lack
+        is_chosen = self._selection.has
         for columns, fields in self._listing.cells():
             name = fields[0].strip()
-            withdrawn = name in self.withdrawn
-            is_chosen = name in self.wanted or (has_begun and self._selection.has(columns, fields))
+            selected = name in wanted or (has_begun and is_chosen(columns, fields))
             has_begun = has_begun or name == self._begin_after
-            selected = is_chosen and not withdrawn and name not in self.expired
+            selected = selected and name not in left_out
+            lacks = selected and name in may_lack and self._lacks(name)
             yield FilesetState(
-                columns, fields, name, selected, name in self.complete, name in self.skipped, withdrawn
+                columns,
+                fields,
+                name,
+                selected,
+                name in complete and not lacks,
+                name in skipped,
+                name in withdrawn,
             )
+
+    def _lacks(self, name: str) -> bool:
+        if self._product:
+            self.lacking |= lacking_filesets(self._layout, self._product, [name])
+        return name in self.lacking
 
 
 class CountedFilesets(NamedTuple):
@@ -128,21 +145,22 @@ def count_filesets(
     Raises ServerUnavailable for a damaged listing, MachineFault when the catalog cannot be read.
     """
     filesets = ProductFilesets(layout, product, name, required, like)
-    downloaded = _downloaded(layout, name, filesets.complete) - filesets.lacking_files
+    downloaded = _downloaded(layout, name, filesets.complete - filesets.may_lack)
     known = selected = left = 0
     stages: Counter[str | None] = Counter()
     newest, last = None, ""
     for state in filesets.states():
         known += 1
         selected += state.selected
-        if state.left:
+        # As ``FilesetState.left``, which takes longer to call than to do.
+        if state.selected and not state.complete and not state.skipped:
             left += 1
-            stages[state.stage] += state.name not in downloaded
+            stages[state.stage] += state.name not in downloaded or filesets.lacking.get(state.name, False)
         if state.complete and (order := registered_order(state.fields[1].strip())) >= last:
             newest, last = Registration(state.name, state.fields[1].strip()), order
     skipped, withdrawn = len(filesets.skipped), len(filesets.withdrawn)
     partial, expired = layout.count(MarkerKind.PARTIAL, name), len(filesets.expired)
-    complete = len(filesets.complete)
+    complete = len(filesets.complete - filesets.lacking.keys())
     counts = FilesetCounts(known, selected, complete, left, skipped, withdrawn, partial, expired)
     return CountedFilesets(counts, +stages, newest)
 

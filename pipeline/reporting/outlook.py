@@ -1,7 +1,6 @@
 """Outlook of a mirror: how much of what is selected is here, and when the rest will be."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from pipeline.reporting.history import FETCHING
 from pipeline.reporting.report import MirrorReport
@@ -13,7 +12,8 @@ class Outlook:
     """Sums over the products: filesets, bytes in ``store/``, bytes that are to be fetched.
 
     There are more bytes to fetch where ``bytes_left_known`` is False. ``seconds_left`` is None where it
-    cannot be estimated; ``pace`` is the rate that it rests on, as text.
+    cannot be estimated: until all is here while an update works, else the time that one will take. ``pace``
+    is the rate that it rests on, as text.
     """
 
     known: int
@@ -66,45 +66,54 @@ def outlook(report: MirrorReport) -> Outlook:
 
 
 def _time_left(report: MirrorReport, bytes_left: int) -> tuple[int | None, str]:
-    """Return the seconds until all is here, and the rate: of the run that works, else of the last 30 days."""
+    """Return the seconds of fetching, and the rate: of the run that works, else that of an update."""
     progress = report.progress
     if progress is not None:
         fetches = progress.task in FETCHING
         return (progress.seconds_left, f"{as_size(progress.rate)}/s") if fetches else (None, "")
-    daily = report.bytes_per_day
     is_waiting = report.holder is None or not report.holder.is_alive
-    if not daily or not bytes_left or not is_waiting or report.paused or report.volumes:
+    if not report.rate or not bytes_left or not is_waiting or report.paused or report.volumes:
         return None, ""
-    return round(bytes_left / daily * timedelta(days=1).total_seconds()), f"{as_size(daily)} a day"
+    return round(bytes_left / report.rate), f"{as_size(report.rate)}/s"
 
 
 def outlook_text(report: MirrorReport) -> str:
     """Return in one line how much of what is selected is here, and when the rest will be."""
     found = outlook(report)
+    said = [_here(found)]
+    if found.left:
+        said.append(when_here(report))
+    elif report.last_success is None:
+        said.append("not all products are gone through yet")
+    if report.volumes:
+        said.append("not all disks can be used")
+    return "; ".join(said)
+
+
+def _here(found: Outlook) -> str:
     if not found.selected:
         return f"none of {found.known:,} known filesets is selected" if found.known else "no fileset is known"
     if not found.left:
         here = "here or skipped" if found.skipped else "here"
-        filesets = (
-            "the selected fileset is"
-            if found.selected == 1
-            else f"all {found.selected:,} selected filesets are"
-        )
-        return f"{filesets} {here}"
+        if found.selected == 1:
+            return f"the selected fileset is {here}"
+        return f"all {found.selected:,} selected filesets are {here}"
     size = f", {found.size_left}" if found.size_left else ""
     noun = "fileset" if found.selected == 1 else "filesets"
-    return f"{found.left:,} of {found.selected:,} selected {noun} left{size}: {when_here(report)}"
+    return f"{found.left:,} of {found.selected:,} selected {noun} left{size}"
 
 
 def when_here(report: MirrorReport) -> str:
     """Return when what is left will be here, or why that is not known."""
     found = outlook(report)
+    is_working = report.holder is not None and report.holder.is_alive
     if found.time_left:
-        return f"about {found.time_left} at {found.pace}"
-    if report.holder and report.holder.is_alive:
-        return "a run works, the time left is not known"
+        about = f"about {found.time_left}"
+        return f"{f'here in {about}' if is_working else f'{about} of an update'} at {found.pace}"
+    if is_working:
+        return "a run is at work, the time left is not known"
     if report.paused:
         return "updates are paused"
     if found.left == found.failed:
         return "all of them failed"
-    return "no run works, the time left is not known"
+    return "no run is at work, the time left is not known"

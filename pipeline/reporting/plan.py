@@ -40,6 +40,7 @@ from pipeline.mirror.steps.download import fetch_listing, reusable_file
 from pipeline.mirror.steps.preview import (
     ListingPreview,
     WorkPreview,
+    count_expiring,
     known_listing,
     preview_listing,
     preview_work,
@@ -47,6 +48,7 @@ from pipeline.mirror.steps.preview import (
 from pipeline.names import is_usable
 from pipeline.reporting.amounts import Amount, limited, mean, spread, stored_amounts, total
 from pipeline.reporting.history import FetchRate, fetch_rate, read_history
+from pipeline.reporting.report import holder_of, with_unfinished
 
 # Filesets here that others of their stage are taken to be like.
 LIKE_FILESETS = 50
@@ -181,7 +183,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Planner:
-    """Makes the plan of an update with ``steps``, the wanted ones.
+    """Makes the plan of an update; ``steps`` are all rows of the workflow.
 
     ``listings`` is None for a plan of what is known without the server; else the listings of at most
     ``listings_read`` filesets of each product and stage are read.
@@ -197,7 +199,8 @@ class Planner:
         """Return the plan of an update of the products. Nothing is written. Raises OSError."""
         volumes = list(volume_problems(self.layout, self.settings, products))
         plans = [self._plan_product(product) for product in products]
-        fetched = fetch_rate(read_history(self.layout))
+        runs = with_unfinished(self.layout, read_history(self.layout), holder_of(self.layout))
+        fetched = fetch_rate(runs)
         rate = limited(fetched.bytes_per_second if fetched else None, self.settings.source.rate_limit)
         return Plan(plans, volumes, self._disks(plans), fetched, rate)
 
@@ -209,7 +212,8 @@ class Planner:
         chosen = self.settings.product(product)
         try:
             with like_filesets(self.settings, self.layout, chosen) as like, _reading(product):
-                work = preview_work(self.layout, chosen, self.steps, listing, like)
+                work = preview_work(self.layout, chosen, self.steps.wanted(self.settings), listing, like)
+                to_expire = count_expiring(self.layout, chosen, self.steps, listing, like)
         except MirrorError as error:
             return plan.with_problem(error)
         plan = replace(
@@ -220,7 +224,7 @@ class Planner:
             postponed=work.postponed,
             due=len(work.due),
             to_fetch=len(work.to_fetch),
-            to_expire=work.to_expire,
+            to_expire=to_expire,
             amount=self._to_unpack(product, work),
         )
         # Of a server that has just failed to send a listing, no others are requested.
@@ -233,7 +237,7 @@ class Planner:
         """Return the listing as the server has it, or as it is known, and why the server sent none."""
         if self.listings is None:
             return known_listing(self.layout, product), None
-        whole = needs_whole_list(self.layout, product, self.settings, self.steps)
+        whole = needs_whole_list(self.layout, product, self.settings, self.steps.wanted(self.settings))
         try:
             return preview_listing(self.layout, self.listings, product, whole=whole), None
         except ServerUnavailable as error:

@@ -115,7 +115,7 @@ def run_so_far(layout: Layout, pid: int, since: str) -> RunRecord | None:
 def progress_text(progress: RunProgress) -> str:
     """Return the progress as one line."""
     if progress.stage == LISTINGS:
-        return "fetching listings"
+        return "reading listings"
     parts = [f"{progress.done} of {as_count(progress.filesets, 'fileset')}"]
     if progress.failed:
         parts.append(f"{progress.failed} failed")

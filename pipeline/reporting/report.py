@@ -27,10 +27,10 @@ from pipeline.mirror.state.skip import skipped
 from pipeline.mirror.state.sky_selection import waiting
 from pipeline.mirror.state.snapshot import held_bytes
 from pipeline.mirror.state.steps import Steps, StepSpec
-from pipeline.reporting.amounts import stored_bytes_by_stage
+from pipeline.reporting.amounts import limited, stored_bytes_by_stage
 from pipeline.reporting.disks import Disk, disks
 from pipeline.reporting.filesets import CountedFilesets, FilesetCounts, count_filesets
-from pipeline.reporting.history import RunRecord, bytes_per_day, read_history
+from pipeline.reporting.history import RunRecord, bytes_per_day, fetch_rate, read_history
 from pipeline.reporting.progress import RunProgress, read_progress, run_so_far
 from pipeline.reporting.status import verification_problems
 
@@ -120,7 +120,8 @@ class MirrorReport:
     ``last_success`` is when an update last went through the product for which that is longest ago.
     ``problems`` are those that verifications found and that are not repaired; ``catalog_behind`` is None
     without a catalog, ``catalog_fault`` unless the catalog cannot be used; ``bytes_per_day`` None before a
-    day of history; ``paused`` unless updates are paused.
+    day of history; ``rate`` is that at which an update will fetch by those that fetched much, in bytes per
+    second, None where it is not known; ``paused`` is None unless updates are paused.
     ``volumes`` are sentences on what is wrong with them, each of which keeps runs from beginning.
     """
 
@@ -136,6 +137,7 @@ class MirrorReport:
     disks: tuple[Disk, ...]
     volumes: tuple[str, ...]
     bytes_per_day: float | None
+    rate: float | None
     verification: Verification
     comparison: Verification
     problems: tuple[dict[str, str], ...]
@@ -157,11 +159,12 @@ def mirror_report(
             "Begin with `ipp-mirror update`, or correct mirror.root in the settings."
         )
     now = now or datetime.now(UTC)
-    holder = _holder(layout)
+    holder = holder_of(layout)
     wanted = steps.wanted(settings)
     names = _products(layout, settings)
     history = read_history(layout)
-    daily = bytes_per_day(with_unfinished(layout, history, holder), now)
+    runs = with_unfinished(layout, history, holder)
+    daily, fetched = bytes_per_day(runs, now), fetch_rate(runs)
     updates = [record for record in history if record.is_update]
     fault = catalog_fault(settings, layout, is_working=holder is not None and holder.is_alive)
     products = tuple(_product(layout, settings, settings.product(name), wanted, now, fault) for name in names)
@@ -178,6 +181,7 @@ def mirror_report(
         disks=disks(layout, settings, daily, now),
         volumes=tuple(volume_problems(layout, settings)),
         bytes_per_day=daily,
+        rate=limited(fetched.bytes_per_second if fetched else None, settings.source.rate_limit),
         verification=_verification(read_marker(layout.verified), read_marker(layout.verification)),
         comparison=_verification(read_marker(layout.compared), read_marker(layout.comparison)),
         problems=tuple(verification_problems(layout, steps)),
@@ -200,7 +204,8 @@ def _products(layout: Layout, settings: Settings) -> list[str]:
     return sorted({*layout.state_products(), *_configured(settings, [])})
 
 
-def _holder(layout: Layout) -> Holder | None:
+def holder_of(layout: Layout) -> Holder | None:
+    """Return the run that holds the lock, or that was killed with it; None without one."""
     holder, is_alive = read_holder(layout)
     if not holder and not is_alive:
         return None
@@ -320,7 +325,9 @@ def _group(
 ) -> FailureGroup:
     tries = [str(record["next_try"]) for record in records if is_postponed(record)]
     first = records[0]["files"][0] if records[0]["files"] else {}
-    file = f"{first['file']}: " if first.get("file") else ""
+    name, reason = str(first.get("file", "")), _cause(str(first.get("reason", "")))
+    # An address ends with the name.
+    file = f"{name}: " if name and f"/{name}: " not in reason else ""
     return FailureGroup(
         product=product,
         step=step,
@@ -329,7 +336,7 @@ def _group(
         optional=bool(step) and step not in required,
         filesets=len(records),
         examples=tuple(record["fileset"] for record in records[:_EXAMPLES]),
-        reason=f"{file}{_cause(str(first.get('reason', '')))}",
+        reason=f"{file}{reason}",
         next_try=min(tries) if len(tries) == len(records) else None,
         postponed=len(tries),
         first_failed=min(_values(records, "first_failed"), default=None),

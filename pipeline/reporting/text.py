@@ -58,7 +58,7 @@ def as_json(report: MirrorReport, points: list[Attention]) -> str:
 def as_check(report: MirrorReport, points: list[Attention]) -> str:
     """Return one line for Nagios, with performance data."""
     found = outlook(report)
-    said = "; ".join(point.message for point in points) or outlook_text(report)
+    said = "; ".join(point.message.removesuffix(".") for point in points) or outlook_text(report)
     line = f"{severity(points).upper()} - {said.replace('|', '/')} | left={found.left} failed={found.failed}"
     return escaped(line) + "\n"
 
@@ -72,8 +72,6 @@ def _attention(points: list[Attention]) -> Iterator[str]:
 
 def _runs(report: MirrorReport) -> Iterator[str]:
     yield ""
-    if report.paused:
-        yield from _wrapped(report.paused, "")
     if report.holder and report.holder.is_alive:
         holder = report.holder
         kind = f"{noun}, " if (noun := running_noun(report)) else ""
@@ -147,7 +145,7 @@ def notes_of(product: ProductReport) -> list[str]:
     """Return what there is to say of a product beside its numbers."""
     notes = []
     if partial := product.filesets.partial:
-        notes.append(f"{partial} whole as selected, with files left out")
+        notes.append(f"{partial} whole as selected, without some files or members")
     if expired := product.filesets.expired:
         notes.append(f"{expired} expired")
     if optional := product.failed_optional:

@@ -31,10 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"pipeline.sample: {error}", file=sys.stderr)
         return error.exit_code
     seconds = time.monotonic() - started
-    print(
-        f"{out}: {summary.filesets} filesets, {summary.files} files, "
-        f"{summary.bytes / 1e6:.1f} MB in {seconds:.1f} s"
-    )
+    print(f"{out}: {summary} in {seconds:.1f} s")
     return EXIT_DONE
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.sample.plan import ReleasePlan
 from pipeline.sample.release import PARTNER, write_release
 from pipeline.sample.simulator import simulate
-from pipeline.units import as_size
+from pipeline.units import as_count, as_size
 
 DEMO = Path("var/demo")
 SETTINGS = """\
@@ -41,7 +41,8 @@ def main() -> int:
     if not store.exists():
         print(f"writing a small survey release into {store}", flush=True)
         with _filesets_counted(store):
-            write_release(store, ReleasePlan())
+            written = write_release(store, ReleasePlan())
+        print(f"  {written}; the release is complete", flush=True)
     requests.unlink(missing_ok=True)
     with simulate(store, hidden=[PARTNER.name], request_log=requests) as server:
         print(f"sample Data Store: {server.url}, its requests in {requests}", flush=True)
@@ -63,7 +64,7 @@ def _filesets_counted(store: Path) -> Iterator[None]:
 
     def count() -> None:
         while not ended.wait(1.0):
-            print(f"  {sum(1 for _ in store.glob('*/*/'))} filesets", flush=True)
+            print(f"  {as_count(sum(1 for _ in store.glob('*/*/')), 'fileset')}", flush=True)
 
     counting = threading.Thread(target=count)
     counting.start()

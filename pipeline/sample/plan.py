@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import SettingsError
 from pipeline.sample.sky import CHIP_NAMES
+from pipeline.units import as_count, as_size
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class ReleaseSummary:
         return ReleaseSummary(
             self.filesets + other.filesets, self.files + other.files, self.bytes + other.bytes
         )
+
+    def __str__(self) -> str:
+        return f"{as_count(self.filesets, 'fileset')}, {as_count(self.files, 'file')}, {as_size(self.bytes)}"
 
 
 def _check(name: str, value: int, least: int, most: int) -> None:

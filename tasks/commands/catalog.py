@@ -133,7 +133,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
         def show(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total)
             if done % _LINE_EACH == 0:
-                log.log(level, "%d of %d filesets cataloged", done, total)
+                log.log(level, "%d of %s cataloged", done, as_count(total, "fileset"))
 
         yield show
 

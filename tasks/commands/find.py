@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.names import escaped
-from pipeline.units import as_count
 from tasks.commands.answers import format_option, print_pieces, print_rows
 from tasks.commands.options import config_option, read_mirror
 
@@ -92,6 +91,7 @@ def find(config: Path | None, columns: Any, output_format: str, only_count: bool
     if columns and (only_count or output_format == "paths"):
         raise click.UsageError("expected no --columns with --count or --format paths, got both")
     from pipeline.catalog.catalog import catalog_of, filesets_behind
+    from pipeline.catalog.health import behind_text
     from pipeline.mirror.resources.volumes import volume_problems
 
     criteria = _criteria(asked)
@@ -108,10 +108,7 @@ def find(config: Path | None, columns: Any, output_format: str, only_count: bool
     for problem in volume_problems(layout, settings):
         click.echo(escaped(problem), err=True)
     if behind := filesets_behind(layout, settings):
-        click.echo(
-            f"the catalog is behind by {as_count(behind, 'fileset')}; the next update adds them.",
-            err=True,
-        )
+        click.echo(f"{behind_text(behind)}.", err=True)
 
 
 def _criteria(asked: dict[str, Any]) -> "Criteria":

@@ -1,12 +1,18 @@
 """``ipp-mirror get``."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.errors import EXIT_ALREADY_RUNNING, machine_faults
+from pipeline.errors import (
+    EXIT_ALREADY_RUNNING,
+    EXIT_SERVER_UNAVAILABLE,
+    SettingsError,
+    machine_faults,
+)
 from pipeline.units import as_count
 from tasks.commands.options import (
     checked_name,
@@ -19,6 +25,7 @@ from tasks.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.config import Settings
     from pipeline.mirror.state.layout import Layout
 
 _EXAMPLES = """\b
@@ -51,6 +58,7 @@ def get(
 
     FILESET is a name or a shell pattern. Filesets that the settings do not select are fetched too, and kept.
     If an update is running, it fetches them before all others; else this command does, and ends as an update.
+    A line for each fileset says where it is, or why it was not fetched.
 
     With --forget nothing is fetched: updates treat the filesets as if there had been no get. What is here
     stays, except for what `keep` in the settings lets expire.
@@ -69,16 +77,19 @@ def get(
         is_running = read_holder(layout)[1]
     if is_running:
         check_product_here(layout, product, settings, "Nothing was fetched.")
-        _leave_to_run(layout, product, filesets, is_quiet)
+        _leave_to_run(settings, layout, product, filesets, is_quiet)
         return
     wanted = {"product": product, "filesets": json.dumps(filesets), "by": current_user()}
     try:
         run_task("GetFilesets", wanted, config, workers, console, host, port)
     except SystemExit as ended:
-        # Another run began meanwhile.
-        if ended.code != EXIT_ALREADY_RUNNING or not read_holder(layout)[1]:
-            raise
-        _leave_to_run(layout, product, filesets, is_quiet)
+        if ended.code == EXIT_ALREADY_RUNNING and read_holder(layout)[1]:
+            # Another run began meanwhile.
+            _leave_to_run(settings, layout, product, filesets, is_quiet)
+            return
+        if ended.code == EXIT_SERVER_UNAVAILABLE:
+            _leave_to_next(settings, layout, product, filesets, is_quiet)
+        raise
 
 
 def _forget(layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet: bool) -> None:
@@ -95,19 +106,68 @@ def _forget(layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet:
         click.echo(f"no wanted fileset of {product} matches. Nothing was changed.")
 
 
-def _leave_to_run(layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet: bool) -> None:
+def _leave_to_run(
+    settings: "Settings", layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet: bool
+) -> None:
     """Mark the filesets as wanted, for the run that holds the lock. Raises SettingsError, MachineFault."""
     from pipeline.mirror.resources.update_lock import read_holder
-    from pipeline.mirror.state.wanted import named_filesets, want_filesets
+    from pipeline.mirror.state.wanted import named_filesets
 
     with machine_faults(f"marking filesets of {product} as wanted"):
         names = named_filesets(layout, product, filesets)
-        want_filesets(layout, product, names, by=current_user())
+        left = _want(settings, layout, product, names, is_quiet)
         holder, _ = read_holder(layout)
-    if is_quiet:
-        return
-    click.echo(
-        f"{as_count(len(names), 'fileset')} of {product} wanted: the run at work (process "
-        f"{holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}) fetches them before all "
-        "others if it is an update or adoption of the product, else the next update does."
+    if left and not is_quiet:
+        click.echo(f"{as_count(left, 'fileset')} of {product} wanted, {_by_whom(holder, product)}")
+
+
+def _leave_to_next(
+    settings: "Settings", layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet: bool
+) -> None:
+    """Mark those of the filesets as wanted that are known, as the server was not there to ask for others."""
+    from pipeline.mirror.state.wanted import named_filesets, wanted_filesets
+
+    with suppress(SettingsError), machine_faults(f"marking filesets of {product} as wanted"):
+        names = named_filesets(layout, product, filesets) - wanted_filesets(layout, product)
+        # None if the server was lost only after the run had marked them.
+        left = _want(settings, layout, product, names, is_quiet)
+        if left and not is_quiet:
+            wanted = f"{as_count(left, 'fileset')} of {product} wanted"
+            click.echo(f"{wanted}, to be fetched by the next update with a server.")
+
+
+def _want(settings: "Settings", layout: "Layout", product: str, names: set[str], is_quiet: bool) -> int:
+    """Mark the filesets as wanted; print where those are that are here, and why others are never fetched.
+
+    Return the number of those that are to be fetched. Raises OSError.
+    """
+    from pipeline.mirror.state.wanted import want_filesets
+    from pipeline.reporting.by_name import complete_texts, excluded_texts, lines_of
+    from tasks.steps import STEPS
+
+    want_filesets(layout, product, names, by=current_user())
+    here = complete_texts(layout, product, names, STEPS.wanted(settings).required)
+    texts = {name: f"here already: {text}" for name, text in here.items()}
+    texts |= excluded_texts(layout, product, names - here.keys())
+    for line in () if is_quiet else lines_of(product, texts):
+        click.echo(line)
+    return len(names) - len(texts)
+
+
+def _by_whom(holder: dict[str, object], product: str) -> str:
+    """Return which run fetches what is wanted: that of the holder of the lock, or another one."""
+    run = f"process {holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}"
+    products = holder.get("products")
+    if not isinstance(products, list):
+        return (
+            f"to be fetched by the run at work ({run}, which has just begun) if it is an update, else by the "
+            "next one."
+        )
+    if product not in products:
+        return (
+            f"to be fetched by the next update, as the run at work ({run}) fetches nothing of this product."
+        )
+    return (
+        f"to be fetched by the run at work ({run}) before all others; if it ends before that, by the next "
+        "update."
     )

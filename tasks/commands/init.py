@@ -8,6 +8,7 @@ import click
 
 from pipeline.errors import ServerUnavailable, SettingsError, machine_faults
 from pipeline.near_names import did_you_mean
+from pipeline.units import as_count
 from tasks.commands.data_store import listing_client
 from tasks.commands.options import checked_products, config_option, default_config, product_names
 from tasks.commands.types import AnyPath
@@ -134,7 +135,7 @@ def _check_hidden(list_filesets: Callable[[str], object], name: str, listed: Seq
 
 def _amount(names: Sequence[str] | None, listed: "Sequence[ProductRow]") -> str:
     if not listed:
-        return f"with {len(names)} products" if names else "with all products"
+        return f"with {as_count(len(names), 'product')}" if names else "with all products"
     of_listed = len(listed) if names is None else sum(row.name in names for row in listed)
     hidden = len(names) - of_listed if names else 0
     return f"with {of_listed} of {len(listed)} listed products" + (f" and {hidden} hidden" if hidden else "")

@@ -58,7 +58,7 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
     asked = nullcontext() if offline else listing_client(settings.source)
     with asked as client, machine_faults(f"planning an update of {layout.root}"):
         names = planned_products(settings, layout, client, only)
-        made = Planner(settings, layout, STEPS.wanted(settings), client, listings).plan(names)
+        made = Planner(settings, layout, STEPS, client, listings).plan(names)
     if as_json:
         click.echo(json.dumps(made.numbers(), indent=1))
     else:
@@ -123,7 +123,7 @@ def _time_line(plan: "Plan", *, is_more: bool) -> str:
         return "time: not known, as no size is"
     nothing = f"no run has fetched for {RATE_SECONDS} s yet"
     if plan.seconds is None or rate is None:
-        return f"time: not known, as {nothing}; while one works, ipp-mirror status has its rate"
+        return f"time: not known, as {nothing}"
     about = f"time: {'more than' if is_more else 'about'} {as_duration(plan.seconds)} at {as_size(rate)}/s"
     if fetched is None:
         return f"{about}, the rate_limit of the settings; {nothing}"

@@ -144,7 +144,8 @@ class Coordinator(NoPeers):
             self._run.note(error.exit_code)
             return
         if hanging:
-            log.warning("%d workers hang; this run ends without them, the next one names them", hanging)
+            workers = "1 worker hangs" if hanging == 1 else f"{hanging} workers hang"
+            log.warning("%s; this run does not wait, and the next one says more", workers)
 
     def close(self) -> None:
         """Stop admitting peers."""

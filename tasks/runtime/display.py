@@ -7,16 +7,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from pipeline.names import escaped
-from pipeline.reporting.progress import RunProgress, progress_text, remove_progress, write_progress
-from pipeline.units import as_duration
+from pipeline.reporting.progress import progress_text, remove_progress, write_progress
 from tasks.mirror_config import BAR, NONE, PLAIN, QUIET, mirror
+from tasks.runtime.bar import bar_lines
 from tasks.runtime.progress import Progress, StepInProgress
 
-# Steps that the bar and a line show.
-_SHOWN, _NAMED = 8, 3
-_BAR_WIDTH = 20
+# Steps that a line names.
+_NAMED = 3
 # Steps that began less than so long ago are not shown on Luigi's page: each one costs two calls.
 _YOUNG_SECONDS = 1.0
+# What takes less than so long is not said on a line.
+YOUNG_LINE = 0.3
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,13 @@ def _bar(progress: Progress, seconds: float) -> Iterator[None]:
     from rich.live import Live
     from rich.text import Text
 
-    console = Console(highlight=False)
+    # A message is wrapped by the terminal alone: a path that is copied from it stays whole.
+    console = Console(highlight=False, soft_wrap=True)
 
     def lines() -> Text:
         width, height = console.size
-        shown = bar_lines(progress.state(), progress.steps(), progress.clock(), width - 1, height - 1)
+        state, steps, now = progress.state(), progress.steps(), progress.clock()
+        shown = bar_lines(state, steps, progress.doing, now, width - 1, height - 1)
         return Text("\n".join(shown), no_wrap=True, overflow="crop")
 
     live = Live(console=console, auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty())
@@ -117,33 +120,30 @@ def _bar(progress: Progress, seconds: float) -> Iterator[None]:
             yield
 
 
-def bar_lines(
-    state: RunProgress, steps: list[StepInProgress], now: float, width: int, height: int
-) -> list[str]:
-    """Return the lines of the bar for a window of that size: the run, then the steps in progress."""
-    text = progress_text(state)
-    first = f"{_drawn(state.share)} {text}"
-    first = first if len(first) <= width else text
-    most = max(0, min(_SHOWN, height - 1))
-    shown = steps if len(steps) <= most else steps[: most - 1 if most > 1 else most]
-    texts = [step_text(step, now) for step in shown]
-    if any(len(line) > width for line in texts):
-        texts = [step_text(step, now, with_product=False) for step in shown]
-    lines = [first, *texts][: max(1, height)]
-    if 1 < most < len(steps):
-        lines.append(f"  and {len(steps) - len(shown)} more in progress")
-    return [_cut(escaped(line), width) for line in lines]
+@contextmanager
+def line_displayed(text: str, after: float = YOUNG_LINE) -> Iterator[None]:
+    """Show the text on a terminal that has a bar, if the block takes longer than ``after`` seconds."""
+    if display_kind() != BAR:
+        yield
+        return
+    ended = threading.Event()
 
+    def show() -> None:
+        if ended.wait(after):
+            return
+        from rich.console import Console
+        from rich.live import Live
 
-def step_text(step: StepInProgress, now: float, *, with_product: bool = True) -> str:
-    """Return a step in progress as one line: its share, the time left or passed, fileset and numbers."""
-    share = f"{step.progress.share:4.0%}" if step.progress else "    "
-    left = step.seconds_left
-    passed = f"{as_duration(left)} left" if left is not None else f"for {as_duration(now - step.began)}"
-    when = step.silence(now) or passed
-    message = f"  {step.progress.message}" if step.progress else ""
-    subject = step.subject if with_product else step.subject.rpartition("/")[2]
-    return f"  {share} {when:>11}  {step.doing} {subject}{message}"
+        with Live(text, console=Console(highlight=False), auto_refresh=False, transient=True):
+            ended.wait()
+
+    shown = threading.Thread(target=show, name="line", daemon=True)
+    shown.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        shown.join()
 
 
 def plain_line(progress: Progress) -> str:
@@ -157,12 +157,3 @@ def plain_line(progress: Progress) -> str:
 
 def _share(step: StepInProgress) -> str:
     return f" ({step.progress.share:.0%})" if step.progress else ""
-
-
-def _drawn(share: float) -> str:
-    full = int(share * _BAR_WIDTH)
-    return f"[{'#' * full}{'-' * (_BAR_WIDTH - full)}]"
-
-
-def _cut(line: str, width: int) -> str:
-    return line if len(line) <= width else f"{line[: max(0, width - 3)]}..."[: max(1, width)]

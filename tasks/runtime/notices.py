@@ -14,6 +14,7 @@ from pipeline.mirror.state.marker_file import read_marker
 from pipeline.reporting.history import RunRecord
 from pipeline.reporting.hooks import NotNotified, addresses, run_hook, send_message
 from pipeline.reporting.summary import RunSummary, as_json, body, is_news, note_notified, summary_of, title
+from pipeline.units import as_count
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class Notices:
         if self._failed > 1:
             log.warning("notify.on_complete: %d commands failed; the log names them", self._failed)
         if waiting := self._queued - self._ended:
-            log.warning("notify.on_complete: not run, or not ended, for %d filesets", waiting)
+            log.warning("notify.on_complete: not run, or not ended, for %s", as_count(waiting, "fileset"))
 
 
 def paths_of(layout: Layout, product: str, fileset: str) -> list[Path]:

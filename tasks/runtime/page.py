@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +30,13 @@ class PagePolicy:
     """Times in seconds.
 
     While a run works the page is renewed ``every`` so often, or so much more rarely that its processes take
-    at most ``share`` of one processor. A process that takes longer than ``longest``, or after the run than
-    ``after_run``, is killed. A run without news leaves a page that is younger than ``fresh`` and has the map
-    of the sky as it is.
+    at most ``share`` of one processor; one that is absent is written ``first`` after the run has numbers. A
+    process that takes longer than ``longest``, or after the run than ``after_run``, is killed. A run without
+    news leaves a page that is younger than ``fresh`` and has the map of the sky as it is.
     """
 
     every: float = 60.0
+    first: float = 2.0
     share: float = 0.02
     longest: float = 300.0
     after_run: float = 60.0
@@ -46,9 +47,15 @@ DEFAULT = PagePolicy()
 
 
 class PageRenewal:
-    """Renewals of the page of one run, by the settings in the file ``config``."""
+    """Renewals of the page of one run, by the settings in the file ``config``.
 
-    def __init__(self, config: Path, layout: Layout, policy: PagePolicy = DEFAULT) -> None:
+    ``has_begun`` returns True once the run has numbers to show.
+    """
+
+    def __init__(
+        self, config: Path, layout: Layout, has_begun: Callable[[], bool], policy: PagePolicy = DEFAULT
+    ) -> None:
+        self._has_begun = has_begun
         self._command = [sys.executable, "-P", "-m", __name__, str(config.absolute())]
         self._path = layout.page
         self._pictures = layout.coverage_pictures
@@ -75,12 +82,19 @@ class PageRenewal:
         return self._renew(self._policy.after_run, stopping) if news or self._is_old() else None
 
     def _follow(self, ended: threading.Event) -> None:
-        pause = self._policy.every
+        pause = self._policy.every if self._path.exists() else self._first_pause(ended)
         while not ended.wait(pause):
             before = _children_seconds()
             if failure := self._renew(self._policy.longest, ended):
                 log.debug("%s", failure)
             pause = max(self._policy.every, (_children_seconds() - before) / self._policy.share)
+
+    def _first_pause(self, ended: threading.Event) -> float:
+        """Wait for the first numbers, at most as long as between two renewals; return the next pause."""
+        until = time.monotonic() + self._policy.every
+        while not self._has_begun() and time.monotonic() < until and not ended.wait(_POLL_SECONDS):
+            pass
+        return self._policy.first
 
     def _renew(self, seconds: float, stopping: threading.Event) -> str | None:
         """Renew the page in a process, which may take so many seconds; return why it failed."""

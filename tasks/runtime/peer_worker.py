@@ -19,9 +19,10 @@ from luigi.task_status import DONE, FAILED
 
 from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, MirrorError
 from pipeline.mirror.resources.peers import HUNG_SECONDS, Membership, PeerState, StepDone
-from pipeline.units import as_size
+from pipeline.units import as_count
 from tasks.runtime.run import Run, Summary, begin_run
 from tasks.runtime.signals import restore_terminal
+from tasks.runtime.summary import fetched
 from tasks.runtime.task import MirrorTask
 from tasks.runtime.worker import MirrorWorker
 
@@ -81,10 +82,6 @@ class PeerRun(Run):
         """Path of a separate log: two processes cannot rotate one file."""
         return self.context.layout.worker_log(socket.gethostname())
 
-    def completed(self) -> int:
-        """Return the number of filesets that were completed or failed in this process."""
-        return self.context.counters.done + self.context.counters.failed
-
     def report(self, task: str, status: str) -> None:
         """Report to the update a step that was done in this process."""
         received, self._reported_bytes = (
@@ -101,8 +98,8 @@ class PeerRun(Run):
             self.note(EXIT_FILESET_FAILED)
         self._report_repeated()
         log.info(
-            "worker: %d filesets completed here, %d failed; %s fetched in %.1f s",
-            *(counters.done, counters.failed, as_size(counters.bytes), self.seconds),
+            "worker: %s completed here, %d failed; %s",
+            *(as_count(counters.done, "fileset"), counters.failed, fetched(counters, self.seconds)),
             extra={"code": self.code},
         )
         self.membership.leave()

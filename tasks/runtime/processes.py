@@ -34,7 +34,9 @@ CORES = os.cpu_count() or 1
 # While one extraction waits for the disk, another inflates.
 UNPACKED_PER_CORE = 2
 UNPACKED_AT_ONCE = UNPACKED_PER_CORE * CORES
-# A little less than the second after which steps report.
+# Pause between the first two reports of a step, which doubles up to a little less than the second after which
+# steps report.
+FIRST_PAUSE = 0.15
 REPORT_SECONDS = 0.9
 _PR_SET_PDEATHSIG = 1
 
@@ -218,13 +220,15 @@ class _ProgressSender:
         self._context = context
         self._channel = channel
         self._report_at = 0.0
+        self._pause = FIRST_PAUSE
         self._lock = threading.Lock()
 
     def report(self, progress: StepProgress) -> None:
-        """Send the progress: the first one, then at most one in each second or so."""
+        """Send the progress: the first one, then at most one after each pause."""
         now = time.monotonic()
         if now >= self._report_at:
-            self._report_at = now + REPORT_SECONDS
+            self._report_at = now + self._pause
+            self._pause = min(REPORT_SECONDS, 2 * self._pause)
             self.send("report", progress)
 
     def send(self, kind: str, content: Any) -> None:

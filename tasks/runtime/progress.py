@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -92,9 +92,11 @@ class Progress:
 
     layout: Layout
     counters: RunCounters
-    completed: Callable[[], int]
     clock: Callable[[], float] = time.monotonic
-    failed: int = 0
+    # Filesets that were submitted, each counted once.
+    filesets: int = 0
+    # What the run does before its first tasks.
+    before: str = "beginning"
     is_ending: bool = False
     _task: str = ""
 
@@ -107,14 +109,35 @@ class Progress:
         # By the ids of the tasks.
         self._steps: dict[str, StepInProgress] = {}
         self._overviews: dict[str, MirrorTask] = {}
+        # By product: all filesets that were submitted, and those of them that have not ended.
+        self._submitted: dict[str, set[str]] = defaultdict(set)
+        self._left: dict[str, set[str]] = defaultdict(set)
+        self._failed: set[tuple[str, str]] = set()
 
     def begin_run(self, task: str) -> None:
         """Note Luigi's name of the first task of the run."""
         self._task = task
 
-    def expect(self, product: str, rows: Sequence[FilesetRow]) -> None:
-        """Add filesets that are submitted, and may still have to be fetched."""
-        self._backlog.expect(product, rows)
+    def expect(self, product: str, rows: Sequence[FilesetRow], *, to_fetch: bool = True) -> None:
+        """Add filesets that are submitted, and may still have to be fetched if ``to_fetch``.
+
+        Those that were submitted before count once; those of them that have ended are in progress again.
+        """
+        with self._lock:
+            left = self._left[product]
+            rows = [row for row in rows if row.name not in left]
+            left.update(row.name for row in rows)
+            self._failed.difference_update((product, row.name) for row in rows)
+            new = left - self._submitted[product]
+            self._submitted[product] |= new
+            self.filesets += len(new)
+        if to_fetch:
+            self._backlog.expect(product, rows)
+
+    def end_fileset(self, product: str, fileset: str) -> None:
+        """Note that a fileset is complete or has failed."""
+        with self._lock:
+            self._left[product].discard(fileset)
 
     def begin(self, task: "MirrorTask") -> None:
         """Note that a task has started in this process."""
@@ -151,13 +174,23 @@ class Progress:
         """Note that a task is done or has failed, in this process or another one."""
         if task.fetches:
             self._backlog.end(*task.fetches[:2])
-        if failed and task.doing and not task.optional:
-            self.failed += 1
+        if failed and task.of_fileset and not task.optional:
+            with self._lock:
+                self._failed.add(task.of_fileset)
 
     def steps(self) -> list[StepInProgress]:
         """Return the steps in progress; the one that began first is the first."""
         with self._lock:
             return sorted(self._steps.values(), key=lambda step: step.began)
+
+    def knows_filesets(self) -> bool:
+        """Return True once the filesets of all products whose listings were asked for are known."""
+        return bool(self.filesets) and all(step.doing != "listing" for step in self.steps())
+
+    @property
+    def doing(self) -> str:
+        """What the run does while its filesets are not known, and no step is in progress."""
+        return "looking for what is to be done" if self._overviews else self.before
 
     def overviews(self) -> list["MirrorTask"]:
         """Return the running tasks that show the progress of the run."""
@@ -176,14 +209,15 @@ class Progress:
         backlog = self._backlog.left()
         fetching = [step.progress for step in self.steps() if step.progress and step.progress.total]
         left = backlog.bytes + sum(each.total - each.bytes for each in fetching)
-        filesets = self.counters.pending
-        done = min(self.completed(), filesets)
+        with self._lock:
+            filesets = self.filesets
+            done = filesets - sum(map(len, self._left.values()))
         return RunProgress(
             time=utc_now(),
             stage=ENDING if self.is_ending else FILESETS if filesets else LISTINGS,
             done=done,
             filesets=filesets,
-            failed=self.failed,
+            failed=len(self._failed),
             bytes=moved,
             bytes_left=round(left),
             bytes_left_known=not backlog.unknown,

@@ -5,7 +5,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,7 @@ from pipeline.errors import (
 from pipeline.mirror.context import Report, RunContext, RunCounters, open_context
 from pipeline.mirror.resources.file_systems import log_missing_flush
 from pipeline.mirror.resources.peers import wait_for_exit
-from pipeline.mirror.resources.update_lock import heartbeat, update_lock
+from pipeline.mirror.resources.update_lock import heartbeat, record_products, update_lock
 from pipeline.mirror.resources.volumes import product_folder
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.markers import Fileset, is_within, utc_now
@@ -44,11 +44,10 @@ from pipeline.reporting.history import RunRecord, append_record
 from pipeline.reporting.metrics import write_metrics
 from pipeline.reporting.progress import run_so_far
 from pipeline.reporting.status import write_status
-from pipeline.units import as_size
 from tasks.mirror_config import NONE, settings_file
 from tasks.runtime.console import is_silent
 from tasks.runtime.display import display_kind, progress_displayed
-from tasks.runtime.errors import Stopped, VolumeFull, as_mirror_error
+from tasks.runtime.errors import DiskFull, Stopped, VolumeFull, as_mirror_error
 from tasks.runtime.log import log_beginning, log_to
 from tasks.runtime.notices import Notices
 from tasks.runtime.outage import OutageWatch
@@ -61,6 +60,7 @@ from tasks.runtime.processes import (
     step_processes,
 )
 from tasks.runtime.progress import Progress
+from tasks.runtime.summary import Ending, fetched
 from tasks.runtime.wanted_watch import WantedWatch
 from tasks.runtime.window import TaskWindow
 from tasks.steps import STEPS
@@ -68,8 +68,8 @@ from tasks.steps import STEPS
 # Start of this process: identifies its run.
 STARTED = datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
-# Text of the last line, from the counters, the word for complete filesets, and True for a stopped run.
-Summary = Callable[[RunCounters, str, bool], str]
+# Numbers of the last line.
+Summary = Callable[[RunCounters, Ending], str]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -105,16 +105,17 @@ class Run:
                 open_context(self._config, STEPS, self._pause, self.stopping)
             )
             # More tasks than slots, so that no slot waits for the next task.
-            self.window = TaskWindow(2 * self.slots)
+            self.window = TaskWindow(2 * self.slots, self._end_task)
             self.wanted = WantedWatch(self.context.layout)
             with machine_faults(f"acquiring the lock of the mirror at {self.context.layout.root}"):
                 self._acquire()
                 self._start_processes()
             self.context = replace(self.context, listings=self._listings())
             self.notices = Notices(self.context)
-            self.progress = Progress(self.context.layout, self.context.counters, self.completed)
+            self.progress = Progress(self.context.layout, self.context.counters)
             kind = display_kind()
             self._open.enter_context(progress_displayed(self.progress, kind, self.holds_lock))
+            self._page = self._start_page()
             self._causes = self._open.enter_context(log_to(self.log_file, each_failure=kind != NONE))
             log_beginning(self._config, self.context.settings)
             self._record_killed()
@@ -135,7 +136,6 @@ class Run:
         processes = step_processes(self.context, self.stopping, self.lose_process)
         self.fetching, self.unpacking = self._open.enter_context(processes)
         self._start_heartbeat()
-        self._page = self._start_page()
 
     def _pause(self, seconds: float) -> None:
         """Wait before another try, or until the run stops."""
@@ -157,6 +157,10 @@ class Run:
         record_root_format(self.context.layout)
         # Links that were deleted with what was in progress.
         self.context.place(self.context.layout.products_on_volumes())
+
+    def record_products(self, products: Sequence[str]) -> None:
+        """Record, for ``get``, the products of which this run fetches what comes to be wanted."""
+        record_products(self.context.layout, products)
 
     def _record_killed(self) -> None:
         """Add the row of a run that was killed to the history, before its progress is replaced."""
@@ -181,7 +185,7 @@ class Run:
         """Have the page renewed while the run works, after all processes are forked."""
         if not self.context.settings.mirror.page:
             return None
-        page = PageRenewal(self._config, self.context.layout)
+        page = PageRenewal(self._config, self.context.layout, self.progress.knows_filesets)
         self._open.enter_context(page.while_running())
         return page
 
@@ -242,6 +246,9 @@ class Run:
         """
         if self._products is None:
             left_out = LeftOut()
+            settings = self.context.settings
+            if settings.mirror.products is None:
+                self.progress.before = f"fetching the list of products from {settings.source.url}"
             products = [name for name in self.context.products(left_out) if self._is_usable(name)]
             # Under the lock, and before the first task of a product.
             self.context.place(products)
@@ -319,9 +326,15 @@ class Run:
         self.note(reason.exit_code, str(reason))
         self._stop_processes()
 
-    def completed(self) -> int:
-        """Return the number of submitted tasks that are done or have failed."""
-        return self.window.completed
+    def _end_task(self, task: Any) -> None:
+        """Note that a task that was submitted is done or has failed."""
+        if task.of_fileset:
+            self.progress.end_fileset(*task.of_fileset)
+
+    @property
+    def is_out_of_space(self) -> bool:
+        """True for a run that ends early for want of disk space."""
+        return isinstance(self._ended_by, DiskFull)
 
     def refuse_when_stopping(self) -> None:
         """Raise Stopped, or the reason for an early end, when the run stops before all is done."""
@@ -390,12 +403,9 @@ class Run:
         self.notices.end(record)
         self._report_repeated()
         counters, last = self.context.counters, self.context.wanted_steps.required[-1]
-        numbers = summary(counters, last.marker, self.stopping.is_set())
-        log.info(
-            "filesets: %s; %s fetched in %.1f s",
-            *(numbers, as_size(counters.bytes), self.seconds),
-            extra={"code": self.code},
-        )
+        numbers = summary(counters, Ending(last.marker, self.stopping.is_set(), self.code))
+        said = fetched(counters, self.seconds)
+        log.info("filesets: %s; %s", numbers, said, extra={"code": self.code})
         return self.code
 
     def _record(self, task: str) -> RunRecord:
@@ -452,8 +462,7 @@ class Run:
         """Renew the page after the end of the run, until ``stopping`` is set."""
         if self._page is None:
             return
-        counters = self.context.counters
-        done = counters.pending or counters.new or counters.here
+        done = self.progress.filesets or self.context.counters.new
         if failure := self._page.after_run(stopping, news=bool(done or self.code or self.killed)):
             with log_to(self.log_file):
                 log.warning("%s", failure)

@@ -1,37 +1,62 @@
 """Last line of a run: how many filesets there were to do, and what became of them, each counted once."""
 
+from dataclasses import dataclass
+
 from pipeline.mirror.context import RunCounters
-from pipeline.units import as_size
+from pipeline.units import as_count, as_size
 
 
-def update_summary(counters: RunCounters, complete: str, /, stopped: bool) -> str:
-    """Return the numbers of an update: the selected filesets are those complete, failed, skipped and left.
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended: ``stopped`` before all was tried, or with the exit ``code`` 0 or another.
 
-    ``complete`` is the word for the complete ones: the kind of marker of the last required step.
+    ``complete`` is the word for complete filesets: the kind of marker of the last required step.
     """
-    left = counters.selected - counters.done - counters.failed - counters.skipped
-    line = (
-        f"{counters.new} discovered, {counters.selected} selected: {counters.done} {complete}, "
-        f"{counters.failed} failed, {counters.skipped} skipped, {_left(left, stopped)}{_optional(counters)}"
-    )
+
+    complete: str
+    stopped: bool = False
+    code: int = 0
+
+
+def update_summary(counters: RunCounters, ending: Ending, /) -> str:
+    """Return the numbers of an update: the selected filesets are those complete, failed, skipped and left."""
+    line = f"{_selected(counters, ending)}{_optional(counters)}"
     if counters.adopted or counters.left:
-        size = as_size(counters.adopted_bytes)
-        line += f"; {counters.adopted} files ({size}) adopted, {counters.left} others left"
+        files = f"{as_count(counters.adopted, 'file')} ({as_size(counters.adopted_bytes)}) adopted"
+        line += f"; {files}, {as_count(counters.left, 'other')} left"
     return line
 
 
-def verification_summary(counters: RunCounters, _complete: str, /, stopped: bool) -> str:
+def _selected(counters: RunCounters, ending: Ending) -> str:
+    if not counters.selected:
+        if counters.new:
+            return f"{counters.new} discovered, none selected"
+        return "none tried" if ending.code else "none new, all that are selected complete"
+    left = counters.selected - counters.done - counters.failed - counters.skipped
+    return (
+        f"{counters.new} discovered, {counters.selected} selected: {counters.done} {ending.complete}, "
+        f"{counters.failed} failed, {counters.skipped} skipped{_left(left, ending)}"
+    )
+
+
+def verification_summary(counters: RunCounters, ending: Ending, /) -> str:
     """Return the numbers of a verification: the filesets here are those sound, repaired, damaged and left."""
     left = counters.here - counters.sound - counters.repaired - counters.damaged
     return (
         f"{counters.here} here: {counters.sound} sound, {counters.repaired} repaired, "
-        f"{counters.damaged} with problems, {_left(left, stopped)}{_optional(counters)}"
+        f"{counters.damaged} with problems{_left(left, ending)}{_optional(counters)}"
     )
+
+
+def fetched(counters: RunCounters, seconds: float) -> str:
+    """Return the bytes that were fetched in that time."""
+    amount = as_size(counters.bytes) if counters.bytes else "nothing"
+    return f"{amount} fetched in {seconds:.1f} s"
 
 
 def _optional(counters: RunCounters) -> str:
     return f"; {counters.optional_failed} failed in optional steps" if counters.optional_failed else ""
 
 
-def _left(number: int, stopped: bool) -> str:
-    return f"stopped, {number} left" if stopped else f"{number} left"
+def _left(number: int, ending: Ending) -> str:
+    return f"; stopped with {number} left" if ending.stopped else f", {number} left"

@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import luigi
@@ -87,6 +87,16 @@ class MirrorTask(luigi.Task):
     @property
     def fetches(self) -> tuple[str, str, str | None] | None:
         """Product, fileset and stage if the task fetches a fileset."""
+        return None
+
+    @property
+    def fetches_wanted_of(self) -> Sequence[str]:
+        """Products of which the run of this task fetches the filesets that come to be wanted meanwhile."""
+        return ()
+
+    @property
+    def of_fileset(self) -> tuple[str, str] | None:
+        """Product and fileset that the task is for; None for another task."""
         return None
 
     @property

@@ -13,7 +13,7 @@ _POLLS_AFTER_CHANGE = 3
 
 
 class WantedWatch:
-    """Filesets that an update tries, and those that came to be wanted meanwhile.
+    """Filesets that an update tries, each once, and those that came to be wanted meanwhile.
 
     Each product is watched by one thread from its ``begin`` on.
     """
@@ -23,19 +23,34 @@ class WantedWatch:
         self._seconds = seconds
         self._next = 0.0
         self._tried: dict[str, set[str]] = {}
+        # Those that are left for a later run.
+        self._delayed: dict[str, set[str]] = {}
         self._folders: dict[str, _Folder] = {}
 
-    def begin(self, product: str, wanted: set[str], tried: set[str]) -> None:
-        """Watch the product, of which these filesets are wanted already, and those are ``tried``."""
+    def begin(self, product: str, wanted: set[str], tried: set[str], delayed: set[str]) -> None:
+        """Watch the product, of which these filesets are wanted already.
+
+        Those that are ``tried``, and those ``delayed`` until a later run, are counted as selected.
+        """
         self._tried[product] = set(tried)
+        self._delayed[product] = set(delayed)
         self._folders[product] = _Folder(self._layout, product, wanted)
 
-    def claim(self, product: str, names: set[str]) -> set[str]:
-        """Return those of the filesets that nothing else tries; they count as tried."""
-        tried = self._tried.setdefault(product, set())
-        new = names - tried
-        tried |= new
-        return new
+    def claim(self, product: str, names: set[str]) -> tuple[set[str], int]:
+        """Return those of the filesets that nothing else tries; they count as tried.
+
+        Return also how many of them are not counted as selected.
+        """
+        tried, delayed = self._tried.setdefault(product, set()), self._delayed.setdefault(product, set())
+        claimed = names - tried
+        new = len(claimed - delayed)
+        tried |= claimed
+        delayed -= claimed
+        return claimed, new
+
+    def delayed(self, product: str) -> set[str]:
+        """Return the filesets that are left for a later run, without those that came to be wanted."""
+        return set(self._delayed[product])
 
     def poll(self) -> dict[str, set[str]]:
         """Return the filesets that came to be wanted since the last poll, by product; mostly none."""

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import luigi
 from luigi.task_status import DONE, FAILED
@@ -72,18 +72,18 @@ class TaskWindow:
     """At most ``size`` tasks in flight: given to the scheduler, and neither done nor failed.
 
     A task with any number of steps is in flight until its last step is done or one of its steps has failed.
-    Any thread may call ``open``; all else is for the thread of the worker.
+    ``ended`` is called with each task that leaves the window. Any thread may call ``open``; all else is for
+    the thread of the worker.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, ended: Callable[[luigi.Task], None] = lambda _: None) -> None:
         self._size = size
+        self._ended = ended
         self._open: deque[Submission] = deque()
         self._in_flight: dict[str, _Chain] = {}
         # The tasks in flight that a step belongs to: several may require the same step.
         self._chains_of: dict[str, list[_Chain]] = {}
         self._aborted = False
-        # Number of tasks that are done or have failed.
-        self.completed = 0
 
     def open(self, tasks: Iterator[luigi.Task]) -> Submission:
         """Have the tasks submitted when there is room for them."""
@@ -168,5 +168,5 @@ class TaskWindow:
                 released.append(task_id)
         for submission in chain.submissions:
             submission.in_flight -= 1
-        self.completed += 1
+        self._ended(chain.last)
         return released

@@ -28,6 +28,7 @@ from pipeline.errors import (
 )
 from pipeline.mirror.state.pause import refuse_when_paused
 from tasks.runtime.coordinator import POLL_SECONDS, Coordinator, NoPeers
+from tasks.runtime.display import line_displayed
 from tasks.runtime.offered import offered_step
 from tasks.runtime.run import Run, begin_run, or_exit
 from tasks.runtime.runner import TaskRunner
@@ -83,9 +84,11 @@ class MirrorWorker(Worker):
             self._peers.close()
             self._run.end()
             if self._is_finished and not self._run.stopping.is_set():
-                self._conclude_run(stopping)
+                with line_displayed("drawing the map of the sky"):
+                    self._conclude_run(stopping)
             if self._is_finished:
-                self._run.renew_page(stopping)
+                with line_displayed("drawing the page"):
+                    self._run.renew_page(stopping)
 
     def _conclude_run(self, stopping: Event) -> None:
         """Do what follows from the run, until ``stopping`` is set."""
@@ -119,6 +122,7 @@ class MirrorWorker(Worker):
             task = self._root = task.clone(mirror=self._run.mirror)
             self._run.progress.begin_run(task.task_family)
             or_exit(self._request_products)
+            self._run.record_products(self._root.fetches_wanted_of)
             self._register_resources()
         return bool(super().add(task, multiprocess, processes))
 

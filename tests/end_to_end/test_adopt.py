@@ -105,7 +105,7 @@ def test_all_that_is_there_is_taken_over_and_nothing_fetched(by, release, old, s
     assert result.code == 0, result.output
     assert fetched(server) == []
     assert numbers(3, 3, 3) + "; 5 files (" in result.output
-    assert " adopted, 0 others left; 0 bytes fetched" in result.output
+    assert " adopted, 0 others left; nothing fetched" in result.output
     assert (
         f"adopting {old} by {by}: products {PRODUCT}, {OTHER}; left there: MD01, product_status.csv"
         in result.output
@@ -299,7 +299,7 @@ def test_what_belongs_to_no_fileset_that_is_wanted_is_left_and_named(release, ol
         "1 not selected (unselected), 1 that are no folders (list.html)\n"
     ) in result.output
     assert "4 files (" in result.output
-    assert " adopted, 1 others left" in result.output
+    assert " adopted, 1 other left" in result.output
     assert f"left there: MD01, product_status.csv, {OTHER}, update" in result.output
     assert fetched(server) == []
     taken = listed(served_filesets(release, PRODUCT))

@@ -53,6 +53,24 @@ def test_what_is_too_old_is_deleted_and_does_not_come_back(upstream, server, fol
     assert follower.marked("expired", PRODUCT) == {"f3"}
 
 
+def test_what_is_too_old_is_deleted_by_an_update_that_finds_no_disk_space(upstream, server, follower):
+    """Else every update would end as this one does."""
+    upstream.add(PRODUCT, "old", [File("a.fits", b"a")], stage="raw")
+    new = {"stage": "chip"}
+    follower.mirror["products"] = [{"name": PRODUCT, "select": [{"stage": "raw", "keep": LONG}, new]}]
+    assert follower.update().code == 0
+    for number in range(12):
+        upstream.add(PRODUCT, f"new.{number}", [File("a.fits", b"a")])
+    follower.mirror["products"] = [{"name": PRODUCT, "select": [{"stage": "raw", "keep": SHORT}, new]}]
+    follower.mirror["min_free"] = "1000 TB"
+    result = follower.update()
+    assert result.code == 30, result.output
+    assert "no disk space for 10 filesets in a row" in result.output
+    assert "1 expired fileset deleted" in result.output
+    assert follower.marked("expired", PRODUCT) == {"old"}
+    assert follower.content("store") == {}
+
+
 def log(follower) -> str:
     return (follower.root / "log" / "update_mirror.log").read_text()
 

@@ -1,6 +1,9 @@
 """Filesets fetched by name, with and without a running update."""
 
+import csv
 import json
+import os
+import socket
 from threading import Event
 
 import pytest
@@ -8,6 +11,9 @@ from support.command import ipp_mirror
 from support.running import gate, started, until
 from support.summary import numbers
 from support.upstream import File, Upstream
+
+from pipeline.mirror.resources.update_lock import record_products, update_lock
+from pipeline.mirror.state.layout import Layout
 
 PRODUCT = "md"
 NOTHING = {"name": PRODUCT, "select": {"stage": "none"}}
@@ -37,6 +43,13 @@ def test_named_filesets_are_fetched_whatever_is_selected_and_kept(publisher, ser
     names = {"o1.chip.3", "o1.chip.16", "o1.chip.17"}
     assert numbers(20, 3, 3) in got.stdout + got.stderr
     assert follower.marked("extracted", PRODUCT) == follower.marked("wanted", PRODUCT) == names
+    stored = follower.root / "store" / PRODUCT
+    assert got.stdout.splitlines()[1:-1] == [
+        f"{PRODUCT}/{name}: fetched: 1 file, {len(name) - 8} byte{'s' * (len(name) > 9)}, in {stored / name}"
+        for name in sorted(names)
+    ]
+    quiet = get(follower, "--quiet", "o1.chip.3")
+    assert (quiet.returncode, quiet.stdout + quiet.stderr) == (0, "")
     # Lost, they are pending again; registered again, too.
     follower.root.joinpath("state", PRODUCT, "downloaded", "o1.chip.3.json").unlink()
     publisher.add(PRODUCT, "o1.chip.16", [File("a.fits", b"again")])
@@ -63,11 +76,13 @@ def test_a_fileset_that_fails_or_is_skipped_is_counted(publisher, server, follow
     publisher.add(PRODUCT, "bad", [File("a.fits", b"a", listed={"md5": "0" * 32})])
     got = get(follower, "bad")
     assert got.returncode == 30
-    assert "1 selected: 0 extracted, 1 failed, 0 skipped, 0 left" in got.stdout + got.stderr
+    assert "1 selected: 0 extracted, 1 failed, 0 skipped, 0 left" in got.stdout
+    assert f"\n{PRODUCT}/bad: failed, for the reason above; the next update tries again\n" in got.stdout
     ipp_mirror("skip", "--config", follower.config, PRODUCT, "bad", "--reason", "wrong md5")
     got = get(follower, "bad")
     assert got.returncode == 0, got.stderr
-    assert "1 selected: 0 extracted, 0 failed, 1 skipped, 0 left" in got.stdout + got.stderr
+    assert "1 selected: 0 extracted, 0 failed, 1 skipped, 0 left" in got.stdout
+    assert f"\n{PRODUCT}/bad: not fetched, as it is skipped since 2" in got.stdout
 
 
 def test_a_running_update_takes_them_first_and_counts_each_once(publisher, server, follower):
@@ -81,7 +96,9 @@ def test_a_running_update_takes_them_first_and_counts_each_once(publisher, serve
         until(lambda: fetched(server), "a fileset begins")
         got = get(follower, "left.out.7", "o1.chip.19")
         assert (got.returncode, got.stderr) == (0, "")
-        assert got.stdout.startswith(f"2 filesets of md wanted: the run at work (process {update.pid} on ")
+        run = f"run at work (process {update.pid} on {socket.gethostname()})"
+        by = f"the {run} before all others; if it ends before that, by the next update.\n"
+        assert got.stdout == f"2 filesets of md wanted, to be fetched by {by}"
         log = follower.root / "log" / "update_mirror.log"
         until(lambda: "wanted, and fetched first: " in log.read_text(), "the update has seen them")
         begun.set()
@@ -95,6 +112,90 @@ def test_a_running_update_takes_them_first_and_counts_each_once(publisher, serve
     assert len(history) == 2
     marker = json.loads((follower.root / "state" / PRODUCT / "wanted" / "left.out.7.json").read_bytes())
     assert marker.keys() == {"schema", "product", "fileset", "since", "by"}
+
+
+def progress_of(follower) -> dict[str, int]:
+    path = Layout(follower.root).progress
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def test_numbers_of_an_update_of_which_filesets_are_asked_for(publisher, server, follower):
+    """One that it does not select, one that it would fetch, one skipped, one delayed, and one that fails.
+
+    The first of them is in progress when the product is done, of which another fileset has failed.
+    """
+    follower.source["connections"] = 2
+    follower.mirror |= {"products": [{"name": PRODUCT, "select": {"stage": "chip"}}], "retry_every_run": 1}
+    right, wrong = File("a.fits", b"a"), File("a.fits", b"a", listed={"md5": "0" * 32})
+    for name in ("delayed", "skipped"):
+        publisher.add(PRODUCT, name, [wrong])
+    assert follower.update().code == 30
+    assert (
+        ipp_mirror("skip", "--config", follower.config, PRODUCT, "skipped", "--reason", "x").returncode == 0
+    )
+    for name, files in {"o2.chip.1": [right], "o2.chip.2": [right], "wrong": [wrong]}.items():
+        publisher.add(PRODUCT, name, files)
+    publisher.add(PRODUCT, "left.out", [right, File("b.fits", b"b")], stage="raw")
+    publisher.add(PRODUCT, "bad", [wrong], stage="raw")
+    correct = publisher.path(PRODUCT, "o2.chip.1", "index.txt").read_bytes()
+    publisher.path(PRODUCT, "delayed", "index.txt").write_bytes(correct)
+    begun, gone_through = Event(), Event()
+    server.faults.append(gate(begun, f"{PRODUCT}/*/a.fits"))
+    server.faults.append(gate(gone_through, f"{PRODUCT}/left.out/b.fits"))
+    server.clear()
+    marker = Layout(follower.root).updated(PRODUCT)
+    before = marker.read_bytes()
+    with started(follower.command(), follower.folder / "log") as update:
+        until(lambda: fetched(server), "a fileset begins")
+        assert get(follower, "left.out", "o2.chip.2", "skipped", "delayed", "bad").returncode == 0
+        until(lambda: progress_of(follower).get("filesets") == 6, "the progress has not six filesets")
+        begun.set()
+        until(lambda: marker.read_bytes() != before, "the product is not gone through")
+        gone_through.set()
+        ended = update.wait()
+    assert ended.code == 30
+    assert numbers(5, 7, 4, 2, 1) in ended.output
+    assert {"left.out", "o2.chip.2", "delayed"} < follower.marked("extracted", PRODUCT)
+    assert follower.marked("failed", PRODUCT) == {"wrong", "bad"}
+    history = follower.root.joinpath("status", "history.csv").read_text().splitlines()
+    row = list(csv.DictReader(history))[-1]
+    assert (row["filesets"], row["failures"], row["left"]) == ("4", "2", "2")
+
+
+def test_who_fetches_what_is_asked_for_while_a_run_works(publisher, follower):
+    layout = Layout(follower.root)
+    follower.mirror["products"] = [NOTHING]
+    assert get(follower, "o1.chip.1").returncode == 0
+    run, stored = f"process {os.getpid()} on {socket.gethostname()}", follower.root / "store"
+    with update_lock(layout):
+        for products, said in (
+            (
+                None,
+                f"run at work ({run}, which has just begun) if it is an update, else by the next one.",
+            ),
+            (["other"], f"next update, as the run at work ({run}) fetches nothing of this product."),
+            (
+                [PRODUCT, "other"],
+                f"run at work ({run}) before all others; if it ends before that, by the",
+            ),
+        ):
+            if products is not None:
+                record_products(layout, products)
+            here, wanted = get(follower, "o1.chip.1", "o1.chip.2").stdout.splitlines()
+            assert wanted.startswith(f"1 fileset of {PRODUCT} wanted, to be fetched by the {said}")
+        assert here == f"{PRODUCT}/o1.chip.1: here already: 1 file, 1 byte, in {stored}/md/o1.chip.1"
+
+
+def test_what_is_asked_for_while_the_server_is_down_is_left_to_the_next_update(publisher, server, follower):
+    follower.mirror["products"] = [NOTHING]
+    assert follower.update().code == 0
+    server.stop()
+    got = get(follower, "o1.chip.1")
+    assert got.returncode == 20
+    assert got.stdout.endswith("1 fileset of md wanted, to be fetched by the next update with a server.\n")
+    server.start()
+    assert follower.update().code == 0
+    assert follower.marked("extracted", PRODUCT) == {"o1.chip.1"}
 
 
 def test_a_running_adoption_takes_them_too(publisher, server, follower, tmp_path):

@@ -124,7 +124,7 @@ def test_each_recipe_does_what_it_says(upstream: Upstream, tmp_path: Path):
         assert "1 extracted" in updated
         before = tree(site.root / "data") | tree(site.root / "info")
         requests = len(server.requests)
-        assert "0 bytes fetched" in site.follow("Backup")[-1]
+        assert "; nothing fetched in " in site.follow("Backup")[-1]
         assert not [each for each in server.requests[requests:] if each.target.endswith(".tgz")]
         assert tree(site.root / "data") | tree(site.root / "info") == before
     with simulate(upstream.folder) as server:

@@ -67,7 +67,7 @@ def ended_early(
     assert done == len(follower.marked("downloaded", PRODUCT))
     booked = follower.marked("failed", PRODUCT) - before
     assert failed == len(booked)
-    assert f"stopped, {FILESETS - done - failed} left; " in end.output
+    assert f"; stopped with {FILESETS - done - failed} left; " in end.output
     assert 0 < failed <= MOST_FAILED
     return booked
 

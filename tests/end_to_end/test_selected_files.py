@@ -65,7 +65,7 @@ def test_what_is_chosen_arrives_is_sound_and_says_what_is_left_out(publisher, se
     status = json.loads(run(follower, "status", "--json").stdout)
     assert status["products"][0]["filesets"]["partial"] == 1
     shown = " ".join(run(follower, "status").stdout.split())
-    assert "1 whole as selected, with files left out" in shown
+    assert "1 whole as selected, without some files or members" in shown
     assert served_on(follower.root, PRODUCT) == set()
     server.clear()
     assert numbers() in follower.update().output
@@ -150,3 +150,24 @@ def test_killed_while_a_fileset_is_completed_just_when(name, publisher, server, 
     assert len(follower.content("data")) == 4
     assert follower.marked("partial", PRODUCT) == set()
     assert leftovers(follower.root) == []
+
+
+def test_what_is_not_selected_or_withdrawn_stays_whole_until_it_is_selected(publisher, server, follower):
+    publisher.add_bundles(PRODUCT, "o2.camera.2", BUNDLES)
+    choose(follower, components="exposure")
+    assert follower.update().code == 0
+    server.clear()
+    publisher.withdraw(PRODUCT, "o2.camera.2")
+    choose(follower, select=[{"stage": "stack"}, {"filesetID": "o2.*"}])
+    follower.mirror["on_removed"] = "keep"
+    assert numbers() in follower.update().output
+    assert follower.marked("extracted", PRODUCT) == {FILESET, "o2.camera.2"}
+    assert run(follower, "verify").returncode == 0
+    counts = json.loads(run(follower, "status", "--json").stdout)["products"][0]["filesets"]
+    assert (counts["complete"], counts["selected"], counts["left"]) == (2, 0, 0)
+    choose(follower)
+    planned = json.loads(run(follower, "plan", "--json").stdout)["products"][0]
+    assert (planned["due"], planned["files"]) == (1, 1)
+    assert numbers(0, 1, 1) in follower.update().output
+    assert fetched(server) == [f"{FILESET}.XY01.tgz"]
+    assert follower.marked("partial", PRODUCT) == {"o2.camera.2"}

@@ -21,7 +21,7 @@ PRODUCT = "md-all-rel-200907"
 FILESETS = 6
 CONNECTIONS = 4
 CTRL_C = b"\x03"
-HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
+HIDE, SHOW, ERASE = "\x1b[?25l", "\x1b[?25h", "\x1b[2K"
 # Makes the terminal on standard input the controlling one, whose Ctrl-C becomes a signal.
 IN_TERMINAL = """
 import fcntl, os, sys, termios
@@ -104,6 +104,8 @@ def is_restored(shown: str) -> bool:
 
 
 def test_ctrl_c_says_at_once_what_is_finished_and_how_to_end_now(opened, server, follower: Follower):
+    """And at the end what is drawn, on a line that is erased."""
+    follower.mirror["page"] = True
     with terminal(tasks_command(follower)) as update:
         until(lambda: in_progress(server) and HIDE in update.shown, "nothing is in progress")
         update.type(CTRL_C)
@@ -114,6 +116,9 @@ def test_ctrl_c_says_at_once_what_is_finished_and_how_to_end_now(opened, server,
         opened.set()
         assert update.wait() == 25, update.shown
         assert f"filesets: {stopped(FILESETS, CONNECTIONS)}; " in update.shown
+        end = update.shown.partition(f"filesets: {stopped(FILESETS, CONNECTIONS)}; ")[2]
+        assert "drawing the page" in end
+        assert end.rfind(ERASE) > end.rfind("drawing the page")
         assert is_restored(update.shown)
 
 

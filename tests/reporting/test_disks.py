@@ -55,7 +55,7 @@ def growth(layout: Layout, settings: Settings, daily: float = 4000) -> dict[tupl
 
 
 def planned(layout: Layout, settings: Settings) -> list[DiskPlan]:
-    return Planner(settings, layout, STEPS.wanted(settings), None, 0).plan(["md", "w"]).disks
+    return Planner(settings, layout, STEPS, None, 0).plan(["md", "w"]).disks
 
 
 def test_all_on_one_disk(layout):
@@ -146,7 +146,7 @@ def test_a_disk_that_is_not_mounted(answers, layout, other_disk):
     [problem] = report.volumes
     points = [point.message for point in attention(report) if point.severity == CRITICAL]
     assert f"no update can begin: {problem}" in points
-    plan = Planner(settings, layout, STEPS.wanted(settings), None, 0).plan(["md", "w"])
+    plan = Planner(settings, layout, STEPS, None, 0).plan(["md", "w"])
     assert plan.code == 40
     assert plan.volumes == [problem]
     assert problem.startswith(f"the volume {volume} is not mounted: ")

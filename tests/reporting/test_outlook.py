@@ -28,52 +28,60 @@ def product(selected: int, left: int, *, failed: int = 0, skipped: int = 0, **mo
 
 def report(*products: ProductReport, **more: Any) -> MirrorReport:
     empty = dict.fromkeys(MirrorReport.__dataclass_fields__) | {"verification": NONE, "comparison": NONE}
-    return MirrorReport(**(empty | {"products": products, "volumes": ()} | more))
+    return MirrorReport(**(empty | {"products": products, "volumes": (), "last_success": "t"} | more))
 
 
 @pytest.mark.parametrize(
     ("found", "text"),
     [
         (report(), "no fileset is known"),
+        (
+            report(product(9, 0), last_success=None),
+            "all 9 selected filesets are here; not all products are gone through yet",
+        ),
+        (
+            report(product(9, 0), volumes=("the volume /d is not mounted",)),
+            "all 9 selected filesets are here; not all disks can be used",
+        ),
         (report(product(0, 0)), "none of 1,500 known filesets is selected"),
         (report(product(1, 0)), "the selected fileset is here"),
         (report(product(1200, 0), product(300, 0)), "all 1,500 selected filesets are here"),
         (report(product(12, 0, skipped=1)), "all 12 selected filesets are here or skipped"),
         (
-            report(product(1200, 1100, failed=1), bytes_per_day=500_000),
-            "1,100 of 1,200 selected filesets left, about 1.0 MB: about 2 d 0 h at 500 kB a day",
+            report(product(1200, 1100, failed=1), rate=5.5),
+            "1,100 of 1,200 selected filesets left, about 1.0 MB; about 2 d 2 h of an update at 6 bytes/s",
         ),
         (
             report(product(1, 1)),
-            "1 of 1 selected fileset left, about 1.0 MB: no run works, the time left is not known",
+            "1 of 1 selected fileset left, about 1.0 MB; no run is at work, the time left is not known",
         ),
         (
-            report(product(9, 9, bytes_left=0, bytes_left_known=False), bytes_per_day=5.0),
-            "9 of 9 selected filesets left: no run works, the time left is not known",
+            report(product(9, 9, bytes_left=0, bytes_left_known=False), rate=5.0),
+            "9 of 9 selected filesets left; no run is at work, the time left is not known",
         ),
         (
-            report(product(9, 9, bytes_left_known=False), holder=KILLED, bytes_per_day=5.0),
-            "9 of 9 selected filesets left, more than 1.0 MB: no run works, the time left is not known",
+            report(product(9, 9, bytes_left_known=False), holder=KILLED, rate=5.0),
+            "9 of 9 selected filesets left, more than 1.0 MB; no run is at work, the time left is not known",
         ),
         (
-            report(product(9, 2, failed=2), bytes_per_day=5.0),
-            "2 of 9 selected filesets left, about 1.0 MB: all of them failed",
+            report(product(9, 2, failed=2), rate=5.0),
+            "2 of 9 selected filesets left, about 1.0 MB; all of them failed",
         ),
         (
-            report(product(9, 2), holder=WORKS, progress=UPDATE, bytes_per_day=5.0),
-            "2 of 9 selected filesets left, about 1.0 MB: about 2 min 5 s at 2.0 kB/s",
+            report(product(9, 2), holder=WORKS, progress=UPDATE, rate=5.0),
+            "2 of 9 selected filesets left, about 1.0 MB; here in about 2 min 5 s at 2.0 kB/s",
         ),
         (
-            report(product(9, 2), holder=WORKS, progress=VERIFICATION, bytes_per_day=5.0),
-            "2 of 9 selected filesets left, about 1.0 MB: a run works, the time left is not known",
+            report(product(9, 2), holder=WORKS, progress=VERIFICATION, rate=5.0),
+            "2 of 9 selected filesets left, about 1.0 MB; a run is at work, the time left is not known",
         ),
         (
-            report(product(9, 2), holder=WORKS, bytes_per_day=5.0),
-            "2 of 9 selected filesets left, about 1.0 MB: a run works, the time left is not known",
+            report(product(9, 2), holder=WORKS, rate=5.0),
+            "2 of 9 selected filesets left, about 1.0 MB; a run is at work, the time left is not known",
         ),
         (
-            report(product(9, 2), paused="paused since t by me", bytes_per_day=5.0),
-            "2 of 9 selected filesets left, about 1.0 MB: updates are paused",
+            report(product(9, 2), paused="paused since t by me", rate=5.0),
+            "2 of 9 selected filesets left, about 1.0 MB; updates are paused",
         ),
     ],
 )

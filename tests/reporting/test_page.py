@@ -221,6 +221,13 @@ def test_a_mirror_without_history_and_picture(layout):
     assert not {"svg", "img"} & page.tags
 
 
+def test_commands_in_sentences_are_not_broken(layout):
+    pause(layout, reason="<b>ipp-mirror verify</b>", by="me")
+    text, page = page_of(layout)
+    assert 'begins until `<span class="command">ipp-mirror resume</span>`' in text
+    assert "by me: <b>ipp-mirror verify</b>; no update begins until `ipp-mirror resume`" in page.text
+
+
 def test_tables_are_bounded_and_say_so(layout):
     for number in range(ROWS + 3):
         skip_fileset(layout, PRODUCT, f"fileset.{number}", reason="r", by="me")

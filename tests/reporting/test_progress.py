@@ -79,7 +79,7 @@ def test_a_damaged_file_is_ignored(content, layout: Layout):
             {},
             "3 of 10 filesets, 1 failed, 2.0 MB done, about 6.0 MB left, 100 kB/s, 1 min 0 s left",
         ),
-        ({"stage": "listings"}, "fetching listings"),
+        ({"stage": "listings"}, "reading listings"),
         (
             {"bytes_left_known": False, "seconds_left": None, "failed": 0},
             "3 of 10 filesets, 2.0 MB done, more than 6.0 MB left, 100 kB/s",

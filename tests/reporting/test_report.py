@@ -26,8 +26,9 @@ from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.skip import skip_fileset
 from pipeline.mirror.state.steps import UNEXPECTED
 from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, attention, severity
-from pipeline.reporting.history import RunRecord, append_record
+from pipeline.reporting.history import FetchRate, RunRecord, append_record
 from pipeline.reporting.metrics import metrics_text
+from pipeline.reporting.plan import Planner
 from pipeline.reporting.progress import RunProgress, write_progress
 from pipeline.reporting.report import MirrorReport, mirror_report
 from pipeline.reporting.status import product_status
@@ -330,6 +331,23 @@ def test_failures_by_cause(layout):
     ]
 
 
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        (
+            "http://h/p/f/7.fits: expected 9 bytes, got 7. The next run tries again.",
+            "http://h/p/f/7.fits: expected 9 bytes, got 7.",
+        ),
+        ("expected 9 bytes, got 7", "7.fits: expected 9 bytes, got 7"),
+        ("/d/7.fits: no space. Free some; the next run tries again.", "/d/7.fits: no space. Free some"),
+    ],
+)
+def test_the_reason_names_the_file_once_and_leaves_the_next_try_to_its_time(reason, shown, layout):
+    fail(layout, 7, FilesFailed({"7.fits": ContentMismatch(reason)}))
+    [group] = report_on(layout).failures
+    assert group.reason == shown
+
+
 def hold(layout: Layout, seconds_ago: float) -> None:
     """Name a holder on another host in the lock file, which it touched so many seconds ago."""
     layout.lock_file.write_text('{"host": "elsewhere", "pid": 7, "since": "t"}')
@@ -381,6 +399,13 @@ def test_each_line_has_what_to_do(name, layout):
     assert REMEDIES[name].format(root=layout.root) in point.message
 
 
+def test_the_line_for_nagios_is_of_clauses(layout):
+    points = [Attention(CRITICAL, "a disk is full. Make room."), Attention(WARNING, "it is paused")]
+    assert as_check(report_on(layout), points) == (
+        "CRITICAL - a disk is full. Make room; it is paused | left=0 failed=0\n"
+    )
+
+
 @pytest.mark.parametrize(("days", "expected"), [(1, OK), (3, WARNING), (8, CRITICAL)])
 def test_updates_that_do_not_end(days, expected, layout):
     gone_through(layout, hours=24 * days)
@@ -403,12 +428,14 @@ def test_a_run_that_works(layout):
     assert "running: update, process 42 on dome since " in as_text(replace(report, progress=update), [])
 
 
-def test_a_run_that_works_or_was_killed_counts_for_the_growth(layout):
+def test_a_run_that_works_or_was_killed_counts_for_the_growth_and_the_rate(layout):
     since = "2026-07-08T12:00:00Z"
     layout.lock_file.write_text(json.dumps({"host": "dome", "pid": os.getpid(), "since": since}))
     assert report_on(layout).bytes_per_day is None
     write_progress(layout, replace(PROGRESS, time="2026-07-10T11:30:00Z", fetched=5000))
     assert report_on(layout).bytes_per_day == (5000 + 10) / 2
+    fetched = Planner(settings_of(layout), layout, STEPS, None, 0).plan([PRODUCT]).fetched
+    assert fetched == FetchRate(5000 / (47.5 * 3600), 1, since, "2026-07-10T11:30:00Z")
     # With its row in the history, it counts once.
     append_record(layout, replace(run(), start=since, end="2026-07-10T11:30:01Z", bytes=5000))
     assert report_on(layout).bytes_per_day == (5000 + 10) / 2

@@ -5,6 +5,7 @@ import sys
 
 from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG
 from pipeline.sample.__main__ import main
+from pipeline.units import as_size
 
 SMALL = ["--exposures", "1", "--chips", "1", "--skycells", "1", "--image-size", "32", "--stamps", "1"]
 
@@ -14,7 +15,9 @@ def test_it_writes_a_store_and_adds_to_it(tmp_path):
     command = [sys.executable, "-m", "pipeline.sample", str(out), *SMALL]
     first = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (first.returncode, first.stderr) == (EXIT_DONE, "")
-    assert first.stdout.startswith(f"{out}: 13 filesets, ")
+    files = [path for path in out.glob("*/*/*") if path.name != "index.txt"]
+    size = as_size(sum(path.stat().st_size for path in files))
+    assert first.stdout.startswith(f"{out}: 13 filesets, {len(files)} files, {size} in ")
     assert main([str(out), "--append", *SMALL]) == EXIT_DONE
     listing = (out / "md-all-rel-200907" / "index.txt").read_text()
     assert listing.count("|raw ") == 2

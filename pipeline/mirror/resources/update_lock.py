@@ -16,7 +16,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,10 +79,23 @@ def heartbeat(layout: Layout, policy: LockPolicy = DEFAULT) -> Iterator[None]:
         thread.join()
 
 
+def record_products(layout: Layout, products: Sequence[str]) -> None:
+    """Record the products of which the run fetches what comes to be wanted. For the holder of the lock.
+
+    The text of the lock file is for messages: on a full disk it stays as it is.
+    """
+    with contextlib.suppress(OSError), open(layout.lock_file, "r+", encoding="utf-8") as file:
+        holder = _read_holder(file) | {"products": list(products)}
+        file.seek(0)
+        # Longer than before: in one write, so that no reader finds a part.
+        file.write(json.dumps(holder))
+
+
 def read_holder(layout: Layout, policy: LockPolicy = DEFAULT) -> tuple[dict[str, object], bool]:
     """Return ``host``, ``pid`` and ``since`` of the last holder, and True if it is alive.
 
-    The dictionary is empty after a release. For readers that may not write: a holder on another host, where
+    ``products`` are those of which it fetches what comes to be wanted, once it has recorded them. The
+    dictionary is empty after a release. For readers that may not write: a holder on another host, where
     locks are not carried from host to host, is judged by the clock of this host. Raises OSError.
     """
     try:

@@ -101,25 +101,30 @@ def record_left_out(layout: Layout, fileset: Fileset, part: dict[str, Any]) -> N
         remove_files([path])
 
 
-def lacking_filesets(layout: Layout, product: Product) -> dict[str, bool]:
-    """Return the filesets that hold less than the settings choose; True for those that lack whole files.
+def may_lack(layout: Layout, product: Product) -> set[str]:
+    """Return the filesets that may hold less than the settings choose, by names alone.
 
-    Where the settings choose as the last update did, no marker is read.
+    Where the settings choose as the last update did, they are those that it passed over, mostly none.
     """
+    last = read_marker(layout.file_selection(product.name)) or {}
+    if FileSelection.recorded(last) == FileSelection.of(product):
+        return set(last.get("passed_over", ()))
+    return layout.names(MarkerKind.PARTIAL, product.name)
+
+
+def lacking_filesets(layout: Layout, product: Product, names: Iterable[str]) -> dict[str, bool]:
+    """Return those of the filesets that hold less than the settings choose; True where whole files lack."""
     selection = FileSelection.of(product)
-    last = read_marker(layout.file_selection(product.name))
-    if FileSelection.recorded(last) == selection:
-        return {}
-    names = sorted(layout.names(MarkerKind.PARTIAL, product.name))
-    lacking = ((name, _lacks(layout, product.name, name, selection)) for name in names)
+    lacking = ((name, _lacks(layout, product.name, name, selection)) for name in sorted(names))
     return {name: files for name, files in lacking if files is not None}
 
 
-def note_file_selection(layout: Layout, product: Product) -> None:
-    """Note that no fileset is complete with less than the settings choose."""
+def note_file_selection(layout: Layout, product: Product, passed_over: Collection[str]) -> None:
+    """Note that no fileset is complete with less than the settings choose, but for those passed over."""
     selection, path = FileSelection.of(product), layout.file_selection(product.name)
-    if FileSelection.recorded(read_marker(path)) != selection:
-        write_marker(path, {"product": product.name, **selection.numbers()})
+    last, names = read_marker(path) or {}, sorted(passed_over)
+    if FileSelection.recorded(last) != selection or last.get("passed_over", []) != names:
+        write_marker(path, {"product": product.name, **selection.numbers(), "passed_over": names})
 
 
 def _lacks(layout: Layout, product: str, name: str, selection: FileSelection) -> bool | None:

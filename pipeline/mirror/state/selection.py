@@ -16,6 +16,7 @@ from pipeline.mirror.state.sky_selection import (
     waiting,
 )
 from pipeline.near_names import did_you_mean
+from pipeline.units import as_count
 
 # A filter is listed with a number of its kind, as in r.00000: its band alone stands for all of them.
 BAND_COLUMN = "filter"
@@ -160,7 +161,7 @@ def refuse_unknown_columns(
 def empty_selection(
     product: Product, rows: Iterable[FilesetRow], like: LikeFilesets = NOTHING_KNOWN, *, each: bool = False
 ) -> str | None:
-    """Return a sentence on a ``select`` that matches none of the rows, with the values that they have.
+    """Return a sentence on a ``select`` that matches 0 of the rows, with the values that they have.
 
     Return None when one of its selections matches a row, or ``each`` of them, or there is no row. Age does
     not count: a selection with ``keep`` of which all filesets are too old is in order. ``rows`` are read
@@ -194,7 +195,7 @@ def _on_empty(
     numbers = ", ".join(str(number + 1) for number in empty)
     which = "" if len(empty) == len(selections) else f", selection {numbers} of {len(selections)},"
     reason = "; ".join(found) or "none is of that time"
-    return f"select{which} matches 0 of {count} filesets; {reason}"
+    return f"select{which} matches 0 of {as_count(count, 'fileset')}; {reason}"
 
 
 def _some(values: set[str]) -> str:

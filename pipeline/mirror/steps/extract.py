@@ -36,6 +36,7 @@ from pipeline.mirror.state.steps import StepSpec, drop_marker
 from pipeline.mirror.steps.bundles import bundles_of
 from pipeline.mirror.steps.journal import Journal, journal_of
 from pipeline.mirror.steps.verify import unexpected_data, verify_unpacked
+from pipeline.units import as_count
 
 # Bundles that are smaller all together are unpacked one after the other.
 PARALLEL_FROM_BYTES = 4 << 20
@@ -160,7 +161,9 @@ class _Extraction:
         try:
             for count, future in enumerate(running, start=1):
                 unpacked += future.result()
-                self.report(StepProgress(f"{count} of {len(running)} bundles", count / len(running)))
+                self.report(
+                    StepProgress(f"{count} of {as_count(len(running), 'bundle')}", count / len(running))
+                )
         except BaseException:
             wait(running)
             for future in running:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pipeline.config import Product
 from pipeline.datastore.client import ListingClient
 from pipeline.datastore.listing import FilesetRow, LeftOut
-from pipeline.mirror.state.file_selection import lacking_filesets
+from pipeline.mirror.state.file_selection import lacking_filesets, may_lack
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, known_rows
 from pipeline.mirror.state.markers import Fileset, fresh_marker
@@ -42,8 +42,7 @@ class WorkPreview:
     """Selected filesets of a product, by what the next update does with them.
 
     Each of the ``selected`` ones is complete, skipped, postponed (its next try is not due yet) or ``due``. Of
-    those due, the ones in ``to_fetch`` are downloaded, the others only unpacked. ``to_expire`` counts those
-    that are too old for the settings, and are deleted.
+    those due, the ones in ``to_fetch`` are downloaded, the others only unpacked.
     """
 
     selected: int
@@ -52,7 +51,6 @@ class WorkPreview:
     postponed: int
     due: list[FilesetRow]
     to_fetch: list[FilesetRow]
-    to_expire: int
 
 
 def known_listing(layout: Layout, product: str) -> ListingPreview:
@@ -102,9 +100,8 @@ def preview_work(
     wanted = layout.marked(MarkerKind.WANTED, name)
     gone = listing.withdrawn | stale.marked(MarkerKind.EXPIRED)
     selected = [row for row in selected_rows(listing.rows, product, wanted, like) if row.name not in gone]
-    old = may_expire(layout, product, steps)
     kinds = [step.marker for step in steps.required]
-    lacking = lacking_filesets(layout, product)
+    lacking = lacking_filesets(layout, product, may_lack(layout, product) & {row.name for row in selected})
     done = stale.without(layout.marked_in_all(kinds, name), kinds) - lacking.keys()
     left = [row for row in selected if row.name not in done]
     skipped = stale.marked(MarkerKind.SKIPPED)
@@ -124,9 +121,28 @@ def preview_work(
         skipped=len(left) - len(tried),
         postponed=len(tried) - len(due),
         due=due,
-        to_expire=sum(row.name in old and is_expired(row, product, like) for row in listing.rows),
         to_fetch=[row for row in due if is_to_fetch(row)],
     )
+
+
+def count_expiring(
+    layout: Layout,
+    product: Product,
+    steps: Steps,
+    listing: ListingPreview,
+    like: LikeFilesets = NOTHING_KNOWN,
+) -> int:
+    """Return how many filesets the next update deletes as too old for the settings; ``steps`` are all.
+
+    Those too that a killed run has marked as expired, and not deleted. Raises MachineFault when the catalog
+    cannot be read.
+    """
+    stale = _Stale(layout, product.name, listing.new)
+    among = may_expire(layout, product, steps, lambda step: stale.marked(step.marker))
+    if not among:
+        return 0
+    old = {row.name for row in listing.rows if row.name in among and is_expired(row, product, like)}
+    return len(old | (among & stale.marked(MarkerKind.EXPIRED)))
 
 
 class _Stale:

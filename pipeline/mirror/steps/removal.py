@@ -5,7 +5,7 @@ product: a listing that lost its rows must not empty the mirror. What expires is
 clock of this host, not by upstream: ``delete_at_most`` does not limit it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pipeline.config import Product
 from pipeline.durable import remove_files
@@ -64,7 +64,8 @@ def delete_expired(context: RunContext, product: str, like: LikeFilesets = NOTHI
     """
     layout, settings = context.layout, context.settings.product(product)
     with machine_faults(f"deleting expired filesets of {product}"):
-        among, listing = may_expire(layout, settings, context.steps), LocalListing(layout, product)
+        among = may_expire(layout, settings, context.steps, lambda step: layout.marked(step.marker, product))
+        listing = LocalListing(layout, product)
         if not among:
             return 0
         old = among & old_filesets(settings, listing.registrations())
@@ -80,12 +81,16 @@ def delete_expired(context: RunContext, product: str, like: LikeFilesets = NOTHI
     return len(expired)
 
 
-def may_expire(layout: Layout, product: Product, steps: Iterable[StepSpec]) -> set[str]:
-    """Return the filesets that are here and not wanted; none without ``keep`` in the settings."""
+def may_expire(
+    layout: Layout, product: Product, steps: Iterable[StepSpec], marked: Callable[[StepSpec], set[str]]
+) -> set[str]:
+    """Return the filesets that are here and not wanted; none without ``keep`` in the settings.
+
+    ``steps`` are all rows of the workflow, ``marked`` returns the filesets with a marker of one of them.
+    """
     if not any(select.keep for select in product.select or ()):
         return set()
-    here = set().union(*(layout.marked(step.marker, product.name) for step in steps))
-    return here - wanted_filesets(layout, product.name)
+    return set().union(*map(marked, steps)) - wanted_filesets(layout, product.name)
 
 
 def _delete(context: RunContext, fileset: Fileset, but: MarkerKind) -> None:

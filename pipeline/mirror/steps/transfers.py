@@ -11,8 +11,10 @@ from pipeline.datastore.listing import FileRow
 from pipeline.errors import MirrorError
 from pipeline.mirror.context import Report, StepProgress, done_at_once
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
-from pipeline.units import as_size
+from pipeline.units import as_count, as_size
 
+# Pause before the second report, which doubles up to the usual one: the first numbers are soon there.
+_FIRST_PAUSE = 0.2
 _REPORT_SECONDS = 1.0
 
 
@@ -32,15 +34,17 @@ class TransferProgress:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._reported = time.monotonic()
+        self.pause = _FIRST_PAUSE
         self._bytes_reported = self.bytes
         self._report("")
 
     def update(self) -> None:
-        """Report files, bytes, bytes per second and the share of all bytes, at most once a second."""
+        """Report files, bytes, bytes per second and the share of all bytes, unless that was done just now."""
         passed = time.monotonic() - self._reported
-        if passed < _REPORT_SECONDS or not self._lock.acquire(blocking=False):
+        if passed < self.pause or not self._lock.acquire(blocking=False):
             return
         try:
+            self.pause = min(_REPORT_SECONDS, 2 * self.pause)
             rate = (self.bytes - self._bytes_reported) / passed
             self._reported, self._bytes_reported = self._reported + passed, self.bytes
             self._report(f", {as_size(rate)}/s")
@@ -50,7 +54,7 @@ class TransferProgress:
     def _report(self, rate: str) -> None:
         sizes = f"{as_size(self.bytes)} of {as_size(self.total)}"
         share = self.bytes / self.total if self.total else 1.0
-        message = f"{self.files} of {self.count} files, {sizes}{rate}"
+        message = f"{self.files} of {as_count(self.count, 'file')}, {sizes}{rate}"
         self.report(StepProgress(message, share, self.bytes, self.total))
 
 
@@ -71,7 +75,7 @@ class Transfers:
         try:
             while waiting or self._running:
                 self._balance(waiting)
-                done, _ = wait(self._running, timeout=_REPORT_SECONDS, return_when=FIRST_COMPLETED)
+                done, _ = wait(self._running, timeout=self.progress.pause, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._end(future, self._running.pop(future))
                 self.progress.update()

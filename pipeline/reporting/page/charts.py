@@ -146,7 +146,7 @@ def _bytes_chart(bins: _Bins) -> Chart:
     fetched = np.flatnonzero(bins.bytes).tolist()
     if len(fetched) < 2:
         said = [f"{as_size(total)}, all {bins.name(place)}" for place in fetched]
-        return Chart(title, said[0] if said else f"none since {bins.begin:%Y-%m-%d}", None)
+        return Chart(title, said[0] if said else "nothing was fetched", None)
     figure, axes = _axes()
     axes.stairs(bins.bytes, _numbers(bins.edges), fill=True, color=_MAIN)
     _scale(axes, bins.edges, as_size)

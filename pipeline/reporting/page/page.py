@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from pipeline import __version__
 from pipeline.catalog.like_filesets import like_filesets
@@ -44,6 +45,7 @@ _NUMERIC = ("filesets",)
 # Why filesets are missing, as they are counted for the matrix.
 _KINDS = ("failed", "left", "skipped", "withdrawn")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_COMMAND = re.compile("ipp-mirror [a-z]+")
 _FILES = ("product_status.csv", "download_failures.csv", "history.csv", "metrics.prom")
 
 
@@ -56,6 +58,11 @@ def _first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _with_commands(text: str) -> Markup:
+    """Return a text with its commands marked, so that none is broken at its hyphen."""
+    return Markup(_COMMAND.sub(r'<span class="command">\g<0></span>', str(escape(escaped(text)))))
+
+
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
@@ -64,7 +71,15 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.filters.update({"size": as_size, "count": as_count, "age": as_age, "first_upper": _first_upper})
+_TEMPLATES.filters.update(
+    {
+        "size": as_size,
+        "count": as_count,
+        "age": as_age,
+        "first_upper": _first_upper,
+        "with_commands": _with_commands,
+    }
+)
 _TEMPLATES.tests["time"] = lambda text: isinstance(text, str) and bool(_TIME.fullmatch(text))
 
 

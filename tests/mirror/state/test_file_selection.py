@@ -9,6 +9,7 @@ from pipeline.mirror.state.file_selection import (
     FileSelection,
     chosen_rows,
     lacking_filesets,
+    may_lack,
     note_file_selection,
     record_left_out,
 )
@@ -67,7 +68,7 @@ def layout(tmp_path) -> Layout:
     record_left_out(layout, fileset, part)
     files = [{"name": "dirinfo.mdc"}, {"name": "f.exposure.tgz"}]
     mark_done(layout, MarkerKind.DOWNLOADED, fileset, "t", {"files": files})
-    note_file_selection(layout, product("components=exposure members=*.smf"))
+    note_file_selection(layout, product("components=exposure members=*.smf"), ())
     return layout
 
 
@@ -82,24 +83,35 @@ LACKING = {
 }
 
 
+def lacking(layout: Layout, settings: Product) -> dict[str, bool]:
+    return lacking_filesets(layout, settings, may_lack(layout, settings))
+
+
 @pytest.mark.parametrize("text", LACKING)
 def test_which_filesets_lack_something(text, layout):
-    assert lacking_filesets(layout, product(text)) == LACKING[text]
-    note_file_selection(layout, product(text))
+    assert lacking(layout, product(text)) == LACKING[text]
+    note_file_selection(layout, product(text), ())
     with opened_below(layout.root) as opened:
-        assert lacking_filesets(layout, product(text)) == {}
+        assert lacking(layout, product(text)) == {}
     assert opened == ["state/p/file_selection.json"]
+
+
+def test_filesets_that_were_passed_over_may_lack_something_later(layout):
+    note_file_selection(layout, product(""), ["f"])
+    assert lacking(layout, product("")) == {"f": True}
+    note_file_selection(layout, product(""), ())
+    assert lacking(layout, product("")) == {}
 
 
 def test_a_fileset_whose_listing_is_damaged_is_fetched_again(layout):
     (layout.store("p", "f") / "index.txt").write_bytes(b"damaged")
-    assert lacking_filesets(layout, product("components=none members=*.smf")) == {"f": True}
+    assert lacking(layout, product("components=none members=*.smf")) == {"f": True}
 
 
 def test_a_mirror_without_patterns_has_no_record_of_them(tmp_path):
     layout = Layout(tmp_path)
-    assert lacking_filesets(layout, product("")) == {}
-    note_file_selection(layout, product(""))
+    assert lacking(layout, product("")) == {}
+    note_file_selection(layout, product(""), ())
     assert not layout.file_selection("p").exists()
 
 

@@ -217,7 +217,7 @@ def test_a_catalog_that_is_behind_says_by_how_many_filesets(tmp_path):
             (folder / f"{name}.json").write_text("{}")
     shown = find(config, "--count")
     assert (shown.returncode, shown.stdout) == (0, "4\n")
-    assert shown.stderr == "the catalog is behind by 2 filesets; the next update adds them.\n"
+    assert shown.stderr == "2 filesets are not in the catalog yet; the next update adds them.\n"
 
 
 def test_a_reader_that_has_read_enough_is_no_error(config):

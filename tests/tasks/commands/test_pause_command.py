@@ -44,7 +44,7 @@ def test_no_update_begins_until_it_is_resumed(mirrored: Follower, server, tmp_pa
     again = command(mirrored, "pause", "--reason", "another one")
     assert again == Ended(0, paused.output.replace(PAUSED, "Nothing was changed."))
     shown = command(mirrored, "status").output
-    assert "\npaused since 2" in shown
+    assert "warning: paused since 2" in shown
     assert "\nwarning: paused since 2" in shown
     assert command(mirrored, "verify").code == 0
     assert command(mirrored, "resume") == Ended(

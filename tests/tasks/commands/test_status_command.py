@@ -50,7 +50,7 @@ def test_the_state_at_a_glance(mirrored: Follower):
     assert f"{PRODUCT}/skipped since" in one_line
     disk = f" the mirror's disk {mirrored.root}: "
     assert one_line.partition("skipped (1 fileset):")[2].partition(disk)[0].endswith(": asked IfA")
-    assert "1 of 3 selected filesets left, about 5 bytes: all of them failed" in lines
+    assert "1 of 3 selected filesets left, about 5 bytes; all of them failed" in lines
     assert lines[-1] == "verification: none has ended"
     for option in ("--config", "--mirror-config"):
         again = ipp_mirror("status", option, mirrored.config).stdout

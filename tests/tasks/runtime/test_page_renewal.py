@@ -15,7 +15,7 @@ from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing
 from tasks.runtime.page import PagePolicy, PageRenewal
 
-POLICY = PagePolicy(every=0.01, share=1.0, longest=60, after_run=60, fresh=3600)
+POLICY = PagePolicy(every=0.01, first=0, share=1.0, longest=60, after_run=60, fresh=3600)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def write_page(layout: Layout, seconds_ago: float) -> int:
 
 def renewed(config: Path, layout: Layout, policy: PagePolicy = POLICY, *, news: bool) -> str:
     """Renew the page as after a run; return why that failed."""
-    return PageRenewal(config, layout, policy).after_run(threading.Event(), news=news) or ""
+    return PageRenewal(config, layout, lambda: True, policy).after_run(threading.Event(), news=news) or ""
 
 
 def test_the_page_is_renewed_while_the_run_works_and_not_afterwards(config, layout, tmp_path, monkeypatch):
@@ -52,11 +52,28 @@ def test_the_page_is_renewed_while_the_run_works_and_not_afterwards(config, layo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "__init__.py").write_text("raise ImportError")
-    with PageRenewal(config, layout, POLICY).while_running():
+    with PageRenewal(config, layout, lambda: True, POLICY).while_running():
         until(layout.page.exists, "no page was written")
     written = layout.page.stat().st_mtime_ns
     assert "<h2>Products</h2>" in layout.page.read_text()
     assert not [thread for thread in threading.enumerate() if thread.name == "page"]
+    assert layout.page.stat().st_mtime_ns == written
+
+
+def test_a_page_that_is_absent_is_written_once_the_run_has_numbers(config, layout):
+    begun = threading.Event()
+    renewal = PageRenewal(config, layout, begun.is_set, replace(POLICY, every=3600))
+    with renewal.while_running():
+        assert not layout.page.exists()
+        begun.set()
+        until(layout.page.exists, "no page was written")
+
+
+def test_a_page_that_is_there_is_renewed_later(config, layout):
+    written = write_page(layout, 10)
+    asked = threading.Event()
+    with PageRenewal(config, layout, asked.is_set, replace(POLICY, every=3600)).while_running():
+        pass
     assert layout.page.stat().st_mtime_ns == written
 
 
@@ -82,7 +99,7 @@ def test_a_process_that_fails_leaves_the_page_and_says_why(config, layout):
     written = write_page(layout, 4000)
     layout.lock_file.unlink()
     message = renewed(config, layout, news=True)
-    assert message.startswith(f"the page {layout.page} was not renewed: expected a mirror at ")
+    assert message.startswith(f"the page {layout.page} was not renewed: no mirror at ")
     assert (layout.page.read_text(), layout.page.stat().st_mtime_ns) == ("earlier page", written)
 
 
@@ -97,5 +114,5 @@ def test_a_request_to_stop_ends_the_wait_and_the_process(config, layout):
     write_page(layout, 4000)
     stopping = threading.Event()
     stopping.set()
-    assert PageRenewal(config, layout, POLICY).after_run(stopping, news=True) is None
+    assert PageRenewal(config, layout, lambda: True, POLICY).after_run(stopping, news=True) is None
     assert layout.page.read_text() == "earlier page"

@@ -8,7 +8,8 @@ import pytest
 from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.context import RunCounters, StepProgress
 from pipeline.mirror.state.layout import Layout
-from tasks.runtime.display import DisplayPolicy, bar_lines, plain_line, progress_displayed
+from tasks.runtime.bar import step_time
+from tasks.runtime.display import DisplayPolicy, plain_line, progress_displayed
 from tasks.runtime.progress import Progress
 
 COLUMNS = ("filesetID", "time registered", "type", "stage")
@@ -30,6 +31,7 @@ class Task:
         self.doing = doing
         self.optional = False
         self.shows_all = shows
+        self.of_fileset = ("p", fileset)
         self.fetches = ("p", fileset, "chip") if fetches else None
         self.shown: list[tuple[str, float]] = []
         self.seen = threading.Event()
@@ -37,6 +39,10 @@ class Task:
     def show(self, message: str, share: float) -> None:
         self.shown.append((message, share))
         self.seen.set()
+
+
+def rows(*names: str) -> list[FilesetRow]:
+    return [FilesetRow(name, "t", "T", COLUMNS, (name, "t", "T", "chip")) for name in names]
 
 
 @pytest.fixture
@@ -49,11 +55,9 @@ def progress(tmp_path: Path, clock: Clock) -> Progress:
     """Progress of a run of four filesets; the first is in progress since 10 s, with 600 of 1000 bytes."""
     (tmp_path / "state").mkdir()
     counters = RunCounters()
-    progress = Progress(Layout(tmp_path), counters, lambda: counters.done, clock)
+    progress = Progress(Layout(tmp_path), counters, clock)
     assert progress.state().stage == "listings"
-    counters.count(pending=4)
-    names = [f"f{number}" for number in range(4)]
-    progress.expect("p", [FilesetRow(name, "t", "T", COLUMNS, (name, "t", "T", "chip")) for name in names])
+    progress.expect("p", rows("f0", "f1", "f2", "f3"))
     task = Task("f0")
     progress.begin(task)
     progress.update(task, StepProgress("0 of 2 files", 0.0, 0, 1000))
@@ -98,17 +102,25 @@ def test_a_fileset_of_which_no_byte_comes_is_shown_as_such(progress: Progress, c
     progress.begin(other)
     clock.now += 25
     progress.update(other, StepProgress("0 of 2 files", 0.5, 500, 1000))
-    first, second = bar_lines(progress.state(), progress.steps(), clock.now, 100, 10)[1:]
-    assert first == "   60% no byte for 25 s  download p/f0  1 of 2 files"
-    assert second == "   50%    for 25 s  download p/f1  0 of 2 files"
+    first, second = map(step_time, progress.steps(), [clock.now] * 2)
+    assert (first, second) == ("no byte for 25 s", "for 25 s")
 
 
 def test_a_run_without_bytes_to_fetch_counts_filesets(tmp_path: Path, clock: Clock):
-    counters = RunCounters(pending=4)
-    progress = Progress(Layout(tmp_path), counters, lambda: 1, clock)
+    progress = Progress(Layout(tmp_path), RunCounters(), clock)
+    progress.expect("p", rows("f0", "f1", "f2", "f3"), to_fetch=False)
+    progress.end_fileset("p", "f1")
     progress.begin(Task("f0", doing="extract", fetches=False))
     clock.now += 6
     assert progress.state().seconds_left == 18
+
+
+def test_the_task_of_the_run_and_bytes_that_were_not_adopted(tmp_path: Path, clock: Clock):
+    counters = RunCounters(bytes=70, adopted_bytes=7)
+    progress = Progress(Layout(tmp_path), counters, lambda: 0, clock)
+    progress.begin_run("AdoptMirror")
+    state = progress.state()
+    assert (state.task, state.fetched, state.bytes) == ("AdoptMirror", 70, 77)
 
 
 def test_what_ended_is_not_in_progress_and_failures_are_counted(progress: Progress):
@@ -121,32 +133,27 @@ def test_what_ended_is_not_in_progress_and_failures_are_counted(progress: Progre
     assert progress.steps() == []
 
 
-SIZES = [(width, height) for width in (1, 9, 40, 79, 80, 200) for height in (1, 2, 5, 40)]
+def test_each_fileset_counts_once_however_often_it_is_submitted(progress: Progress):
+    """As one that an update fetches, and that is asked for by name meanwhile: f0 is in progress, f1 waits."""
+    progress.expect("p", rows("f0", "f1", "other"))
+    progress.expect("q", rows("f0"))
+    state = progress.state()
+    assert (state.done, state.filesets, state.bytes_left) == (0, 6, 4400)
+    for name in ("f0", "f0", "other"):
+        progress.end_fileset("p", name)
+    state = progress.state()
+    assert (state.done, state.filesets) == (2, 6)
 
 
-@pytest.mark.parametrize(("width", "height"), SIZES)
-def test_the_bar_fits_every_window(width, height, progress: Progress, clock: Clock):
-    for number in range(1, 12):
-        progress.begin(Task(f"f{number}"))
-    lines = bar_lines(progress.state(), progress.steps(), clock.now, width, height)
-    assert 1 <= len(lines) <= min(height, 10)
-    assert all(len(line) <= width for line in lines)
-
-
-def test_the_lines_of_the_bar(progress: Progress, clock: Clock):
-    progress.begin(Task("f1"))
-    clock.now += 3
-    assert bar_lines(progress.state(), progress.steps(), clock.now, 100, 10) == [
-        "[##------------------] 0 of 4 filesets, 600 bytes done, about 3.4 kB left, 0 bytes/s",
-        "   60%    7 s left  download p/f0  1 of 2 files",
-        "           for 3 s  download p/f1",
-    ]
-    narrow = bar_lines(progress.state(), progress.steps(), clock.now, 46, 3)
-    assert narrow == [
-        "0 of 4 filesets, 600 bytes done, about 3.4 ...",
-        "   60%    7 s left  download f0  1 of 2 files",
-        "           for 3 s  download f1",
-    ]
+def test_a_fileset_that_is_submitted_again_after_its_end_is_in_progress_again(progress: Progress):
+    progress.settle(Task("f1"), failed=True)
+    progress.end_fileset("p", "f1")
+    assert (progress.state().done, progress.state().filesets, progress.state().failed) == (1, 4, 1)
+    progress.expect("p", rows("f1"))
+    assert (progress.state().done, progress.state().filesets, progress.state().failed) == (0, 4, 0)
+    progress.settle(Task("f1"), failed=True)
+    progress.settle(Task("f1"), failed=True)
+    assert progress.state().failed == 1
 
 
 def test_the_plain_line(progress: Progress):

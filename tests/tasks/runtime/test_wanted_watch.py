@@ -15,8 +15,8 @@ def test_each_fileset_is_found_once_and_an_unchanged_folder_is_not_read(tmp_path
     watch = WantedWatch(layout, seconds=0)
     want_filesets(layout, "p", ["before"], by="me")
     assert watch.poll() == {}, "no product has begun"
-    watch.begin("p", {"old"}, tried={"old"})
-    watch.begin("q", set(), tried=set())
+    watch.begin("p", {"old"}, tried={"old"}, delayed=set())
+    watch.begin("q", set(), tried=set(), delayed=set())
     assert watch.poll() == {"p": {"before"}}
     want_filesets(layout, "p", ["a", "b"], by="me")
     want_filesets(layout, "q", ["a"], by="me")
@@ -30,15 +30,17 @@ def test_each_fileset_is_found_once_and_an_unchanged_folder_is_not_read(tmp_path
 def test_it_waits_between_two_looks(tmp_path: Path):
     layout = Layout(tmp_path)
     watch = WantedWatch(layout, seconds=3600)
-    watch.begin("p", set(), tried=set())
+    watch.begin("p", set(), tried=set(), delayed=set())
     assert watch.poll() == {}
     want_filesets(layout, "p", ["a"], by="me")
     assert watch.poll() == {}
 
 
-def test_what_is_tried_already_is_not_claimed(tmp_path: Path):
+def test_a_fileset_is_tried_once_and_counted_as_selected_once(tmp_path: Path):
     watch = WantedWatch(Layout(tmp_path))
-    watch.begin("p", set(), tried={"a"})
-    assert watch.claim("p", {"a", "b"}) == {"b"}
-    assert watch.claim("p", {"a", "b", "c"}) == {"c"}
-    assert watch.claim("q", {"a"}) == {"a"}
+    watch.begin("p", set(), tried={"a"}, delayed={"later", "latest"})
+    assert watch.claim("p", {"a", "b"}) == ({"b"}, 1)
+    assert watch.claim("p", {"a", "b", "c", "later"}) == ({"c", "later"}, 1)
+    assert watch.delayed("p") == {"latest"}
+    assert watch.claim("p", {"later"}) == (set(), 0)
+    assert watch.claim("q", {"a"}) == ({"a"}, 1)

@@ -126,7 +126,9 @@ def test_other_results_change_nothing():
 
 def test_no_more_are_in_flight_than_there_is_room_for():
     tasks = [Download(fileset=str(number)) for number in range(5)]
-    window, submission = opened(*tasks, size=2)
+    ended: list[luigi.Task] = []
+    window = TaskWindow(2, ended.append)
+    submission = window.open(iter(tasks))
     assert submit_all(window) == tasks[:2]
     assert window.submit() is None
     window.complete(tasks[1].task_id, DONE)
@@ -136,7 +138,7 @@ def test_no_more_are_in_flight_than_there_is_room_for():
     assert submit_all(window) == tasks[3:]
     for task in tasks[3:]:
         window.complete(task.task_id, DONE)
-    assert window.completed == 5
+    assert ended == [tasks[1], tasks[0], *tasks[2:]]
     assert is_over(window, submission)
 
 
