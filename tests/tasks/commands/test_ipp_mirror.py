@@ -175,7 +175,8 @@ def test_a_file_that_cannot_be_read_is_one_sentence_and_code_30(line, tmp_path):
     assert (refused.returncode, refused.stdout) == (30, "")
     assert refused.stderr == (
         f"ipp-mirror: {line.split()[0]}: Too many levels of symbolic links at "
-        f"{tmp_path}/mirror/state/catalog/current.json. See what is wrong with this machine; the next run tries again.\n"
+        f"{tmp_path}/mirror/state/catalog/current.json. "
+        "See what is wrong with this machine; the next run tries again.\n"
     )
 
 
