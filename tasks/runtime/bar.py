@@ -94,7 +94,11 @@ def _left(state: RunProgress) -> str:
         return "ending"
     if state.seconds_without_bytes > SILENT_SECONDS:
         return f"no byte for {as_duration(state.seconds_without_bytes)}"
-    return "" if state.seconds_left is None else f"{as_duration(state.seconds_left)} left"
+    if state.seconds_left is not None:
+        return f"{as_duration(state.seconds_left)} left"
+    # The known bytes take so long; those of the other filesets come on top.
+    at_least = state.bytes_left / state.rate if state.rate and not state.bytes_left_known else 0
+    return f">{as_duration(at_least)} left" if at_least >= 1 else ""
 
 
 def _drawn(share: float, size: int) -> str:

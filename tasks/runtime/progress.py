@@ -4,7 +4,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.datastore.listing import FilesetRow
@@ -94,9 +94,9 @@ class Progress:
     counters: RunCounters
     clock: Callable[[], float] = time.monotonic
     # Filesets that were submitted, each counted once.
-    filesets: int = 0
+    filesets: int = field(default=0, init=False)
     # What the run does before its first tasks.
-    before: str = "beginning"
+    before: str = field(default="beginning", init=False)
     is_ending: bool = False
     _task: str = ""
 

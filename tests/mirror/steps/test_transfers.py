@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from time import sleep
 
 import pytest
 
@@ -112,3 +113,16 @@ def test_a_bug_is_not_taken_for_a_failed_file(way, pool, quota):
     with pytest.raises(KeyError):
         getattr(transfers, way)(ROWS)
     assert quota.is_kept
+
+
+def test_the_first_numbers_are_reported_soon_and_others_once_a_second():
+    reported = []
+    transfer = TransferProgress(reported.append, count=1, total=100, files=0, bytes=0)
+    pauses = [transfer.pause]
+    transfer.bytes = 30
+    while len(reported) < 2:
+        sleep(0.01)
+        transfer.update()
+    pauses.append(transfer.pause)
+    assert [each.bytes for each in reported] == [0, 30]
+    assert pauses == [0.2, 0.4]

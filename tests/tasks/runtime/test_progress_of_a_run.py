@@ -123,6 +123,22 @@ def test_the_task_of_the_run_and_bytes_that_were_not_adopted(tmp_path: Path, clo
     assert (state.task, state.fetched, state.bytes) == ("AdoptMirror", 70, 77)
 
 
+def test_filesets_are_known_once_no_listing_is_in_progress(tmp_path: Path, clock: Clock):
+    progress = Progress(Layout(tmp_path), RunCounters(), clock)
+    overview, listing = (
+        Task("", doing="", fetches=False, shows=True),
+        Task("q", doing="listing", fetches=False),
+    )
+    assert (progress.knows_filesets(), progress.doing) == (False, "beginning")
+    progress.begin(overview)
+    assert progress.doing == "looking for what is to be done"
+    progress.begin(listing)
+    progress.expect("p", rows("f0"))
+    assert not progress.knows_filesets()
+    progress.end(listing)
+    assert progress.knows_filesets()
+
+
 def test_what_ended_is_not_in_progress_and_failures_are_counted(progress: Progress):
     first, second = Task("f0"), Task("f1")
     progress.settle(first, failed=False)
