@@ -74,11 +74,11 @@ def test_a_product_of_the_source_is_no_product_of_the_site(tmp_path: Path):
         (["product", "add", "p", "--type", "x"], "a type that readers know (ipp-misc, image, "),
         (
             ["publish", PRODUCT, "mine", config],
-            "a product of this site's own (there is none), got 'md-all-rel-200907'",
+            "a product of this site's own (none), got 'md-all-rel-200907'",
         ),
         (
             ["withdraw", PRODUCT, "mine"],
-            "a product of this site's own (there is none), got 'md-all-rel-200907'",
+            "a product of this site's own (none), got 'md-all-rel-200907'",
         ),
     ):
         with pytest.raises(SettingsError) as refused:
