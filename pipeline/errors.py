@@ -126,7 +126,7 @@ def cause_in(message: str, names: Iterable[str]) -> str:
 _ADVICE = {
     errno.ENOSPC: "The disk is full: free disk space",
     errno.EDQUOT: "The quota is used up: raise it or free disk space",
-    errno.EACCES: "Give the user that runs the mirror the right to write there, and readers the right to read",
+    errno.EACCES: "Give the user that runs the mirror the right to write there, readers that to read",
     errno.EPERM: "Give the user that runs the mirror the right to do that",
     errno.EROFS: "The file system is read-only: mount it for writing",
     errno.EMFILE: "Raise the limit on open files (ulimit -n) or lower source.connections",
