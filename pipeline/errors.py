@@ -18,8 +18,6 @@ EXIT_STOPPED = 25
 EXIT_FILESET_FAILED = 30
 EXIT_NOT_SCHEDULED = 35
 EXIT_SETTINGS_OR_BUG = 40
-# What a shell says of a process that SIGKILL ended; in the history, of each run that did not come to its end.
-EXIT_KILLED = 137
 
 
 class MirrorError(Exception):
