@@ -18,8 +18,6 @@ EXIT_STOPPED = 25
 EXIT_FILESET_FAILED = 30
 EXIT_NOT_SCHEDULED = 35
 EXIT_SETTINGS_OR_BUG = 40
-# What a shell says of a process that SIGKILL ended; in the history, of each run that did not come to its end.
-EXIT_KILLED = 137
 
 
 class MirrorError(Exception):
@@ -126,7 +124,7 @@ def cause_in(message: str, names: Iterable[str]) -> str:
 _ADVICE = {
     errno.ENOSPC: "The disk is full: free disk space",
     errno.EDQUOT: "The quota is used up: raise it or free disk space",
-    errno.EACCES: "Give the user that runs the mirror the right to write there",
+    errno.EACCES: "Give the user that runs the mirror the right to write there, readers that to read",
     errno.EPERM: "Give the user that runs the mirror the right to do that",
     errno.EROFS: "The file system is read-only: mount it for writing",
     errno.EMFILE: "Raise the limit on open files (ulimit -n) or lower source.connections",

@@ -64,9 +64,14 @@ def test_a_product_without_a_name_is_named_by_its_place(text):
     assert UNNAMED[text] in refusal(text)
 
 
+def test_an_address_without_a_password_is_repeated():
+    assert "got 'ftp://h/ds'" in refusal(f"source: {{url: 'ftp://h/ds'}}\n{MIRROR}")
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        f"{SOURCE}{MIRROR}notify: slack://secret/B/C\n",
         f"{SOURCE}{MIRROR}notify: mailto://u:secret@h\n",
         f"{SOURCE}{MIRROR}notify: [mailto://u:secret@h]\n",
         f"{SOURCE}{MIRROR}notify: {{urls: {{a: 'mailto://u:secret@h'}}}}\n",

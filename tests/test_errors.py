@@ -35,7 +35,7 @@ def os_error(code: int, path: str | None = None) -> OSError:
             os_error(errno.EACCES, "/m/x"),
             15_000_000,
             "unpacking f: Permission denied at /m/x. Give the user that runs the mirror the right to write "
-            "there; the next run tries again.",
+            "there, readers that to read; the next run tries again.",
         ),
         (
             OSError("no number"),

@@ -28,8 +28,6 @@ _EXPECTED = {
     "too_short": "expected at least one product; leave it out to mirror all of them",
     "invalid_key": "expected names of settings, which are text",
 }
-# Settings whose values may hold a password; so may a text in place of a section.
-_SECRET = {"url", "urls", "notify"}
 _LOC_OF_KEYS = {"constrained-list", "[key]"}
 
 _WORD = re.compile(r"'([^']*)'")
@@ -66,7 +64,8 @@ def _problem(details: ErrorDetails, keys: list[str | int], place: str, product: 
         return f"missing setting {place!r}{product}"
     value, message = details["input"], details["msg"].removeprefix("Value error, ")
     message = _EXPECTED.get(details["type"]) or message.replace("Input should be", "expected")
-    is_secret = details["type"] == "model_type" or not _SECRET.isdisjoint(map(str, keys))
+    # Addresses may hold a password: of a server before the @, of a notification anywhere.
+    is_secret = keys[:1] == ["notify"] or "@" in str(value)
     got = "" if ", got " in message else f", got {_kind(value) if is_secret else _as_text(value)}"
     words = _WORD.findall(details["ctx"]["expected"]) if details["type"] == "literal_error" else ()
     meant = did_you_mean(str(value), words)

@@ -47,10 +47,12 @@ def _text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
+        advice = "Write one with `ipp-mirror init`"
+        if isinstance(error, PermissionError):
+            advice = "Give this user the right to read it"
         raise SettingsError(
             f"{path}: expected a settings file here, got: {error.strerror or error}. "
-            "Write one with `ipp-mirror init`, or name another with --config FILE, IPP_MIRROR_CONFIG or in "
-            "luigi.cfg under [mirror]."
+            f"{advice}, or name another with --config FILE, IPP_MIRROR_CONFIG or in luigi.cfg under [mirror]."
         ) from None
     try:
         return content.decode()

@@ -40,6 +40,8 @@ NOUNS = {
     "VerifyMirror": "verification",
     "CompareMirror": "comparison with upstream",
 }
+# Code of a run that did not come to its end: what a shell says of a process that SIGKILL ended.
+KILLED = 137
 _REASON_SHOWN = 300
 
 

@@ -12,9 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.durable import WRITING_SUFFIX
-from pipeline.errors import EXIT_KILLED
 from pipeline.mirror.state.layout import Layout
-from pipeline.reporting.history import RunRecord
+from pipeline.reporting.history import KILLED, RunRecord
 from pipeline.units import as_count, as_duration, as_size
 
 # After so many seconds without a byte, that is shown in place of the rate.
@@ -100,7 +99,7 @@ def run_so_far(layout: Layout, pid: int, since: str) -> RunRecord | None:
         return RunRecord(
             start=since,
             end=progress.time,
-            code=EXIT_KILLED,
+            code=KILLED,
             filesets=max(0, int(progress.done) - int(progress.failed)),
             bytes=int(progress.fetched),
             seconds=(datetime.fromisoformat(progress.time) - datetime.fromisoformat(since)).total_seconds(),

@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from pipeline import __version__
-from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, MachineFault, MirrorError
+from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, MachineFault, MirrorError, machine_fault
 from pipeline.names import escaped
 from tasks.commands.adopt import adopt
 from tasks.commands.catalog import catalog
@@ -102,6 +102,10 @@ def _run(arguments: Sequence[str]) -> int:
             raise
         click.echo(escaped(f"ipp-mirror: {failure}", but="\n"), err=True)
         return failure.exit_code
+    except OSError as error:
+        fault = machine_fault(" ".join(arguments[:1]), error)
+        click.echo(escaped(f"ipp-mirror: {fault}"), err=True)
+        return fault.exit_code
     return code or _output_code()
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.errors import ServerUnavailable, SettingsError
+from pipeline.errors import ServerUnavailable, SettingsError, machine_faults
 from pipeline.near_names import did_you_mean
 from pipeline.units import as_count
 from tasks.commands.data_store import listing_client
@@ -58,15 +58,7 @@ def init(config: Path | None, root: Path, products: str | None, offline: bool, u
     from pipeline.settings_template import new_settings
 
     path, root = config or default_config(), Path.cwd() / root
-    if root.exists() and not root.is_dir():
-        raise SettingsError(
-            f"--root: expected the path of a folder, got the file {root}. No settings were written."
-        )
-    if path.exists():
-        raise SettingsError(
-            f"{path}: expected no settings file here yet, got one. It is left as it is; move it away, "
-            "or name another with --config FILE."
-        )
+    _check_paths(path, root)
     names = product_names(products) or None
     text = new_settings(url, root, names)
     listed: list[ProductRow] = []
@@ -81,6 +73,20 @@ def init(config: Path | None, root: Path, products: str | None, offline: bool, u
         f"{path}: settings of a mirror of {source.url} at {root}, {_amount(names, listed)}. Correct them "
         f"where needed, then:\n  ipp-mirror plan{option}\n  ipp-mirror update{option}"
     )
+
+
+def _check_paths(path: Path, root: Path) -> None:
+    """Check that there is no file at either place. Raises SettingsError or MachineFault."""
+    with machine_faults("looking for a settings file"):
+        if root.exists() and not root.is_dir():
+            raise SettingsError(
+                f"--root: expected the path of a folder, got the file {root}. No settings were written."
+            )
+        if path.exists():
+            raise SettingsError(
+                f"{path}: expected no settings file here yet, got one. It is left as it is; move it away, "
+                "or name another with --config FILE."
+            )
 
 
 def _write(path: Path, text: str) -> None:

@@ -44,10 +44,19 @@ def scheduler(address: str, port: int, state_path: Path) -> None:
     from tasks.runtime.luigid import main as luigid
 
     _check_free(address, port)
-    with machine_faults(f"making the folder of the scheduler's state, {state_path.parent}"):
-        state_path.parent.mkdir(parents=True, exist_ok=True)
+    with machine_faults(f"writing the scheduler's state, {state_path}"):
+        _check_writable(state_path)
     click.echo(f"Luigi's scheduler, with its page: http://{address}:{port}/")
     luigid(["--address", address, "--port", str(port), "--state-path", str(state_path)])
+
+
+def _check_writable(path: Path) -> None:
+    """Make the folder of the file, and open the file: luigid itself logs a traceback every few seconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    path.open("ab").close()
+    if is_new:
+        path.unlink()
 
 
 def _check_free(address: str, port: int) -> None:

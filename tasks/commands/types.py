@@ -1,11 +1,19 @@
 """Types of options and arguments, whose errors say what is expected and what came."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pipeline.near_names import did_you_mean
+
+
+def is_folder(path: str | Path) -> bool:
+    """Return True for a folder; False where that cannot be found out, too."""
+    with suppress(OSError):
+        return Path(path).is_dir()
+    return False
 
 
 class Integer(click.IntRange):
@@ -66,6 +74,6 @@ class NewFile(AnyPath):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path. Raises click.BadParameter for a folder."""
-        if Path(value).is_dir():
+        if is_folder(value):
             self.fail(f"expected the path of a file, got the folder {str(value)!r}", param, ctx)
         return super().convert(value, param, ctx)

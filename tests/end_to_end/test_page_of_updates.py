@@ -7,9 +7,8 @@ import socket
 from click.testing import CliRunner
 from support.upstream import File
 
-from pipeline.errors import EXIT_KILLED
 from pipeline.mirror.state.layout import Layout
-from pipeline.reporting.history import read_history
+from pipeline.reporting.history import KILLED, read_history
 from pipeline.reporting.progress import RunProgress, write_progress
 from tasks.commands import ipp_mirror
 
@@ -42,7 +41,7 @@ def test_an_update_with_news_ends_with_a_new_page(upstream, server, follower, tm
     upstream.add(PRODUCT, "right", [File("r.fits", b"r")])
     kill_a_run(layout)
     assert follower.update().code == 0
-    assert [(each.code, each.bytes) for each in read_history(layout)[1:2]] == [(EXIT_KILLED, 700)]
+    assert [(each.code, each.bytes) for each in read_history(layout)[1:2]] == [(KILLED, 700)]
     renewed = layout.page.stat()
     assert "with code 0" in layout.page.read_text()
     assert follower.update().code == 0

@@ -163,6 +163,23 @@ def test_settings_that_are_not_there_are_one_sentence_and_code_40(name, tmp_path
     )
 
 
+@pytest.mark.parametrize("line", ["find", "sql SELECT", "catalog check"])
+def test_a_file_that_cannot_be_read_is_one_sentence_and_code_30(line, tmp_path):
+    """As where a folder must not be entered: the state is a link to itself."""
+    source, catalog = {"url": "http://127.0.0.1:1/ds"}, {"enabled": True}
+    settings = {"source": source, "mirror": {"root": "mirror"}, "catalog": catalog}
+    (tmp_path / "mirror.yaml").write_text(json.dumps(settings))
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "state").symlink_to("state")
+    refused = ipp_mirror(*line.split(), "--config", tmp_path / "mirror.yaml")
+    assert (refused.returncode, refused.stdout) == (30, "")
+    assert refused.stderr == (
+        f"ipp-mirror: {line.split()[0]}: Too many levels of symbolic links at "
+        f"{tmp_path}/mirror/state/catalog/current.json. "
+        "See what is wrong with this machine; the next run tries again.\n"
+    )
+
+
 def test_the_settings_file_that_luigi_cfg_names(tmp_path):
     (tmp_path / "luigi.cfg").write_text(f"[mirror]\nconfig={tmp_path}/absent.yaml\n")
     refused = ipp_mirror("status", environment={"LUIGI_CONFIG_PATH": str(tmp_path / "luigi.cfg")})

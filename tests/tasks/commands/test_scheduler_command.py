@@ -83,3 +83,6 @@ def test_a_state_path_that_cannot_be_made(port, tmp_path: Path):
     assert refused.returncode == 30
     assert "Traceback" not in refused.stderr
     assert str(tmp_path / "file") in refused.stderr
+    too_long = ipp_mirror("scheduler", "--port", port, "--state-path", tmp_path / ("x" * 300))
+    assert (too_long.returncode, too_long.stdout) == (30, "")
+    assert too_long.stderr.startswith(f"ipp-mirror: writing the scheduler's state, {tmp_path}/xxx")
