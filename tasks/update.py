@@ -81,22 +81,27 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
         for product in current_run().products(self.products):
             if not has_changed(self.layout, product, self.context.wanted_steps.required):
                 continue
-            # Those that were wanted, and failed, are counted.
-            failed = failed_in_run(self.context, product)
-            if rows := self._pending(product, failed):
-                self._complete(product, rows, failed)
+            # Wanted ones are counted by the task that fetches them: in progress first, as they may then fail.
+            in_progress = current_run().wanted.in_progress(product)
+            others = in_progress | failed_in_run(self.context, product)
+            if rows := self._pending(product, others):
+                self._complete(product, rows)
 
-    def _complete(self, product: str, rows: list[FilesetRow], failed: set[str]) -> None:
-        """Complete the filesets; those that were complete before in this run are not counted again."""
+    def _complete(self, product: str, rows: list[FilesetRow]) -> None:
+        """Complete the filesets; of those that other tasks tried, only the ones counted as done change."""
         run, names = current_run(), {row.name for row in rows}
         new, not_counted = run.wanted.claim(product, names)
+        done_before = run.wanted.counted_as_done(product)
         run.progress.expect(product, rows)
         self.context.counters.count(selected=not_counted)
         run.submit(tasks_for(self.context, product, rows))
-        left = names & {row.name for row in self._pending(product, failed)}
-        now_failed = left & failed_in_run(self.context, product) if run.stopping.is_set() else left
-        done = len(new - left) - len(left - new)
-        self.context.counters.count(done=done, failed=len(now_failed))
+        left = names & {row.name for row in self._pending(product)}
+        lost = left & done_before
+        failed = left & (new | done_before)
+        if run.stopping.is_set():
+            failed &= failed_in_run(self.context, product)
+        self.context.counters.count(done=len(new - left) - len(lost), failed=len(failed))
+        run.wanted.count(product, new, left)
         run.refuse_when_stopping()
         if left:
             raise FilesetsFailed(_failure_message(product, len(rows), len(left), {}, 0))
@@ -110,12 +115,12 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
         """Return the tasks that fetch what came to be wanted since the last call."""
         return newly_wanted()
 
-    def _pending(self, product: str, failed: set[str]) -> list[FilesetRow]:
-        """Return the rows of the filesets that are neither complete nor skipped, nor among the ``failed``."""
+    def _pending(self, product: str, others: Container[str] = ()) -> list[FilesetRow]:
+        """Return the rows of the filesets that are neither complete nor skipped, nor among the ``others``."""
         settings, steps = self.context.settings, self.context.wanted_steps.required
         with like_filesets(settings, self.layout, settings.product(product)) as like:
             rows = pending_rows(self.layout, settings.product(product), steps, like)
-        return [row for row in rows if row.name not in failed]
+        return [row for row in rows if row.name not in others]
 
 
 class UpdateProduct(MirrorTask):
@@ -239,6 +244,7 @@ class UpdateProduct(MirrorTask):
         optional = len(records) - len(failed_in(records, (step.name for step in required)))
         done = len(tried) - len(left)
         self.context.counters.count(done=done, failed=len(failed), optional_failed=optional)
+        current_run().wanted.count(self.product, tried, left)
         if current_run().is_out_of_space:
             # Else every run would end here, and nothing make room.
             self._delete_expired()

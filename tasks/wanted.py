@@ -71,6 +71,7 @@ class FetchWanted(MirrorTask):
         left = incomplete(self.layout, self.product, tried, required)
         failed = left & failed_in_run(self.context, self.product) if run.stopping.is_set() else left
         counters.count(done=len(tried) - len(left), failed=len(failed))
+        run.wanted.count(self.product, tried, left)
         run.refuse_when_stopping()
         if left:
             raise FilesetsFailed(

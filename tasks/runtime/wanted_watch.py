@@ -1,5 +1,6 @@
 """Watch of an update for filesets that an operator asks for while it runs."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -15,16 +16,20 @@ _POLLS_AFTER_CHANGE = 3
 class WantedWatch:
     """Filesets that an update tries, each once, and those that came to be wanted meanwhile.
 
-    Each product is watched by one thread from its ``begin`` on.
+    Tasks in several threads use it.
     """
 
     def __init__(self, layout: Layout, seconds: float = POLL_SECONDS) -> None:
         self._layout = layout
         self._seconds = seconds
         self._next = 0.0
+        self._lock = threading.Lock()
         self._tried: dict[str, set[str]] = {}
         # Those that are left for a later run.
         self._delayed: dict[str, set[str]] = {}
+        # Those of the tried ones that are counted, as done or not; and those that are counted as done.
+        self._counted: dict[str, set[str]] = {}
+        self._done: dict[str, set[str]] = {}
         self._folders: dict[str, _Folder] = {}
 
     def begin(self, product: str, wanted: set[str], tried: set[str], delayed: set[str]) -> None:
@@ -32,25 +37,44 @@ class WantedWatch:
 
         Those that are ``tried``, and those ``delayed`` until a later run, are counted as selected.
         """
-        self._tried[product] = set(tried)
-        self._delayed[product] = set(delayed)
-        self._folders[product] = _Folder(self._layout, product, wanted)
+        with self._lock:
+            self._tried[product] = set(tried)
+            self._delayed[product] = set(delayed)
+            self._folders[product] = _Folder(self._layout, product, wanted)
 
     def claim(self, product: str, names: set[str]) -> tuple[set[str], int]:
         """Return those of the filesets that nothing else tries; they count as tried.
 
         Return also how many of them are not counted as selected.
         """
-        tried, delayed = self._tried.setdefault(product, set()), self._delayed.setdefault(product, set())
-        claimed = names - tried
-        new = len(claimed - delayed)
-        tried |= claimed
-        delayed -= claimed
+        with self._lock:
+            tried, delayed = self._tried.setdefault(product, set()), self._delayed.setdefault(product, set())
+            claimed = names - tried
+            new = len(claimed - delayed)
+            tried |= claimed
+            delayed -= claimed
         return claimed, new
+
+    def count(self, product: str, tried: set[str], left: set[str]) -> None:
+        """Note that the filesets that were ``tried`` are counted, as done unless they are ``left``."""
+        with self._lock:
+            self._counted.setdefault(product, set()).update(tried)
+            self._done.setdefault(product, set()).update(tried - left)
+
+    def counted_as_done(self, product: str) -> set[str]:
+        """Return the filesets that are counted as done."""
+        with self._lock:
+            return set(self._done.get(product, ()))
+
+    def in_progress(self, product: str) -> set[str]:
+        """Return the filesets that are tried and will be counted by what tries them."""
+        with self._lock:
+            return self._tried.get(product, set()) - self._counted.get(product, set())
 
     def delayed(self, product: str) -> set[str]:
         """Return the filesets that are left for a later run, without those that came to be wanted."""
-        return set(self._delayed[product])
+        with self._lock:
+            return set(self._delayed[product])
 
     def poll(self) -> dict[str, set[str]]:
         """Return the filesets that came to be wanted since the last poll, by product; mostly none."""

@@ -162,6 +162,35 @@ def test_numbers_of_an_update_of_which_filesets_are_asked_for(publisher, server,
     assert (row["filesets"], row["failures"], row["left"]) == ("4", "2", "2")
 
 
+def test_one_that_fails_after_its_product_is_done_is_counted_once(publisher, server, follower):
+    """Pending filesets are looked for once more while it is in progress."""
+    follower.source["connections"] = 2
+    follower.mirror |= {"products": [{"name": PRODUCT, "select": {"stage": "chip"}}]}
+    assert follower.update().code == 0
+    right, wrong = File("a.fits", b"a"), File("a.fits", b"a", listed={"md5": "0" * 32})
+    for name, file, stage in (("o2.chip.1", right, "chip"), ("bad", wrong, "raw"), ("late", right, "raw")):
+        publisher.add(PRODUCT, name, [file], stage=stage)
+    begun, gone_through = Event(), Event()
+    server.faults.append(gate(begun, f"{PRODUCT}/o2*/a.fits"))
+    server.faults.append(gate(gone_through, f"{PRODUCT}/bad/a.fits"))
+    server.clear()
+    marker = Layout(follower.root).updated(PRODUCT)
+    before = marker.read_bytes()
+    with started(follower.command(), follower.folder / "log") as update:
+        until(lambda: fetched(server), "a fileset begins")
+        assert get(follower, "bad").returncode == 0
+        until(lambda: "bad" in fetched(server), "the bad one begins")
+        begun.set()
+        until(lambda: marker.read_bytes() != before, "the product is gone through")
+        # The update sees that after it has looked once more.
+        assert get(follower, "late").returncode == 0
+        until(lambda: "late" in follower.marked("extracted", PRODUCT), "the late one is here")
+        gone_through.set()
+        ended = update.wait()
+    assert ended.code == 30
+    assert numbers(3, 3, 2, 1) in ended.output
+
+
 def test_who_fetches_what_is_asked_for_while_a_run_works(publisher, follower):
     layout = Layout(follower.root)
     follower.mirror["products"] = [NOTHING]

@@ -44,3 +44,14 @@ def test_a_fileset_is_tried_once_and_counted_as_selected_once(tmp_path: Path):
     assert watch.delayed("p") == {"latest"}
     assert watch.claim("p", {"later"}) == (set(), 0)
     assert watch.claim("q", {"a"}) == ({"a"}, 1)
+
+
+def test_what_is_counted_is_known_by_name(tmp_path: Path):
+    watch = WantedWatch(Layout(tmp_path))
+    assert (watch.in_progress("p"), watch.counted_as_done("p")) == (set(), set())
+    watch.begin("p", set(), tried={"a", "b"}, delayed=set())
+    watch.claim("p", {"c", "d"})
+    watch.count("p", {"a", "b"}, left={"b"})
+    assert (watch.in_progress("p"), watch.counted_as_done("p")) == ({"c", "d"}, {"a"})
+    watch.count("p", {"c"}, left=set())
+    assert (watch.in_progress("p"), watch.counted_as_done("p")) == ({"d"}, {"a", "c"})
