@@ -1,4 +1,4 @@
-"""History of the runs of a mirror: a row for each run that held the lock of the mirror and came to its end.
+"""History of the runs of a mirror: a row for each run that held its lock, of a killed one by the next run.
 
 The file is rotated: at ``ROTATE_AT`` bytes it becomes ``history.csv.1``, and the one before is removed.
 """

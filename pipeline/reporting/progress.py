@@ -71,7 +71,7 @@ def write_progress(layout: Layout, progress: RunProgress) -> None:
 
 
 def remove_progress(layout: Layout) -> None:
-    """Remove the file, as the run ends."""
+    """Remove the file, before the run has its row in the history."""
     with suppress(OSError):
         layout.progress.unlink()
 

@@ -192,11 +192,12 @@ def mirror_report(
 
 
 def with_unfinished(layout: Layout, history: list[RunRecord], holder: Holder | None) -> list[RunRecord]:
-    """Return the runs with the one that works, or that was killed and is not in the history yet."""
+    """Return the runs with the one that works, or that was killed, unless it had its row in the history.
+
+    The ``history`` was read before: a run removes its progress, then appends its row.
+    """
     unfinished = run_so_far(layout, holder.pid, holder.since) if holder else None
-    # A run that is about to release the lock has its row.
-    has_ended = unfinished and history and history[-1].end >= unfinished.end
-    return [*history, unfinished] if unfinished and not has_ended else history
+    return [*history, unfinished] if unfinished else history
 
 
 def _products(layout: Layout, settings: Settings) -> list[str]:

@@ -44,14 +44,9 @@ def display_kind() -> str:
 
 
 @contextmanager
-def progress_displayed(
-    progress: Progress, kind: str, with_file: bool, policy: DisplayPolicy = DEFAULT
-) -> Iterator[None]:
-    """Show the progress while the block runs, on the console, and in the file for ``status`` too."""
+def progress_displayed(progress: Progress, kind: str, policy: DisplayPolicy = DEFAULT) -> Iterator[None]:
+    """Show the progress on the console and on Luigi's page while the block runs."""
     with ExitStack() as stack:
-        if with_file:
-            stack.callback(remove_progress, progress.layout)
-            stack.enter_context(_repeated(policy.file, lambda: _write(progress)))
         stack.enter_context(_repeated(policy.page, lambda: _show_on_page(progress)))
         if kind == PLAIN:
             stack.enter_context(_repeated(policy.line, lambda: print(plain_line(progress), flush=True)))
@@ -61,8 +56,21 @@ def progress_displayed(
 
 
 @contextmanager
-def _repeated(seconds: float, show: Callable[[], None]) -> Iterator[None]:
-    """Call ``show`` every so many seconds, first after that time."""
+def progress_in_file(progress: Progress, policy: DisplayPolicy = DEFAULT) -> Iterator[None]:
+    """Write the progress into the file for ``status`` while the block runs; remove the file at its end."""
+    try:
+        with _repeated(policy.file, lambda: _write(progress), wait=None):
+            yield
+    finally:
+        remove_progress(progress.layout)
+
+
+@contextmanager
+def _repeated(seconds: float, show: Callable[[], None], wait: float | None = 1.0) -> Iterator[None]:
+    """Call ``show`` every so many seconds, first after that time.
+
+    Wait at most ``wait`` seconds for the end of a call: that of a scheduler may not answer.
+    """
     ended = threading.Event()
 
     def follow() -> None:
@@ -71,14 +79,13 @@ def _repeated(seconds: float, show: Callable[[], None]) -> Iterator[None]:
             with suppress(OSError):
                 show()
 
-    # A call of a scheduler that does not answer is not waited for.
     follower = threading.Thread(target=follow, name="display", daemon=True)
     follower.start()
     try:
         yield
     finally:
         ended.set()
-        follower.join(1.0)
+        follower.join(wait)
 
 
 def _write(progress: Progress) -> None:

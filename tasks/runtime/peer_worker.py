@@ -43,7 +43,6 @@ class PeerRun(Run):
     """Run of a worker that is registered with an update, and does not hold the mirror's lock."""
 
     membership: Membership
-    holds_lock = False
 
     def __init__(self, worker: str) -> None:
         self._worker = worker
@@ -54,14 +53,14 @@ class PeerRun(Run):
     def _acquire(self) -> None:
         self.membership = Membership(self.context.layout, self._worker, self.context.settings)
 
-    def _record_killed(self) -> None:
-        """Do nothing: the update does so."""
-
     def _write_note(self) -> None:
         """Do nothing: the update writes it."""
 
     def _start_heartbeat(self) -> None:
         """Do nothing: the thread that polls the update touches the registration."""
+
+    def _start_progress_file(self) -> None:
+        """Do nothing: the update writes it."""
 
     def _start_page(self) -> None:
         """Do nothing: the update renews the page."""

@@ -46,7 +46,7 @@ from pipeline.reporting.progress import run_so_far
 from pipeline.reporting.status import write_status
 from tasks.mirror_config import NONE, settings_file
 from tasks.runtime.console import is_silent
-from tasks.runtime.display import display_kind, progress_displayed
+from tasks.runtime.display import display_kind, progress_displayed, progress_in_file
 from tasks.runtime.errors import DiskFull, Stopped, VolumeFull, as_mirror_error
 from tasks.runtime.log import log_beginning, log_to
 from tasks.runtime.notices import Notices
@@ -80,9 +80,6 @@ class Run:
     Raises SettingsError, MachineFault or AlreadyRunning.
     """
 
-    # False for the run of a worker that takes part in the update of another process.
-    holds_lock = True
-
     def __init__(self) -> None:
         self.code = 0
         # First message of those with the highest code.
@@ -100,6 +97,10 @@ class Run:
             lambda: self.context.counters.bytes, self._server_answers, self._volume_of
         )
         self._open = ExitStack()
+        # The file with the progress, until the run has its row in the history.
+        self._progress_file = self._open.enter_context(ExitStack())
+        # Why a run that was killed has no row there.
+        self._not_recorded: MirrorError | None = None
         try:
             self.context: RunContext = self._open.enter_context(
                 open_context(self._config, STEPS, self._pause, self.stopping)
@@ -114,11 +115,13 @@ class Run:
             self.notices = Notices(self.context)
             self.progress = Progress(self.context.layout, self.context.counters)
             kind = display_kind()
-            self._open.enter_context(progress_displayed(self.progress, kind, self.holds_lock))
+            self._open.enter_context(progress_displayed(self.progress, kind))
+            self._start_progress_file()
             self._page = self._start_page()
             self._causes = self._open.enter_context(log_to(self.log_file, each_failure=kind != NONE))
             log_beginning(self._config, self.context.settings)
-            self._record_killed()
+            if self._not_recorded:
+                log.warning("%s", self._not_recorded)
             log_missing_flush(self.context.layout)
             self._restore_records()
             self._write_note()
@@ -155,6 +158,7 @@ class Run:
         self.left_behind = wait_for_exit(self.context.layout)
         remove_half_written(self.context.layout)
         record_root_format(self.context.layout)
+        self._record_killed()
         # Links that were deleted with what was in progress.
         self.context.place(self.context.layout.products_on_volumes())
 
@@ -163,7 +167,11 @@ class Run:
         record_products(self.context.layout, products)
 
     def _record_killed(self) -> None:
-        """Add the row of a run that was killed to the history, before its progress is replaced."""
+        """Add the row of a run that was killed to the history.
+
+        That is before anything that may fail, as this run is then the last holder of the lock, and before
+        the progress of that run is replaced.
+        """
         layout, pid, since = self.context.layout, self.killed.get("pid"), self.killed.get("since")
         if not isinstance(pid, int) or not isinstance(since, str):
             return
@@ -171,7 +179,8 @@ class Run:
             if record := run_so_far(layout, pid, since):
                 append_record(layout, record)
         except OSError as error:
-            log.warning("%s", machine_fault("adding the run that was killed to the history", error))
+            # The log is not open yet.
+            self._not_recorded = machine_fault("adding the run that was killed to the history", error)
 
     def _write_note(self) -> None:
         """Note the id of the mirror beside the settings."""
@@ -180,6 +189,10 @@ class Run:
     def _start_heartbeat(self) -> None:
         """Start the heartbeat of the lock, after all processes are forked."""
         self._open.enter_context(heartbeat(self.context.layout))
+
+    def _start_progress_file(self) -> None:
+        """Have the progress written into the file for ``status``, after all processes are forked."""
+        self._progress_file.enter_context(progress_in_file(self.progress))
 
     def _start_page(self) -> PageRenewal | None:
         """Have the page renewed while the run works, after all processes are forked."""
@@ -428,6 +441,8 @@ class Run:
         products = sorted({*context.layout.state_products(), *(self._products or [])})
         rows = write_status(context.layout, context.settings, context.steps, products)
         record = replace(record, left=self._left(rows))
+        # A run that is killed with a row would get a second one by its progress.
+        self._progress_file.close()
         append_record(context.layout, record)
         write_metrics(context.layout, context.settings, context.steps, rows)
         return record

@@ -72,6 +72,11 @@ def test_commands_get_the_paths_of_filesets_and_the_summary(upstream, follower: 
     summary = json.loads(hook.with_name("run").read_text().partition("\n")[2])
     assert (summary["news"], summary["complete"]) == (False, {})
     assert len(hook.with_name("complete").read_text().splitlines()) == 1 + len(paths)
+    # Killed now, it would have a second row by it.
+    state, there = follower.root / "state", hook.with_name("there")
+    (state / "progress.json").touch()
+    update(follower, {"on_run": f"find {state} -name progress.json -fprint {there}"}, 0)
+    assert there.read_text() == ""
 
 
 def test_what_cannot_be_notified_is_a_warning_and_no_failure(upstream, follower: Follower):

@@ -52,3 +52,12 @@ def test_an_update_with_news_ends_with_a_new_page(upstream, server, follower, tm
     assert (shown.exit_code, shown.output) == (0, "")
     assert path.read_text().startswith("<!DOCTYPE html>\n")
     assert [record.left for record in read_history(layout)] == [1, None, 0, 0]
+
+
+def test_a_run_that_was_killed_has_its_row_though_the_next_one_cannot_begin(server, follower):
+    layout = Layout(follower.root)
+    layout.lock_file.parent.mkdir(parents=True)
+    kill_a_run(layout)
+    (layout.log_file / "mine").mkdir(parents=True)
+    assert follower.update().code == 30
+    assert [(each.code, each.bytes) for each in read_history(layout)] == [(KILLED, 700)]

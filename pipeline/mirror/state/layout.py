@@ -217,7 +217,7 @@ class Layout:
 
     @property
     def progress(self) -> Path:
-        """File with the progress of the running run, which the end of the run removes."""
+        """File with the progress of the running run, until that has its row in the history."""
         return self.root / "state" / "progress.json"
 
     @property

@@ -9,7 +9,7 @@ from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.context import RunCounters, StepProgress
 from pipeline.mirror.state.layout import Layout
 from tasks.runtime.bar import step_time
-from tasks.runtime.display import DisplayPolicy, plain_line, progress_displayed
+from tasks.runtime.display import DisplayPolicy, plain_line, progress_displayed, progress_in_file
 from tasks.runtime.progress import Progress
 
 COLUMNS = ("filesetID", "time registered", "type", "stage")
@@ -191,7 +191,7 @@ def test_lines_the_file_and_the_page(progress: Progress, capsys, clock: Clock):
     progress.begin(young)
     progress.update(young, StepProgress("0 of 2 files", 0.0, 0, 1000))
     policy = DisplayPolicy(line=0.01, file=0.01, page=0.01)
-    with progress_displayed(progress, "plain", True, policy):
+    with progress_displayed(progress, "plain", policy), progress_in_file(progress, policy):
         assert overview.seen.wait(30)
         assert long.seen.wait(30)
         while not (progress.layout.progress.exists() and "of 4 filesets" in capsys.readouterr().out):
