@@ -2,13 +2,17 @@
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 
 import luigi
 
+from pipeline.errors import EXIT_FILESET_FAILED
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.operands import check_products
+from pipeline.mirror.state.pending import incomplete
 from pipeline.mirror.state.wanted import named_filesets, want_filesets, wanted_filesets
-from pipeline.reporting.by_name import complete_texts, excluded_texts, lines_of
+from pipeline.reporting.by_name import complete_text, excluded_filesets, excluded_text, lines_of
+from pipeline.units import as_count
 from tasks.fileset import failed_in_run
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
@@ -58,16 +62,32 @@ class GetFilesets(FetchWanted):
         finally:
             self._log_outcome(names, here)
 
-    def _complete(self, names: set[str]) -> dict[str, str]:
-        return complete_texts(self.layout, self.product, names, self.context.wanted_steps.required)
+    def _complete(self, names: set[str]) -> set[str]:
+        required = self.context.wanted_steps.required
+        return names - incomplete(self.layout, self.product, names, required)
 
-    def _log_outcome(self, names: set[str], here: dict[str, str]) -> None:
-        """Log of each fileset where it is, or why it is not; those ``here`` were complete before."""
-        texts = dict.fromkeys(names, "not fetched; the next update does it")
-        failed = failed_in_run(self.context, self.product) & names
-        texts |= dict.fromkeys(failed, "failed, for the reason above; the next update tries again")
-        texts |= excluded_texts(self.layout, self.product, names)
-        for name, text in self._complete(names).items():
-            texts[name] = f"{'here already' if name in here else 'fetched'}: {text}"
-        for line in lines_of(self.product, texts):
+    def _log_outcome(self, names: set[str], here: set[str]) -> None:
+        """Log of each fileset where it is, or why it is not; those ``here`` were complete before.
+
+        The run does not end with 0 where no run fetches one of them.
+        """
+        complete = self._complete(names)
+        excluded = excluded_filesets(self.layout, self.product, names - complete)
+        failed = failed_in_run(self.context, self.product)
+
+        def text(name: str) -> str:
+            if name in complete:
+                contents = complete_text(self.layout, self.product, name)
+                return f"{'here already' if name in here else 'fetched'}: {contents}"
+            if name in failed:
+                return "failed, for the reason above; the next update tries again"
+            return "not fetched; the next update does it"
+
+        for line in lines_of(self.product, names - excluded, text):
             log.info("%s", line)
+        for line in lines_of(self.product, excluded, partial(excluded_text, self.layout, self.product)):
+            log.warning("%s", line)
+        if excluded:
+            number = as_count(len(excluded), "fileset")
+            reason = f"product {self.product}: {number} not fetched, as skipped or withdrawn"
+            current_run().note(EXIT_FILESET_FAILED, reason)

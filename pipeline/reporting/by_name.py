@@ -1,49 +1,36 @@
-"""Filesets that were asked for by name: where they are, or why they are not fetched, a text for each."""
+"""Filesets that were asked for by name: where they are, or why they are not fetched, as lines."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePosixPath
 
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker
-from pipeline.mirror.state.pending import incomplete
-from pipeline.mirror.state.steps import StepSpec
 from pipeline.units import as_count, as_size
 
 # Filesets that are named in a list of all.
 _SHOWN = 100
 
 
-def complete_texts(
-    layout: Layout, product: str, names: Collection[str], required: Iterable[StepSpec]
-) -> dict[str, str]:
-    """Return for each of the filesets that is complete its files, bytes and folder."""
-    complete = set(names) - incomplete(layout, product, names, required)
-    return {name: _contents(layout, product, name) for name in complete}
+def excluded_filesets(layout: Layout, product: str, names: Collection[str]) -> set[str]:
+    """Return those of the filesets that no run fetches: withdrawn and skipped ones."""
+    kinds = (MarkerKind.WITHDRAWN, MarkerKind.SKIPPED)
+    return {name for kind in kinds for name in layout.marked_among(kind, product, names)}
 
 
-def excluded_texts(layout: Layout, product: str, names: Collection[str]) -> dict[str, str]:
-    """Return for each of the filesets that no run fetches why that is so."""
-    withdrawn = layout.marked_among(MarkerKind.WITHDRAWN, product, names)
-    texts = dict.fromkeys(withdrawn, "not fetched, as upstream has withdrawn it")
-    for name in layout.marked_among(MarkerKind.SKIPPED, product, names):
-        marker = read_marker(layout.marker(MarkerKind.SKIPPED, product, name)) or {}
-        texts[name] = (
-            f"not fetched, as it is skipped since {marker.get('since')} by {marker.get('by')}: "
-            f"{marker.get('reason')}. `ipp-mirror unskip {product} {name}` takes that back"
-        )
-    return texts
+def excluded_text(layout: Layout, product: str, name: str) -> str:
+    """Return why no run fetches the fileset."""
+    skipped = layout.marker(MarkerKind.SKIPPED, product, name)
+    if not skipped.exists():
+        return "not fetched, as upstream has withdrawn it"
+    marker = read_marker(skipped) or {}
+    return (
+        f"not fetched, as it is skipped since {marker.get('since')} by {marker.get('by')}: "
+        f"{marker.get('reason')}. `ipp-mirror unskip {product} {name}` takes that back"
+    )
 
 
-def lines_of(product: str, texts: dict[str, str]) -> Iterator[str]:
-    """Yield a line for each of the filesets, sorted by name; of very many, the number of the last ones."""
-    for name in sorted(texts)[:_SHOWN]:
-        yield f"{product}/{name}: {texts[name]}"
-    if len(texts) > _SHOWN:
-        yield f"and {as_count(len(texts) - _SHOWN, 'more fileset')} of {product}"
-
-
-def _contents(layout: Layout, product: str, name: str) -> str:
+def complete_text(layout: Layout, product: str, name: str) -> str:
     """Return files and bytes as they were served, and the folder of the unpacked ones, or of all."""
     served = (read_marker(layout.marker(MarkerKind.DOWNLOADED, product, name)) or {}).get("files", [])
     unpacked = (read_marker(layout.marker(MarkerKind.EXTRACTED, product, name)) or {}).get("files", [])
@@ -52,3 +39,14 @@ def _contents(layout: Layout, product: str, name: str) -> str:
         return f"{size}, in {layout.store(product, name)}"
     folder = os.path.commonpath([PurePosixPath(file["path"]).parent for file in unpacked])
     return f"{size}; {as_count(len(unpacked), 'unpacked file')} below {layout.root / folder}"
+
+
+def lines_of(product: str, names: Collection[str], text: Callable[[str], str]) -> Iterator[str]:
+    """Yield a line with the text of each fileset, sorted by name; of very many, the number of the last ones.
+
+    The texts of those alone are asked for that are shown: most are read from markers.
+    """
+    for name in sorted(names)[:_SHOWN]:
+        yield f"{product}/{name}: {text(name)}"
+    if len(names) > _SHOWN:
+        yield f"and {as_count(len(names) - _SHOWN, 'more fileset')} of {product}"

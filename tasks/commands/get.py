@@ -9,6 +9,7 @@ import click
 
 from pipeline.errors import (
     EXIT_ALREADY_RUNNING,
+    EXIT_FILESET_FAILED,
     EXIT_SERVER_UNAVAILABLE,
     SettingsError,
     machine_faults,
@@ -109,16 +110,21 @@ def _forget(layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet:
 def _leave_to_run(
     settings: "Settings", layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet: bool
 ) -> None:
-    """Mark the filesets as wanted, for the run that holds the lock. Raises SettingsError, MachineFault."""
+    """Mark the filesets as wanted, for the run that holds the lock; exit with 30 if no run fetches one.
+
+    Raises SettingsError, MachineFault.
+    """
     from pipeline.mirror.resources.update_lock import read_holder
     from pipeline.mirror.state.wanted import named_filesets
 
     with machine_faults(f"marking filesets of {product} as wanted"):
         names = named_filesets(layout, product, filesets)
-        left = _want(settings, layout, product, names, is_quiet)
+        left, excluded = _want(settings, layout, product, names, is_quiet)
         holder, _ = read_holder(layout)
     if left and not is_quiet:
         click.echo(f"{as_count(left, 'fileset')} of {product} wanted, {_by_whom(holder, product)}")
+    if excluded:
+        raise SystemExit(EXIT_FILESET_FAILED)
 
 
 def _leave_to_next(
@@ -130,28 +136,35 @@ def _leave_to_next(
     with suppress(SettingsError), machine_faults(f"marking filesets of {product} as wanted"):
         names = named_filesets(layout, product, filesets) - wanted_filesets(layout, product)
         # None if the server was lost only after the run had marked them.
-        left = _want(settings, layout, product, names, is_quiet)
+        left, _ = _want(settings, layout, product, names, is_quiet)
         if left and not is_quiet:
             wanted = f"{as_count(left, 'fileset')} of {product} wanted"
             click.echo(f"{wanted}, to be fetched by the next update with a server.")
 
 
-def _want(settings: "Settings", layout: "Layout", product: str, names: set[str], is_quiet: bool) -> int:
+def _want(
+    settings: "Settings", layout: "Layout", product: str, names: set[str], is_quiet: bool
+) -> tuple[int, int]:
     """Mark the filesets as wanted; print where those are that are here, and why others are never fetched.
 
-    Return the number of those that are to be fetched. Raises OSError.
+    Return the number of those that are to be fetched, and of those that never are. Raises OSError.
     """
+    from pipeline.mirror.state.pending import incomplete
     from pipeline.mirror.state.wanted import want_filesets
-    from pipeline.reporting.by_name import complete_texts, excluded_texts, lines_of
+    from pipeline.reporting.by_name import complete_text, excluded_filesets, excluded_text, lines_of
     from tasks.steps import STEPS
 
     want_filesets(layout, product, names, by=current_user())
-    here = complete_texts(layout, product, names, STEPS.wanted(settings).required)
-    texts = {name: f"here already: {text}" for name, text in here.items()}
-    texts |= excluded_texts(layout, product, names - here.keys())
-    for line in () if is_quiet else lines_of(product, texts):
+    absent = incomplete(layout, product, names, STEPS.wanted(settings).required)
+    excluded = excluded_filesets(layout, product, absent)
+    here = lines_of(
+        product, names - absent, lambda name: f"here already: {complete_text(layout, product, name)}"
+    )
+    for line in () if is_quiet else here:
         click.echo(line)
-    return len(names) - len(texts)
+    for line in lines_of(product, excluded, lambda name: excluded_text(layout, product, name)):
+        click.echo(line, err=True)
+    return len(absent - excluded), len(excluded)
 
 
 def _by_whom(holder: dict[str, object], product: str) -> str:

@@ -80,9 +80,13 @@ def test_a_fileset_that_fails_or_is_skipped_is_counted(publisher, server, follow
     assert f"\n{PRODUCT}/bad: failed, for the reason above; the next update tries again\n" in got.stdout
     ipp_mirror("skip", "--config", follower.config, PRODUCT, "bad", "--reason", "wrong md5")
     got = get(follower, "bad")
-    assert got.returncode == 0, got.stderr
     assert "1 selected: 0 extracted, 0 failed, 1 skipped, 0 left" in got.stdout
-    assert f"\n{PRODUCT}/bad: not fetched, as it is skipped since 2" in got.stdout
+    said = f"{PRODUCT}/bad: not fetched, as it is skipped since 2"
+    assert (got.returncode, got.stderr.startswith(said)) == (30, True), got.stderr
+    # Also where another run is to fetch what is asked for.
+    with update_lock(Layout(follower.root)):
+        got = get(follower, "--quiet", "bad")
+    assert (got.returncode, got.stdout, got.stderr.startswith(said)) == (30, "", True)
 
 
 def test_a_running_update_takes_them_first_and_counts_each_once(publisher, server, follower):
@@ -147,7 +151,7 @@ def test_numbers_of_an_update_of_which_filesets_are_asked_for(publisher, server,
     before = marker.read_bytes()
     with started(follower.command(), follower.folder / "log") as update:
         until(lambda: fetched(server), "a fileset begins")
-        assert get(follower, "left.out", "o2.chip.2", "skipped", "delayed", "bad").returncode == 0
+        assert get(follower, "left.out", "o2.chip.2", "skipped", "delayed", "bad").returncode == 30
         until(lambda: progress_of(follower).get("filesets") == 6, "the progress has not six filesets")
         begun.set()
         until(lambda: marker.read_bytes() != before, "the product is not gone through")
