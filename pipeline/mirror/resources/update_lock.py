@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from pipeline.durable import write_whole
 from pipeline.errors import AlreadyRunning
 from pipeline.mirror.state.clock import file_system_time
 from pipeline.mirror.state.layout import Layout
@@ -62,6 +63,8 @@ def update_lock(layout: Layout, policy: LockPolicy = DEFAULT) -> Iterator[dict[s
             yield killed
         finally:
             with contextlib.suppress(OSError):
+                layout.run_products.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
                 os.ftruncate(file.fileno(), 0)
 
 
@@ -82,13 +85,13 @@ def heartbeat(layout: Layout, policy: LockPolicy = DEFAULT) -> Iterator[None]:
 def record_products(layout: Layout, products: Sequence[str]) -> None:
     """Record the products of which the run fetches what comes to be wanted. For the holder of the lock.
 
-    The text of the lock file is for messages: on a full disk it stays as it is.
+    They are for messages: on a full disk they are not recorded. The file of the lock stays as it is, as other
+    hosts judge by its text.
     """
-    with contextlib.suppress(OSError), open(layout.lock_file, "r+", encoding="utf-8") as file:
-        holder = _read_holder(file) | {"products": list(products)}
-        file.seek(0)
-        # Longer than before: in one write, so that no reader finds a part.
-        file.write(json.dumps(holder))
+    with contextlib.suppress(OSError):
+        with open(layout.lock_file, encoding="utf-8") as file:
+            content = {**_read_holder(file), "products": list(products)}
+        write_whole(layout.run_products, json.dumps(content).encode())
 
 
 def read_holder(layout: Layout, policy: LockPolicy = DEFAULT) -> tuple[dict[str, object], bool]:
@@ -100,7 +103,7 @@ def read_holder(layout: Layout, policy: LockPolicy = DEFAULT) -> tuple[dict[str,
     """
     try:
         with open(layout.lock_file, encoding="utf-8") as file:
-            holder = _read_holder(file)
+            holder = _with_products(layout, _read_holder(file))
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -109,6 +112,17 @@ def read_holder(layout: Layout, policy: LockPolicy = DEFAULT) -> tuple[dict[str,
     except FileNotFoundError:
         return {}, False
     return holder, _is_elsewhere(holder) and time.time() - touched < policy.dead_after
+
+
+def _with_products(layout: Layout, holder: dict[str, object]) -> dict[str, object]:
+    """Return the holder with the products that it has recorded; those of another holder do not count."""
+    try:
+        with open(layout.run_products, encoding="utf-8") as file:
+            recorded = _read_holder(file)
+    except OSError:
+        return holder
+    is_its_own = bool(holder) and {**holder, "products": recorded.get("products")} == recorded
+    return recorded if is_its_own else holder
 
 
 def _acquire(file: IO[str], layout: Layout, policy: LockPolicy) -> dict[str, object]:

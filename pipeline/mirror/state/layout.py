@@ -32,6 +32,7 @@ STATE_NAMES = frozenset(
         "progress.json",
         "paused.json",
         "root.txt",
+        "run_products.json",
         "notified.json",
         "update.lock",
         "verification.json",
@@ -219,6 +220,11 @@ class Layout:
     def progress(self) -> Path:
         """File with the progress of the running run, until that has its row in the history."""
         return self.root / "state" / "progress.json"
+
+    @property
+    def run_products(self) -> Path:
+        """File with the products of which the running run fetches what comes to be wanted."""
+        return self.root / "state" / "run_products.json"
 
     @property
     def notified(self) -> Path:

@@ -18,6 +18,7 @@ from pipeline.mirror.resources.update_lock import (
     LockPolicy,
     heartbeat,
     read_holder,
+    record_products,
     seconds_since_touched,
     update_lock,
 )
@@ -120,3 +121,27 @@ def test_the_holder_for_readers(layout):
     os.utime(layout.lock_file, (1, 1))
     assert not read_holder(layout)[1]
     assert list(layout.root.rglob("*")) == files
+
+
+def test_the_products_of_the_holder_are_recorded_beside_the_lock(layout):
+    """On a full disk a longer text would be cut, and other hosts take the lock for free."""
+    with update_lock(layout):
+        holder, text = read_holder(layout)[0], layout.lock_file.read_bytes()
+        record_products(layout, ["p", "q"])
+        assert layout.lock_file.read_bytes() == text
+        assert read_holder(layout) == ({**holder, "products": ["p", "q"]}, True)
+        layout.lock_file.write_text(json.dumps(holder | {"pid": 7}))
+        assert "products" not in read_holder(layout)[0]
+    assert not layout.run_products.exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"products": ["p"]}', None])
+def test_products_that_are_damaged_or_cannot_be_recorded(content, layout):
+    with update_lock(layout):
+        holder = read_holder(layout)
+        if content is None:
+            (layout.run_products / "mine").mkdir(parents=True)
+            record_products(layout, ["p"])
+        else:
+            layout.run_products.write_text(content)
+        assert read_holder(layout) == holder
