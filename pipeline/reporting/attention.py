@@ -9,6 +9,7 @@ from pipeline.catalog.health import behind_text
 from pipeline.errors import EXIT_NOT_SCHEDULED, EXIT_SERVER_UNAVAILABLE
 from pipeline.mirror.state.steps import UNEXPECTED
 from pipeline.reporting.disks import Disk
+from pipeline.reporting.history import KILLED
 from pipeline.reporting.report import FailureGroup, MirrorReport
 from pipeline.units import as_count, as_size
 
@@ -75,7 +76,12 @@ def _of_runs(report: MirrorReport, policy: AttentionPolicy, now: datetime) -> It
             f"the run of process {holder.pid} on {holder.host}, begun {holder.since}, was killed; "
             "the next update goes on from there",
         )
-    if last and last.code >= EXIT_NOT_SCHEDULED:
+    if last and last.code == KILLED:
+        if holder is None:
+            yield Attention(
+                WARNING, f"the update begun {last.start} was killed; the next one goes on from there"
+            )
+    elif last and last.code >= EXIT_NOT_SCHEDULED:
         ended = f"the last update ended with code {last.code}: {_clause(last.reason)}"
         yield Attention(CRITICAL, f"{ended}; more on it is in {report.root}/log/update_mirror.log")
     elif last and last.code == EXIT_SERVER_UNAVAILABLE:

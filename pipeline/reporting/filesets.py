@@ -64,6 +64,11 @@ class FilesetState(NamedTuple):
         return self.selected and not self.complete and not self.skipped
 
     @property
+    def registered(self) -> str:
+        """Time of registration as listed; empty in a damaged row that is cut before it."""
+        return self.fields[1].strip() if len(self.fields) > 1 else ""
+
+    @property
     def stage(self) -> str | None:
         """Stage in the listing; None where it has none."""
         values = dict(zip(self.columns, self.fields, strict=False))
@@ -156,8 +161,8 @@ def count_filesets(
         if state.selected and not state.complete and not state.skipped:
             left += 1
             stages[state.stage] += state.name not in downloaded or filesets.lacking.get(state.name, False)
-        if state.complete and (order := registered_order(state.fields[1].strip())) >= last:
-            newest, last = Registration(state.name, state.fields[1].strip()), order
+        if state.complete and (order := registered_order(state.registered)) >= last:
+            newest, last = Registration(state.name, state.registered), order
     skipped, withdrawn = len(filesets.skipped), len(filesets.withdrawn)
     partial, expired = layout.count(MarkerKind.PARTIAL, name), len(filesets.expired)
     complete = len(filesets.complete - filesets.lacking.keys())

@@ -194,9 +194,8 @@ def _cell(count: Counter[str]) -> Cell:
 
 
 def _add_missing(missing: dict[_Key, Missing], key: _Key, state: FilesetState, kind: str) -> None:
-    registered = state.fields[1].strip() if len(state.fields) > 1 else ""
-    entry = missing.setdefault(key, Missing(*key, since=registered))
-    entry.since = min(entry.since, registered)
+    entry = missing.setdefault(key, Missing(*key, since=state.registered))
+    entry.since = min(entry.since, state.registered)
     entry.kinds[kind] += 1
     if len(entry.names) < _NAMED:
         entry.names.append(state.name)

@@ -27,6 +27,7 @@ from pipeline.mirror.state.skip import skip_fileset
 from pipeline.mirror.state.steps import UNEXPECTED
 from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, attention, severity
 from pipeline.reporting.history import FetchRate, RunRecord, append_record
+from pipeline.reporting.matrix import product_matrix
 from pipeline.reporting.metrics import metrics_text
 from pipeline.reporting.plan import Planner
 from pipeline.reporting.progress import RunProgress, write_progress
@@ -367,6 +368,12 @@ JUDGED = {
     "stopped": (lambda it: append_record(it, run(25, 0.5)), OK),
     "a verification with a bug": (lambda it: append_record(it, run(40, 0.5, task="VerifyMirror")), OK),
     "killed": (lambda it: hold(it, seconds_ago=100), WARNING),
+    "killed, and in the history": (lambda it: append_record(it, run(137, 0.5)), WARNING),
+    "killed, and a run works": (
+        lambda it: (append_record(it, run(137, 0.5)), hold(it, seconds_ago=10)),
+        OK,
+    ),
+    "killed twice": (lambda it: (append_record(it, run(137, 0.5)), hold(it, seconds_ago=100)), WARNING),
     "working on another host": (lambda it: hold(it, seconds_ago=10), OK),
 }
 
@@ -384,6 +391,8 @@ def test_what_needs_a_person(name, layout):
 REMEDIES = {
     "an update with a bug": "more on it is in {root}/log/update_mirror.log",
     "killed": "the next update goes on from there",
+    "killed, and in the history": "was killed; the next one goes on from there",
+    "killed twice": "was killed; the next update goes on from there",
     "the server does not answer": "(network); the next update tries again",
     "this machine is at fault": "because of this machine or its settings: x; the next update tries again",
     "upstream is at fault": "the next update tries again",
@@ -404,6 +413,17 @@ def test_the_line_for_nagios_is_of_clauses(layout):
     assert as_check(report_on(layout), points) == (
         "CRITICAL - a disk is full. Make room; it is paused | left=0 failed=0\n"
     )
+
+
+def test_a_row_of_the_listing_that_is_cut(layout):
+    whole = layout.listing(PRODUCT).read_text()
+    row = next(line for line in whole.splitlines() if line.startswith("fileset.8|"))
+    for cut in ("fileset.8", "|", "fileset.8|", "fileset.8|2009-07-29T00:08:00Z", "| | |"):
+        layout.listing(PRODUCT).write_text(whole.replace(row, cut))
+        for product in ({}, {"select": {"stage": "chip"}}, {"begin_after": "fileset.3"}):
+            settings = settings_of(layout, **product)
+            assert f"{PRODUCT} " in as_text(report_on(layout, settings), [])
+            assert product_matrix(layout, settings.product(PRODUCT), PRODUCT, STEPS).total.known == KNOWN
 
 
 @pytest.mark.parametrize(("days", "expected"), [(1, OK), (3, WARNING), (8, CRITICAL)])
