@@ -5,12 +5,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.names import escaped
 from pipeline.reporting.progress import progress_text, remove_progress, write_progress
 from tasks.mirror_config import BAR, NONE, PLAIN, QUIET, mirror
 from tasks.runtime.bar import bar_lines
 from tasks.runtime.progress import Progress, StepInProgress
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 # Steps that a line names.
 _NAMED = 3
@@ -105,7 +109,11 @@ def _show_on_page(progress: Progress) -> None:
 
 
 @contextmanager
-def _bar(progress: Progress, seconds: float) -> Iterator[None]:
+def _shown_last(lines: Callable[[int, int], str]) -> "Iterator[Live]":
+    """Show the lines at the end of the terminal while the block runs, by its width and height less one.
+
+    Messages that come meanwhile stand above them.
+    """
     # Imported here, as a run without a terminal does not use it.
     from rich.console import Console
     from rich.live import Live
@@ -114,17 +122,29 @@ def _bar(progress: Progress, seconds: float) -> Iterator[None]:
     # A message is wrapped by the terminal alone: a path that is copied from it stays whole.
     console = Console(highlight=False, soft_wrap=True)
 
-    def lines() -> Text:
+    def text() -> Text:
         width, height = console.size
-        state, steps, now = progress.state(), progress.steps(), progress.clock()
-        shown = bar_lines(state, steps, progress.doing, now, width - 1, height - 1)
-        return Text("\n".join(shown), no_wrap=True, overflow="crop")
+        return Text(lines(max(1, width - 1), height - 1), no_wrap=True, overflow="crop")
 
-    live = Live(console=console, auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty())
-    with live:
-        live.update(lines(), refresh=True)
-        with _repeated(seconds, lambda: live.update(lines(), refresh=True)):
-            yield
+    with Live(
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        redirect_stderr=sys.stderr.isatty(),
+        get_renderable=text,
+    ) as live:
+        live.refresh()
+        yield live
+
+
+@contextmanager
+def _bar(progress: Progress, seconds: float) -> Iterator[None]:
+    def lines(width: int, height: int) -> str:
+        state, steps, now = progress.state(), progress.steps(), progress.clock()
+        return "\n".join(bar_lines(state, steps, progress.doing, now, width, height))
+
+    with _shown_last(lines) as live, _repeated(seconds, live.refresh):
+        yield
 
 
 @contextmanager
@@ -138,10 +158,7 @@ def line_displayed(text: str, after: float = YOUNG_LINE) -> Iterator[None]:
     def show() -> None:
         if ended.wait(after):
             return
-        from rich.console import Console
-        from rich.live import Live
-
-        with Live(text, console=Console(highlight=False), auto_refresh=False, transient=True):
+        with _shown_last(lambda width, _height: text[:width]):
             ended.wait()
 
     shown = threading.Thread(target=show, name="line", daemon=True)
