@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import read_settings
-from pipeline.errors import MirrorError
+from pipeline.errors import MirrorError, machine_fault
 from pipeline.mirror.state.layout import Layout
 
 _POLL_SECONDS = 0.1
@@ -110,7 +110,7 @@ class PageRenewal:
                 start_new_session=True,
             )
         except OSError as error:
-            return f"the page {self._path} was not renewed: {error.strerror}"
+            return f"the page {self._path} was not renewed: {machine_fault('starting a process', error)}"
         errors = _output(process, time.monotonic() + seconds, stopping)
         if errors is None:
             reason = "" if stopping.is_set() else f"that took longer than {seconds:.0f} s"
@@ -173,7 +173,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"{error.strerror} at {error.filename}", file=sys.stderr)
+        print(machine_fault("drawing it", error), file=sys.stderr)
         return 1
     return 0
 

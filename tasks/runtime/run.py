@@ -407,6 +407,9 @@ class Run:
         if self._ended_by and self._outages.others_failed:
             # The early end does not explain these failures.
             self.note(EXIT_FILESET_FAILED, "filesets failed for other reasons, too")
+        last = self.context.wanted_steps.required[-1]
+        # The line is of filesets: status files that cannot be written do not change it.
+        ending = Ending(last.marker, self.stopping.is_set(), self.code)
         record = self._record(task)
         try:
             record = self._write_status(record)
@@ -415,9 +418,7 @@ class Run:
             log.warning("%s", machine_fault("writing the status files", error))
         self.notices.end(record)
         self._report_repeated()
-        counters, last = self.context.counters, self.context.wanted_steps.required[-1]
-        numbers = summary(counters, Ending(last.marker, self.stopping.is_set(), self.code))
-        said = fetched(counters, self.seconds)
+        numbers, said = summary(self.context.counters, ending), fetched(self.context.counters, self.seconds)
         log.info("filesets: %s; %s", numbers, said, extra={"code": self.code})
         return self.code
 

@@ -75,8 +75,12 @@ def test_commands_get_the_paths_of_filesets_and_the_summary(upstream, follower: 
     # Killed now, it would have a second row by it.
     state, there = follower.root / "state", hook.with_name("there")
     (state / "progress.json").touch()
-    update(follower, {"on_run": f"find {state} -name progress.json -fprint {there}"}, 0)
+    # A status file that cannot be written says nothing of filesets.
+    (follower.root / "status" / "metrics.prom").unlink()
+    (follower.root / "status" / "metrics.prom" / "mine").mkdir(parents=True)
+    output = update(follower, {"on_run": f"find {state} -name progress.json -fprint {there}"}, 30)
     assert there.read_text() == ""
+    assert "filesets: none new, all that are selected complete; nothing fetched in " in output
 
 
 def test_what_cannot_be_notified_is_a_warning_and_no_failure(upstream, follower: Follower):

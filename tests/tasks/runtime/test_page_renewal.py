@@ -70,10 +70,13 @@ def test_a_page_that_is_absent_is_written_once_the_run_has_numbers(config, layou
 
 
 def test_a_page_that_is_there_is_renewed_later(config, layout):
+    """It is not even asked whether the run has numbers, after which an absent page is written."""
     written = write_page(layout, 10)
-    asked = threading.Event()
-    with PageRenewal(config, layout, asked.is_set, replace(POLICY, every=3600)).while_running():
+    asked = []
+    renewal = PageRenewal(config, layout, lambda: not asked.append("numbers"), replace(POLICY, every=3600))
+    with renewal.while_running():
         pass
+    assert asked == []
     assert layout.page.stat().st_mtime_ns == written
 
 
@@ -95,11 +98,17 @@ def test_a_page_without_the_latest_map_is_renewed(config, layout):
     assert "was not renewed" in renewed(config.with_name("absent.yaml"), layout, news=False)
 
 
-def test_a_process_that_fails_leaves_the_page_and_says_why(config, layout):
+@pytest.mark.parametrize("cause", ["no mirror", "an error of this machine"])
+def test_a_process_that_fails_leaves_the_page_and_says_why(cause, config, layout):
     written = write_page(layout, 4000)
-    layout.lock_file.unlink()
+    if cause == "no mirror":
+        layout.lock_file.unlink()
+        reason = f"no mirror at {layout.root}: "
+    else:
+        layout.history.mkdir(parents=True)
+        reason = f"drawing it: Is a directory at {layout.history}. There is a folder where a file belongs: "
     message = renewed(config, layout, news=True)
-    assert message.startswith(f"the page {layout.page} was not renewed: no mirror at ")
+    assert message.startswith(f"the page {layout.page} was not renewed: {reason}")
     assert (layout.page.read_text(), layout.page.stat().st_mtime_ns) == ("earlier page", written)
 
 
