@@ -63,7 +63,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_ones(publisher, server, fo
     follower.mirror["products"] = [NOTHING]
     got = get(follower, "o1.chip.3", "o1.ship.12")
     assert got.returncode == 40
-    said = "product md: expected one of the 20 filesets of its listing, got 'o1.ship.12'. Did you mean "
+    said = "product md: expected a name of its listing of 20 filesets, got 'o1.ship.12'. Did you mean "
     assert f"{said}'o1.chip.12'," in got.stdout + got.stderr
     assert fetched(server) == []
     other = ipp_mirror("get", "--config", follower.config, "other", "o1")

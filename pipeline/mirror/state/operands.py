@@ -54,7 +54,8 @@ def unknown_fileset(layout: Layout, product: str, name: str, consequence: str) -
         )
     example = did_you_mean(name, listed) or f" The newest of them is {listed[-1]!r}."
     return SettingsError(
-        f"product {product}: expected one of the {len(listed)} filesets of its listing, got {name!r}."
+        f"product {product}: expected a name of its listing of {as_count(len(listed), 'fileset')}, got "
+        f"{name!r}."
         f"{example} {consequence}"
     )
 

@@ -80,12 +80,12 @@ def test_a_name_that_no_product_can_have_is_answered_without_an_edit():
         (
             PRODUCT,
             "filset.77",
-            "300 filesets of its listing, got 'filset.77'. Did you mean 'fileset.77'",
+            "its listing of 300 filesets, got 'filset.77'. Did you mean 'fileset.77'",
         ),
         (
             PRODUCT,
             "nothing*",
-            "300 filesets of its listing, got 'nothing*'. The newest of them is 'fileset.299'.",
+            "its listing of 300 filesets, got 'nothing*'. The newest of them is 'fileset.299'.",
         ),
         (
             "empty",

@@ -141,7 +141,7 @@ def test_filesets_whose_listings_are_not_read_are_estimated(upstream: Upstream, 
     shown = ipp_mirror("plan", "--config", follower.config, "--offline").stdout
     assert "to fetch: ~240 bytes in 3 filesets" in shown
     assert "\n~ 2 of them are estimated" in shown
-    assert "\n? 1 of them are left out of the size" in shown
+    assert "\n? 1 of them is left out of the size" in shown
 
 
 def test_bundles_that_are_here_are_unpacked_without_a_request_for_their_listings(
