@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePosixPath
+from typing import Any
 
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker
@@ -17,7 +18,7 @@ _SHOWN = 100
 def complete_texts(
     layout: Layout, product: str, names: Collection[str], required: Iterable[StepSpec]
 ) -> dict[str, str]:
-    """Return for each of the filesets that is complete its files, bytes and folder."""
+    """Return for each of the filesets that is complete its files, bytes and folder, and what is left out."""
     complete = set(names) - incomplete(layout, product, names, required)
     return {name: _contents(layout, product, name) for name in complete}
 
@@ -48,7 +49,15 @@ def _contents(layout: Layout, product: str, name: str) -> str:
     served = (read_marker(layout.marker(MarkerKind.DOWNLOADED, product, name)) or {}).get("files", [])
     unpacked = (read_marker(layout.marker(MarkerKind.EXTRACTED, product, name)) or {}).get("files", [])
     size = f"{as_count(len(served), 'file')}, {as_size(sum(file['bytes'] for file in served))}"
+    left_out = _left_out(read_marker(layout.marker(MarkerKind.PARTIAL, product, name)) or {})
     if not unpacked:
-        return f"{size}, in {layout.store(product, name)}"
+        return f"{size}, in {layout.store(product, name)}{left_out}"
     folder = os.path.commonpath([PurePosixPath(file["path"]).parent for file in unpacked])
-    return f"{size}; {as_count(len(unpacked), 'unpacked file')} below {layout.root / folder}"
+    return f"{size}; {as_count(len(unpacked), 'unpacked file')} below {layout.root / folder}{left_out}"
+
+
+def _left_out(partial: dict[str, Any]) -> str:
+    """Return how the settings leave out something of a fileset with that marker."""
+    number = partial.get("left_out")
+    files = f"; {as_count(number, 'file')} left out by components and files" if number else ""
+    return f"{files}; its bundles unpacked in part, by members" if partial.get("members") else files

@@ -56,7 +56,8 @@ def get(
 ) -> None:
     """Fetch filesets now, and keep them.
 
-    FILESET is a name or a shell pattern. Filesets that the settings do not select are fetched too, and kept.
+    FILESET is a name or a shell pattern. Filesets that the settings do not select are fetched too, and kept;
+    of each, what `components`, `files` and `members` of the product choose.
     If an update is running, it fetches them before all others; else this command does, and ends as an update.
     A line for each fileset says where it is, or why it was not fetched.
 
