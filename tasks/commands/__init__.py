@@ -7,6 +7,7 @@ immediate, and each subcommand imports only its own libraries.
 import configparser
 import errno
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -79,7 +80,12 @@ for _command in (
 
 def main() -> NoReturn:
     """Run the command line of this process; exit with a code of ``docs/guide.md``."""
-    sys.exit(_run(sys.argv[1:]))
+    try:
+        sys.exit(_run(sys.argv[1:]))
+    except Exception:
+        trace = traceback.format_exc()
+        click.echo(f"ipp-mirror: a bug in this program, please report it:\n{trace}", err=True)
+        sys.exit(EXIT_SETTINGS_OR_BUG)
 
 
 def _run(arguments: Sequence[str]) -> int:

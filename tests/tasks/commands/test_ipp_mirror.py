@@ -207,6 +207,25 @@ atexit.register(lambda: print(*sorted({module.partition(".")[0] for module in sy
 from tasks.commands import main
 main()
 """
+WITH_A_BUG = """
+import sys
+from tasks.commands import ipp_mirror, main
+ipp_mirror.command("divide")(lambda: 1 / 0)
+sys.argv[1:] = ["divide"]
+main()
+"""
+
+
+def test_a_bug_is_a_traceback_and_a_code_of_its_own():
+    shown = subprocess.run(
+        [sys.executable, "-c", WITH_A_BUG], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    lines = shown.stderr.splitlines()
+    assert (shown.returncode, shown.stdout) == (40, "")
+    assert lines[0] == "ipp-mirror: a bug in this program, please report it:"
+    assert "ZeroDivisionError: division by zero" in lines
+
+
 SERVER = {"jinja2", "starlette", "uvicorn", "httptools"}
 ONLY_ELSEWHERE = SERVER | {"rich", "numpy", "astropy"}
 CLIENT = {"luigi", "pydantic", "requests", "yaml", "isal"}
