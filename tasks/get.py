@@ -11,6 +11,7 @@ from pipeline.mirror.state.wanted import named_filesets, want_filesets, wanted_f
 from pipeline.reporting.by_name import complete_texts, excluded_texts, lines_of
 from tasks.fileset import failed_in_run
 from tasks.runtime.run import STARTED, current_run
+from tasks.runtime.summary import get_summary
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.update import DiscoverProduct
 from tasks.wanted import FetchWanted, newly_wanted
@@ -24,6 +25,7 @@ class GetFilesets(FetchWanted):
     by = luigi.Parameter(default="", description=HIDDEN)
     started = luigi.Parameter(default=STARTED, description=HIDDEN)
     pausable = True
+    summary = staticmethod(get_summary)
 
     def requires(self) -> DiscoverProduct:
         """Return the task that brings the listing up to date. Raises SettingsError for an unknown product."""

@@ -39,6 +39,13 @@ def _selected(counters: RunCounters, ending: Ending) -> str:
     )
 
 
+def get_summary(counters: RunCounters, ending: Ending, /) -> str:
+    """Return the numbers of a run of named filesets."""
+    if not (counters.selected or ending.code):
+        return "none to be fetched of those that are named"
+    return update_summary(counters, ending)
+
+
 def verification_summary(counters: RunCounters, ending: Ending, /) -> str:
     """Return the numbers of a verification: the filesets here are those sound, repaired, damaged and left."""
     left = counters.here - counters.sound - counters.repaired - counters.damaged

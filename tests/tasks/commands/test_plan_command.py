@@ -226,6 +226,14 @@ def test_a_server_that_does_not_answer(upstream: Upstream, follower: Follower):
     assert (shown.returncode, shown.stderr.count("No update can begin; ")) == (40, 1)
 
 
+def test_a_selection_that_matches_nothing_is_named(upstream: Upstream, follower: Follower):
+    upstream.add(PRODUCT, "o1.chip.1.1.1", [File("a.fits", b"a")])
+    follower.mirror["products"] = [{"name": PRODUCT, "select": {"stage": "wrap"}}]
+    result = ipp_mirror("plan", "--config", follower.config)
+    assert result.returncode == 0
+    assert result.stderr == f"product {PRODUCT}: select matches 0 of 1 fileset; stage has chip\n"
+
+
 def test_without_a_listing_nothing_is_known_offline(follower: Follower):
     shown = ipp_mirror("plan", "--config", follower.config, "--offline")
     assert shown.returncode == 0
