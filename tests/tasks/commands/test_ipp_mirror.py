@@ -116,7 +116,7 @@ WRONG = {
     "serve --host \udcff": " serve: invalid value for '--host': expected a text, got '\\udcff'.",
     "update --scheduler-host \udcff": " update: invalid value for '--scheduler-host': expected a text, "
     "got '\\udcff'.",
-    "retry p --\x1b]0;x": " retry: no such option '--\\x1b]0;x'.",
+    "resume '\x1b]0;x'": " resume: got unexpected extra argument (\\x1b]0;x).",
     "adopt ''": " adopt: invalid value for 'FOLDER': expected a path, got an empty text.",
     "status --config ''": " status: invalid value for '--config' / '--mirror-config': expected a path, "
     "got an empty text.",
