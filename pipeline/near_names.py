@@ -6,6 +6,8 @@ from collections.abc import Iterable
 _LEAST_LIKENESS = 0.7
 # A name that is a part of a longer one says too little below this length.
 _LEAST_PART = 3
+# No name of a file is longer.
+_MOST_CHARACTERS = 255
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
@@ -16,6 +18,9 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     >>> nearest("md-all", ["md-all-rel-200907", "threepi-all-200908"])
     ['md-all-rel-200907']
     """
+    if len(name) > _MOST_CHARACTERS:
+        # The comparison would take seconds.
+        return []
     # Imported here: only a mistake needs it.
     from difflib import get_close_matches
 

@@ -9,6 +9,7 @@ The output of each step is one marker file, written last; the files on disk are 
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Container, Iterator
 from itertools import takewhile
 
@@ -347,7 +348,7 @@ def _failure_message(product: str, tried: int, failed: int, later: dict[str, str
         first = min(later, key=lambda name: later[name])
         parts.append(
             f"{len(later)} that failed often are tried with exponential back-off, the next ({first}) "
-            f"from {later[first]} on (`ipp-mirror skip {product} FILESET --reason …` skips one)"
+            f"from {later[first]} on (`ipp-mirror skip {shlex.quote(product)} FILESET --reason …` skips one)"
         )
     if without_space:
         parts.append(f"{as_count(without_space, 'fileset')} not tried, for want of disk space")

@@ -1,5 +1,6 @@
 """Judgement of a mirror: what a person has to do, and what bears watching."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -100,7 +101,7 @@ def _of_failures(group: FailureGroup) -> Iterator[Attention]:
     failed = f"product {group.product}: {as_count(group.filesets, 'fileset')} failed"
     if group.optional or group.kind == "network":
         where = f" at step {group.step}" if group.step else ""
-        now = f"to try now: ipp-mirror retry {group.product}"
+        now = f"to try now: ipp-mirror retry {shlex.quote(group.product)}"
         then = now if group.postponed else "the next update tries again"
         yield Attention(WARNING, f"{failed}{where} ({group.kind}); {then}")
     elif group.here:
@@ -111,7 +112,7 @@ def _of_failures(group: FailureGroup) -> Iterator[Attention]:
         yield Attention(
             CRITICAL,
             f"{failed}{often} ({_essence(group.reason)}); ask upstream, or "
-            f"skip them: ipp-mirror skip {group.product} FILESET --reason TEXT",
+            f"skip them: ipp-mirror skip {shlex.quote(group.product)} FILESET --reason TEXT",
         )
     else:
         yield Attention(WARNING, f"{failed} ({_essence(group.reason)}); the next update tries again")

@@ -1,6 +1,7 @@
 """Filesets that were asked for by name: where they are, or why they are not fetched, a text for each."""
 
 import os
+import shlex
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -31,7 +32,7 @@ def excluded_texts(layout: Layout, product: str, names: Collection[str]) -> dict
         marker = read_marker(layout.marker(MarkerKind.SKIPPED, product, name)) or {}
         texts[name] = (
             f"not fetched, as it is skipped since {marker.get('since')} by {marker.get('by')}: "
-            f"{marker.get('reason')}. `ipp-mirror unskip {product} {name}` takes that back"
+            f"{marker.get('reason')}. `ipp-mirror unskip {shlex.join([product, name])}` takes that back"
         )
     return texts
 

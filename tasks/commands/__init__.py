@@ -99,7 +99,7 @@ def _run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         if isinstance(error, MissingCommand) and error.ctx:
             click.echo(f"{error.ctx.get_help()}\n", err=True)
-        click.echo(_usage_message(error, arguments), err=True)
+        click.echo(escaped(_usage_message(error, arguments)), err=True)
         return EXIT_SETTINGS_OR_BUG
     except (MirrorError, configparser.Error, UnicodeDecodeError) as error:
         # Luigi reads its settings where it is imported.

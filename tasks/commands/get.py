@@ -13,6 +13,7 @@ from pipeline.errors import (
     SettingsError,
     machine_faults,
 )
+from pipeline.names import escaped
 from pipeline.units import as_count
 from tasks.commands.options import (
     checked_name,
@@ -119,7 +120,8 @@ def _leave_to_run(
         left = _want(settings, layout, product, names, is_quiet)
         holder, _ = read_holder(layout)
     if left and not is_quiet:
-        click.echo(f"{as_count(left, 'fileset')} of {product} wanted, {_by_whom(holder, product)}")
+        wanted = f"{as_count(left, 'fileset')} of {product} wanted"
+        click.echo(escaped(f"{wanted}, {_by_whom(holder, product)}"))
 
 
 def _leave_to_next(
@@ -151,7 +153,7 @@ def _want(settings: "Settings", layout: "Layout", product: str, names: set[str],
     texts = {name: f"here already: {text}" for name, text in here.items()}
     texts |= excluded_texts(layout, product, names - here.keys())
     for line in () if is_quiet else lines_of(product, texts):
-        click.echo(line)
+        click.echo(escaped(line))
     return len(names) - len(texts)
 
 

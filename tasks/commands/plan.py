@@ -63,7 +63,7 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
         click.echo(json.dumps(made.numbers(), indent=1))
     else:
         for line in _lines(made, offline=offline):
-            click.echo(line)
+            click.echo(escaped(line))
     for product in made.products:
         for problem in product.problems:
             named = problem if product.product in problem else f"product {product.product}: {problem}"

@@ -61,10 +61,13 @@ def test_of_a_fileset_that_is_whole_as_selected_what_is_left_out_is_said(layout:
 def test_of_a_fileset_that_no_run_fetches_the_reason_is_named(layout: Layout):
     mark(layout, "gone", MarkerKind.WITHDRAWN)
     mark(layout, "bad", MarkerKind.SKIPPED, since="2026-07-10T12:00:00Z", by="me", reason="wrong md5")
-    assert excluded_texts(layout, PRODUCT, {"gone", "bad", "other"}) == {
+    mark(layout, "bad 2", MarkerKind.SKIPPED, since="2026-07-10T12:00:00Z", by="me", reason="why")
+    assert excluded_texts(layout, PRODUCT, {"gone", "bad", "bad 2", "other"}) == {
         "gone": "not fetched, as upstream has withdrawn it",
         "bad": "not fetched, as it is skipped since 2026-07-10T12:00:00Z by me: wrong md5. "
         "`ipp-mirror unskip md bad` takes that back",
+        "bad 2": "not fetched, as it is skipped since 2026-07-10T12:00:00Z by me: why. "
+        "`ipp-mirror unskip md 'bad 2'` takes that back",
     }
 
 

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from dataclasses import replace
@@ -397,6 +398,14 @@ def test_each_line_has_what_to_do(name, layout):
     JUDGED[name][0](layout)
     [point] = attention(report_on(layout))
     assert REMEDIES[name].format(root=layout.root) in point.message
+
+
+@pytest.mark.parametrize("name", ["upstream is at fault often", "an optional step"])
+def test_a_command_for_a_product_whose_name_has_blanks_can_be_pasted(name, layout):
+    JUDGED[name][0](layout)
+    report = report_on(layout)
+    [point] = attention(replace(report, failures=[replace(report.failures[0], product="m d")]))
+    assert re.search("ipp-mirror (skip|retry) 'm d'", point.message)
 
 
 def test_the_line_for_nagios_is_of_clauses(layout):
