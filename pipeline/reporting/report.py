@@ -18,6 +18,7 @@ from pipeline.mirror.resources.update_lock import read_holder
 from pipeline.mirror.resources.volumes import volume_problems
 from pipeline.mirror.state.failures import failed_in, failures, is_postponed
 from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
+from pipeline.mirror.state.listing_failure import listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.markers import time_since
@@ -50,6 +51,17 @@ class Holder:
 
 
 @dataclass(frozen=True)
+class ListingFailure:
+    """Listing that could not be read since ``first_failed`` (UTC); ``kind`` as in FailureGroup."""
+
+    kind: str
+    here: bool
+    reason: str
+    first_failed: str
+    last_failed: str
+
+
+@dataclass(frozen=True)
 class ProductReport:
     """One product: its filesets, ``bytes`` in ``store/`` as listed, and the newest fileset that is here.
 
@@ -58,6 +70,7 @@ class ProductReport:
     stage that are here; unless ``bytes_left_known`` there are more, of stages of which none is here.
     ``newest_age`` is in seconds; None without a valid time.
     ``failed`` are filesets without a required step, ``failed_optional`` those without an optional one alone.
+    ``listing_failure`` is None where the last discovery succeeded, or the settings do not name the product.
     """
 
     product: str
@@ -74,6 +87,7 @@ class ProductReport:
     newest_age: int | None
     last_update: str | None
     note: str | None
+    listing_failure: ListingFailure | None = None
 
 
 @dataclass(frozen=True)
@@ -259,7 +273,18 @@ def _product(
         newest_age=int((now - registered).total_seconds()) if registered else None,
         last_update=updated if time_since(updated) is not None else None,
         note=note,
+        listing_failure=_listing_failure(layout, name) if is_configured else None,
     )
+
+
+def _listing_failure(layout: Layout, product: str) -> ListingFailure | None:
+    record = listing_failure(layout, product)
+    if record is None:
+        return None
+    kind = record.get("kind")
+    kind = kind if kind in KINDS else "unknown"
+    texts = {key: str(record.get(key, "unknown")) for key in ("reason", "first_failed", "last_failed")}
+    return ListingFailure(kind, kind in KINDS_HERE, **texts)
 
 
 def _counts(

@@ -20,6 +20,7 @@ from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import ContentMismatch, FilesFailed, MachineFault, MirrorError, ServerUnavailable
 from pipeline.mirror.state.failures import BackOff, record_failure
 from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.listing_failure import record_listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.markers import Fileset
@@ -378,6 +379,69 @@ def test_what_needs_a_person(name, layout):
     report = report_on(layout)
     assert severity_of(report) == expected
     assert as_check(report, attention(report)).startswith(f"{expected.upper()} - ")
+
+
+NOT_FOUND = "http://h/ds/md/index.txt: expected a listing, got 404. The next run tries again."
+
+
+def not_listed(layout: Layout, error: MirrorError) -> None:
+    """Note that the listing could not be read since noon of the day before."""
+    write_marker(layout.listing_failure(PRODUCT), {"first_failed": "2026-07-09T12:00:00Z"})
+    record_listing_failure(layout, PRODUCT, error)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "expected", "where"),
+    [
+        (ServerUnavailable(NOT_FOUND), "network", WARNING, ""),
+        (MachineFault("disk full."), "machine", CRITICAL, "because of this machine or its settings "),
+        (ContentMismatch("damaged."), "upstream", WARNING, ""),
+    ],
+)
+@pytest.mark.parametrize("code", [20, 30])
+def test_a_listing_that_could_not_be_read(code, error, kind, expected, where, layout):
+    """Also after a run that ended with a higher code, and in one point where that was its reason."""
+    not_listed(layout, error)
+    append_record(layout, run(code, 0.5, reason=str(error)[:40]))
+    report = report_on(layout)
+    points = attention(report)
+    said = f"product {PRODUCT}: its listing could not be read {where}since 2026-07-09T12:00:00Z: {error}"
+    assert points == [Attention(expected, said)]
+    assert "; listing not read since 2026-07-09T12:00:00Z" in " ".join(as_text(report, points).split())
+    [product] = json.loads(as_json(report, points))["products"]
+    assert product["listing_failure"].pop("last_failed") > "2026-07-09T12:00:00Z"
+    assert product["listing_failure"] == {
+        "kind": kind,
+        "here": kind != "upstream",
+        "reason": str(error),
+        "first_failed": "2026-07-09T12:00:00Z",
+    }
+
+
+def test_listings_that_could_not_be_read_for_one_cause(layout):
+    not_listed(layout, ServerUnavailable(NOT_FOUND))
+    report = report_on(layout)
+    [each] = report.products
+    assert each.listing_failure is not None
+    other = replace(each.listing_failure, first_failed="2026-07-08T12:00:00Z")
+    names = [PRODUCT, "p1", "p2", "p3", "p4"]
+    products = tuple(
+        replace(each, product=name, listing_failure=other if name == "p4" else each.listing_failure)
+        for name in names
+    )
+    assert [point.message for point in attention(replace(report, products=products))] == [
+        f"products {PRODUCT}, p1, p2 and 2 more: their listings could not be read since 2026-07-08T12:00:00Z"
+        f": {NOT_FOUND}"
+    ]
+
+
+def test_another_update_does_not_help_where_the_listing_cannot_be_read(layout):
+    layout.updated(PRODUCT).unlink()
+    advice = "; begin one with: ipp-mirror update"
+    begun = "no update has gone through all products yet"
+    assert Attention(WARNING, begun + advice) in attention(report_on(layout))
+    not_listed(layout, ServerUnavailable(NOT_FOUND))
+    assert Attention(WARNING, begun) in attention(report_on(layout))
 
 
 # Words of the line on each: what to do, or that nothing is to be done.
