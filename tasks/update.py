@@ -349,11 +349,20 @@ def _discover(task: DiscoverProduct | RelistProduct, left_out: LeftOut, *, whole
 def _failure_message(product: str, tried: int, failed: int, later: dict[str, str], without_space: int) -> str:
     parts = [f"{failed} of {as_count(tried, 'pending fileset')} failed"] if failed else []
     if later:
-        first = min(later, key=lambda name: later[name])
-        parts.append(
-            f"{len(later)} that failed often are tried with exponential back-off, the next ({first}) "
-            f"from {later[first]} on (`ipp-mirror skip {product} FILESET --reason …` skips one)"
-        )
+        parts.append(_later_message(product, later))
     if without_space:
         parts.append(f"{as_count(without_space, 'fileset')} not tried, for want of disk space")
     return f"product {product}: " + "; ".join(parts)
+
+
+def _later_message(product: str, later: dict[str, str]) -> str:
+    """Return a clause on failed filesets that wait for the times (UTC) of their next tries."""
+    first = min(later, key=lambda name: later[name])
+    if len(later) == 1:
+        skip = f"`ipp-mirror skip {product} {first} --reason …` skips it"
+        return f"1 that failed before is tried again from {later[first]} on ({skip})"
+    skip = f"`ipp-mirror skip {product} FILESET --reason …` skips one"
+    return (
+        f"{len(later)} that failed before are tried again later, the next ({first}) from {later[first]} on "
+        f"({skip})"
+    )

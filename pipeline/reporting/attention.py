@@ -134,14 +134,14 @@ def _is_of_listing(reason: str, report: MirrorReport) -> bool:
 
 def _of_failures(group: FailureGroup) -> Iterator[Attention]:
     failed = f"product {group.product}: {as_count(group.filesets, 'fileset')} failed"
+    now = f"to try now: ipp-mirror retry {group.product}"
+    then = now if group.postponed else "the next update tries again"
     if group.optional or group.kind == "network":
         where = f" at step {group.step}" if group.step else ""
-        now = f"to try now: ipp-mirror retry {group.product}"
-        then = now if group.postponed else "the next update tries again"
         yield Attention(WARNING, f"{failed}{where} ({group.kind}); {then}")
     elif group.here:
         cause = f"because of this machine or its settings: {_clause(group.reason)}"
-        yield Attention(CRITICAL, f"{failed} {cause}; the next update tries again")
+        yield Attention(CRITICAL, f"{failed} {cause}; {then}")
     elif group.postponed:
         often = " often" if group.postponed == group.filesets else f", {group.postponed} of them often"
         yield Attention(

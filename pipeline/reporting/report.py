@@ -13,7 +13,7 @@ from pipeline.catalog.health import catalog_fault
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import registered_time
-from pipeline.errors import KINDS, KINDS_HERE, MachineFault, SettingsError, cause_in
+from pipeline.errors import KINDS, KINDS_HERE, MachineFault, SettingsError, cause_in, without_next_try
 from pipeline.mirror.resources.update_lock import read_holder
 from pipeline.mirror.resources.volumes import volume_problems
 from pipeline.mirror.state.failures import failed_in, failures, is_postponed
@@ -36,8 +36,6 @@ from pipeline.reporting.progress import RunProgress, read_progress, run_so_far
 from pipeline.reporting.status import verification_problems
 
 _EXAMPLES = 3
-# Ends of sentences on failures.
-_NEXT_RUN = (" The next run tries again.", "; the next run tries again.")
 
 
 @dataclass(frozen=True)
@@ -350,7 +348,8 @@ def _group(
 ) -> FailureGroup:
     tries = [str(record["next_try"]) for record in records if is_postponed(record)]
     first = records[0]["files"][0] if records[0]["files"] else {}
-    name, reason = str(first.get("file", "")), _cause(str(first.get("reason", "")))
+    # Of the next try, ``next_try`` knows better.
+    name, reason = str(first.get("file", "")), without_next_try(str(first.get("reason", "")))
     # An address ends with the name.
     file = f"{name}: " if name and f"/{name}: " not in reason else ""
     return FailureGroup(
@@ -367,13 +366,6 @@ def _group(
         first_failed=min(_values(records, "first_failed"), default=None),
         last_failed=max(_values(records, "last_failed"), default=None),
     )
-
-
-def _cause(reason: str) -> str:
-    """Return a reason without what it says of the next run, which ``next_try`` knows better."""
-    for said in _NEXT_RUN:
-        reason = reason.removesuffix(said)
-    return reason
 
 
 def _values(records: list[dict[str, Any]], key: str) -> list[str]:

@@ -339,6 +339,10 @@ def test_failures_by_cause(layout):
             "http://h/p/f/7.fits: expected 9 bytes, got 7. The next run tries again.",
             "http://h/p/f/7.fits: expected 9 bytes, got 7.",
         ),
+        (
+            "http://h/p/f/7.fits: got 7. It is tried again from 2026-07-10T12:00:00Z on.",
+            "http://h/p/f/7.fits: got 7.",
+        ),
         ("expected 9 bytes, got 7", "7.fits: expected 9 bytes, got 7"),
         ("/d/7.fits: no space. Free some; the next run tries again.", "/d/7.fits: no space. Free some"),
     ],
