@@ -197,7 +197,7 @@ def mirror_report(
         verification=_verification(read_marker(layout.verified), read_marker(layout.verification)),
         comparison=_verification(read_marker(layout.compared), read_marker(layout.comparison)),
         problems=tuple(verification_problems(layout, steps)),
-        catalog_behind=_behind(layout, settings),
+        catalog_behind=behind_catalog(layout, settings),
         catalog_fault=fault,
         paused=pause_message(layout),
     )
@@ -385,7 +385,8 @@ def _verification(ended: dict[str, Any] | None, unfinished: dict[str, Any] | Non
     )
 
 
-def _behind(layout: Layout, settings: Settings) -> int | None:
+def behind_catalog(layout: Layout, settings: Settings) -> int | None:
+    """Return the number of complete filesets that are to be cataloged; None without a catalog."""
     if not settings.catalog.enabled:
         return None
     from pipeline.catalog.catalog import filesets_behind

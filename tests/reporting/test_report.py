@@ -261,6 +261,29 @@ def newest_metric(layout: Layout) -> str:
     return line.split()[-1]
 
 
+def test_metrics_of_the_backlog(layout):
+    settings = settings_of(layout)
+
+    def samples(settings: Settings) -> dict[str, str]:
+        status = product_status(layout, settings, STEPS, PRODUCT)
+        lines = metrics_text(layout, settings, STEPS, [status]).splitlines()
+        root = f'root="{layout.root}"'
+        pairs = [line.replace(root, "").rsplit(" ", 1) for line in lines if not line.startswith("#")]
+        names = ("ipp_mirror_left_", "ipp_mirror_updated_", "ipp_mirror_catalog_")
+        return {name: value for name, value in pairs if name.startswith(names)}
+
+    layout.updated(PRODUCT).unlink()
+    assert samples(settings) == {}
+    write_marker(layout.updated(PRODUCT), {"finished": "2026-07-10T11:00:00Z", "failed": 7, "bytes": 0})
+    write_marker(layout.marker(MarkerKind.CATALOGED, PRODUCT, "fileset.7"), {})
+    enabled = settings.catalog.model_copy(update={"enabled": True})
+    assert samples(settings.model_copy(update={"catalog": enabled})) == {
+        f'ipp_mirror_left_filesets{{,product="{PRODUCT}"}}': "7",
+        f'ipp_mirror_updated_timestamp_seconds{{,product="{PRODUCT}"}}': "1783681200",
+        "ipp_mirror_catalog_behind_filesets{}": str(KNOWN - 1),
+    }
+
+
 @pytest.mark.parametrize("is_current", [True, False])
 def test_the_newest_fileset_is_the_one_registered_last_wherever_it_is_listed(is_current, layout):
     """The same in the report and the metrics, whose cache is renewed after each change."""
