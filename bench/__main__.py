@@ -33,6 +33,7 @@ from bench.payload import (
 )
 from bench.questions import ask, ask_postgresql
 from bench.relay import HOST, Link
+from bench.reporting import reporting_cost
 from bench.slow_disk import missing, slow_disk
 from bench.state import OldMirror, old_mirror
 from bench.tables import comparison_table, measured_cells, print_table
@@ -67,6 +68,7 @@ NEEDED_BYTES = {
     "contested": 6e9,
     "catalog": 6e9,
     "rebuild": 10e9,
+    "reporting": 3e9,
     "adopt": 4e9,
 }
 NEEDED_FILES = {
@@ -243,6 +245,25 @@ class Bench:
         if self.postgresql:
             ask_postgresql(self.folder, SURVEY_IMAGES, self.postgresql)
 
+    def reporting(self) -> None:
+        """Measure which share of an update's CPU time its progress, history, metrics and status take."""
+        rows = [["", "CPU s", "ms of reporting", "share", "min-max"]]
+        for workload in (MEDIUM, FEW_SMALL):
+            given, target = payload(self.folder, workload), self.folder / "target"
+            with self._serving(given) as server:
+                measured = []
+                for _ in range(self.rounds):
+                    target.mkdir(parents=True)
+                    measured.append(reporting_cost(given, _url(server.port), target))
+                    shutil.rmtree(target)
+            cpu = Spread.of([run.cpu_seconds for run, _ in measured])
+            own = Spread.of([1000 * seconds for _, seconds in measured])
+            share = Spread.of([100 * seconds / run.cpu_seconds for run, seconds in measured])
+            between = f"{share.least:.2f}-{share.most:.2f} %"
+            cells = [f"{cpu.median:.2f}", f"{own.median:.0f}", f"{share.median:.2f} %", between]
+            rows.append([workload.title, *cells])
+        print_table(f"Progress, history, metrics and status of an update ({self.rounds} rounds)", rows)
+
     def rebuild(self) -> None:
         """Measure the rebuild of a catalog of many realistic filesets."""
         with data_store(chips(self.folder, CHIP_FILESETS), self.folder) as server:
@@ -321,6 +342,7 @@ SUITES: dict[str, Callable[[Bench], None]] = {
     "contested": Bench.contested,
     "catalog": Bench.catalog,
     "rebuild": Bench.rebuild,
+    "reporting": Bench.reporting,
     "adopt": Bench.adopt,
 }
 

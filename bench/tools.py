@@ -67,6 +67,11 @@ class Ours(Tool):
 
     def _command(self, url: str, folder: Path, *task: str) -> list[str]:
         """Return the command of a task, after writing its settings."""
+        config = self.settings(url, folder)
+        return [str(BIN / "luigi"), "--module", "tasks", *task, "--mirror-config", str(config)]
+
+    def settings(self, url: str, folder: Path) -> Path:
+        """Write the settings of a mirror in the folder; return their file."""
         config = folder / _SETTINGS
         source = {"url": url} | ({"connections": self.connections} if self.connections else {})
         settings = {
@@ -75,7 +80,7 @@ class Ours(Tool):
             "catalog": {"enabled": self.catalog, "coverage": False},
         }
         config.write_text(json.dumps(settings))
-        return [str(BIN / "luigi"), "--module", "tasks", *task, "--mirror-config", str(config)]
+        return config
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow, LeftOut
 from pipeline.errors import MirrorError, ServerUnavailable, machine_fault
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
+from pipeline.mirror.state.file_selection import matches_nothing
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.listing_failure import clear_listing_failure, record_listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
@@ -240,6 +241,7 @@ class UpdateProduct(MirrorTask):
         required = self.context.wanted_steps.required
         optional = len(records) - len(failed_in(records, (step.name for step in required)))
         done = len(tried) - len(left)
+        self._warn_of_patterns(tried - left)
         self.context.counters.count(done=done, failed=len(failed), optional_failed=optional)
         if current_run().is_out_of_space:
             # Else every run would end here, and nothing make room.
@@ -249,6 +251,15 @@ class UpdateProduct(MirrorTask):
         if left or waiting:
             raise FilesetsFailed(
                 _failure_message(self.product, len(tried), len(failed), waiting, len(left) - len(failed))
+            )
+
+    def _warn_of_patterns(self, done: set[str]) -> None:
+        """Log that ``components`` and ``files`` match nothing of the filesets that are ``done``."""
+        if done and matches_nothing(self.layout, self._settings, sorted(done)):
+            log.warning(
+                "product %s: components and files in the settings match no file of what this run completed "
+                "(%s), only documents came. Correct the patterns; the next update fetches the rest.",
+                *(self.product, as_count(len(done), "fileset")),
             )
 
     def _record(self, done: int, failed: int) -> None:

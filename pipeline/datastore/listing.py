@@ -29,6 +29,7 @@ ENCODING = "latin-1"
 DISTRIBUTION = "IPP-DIST"
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _SHOWN = 120
+_TIME = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ", re.ASCII)
 # Rows of one listing that are left out, each with a message.
 _MESSAGES_AT_MOST = 20
 # Far beyond any row of a listing: to split a longer one into fields takes time and memory for nothing.
@@ -224,11 +225,11 @@ def write_filesets(rows: Iterable[FilesetRow], columns: tuple[str, ...] = ()) ->
 
 
 def registered_order(registered: str) -> str:
-    """Return a key by which registration times are in order; a text that is not a time is the earliest.
+    """Return a key by which registration times are in order; a text of another form is the earliest.
 
-    Times of listings have one form, so that their texts are in the order of the times.
+    Texts of one form are in the order of the times, and faster to compare.
     """
-    return registered if registered[:1].isdigit() else ""
+    return registered if _TIME.fullmatch(registered) else ""
 
 
 def registered_time(registered: str) -> datetime | None:

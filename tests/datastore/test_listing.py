@@ -19,6 +19,7 @@ from pipeline.datastore.listing import (
     read_files,
     read_filesets,
     read_products,
+    registered_order,
     registered_time,
     write_filesets,
 )
@@ -336,6 +337,14 @@ def test_a_row_of_megabytes_is_not_split(reader, header, filling, left_out):
 
 def test_a_missing_md5_and_an_unknown_type():
     assert read_files(FILES + b"f|0|  |brand-new|\n", "x") == [FileRow("f", 0, None, "brand-new", {})]
+
+
+@pytest.mark.parametrize(
+    "text", ["null", "", "9", "²", "20300101", "2026-13-01T00:00:00Z", "2026-01-01T00:00:13.5Z", "2026-01-01"]
+)
+def test_what_is_no_time_of_registration_is_the_earliest(text):
+    assert registered_order(text) == ""
+    assert registered_order(text) < registered_order("2009-08-01T03:03:25Z")
 
 
 def test_the_time_of_registration():

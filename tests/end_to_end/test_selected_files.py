@@ -101,7 +101,9 @@ def test_widening_fetches_the_rest_and_narrowing_removes_nothing(publisher, serv
 
 def test_without_any_bundle_the_documents_are_localized(publisher, server, follower):
     choose(follower, components="none")
-    assert numbers(1, 1, 1) in follower.update().output
+    output = follower.update().output
+    assert numbers(1, 1, 1) in output
+    assert "match no file of what this run completed (1 fileset), only documents came" in output
     assert fetched(server) == [f"dirinfo.{FILESET}.mdc"]
     (document,) = follower.content("info").values()
     assert str(follower.root / "data").encode() in document

@@ -48,12 +48,11 @@ class FileSelection:
         """Return True if the file is fetched."""
         if self.components is None and self.files is None:
             return True
-        component = row.component or ""
-        return (
-            component in DOCUMENTS
-            or _is_one(component, self.components or ())
-            or _is_one(row.name, self.files or ())
-        )
+        return row.component in DOCUMENTS or self.matches(row)
+
+    def matches(self, row: FileRow) -> bool:
+        """Return True if a pattern of ``components`` or ``files`` matches the file."""
+        return _is_one(row.component or "", self.components or ()) or _is_one(row.name, self.files or ())
 
     def unpacks(self, member: str) -> bool:
         """Return True if the member with that path is unpacked."""
@@ -119,6 +118,19 @@ def lacking_filesets(layout: Layout, product: Product, names: Iterable[str]) -> 
     return {name: files for name, files in lacking if files is not None}
 
 
+def matches_nothing(layout: Layout, product: Product, filesets: Iterable[str]) -> bool:
+    """Return True if ``components`` and ``files`` match no file of any of the filesets: misspelt ones.
+
+    The filesets are looked at until one has such a file.
+    """
+    selection = FileSelection.of(product)
+    if selection.components is None and selection.files is None:
+        return False
+    return not any(
+        any(map(selection.matches, _listed(layout, product.name, name) or ())) for name in filesets
+    )
+
+
 def note_file_selection(layout: Layout, product: Product, passed_over: Collection[str]) -> None:
     """Note that no fileset is complete with less than the settings choose, but for those passed over."""
     selection, path = FileSelection.of(product), layout.file_selection(product.name)
@@ -134,15 +146,22 @@ def _lacks(layout: Layout, product: str, name: str, selection: FileSelection) ->
     if partial is None or downloaded is None:
         return None
     held = {file["name"] for file in downloaded["files"]}
-    index = layout.store(product, name) / INDEX
-    try:
-        listed = read_files(index.read_bytes(), str(index))
-    except (OSError, MirrorError):
+    listed = _listed(layout, product, name)
+    if listed is None:
         # The listing that is fetched again decides.
         return True
     if any(selection.chooses(row) and row.name not in held for row in listed):
         return True
     return None if FileSelection.recorded(partial).has_members_of(selection) else False
+
+
+def _listed(layout: Layout, product: str, name: str) -> list[FileRow] | None:
+    """Return the files of a fileset by its listing in ``store/``, None where that cannot be read."""
+    index = layout.store(product, name) / INDEX
+    try:
+        return read_files(index.read_bytes(), str(index))
+    except (OSError, MirrorError):
+        return None
 
 
 def _patterns(patterns: Collection[str] | None) -> tuple[str, ...] | None:

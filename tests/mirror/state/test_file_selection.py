@@ -9,6 +9,7 @@ from pipeline.mirror.state.file_selection import (
     FileSelection,
     chosen_rows,
     lacking_filesets,
+    matches_nothing,
     may_lack,
     note_file_selection,
     record_left_out,
@@ -121,3 +122,23 @@ def test_the_marker_goes_when_nothing_is_left_out(layout):
     assert path.exists()
     record_left_out(layout, fileset, {"members": None})
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", False),
+        ("members=*.nothing", False),
+        ("components=exposure", False),
+        ("components=dirinfo", False),
+        ("files=*.txt components=expsure", False),
+        ("components=expsure", True),
+        ("files=*.text components=expsure", True),
+    ],
+)
+def test_patterns_that_match_no_file_of_any_fileset(text, expected, tmp_path):
+    layout = Layout(tmp_path)
+    for name, rows in (("a", b"# fileID|bytes|md5sum|type|\n"), ("b", INDEX)):
+        layout.store("p", name).mkdir(parents=True)
+        (layout.store("p", name) / "index.txt").write_bytes(rows)
+    assert matches_nothing(layout, product(text), ["a", "b"]) is expected

@@ -117,7 +117,9 @@ def test_filesets_that_failed_come_last_of_their_priority():
 def test_the_order_is_that_of_registration_where_a_listing_is_in_order_of_arrival(order, expected):
     columns = ("filesetID", "time registered", "type")
     times = {"a": 3, "b": 5, "c": 1, "d": 3, "e": 5}
-    rows = [FilesetRow(name, f"2009-08-0{day}", "T", columns, (name,)) for name, day in times.items()]
+    rows = [
+        FilesetRow(name, f"2009-08-0{day}T00:00:00Z", "T", columns, (name,)) for name, day in times.items()
+    ]
     product = Product.model_validate({"name": "p", "order": order})
     assert (
         "".join(row.name for row in in_order(rows, product, dict.fromkeys(times, 0), failed=())) == expected
