@@ -117,7 +117,8 @@ def cause_in(message: str, names: Iterable[str]) -> str:
     True
     """
     known = "|".join(re.escape(name) for name in names if name)
-    message = without_next_try(message)
+    # A full stop may have been added before the next try.
+    message = without_next_try(message).rstrip().removesuffix(".")
     text = re.sub(rf"(?<!\w)(?:{known})(?!\w)", "/", message) if known else message
     return VARIABLE.sub("…", text)
 

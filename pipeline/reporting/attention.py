@@ -143,11 +143,12 @@ def _of_failures(group: FailureGroup) -> Iterator[Attention]:
         cause = f"because of this machine or its settings: {_clause(group.reason)}"
         yield Attention(CRITICAL, f"{failed} {cause}; {then}")
     elif group.postponed:
-        often = " often" if group.postponed == group.filesets else f", {group.postponed} of them often"
+        again = f"tried again from {group.next_try} on" if group.next_try else f"{group.postponed} postponed"
+        them = "it" if group.filesets == 1 else "them"
         yield Attention(
             CRITICAL,
-            f"{failed}{often} ({_essence(group.reason)}); ask upstream, or "
-            f"skip them: ipp-mirror skip {group.product} FILESET --reason TEXT",
+            f"{failed} ({_essence(group.reason)}), {again}; ask upstream, or "
+            f"skip {them}: ipp-mirror skip {group.product} FILESET --reason TEXT",
         )
     else:
         yield Attention(WARNING, f"{failed} ({_essence(group.reason)}); the next update tries again")

@@ -483,6 +483,19 @@ REMEDIES = {
 }
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_filesets_that_are_postponed(others, layout):
+    fail(layout, 7, ContentMismatch("x"), times=2)
+    for number in range(others):
+        fail(layout, number, ContentMismatch("x"))
+    report = report_on(layout)
+    [group], [point] = report.failures, attention(report)
+    said = "2 filesets failed (x), 1 postponed; ask upstream, or skip them: "
+    if not others:
+        said = f"1 fileset failed (x), tried again from {group.next_try} on; ask upstream, or skip it: "
+    assert point.message == f"product {PRODUCT}: {said}ipp-mirror skip {PRODUCT} FILESET --reason TEXT"
+
+
 @pytest.mark.parametrize("name", REMEDIES)
 def test_each_line_has_what_to_do(name, layout):
     JUDGED[name][0](layout)
