@@ -67,7 +67,7 @@ class GetFilesets(FetchWanted):
         """Log of each fileset where it is, or why it is not; those ``here`` were complete before."""
         texts = dict.fromkeys(names, "not fetched; the next update does it")
         failed = failed_in_run(self.context, self.product) & names
-        texts |= dict.fromkeys(failed, "failed, for the reason above; the next update tries again")
+        texts |= dict.fromkeys(failed, "failed, for the reason above")
         texts |= excluded_texts(self.layout, self.product, names)
         for name, text in self._complete(names).items():
             texts[name] = f"{'here already' if name in here else 'fetched'}: {text}"

@@ -151,6 +151,8 @@ def notes_of(product: ProductReport) -> list[str]:
         notes.append(f"{expired} expired")
     if optional := product.failed_optional:
         notes.append(f"{optional} failed in optional steps")
+    if failure := product.listing_failure:
+        notes.append(f"listing not read since {failure.first_failed}")
     return notes if product.configured else [*notes, "not in the settings"]
 
 

@@ -77,7 +77,12 @@ def test_a_fileset_that_fails_or_is_skipped_is_counted(publisher, server, follow
     got = get(follower, "bad")
     assert got.returncode == 30
     assert "1 selected: 0 extracted, 1 failed, 0 skipped, 0 left" in got.stdout
-    assert f"\n{PRODUCT}/bad: failed, for the reason above; the next update tries again\n" in got.stdout
+    assert f"\n{PRODUCT}/bad: failed, for the reason above\n" in got.stdout
+    record = json.loads((follower.root / "state" / PRODUCT / "failed" / "bad.json").read_bytes())
+    said = f" It is tried again from {record['next_try']} on."
+    assert record["files"][0]["reason"].endswith(said)
+    assert said in got.stdout + got.stderr
+    assert "The next run tries again" not in got.stdout + got.stderr
     ipp_mirror("skip", "--config", follower.config, PRODUCT, "bad", "--reason", "wrong md5")
     got = get(follower, "bad")
     assert got.returncode == 0, got.stderr
