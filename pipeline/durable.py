@@ -87,7 +87,7 @@ def write_whole(path: Path, content: bytes, *, shared: bool = False) -> None:
     """
     make_folder(path.parent)
     own = f".{secrets.token_hex(8)}" if shared else ""
-    temporary = path.with_name(f".{md5(path.name.encode()).hexdigest()}{own}{WRITING_SUFFIX}")
+    temporary = path.with_name(f".{md5(os.fsencode(path.name)).hexdigest()}{own}{WRITING_SUFFIX}")
     try:
         with open(temporary, "wb") as file:
             file.write(content)

@@ -109,7 +109,7 @@ VARIABLE = re.compile(
 
 
 def cause_in(message: str, names: Iterable[str]) -> str:
-    """Return the cause that a message names: equal for messages in which only names and numbers differ.
+    """Return the cause that a message names: equal where only names, numbers and the next try differ.
 
     >>> cause_in("file a.fits: expected 12 bytes, got 11 bytes", ["a.fits"])
     'file … expected …, got …'
@@ -117,8 +117,37 @@ def cause_in(message: str, names: Iterable[str]) -> str:
     True
     """
     known = "|".join(re.escape(name) for name in names if name)
+    # A full stop may have been added before the next try.
+    message = without_next_try(message).rstrip().removesuffix(".")
     text = re.sub(rf"(?<!\w)(?:{known})(?!\w)", "/", message) if known else message
     return VARIABLE.sub("…", text)
+
+
+_NEXT_RUN = re.compile(r"\b([Tt])he next run tries again\.")
+_LATER = re.compile(r"\b([Ii])t is tried again from \S+ on\.")
+_AT_END = re.compile(rf"(?: (?=[TI])|; )(?:{_NEXT_RUN.pattern}|{_LATER.pattern})$")
+
+
+def with_next_try(message: str, next_try: str | None) -> str:
+    """Return the message with the next try: from ``next_try`` (UTC) on, or by the next run for None.
+
+    >>> with_next_try("no answer. The next run tries again.", "2026-07-10T12:00:00Z")
+    'no answer. It is tried again from 2026-07-10T12:00:00Z on.'
+    """
+    if next_try is None:
+        return _LATER.sub(lambda it: f"{'T' if it[1] == 'I' else 't'}he next run tries again.", message)
+    later = f"t is tried again from {next_try} on."
+    said, found = _NEXT_RUN.subn(lambda it: f"{'I' if it[1] == 'T' else 'i'}{later}", message)
+    return said if found else f"{message.rstrip().removesuffix('.')}. I{later}"
+
+
+def without_next_try(message: str) -> str:
+    """Return the message without a sentence at its end on the next try.
+
+    >>> without_next_try("The disk is full: free disk space; the next run tries again.")
+    'The disk is full: free disk space'
+    """
+    return _AT_END.sub("", message)
 
 
 _ADVICE = {

@@ -11,6 +11,8 @@ _LEAST_LIKENESS = 0.7
 _LEAST_PART = 3
 # Of more names, so many are compared that begin and end most like the name: difflib takes 40 µs for each.
 _COMPARED = 2000
+# No name of a file is longer.
+_MOST_CHARACTERS = 255
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
@@ -21,6 +23,9 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     >>> nearest("md-all", ["md-all-rel-200907", "threepi-all-200908"])
     ['md-all-rel-200907']
     """
+    if len(name) > _MOST_CHARACTERS:
+        # The comparison would take seconds.
+        return []
     # Imported here: only a mistake needs it.
     from difflib import get_close_matches
 

@@ -136,7 +136,7 @@ class Publisher:
             if len(left) == len(rows) and not folder.is_dir():
                 meant = did_you_mean(fileset, [row.name for row in rows])
                 raise SettingsError(
-                    f"expected one of the {len(rows)} filesets of product {product!r}, got {fileset!r}."
+                    f"expected a fileset of product {product!r}, which has {len(rows)}, got {fileset!r}."
                     f"{meant} Nothing was changed."
                 )
             write_whole(self.folder / product / INDEX, write_filesets(left))

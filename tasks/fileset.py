@@ -137,6 +137,7 @@ class StepTask(FilesetTask):
     resource: str
     for_peers = True
     _recorded = False
+    _next_try: str | None = None
 
     @property
     def resources(self) -> dict[str, int]:  # type: ignore[override]
@@ -230,7 +231,8 @@ class StepTask(FilesetTask):
             if self.complete():
                 return
             if has_failed(self.layout, self.identity, current_run().update):
-                raise FailedAlready(f"{self.subject}: failed in this update. The next one tries again.")
+                status = "`ipp-mirror status` says why, and when it is tried again"
+                raise FailedAlready(f"{self.subject}: failed in this update; {status}.")
             self._make_optional_pending()
             try:
                 self.do()
@@ -266,7 +268,7 @@ class StepTask(FilesetTask):
         back_off = BackOff(self.context.settings.mirror.retry_every_run)
         error, run = as_mirror_error(exception), current_run().update
         try:
-            record_failure(self.layout, self.identity, self.step.name, error, run, back_off)
+            self._next_try = record_failure(self.layout, self.identity, self.step.name, error, run, back_off)
         except OSError as trouble:
             log.warning("%s", machine_fault(f"{self.subject}: recording its failure", trouble))
 
@@ -277,7 +279,8 @@ class StepTask(FilesetTask):
             return str(error)
         if not self._recorded:
             self._record(error)
-        return self.report_failure(error, EXIT_SETTINGS_OR_BUG if isinstance(error, Bug) else 0)
+        code = EXIT_SETTINGS_OR_BUG if isinstance(error, Bug) else 0
+        return self.report_failure(error, code, self._next_try)
 
 
 class DownloadFileset(StepTask):

@@ -15,6 +15,7 @@ from pipeline.reporting.by_name import complete_text, excluded_filesets, exclude
 from pipeline.units import as_count
 from tasks.fileset import failed_in_run
 from tasks.runtime.run import STARTED, current_run
+from tasks.runtime.summary import get_summary
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.update import DiscoverProduct
 from tasks.wanted import FetchWanted, newly_wanted
@@ -28,6 +29,7 @@ class GetFilesets(FetchWanted):
     by = luigi.Parameter(default="", description=HIDDEN)
     started = luigi.Parameter(default=STARTED, description=HIDDEN)
     pausable = True
+    summary = staticmethod(get_summary)
 
     def requires(self) -> DiscoverProduct:
         """Return the task that brings the listing up to date. Raises SettingsError for an unknown product."""
@@ -80,7 +82,7 @@ class GetFilesets(FetchWanted):
                 contents = complete_text(self.layout, self.product, name)
                 return f"{'here already' if name in here else 'fetched'}: {contents}"
             if name in failed:
-                return "failed, for the reason above; the next update tries again"
+                return "failed, for the reason above"
             return "not fetched; the next update does it"
 
         for line in lines_of(self.product, names - excluded, text):

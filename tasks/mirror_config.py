@@ -3,7 +3,7 @@
 import configparser
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -18,16 +18,31 @@ QUIET, NORMAL, VERBOSE = "quiet", "normal", "verbose"
 AUTO, NONE, PLAIN, BAR = "auto", "none", "plain", "bar"
 
 
+class _Word(luigi.ChoiceParameter):
+    """One of some words, which a sentence on another one has in their order."""
+
+    def __init__(self, *, choices: Sequence[str], default: str, description: str) -> None:
+        super().__init__(choices=choices, default=default, description=description)
+        self._words = choices
+
+    def normalize(self, x: str) -> str:
+        """Return the word. Raises ValueError for one that is none of them."""
+        if x not in self._words:
+            meant = did_you_mean(x, self._words)
+            raise ValueError(f"expected one of {', '.join(self._words)}, got {x!r}{meant and '.'}{meant}")
+        return x
+
+
 class mirror(luigi.Config):  # noqa: N801  (the section of luigi.cfg, and the prefix of --mirror-config)
     """Path of the settings of the mirror, and what a run shows on the console."""
 
     config = luigi.Parameter(default="mirror.yaml", description="path of the settings file, mirror.yaml")
-    console = luigi.ChoiceParameter(
+    console = _Word(
         choices=(QUIET, NORMAL, VERBOSE),
         default=NORMAL,
         description="messages on the console: only what is wrong, failures and numbers, or all",
     )
-    progress = luigi.ChoiceParameter(
+    progress = _Word(
         choices=(AUTO, NONE, PLAIN, BAR),
         default=AUTO,
         description="progress on the console: none, a line now and then, or a bar; auto: a bar on a terminal",
@@ -52,7 +67,7 @@ def checked_section(section: type[T]) -> T:
     except (ValueError, ParameterException, configparser.Error) as error:
         setting = re.sub(r".* default value of '(\w+)'.*|.*", r"\1", str(error), flags=re.DOTALL)
         problem = f"{setting}{': ' if setting else ''}{' '.join(str(error.__cause__ or error).split())}"
-        problem = f"{problem.rstrip('.')}."
+        problem = problem if problem.endswith("?") else f"{problem.rstrip('.')}."
     raise SettingsError(f"section [{name}] of luigi.cfg: {problem} Nothing was started.")
 
 

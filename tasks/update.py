@@ -9,6 +9,7 @@ The output of each step is one marker file, written last; the files on disk are 
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Container, Iterator
 from itertools import takewhile
 
@@ -17,10 +18,11 @@ import luigi
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow, LeftOut
-from pipeline.errors import ServerUnavailable
+from pipeline.errors import MirrorError, ServerUnavailable, machine_fault
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.file_selection import matches_nothing
 from pipeline.mirror.state.layout import MarkerKind
+from pipeline.mirror.state.listing_failure import clear_listing_failure, record_listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.pending import (
     has_changed,
@@ -38,6 +40,7 @@ from pipeline.mirror.steps.removal import delete_expired, delete_withdrawn
 from pipeline.mirror.steps.widening import widen_filesets
 from pipeline.units import as_count
 from tasks.fileset import FilesetsFailed, StepTask, failed_in_run, priorities_of, tasks_for
+from tasks.runtime.errors import as_mirror_error
 from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
@@ -300,13 +303,27 @@ class DiscoverProduct(MirrorTask):
         settings, wanted = self.context.settings, self.context.wanted_steps
         whole = needs_whole_list(self.layout, self.product, settings, wanted)
         left_out = LeftOut()
-        new = _discover(self, left_out, whole=whole)
+        try:
+            new = _discover(self, left_out, whole=whole)
+        except Exception as error:
+            self._record(as_mirror_error(error))
+            raise
+        clear_listing_failure(self.layout, self.product)
         current_run().report_left_out(left_out)
         self.context.counters.count(new=new)
         named = settings.mirror.products
         # Once in a run, and of a server that answers.
         if named and self.product == named[0].name:
             self.context.renew_root_listing()
+
+    def _record(self, error: MirrorError) -> None:
+        """Record for status that the listing could not be read; a run that stops says nothing of it."""
+        if current_run().stopping.is_set():
+            return
+        try:
+            record_listing_failure(self.layout, self.product, error)
+        except OSError as trouble:
+            log.warning("%s", machine_fault(f"{self.subject}: recording that it was not listed", trouble))
 
 
 class RelistProduct(MirrorTask):
@@ -350,11 +367,21 @@ def _discover(task: DiscoverProduct | RelistProduct, left_out: LeftOut, *, whole
 def _failure_message(product: str, tried: int, failed: int, later: dict[str, str], without_space: int) -> str:
     parts = [f"{failed} of {as_count(tried, 'pending fileset')} failed"] if failed else []
     if later:
-        first = min(later, key=lambda name: later[name])
-        parts.append(
-            f"{len(later)} that failed often are tried with exponential back-off, the next ({first}) "
-            f"from {later[first]} on (`ipp-mirror skip {product} FILESET --reason …` skips one)"
-        )
+        parts.append(_later_message(product, later))
     if without_space:
         parts.append(f"{as_count(without_space, 'fileset')} not tried, for want of disk space")
     return f"product {product}: " + "; ".join(parts)
+
+
+def _later_message(product: str, later: dict[str, str]) -> str:
+    """Return a clause on failed filesets that wait for the times (UTC) of their next tries."""
+    first = min(later, key=lambda name: later[name])
+    product = shlex.quote(product)
+    if len(later) == 1:
+        skip = f"`ipp-mirror skip {product} {shlex.quote(first)} --reason …` skips it"
+        return f"1 that failed before is tried again from {later[first]} on ({skip})"
+    skip = f"`ipp-mirror skip {product} FILESET --reason …` skips one"
+    return (
+        f"{len(later)} that failed before are tried again later, the next ({first}) from {later[first]} on "
+        f"({skip})"
+    )

@@ -499,7 +499,8 @@ def test_everything_that_is_wrong(file):
             "expected the sections 'source' and 'mirror', got nothing. Nothing was started; `ipp-mirror "
             "init`",
         ),
-        ("- a\n", "expected the sections 'source' and 'mirror', got ['a']"),
+        ("- a\n", "expected the sections 'source' and 'mirror', got a list. "),
+        ("text\n", "expected the sections 'source' and 'mirror', got text. "),
         ("source: {url: http://h}\n", "line 1: missing setting 'mirror'"),
         ("mirror: {root: r}\nsource:\n", "line 2: source: expected settings of its own"),
         ("source: {}\nmirror: {root: r}\n", "line 1: missing setting 'source.url'"),
@@ -515,7 +516,21 @@ def test_everything_that_is_wrong(file):
         ("x: 1\na: 2009-13-45\n", "line 2, column 4"),
         ("a: 0x_\n", "line 1, column 4"),
         ("a: 1\n---\nb: 2\n", "line 2, column 1: expected one document, got a second one behind '---'. "),
-        ("a: !!python/object/apply:os.system [true]\n", "got the tag 'python/object/apply:os.system'"),
+        ("a: !!python/object/apply:os.system [true]\n", "column 4: expected a value, got !: "),
+        ("a: !!int x\n", "line 1, column 4: expected a number, got text behind a tag. "),
+        ("{? [a] : b}\n", "line 1, column 4: expected the name of a setting, got a sequence"),
+        ("{? {a: b} : b}\n", "line 1, column 4: expected the name of a setting, got a mapping"),
+        (f"a: 0x{'f' * 6000}\n", "line 1, column 4: expected a number, got '0xfff"),
+        (f"a: {'9' * 6000}\n", "a number has at most 100 digits"),
+        ('a: "\\UFFFFFFFF"\n', "expected YAML, got a number in an escape or a directive that is too large"),
+        (f"%YAML {'9' * 6000}.1\n--- a\n", "expected YAML, got a number in an escape or a directive"),
+        ("a: &a [*a]\n", "expected at most 100000 values, got more, counting what stands behind each alias"),
+        (
+            "\n".join(
+                [f"a0: &a0 {'x' * 10}", *(f"a{n}: &a{n} [{f'*a{n - 1},' * 10}]" for n in range(1, 10))]
+            ),
+            "expected at most 100000 values, got more, counting what stands behind each alias",
+        ),
     ],
 )
 def test_what_is_no_settings_file(text, said, file):

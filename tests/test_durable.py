@@ -67,6 +67,11 @@ def test_the_longest_name_can_be_written(tmp_path):
     assert tree(tmp_path) == {"x" * 255: b"content"}
 
 
+def test_a_name_that_is_no_text_can_be_written(tmp_path):
+    write_whole(tmp_path / "\udcff", b"content")
+    assert (tmp_path / "\udcff").read_bytes() == b"content"
+
+
 def test_what_a_killed_writer_left_is_written_over(tmp_path):
     path = tmp_path / "marker.json"
     script = (

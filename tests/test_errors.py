@@ -85,3 +85,31 @@ def test_exit_codes_are_documented(pytestconfig):
     for code in codes:
         assert f"\n| {code} | " in guide
         assert f"\n| {code} | " in readme
+
+
+TIME = "2026-07-10T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("message", "later", "without"),
+    [
+        ("7 bytes. The next run tries again.", f"7 bytes. It is tried again from {TIME} on.", "7 bytes."),
+        ("full; the next run tries again.", f"full; it is tried again from {TIME} on.", "full"),
+        (
+            "7 bytes. The next run tries again. (2 files failed in all)",
+            f"7 bytes. It is tried again from {TIME} on. (2 files failed in all)",
+            "7 bytes. The next run tries again. (2 files failed in all)",
+        ),
+        ("full", f"full. It is tried again from {TIME} on.", "full"),
+        ("Nothing was kept.", f"Nothing was kept. It is tried again from {TIME} on.", "Nothing was kept."),
+    ],
+)
+def test_a_message_says_when_the_next_try_is(message, later, without):
+    assert errors.with_next_try(message, None) == message
+    assert errors.with_next_try(message, TIME) == later
+    assert errors.without_next_try(message) == without
+    again = errors.with_next_try(later, None)
+    assert again in {message, f"{message.removesuffix('.')}. The next run tries again."}
+    if "files failed" not in message:
+        assert errors.without_next_try(later).removesuffix(".") == without.removesuffix(".")
+        assert errors.cause_in(later, ()) == errors.cause_in(message, ())

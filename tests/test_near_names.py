@@ -19,6 +19,7 @@ KNOWN = ["md-all-rel-200907", "threepi-all-200908", "pstampresults", "MD01"]
         ("md", []),
         ("", []),
         ("something else", []),
+        ("MD01" * 100, []),
     ],
 )
 def test_the_nearest_names(name, near):

@@ -75,7 +75,7 @@ def test_what_is_not_there_is_answered_with_the_nearest(publisher, files):
             "got 'light-curve'. Nothing was changed. Did ",
         ),
         (lambda: publisher.withdraw("other", "first"), "Add it with: ipp-mirror product add other"),
-        (lambda: publisher.withdraw(PRODUCT, "firs"), "one of the 1 filesets of product 'light-curves', got"),
+        (lambda: publisher.withdraw(PRODUCT, "firs"), "product 'light-curves', which has 1, got 'firs'"),
         (
             lambda: publisher.withdraw(PRODUCT, "firs"),
             "got 'firs'. Did you mean 'first'? Nothing was changed.",

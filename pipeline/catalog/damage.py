@@ -5,6 +5,8 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from pipeline.mirror.state.layout import Layout
+
 _REBUILD = "make the catalog anew with: ipp-mirror catalog rebuild"
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -20,9 +22,25 @@ def is_damage(error: BaseException | None) -> bool:
     return error_code(error) in _DAMAGED
 
 
-def advice(error: BaseException, otherwise: str) -> str:
-    """Return the end of a message: what to do about a damaged file, ``otherwise`` for other errors."""
-    return _REBUILD if is_damage(error) else otherwise
+def advice(
+    error: BaseException, path: Path | None, otherwise: str, update: str = "an update that meets the damage"
+) -> str:
+    """Return the end of a message: what to do about a damaged file, ``otherwise`` for other errors.
+
+    A file in ``state/catalog/`` is replaced by an ``update``. All others need a person: the file that
+    ``catalog.url`` names may be another than a catalog.
+    """
+    if not is_damage(error):
+        return otherwise
+    if path is not None and _is_generation(path):
+        return f"{update} makes the catalog anew; to do so now: ipp-mirror catalog rebuild"
+    return _REBUILD
+
+
+def _is_generation(path: Path) -> bool:
+    """Return True for a file in the folder ``state/catalog/`` of a mirror."""
+    layout = Layout(path.absolute().parent.parent.parent)
+    return layout.catalog == path.absolute().parent and layout.catalog_pointer.exists()
 
 
 def damage_in(path: Path) -> str | None:

@@ -144,9 +144,10 @@ class Database:
         try:
             yield
         except SQLAlchemyError as error:
+            file = Path(str(self.url.database)) if self.is_file else None
             raise MachineFault(
                 f"catalog {self}: {_cause(error)}. The files of the mirror are not concerned; "
-                + advice(error, "the next run tries again.")
+                + advice(error, file, "the next run tries again.")
             ) from error
 
     def flush(self) -> None:

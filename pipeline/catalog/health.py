@@ -83,8 +83,9 @@ def _fault_of_file(file: Path, *, is_working: bool) -> str | None:
     except sqlite3.Error as error:
         if error_code(error) in _NO_WRITING and not may_write:
             return None
+        # The update asks the same, and finds the same damage.
         return f"catalog {file}: {error}. The files of the mirror are not concerned; " + advice(
-            error, "the next update tries again."
+            error, file, "the next update tries again.", update="the next update"
         )
     return None
 

@@ -198,9 +198,8 @@ class SqliteReader:
             )
 
     def _fault(self, error: sqlite3.Error) -> MachineFault:
-        return MachineFault(
-            f"catalog {self._path}: {error}. Nothing was changed; {advice(error, 'ask again later.')}"
-        )
+        then = advice(error, self._path, "ask again later.")
+        return MachineFault(f"catalog {self._path}: {error}. Nothing was changed; {then}")
 
 
 class ServerReader:

@@ -29,7 +29,7 @@ def write_snapshot(layout: Layout, catalog: Path) -> None:
             writing.unlink(missing_ok=True)
             raise MachineFault(
                 f"writing the snapshot of the catalog {path}: {error}. The files of the mirror are not "
-                "concerned; " + advice(error, "the next run with news tries again.")
+                "concerned; " + advice(error, catalog, "the next run with news tries again.")
             ) from error
         flush_file(writing)
         os.rename(writing, path)

@@ -28,11 +28,13 @@ _EXPECTED = {
     "too_short": "expected at least one product; leave it out to mirror all of them",
     "invalid_key": "expected names of settings, which are text",
 }
+# Settings whose values are addresses, which may hold a password.
+_OF_ADDRESSES = {"notify", "url", "urls"}
 _LOC_OF_KEYS = {"constrained-list", "[key]"}
 
 _WORD = re.compile(r"'([^']*)'")
 _SHOWN = reprlib.Repr()
-_SHOWN.maxstring = _SHOWN.maxother = 80
+_SHOWN.maxstring = _SHOWN.maxother = _LONGEST = 80
 
 
 def explanation(error: ValidationError, path: Path, node: yaml.Node) -> str:
@@ -64,28 +66,44 @@ def _problem(details: ErrorDetails, keys: list[str | int], place: str, product: 
         return f"missing setting {place!r}{product}"
     value, message = details["input"], details["msg"].removeprefix("Value error, ")
     message = _EXPECTED.get(details["type"]) or message.replace("Input should be", "expected")
-    # Addresses may hold a password: of a server before the @, of a notification anywhere.
-    is_secret = keys[:1] == ["notify"] or "@" in str(value)
-    got = "" if ", got " in message else f", got {_kind(value) if is_secret else _as_text(value)}"
+    message, _, got = message.partition(", got ")
+    if not got or _may_be_secret(got):
+        is_secret = details["type"] == "model_type" or not _OF_ADDRESSES.isdisjoint(keys)
+        got = kind_of(value) if is_secret else _as_text(value)
     words = _WORD.findall(details["ctx"]["expected"]) if details["type"] == "literal_error" else ()
-    meant = did_you_mean(str(value), words)
-    return f"{place}{product}: {message}{got}{'.' if meant else ''}{meant}"
+    meant = did_you_mean(value, words) if isinstance(value, str) else ""
+    return f"{place}{product}: {message}, got {got}{'.' if meant else ''}{meant}"
+
+
+def shown_name(name: str | int) -> str:
+    """Return the name of a setting, bounded; of one that may hold a password, its kind."""
+    text = str(name)
+    return "(an address)" if _may_be_secret(text) else text if len(text) <= _LONGEST else _SHOWN.repr(text)
+
+
+def _may_be_secret(text: str) -> bool:
+    """Return True for what may be an address, which may hold a password: anywhere in it."""
+    return "://" in text or "@" in text
 
 
 def _as_text(value: Any) -> str:
-    """Return a value for people: as it may stand in the file, bounded."""
+    """Return a text for people, bounded; the kind of any other value, and of an address."""
+    is_shown = isinstance(value, str) and not _may_be_secret(value)
+    return _SHOWN.repr(value) if is_shown else kind_of(value)
+
+
+def kind_of(value: Any) -> str:
+    """Return the kind of a value that may hold a password; one that cannot, as it may stand in the file."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    return value.isoformat() if isinstance(value, date) else _SHOWN.repr(value)
-
-
-def _kind(value: Any) -> str:
-    """Return the kind of a value that may hold a password; one that cannot, as text."""
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, int | float) or not value:
+        return _SHOWN.repr(value)
     kinds: dict[type, str] = {str: "text", list: "a list", dict: "settings"}
-    kind = kinds.get(type(value))
-    return kind if kind and value else _as_text(value)
+    return kinds.get(type(value), "a value of another kind")
 
 
 def _meant(keys: Sequence[str | int]) -> str:
@@ -130,13 +148,13 @@ def _place(node: yaml.Node, keys: Sequence[str | int]) -> tuple[str, str]:
     The number of a product in ``mirror.products`` is left out where its name is known.
     """
     if keys[:2] != ["mirror", "products"] or len(keys) < 4 or not isinstance(keys[2], int):
-        return ".".join(map(str, keys)), ""
+        return ".".join(map(shown_name, keys)), ""
     name: yaml.Node | None = node
     for key in (*keys[:3], "name"):
         name = _value(name, key) if name else None
     if not isinstance(name, yaml.ScalarNode) or not name.value or keys[3] == "name":
-        return ".".join(map(str, keys)), ""
-    return ".".join(map(str, [*keys[:2], *keys[3:]])), f" of product {name.value}"
+        return ".".join(map(shown_name, keys)), ""
+    return ".".join(map(shown_name, [*keys[:2], *keys[3:]])), f" of product {shown_name(name.value)}"
 
 
 def _keys(node: yaml.Node, keys: list[str | int]) -> list[str | int]:

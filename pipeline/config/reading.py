@@ -1,12 +1,14 @@
 """``mirror.yaml`` as read: the mistakes in it, each with its line."""
 
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from pipeline.config.mistakes import explanation
+from pipeline.config.mistakes import explanation, kind_of, shown_name
 from pipeline.config.sections import Settings
 from pipeline.config.values import without_parents
 from pipeline.config.yaml_mistakes import yaml_problem
@@ -23,23 +25,47 @@ def read_settings(path: Path) -> Settings:
 
 def parse_settings(text: str, path: Path) -> Settings:
     """Return the settings in the text of the file ``path``, which is not read. Raises SettingsError."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise SettingsError(yaml_problem(error, text, path)) from None
-    except RecursionError:
-        raise SettingsError(f"{path}: expected YAML, got one nested too deep. Nothing was started.") from None
+    node, document = _parsed(text, path)
     if node is None or not isinstance(document, dict):
-        got = "nothing" if document is None else f"{document!r:.40}"
         raise SettingsError(
-            f"{path}: expected the sections 'source' and 'mirror', got {got}. Nothing was started; "
-            "`ipp-mirror init` writes a file with all settings."
+            f"{path}: expected the sections 'source' and 'mirror', got {kind_of(document)}. "
+            "Nothing was started; `ipp-mirror init` writes a file with all settings."
         )
     try:
         return Settings.model_validate(document, context=_folder_of(path))
     except ValidationError as error:
         raise SettingsError(explanation(error, path, node)) from None
+
+
+def _parsed(text: str, path: Path) -> tuple[yaml.Node | None, Any]:
+    """Return the YAML document as nodes, which have lines, and as values. Raises SettingsError."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is None or _values_in(node, {}) <= _MOST_VALUES:
+            return node, yaml.load(text, Loader=_Loader)
+        problem = f"at most {_MOST_VALUES} values, got more, counting what stands behind each alias (*)"
+    except yaml.YAMLError as error:
+        raise SettingsError(yaml_problem(error, text, path)) from None
+    except RecursionError:
+        problem = "YAML, got one nested too deep"
+    except (ValueError, OverflowError):
+        # Of a character beyond Unicode.
+        problem = "YAML, got a number in an escape or a directive that is too large"
+    raise SettingsError(f"{path}: expected {problem}. Nothing was started.")
+
+
+def _values_in(node: yaml.Node, counted: dict[int, int]) -> int:
+    """Return the number of values in a node, in which each alias counts as all that it stands for."""
+    if id(node) not in counted:
+        # Found by an alias inside of the node itself, which has no end.
+        counted[id(node)] = _MOST_VALUES + 1
+        inner: Iterable[yaml.Node] = ()
+        if isinstance(node, yaml.MappingNode):
+            inner = chain.from_iterable(node.value)
+        elif isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        counted[id(node)] = 1 + sum(_values_in(each, counted) for each in inner)
+    return counted[id(node)]
 
 
 def _text(path: Path) -> str:
@@ -64,6 +90,9 @@ def _text(path: Path) -> str:
         ) from None
 
 
+# Behind aliases, a short text can hold billions.
+_MOST_VALUES = 100_000
+_MOST_DIGITS = 100
 _NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 
 
@@ -76,8 +105,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                problem = f"expected the name of a setting, got a {key.id}"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             if key.value in seen:
-                problem = f"expected {key.value!r} once, got it twice"
+                problem = f"expected {shown_name(key.value)!r} once, got it twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
@@ -87,11 +119,21 @@ class _Loader(yaml.SafeLoader):
             # YAML 1.1 takes 10:42:44 for a number to the base of 60.
             return node.value
         try:
+            if node.tag in _NUMBERS and len(node.value) > _MOST_DIGITS:
+                raise ValueError(f"a number has at most {_MOST_DIGITS} digits")
             return super().construct_object(node, deep)
-        except ValueError as error:
+        except (ValueError, LookupError, AttributeError) as error:
             noun = "a number" if node.tag in _NUMBERS else "a date or a time"
-            problem = f"expected {noun}, got {node.value!r}: {error}. Put it in quotation marks if it is text"
+            got = f"{node.value[:40]!r}: {error}" if self._is_untagged(node) else "text behind a tag"
+            problem = f"expected {noun}, got {got}. Put it in quotation marks if it is text"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
+    def _is_untagged(self, node: yaml.Node) -> bool:
+        """Return True for a value whose characters alone make it a number or a date, and so no password."""
+        if not isinstance(node, yaml.ScalarNode):
+            return False
+        resolved: str = self.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
+        return resolved == node.tag
 
 
 def _folder_of(file: Path) -> Path:

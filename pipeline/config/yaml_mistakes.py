@@ -1,4 +1,7 @@
-"""Mistakes of YAML as sentences for people: line, column, what was expected and what is there."""
+"""Mistakes of YAML as sentences for people: line, column, what was expected and what is there.
+
+No sentence repeats a value, which may hold a password: of a line it has the name of the setting at most.
+"""
 
 import re
 from collections.abc import Callable
@@ -6,6 +9,8 @@ from pathlib import Path
 
 import yaml
 from yaml.reader import ReaderError
+
+_NAME = re.compile(r"(\w+) *:(?:\s|$)")
 
 Explanation = Callable[[re.Match[str], yaml.MarkedYAMLError, str], str]
 
@@ -18,7 +23,7 @@ def yaml_problem(error: yaml.YAMLError, text: str, path: Path) -> str:
         said = f"expected printable characters, got U+{error.character:04X}"
         return f"{path}, line {line}: {said}. Nothing was started."
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem is None or error.problem_mark is None:
-        return f"{path}: expected YAML, got: {' '.join(str(error).split())}. Nothing was started."
+        return f"{path}: expected YAML, got something else. Nothing was started."
     mark = error.problem_mark
     lines = text.splitlines()
     line_text = lines[mark.line] if mark.line < len(lines) else ""
@@ -41,12 +46,12 @@ def _explained(error: yaml.MarkedYAMLError, line: str) -> str:
 def _indentation(_match: re.Match[str], error: yaml.MarkedYAMLError, line: str) -> str:
     column = error.problem_mark.column if error.problem_mark else 0
     if line[:column].strip():
-        return f"expected the end of the line, or ': ', got {line[column:].strip()[:40]!r}"
+        return f"expected the end of the line, or ': ', got {_shown(line[column:])}"
     in_list = error.context == "while parsing a block collection"
     return (
         "expected the line to begin in the column of the settings that it belongs with"
         f"{', which in a list is the column behind the dash' if in_list else ''}, got "
-        f"{line.strip()[:40]!r} in column {column + 1}"
+        f"{_shown(line)} in column {column + 1}"
     )
 
 
@@ -54,7 +59,13 @@ def _second_value(_match: re.Match[str], error: yaml.MarkedYAMLError, line: str)
     column = error.problem_mark.column if error.problem_mark else 0
     if ": " in line[:column]:
         return "expected one ': ' in a line, got two. Put a value that has one in quotation marks"
-    return f"expected the line to begin in the column of the line above, got {line.strip()[:40]!r}"
+    return f"expected the line to begin in the column of the line above, got {_shown(line)}"
+
+
+def _shown(text: str) -> str:
+    """Return the name of the setting, or the dash of the item, that begins the text, else its kind."""
+    name = _NAME.match(text.strip())
+    return repr(name[1]) if name else "'-'" if text.strip().startswith("- ") else "text"
 
 
 def _no_end(what: str) -> Explanation:
@@ -74,10 +85,16 @@ def _character(match: re.Match[str], _error: yaml.MarkedYAMLError, _line: str) -
     return f"expected a value, got {match['found']!r} at its begin. Put the value in quotation marks"
 
 
-def _reference(_match: re.Match[str], _error: yaml.MarkedYAMLError, line: str) -> str:
-    word = re.search(r"[*&][^\s,\]}]*", line)
-    got = word[0] if word else line.strip()[:40]
-    return f"expected a value, got {got}: a value that begins with * or & has to be in quotation marks"
+def _reference(_match: re.Match[str], error: yaml.MarkedYAMLError, _line: str) -> str:
+    return _in_quotation_marks("&" if "anchor" in (error.context or "") else "*")
+
+
+def _tag(_match: re.Match[str], _error: yaml.MarkedYAMLError, _line: str) -> str:
+    return _in_quotation_marks("!")
+
+
+def _in_quotation_marks(mark: str) -> str:
+    return f"expected a value, got {mark}: a value that begins with {mark} has to be in quotation marks"
 
 
 def _says(text: str) -> Explanation:
@@ -95,9 +112,6 @@ _EXPLANATIONS: list[tuple[re.Pattern[str], Explanation]] = [
         (r"found unexpected end of stream", _no_end("text")),
         (r"could not find expected ':'", _says("expected 'name: value', got a line without ': '")),
         (r"but found another document", _says("expected one document, got a second one behind '---'")),
-        (
-            r"could not determine a constructor for the tag '(?:tag:yaml.org,2002:)?(.+)'",
-            _says(r"expected a value without a tag, got the tag '\1'"),
-        ),
+        (r"could not determine a constructor for the tag|found undefined tag handle", _tag),
     )
 ]

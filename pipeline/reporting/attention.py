@@ -1,21 +1,25 @@
 """Judgement of a mirror: what a person has to do, and what bears watching."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from textwrap import shorten
 
 from pipeline.catalog.health import behind_text
-from pipeline.errors import EXIT_NOT_SCHEDULED, EXIT_SERVER_UNAVAILABLE
+from pipeline.errors import EXIT_NOT_SCHEDULED, EXIT_SERVER_UNAVAILABLE, cause_in
 from pipeline.mirror.state.steps import UNEXPECTED
+from pipeline.names import escaped
 from pipeline.reporting.disks import Disk
 from pipeline.reporting.history import KILLED
-from pipeline.reporting.report import FailureGroup, MirrorReport
+from pipeline.reporting.report import FailureGroup, ListingFailure, MirrorReport
 from pipeline.units import as_count, as_size
 
 CRITICAL, WARNING, OK = "critical", "warning", "ok"
 # Characters of the cause of failures upstream.
 _ESSENCE = 120
+# Products that one point names.
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ def attention(report: MirrorReport, policy: AttentionPolicy = DEFAULT) -> list[A
     points = [
         *(Attention(CRITICAL, f"no update can begin: {problem}") for problem in report.volumes),
         *_of_runs(report, policy, now),
+        *_of_listings(report),
         *(point for group in report.failures for point in _of_failures(group)),
         *_of_verifications(report),
         *(point for disk in report.disks for point in _of_disk(disk, policy, now.date())),
@@ -84,13 +89,14 @@ def _of_runs(report: MirrorReport, policy: AttentionPolicy, now: datetime) -> It
     elif last and last.code >= EXIT_NOT_SCHEDULED:
         ended = f"the last update ended with code {last.code}: {_clause(last.reason)}"
         yield Attention(CRITICAL, f"{ended}; more on it is in {report.root}/log/update_mirror.log")
-    elif last and last.code == EXIT_SERVER_UNAVAILABLE:
+    elif last and last.code == EXIT_SERVER_UNAVAILABLE and not _is_of_listing(last.reason, report):
         # The reason says what happens next.
         yield Attention(WARNING, f"the last update ended with code {last.code}: {last.reason}")
     is_working = holder is not None and holder.is_alive
     if report.last_success is None:
         if not is_working:
-            begin = "" if report.paused else "; begin one with: ipp-mirror update"
+            waits = report.paused or any(each.listing_failure for each in report.products)
+            begin = "" if waits else "; begin one with: ipp-mirror update"
             yield Attention(WARNING, f"no update has gone through all products yet{begin}")
         return
     age = now - datetime.fromisoformat(report.last_success)
@@ -102,22 +108,54 @@ def _of_runs(report: MirrorReport, policy: AttentionPolicy, now: datetime) -> It
         )
 
 
+def _of_listings(report: MirrorReport) -> Iterator[Attention]:
+    """Yield a point for each cause for which listings could not be read."""
+    causes: dict[tuple[str, str], dict[str, ListingFailure]] = {}
+    for each in report.products:
+        if failure := each.listing_failure:
+            cause = cause_in(failure.reason, (each.product,))
+            causes.setdefault((failure.kind, cause), {})[each.product] = failure
+    for failures in causes.values():
+        first = next(iter(failures.values()))
+        since = min(failure.first_failed for failure in failures.values())
+        where = "because of this machine or its settings " if first.here and first.kind != "network" else ""
+        # The reason says what happens next.
+        yield Attention(
+            CRITICAL if where else WARNING,
+            f"{_listings_of(list(failures))} could not be read {where}since {since}: {first.reason}",
+        )
+
+
+def _listings_of(products: list[str]) -> str:
+    if len(products) == 1:
+        return f"product {products[0]}: its listing"
+    more = f" and {len(products) - _NAMED} more" if len(products) > _NAMED else ""
+    return f"products {', '.join(products[:_NAMED])}{more}: their listings"
+
+
+def _is_of_listing(reason: str, report: MirrorReport) -> bool:
+    """Return True if a run ended for that reason, which the history may cut short, as a listing failed."""
+    failures = [each.listing_failure for each in report.products if each.listing_failure]
+    return bool(reason) and any(escaped(failure.reason).startswith(reason) for failure in failures)
+
+
 def _of_failures(group: FailureGroup) -> Iterator[Attention]:
     failed = f"product {group.product}: {as_count(group.filesets, 'fileset')} failed"
+    now = f"to try now: ipp-mirror retry {shlex.quote(group.product)}"
+    then = now if group.postponed else "the next update tries again"
     if group.optional or group.kind == "network":
         where = f" at step {group.step}" if group.step else ""
-        now = f"to try now: ipp-mirror retry {group.product}"
-        then = now if group.postponed else "the next update tries again"
         yield Attention(WARNING, f"{failed}{where} ({group.kind}); {then}")
     elif group.here:
         cause = f"because of this machine or its settings: {_clause(group.reason)}"
-        yield Attention(CRITICAL, f"{failed} {cause}; the next update tries again")
+        yield Attention(CRITICAL, f"{failed} {cause}; {then}")
     elif group.postponed:
-        often = " often" if group.postponed == group.filesets else f", {group.postponed} of them often"
+        again = f"tried again from {group.next_try} on" if group.next_try else f"{group.postponed} postponed"
+        them = "it" if group.filesets == 1 else "them"
         yield Attention(
             CRITICAL,
-            f"{failed}{often} ({_essence(group.reason)}); ask upstream, or "
-            f"skip them: ipp-mirror skip {group.product} FILESET --reason TEXT",
+            f"{failed} ({_essence(group.reason)}), {again}; ask upstream, or "
+            f"skip {them}: ipp-mirror skip {shlex.quote(group.product)} FILESET --reason TEXT",
         )
     else:
         yield Attention(WARNING, f"{failed} ({_essence(group.reason)}); the next update tries again")

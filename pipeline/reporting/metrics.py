@@ -12,10 +12,13 @@ from pipeline.config import Settings
 from pipeline.datastore.listing import registered_time
 from pipeline.durable import write_whole
 from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.marker_file import read_marker
+from pipeline.mirror.state.markers import time_since
 from pipeline.mirror.state.steps import Steps
 from pipeline.reporting.disks import Disk, disks
 from pipeline.reporting.filesets import newest_here
 from pipeline.reporting.history import RunRecord, read_history
+from pipeline.reporting.report import behind_catalog
 
 Labels = dict[str, str]
 Sample = tuple[Labels, float]
@@ -32,9 +35,13 @@ def metrics_text(layout: Layout, settings: Settings, steps: Steps, products: lis
     lines: list[str] = []
     for name, explanation, samples in (
         *_of_products(layout, steps.wanted(settings), products),
+        *_of_updates(layout, products),
+        *_of_catalog(layout, settings),
         *_of_runs(last.values()),
         *_of_disks(layout, settings),
     ):
+        if not samples:
+            continue
         lines += [f"# HELP ipp_mirror_{name} {explanation}", f"# TYPE ipp_mirror_{name} gauge"]
         for labels, value in samples:
             shown = ",".join(
@@ -63,6 +70,27 @@ def _of_products(
     held: list[Sample] = [({"product": row["product"]}, row["bytes"]) for row in products]
     yield "held_bytes", "Bytes of the downloaded filesets as listed, at the end of the last update.", held
     yield "newest_registered_timestamp_seconds", "Registration of the newest complete fileset.", newest
+
+
+def _of_updates(layout: Layout, products: list[dict[str, Any]]) -> Iterator[tuple[str, str, list[Sample]]]:
+    """Yield what the last update that went through each product has noted; the rows are not read for it."""
+    left: list[Sample] = []
+    ended: list[Sample] = []
+    for row in products:
+        labels = {"product": row["product"]}
+        updated = read_marker(layout.updated(row["product"])) or {}
+        if isinstance(number := updated.get("failed"), int):
+            left.append((labels, number))
+        if time_since(finished := updated.get("finished")) is not None:
+            ended.append((labels, _seconds(str(finished))))
+    yield "left_filesets", "Selected filesets that the last update of a product left incomplete.", left
+    yield "updated_timestamp_seconds", "End of the last update that went through a product.", ended
+
+
+def _of_catalog(layout: Layout, settings: Settings) -> Iterator[tuple[str, str, list[Sample]]]:
+    behind = behind_catalog(layout, settings)
+    samples: list[Sample] = [] if behind is None else [({}, behind)]
+    yield "catalog_behind_filesets", "Complete filesets that are not in the catalog yet.", samples
 
 
 def _of_runs(records: Iterable[RunRecord]) -> Iterator[tuple[str, str, list[Sample]]]:

@@ -32,8 +32,8 @@ class Outlook:
     @property
     def size_left(self) -> str:
         """The bytes that are to be fetched, as text; nothing where they are not known, or none."""
-        about = "about" if self.bytes_left_known else "more than"
-        return f"{about} {as_size(self.bytes_left)}" if self.bytes_left else ""
+        more = "" if self.bytes_left_known else " or more"
+        return f"about {as_size(self.bytes_left)}{more}" if self.bytes_left else ""
 
     @property
     def time_left(self) -> str:

@@ -34,6 +34,7 @@ from pipeline.mirror.state.file_selection import FileSelection, chosen_rows
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.operands import check_products
+from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.discover import needs_whole_list
 from pipeline.mirror.steps.download import fetch_listing, reusable_file
@@ -61,7 +62,8 @@ class ProductPlan:
     ``due`` are done by the next update, of which ``to_fetch`` are downloaded and the others only unpacked;
     ``to_expire`` are deleted at its end.
     The ``amount`` of ``estimated`` ones is that of like filesets; ``unknown`` ones have none, as there is no
-    like fileset. ``problems`` are sentences on what could not be determined, ``code`` is the exit code.
+    like fileset. ``problems`` are sentences on what could not be determined, and on a selection of nothing;
+    ``code`` is the exit code.
     """
 
     product: str
@@ -101,7 +103,6 @@ class ProductPlan:
         return {
             "product": self.product,
             **{name: getattr(self, name) for name in names},
-            "to_expire": self.to_expire,
             "files": round(self.amount.files),
             "bytes": round(self.amount.bytes),
             "estimated": self.estimated,
@@ -214,6 +215,7 @@ class Planner:
             with like_filesets(self.settings, self.layout, chosen) as like, _reading(product):
                 work = preview_work(self.layout, chosen, self.steps.wanted(self.settings), listing, like)
                 to_expire = count_expiring(self.layout, chosen, self.steps, listing, like)
+                empty = empty_selection(chosen, listing.rows, like, each=True)
         except MirrorError as error:
             return plan.with_problem(error)
         plan = replace(
@@ -226,6 +228,7 @@ class Planner:
             to_fetch=len(work.to_fetch),
             to_expire=to_expire,
             amount=self._to_unpack(product, work),
+            problems=(*plan.problems, *([empty] if empty else ())),
         )
         # Of a server that has just failed to send a listing, no others are requested.
         most = 0 if failure else self.listings_read

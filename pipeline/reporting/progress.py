@@ -119,7 +119,8 @@ def progress_text(progress: RunProgress) -> str:
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     if progress.bytes or progress.bytes_left:
-        left = f"{'about' if progress.bytes_left_known else 'more than'} {as_size(progress.bytes_left)} left"
+        more = "" if progress.bytes_left_known else " or more"
+        left = f"about {as_size(progress.bytes_left)}{more} left"
         silent = progress.seconds_without_bytes
         rate = (
             f"no byte for {as_duration(silent)}" if silent > SILENT_SECONDS else f"{as_size(progress.rate)}/s"

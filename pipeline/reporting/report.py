@@ -13,11 +13,12 @@ from pipeline.catalog.health import catalog_fault
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import registered_time
-from pipeline.errors import KINDS, KINDS_HERE, MachineFault, SettingsError, cause_in
+from pipeline.errors import KINDS, KINDS_HERE, MachineFault, SettingsError, cause_in, without_next_try
 from pipeline.mirror.resources.update_lock import read_holder
 from pipeline.mirror.resources.volumes import volume_problems
 from pipeline.mirror.state.failures import failed_in, failures, is_postponed
 from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
+from pipeline.mirror.state.listing_failure import listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.markers import time_since
@@ -35,8 +36,6 @@ from pipeline.reporting.progress import RunProgress, read_progress, run_so_far
 from pipeline.reporting.status import verification_problems
 
 _EXAMPLES = 3
-# Ends of sentences on failures.
-_NEXT_RUN = (" The next run tries again.", "; the next run tries again.")
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,17 @@ class Holder:
 
 
 @dataclass(frozen=True)
+class ListingFailure:
+    """Listing that could not be read since ``first_failed`` (UTC); ``kind`` as in FailureGroup."""
+
+    kind: str
+    here: bool
+    reason: str
+    first_failed: str
+    last_failed: str
+
+
+@dataclass(frozen=True)
 class ProductReport:
     """One product: its filesets, ``bytes`` in ``store/`` as listed, and the newest fileset that is here.
 
@@ -58,6 +68,7 @@ class ProductReport:
     stage that are here; unless ``bytes_left_known`` there are more, of stages of which none is here.
     ``newest_age`` is in seconds; None without a valid time.
     ``failed`` are filesets without a required step, ``failed_optional`` those without an optional one alone.
+    ``listing_failure`` is None where the last discovery succeeded, or the settings do not name the product.
     """
 
     product: str
@@ -74,6 +85,7 @@ class ProductReport:
     newest_age: int | None
     last_update: str | None
     note: str | None
+    listing_failure: ListingFailure | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +197,7 @@ def mirror_report(
         verification=_verification(read_marker(layout.verified), read_marker(layout.verification)),
         comparison=_verification(read_marker(layout.compared), read_marker(layout.comparison)),
         problems=tuple(verification_problems(layout, steps)),
-        catalog_behind=_behind(layout, settings),
+        catalog_behind=behind_catalog(layout, settings),
         catalog_fault=fault,
         paused=pause_message(layout),
     )
@@ -260,7 +272,18 @@ def _product(
         newest_age=int((now - registered).total_seconds()) if registered else None,
         last_update=updated if time_since(updated) is not None else None,
         note=note,
+        listing_failure=_listing_failure(layout, name) if is_configured else None,
     )
+
+
+def _listing_failure(layout: Layout, product: str) -> ListingFailure | None:
+    record = listing_failure(layout, product)
+    if record is None:
+        return None
+    kind = record.get("kind")
+    kind = kind if kind in KINDS else "unknown"
+    texts = {key: str(record.get(key, "unknown")) for key in ("reason", "first_failed", "last_failed")}
+    return ListingFailure(kind, kind in KINDS_HERE, **texts)
 
 
 def _counts(
@@ -326,7 +349,8 @@ def _group(
 ) -> FailureGroup:
     tries = [str(record["next_try"]) for record in records if is_postponed(record)]
     first = records[0]["files"][0] if records[0]["files"] else {}
-    name, reason = str(first.get("file", "")), _cause(str(first.get("reason", "")))
+    # Of the next try, ``next_try`` knows better.
+    name, reason = str(first.get("file", "")), without_next_try(str(first.get("reason", "")))
     # An address ends with the name.
     file = f"{name}: " if name and f"/{name}: " not in reason else ""
     return FailureGroup(
@@ -343,13 +367,6 @@ def _group(
         first_failed=min(_values(records, "first_failed"), default=None),
         last_failed=max(_values(records, "last_failed"), default=None),
     )
-
-
-def _cause(reason: str) -> str:
-    """Return a reason without what it says of the next run, which ``next_try`` knows better."""
-    for said in _NEXT_RUN:
-        reason = reason.removesuffix(said)
-    return reason
 
 
 def _values(records: list[dict[str, Any]], key: str) -> list[str]:
@@ -369,7 +386,8 @@ def _verification(ended: dict[str, Any] | None, unfinished: dict[str, Any] | Non
     )
 
 
-def _behind(layout: Layout, settings: Settings) -> int | None:
+def behind_catalog(layout: Layout, settings: Settings) -> int | None:
+    """Return the number of complete filesets that are to be cataloged; None without a catalog."""
     if not settings.catalog.enabled:
         return None
     from pipeline.catalog.catalog import filesets_behind

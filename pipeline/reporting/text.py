@@ -137,7 +137,8 @@ def _newest(product: ProductReport) -> str:
 def bytes_left_of(product: ProductReport) -> str:
     """Return how much is to be fetched; nothing where that is nothing."""
     if not product.bytes_left_known:
-        return f"more than {as_size(product.bytes_left)} left" if product.bytes_left else "unknown size left"
+        known = f"about {as_size(product.bytes_left)} or more left"
+        return known if product.bytes_left else "unknown size left"
     return f"about {as_size(product.bytes_left)} left" if product.bytes_left else ""
 
 
@@ -150,6 +151,8 @@ def notes_of(product: ProductReport) -> list[str]:
         notes.append(f"{expired} expired")
     if optional := product.failed_optional:
         notes.append(f"{optional} failed in optional steps")
+    if failure := product.listing_failure:
+        notes.append(f"listing not read since {failure.first_failed}")
     return notes if product.configured else [*notes, "not in the settings"]
 
 

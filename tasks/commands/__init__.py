@@ -7,6 +7,7 @@ immediate, and each subcommand imports only its own libraries.
 import configparser
 import errno
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -79,7 +80,12 @@ for _command in (
 
 def main() -> NoReturn:
     """Run the command line of this process; exit with a code of ``docs/guide.md``."""
-    sys.exit(_run(sys.argv[1:]))
+    try:
+        sys.exit(_run(sys.argv[1:]))
+    except Exception:
+        trace = traceback.format_exc()
+        click.echo(f"ipp-mirror: a bug in this program, please report it:\n{trace}", err=True)
+        sys.exit(EXIT_SETTINGS_OR_BUG)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -93,7 +99,7 @@ def _run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         if isinstance(error, MissingCommand) and error.ctx:
             click.echo(f"{error.ctx.get_help()}\n", err=True)
-        click.echo(_usage_message(error, arguments), err=True)
+        click.echo(escaped(_usage_message(error, arguments)), err=True)
         return EXIT_SETTINGS_OR_BUG
     except (MirrorError, configparser.Error, UnicodeDecodeError) as error:
         # Luigi reads its settings where it is imported.

@@ -14,6 +14,7 @@ from pipeline.errors import (
     SettingsError,
     machine_faults,
 )
+from pipeline.names import escaped
 from pipeline.units import as_count
 from tasks.commands.options import (
     checked_name,
@@ -57,7 +58,8 @@ def get(
 ) -> None:
     """Fetch filesets now, and keep them.
 
-    FILESET is a name or a shell pattern. Filesets that the settings do not select are fetched too, and kept.
+    FILESET is a name or a shell pattern. Filesets that the settings do not select are fetched too, and kept;
+    of each, what `components`, `files` and `members` of the product choose.
     If an update is running, it fetches them before all others; else this command does, and ends as an update.
     A line for each fileset says where it is, or why it was not fetched.
 
@@ -122,7 +124,8 @@ def _leave_to_run(
         left, excluded = _want(settings, layout, product, names, is_quiet)
         holder, _ = read_holder(layout)
     if left and not is_quiet:
-        click.echo(f"{as_count(left, 'fileset')} of {product} wanted, {_by_whom(holder, product)}")
+        wanted = f"{as_count(left, 'fileset')} of {product} wanted"
+        click.echo(escaped(f"{wanted}, {_by_whom(holder, product)}"))
     if excluded:
         raise SystemExit(EXIT_FILESET_FAILED)
 
@@ -161,9 +164,9 @@ def _want(
         product, names - absent, lambda name: f"here already: {complete_text(layout, product, name)}"
     )
     for line in () if is_quiet else here:
-        click.echo(line)
+        click.echo(escaped(line))
     for line in lines_of(product, excluded, lambda name: excluded_text(layout, product, name)):
-        click.echo(line, err=True)
+        click.echo(escaped(line), err=True)
     return len(absent - excluded), len(excluded)
 
 

@@ -16,8 +16,8 @@ class CommandGroup(click.Group):
     """Group whose command line needs a command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the options of the group. Raises MissingCommand for a command line that is empty."""
-        if not args and not ctx.resilient_parsing:
+        """Parse the options of the group. Raises MissingCommand for a command line without a word."""
+        if all(word == "--" for word in args) and not ctx.resilient_parsing:
             raise MissingCommand(f"expected {self._choice(ctx)}, got none", ctx)
         return super().parse_args(ctx, args)
 

@@ -1,12 +1,13 @@
 """``ipp-mirror init``."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.errors import ServerUnavailable, SettingsError, machine_faults
+from pipeline.errors import ServerUnavailable, SettingsError
 from pipeline.near_names import did_you_mean
 from pipeline.units import as_count
 from tasks.commands.data_store import listing_client
@@ -68,7 +69,7 @@ def init(config: Path | None, root: Path, products: str | None, offline: bool, u
         text = new_settings(url, root, names, listed)
         parse_settings(text, path)
     _write(path, text)
-    option = f" --config {config}" if config else ""
+    option = f" --config {shlex.quote(str(config))}" if config else ""
     click.echo(
         f"{path}: settings of a mirror of {source.url} at {root}, {_amount(names, listed)}. Correct them "
         f"where needed, then:\n  ipp-mirror plan{option}\n  ipp-mirror update{option}"
@@ -76,17 +77,27 @@ def init(config: Path | None, root: Path, products: str | None, offline: bool, u
 
 
 def _check_paths(path: Path, root: Path) -> None:
-    """Check that there is no file at either place. Raises SettingsError or MachineFault."""
-    with machine_faults("looking for a settings file"):
-        if root.exists() and not root.is_dir():
-            raise SettingsError(
-                f"--root: expected the path of a folder, got the file {root}. No settings were written."
-            )
-        if path.exists():
-            raise SettingsError(
-                f"{path}: expected no settings file here yet, got one. It is left as it is; move it away, "
-                "or name another with --config FILE."
-            )
+    """Check that there is no file at either place. Raises SettingsError."""
+    if _is_there(root, "--root") and not root.is_dir():
+        raise SettingsError(
+            f"--root: expected the path of a folder, got the file {root}. No settings were written."
+        )
+    if _is_there(path, "--config"):
+        raise SettingsError(
+            f"{path}: expected no settings file here yet, got one. It is left as it is; move it away, "
+            "or name another with --config FILE."
+        )
+
+
+def _is_there(path: Path, option: str) -> bool:
+    """Return True if something has the path. Raises SettingsError where nothing can have it."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise SettingsError(
+            f"{option}: expected a path on this machine, got {path}: {error.strerror}. "
+            "No settings were written."
+        ) from None
 
 
 def _write(path: Path, text: str) -> None:

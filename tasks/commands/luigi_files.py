@@ -31,17 +31,17 @@ def unreadable_file() -> SettingsError | None:
 
 
 def _problem(path: Path, error: configparser.Error | UnicodeDecodeError) -> str:
-    """Return the place of an error, what was expected and what came."""
+    """Return the place of an error and what was expected, without the line, which may hold a password."""
     line, problem = 0, " ".join(str(error).split())
     if isinstance(error, UnicodeDecodeError):
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         problem = f"expected text, got the byte 0x{error.object[error.start]:02x}"
     elif isinstance(error, configparser.MissingSectionHeaderError):
         line = error.lineno
-        problem = f"expected a section such as [mirror] first, got {error.line.strip()!r}"
+        problem = "expected a section such as [mirror] first, got none"
     elif isinstance(error, configparser.ParsingError):
-        line, text = error.errors[0]
-        problem = f"expected 'name = value' or a section such as [mirror], got {_written(text)}"
+        line = error.errors[0][0]
+        problem = "expected 'name = value' or a section such as [mirror], got neither"
     elif isinstance(error, configparser.DuplicateOptionError):
         line = error.lineno or 0
         problem = f"expected {error.option!r} once in section [{error.section}], got it twice"
@@ -49,11 +49,6 @@ def _problem(path: Path, error: configparser.Error | UnicodeDecodeError) -> str:
         line = error.lineno or 0
         problem = f"expected section [{error.section}] once, got it twice"
     return f"{path}, line {line}: {problem}" if line else f"{path}: {problem}"
-
-
-def _written(shown: str) -> str:
-    """Return a line, of which configparser gives the representation, without the end of the line."""
-    return shown.replace("\\n'", "'")
 
 
 def _files() -> Iterator[Path]:

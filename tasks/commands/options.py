@@ -13,7 +13,7 @@ import click
 from pipeline.errors import HostileName, SettingsError
 from pipeline.names import checked_segment
 from tasks.commands.luigi_files import name_settings
-from tasks.commands.types import AnyPath, Integer, Word
+from tasks.commands.types import AnyPath, Integer, Text, Word
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -121,6 +121,7 @@ def scheduler_options(function: Function) -> Function:
     host = click.option(
         "--scheduler-host",
         "host",
+        type=Text(),
         metavar="HOST",
         help="Host of the central scheduler (default: [core] scheduler_host in luigi.cfg, else this one).",
     )
@@ -156,15 +157,13 @@ def name_or_pattern(context: click.Context, parameter: click.Parameter, name: st
 
 def cannot_listen(host: str, port: int, option: str, error: OSError) -> SettingsError:
     """Return the error for an address that a server cannot listen on; ``option`` names the host."""
-    # Imported here: most commands do without.
-    from socket import gaierror
-
     advice = {
         errno.EADDRINUSE: "Another program listens there: choose another --port",
         errno.EACCES: "Ports below 1024 need the rights of root: choose another --port",
     }.get(error.errno or 0, f"Choose an address of this machine by {option}")
-    is_name = isinstance(error, gaierror) or not error.errno
-    cause = error.strerror if is_name else os.strerror(error.errno or 0)
+    # Errors of names have numbers of their own, below zero.
+    cause = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+    cause = (cause or str(error)).partition(" (while attempting")[0]
     return SettingsError(f"cannot listen on {host} port {port}: {cause}. {advice}; nothing was started.")
 
 

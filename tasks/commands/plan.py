@@ -63,7 +63,7 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
         click.echo(json.dumps(made.numbers(), indent=1))
     else:
         for line in _lines(made, offline=offline):
-            click.echo(line)
+            click.echo(escaped(line))
     for product in made.products:
         for problem in product.problems:
             named = problem if product.product in problem else f"product {product.product}: {problem}"
@@ -93,9 +93,9 @@ def _lines(plan: "Plan", *, offline: bool) -> Iterator[str]:
     more = f", and {as_count(unpacked, 'fileset')} to unpack" if unpacked else ""
     yield f"to fetch: {size} in {as_count(filesets, 'fileset')}{more}"
     if estimated:
-        yield f"~ {estimated} of them are estimated from filesets of the same product and stage"
+        yield f"~ {_of_them(estimated)} estimated from filesets of the same product and stage"
     if unknown:
-        yield f"? {unknown} of them are left out of the size: no fileset of their product and stage is known"
+        yield f"? {_of_them(unknown)} left out of the size: no fileset of their product and stage is known"
     for product in plan.products:
         if product.to_expire:
             old = as_count(product.to_expire, "fileset")
@@ -103,6 +103,10 @@ def _lines(plan: "Plan", *, offline: bool) -> Iterator[str]:
     if plan.bytes or unknown:
         yield _time_line(plan, is_more=unknown > 0)
     yield from map(_disk_line, plan.disks)
+
+
+def _of_them(number: int) -> str:
+    return f"{number} of them {'is' if number == 1 else 'are'}"
 
 
 def _cells(product: "ProductPlan") -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """``ipp-mirror product``, ``publish`` and ``withdraw``: the products of a site's own."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,8 @@ def add_product(config: Path | None, kind: str, description: str, name: str) -> 
                 "Nothing was added."
             )
         publisher.add_product(name, kind, description)
-    click.echo(f"{name} is a product of this site's own. Publish filesets with: ipp-mirror publish {name} …")
+    command = f"ipp-mirror publish {shlex.quote(name)} …"
+    click.echo(f"{name} is a product of this site's own. Publish filesets with: {command}")
 
 
 @product.command("remove", epilog=_PRODUCT_EXAMPLES)

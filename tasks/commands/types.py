@@ -50,9 +50,13 @@ class Text(click.types.StringParamType):
     """Text that is not empty: in a script, an empty variable would stand for something else."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the text. Raises click.BadParameter."""
+        """Return the text. Raises click.BadParameter, also for bytes that are no text."""
         if value == "":
             self.fail("expected a text, got an empty one", param, ctx)
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            self.fail(f"expected a text, got {value!r}", param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.names import escaped
 from tasks.commands.options import (
     config_option,
     console_options,
@@ -97,7 +98,7 @@ def _arguments(context: click.Context) -> Iterator[str]:
 
 
 def _say(text: str, err: bool = False) -> None:
-    click.echo(f"daemon: {text}", err=err)
+    click.echo(escaped(f"daemon: {text}", but="\n"), err=err)
 
 
 def _supervise(config: Path | None, seconds: float, options: list[str], say: Callable[[str], None]) -> int:

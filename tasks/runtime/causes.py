@@ -83,7 +83,7 @@ class FirstOfEachCause(logging.Filter):
             if each.count:
                 kind = each.first.subject.partition(" ")[0]
                 others = each.count - len(each.named)
-                more = f" and {others} others, which the log names" if others else ""
+                more = f" and {as_count(others, 'other')}, which the log names" if others else ""
                 yield (
                     f"{as_count(each.count, f'more {kind}')} {each.first.likeness} {each.first.subject}: "
                     f"{', '.join(each.named)}{more}"

@@ -10,6 +10,7 @@ from pipeline.units import as_count, as_size
 class Ending:
     """How a run ended: ``stopped`` before all was tried, or with the exit ``code`` 0 or another.
 
+    ``code`` is that of its filesets, before the status files were written.
     ``complete`` is the word for complete filesets: the kind of marker of the last required step.
     """
 
@@ -37,6 +38,13 @@ def _selected(counters: RunCounters, ending: Ending) -> str:
         f"{counters.new} discovered, {counters.selected} selected: {counters.done} {ending.complete}, "
         f"{counters.failed} failed, {counters.skipped} skipped{_left(left, ending)}"
     )
+
+
+def get_summary(counters: RunCounters, ending: Ending, /) -> str:
+    """Return the numbers of a run of named filesets."""
+    if not (counters.selected or ending.code):
+        return "none to be fetched of those that are named"
+    return update_summary(counters, ending)
 
 
 def verification_summary(counters: RunCounters, ending: Ending, /) -> str:

@@ -10,7 +10,7 @@ import luigi
 from luigi.parameter import ParameterVisibility
 from luigi.rpc import RPCError
 
-from pipeline.errors import MirrorError
+from pipeline.errors import MirrorError, with_next_try
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.layout import Layout
 from tasks.runtime.causes import Failure
@@ -139,10 +139,13 @@ class MirrorTask(luigi.Task):
         error = as_mirror_error(exception)
         return self.report_failure(error, error.exit_code)
 
-    def report_failure(self, error: MirrorError, code: int) -> str:
-        """Log the failure, and raise the exit code of the run to at least ``code``; return the message."""
-        current_run().note(code, str(error))
-        message = str(error)
+    def report_failure(self, error: MirrorError, code: int, next_try: str | None = None) -> str:
+        """Log the failure, and raise the exit code of the run to at least ``code``; return the message.
+
+        ``next_try`` is when it is tried again (UTC), None for the next run.
+        """
+        message = with_next_try(str(error), next_try)
+        current_run().note(code, message)
         if not message.startswith(self.subject):
             message = f"{self.subject}: {message}"
         level = logging.DEBUG if isinstance(error, Stopped) else logging.WARNING

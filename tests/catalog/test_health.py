@@ -60,9 +60,17 @@ def test_one_that_is_named_with_parameters(layout: Layout):
 
 def test_a_damaged_one(layout: Layout, file: Path):
     file.write_bytes(b"no database" * 100)
-    advice = "make the catalog anew with: ipp-mirror catalog rebuild"
+    advice = "the next update makes the catalog anew; to do so now: ipp-mirror catalog rebuild"
     assert fault(layout) == f"catalog {file}: file is not a database. {UNCONCERNED}{advice}"
     assert fault(layout, enabled=False) is None
+
+
+def test_a_damaged_one_that_the_settings_name(layout: Layout, tmp_path: Path):
+    named = tmp_path / "c.sqlite"
+    named.write_bytes(b"no database" * 100)
+    advice = "make the catalog anew with: ipp-mirror catalog rebuild"
+    said = f"catalog {named}: file is not a database. {UNCONCERNED}{advice}"
+    assert fault(layout, url=f"sqlite:///{named}") == said
 
 
 def test_one_that_is_gone(layout: Layout, file: Path):

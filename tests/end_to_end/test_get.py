@@ -63,7 +63,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_ones(publisher, server, fo
     follower.mirror["products"] = [NOTHING]
     got = get(follower, "o1.chip.3", "o1.ship.12")
     assert got.returncode == 40
-    said = "product md: expected one of the 20 filesets of its listing, got 'o1.ship.12'. Did you mean "
+    said = "product md: expected a name of its listing of 20 filesets, got 'o1.ship.12'. Did you mean "
     assert f"{said}'o1.chip.12'," in got.stdout + got.stderr
     assert fetched(server) == []
     other = ipp_mirror("get", "--config", follower.config, "other", "o1")
@@ -77,7 +77,12 @@ def test_a_fileset_that_fails_or_is_skipped_is_counted(publisher, server, follow
     got = get(follower, "bad")
     assert got.returncode == 30
     assert "1 selected: 0 extracted, 1 failed, 0 skipped, 0 left" in got.stdout
-    assert f"\n{PRODUCT}/bad: failed, for the reason above; the next update tries again\n" in got.stdout
+    assert f"\n{PRODUCT}/bad: failed, for the reason above\n" in got.stdout
+    record = json.loads((follower.root / "state" / PRODUCT / "failed" / "bad.json").read_bytes())
+    said = f" It is tried again from {record['next_try']} on."
+    assert record["files"][0]["reason"].endswith(said)
+    assert said in got.stdout + got.stderr
+    assert "The next run tries again" not in got.stdout + got.stderr
     ipp_mirror("skip", "--config", follower.config, PRODUCT, "bad", "--reason", "wrong md5")
     got = get(follower, "bad")
     assert "1 selected: 0 extracted, 0 failed, 1 skipped, 0 left" in got.stdout

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from support.command import REPOSITORY, ipp_mirror
 from support.running import free_port
@@ -173,3 +174,17 @@ def test_each_recipe_does_what_it_says(upstream: Upstream, tmp_path: Path):
     assert site.ran | {"Upgrade"} == set(
         re.findall(r"^### (.*)$", GUIDE.partition("\n## Recipes\n")[2], re.M)
     )
+
+
+def test_the_example_of_catalogues_gets_those_of_exposures_and_of_sky_cells(upstream: Upstream, follower):
+    bundles = {
+        "camera": {"exposure": {"a.smf": b"exposure", "a.mdc": b"dump METADATA\nEND\n"}},
+        "stack": {"skycell.1566.004": {"b.cmf": b"sky cell", "b.fits": b"F" * 9000}},
+        "chip": {"XY01": {"c.cmf": b"chip"}},
+    }
+    for stage, held in bundles.items():
+        upstream.add_bundles(PRODUCT, f"o1.{stage}.1", held, stage=stage)
+    example = GUIDE.partition("**Parts of filesets.**")[2].partition("```yaml\n")[2].partition("```")[0]
+    follower.mirror["products"] = yaml.safe_load(example)
+    assert follower.update().code == 0
+    assert set(follower.content("data").values()) == {b"exposure", b"sky cell"}

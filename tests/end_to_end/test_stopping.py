@@ -245,6 +245,7 @@ def test_a_stop_between_two_tries_of_a_listing(target, release, server, follower
         ended = update.wait()
     assert ended.code == 25, ended.output
     assert "Traceback" not in ended.output
+    assert not (follower.root / "state" / PRODUCT / "listing_failure.json").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

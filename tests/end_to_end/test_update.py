@@ -134,7 +134,9 @@ def test_a_server_that_cannot_be_asked_changes_nothing(release, server, follower
         assert result.code == 20, (name, result.output)
         assert "Traceback" not in result.output, name
         assert server.url in result.output, name
-        assert {folder: follower.content(folder) for folder in before} == before, name
+        after = {folder: follower.content(folder) for folder in before}
+        assert b'"kind": "network"' in after["state"].pop(f"{PRODUCT}/listing_failure.json"), name
+        assert after == before, name
     server.faults.clear()
     assert follower.update().code == 0
     assert follower.content("store") == served_filesets(release)
@@ -254,6 +256,12 @@ def test_a_product_that_cannot_be_asked_does_not_hold_up_another(release, server
     result = follower.update()
     assert result.code == 20
     assert follower.content("store") == served_filesets(release, "other")
+    record = json.loads((follower.root / "state" / PRODUCT / "listing_failure.json").read_bytes())
+    assert record["reason"].startswith(f"{server.url}/{PRODUCT}/index.txt: ")
+    assert not (follower.root / "state" / "other" / "listing_failure.json").exists()
+    server.faults.clear()
+    assert follower.update().code == 0
+    assert not (follower.root / "state" / PRODUCT / "listing_failure.json").exists()
 
 
 def test_selected_filesets_only_and_the_rest_after_a_change_of_mind(release, follower):

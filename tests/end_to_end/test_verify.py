@@ -109,6 +109,8 @@ def test_unexpected_files_are_reported_and_left_alone(mirrored):
     for path in strangers:
         (mirrored.root / path).parent.mkdir(parents=True, exist_ok=True)
         (mirrored.root / path).write_bytes(b"x")
+    for folder in ("store/lost+found", "store/.snapshot/x", f"store/{PRODUCT}/lost+found"):
+        (mirrored.root / folder).mkdir(parents=True)
     for more in ((), ("--repair",)):
         result = verify(mirrored, *more)
         assert result.code == 30

@@ -38,14 +38,34 @@ def test_of_a_complete_fileset_the_folder_is_named_in_which_its_files_are(layout
     }
 
 
+def test_of_a_fileset_that_is_whole_as_selected_what_is_left_out_is_said(layout: Layout):
+    lefts = {
+        "files": ({"components": ["exposure"], "left_out": 1}, "1 file left out by components and files"),
+        "members": ({"members": ["*.cmf"]}, "its bundles unpacked in part, by members"),
+    }
+    lefts["both"] = (
+        lefts["files"][0] | lefts["members"][0] | {"left_out": 4},
+        "4 files left out by components and files; its bundles unpacked in part, by members",
+    )
+    for name, (partial, _) in lefts.items():
+        add(layout, name, "data/gpc1/a.cmf")
+        mark(layout, name, MarkerKind.PARTIAL, **partial)
+    texts = {name: complete_text(layout, PRODUCT, name) for name in lefts}
+    place = f"2 files, 1.5 kB; 1 unpacked file below {layout.root}/data/gpc1"
+    assert texts == {name: f"{place}; {said}" for name, (_, said) in lefts.items()}
+
+
 def test_of_a_fileset_that_no_run_fetches_the_reason_is_named(layout: Layout):
     mark(layout, "gone", MarkerKind.WITHDRAWN)
     mark(layout, "bad", MarkerKind.SKIPPED, since="2026-07-10T12:00:00Z", by="me", reason="wrong md5")
-    excluded = excluded_filesets(layout, PRODUCT, {"gone", "bad", "other"})
+    mark(layout, "bad 2", MarkerKind.SKIPPED, since="2026-07-10T12:00:00Z", by="me", reason="why")
+    excluded = excluded_filesets(layout, PRODUCT, {"gone", "bad", "bad 2", "other"})
     assert {name: excluded_text(layout, PRODUCT, name) for name in excluded} == {
         "gone": "not fetched, as upstream has withdrawn it",
         "bad": "not fetched, as it is skipped since 2026-07-10T12:00:00Z by me: wrong md5. "
         "`ipp-mirror unskip md bad` takes that back",
+        "bad 2": "not fetched, as it is skipped since 2026-07-10T12:00:00Z by me: why. "
+        "`ipp-mirror unskip md 'bad 2'` takes that back",
     }
 
 

@@ -57,7 +57,11 @@ WITHOUT_A_PICTURE = {
     "nothing was fetched": (
         [run(3, bytes=0, left=0), run(2, bytes=0, left=0)],
         0,
-        ["nothing was fetched", "nothing was fetched", "none now, and none after any update"],
+        [
+            "nothing was fetched",
+            "nothing was fetched",
+            "none now, and none after updates of all products",
+        ],
     ),
     "one update that did not go through all": (
         [run(0.5, left=None)],

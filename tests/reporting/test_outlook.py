@@ -61,7 +61,8 @@ def report(*products: ProductReport, **more: Any) -> MirrorReport:
         ),
         (
             report(product(9, 9, bytes_left_known=False), holder=KILLED, rate=5.0),
-            "9 of 9 selected filesets left, more than 1.0 MB; no run is at work, the time left is not known",
+            "9 of 9 selected filesets left, about 1.0 MB or more; "
+            "no run is at work, the time left is not known",
         ),
         (
             report(product(9, 2, failed=2), rate=5.0),

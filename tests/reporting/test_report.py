@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from dataclasses import replace
@@ -20,6 +21,7 @@ from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import ContentMismatch, FilesFailed, MachineFault, MirrorError, ServerUnavailable
 from pipeline.mirror.state.failures import BackOff, record_failure
 from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.listing_failure import record_listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.markers import Fileset
@@ -261,6 +263,29 @@ def newest_metric(layout: Layout) -> str:
     return line.split()[-1]
 
 
+def test_metrics_of_the_backlog(layout):
+    settings = settings_of(layout)
+
+    def samples(settings: Settings) -> dict[str, str]:
+        status = product_status(layout, settings, STEPS, PRODUCT)
+        lines = metrics_text(layout, settings, STEPS, [status]).splitlines()
+        root = f'root="{layout.root}"'
+        pairs = [line.replace(root, "").rsplit(" ", 1) for line in lines if not line.startswith("#")]
+        names = ("ipp_mirror_left_", "ipp_mirror_updated_", "ipp_mirror_catalog_")
+        return {name: value for name, value in pairs if name.startswith(names)}
+
+    layout.updated(PRODUCT).unlink()
+    assert samples(settings) == {}
+    write_marker(layout.updated(PRODUCT), {"finished": "2026-07-10T11:00:00Z", "failed": 7, "bytes": 0})
+    write_marker(layout.marker(MarkerKind.CATALOGED, PRODUCT, "fileset.7"), {})
+    enabled = settings.catalog.model_copy(update={"enabled": True})
+    assert samples(settings.model_copy(update={"catalog": enabled})) == {
+        f'ipp_mirror_left_filesets{{,product="{PRODUCT}"}}': "7",
+        f'ipp_mirror_updated_timestamp_seconds{{,product="{PRODUCT}"}}': "1783681200",
+        "ipp_mirror_catalog_behind_filesets{}": str(KNOWN - 1),
+    }
+
+
 @pytest.mark.parametrize("is_current", [True, False])
 def test_the_newest_fileset_is_the_one_registered_last_wherever_it_is_listed(is_current, layout):
     """The same in the report and the metrics, whose cache is renewed after each change."""
@@ -304,7 +329,7 @@ def test_bytes_left_are_estimated_from_filesets_of_the_stage(layout):
     assert product.filesets.left == 5
     # Two warps; of the two chips, none has its stage in its marker.
     assert (product.bytes_left, product.bytes_left_known) == (4000, False)
-    assert "here, more than 4.0 kB left, newest" in as_text(report, [])
+    assert "here, about 4.0 kB or more left, newest" in as_text(report, [])
     [product] = report_on(layout, settings_of(layout, select={"stage": "warp"})).products
     assert (product.bytes_left, product.bytes_left_known) == (4000, True)
 
@@ -338,6 +363,10 @@ def test_failures_by_cause(layout):
         (
             "http://h/p/f/7.fits: expected 9 bytes, got 7. The next run tries again.",
             "http://h/p/f/7.fits: expected 9 bytes, got 7.",
+        ),
+        (
+            "http://h/p/f/7.fits: got 7. It is tried again from 2026-07-10T12:00:00Z on.",
+            "http://h/p/f/7.fits: got 7.",
         ),
         ("expected 9 bytes, got 7", "7.fits: expected 9 bytes, got 7"),
         ("/d/7.fits: no space. Free some; the next run tries again.", "/d/7.fits: no space. Free some"),
@@ -387,6 +416,69 @@ def test_what_needs_a_person(name, layout):
     assert as_check(report, attention(report)).startswith(f"{expected.upper()} - ")
 
 
+NOT_FOUND = "http://h/ds/md/index.txt: expected a listing, got 404. The next run tries again."
+
+
+def not_listed(layout: Layout, error: MirrorError) -> None:
+    """Note that the listing could not be read since noon of the day before."""
+    write_marker(layout.listing_failure(PRODUCT), {"first_failed": "2026-07-09T12:00:00Z"})
+    record_listing_failure(layout, PRODUCT, error)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "expected", "where"),
+    [
+        (ServerUnavailable(NOT_FOUND), "network", WARNING, ""),
+        (MachineFault("disk full."), "machine", CRITICAL, "because of this machine or its settings "),
+        (ContentMismatch("damaged."), "upstream", WARNING, ""),
+    ],
+)
+@pytest.mark.parametrize("code", [20, 30])
+def test_a_listing_that_could_not_be_read(code, error, kind, expected, where, layout):
+    """Also after a run that ended with a higher code, and in one point where that was its reason."""
+    not_listed(layout, error)
+    append_record(layout, run(code, 0.5, reason=str(error)[:40]))
+    report = report_on(layout)
+    points = attention(report)
+    said = f"product {PRODUCT}: its listing could not be read {where}since 2026-07-09T12:00:00Z: {error}"
+    assert points == [Attention(expected, said)]
+    assert "; listing not read since 2026-07-09T12:00:00Z" in " ".join(as_text(report, points).split())
+    [product] = json.loads(as_json(report, points))["products"]
+    assert product["listing_failure"].pop("last_failed") > "2026-07-09T12:00:00Z"
+    assert product["listing_failure"] == {
+        "kind": kind,
+        "here": kind != "upstream",
+        "reason": str(error),
+        "first_failed": "2026-07-09T12:00:00Z",
+    }
+
+
+def test_listings_that_could_not_be_read_for_one_cause(layout):
+    not_listed(layout, ServerUnavailable(NOT_FOUND))
+    report = report_on(layout)
+    [each] = report.products
+    assert each.listing_failure is not None
+    other = replace(each.listing_failure, first_failed="2026-07-08T12:00:00Z")
+    names = [PRODUCT, "p1", "p2", "p3", "p4"]
+    products = tuple(
+        replace(each, product=name, listing_failure=other if name == "p4" else each.listing_failure)
+        for name in names
+    )
+    assert [point.message for point in attention(replace(report, products=products))] == [
+        f"products {PRODUCT}, p1, p2 and 2 more: their listings could not be read since 2026-07-08T12:00:00Z"
+        f": {NOT_FOUND}"
+    ]
+
+
+def test_another_update_does_not_help_where_the_listing_cannot_be_read(layout):
+    layout.updated(PRODUCT).unlink()
+    advice = "; begin one with: ipp-mirror update"
+    begun = "no update has gone through all products yet"
+    assert Attention(WARNING, begun + advice) in attention(report_on(layout))
+    not_listed(layout, ServerUnavailable(NOT_FOUND))
+    assert Attention(WARNING, begun) in attention(report_on(layout))
+
+
 # Words of the line on each: what to do, or that nothing is to be done.
 REMEDIES = {
     "an update with a bug": "more on it is in {root}/log/update_mirror.log",
@@ -401,11 +493,32 @@ REMEDIES = {
 }
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_filesets_that_are_postponed(others, layout):
+    fail(layout, 7, ContentMismatch("x"), times=2)
+    for number in range(others):
+        fail(layout, number, ContentMismatch("x"))
+    report = report_on(layout)
+    [group], [point] = report.failures, attention(report)
+    said = "2 filesets failed (x), 1 postponed; ask upstream, or skip them: "
+    if not others:
+        said = f"1 fileset failed (x), tried again from {group.next_try} on; ask upstream, or skip it: "
+    assert point.message == f"product {PRODUCT}: {said}ipp-mirror skip {PRODUCT} FILESET --reason TEXT"
+
+
 @pytest.mark.parametrize("name", REMEDIES)
 def test_each_line_has_what_to_do(name, layout):
     JUDGED[name][0](layout)
     [point] = attention(report_on(layout))
     assert REMEDIES[name].format(root=layout.root) in point.message
+
+
+@pytest.mark.parametrize("name", ["upstream is at fault often", "an optional step"])
+def test_a_command_for_a_product_whose_name_has_blanks_can_be_pasted(name, layout):
+    JUDGED[name][0](layout)
+    report = report_on(layout)
+    [point] = attention(replace(report, failures=[replace(report.failures[0], product="m d")]))
+    assert re.search("ipp-mirror (skip|retry) 'm d'", point.message)
 
 
 def test_the_line_for_nagios_is_of_clauses(layout):

@@ -40,7 +40,8 @@ def test_a_fileset_that_failed_is_not_tried_by_the_second(upstream: Upstream, fo
     assert result.returncode == 0, output
     first, second = result.stdout.splitlines()
     assert first.startswith("FilesFailed ")
-    assert second == "FailedAlready fileset p/plain: failed in this update. The next one tries again."
+    status = "`ipp-mirror status` says why, and when it is tried again."
+    assert second == f"FailedAlready fileset p/plain: failed in this update; {status}"
     record = json.loads((follower.root / "state" / "p" / "failed" / "plain.json").read_bytes())
     assert record["attempts"] == 1
     # A wrong md5 is fetched once more before it counts as a failure.

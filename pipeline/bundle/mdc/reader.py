@@ -18,6 +18,7 @@ from pipeline.bundle.mdc.values import (
     parse_vector,
 )
 from pipeline.errors import BundleUnusable
+from pipeline.units import as_count
 
 MAX_DOCUMENT_BYTES = 64 * 1024**2
 MAX_LINES = 2_000_000
@@ -214,7 +215,7 @@ class Reader:
             scope.close_gaps()
         if self.repeated > MAX_WARNINGS:
             self.root.warnings.append(
-                f"{self.source}: {self.repeated - MAX_WARNINGS} more names are repeated"
+                f"{self.source}: {as_count(self.repeated - MAX_WARNINGS, 'more name')} repeated"
             )
 
     def _fail(self, expected: str, got: str) -> NoReturn:

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.durable import remove_files
-from pipeline.errors import FilesFailed, MachineFault, MirrorError, ServerUnavailable, kind_of
+from pipeline.errors import (
+    FilesFailed,
+    MachineFault,
+    MirrorError,
+    ServerUnavailable,
+    kind_of,
+    with_next_try,
+)
 from pipeline.mirror.state.layout import Layout, MarkerKind, short_digest
 from pipeline.mirror.state.marker_file import SUFFIX, can_name_marker, read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, time_since, utc_now
@@ -43,8 +50,11 @@ class BackOff:
 
 def record_failure(
     layout: Layout, fileset: Fileset, step: str, error: MirrorError, run: str, back_off: BackOff
-) -> None:
-    """Add one failed attempt at a step, now, to the fileset's record. ``run`` identifies the update."""
+) -> str | None:
+    """Add one failed attempt at a step, now, to the fileset's record. ``run`` identifies the update.
+
+    Return when the next attempt is due (UTC), None for the next run.
+    """
     path = _path(layout, fileset)
     before = read_marker(path) or {}
     if before.get("step", step) != step:
@@ -52,6 +62,7 @@ def record_failure(
     now = utc_now()
     reasons = error.reasons if isinstance(error, FilesFailed) else {"": error}
     faults = before.get("faults", 0) + any(_is_own_fault(reason) for reason in reasons.values())
+    next_try = back_off.next_try(faults)
     write_marker(
         path,
         {
@@ -64,13 +75,14 @@ def record_failure(
             "faults": faults,
             "first_failed": before.get("first_failed", now),
             "last_failed": now,
-            "next_try": back_off.next_try(faults),
+            "next_try": next_try,
             "files": [
-                {"file": name, "reason": str(reason), "kind": kind_of(reason)}
+                {"file": name, "reason": with_next_try(str(reason), next_try), "kind": kind_of(reason)}
                 for name, reason in reasons.items()
             ],
         },
     )
+    return next_try
 
 
 def retry_failures(
@@ -87,7 +99,10 @@ def retry_failures(
             continue
         matching += 1
         postponed += is_postponed(record)
-        write_marker(path, record | {"faults": 0, "next_try": None}, shared=True)
+        files = [
+            file | {"reason": with_next_try(str(file.get("reason", "")), None)} for file in record["files"]
+        ]
+        write_marker(path, record | {"faults": 0, "next_try": None, "files": files}, shared=True)
     return matching, postponed
 
 

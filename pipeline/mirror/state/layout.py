@@ -286,7 +286,18 @@ class Layout:
         state = self.root / "state"
         folders = [path for path in state.iterdir() if path.is_dir()] if state.is_dir() else []
         names = {path.name.removesuffix("~"): path for path in folders}
-        return sorted(name for name, path in names.items() if is_usable(name) and self.state(name) == path)
+        return sorted(
+            name
+            for name, path in names.items()
+            if is_usable(name) and self.state(name) == path and not self._was_never_listed(name)
+        )
+
+    def _was_never_listed(self, product: str) -> bool:
+        """Return True if the only state of the product is that its listing could not be read.
+
+        Its name may be misspelt in the settings.
+        """
+        return self.listing_failure(product).exists() and not self.discovered(product).exists()
 
     def listing(self, product: str) -> Path:
         """Return the path of the local listing: every row of the product received so far."""
@@ -315,6 +326,10 @@ class Layout:
     def discovered(self, product: str) -> Path:
         """Return the marker of the last discovery: its time, and the number of new rows."""
         return self.state(product) / "discovered.json"
+
+    def listing_failure(self, product: str) -> Path:
+        """Return the path of the record of a last discovery that failed."""
+        return self.state(product) / "listing_failure.json"
 
     def updated(self, product: str) -> Path:
         """Return the marker of the last update that went through the whole product."""

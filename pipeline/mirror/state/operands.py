@@ -1,7 +1,10 @@
 """Operands of commands: products and filesets that an operator names."""
 
+import shlex
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
+
+import yaml
 
 from pipeline.config import Settings
 from pipeline.errors import SettingsError
@@ -12,6 +15,8 @@ from pipeline.near_names import did_you_mean
 from pipeline.units import as_count
 
 _SHOWN = 8
+# Characters in a line of YAML.
+_NO_FOLDS = 10**6
 _WILDCARDS = "*?["
 
 
@@ -39,7 +44,7 @@ def check_product_here(layout: Layout, product: str, settings: Settings, consequ
     if product not in here and (product in mirrored or not here):
         raise SettingsError(
             f"product {product}: expected its listing, found none, as no update has fetched it yet. "
-            f"{consequence} `ipp-mirror update --products {product}` fetches it."
+            f"{consequence} `ipp-mirror update --products {shlex.quote(product)}` fetches it."
         )
     check_products([product], here, settings, consequence)
 
@@ -54,7 +59,8 @@ def unknown_fileset(layout: Layout, product: str, name: str, consequence: str) -
         )
     example = did_you_mean(name, listed) or f" The newest of them is {listed[-1]!r}."
     return SettingsError(
-        f"product {product}: expected one of the {len(listed)} filesets of its listing, got {name!r}."
+        f"product {product}: expected a name of its listing of {as_count(len(listed), 'fileset')}, got "
+        f"{name!r}."
         f"{example} {consequence}"
     )
 
@@ -69,10 +75,11 @@ def refuse_pattern(product: str, name: str, filesets: Iterable[str], doing: str)
     if not is_pattern(name):
         return
     matching = [each for each in filesets if fnmatchcase(each, name)]
+    advice = f"; {doing} each by its name" if matching else ""
     raise SettingsError(
         f"product {product}: expected the name of one fileset, got the pattern {name!r}, which matches "
         f"{as_count(len(matching), 'fileset')}{': ' if matching else ''}{some(matching, none='')}. "
-        f"Nothing was changed; {doing} each by its name."
+        f"Nothing was changed{advice}."
     )
 
 
@@ -86,9 +93,12 @@ def some(names: Collection[str], none: str = "there is none") -> str:
 def _how_to_add(product: str, settings: Settings) -> str:
     """Return the edit of the settings by which the product is mirrored."""
     if settings.mirror.products is not None:
-        return f"To mirror it, add the line `- {product}` below `products:` of the section mirror."
-    hidden = ", ".join([*settings.source.hidden_products, product])
+        line = yaml.safe_dump([product], width=_NO_FOLDS).strip()
+        return f"To mirror it, add the line `{line}` below `products:` of the section mirror."
+    hidden = yaml.safe_dump(
+        [*settings.source.hidden_products, product], default_flow_style=True, width=_NO_FOLDS
+    )
     return (
-        f"If {settings.source.url} serves it without listing it, write `hidden_products: [{hidden}]` into "
-        "the section source."
+        f"If {settings.source.url} serves it without listing it, write `hidden_products: {hidden.strip()}` "
+        "into the section source."
     )

@@ -171,27 +171,48 @@ def empty_selection(
         return None
     selections = [select.model_copy(update={"keep": None}) for select in product.select]
     empty = dict(enumerate(selections))
-    count, columns = 0, _columns(product.select)
+    # With filesets of which nothing is known, where `unknown: no` leaves them out.
+    wider = {
+        number: select.model_copy(update={"unknown": True})
+        for number, select in empty.items()
+        if not select.unknown
+    }
+    count, unknown, columns = 0, 0, _columns(product.select)
     values: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         empty = {number: select for number, select in empty.items() if not _matches(row, select, like)}
         if len(empty) < (1 if each else len(selections)):
             return None
         count += 1
+        unknown += any(_matches(row, wider[number], like) for number in empty if number in wider)
         for column in columns:
             values[column].add(row.column(column) or "no value")
-    return _on_empty(product, list(empty), count, values, like) if count else None
+    if not count:
+        return None
+    by_sky = waiting(product, like) or _none_by_sky(empty.values(), unknown)
+    return _on_empty(product, list(empty), count, values, by_sky)
+
+
+def _none_by_sky(selections: Iterable[Select], unknown: int) -> str:
+    """Return a sentence on conditions by the sky that are not known of ``unknown`` filesets."""
+    names = ", ".join(dict.fromkeys(name for select in selections for name in select.by_sky))
+    if not unknown:
+        return f"{names}: none by listing and catalog"
+    return f"{names}: not known of {as_count(unknown, 'fileset')}, left out by `unknown: no`"
 
 
 def _on_empty(
-    product: Product, empty: list[int], count: int, values: Mapping[str, set[str]], like: LikeFilesets
+    product: Product, empty: list[int], count: int, values: Mapping[str, set[str]], by_sky: str
 ) -> str:
-    """Return the sentence on the selections with these numbers, counted from 0, of ``count`` filesets."""
+    """Return the sentence on the selections with these numbers, counted from 0, of ``count`` filesets.
+
+    ``by_sky`` is that on their conditions by the sky, if they have any.
+    """
     selections = product.select or []
     chosen = [selections[number] for number in empty]
     found = [f"{column} has {_some(values[column])}" for column in _columns(chosen)]
-    if by_sky := list(dict.fromkeys(name for select in chosen for name in select.by_sky)):
-        found.append(waiting(product, like) or f"{', '.join(by_sky)}: none by listing and catalog")
+    if any(select.by_sky for select in chosen):
+        found.append(by_sky)
     numbers = ", ".join(str(number + 1) for number in empty)
     which = "" if len(empty) == len(selections) else f", selection {numbers} of {len(selections)},"
     reason = "; ".join(found) or "none is of that time"

@@ -14,6 +14,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.steps import Problem, Steps
 from pipeline.mirror.steps.download import fetch_listing
+from pipeline.units import as_count
 
 # So many differences of one fileset are named.
 NAMED_AT_MOST = 3
@@ -48,8 +49,8 @@ def upstream_problems(context: RunContext, fileset: Fileset) -> list[Problem]:
     if here and not rows:
         # The server sends such a listing also when it could not query its database.
         raise ServerUnavailable(
-            f"{marker['source']}: expected some of the {len(here)} files that are here, got a listing "
-            "without files. Nothing is changed in the mirror; the next comparison asks again."
+            f"{marker['source']}: expected a listing with files (here: {as_count(len(here), 'file')}), got "
+            "one without files. Nothing is changed in the mirror; the next comparison asks again."
         )
     # Files that are left out by the settings may be corrected as well.
     selection = FileSelection.recorded(fresh_marker(context.layout, MarkerKind.PARTIAL, fileset))

@@ -154,22 +154,29 @@ def unexpected_stored(context: RunContext) -> Iterator[Problem]:
     layout = context.layout
     yield from _of_no_product(context)
     for product in layout.state_products():
-        folder = layout.store_of(product)
-        if folder.is_dir():
-            known = {row.name for row in known_rows(layout, product)}
-            stored = sorted(path for path in folder.iterdir() if path.name not in known)
-            yield from (_unlisted(layout, path) for path in stored)
+        known = {row.name for row in known_rows(layout, product)}
+        stored = _inside(layout.store_of(product), known)
+        yield from (_unlisted(layout, path) for path in stored if path.name not in known)
 
 
 def _of_no_product(context: RunContext) -> Iterator[Problem]:
     """Yield what lies in ``store/`` itself, but for folders of products that are known or to be mirrored."""
     layout, named = context.layout, context.settings.mirror.products or []
     known = {*layout.state_products(), *layout.products_on_volumes(), *(product.name for product in named)}
-    stored = sorted(layout.store_root.iterdir()) if layout.store_root.is_dir() else []
-    for path in stored:
+    for path in _inside(layout.store_root, known):
         if path.name not in known or not (path.is_symlink() or path.is_dir()):
             what = "no product of the mirror has this name" if path.name not in known else "it is no folder"
             yield Problem(layout.relative(path), f"{UNEXPECTED}{what}", None)
+
+
+def _inside(folder: Path, known: set[str]) -> list[Path]:
+    """Return what a folder holds, without what may belong to its file system: nobody can delete that."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in paths if path.name in known or not _is_of_file_system(path.name)]
+
+
+def _is_of_file_system(name: str) -> bool:
+    return name == "lost+found" or name.startswith(".")
 
 
 def _unlisted(layout: Layout, path: Path) -> Problem:

@@ -196,7 +196,7 @@ def test_the_last_of_a_repeated_name_stands_in_the_first_place_when_asked():
 def test_warnings_are_bounded():
     scope = mdc.read(b"a S8 1\n" * (MAX_WARNINGS + 6), "test.mdc")
     assert len(scope.warnings) == MAX_WARNINGS + 1
-    assert scope.warnings[-1] == "test.mdc: 5 more names are repeated"
+    assert scope.warnings[-1] == "test.mdc: 5 more names repeated"
 
 
 def test_a_name_may_repeat_from_multi_on():

@@ -16,6 +16,7 @@ from pipeline.mirror.state.failures import (
     has_failed,
     is_postponed,
     record_failure,
+    retry_failures,
 )
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import Fileset
@@ -81,9 +82,10 @@ def test_one_file_at_fault_is_a_fault_of_the_fileset(layout):
     record_failure(layout, FILESET, "download", error, "one", BackOff(every_run=1))
     (record,) = failures(layout, "p")
     assert record["faults"] == 1
+    later = f". It is tried again from {record['next_try']} on."
     assert record["files"] == [
-        {"file": "a", "reason": "no answer", "kind": "network"},
-        {"file": "b", "reason": "wrong", "kind": "upstream"},
+        {"file": "a", "reason": f"no answer{later}", "kind": "network"},
+        {"file": "b", "reason": f"wrong{later}", "kind": "upstream"},
     ]
     assert postponed(layout, "p", STEPS) == {FILESET.name: record["next_try"]}
 
@@ -121,3 +123,24 @@ def test_the_pause_doubles_up_to_the_longest(faults, hours):
     pause = timedelta(hours=hours)
     second = timedelta(seconds=1)
     assert before + pause - second <= datetime.fromisoformat(due) <= datetime.now(UTC) + pause
+
+
+NEXT_RUN = "wrong. The next run tries again."
+
+
+def reason_of(layout: Layout) -> str:
+    [record] = failures(layout, "p")
+    [file] = record["files"]
+    return file["reason"]
+
+
+def test_the_reason_says_when_the_fileset_is_tried_again(layout):
+    back_off = BackOff(every_run=2)
+    error = ContentMismatch(NEXT_RUN)
+    assert record_failure(layout, FILESET, "download", error, "one", back_off) is None
+    assert reason_of(layout) == NEXT_RUN
+    due = record_failure(layout, FILESET, "download", error, "two", back_off)
+    assert due is not None
+    assert reason_of(layout) == f"wrong. It is tried again from {due} on."
+    assert retry_failures(layout, "p", lambda _: True) == (1, 1)
+    assert reason_of(layout) == NEXT_RUN

@@ -1,6 +1,10 @@
 """Products and filesets that an operator names: the sentences on those that are not here."""
 
+import re
+import shlex
+
 import pytest
+import yaml
 from support.many_filesets import KNOWN, PRODUCT
 
 from pipeline.config import Settings
@@ -46,6 +50,15 @@ def test_another_product_is_answered_with_the_edit_that_adds_it(named, edit):
     assert str(raised.value).endswith(" Nothing was done.")
 
 
+@pytest.mark.parametrize("name", ["a: b", "null", "1e5", "1.0", "2009-07-10", "- a", "yes"])
+def test_a_name_that_yaml_takes_for_something_else_is_in_quotation_marks(name):
+    for named in (["md"], []):
+        with pytest.raises(SettingsError) as raised:
+            check_products([name], ["zz"], settings(*named), "")
+        edit = yaml.safe_load(re.findall("`(.*?)`", str(raised.value))[0])
+        assert edit == ([name] if named else {"hidden_products": ["hidden", name]})
+
+
 def test_many_products_are_not_all_named():
     with pytest.raises(SettingsError, match=r"\(a10, a11, a12, a13, a14, a15, a16, a17, 12 more\)"):
         check_products(["xyz"], [f"a{number}" for number in range(10, 30)], settings(), "")
@@ -54,12 +67,12 @@ def test_many_products_are_not_all_named():
 
 
 def test_a_product_that_no_update_has_listed_yet(layout):
-    for product, configured in (("new", settings("new")), ("hidden", settings())):
+    for product, configured in (("n w", settings("n w")), ("hidden", settings())):
         with pytest.raises(SettingsError) as raised:
             check_product_here(layout, product, configured, "Nothing was changed.")
         assert str(raised.value) == (
             f"product {product}: expected its listing, found none, as no update has fetched it yet. "
-            f"Nothing was changed. `ipp-mirror update --products {product}` fetches it."
+            f"Nothing was changed. `ipp-mirror update --products {shlex.quote(product)}` fetches it."
         )
     with pytest.raises(SettingsError, match=f"product of this mirror .{PRODUCT}., got 'mdd'"):
         check_product_here(layout, "mdd", settings(), "")
@@ -80,12 +93,12 @@ def test_a_name_that_no_product_can_have_is_answered_without_an_edit():
         (
             PRODUCT,
             "filset.77",
-            "300 filesets of its listing, got 'filset.77'. Did you mean 'fileset.77'",
+            "its listing of 300 filesets, got 'filset.77'. Did you mean 'fileset.77'",
         ),
         (
             PRODUCT,
             "nothing*",
-            "300 filesets of its listing, got 'nothing*'. The newest of them is 'fileset.299'.",
+            "its listing of 300 filesets, got 'nothing*'. The newest of them is 'fileset.299'.",
         ),
         (
             "empty",
@@ -110,5 +123,5 @@ def test_a_pattern_in_place_of_a_name():
         f"filesets: {', '.join(NAMES[20:28])}, 2 more. "
         "Nothing was changed; skip each by its name."
     )
-    with pytest.raises(SettingsError, match=r"got the pattern '\[x\]', which matches 0 filesets\. Nothing"):
+    with pytest.raises(SettingsError, match=r"'\[x\]', which matches 0 filesets\. Nothing was changed\.$"):
         refuse_pattern(PRODUCT, "[x]", NAMES, "skip")

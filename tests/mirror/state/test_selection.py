@@ -196,6 +196,11 @@ EMPTY = {
     "{keep: 1 days}": None,
     "{stage: warp, keep: 1 days}": "select matches 0 of 6 filesets; stage has Camera, camera, no value, "
     "stack",
+    "{clean: no, unknown: no}": "select matches 0 of 6 filesets; clean: not known of 6 filesets, left out "
+    "by `unknown: no`",
+    "{stage: stack, clean: no, unknown: no}": "select matches 0 of 6 filesets; stage has Camera, camera, no "
+    "value, stack; clean: not known of 1 fileset, left out by `unknown: no`",
+    "{stage: stack, clean: no}": None,
     "null": None,
 }
 

@@ -7,7 +7,7 @@ from support.command import ipp_mirror
 from support.upstream import File, Upstream
 
 from pipeline.config import read_settings
-from pipeline.errors import MachineFault, ServerUnavailable, SettingsError
+from pipeline.errors import ServerUnavailable, SettingsError
 from pipeline.sample.simulator import simulate
 from tasks.commands import ipp_mirror as ipp_mirror_group
 
@@ -102,8 +102,13 @@ def test_a_file_that_is_there_is_left_as_it_is(config: Path):
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(config: Path, tmp_path: Path):
-    with pytest.raises(MachineFault, match=r"^looking for a settings file: File name too long at "):
-        init(NOBODY, "--config", tmp_path / ("x" * 300), "--offline")
+    long = tmp_path / ("x" * 300)
+    for option in ("--config", "--root"):
+        said = (
+            rf"^{option}: expected a path on this machine, got {long}: File name too long\. No settings were "
+        )
+        with pytest.raises(SettingsError, match=said):
+            init(NOBODY, option, long, "--offline")
     config.symlink_to(tmp_path / "absent")
     for path, problem in (
         (config, "File exists"),

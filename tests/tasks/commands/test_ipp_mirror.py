@@ -113,6 +113,10 @@ WRONG = {
     "got ','.",
     "serve --host ''": " serve: invalid value for '--host': expected a text, got an empty one.",
     "scheduler --address ''": " scheduler: invalid value for '--address': expected a text, got an empty one.",
+    "serve --host \udcff": " serve: invalid value for '--host': expected a text, got '\\udcff'.",
+    "update --scheduler-host \udcff": " update: invalid value for '--scheduler-host': expected a text, "
+    "got '\\udcff'.",
+    "resume '\x1b]0;x'": " resume: got unexpected extra argument (\\x1b]0;x).",
     "adopt ''": " adopt: invalid value for 'FOLDER': expected a path, got an empty text.",
     "status --config ''": " status: invalid value for '--config' / '--mirror-config': expected a path, "
     "got an empty text.",
@@ -130,13 +134,13 @@ def test_a_wrong_command_line_is_one_sentence_and_code_40(line):
     assert refused.stderr == f"ipp-mirror{WRONG[line]} Nothing was done; see `{command} --help`.\n"
 
 
-@pytest.mark.parametrize("group", [(), ("catalog",), ("product",)], ids=str)
+@pytest.mark.parametrize("group", [(), ("catalog",), ("product",), ("product", "--")], ids=str)
 def test_a_group_alone_is_answered_with_its_commands_and_code_40(group):
     shown = ipp_mirror(*group)
     assert (shown.returncode, shown.stdout) == (40, "")
     *lines, sentence = shown.stderr.splitlines()
-    assert "\n".join(lines).strip() == ipp_mirror(*group, "--help").stdout.strip()
-    name = " ".join(["ipp-mirror", *group])
+    assert "\n".join(lines).strip() == ipp_mirror(*group[:1], "--help").stdout.strip()
+    name = " ".join(["ipp-mirror", *group[:1]])
     assert re.fullmatch(
         rf"{name}: expected a command( \(.*\))?, got none\. Nothing .*`{name} --help`\.", sentence
     )
@@ -207,6 +211,25 @@ atexit.register(lambda: print(*sorted({module.partition(".")[0] for module in sy
 from tasks.commands import main
 main()
 """
+WITH_A_BUG = """
+import sys
+from tasks.commands import ipp_mirror, main
+ipp_mirror.command("divide")(lambda: 1 / 0)
+sys.argv[1:] = ["divide"]
+main()
+"""
+
+
+def test_a_bug_is_a_traceback_and_a_code_of_its_own():
+    shown = subprocess.run(
+        [sys.executable, "-c", WITH_A_BUG], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    lines = shown.stderr.splitlines()
+    assert (shown.returncode, shown.stdout) == (40, "")
+    assert lines[0] == "ipp-mirror: a bug in this program, please report it:"
+    assert "ZeroDivisionError: division by zero" in lines
+
+
 SERVER = {"jinja2", "starlette", "uvicorn", "httptools"}
 ONLY_ELSEWHERE = SERVER | {"rich", "numpy", "astropy"}
 CLIENT = {"luigi", "pydantic", "requests", "yaml", "isal"}

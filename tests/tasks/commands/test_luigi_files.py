@@ -8,10 +8,12 @@ from support.command import ipp_mirror
 from tasks.commands.luigi_files import name_settings, unreadable_file
 
 WRONG = {
-    b"[mirror\nconfig=x\n": "line 1: expected a section such as [mirror] first, got '[mirror'",
-    b"config=x\n[mirror]\n": "line 1: expected a section such as [mirror] first, got 'config=x'",
+    b"[mirror\nconfig=x\n": "line 1: expected a section such as [mirror] first, got none",
+    b"config=x\n[mirror]\n": "line 1: expected a section such as [mirror] first, got none",
     b"[mirror]\nconfig=x\n\nrubbish\n": "line 4: expected 'name = value' or a section such as [mirror], "
-    "got 'rubbish'",
+    "got neither",
+    b"[smtp]\npassword secret\n": "line 2: expected 'name = value' or a section such as [mirror], "
+    "got neither",
     b"[mirror]\nconfig=x\nconfig=y\n": "line 3: expected 'config' once in section [mirror], got it twice",
     b"[mirror]\n[core]\n[mirror]\n": "line 3: expected section [mirror] once, got it twice",
     b"[mirror]\nconfig=\xe9\n": "line 2: expected text, got the byte 0xe9",
@@ -49,6 +51,11 @@ def test_a_file_that_luigi_reads(content, file):
             "status",
             "[mirror]\nkonsole=x\n",
             "section [mirror] of luigi.cfg: unknown setting 'konsole'. Did you mean",
+        ),
+        (
+            "update",
+            "[mirror]\nprogress=foo\n",
+            "section [mirror] of luigi.cfg: progress: expected one of auto, none, plain, bar, got 'foo'. N",
         ),
     ],
 )

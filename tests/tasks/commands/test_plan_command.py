@@ -141,7 +141,7 @@ def test_filesets_whose_listings_are_not_read_are_estimated(upstream: Upstream, 
     shown = ipp_mirror("plan", "--config", follower.config, "--offline").stdout
     assert "to fetch: ~240 bytes in 3 filesets" in shown
     assert "\n~ 2 of them are estimated" in shown
-    assert "\n? 1 of them are left out of the size" in shown
+    assert "\n? 1 of them is left out of the size" in shown
 
 
 def test_bundles_that_are_here_are_unpacked_without_a_request_for_their_listings(
@@ -224,6 +224,14 @@ def test_a_server_that_does_not_answer(upstream: Upstream, follower: Follower):
         assert any("unmounted is not mounted: expected" in problem for problem in made["volumes"])
     shown = ipp_mirror("plan", "--config", follower.config, "--offline")
     assert (shown.returncode, shown.stderr.count("No update can begin; ")) == (40, 1)
+
+
+def test_a_selection_that_matches_nothing_is_named(upstream: Upstream, follower: Follower):
+    upstream.add(PRODUCT, "o1.chip.1.1.1", [File("a.fits", b"a")])
+    follower.mirror["products"] = [{"name": PRODUCT, "select": {"stage": "wrap"}}]
+    result = ipp_mirror("plan", "--config", follower.config)
+    assert result.returncode == 0
+    assert result.stderr == f"product {PRODUCT}: select matches 0 of 1 fileset; stage has chip\n"
 
 
 def test_without_a_listing_nothing_is_known_offline(follower: Follower):

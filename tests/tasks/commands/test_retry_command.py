@@ -54,7 +54,13 @@ def test_those_that_match_are_due(line, waiting: Follower):
 
 def test_the_next_update_tries_them(waiting: Follower, upstream: Upstream, server):
     server.clear()
-    assert waiting.update().code == 30
+    update = waiting.update()
+    assert update.code == 30
+    later = "are tried again later, the next ("
+    assert f"product {PRODUCT}: 3 that failed before {later}" in update.output
+    [record] = (waiting.root / "state" / OTHER / "failed").glob("*.json")
+    due_from = json.loads(record.read_bytes())["next_try"]
+    assert f"product {OTHER}: 1 that failed before is tried again from {due_from} on (" in update.output
     assert not [request for request in server.requests if "gone.fits" in request.target]
     upstream.path(PRODUCT, "o2.chip", "gone.fits").write_bytes(b"g")
     assert ipp_mirror("retry", "--config", waiting.config, PRODUCT, "o2.*").returncode == 0

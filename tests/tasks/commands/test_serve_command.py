@@ -11,6 +11,8 @@ from support.command import COMMAND, REPOSITORY, ipp_mirror
 from support.follower import Follower
 from support.upstream import File, Upstream
 
+from tasks.commands.options import cannot_listen
+
 PRODUCT = "md-all-rel-200907"
 
 
@@ -81,6 +83,16 @@ def test_a_port_in_use(follower: Follower):
         f"ipp-mirror: cannot listen on 127.0.0.1 port {port}: Address already in use. "
         "Another program listens there: choose another --port; nothing was started.\n"
     )
+
+
+@pytest.mark.parametrize("behind", ["", " (while attempting to bind on address ('none.invalid', 80))"])
+def test_a_host_that_does_not_exist(behind):
+    error = socket.gaierror(socket.EAI_NONAME, f"Name or service not known{behind}")
+    for kind in (socket.gaierror, OSError):
+        assert str(cannot_listen("none.invalid", 80, "--host", kind(*error.args))) == (
+            "cannot listen on none.invalid port 80: Name or service not known. "
+            "Choose an address of this machine by --host; nothing was started."
+        )
 
 
 def test_an_address_of_another_machine(follower: Follower):

@@ -55,6 +55,6 @@ def test_a_damaged_catalog_is_one_sentence_and_code_30(tmp_path):
     refused = ipp_mirror("sql", "--config", config, "SELECT 1")
     assert (refused.returncode, refused.stdout) == (30, "")
     assert refused.stderr == (
-        f"ipp-mirror: catalog {file}: file is not a database. Nothing was changed; make the catalog "
-        "anew with: ipp-mirror catalog rebuild\n"
+        f"ipp-mirror: catalog {file}: file is not a database. Nothing was changed; an update that "
+        "meets the damage makes the catalog anew; to do so now: ipp-mirror catalog rebuild\n"
     )

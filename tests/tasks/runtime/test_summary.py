@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.mirror.context import RunCounters
-from tasks.runtime.summary import Ending, fetched, update_summary, verification_summary
+from tasks.runtime.summary import Ending, fetched, get_summary, update_summary, verification_summary
 
 
 def counters(**numbers: int) -> RunCounters:
@@ -38,6 +38,16 @@ def test_a_run_that_was_stopped():
 )
 def test_a_run_in_which_nothing_was_to_be_done(new, code, expected):
     assert update_summary(counters(new=new), Ending("extracted", code=code)) == expected
+
+
+def test_named_filesets():
+    nothing = "none to be fetched of those that are named"
+    assert get_summary(counters(new=2), Ending("extracted")) == nothing
+    assert get_summary(counters(), Ending("extracted", code=20)) == update_summary(
+        counters(), Ending("extracted", code=20)
+    )
+    run = counters(selected=2, done=1, failed=1)
+    assert get_summary(run, Ending("extracted")) == update_summary(run, Ending("extracted"))
 
 
 def test_bytes_and_time():
