@@ -55,9 +55,8 @@ def retry(
         return
     if matching:
         due = "is due" if matching == 1 else "are due"
-        click.echo(
-            f"{as_count(matching, 'failed fileset')} {due}, of which {postponed} had to wait; "
-            "the next update tries them."
-        )
+        waited = f", of which {postponed} had to wait" if postponed else ""
+        them = "it" if matching == 1 else "them"
+        click.echo(f"{as_count(matching, 'failed fileset')} {due}{waited}; the next update tries {them}.")
     else:
         click.echo("No failed fileset matches. Nothing was changed.")

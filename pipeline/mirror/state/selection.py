@@ -15,7 +15,7 @@ from pipeline.mirror.state.sky_selection import (
     refuse_undecidable,
     waiting,
 )
-from pipeline.near_names import did_you_mean
+from pipeline.near_names import did_you_mean, nearest
 from pipeline.units import as_count
 
 # A filter is listed with a number of its kind, as in r.00000: its band alone stands for all of them.
@@ -210,13 +210,24 @@ def _on_empty(
     """
     selections = product.select or []
     chosen = [selections[number] for number in empty]
-    found = [f"{column} has {_some(values[column])}" for column in _columns(chosen)]
+    found = [
+        f"{column} has {_some(values[column])}{_near(column, chosen, values)}" for column in _columns(chosen)
+    ]
     if any(select.by_sky for select in chosen):
         found.append(by_sky)
     numbers = ", ".join(str(number + 1) for number in empty)
     which = "" if len(empty) == len(selections) else f", selection {numbers} of {len(selections)},"
     reason = "; ".join(found) or "none is of that time"
     return f"select{which} matches 0 of {as_count(count, 'fileset')}; {reason}"
+
+
+def _near(column: str, selections: Iterable[Select], values: Mapping[str, set[str]]) -> str:
+    """Return the values of the column that are nearest to patterns which match none, in brackets."""
+    known = sorted(values[column])
+    patterns = {pattern for select in selections for pattern in select.patterns.get(column, ())}
+    others = [each for each in patterns if not any(matches(column, value, each) for value in known)]
+    near = dict.fromkeys(value for pattern in sorted(others) for value in nearest(pattern, known))
+    return f" (nearest: {', '.join(near)})" if near else ""
 
 
 def _some(values: set[str]) -> str:

@@ -184,6 +184,8 @@ def test_a_beginning_that_the_listing_does_not_have_is_refused():
 
 
 EMPTY = {
+    "{stage: camra}": "select matches 0 of 6 filesets; stage has Camera, camera, no value, stack (nearest: "
+    "camera)",
     "{filter: R}": "select matches 0 of 6 filesets; filter has g.00000, no value, r.00000",
     "{stage: warps, filter: r}": "select matches 0 of 6 filesets; stage has Camera, camera, no value, stack; "
     "filter has g.00000, no value, r.00000",

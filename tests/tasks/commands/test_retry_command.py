@@ -48,7 +48,8 @@ def test_those_that_match_are_due(line, waiting: Follower):
     count = len(MATCHING[line])
     named = "1 failed fileset is due" if count == 1 else f"{count} failed filesets are due"
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout == f"{named}, of which {count} had to wait; the next update tries them.\n"
+    them = "it" if count == 1 else "them"
+    assert shown.stdout == f"{named}, of which {count} had to wait; the next update tries {them}.\n"
     assert due(waiting) == MATCHING[line]
 
 
