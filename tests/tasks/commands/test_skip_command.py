@@ -74,7 +74,7 @@ def test_what_is_said_of_a_fileset_that_is_skipped_already_or_not_selected(mirro
 
 WRONG = [
     (["md-all-rel", "wrong"], f"product of this mirror ({PRODUCT}), got 'md-all-rel'. Did you mean"),
-    ([PRODUCT, "wron"], "listing, got 'wron'. Did you mean 'wrong'? Nothing was changed."),
+    ([PRODUCT, "wron"], "its listing of 2 filesets, got 'wron'. Did you mean 'wrong'? Nothing was changed."),
     ([PRODUCT, "../w*"], f"product {PRODUCT}: expected the name of one fileset, got the pattern '../w*'"),
 ]
 
