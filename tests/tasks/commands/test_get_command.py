@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
 from support.many_filesets import PRODUCT, row
 
 from pipeline.durable import write_whole
+from pipeline.errors import EXIT_FILESET_FAILED
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
@@ -23,8 +25,12 @@ def test_codes_for_the_terminal_are_escaped_in_reasons_and_in_the_host(tmp_path:
     config = tmp_path / "mirror.yaml"
     config.write_text(json.dumps(settings))
     command = ["get", "--config", str(config), PRODUCT, "fileset.1", "fileset.2"]
-    ipp_mirror.main(command, standalone_mode=False)
-    first, second = capsys.readouterr().out.splitlines()
-    assert r"by me: bad \x1b]0;owned\x07 \nline 2. `ipp-mirror unskip" in first
-    assert second.startswith(f"1 fileset of {PRODUCT} wanted, to be fetched by ")
-    assert r"process 7 on dome\x1b[31m" in second
+    with pytest.raises(SystemExit) as ended:
+        ipp_mirror.main(command, standalone_mode=False)
+    assert ended.value.code == EXIT_FILESET_FAILED
+    said = capsys.readouterr()
+    [why] = said.err.splitlines()
+    assert r"by me: bad \x1b]0;owned\x07 \nline 2. `ipp-mirror unskip" in why
+    [who] = said.out.splitlines()
+    assert who.startswith(f"1 fileset of {PRODUCT} wanted, to be fetched by ")
+    assert r"process 7 on dome\x1b[31m" in who
