@@ -47,12 +47,14 @@ class FilesetCounts:
 class FilesetState(NamedTuple):
     """Row of the listing, as ``LocalListing.cells`` yields it, and the state of its fileset.
 
-    A selected one is not withdrawn.
+    ``registered`` is its time of registration as listed, empty in a damaged row that is cut before it. A
+    selected fileset is not withdrawn.
     """
 
     columns: tuple[str, ...]
     fields: list[str]
     name: str
+    registered: str
     selected: bool
     complete: bool
     skipped: bool
@@ -62,11 +64,6 @@ class FilesetState(NamedTuple):
     def left(self) -> bool:
         """True for a selected fileset that is neither complete nor skipped."""
         return self.selected and not self.complete and not self.skipped
-
-    @property
-    def registered(self) -> str:
-        """Time of registration as listed; empty in a damaged row that is cut before it."""
-        return self.fields[1].strip() if len(self.fields) > 1 else ""
 
     @property
     def stage(self) -> str | None:
@@ -118,6 +115,7 @@ class ProductFilesets:
                 columns,
                 fields,
                 name,
+                fields[1].strip() if len(fields) > 1 else "",
                 selected,
                 name in complete and not lacks,
                 name in skipped,
