@@ -297,7 +297,8 @@ class Layout:
 
         Its name may be misspelt in the settings.
         """
-        return self.listing_failure(product).exists() and not self.discovered(product).exists()
+        listed = (self.listing(product), self.discovered(product))
+        return self.listing_failure(product).exists() and not any(path.exists() for path in listed)
 
     def listing(self, product: str) -> Path:
         """Return the path of the local listing: every row of the product received so far."""

@@ -1,5 +1,7 @@
 """Record of a product whose listing could not be read."""
 
+import pytest
+
 from pipeline.errors import MachineFault, ServerUnavailable
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.listing_failure import (
@@ -31,9 +33,10 @@ def test_the_first_and_the_last_failure_until_the_listing_is_read(tmp_path):
     assert listing_failure(layout, "p") is None
 
 
-def test_a_product_that_was_never_listed_has_no_state(tmp_path):
+@pytest.mark.parametrize("file", ["discovered.json", "listing.txt"])
+def test_a_product_that_was_never_listed_has_no_state(file, tmp_path):
     layout = Layout(tmp_path)
     record_listing_failure(layout, "misspelt", ServerUnavailable("got 404"))
     assert layout.state_products() == []
-    write_marker(layout.discovered("misspelt"), {})
+    (layout.state("misspelt") / file).touch()
     assert layout.state_products() == ["misspelt"]
