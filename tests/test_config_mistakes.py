@@ -132,17 +132,18 @@ YAML = {
     "source:\n\turl: http://h/ds\n": "line 2, column 1: expected blanks as the indentation, got a tab",
     "source:\n  url: http://h: 5\n": "line 2, column 16: expected one ': ' in a line, got two",
     "source: 'a' b\n": "line 1, column 13: expected the end of the line, or ': ', got text. ",
-    "products: [a, b\n": "expected ] at the end of the list or settings begun in line 1, column 11, got "
-    "the end",
-    "products: [a, b\nc: d\n": "expected ] at the end of the list or settings begun in line 1, column "
+    "products: [a, b\n": "expected ] at the end of the list or settings that begins in line 1, column 11, "
+    "got the end",
+    "products: [a, b\nc: d\n": "expected ] at the end of the list or settings that begins in line 1, column "
     "11, got ':'",
-    "root: 'r\n": "expected a quotation mark at the end of the text begun in line 1, column 7, got the "
+    "root: 'r\n": "expected a quotation mark at the end of the text that begins in line 1, column 7, got the "
     "end of",
     "a: b\nmirror\n  root: r\n": "line 2, column 1: expected 'name: value', got a line without ': '",
     "files:\n  - *.cmf\n": "line 2, column 6: expected a value, got *: a value that begins with * has",
     "files: {a: *stack*}\n": "expected a value, got *: a value that begins with * has",
     "files: {a: &@}\n": "expected a value, got &: a value that begins with & has",
-    "url: @h\n": "line 1, column 6: expected a value, got '@' at its begin. Put the value in quotation marks",
+    "url: @h\n": "line 1, column 6: expected a value, got '@' at its beginning. Put the value in "
+    "quotation marks",
     "a: 1\nb: \x07\n": "line 2: expected printable characters, got U+0007",
     "a: 0x_\n": "line 1, column 4: expected a number, got '0x_': ",
 }

@@ -71,7 +71,7 @@ def _shown(text: str) -> str:
 def _no_end(what: str) -> Explanation:
     def explain(match: re.Match[str], error: yaml.MarkedYAMLError, _line: str) -> str:
         begin = error.context_mark
-        where = f" begun in line {begin.line + 1}, column {begin.column + 1}" if begin else ""
+        where = f" that begins in line {begin.line + 1}, column {begin.column + 1}" if begin else ""
         mark, found = match.groupdict().get("mark") or "", match.groupdict().get("found")
         got = {None: "the end of the file", "<stream end>": "the end of the file"}.get(found, repr(found))
         return f"expected {mark or 'a quotation mark'} at the end of the {what}{where}, got {got}"
@@ -82,7 +82,7 @@ def _no_end(what: str) -> Explanation:
 def _character(match: re.Match[str], _error: yaml.MarkedYAMLError, _line: str) -> str:
     if match["found"] == "\\t":
         return "expected blanks as the indentation, got a tab"
-    return f"expected a value, got {match['found']!r} at its begin. Put the value in quotation marks"
+    return f"expected a value, got {match['found']!r} at its beginning. Put the value in quotation marks"
 
 
 def _reference(_match: re.Match[str], error: yaml.MarkedYAMLError, _line: str) -> str:

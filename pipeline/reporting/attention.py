@@ -78,13 +78,13 @@ def _of_runs(report: MirrorReport, policy: AttentionPolicy, now: datetime) -> It
     if holder and not holder.is_alive:
         yield Attention(
             WARNING,
-            f"the run of process {holder.pid} on {holder.host}, begun {holder.since}, was killed; "
+            f"the run of process {holder.pid} on {holder.host}, started {holder.since}, was killed; "
             "the next update goes on from there",
         )
     if last and last.code == KILLED:
         if holder is None:
             yield Attention(
-                WARNING, f"the update begun {last.start} was killed; the next one goes on from there"
+                WARNING, f"the update started {last.start} was killed; the next one goes on from there"
             )
     elif last and last.code >= EXIT_NOT_SCHEDULED:
         ended = f"the last update ended with code {last.code}: {_clause(last.reason)}"

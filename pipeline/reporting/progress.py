@@ -31,7 +31,7 @@ class RunProgress:
     ``bytes`` were fetched or adopted, ``bytes_left`` are estimated; there are more where ``bytes_left_known``
     is False. ``rate`` is in bytes per second; ``seconds_without_bytes`` the time since the last byte came, 0
     while nothing is fetched; ``seconds_left`` None where it cannot be estimated. ``task`` is Luigi's name of
-    the run's first task, empty before it is begun; ``fetched`` are those of ``bytes`` that were not adopted.
+    the run's first task, empty before it starts; ``fetched`` are those of ``bytes`` that were not adopted.
     """
 
     time: str

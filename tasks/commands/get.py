@@ -176,8 +176,8 @@ def _by_whom(holder: dict[str, object], product: str) -> str:
     products = holder.get("products")
     if not isinstance(products, list):
         return (
-            f"to be fetched by the run at work ({run}, which has just begun) if it is an update, else by the "
-            "next one."
+            f"to be fetched by the run at work ({run}, which has just started) if it is an update, else "
+            "by the next one."
         )
     if product not in products:
         return (

@@ -209,7 +209,7 @@ def test_who_fetches_what_is_asked_for_while_a_run_works(publisher, follower):
         for products, said in (
             (
                 None,
-                f"run at work ({run}, which has just begun) if it is an update, else by the next one.",
+                f"run at work ({run}, which has just started) if it is an update, else by the next one.",
             ),
             (["other"], f"next update, as the run at work ({run}) fetches nothing of this product."),
             (
