@@ -129,9 +129,9 @@ class CompareFileset(VerifyFileset):
         try:
             found = upstream_problems(self.context, self.identity)
         except MirrorError as error:
-            current_run().count_step(self.product, error)
+            current_run().count_step(self.product, error, asked=True)
             raise
-        current_run().count_step(self.product, None)
+        current_run().count_step(self.product, None, asked=True)
         return found
 
 

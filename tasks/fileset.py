@@ -256,7 +256,7 @@ class StepTask(FilesetTask):
 
     def _count(self, error: MirrorError | None) -> None:
         if not self.optional:
-            current_run().count_step(self.product, error)
+            current_run().count_step(self.product, error, asked=self.resource == "connections")
 
     def do(self) -> None:
         """Do the step in one of the processes of the run. Raises MirrorError."""

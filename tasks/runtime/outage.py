@@ -56,26 +56,35 @@ class OutageWatch:
         # True once a fileset failed for a reason of its own.
         self.others_failed = False
 
-    def succeeded(self, product: str) -> None:
-        """Count from the beginning, after a step of the product that was done."""
+    def succeeded(self, product: str, *, asked: bool) -> None:
+        """Count from the beginning, after a step of the product that was done.
+
+        ``asked`` is True for a step that asked the server: only such a step shows that the server answers.
+        """
         volume = self._volume(product)
         with self._lock:
-            self._unanswered = self._without_space[volume] = 0
+            self._without_space[volume] = 0
+            if asked:
+                self._unanswered = 0
 
     def is_full(self, product: str) -> bool:
         """Return True if the product lies on a volume that is full."""
         return bool(self._full) and self._volume(product) in self._full
 
-    def failed(self, error: MirrorError, product: str) -> Stopped | None:
-        """Count a fileset that failed; return why the run is to end, None to go on."""
+    def failed(self, error: MirrorError, product: str, *, asked: bool) -> Stopped | None:
+        """Count a fileset that failed, in a step that asked the server or in another one.
+
+        Return why the run is to end, None to go on.
+        """
         reasons = list(error.reasons.values()) if isinstance(error, FilesFailed) else [error]
         if any(isinstance(reason, NoSpace) for reason in reasons):
             return self._no_space(error, product)
         if all(isinstance(reason, ServerUnavailable) for reason in reasons):
             return self._no_answer(error, product)
         with self._lock:
-            self._unanswered = 0
             self.others_failed = True
+            if asked:
+                self._unanswered = 0
         return None
 
     def _no_space(self, error: MirrorError, product: str) -> Stopped | None:

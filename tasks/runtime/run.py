@@ -298,14 +298,14 @@ class Run:
         processes = self.fetching if resource == "connections" else self.unpacking
         processes.do(do_step, (step.name, fileset), report)
 
-    def count_step(self, product: str, error: MirrorError | None) -> None:
-        """Count a required step that was done, or failed.
+    def count_step(self, product: str, error: MirrorError | None, *, asked: bool) -> None:
+        """Count a required step that was done, or failed; ``asked`` is True if the step asks the server.
 
         Too many failures in a row end the run, or the work on the products of a volume that is full.
         """
         if error is None:
-            self._outages.succeeded(product)
-        elif reason := self._outages.failed(error, product):
+            self._outages.succeeded(product, asked=asked)
+        elif reason := self._outages.failed(error, product, asked=asked):
             if isinstance(reason, VolumeFull):
                 log.error("%s", reason)
                 self.note(reason.exit_code, str(reason))

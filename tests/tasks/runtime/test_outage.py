@@ -45,7 +45,7 @@ def server() -> Server:
 
 
 def results(watch: OutageWatch, *errors: MirrorError) -> list[type | None]:
-    reasons = [watch.failed(error, "p") for error in errors]
+    reasons = [watch.failed(error, "p", asked=True) for error in errors]
     return [reason and type(reason) for reason in reasons]
 
 
@@ -85,14 +85,25 @@ def test_a_server_that_answers_interrupts_the_row(what, server: Server):
     for _ in range(4):
         assert results(watch, SILENT, SILENT) == [None, None]
         if what == "success":
-            watch.succeeded("p")
+            watch.succeeded("p", asked=True)
         elif what == "bytes":
             server.received += 1
         elif what == "an answer":
-            watch.failed(WRONG, "p")
+            watch.failed(WRONG, "p", asked=True)
         else:
-            watch.failed(FilesFailed({"a": SILENT, "b": WRONG}), "p")
+            watch.failed(FilesFailed({"a": SILENT, "b": WRONG}), "p", asked=True)
     assert watch.others_failed is (what in {"an answer", "another file"})
+
+
+@pytest.mark.parametrize("error", [None, BundleUnusable("not a bundle")])
+def test_a_step_that_asks_no_server_does_not_interrupt_the_row(error, server: Server):
+    watch = server.watch()
+    assert results(watch, SILENT, SILENT) == [None, None]
+    if error:
+        assert watch.failed(error, "p", asked=False) is None
+    else:
+        watch.succeeded("p", asked=False)
+    assert results(watch, SILENT) == [ServerLost]
 
 
 @pytest.mark.parametrize("error", [FULL, FilesFailed({"a": FULL, "b": SILENT})])
@@ -104,20 +115,20 @@ def test_only_success_interrupts_a_row_of_filesets_without_space(server: Server)
     watch = server.watch()
     for _ in range(3):
         assert results(watch, FULL) == [None]
-        watch.succeeded("p")
+        watch.succeeded("p", asked=True)
     assert results(watch, FULL, WRONG, BundleUnusable("not a bundle"), FULL) == [None, None, None, DiskFull]
 
 
 def test_a_volume_without_space_ends_the_work_on_its_products_alone(server: Server):
     watch = server.watch()
-    failed = [watch.failed(FULL, product) for product in ("a", "c", "p", "b", "a")]
+    failed = [watch.failed(FULL, product, asked=True) for product in ("a", "c", "p", "b", "a")]
     assert [failure and type(failure) for failure in failed] == [None, None, None, VolumeFull, None]
     assert str(failed[3]).startswith(
         "/disk2: there was no disk space for 2 filesets in a row, the last time: "
     )
     assert [watch.is_full(product) for product in "abcp"] == [True, True, False, False]
-    watch.succeeded("c")
-    assert watch.failed(FULL, "c") is None
+    watch.succeeded("c", asked=True)
+    assert watch.failed(FULL, "c", asked=True) is None
     assert results(watch, FULL) == [DiskFull]
 
 
