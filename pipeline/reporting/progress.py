@@ -28,8 +28,8 @@ class RunProgress:
 
     ``stage`` is ``listings`` before the first filesets are submitted, then ``filesets``, and ``ending`` at
     last. ``done`` filesets of ``filesets`` are complete or have failed, of which ``failed`` failed.
-    ``bytes`` were fetched or adopted, ``bytes_left`` are estimated; there are more where ``bytes_left_known``
-    is False. ``rate`` is in bytes per second; ``seconds_without_bytes`` the time since the last byte came, 0
+    ``bytes`` were fetched or adopted, ``bytes_left`` are estimated, roughly where ``bytes_left_known`` is
+    False. ``rate`` is in bytes per second; ``seconds_without_bytes`` the time since the last byte came, 0
     while nothing is fetched; ``seconds_left`` None where it cannot be estimated. ``task`` is Luigi's name of
     the run's first task, empty before it starts; ``fetched`` are those of ``bytes`` that were not adopted.
     """
@@ -119,8 +119,8 @@ def progress_text(progress: RunProgress) -> str:
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     if progress.bytes or progress.bytes_left:
-        more = "" if progress.bytes_left_known else " or more"
-        left = f"about {as_size(progress.bytes_left)}{more} left"
+        about = "about" if progress.bytes_left_known else "roughly"
+        left = f"{about} {as_size(progress.bytes_left)} left"
         silent = progress.seconds_without_bytes
         rate = (
             f"no byte for {as_duration(silent)}" if silent > SILENT_SECONDS else f"{as_size(progress.rate)}/s"

@@ -28,7 +28,7 @@ from pipeline.mirror.state.skip import skipped
 from pipeline.mirror.state.sky_selection import waiting
 from pipeline.mirror.state.snapshot import held_bytes
 from pipeline.mirror.state.steps import Steps, StepSpec
-from pipeline.reporting.amounts import limited, stored_bytes_by_stage
+from pipeline.reporting.amounts import limited, mean_of_stages, stored_bytes_by_stage
 from pipeline.reporting.disks import Disk, disks
 from pipeline.reporting.filesets import CountedFilesets, FilesetCounts, count_filesets
 from pipeline.reporting.history import RunRecord, bytes_per_day, fetch_rate, read_history
@@ -65,7 +65,7 @@ class ProductReport:
 
     ``configured`` is False for one that the settings do not name any more: none of its filesets is selected.
     ``bytes`` is an estimate unless ``bytes_exact``. ``bytes_left`` are to be fetched, by the filesets of each
-    stage that are here; unless ``bytes_left_known`` there are more, of stages of which none is here.
+    stage that are here; unless ``bytes_left_known`` also by those of other stages, or 0 without any.
     ``newest_age`` is in seconds; None without a valid time.
     ``failed`` are filesets without a required step, ``failed_optional`` those without an optional one alone.
     ``listing_failure`` is None where the last discovery succeeded, or the settings do not name the product.
@@ -313,11 +313,12 @@ def _counts(
 
 
 def _bytes_left(layout: Layout, product: str, left: Counter[str | None]) -> tuple[int, bool]:
-    """Return the bytes to fetch, estimated from filesets that are here; False where there are more."""
+    """Return the bytes to fetch, by filesets here; False where some are taken from other stages."""
     if not left:
         return 0, True
     sizes = stored_bytes_by_stage(layout, product)
-    estimated = sum(number * sizes.get(stage, 0) for stage, number in left.items())
+    other = mean_of_stages(sizes.values())
+    estimated = sum(number * sizes.get(stage, other) for stage, number in left.items())
     return round(estimated), left.keys() <= sizes.keys()
 
 

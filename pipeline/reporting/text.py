@@ -136,10 +136,10 @@ def _newest(product: ProductReport) -> str:
 
 def bytes_left_of(product: ProductReport) -> str:
     """Return how much is to be fetched; nothing where that is nothing."""
-    if not product.bytes_left_known:
-        known = f"about {as_size(product.bytes_left)} or more left"
-        return known if product.bytes_left else "unknown size left"
-    return f"about {as_size(product.bytes_left)} left" if product.bytes_left else ""
+    if not product.bytes_left:
+        return "" if product.bytes_left_known else "unknown size left"
+    about = "about" if product.bytes_left_known else "roughly"
+    return f"{about} {as_size(product.bytes_left)} left"
 
 
 def notes_of(product: ProductReport) -> list[str]:

@@ -82,7 +82,7 @@ def test_a_damaged_file_is_ignored(content, layout: Layout):
         ({"stage": "listings"}, "reading listings"),
         (
             {"bytes_left_known": False, "seconds_left": None, "failed": 0},
-            "3 of 10 filesets, 2.0 MB done, about 6.0 MB or more left, 100 kB/s",
+            "3 of 10 filesets, 2.0 MB done, roughly 6.0 MB left, 100 kB/s",
         ),
         (
             {"seconds_without_bytes": 25, "seconds_left": None},

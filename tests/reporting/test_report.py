@@ -327,9 +327,10 @@ def test_bytes_left_are_estimated_from_filesets_of_the_stage(layout):
     report = report_on(layout)
     [product] = report.products
     assert product.filesets.left == 5
-    # Two warps; of the two chips, none has its stage in its marker.
-    assert (product.bytes_left, product.bytes_left_known) == (4000, False)
-    assert "here, about 4.0 kB or more left, newest" in as_text(report, [])
+    # Two warps of 2000 bytes; of the two chips, none has its stage in its marker: as the mean of the others,
+    # warps and those of ten bytes without a stage.
+    assert (product.bytes_left, product.bytes_left_known) == (6010, False)
+    assert "here, roughly 6.0 kB left, newest" in as_text(report, [])
     [product] = report_on(layout, settings_of(layout, select={"stage": "warp"})).products
     assert (product.bytes_left, product.bytes_left_known) == (4000, True)
 
