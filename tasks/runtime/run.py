@@ -32,12 +32,11 @@ from pipeline.mirror.resources.peers import wait_for_exit
 from pipeline.mirror.resources.update_lock import heartbeat, record_products, update_lock
 from pipeline.mirror.resources.volumes import product_folder
 from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.markers import Fileset, is_within, utc_now
+from pipeline.mirror.state.markers import is_within, utc_now
 from pipeline.mirror.state.operands import check_products
 from pipeline.mirror.state.owner_records import restore_owner_records
 from pipeline.mirror.state.root_format import record_root_format, short_id
 from pipeline.mirror.state.root_note import write_note
-from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.housekeeping import remove_half_written
 from pipeline.names import checked_segment, escaped
 from pipeline.reporting.history import RunRecord, append_record
@@ -55,7 +54,8 @@ from tasks.runtime.page import PageRenewal
 from tasks.runtime.processes import (
     UNPACKED_AT_ONCE,
     UNPACKED_PER_CORE,
-    do_step,
+    ProcessLost,
+    Work,
     get_listing,
     step_processes,
 )
@@ -136,8 +136,8 @@ class Run:
         self.mirror = short_id(self.context.layout)
         for step in self.context.wanted_steps:
             step.load(self.context)
-        processes = step_processes(self.context, self.stopping, self.lose_process)
-        self.fetching, self.unpacking = self._open.enter_context(processes)
+        processes = step_processes(self.context, self.stopping)
+        self._fetching, self._unpacking = self._open.enter_context(processes)
         self._start_heartbeat()
 
     def _pause(self, seconds: float) -> None:
@@ -148,7 +148,7 @@ class Run:
         """Return a client of listings that are fetched in the process with the connections."""
         upstream = self.context.upstream
         return ListingClient(
-            upstream.url, lambda url: self.fetching.do(get_listing, url), upstream.retry_policy
+            upstream.url, lambda url: self.do("connections", get_listing, url), upstream.retry_policy
         )
 
     def _acquire(self) -> None:
@@ -293,10 +293,18 @@ class Run:
         self.results.put(None)
         submission.wait()
 
-    def do_step(self, resource: str, step: StepSpec, fileset: Fileset, report: Report) -> None:
-        """Do a step in one of the processes that have the resource. Raises MirrorError."""
-        processes = self.fetching if resource == "connections" else self.unpacking
-        processes.do(do_step, (step.name, fileset), report)
+    def do(self, resource: str, work: Work, argument: Any, report: Report = lambda _: None) -> Any:
+        """Do the work in one of the processes that have the resource. Raises MirrorError.
+
+        The loss of a process stops the run.
+        """
+        processes = self._fetching if resource == "connections" else self._unpacking
+        try:
+            return processes.do(work, argument, report)
+        except ProcessLost:
+            self.note(EXIT_FILESET_FAILED, "a process of this run was killed")
+            self._stop_processes()
+            raise
 
     def count_step(self, product: str, error: MirrorError | None, *, asked: bool) -> None:
         """Count a required step that was done, or failed; ``asked`` is True if the step asks the server.
@@ -383,16 +391,11 @@ class Run:
         self.note(reason.exit_code, str(reason))
         self._stop_processes()
 
-    def lose_process(self) -> None:
-        """Stop the run, as one of its processes was killed."""
-        self.note(EXIT_FILESET_FAILED, "a process of this run was killed")
-        self._stop_processes()
-
     def _stop_processes(self) -> None:
         self.stopping.set()
         self.progress.is_ending = True
-        self.fetching.stop()
-        self.unpacking.stop()
+        self._fetching.stop()
+        self._unpacking.stop()
         self.results.put(None)
 
     @property
