@@ -35,7 +35,7 @@ from pipeline.mirror.steps.adopt import (
 )
 from pipeline.units import as_count
 from tasks.fileset import AdoptedFolderParameter, StepTask, tasks_for
-from tasks.runtime.run import STARTED, current_run
+from tasks.runtime.current import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
 from tasks.update import ProductNames, UpdateProduct

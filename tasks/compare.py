@@ -21,7 +21,7 @@ from pipeline.mirror.state.steps import Problem
 from pipeline.mirror.steps.compare import comparable, set_aside, upstream_problems
 from pipeline.mirror.steps.verify import end_verification, start_verification
 from pipeline.units import as_count
-from tasks.runtime.run import current_run
+from tasks.runtime.current import current_run
 from tasks.targets import RunMarker
 from tasks.verify import ProblemsFound, VerifyFileset, VerifyMirror, VerifyProduct
 

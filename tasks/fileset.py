@@ -34,9 +34,9 @@ from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
 from pipeline.mirror.steps.download import DOWNLOAD
 from pipeline.mirror.steps.extract import EXTRACT
+from tasks.runtime.current import current_run
 from tasks.runtime.errors import Bug, FailedAlready, as_mirror_error
 from tasks.runtime.processes import do_step
-from tasks.runtime.run import current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import StepMarker
 

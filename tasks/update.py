@@ -40,8 +40,8 @@ from pipeline.mirror.steps.removal import delete_expired, delete_withdrawn
 from pipeline.mirror.steps.widening import widen_filesets
 from pipeline.units import as_count
 from tasks.fileset import FilesetsFailed, StepTask, failed_in_run, priorities_of, tasks_for
+from tasks.runtime.current import STARTED, current_run
 from tasks.runtime.errors import as_mirror_error
-from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
 from tasks.wanted import newly_wanted

@@ -37,7 +37,7 @@ from pipeline.mirror.steps.verify import (
 from pipeline.units import as_count, parse_rate
 from tasks.fileset import FilesetTask, tasks_for
 from tasks.runtime.causes import Failure
-from tasks.runtime.run import STARTED, current_run
+from tasks.runtime.current import STARTED, current_run
 from tasks.runtime.summary import verification_summary
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker

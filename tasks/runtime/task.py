@@ -14,8 +14,9 @@ from pipeline.errors import MirrorError, with_next_try
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.layout import Layout
 from tasks.runtime.causes import Failure
+from tasks.runtime.current import current_mirror, current_run
 from tasks.runtime.errors import Stopped, as_mirror_error
-from tasks.runtime.run import current_mirror, current_run, resources_of
+from tasks.runtime.run import resources_of
 from tasks.runtime.summary import update_summary
 
 # Description of a parameter that the program sets, and that `luigi TASK --help` does not list.
