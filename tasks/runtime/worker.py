@@ -51,18 +51,24 @@ log = logging.getLogger(__name__)
 
 
 class MirrorWorker(Worker):
-    """Luigi's worker for one update of the mirror; ``worker_processes`` 0: one for each step that fits."""
+    """Luigi's worker for one update of the mirror; ``worker_processes`` 0: one for each step that fits.
+
+    ``scheduler_line`` says which scheduler is used. It is logged once nothing speaks against the run.
+    """
 
     _run: Run
     _run_end: RunEnd
 
-    def __init__(self, scheduler: LocalScheduler | CentralScheduler, worker_processes: int) -> None:
+    def __init__(
+        self, scheduler: LocalScheduler | CentralScheduler, worker_processes: int, scheduler_line: str = ""
+    ) -> None:
         slots = worker_processes
         super().__init__(scheduler=scheduler, worker_processes=slots, no_install_shutdown_handler=True)
         # Luigi adds the calls of a scheduler to its client at run time.
         self._client: Any = scheduler
         # Luigi keeps all calls of add_task for a summary that is not printed here.
         self._add_task_history = deque(maxlen=0)  # type: ignore[assignment]
+        self._scheduler_line = scheduler_line
         self._root: Any = None
         self._registering = False
         self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
@@ -148,8 +154,14 @@ class MirrorWorker(Worker):
         except SettingsError:
             raise
         except MirrorError as error:
+            self._log_scheduler()
             self._run.refuse(error)
             raise SystemExit(self._finish()) from None
+        self._log_scheduler()
+
+    def _log_scheduler(self) -> None:
+        if self._scheduler_line:
+            log.info("%s", self._scheduler_line)
 
     def _register_resources(self) -> None:
         """Register the resources with the scheduler; end the run when no scheduler responds."""
