@@ -16,7 +16,7 @@ from itertools import takewhile
 import luigi
 
 from pipeline.catalog.like_filesets import like_filesets
-from pipeline.config import Product
+from pipeline.config import Product, Settings
 from pipeline.datastore.listing import FilesetRow, LeftOut
 from pipeline.errors import MirrorError, ServerUnavailable, machine_fault
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
@@ -24,6 +24,7 @@ from pipeline.mirror.state.file_selection import matches_nothing
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.listing_failure import clear_listing_failure, record_listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
+from pipeline.mirror.state.operands import check_products_in_settings
 from pipeline.mirror.state.pending import (
     has_changed,
     incomplete,
@@ -40,8 +41,8 @@ from pipeline.mirror.steps.removal import delete_expired, delete_withdrawn
 from pipeline.mirror.steps.widening import widen_filesets
 from pipeline.units import as_count
 from tasks.fileset import FilesetsFailed, StepTask, failed_in_run, priorities_of, tasks_for
+from tasks.runtime.current import STARTED, current_run
 from tasks.runtime.errors import as_mirror_error
-from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
 from tasks.wanted import newly_wanted
@@ -69,6 +70,10 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
     only_waits = True
     products = ProductNames(default=(), description="only these products, as a,b")
     started = luigi.Parameter(default=STARTED, description=HIDDEN)
+
+    def check(self, settings: Settings) -> None:
+        """Check that the settings do not leave out one of ``products``. Raises SettingsError."""
+        check_products_in_settings(self.products, settings, "Nothing was started.")
 
     def requires(self) -> list["UpdateProduct"]:
         """Return one update for each product."""

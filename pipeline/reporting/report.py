@@ -276,6 +276,13 @@ def _product(
     )
 
 
+def listing_failures(layout: Layout, settings: Settings) -> dict[str, ListingFailure]:
+    """Return why listings could not be read, by product, of those that are mirrored. Raises OSError."""
+    names = _configured(settings, layout.state_products(never_listed=True))
+    found = {name: _listing_failure(layout, name) for name in sorted(names)}
+    return {name: failure for name, failure in found.items() if failure}
+
+
 def _listing_failure(layout: Layout, product: str) -> ListingFailure | None:
     record = listing_failure(layout, product)
     if record is None:

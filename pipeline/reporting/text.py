@@ -2,8 +2,9 @@
 
 import json
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import islice
 
 from pipeline.errors import EXIT_DONE, EXIT_FILESET_FAILED
 from pipeline.names import escaped
@@ -12,7 +13,7 @@ from pipeline.reporting.disks import Disk
 from pipeline.reporting.history import NOUNS, RunRecord
 from pipeline.reporting.outlook import outlook, outlook_text
 from pipeline.reporting.progress import progress_text
-from pipeline.reporting.report import FailureGroup, MirrorReport, ProductReport, Verification
+from pipeline.reporting.report import FailureGroup, ListingFailure, MirrorReport, ProductReport, Verification
 from pipeline.units import as_count, as_duration, as_size
 
 WIDTH = 80
@@ -170,6 +171,17 @@ def failure_lines(title: str, groups: list[FailureGroup]) -> Iterator[str]:
         yield from _wrapped(f"{group.product}{step}: {named}; {tried}", "  ")
         yield from _wrapped(group.reason, "    ")
     yield from _rest(len(groups), "cause")
+
+
+def listing_lines(title: str, failed: Mapping[str, ListingFailure]) -> Iterator[str]:
+    """Yield the lines on listings that could not be read, by product, as ``failure_lines`` does."""
+    if failed:
+        yield ""
+        yield f"{title} ({as_count(len(failed), 'product')}):"
+    for product, failure in islice(failed.items(), _SHOWN):
+        yield from _wrapped(f"{product}: since {failure.first_failed}; next try in the next update", "  ")
+        yield from _wrapped(failure.reason, "    ")
+    yield from _rest(len(failed), "product")
 
 
 def _skipped(report: MirrorReport) -> Iterator[str]:

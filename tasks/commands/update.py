@@ -69,7 +69,7 @@ def update(
 
     If another update of the mirror is running, the command ends with exit code 10. It uses Luigi's central
     scheduler if one answers that luigi.cfg or an option names, or that this user has started on this machine
-    with `ipp-mirror scheduler`; else a local scheduler. The first line of the output names the scheduler.
+    with `ipp-mirror scheduler`; else a local scheduler. The output names the scheduler.
 
     With --daemon, updates are started as processes of their own, one after the other. SIGUSR1: the next one
     begins now. SIGHUP: the settings are read again, which each update does, now. SIGTERM and SIGINT end the

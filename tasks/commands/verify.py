@@ -77,7 +77,7 @@ def verify(
 def _report() -> dict[str, Any] | None:
     """Return the result of the verification of this process; None when none has started."""
     from pipeline.reporting.status import verification_problems
-    from tasks.runtime.run import run_if_begun
+    from tasks.runtime.current import run_if_begun
 
     if (run := run_if_begun()) is None:
         return None

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.datastore.client import UnknownFileset
 from pipeline.errors import FilesFailed, MirrorError, NoSpace, ServerUnavailable
+from pipeline.mirror.context import RunContext
+from pipeline.mirror.state.local_listing import LocalListing
 from tasks.runtime.errors import DiskFull, ServerLost, Stopped, VolumeFull
 
 
@@ -121,3 +124,16 @@ class OutageWatch:
                 f"the server sent no valid answer for {self._unanswered} filesets in a row, the last time: "
                 f"{error} This run ends after what is in progress."
             )
+
+
+def server_answers(context: RunContext, product: str) -> bool:
+    """Return True if the server sends a valid listing of the product."""
+    last = LocalListing(context.layout, product).last(1)
+    since = last[0].name if last else None
+    try:
+        context.listings.filesets(product, since)
+    except UnknownFileset:
+        return True
+    except ServerUnavailable:
+        return False
+    return True
