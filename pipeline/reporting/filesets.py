@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any, NamedTuple
 
 from pipeline.config import Product, Select
@@ -60,17 +61,9 @@ class FilesetState(NamedTuple):
     skipped: bool
     withdrawn: bool
 
-    @property
-    def left(self) -> bool:
-        """True for a selected fileset that is neither complete nor skipped."""
-        return self.selected and not self.complete and not self.skipped
 
-    @property
-    def stage(self) -> str | None:
-        """Stage in the listing; None where it has none."""
-        values = dict(zip(self.columns, self.fields, strict=False))
-        stage = values.get("stage", "null").strip()
-        return None if stage == "null" else stage
+# Values of a FilesetState.
+_Row = tuple[tuple[str, ...], list[str], str, str, bool, bool, bool, bool]
 
 
 class ProductFilesets:
@@ -100,6 +93,10 @@ class ProductFilesets:
 
     def states(self) -> Iterator[FilesetState]:
         """Yield the state of each fileset of the listing. Raises ServerUnavailable for a damaged listing."""
+        return starmap(FilesetState, self.rows())
+
+    def rows(self) -> Iterator[_Row]:
+        """Yield the same as plain tuples, which take a third of the time. Raises as ``states``."""
         has_begun = self._begin_after is None
         # Names of their own, for each is used for each row.
         complete, skipped, withdrawn = self.complete, self.skipped, self.withdrawn
@@ -111,16 +108,10 @@ class ProductFilesets:
             has_begun = has_begun or name == self._begin_after
             selected = selected and name not in left_out
             lacks = selected and name in may_lack and self._lacks(name)
-            yield FilesetState(
-                columns,
-                fields,
-                name,
-                fields[1].strip() if len(fields) > 1 else "",
-                selected,
-                name in complete and not lacks,
-                name in skipped,
-                name in withdrawn,
-            )
+            registered = fields[1].strip() if len(fields) > 1 else ""
+            is_complete = name in complete and not lacks
+            flags = selected, is_complete, name in skipped, name in withdrawn
+            yield columns, fields, name, registered, *flags
 
     def _lacks(self, name: str) -> bool:
         if self._product:
@@ -152,20 +143,33 @@ def count_filesets(
     known = selected = left = 0
     stages: Counter[str | None] = Counter()
     newest, last = None, ""
-    for state in filesets.states():
+    for columns, fields, fileset, registered, chosen, complete, skipped, _ in filesets.rows():
         known += 1
-        selected += state.selected
-        # As ``FilesetState.left``, which takes longer to call than to do.
-        if state.selected and not state.complete and not state.skipped:
+        selected += chosen
+        if complete:
+            if (order := registered_order(registered)) >= last:
+                newest, last = (fileset, registered), order
+        elif chosen and not skipped:
             left += 1
-            stages[state.stage] += state.name not in downloaded or filesets.lacking.get(state.name, False)
-        if state.complete and (order := registered_order(state.registered)) >= last:
-            newest, last = Registration(state.name, state.registered), order
-    skipped, withdrawn = len(filesets.skipped), len(filesets.withdrawn)
-    partial, expired = layout.count(MarkerKind.PARTIAL, name), len(filesets.expired)
-    complete = len(filesets.complete - filesets.lacking.keys())
-    counts = FilesetCounts(known, selected, complete, left, skipped, withdrawn, partial, expired)
-    return CountedFilesets(counts, +stages, newest)
+            fetched = fileset in downloaded and not filesets.lacking.get(fileset, False)
+            stages[_stage(columns, fields)] += not fetched
+    counts = FilesetCounts(
+        known,
+        selected,
+        complete=len(filesets.complete - filesets.lacking.keys()),
+        left=left,
+        skipped=len(filesets.skipped),
+        withdrawn=len(filesets.withdrawn),
+        partial=layout.count(MarkerKind.PARTIAL, name),
+        expired=len(filesets.expired),
+    )
+    return CountedFilesets(counts, +stages, Registration(*newest) if newest else None)
+
+
+def _stage(columns: tuple[str, ...], fields: list[str]) -> str | None:
+    """Return the stage of a row of the listing; None where it has none."""
+    stage = dict(zip(columns, fields, strict=False)).get("stage", "null").strip()
+    return None if stage == "null" else stage
 
 
 def newest_here(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> Registration | None:
