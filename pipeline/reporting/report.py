@@ -172,6 +172,8 @@ def mirror_report(
         )
     now = now or datetime.now(UTC)
     holder = holder_of(layout)
+    # Read before the markers: no more filesets are done by it than the numbers of the products have.
+    progress = _progress(layout, holder)
     wanted = steps.wanted(settings)
     names = _products(layout, settings)
     history = read_history(layout)
@@ -184,7 +186,7 @@ def mirror_report(
         root=str(layout.root),
         time=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
         holder=holder,
-        progress=_progress(layout, holder),
+        progress=progress,
         last_update=updates[-1] if updates else None,
         last_success=_last_success(products),
         products=products,

@@ -4,6 +4,7 @@ import json
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from datetime import datetime, timedelta
 
 from pipeline.errors import EXIT_DONE, EXIT_FILESET_FAILED
 from pipeline.names import escaped
@@ -76,8 +77,7 @@ def _runs(report: MirrorReport) -> Iterator[str]:
         holder = report.holder
         kind = f"{noun}, " if (noun := running_noun(report)) else ""
         yield from _wrapped(f"running: {kind}process {holder.pid} on {holder.host} since {holder.since}", "")
-        if report.progress:
-            yield from _wrapped(progress_text(report.progress), "  ")
+        yield from _wrapped(running_numbers(report), "  ")
     else:
         yield "running: nothing"
     last = report.last_update
@@ -94,6 +94,19 @@ def _runs(report: MirrorReport) -> Iterator[str]:
 def running_noun(report: MirrorReport) -> str:
     """Return what the run that works is called; nothing where that is not known."""
     return NOUNS.get(report.progress.task, "") if report.progress else ""
+
+
+def running_numbers(report: MirrorReport) -> str:
+    """Return the progress of the run that works, with its age: all else is of ``report.time``.
+
+    Nothing where the progress is not known.
+    """
+    progress = report.progress
+    if progress is None:
+        return ""
+    age = datetime.fromisoformat(report.time) - datetime.fromisoformat(progress.time)
+    ago = f"{as_duration(age.total_seconds())} ago: " if age >= timedelta(seconds=1) else ""
+    return f"{ago}{progress_text(progress)}"
 
 
 def run_numbers(run: RunRecord) -> str:

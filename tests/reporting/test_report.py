@@ -33,9 +33,9 @@ from pipeline.reporting.matrix import product_matrix
 from pipeline.reporting.metrics import metrics_text
 from pipeline.reporting.plan import Planner
 from pipeline.reporting.progress import RunProgress, write_progress
-from pipeline.reporting.report import MirrorReport, mirror_report
+from pipeline.reporting.report import Holder, MirrorReport, mirror_report
 from pipeline.reporting.status import product_status
-from pipeline.reporting.text import as_check, as_json, as_text
+from pipeline.reporting.text import as_check, as_json, as_text, running_numbers
 from tasks.steps import STEPS
 
 NOW = datetime(2026, 7, 10, 12, tzinfo=UTC)
@@ -559,6 +559,35 @@ def test_a_run_that_works(layout):
     assert "running: process 42 on dome since 2026-07-10T11:00:00Z\n" in as_text(report, [])
     update = replace(PROGRESS, task="UpdateMirror")
     assert "running: update, process 42 on dome since " in as_text(replace(report, progress=update), [])
+
+
+@pytest.mark.parametrize(
+    ("written", "ago"),
+    [("12:00:00", ""), ("11:59:59", "1 s ago: "), ("11:57:58", "2 min 2 s ago: "), ("12:00:30", "")],
+)
+def test_the_progress_of_a_run_says_how_much_older_it_is_than_the_table(written, ago, layout):
+    progress = replace(PROGRESS, time=f"2026-07-10T{written}Z")
+    report = replace(report_on(layout), progress=progress)
+    assert (
+        running_numbers(report)
+        == f"{ago}3 of 10 filesets, 5.0 kB done, about 8.0 kB left, 100 bytes/s, 1 min 20 s left"
+    )
+    alive = replace(report, holder=Holder("dome", 42, "2026-07-10T11:00:00Z", is_alive=True))
+    assert f"\n  {ago}3 of 10 filesets," in as_text(alive, [])
+
+
+def test_the_progress_is_read_before_the_markers(layout):
+    """Else a table that is behind it would deny what the run has done."""
+    layout.lock_file.write_text(
+        json.dumps({"host": "dome", "pid": os.getpid(), "since": "2026-07-10T11:00:00Z"})
+    )
+    write_progress(layout, PROGRESS)
+    with open(layout.lock_file) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with opened_below(layout.root / "state") as opened:
+            assert report_on(layout).progress == PROGRESS
+    assert "progress.json" in opened
+    assert "progress.json" not in opened[opened.index(f"{PRODUCT}/listing.txt") :]
 
 
 def test_a_run_that_works_or_was_killed_counts_for_the_growth_and_the_rate(layout):
