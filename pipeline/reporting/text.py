@@ -10,7 +10,7 @@ from pipeline.errors import EXIT_DONE, EXIT_FILESET_FAILED
 from pipeline.names import escaped
 from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, severity
 from pipeline.reporting.disks import Disk
-from pipeline.reporting.history import NOUNS, RunRecord
+from pipeline.reporting.history import KILLED, NOUNS, RunRecord
 from pipeline.reporting.outlook import outlook, outlook_text
 from pipeline.reporting.progress import progress_text
 from pipeline.reporting.report import FailureGroup, MirrorReport, ProductReport, Verification
@@ -110,9 +110,10 @@ def running_numbers(report: MirrorReport) -> str:
 
 
 def run_numbers(run: RunRecord) -> str:
-    """Return what a run brought, and how long it took."""
+    """Return what a run brought, and how long it took: of one that was killed, up to its last progress."""
+    least = "at least " if run.code == KILLED else ""
     filesets, size = as_count(run.filesets, "fileset"), as_size(run.bytes)
-    return f"{filesets}, {size} in {as_duration(run.seconds)}, {run.failures} failed"
+    return f"{least}{filesets}, {size} in {as_duration(run.seconds)}, {run.failures} failed"
 
 
 def catalog_text(report: MirrorReport) -> str:

@@ -35,7 +35,7 @@ from pipeline.reporting.plan import Planner
 from pipeline.reporting.progress import RunProgress, write_progress
 from pipeline.reporting.report import Holder, MirrorReport, mirror_report
 from pipeline.reporting.status import product_status
-from pipeline.reporting.text import as_check, as_json, as_text, running_numbers
+from pipeline.reporting.text import as_check, as_json, as_text, run_numbers, running_numbers
 from tasks.steps import STEPS
 
 NOW = datetime(2026, 7, 10, 12, tzinfo=UTC)
@@ -574,6 +574,11 @@ def test_the_progress_of_a_run_says_how_much_older_it_is_than_the_table(written,
     )
     alive = replace(report, holder=Holder("dome", 42, "2026-07-10T11:00:00Z", is_alive=True))
     assert f"\n  {ago}3 of 10 filesets," in as_text(alive, [])
+
+
+def test_the_numbers_of_a_run_that_was_killed_are_those_of_its_last_progress():
+    assert run_numbers(run(code=30)) == "1 fileset, 10 bytes in 1 s, 0 failed"
+    assert run_numbers(run(code=137)) == "at least 1 fileset, 10 bytes in 1 s, 0 failed"
 
 
 def test_the_progress_is_read_before_the_markers(layout):
