@@ -156,6 +156,7 @@ def render_page(page: Page) -> str:
         totals=outlook(page.report),
         failures=_tables_of_failures(page.report),
         missing=_missing(page.matrices),
+        missing_rows=sum(matrix.missing_rows for matrix in page.matrices),
         kinds=_KINDS,
         numeric=_NUMERIC,
         cell_class=cell_class,
@@ -196,9 +197,12 @@ def _since_update(report: MirrorReport) -> str | None:
 
 
 def _missing(matrices: Sequence[Matrix]) -> list[tuple[str, Missing]]:
-    """Return what is missing with its product: what will be fetched before what is skipped or withdrawn."""
+    """Return the first rows of what is missing, each with its product.
+
+    What will be fetched comes before what is skipped or withdrawn.
+    """
     found = [(matrix.product, each) for matrix in matrices for each in matrix.missing]
-    return sorted(found, key=lambda item: item[1].is_settled)
+    return sorted(found, key=lambda item: item[1].is_settled)[:ROWS]
 
 
 def _tables_of_failures(report: MirrorReport) -> list[tuple[str, Sequence[Any]]]:
