@@ -85,7 +85,7 @@ WRONG = {
     "1, got 'x'.",
     "update --every 1h": " update: --every needs --daemon.",
     "update --daemon --every 0s": " update: invalid value for '--every': "
-    "expected a time such as 90s, 15min, 6h or 1d, got '0s'.",
+    "expected a time such as 15min, 6h or 1d, from 1s to 365d, got '0s'.",
     "verify --workers 0": " verify: invalid value for '--workers': expected a whole number of at least "
     "1, got '0'.",
     "worker --scheduler-port 0": " worker: invalid value for '--scheduler-port': "
