@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import starmap
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline.config import Product, Select
 from pipeline.datastore.listing import FilesetRow, registered_order
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.file_selection import lacking_filesets, may_lack
 from pipeline.mirror.state.layout import Layout, MarkerKind
-from pipeline.mirror.state.local_listing import LocalListing, Registration, latest
+from pipeline.mirror.state.local_listing import LocalListing, Registration
 from pipeline.mirror.state.marker_file import read_marker, write_marker
+from pipeline.mirror.state.pending import deciding_state
 from pipeline.mirror.state.selection import is_selected
 from pipeline.mirror.state.sky_selection import DECIDING_COLUMNS, NOTHING_KNOWN, LikeFilesets
 from pipeline.mirror.state.snapshot import current_header
@@ -172,36 +173,41 @@ def _stage(columns: tuple[str, ...], fields: list[str]) -> str | None:
     return None if stage == "null" else stage
 
 
-def newest_here(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> Registration | None:
-    """Return the complete fileset that was registered last; None without one, or for a damaged listing.
+class SelectedAndNewest(NamedTuple):
+    """Number of the selected filesets, and the complete one that was registered last."""
 
-    For the holder of the update lock. Rows are read only where listing or markers have changed since they
-    were last read for it.
+    selected: int
+    newest: Registration | None
+
+
+def selected_and_newest(
+    layout: Layout, product: Product, required: tuple[StepSpec, ...], like: LikeFilesets, *, configured: bool
+) -> SelectedAndNewest | None:
+    """Return the same as ``count_filesets``; None for a damaged listing.
+
+    No fileset of a product is selected unless it is ``configured``. For the holder of the update lock: rows
+    are read only where what decides has changed since they were last read for it, or where they may grow too
+    old for ``keep``. Raises MachineFault when the catalog cannot be read.
     """
-    cache, state = layout.newest(product), _state(layout, product, required)
-    cached = read_marker(cache)
-    if state is not None and cached and cached.get("state") == state:
-        return Registration(*cached["newest"]) if cached["newest"] else None
-    complete = _complete(layout, product, required)
+    cache, state = layout.newest(product.name), None
+    if not any(select.keep for select in product.select or ()):
+        state = deciding_state(layout, product, [step.marker for step in required], like)
+    if state is not None:
+        state["configured"] = configured
+        cached = read_marker(cache)
+        if cached and cached.get("state") == state:
+            newest = cached["newest"]
+            return SelectedAndNewest(cached["selected"], Registration(*newest) if newest else None)
     try:
-        newest = latest(
-            each for each in LocalListing(layout, product).registrations() if each.name in complete
-        )
+        counted = count_filesets(layout, product if configured else None, product.name, required, like)
     except ServerUnavailable:
         return None
+    found = SelectedAndNewest(counted.counts.selected, counted.newest)
     if state is not None:
         # The disk may be too full for a cache.
         with suppress(OSError):
-            write_marker(cache, {"state": state, "newest": newest})
-    return newest
-
-
-def _state(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> dict[str, Any] | None:
-    """Return all that decides on which complete fileset is the newest; None where that is not recorded."""
-    headers = {step.marker: current_header(layout.marker_folder(step.marker, product)) for step in required}
-    listing = LocalListing(layout, product).state()
-    names = {kind: header.names for kind, header in headers.items() if header}
-    return {"listing": listing, "names": names} if listing and len(names) == len(headers) else None
+            write_marker(cache, {"state": state, **found._asdict()})
+    return found
 
 
 def _complete(layout: Layout, product: str, required: tuple[StepSpec, ...]) -> set[str]:

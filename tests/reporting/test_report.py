@@ -263,6 +263,43 @@ def newest_metric(layout: Layout) -> str:
     return line.split()[-1]
 
 
+def selected_metric(layout: Layout, settings: Settings) -> int:
+    status = product_status(layout, settings, STEPS, PRODUCT)
+    lines = metrics_text(layout, settings, STEPS, [status]).splitlines()
+    [line] = [line for line in lines if 'state="selected"' in line]
+    return int(line.split()[-1])
+
+
+SELECTIONS = {
+    "everything": ({}, 298),
+    "a stage": ({"select": {"stage": "chip"}}, 149),
+    "the rest of the listing": ({"begin_after": "fileset.99"}, 198),
+    "young ones": ({"select": {"keep": "5000 weeks"}}, 298),
+    "too old ones": ({"select": {"keep": "1 hour"}}, 0),
+}
+
+
+def test_the_number_of_selected_filesets_is_in_the_metrics(layout):
+    """That of ``status``; renewed when the settings or the markers have changed."""
+    for number in (200, 201):
+        withdraw(layout, number)
+    settle(layout)
+    for product, expected in SELECTIONS.values():
+        settings = settings_of(layout, **product)
+        for _ in range(2):
+            assert selected_metric(layout, settings) == expected == counts(report_on(layout, settings))[1]
+        # Filesets grow too old without a change.
+        assert layout.newest(PRODUCT).exists() == ("keep" not in product.get("select", {}))
+        layout.newest(PRODUCT).unlink(missing_ok=True)
+    withdraw(layout, 202)
+    assert selected_metric(layout, settings_of(layout)) == 297
+    settle(layout)
+    assert selected_metric(layout, settings_of(layout)) == 297
+    settings = settings_of(layout)
+    other = settings.mirror.model_copy(update={"products": [settings.product("other")]})
+    assert selected_metric(layout, settings.model_copy(update={"mirror": other})) == 0
+
+
 def test_metrics_of_the_backlog(layout):
     settings = settings_of(layout)
 
