@@ -10,17 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pipeline.config import Settings, read_settings
-from pipeline.datastore.client import (
-    DataStoreClient,
-    FetchPool,
-    Limits,
-    ListingClient,
-    RangePolicy,
-    RetryPolicy,
-)
+from pipeline.datastore.client import FetchPool, ListingClient, RangePolicy, RetryPolicy
 from pipeline.datastore.listing import LeftOut, write_products
 from pipeline.durable import write_whole
 from pipeline.errors import ServerUnavailable, SettingsError, machine_faults
@@ -35,6 +28,9 @@ from pipeline.mirror.resources.volumes import check_volumes, place_products
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.root_note import check_root
 from pipeline.mirror.state.steps import Steps
+
+if TYPE_CHECKING:
+    from pipeline.datastore.client import DataStoreClient
 
 ROOT_LISTING_EVERY = timedelta(days=7)
 
@@ -107,7 +103,7 @@ class RunContext:
     settings: Settings
     layout: Layout
     steps: Steps
-    upstream: DataStoreClient
+    upstream: "DataStoreClient"
     listings: ListingClient
     space: DiskSpace
     rate: RateLimit
@@ -180,6 +176,9 @@ def open_context(
     Raises SettingsError, also when the root cannot be written, has an unknown format, or is spread over file
     systems between which filesets cannot be renamed, and when the root or a volume is not mounted.
     """
+    # Imported here: what runs no step does without requests.
+    from pipeline.datastore.client import DataStoreClient, Limits
+
     settings = read_settings(config)
     source, mirror = settings.source, settings.mirror
     layout = _checked_layout(config, settings)

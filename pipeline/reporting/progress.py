@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.durable import WRITING_SUFFIX
 from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.markers import time_since
 from pipeline.reporting.history import KILLED, RunRecord
 from pipeline.units import as_count, as_duration, as_size
 
@@ -80,7 +81,7 @@ def read_progress(layout: Layout, pid: int, since: str) -> RunProgress | None:
     """Return the progress of the process that holds the lock ``since`` then; None where it wrote none."""
     try:
         content: dict[str, Any] = json.loads(layout.progress.read_text())
-        if content.pop("pid") != pid or content["time"] < since:
+        if content.pop("pid") != pid or content["time"] < since or time_since(content["time"]) is None:
             return None
         return RunProgress(**content)
     except (OSError, ValueError, TypeError, LookupError, AttributeError):

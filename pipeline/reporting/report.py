@@ -172,6 +172,8 @@ def mirror_report(
         )
     now = now or datetime.now(UTC)
     holder = holder_of(layout)
+    # Read before the markers: no more filesets are done by it than the numbers of the products have.
+    progress = _progress(layout, holder)
     wanted = steps.wanted(settings)
     names = _products(layout, settings)
     history = read_history(layout)
@@ -184,7 +186,7 @@ def mirror_report(
         root=str(layout.root),
         time=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
         holder=holder,
-        progress=_progress(layout, holder),
+        progress=progress,
         last_update=updates[-1] if updates else None,
         last_success=_last_success(products),
         products=products,
@@ -214,7 +216,7 @@ def with_unfinished(layout: Layout, history: list[RunRecord], holder: Holder | N
 
 def _products(layout: Layout, settings: Settings) -> list[str]:
     """Return the products with any state, and those that the settings name."""
-    return sorted({*layout.state_products(), *_configured(settings, [])})
+    return sorted({*layout.state_products(), *(each.name for each in settings.mirror.products or ())})
 
 
 def holder_of(layout: Layout) -> Holder | None:
@@ -237,29 +239,29 @@ def _progress(layout: Layout, holder: Holder | None) -> RunProgress | None:
     return read_progress(layout, holder.pid, holder.since)
 
 
-def _configured(settings: Settings, names: list[str]) -> list[str]:
-    """Return the products that the settings name; all of ``names`` where the settings name none."""
+def is_configured(settings: Settings, product: str) -> bool:
+    """Return True for a product that the settings name, and for each where they name none."""
     products = settings.mirror.products
-    return names if products is None else [product.name for product in products]
+    return products is None or any(each.name == product for each in products)
 
 
 def _product(
     layout: Layout, settings: Settings, product: Product, steps: Steps, now: datetime, fault: str | None
 ) -> ProductReport:
     name, required = product.name, steps.required
-    is_configured = name in _configured(settings, [name])
+    configured = is_configured(settings, name)
     records = failures(layout, name)
     failed = len(failed_in(records, (step.name for step in required)))
     held, is_exact = held_bytes(layout.marker_folder(MarkerKind.DOWNLOADED, name), LOOK_UP_AT_MOST)
     updated = (read_marker(layout.updated(name)) or {}).get("finished")
     (counts, to_download, newest), note = _counts(
-        layout, settings, product, required, fault, is_configured=is_configured
+        layout, settings, product, required, fault, configured=configured
     )
     registered = registered_time(newest.registered) if newest else None
     bytes_left, is_known = _bytes_left(layout, name, to_download)
     return ProductReport(
         product=name,
-        configured=is_configured,
+        configured=configured,
         filesets=counts,
         failed=failed,
         failed_optional=len(records) - failed,
@@ -272,7 +274,7 @@ def _product(
         newest_age=int((now - registered).total_seconds()) if registered else None,
         last_update=updated if time_since(updated) is not None else None,
         note=note,
-        listing_failure=_listing_failure(layout, name) if is_configured else None,
+        listing_failure=_listing_failure(layout, name) if configured else None,
     )
 
 
@@ -300,20 +302,20 @@ def _counts(
     required: tuple[StepSpec, ...],
     fault: str | None,
     *,
-    is_configured: bool,
+    configured: bool,
 ) -> tuple[CountedFilesets, str | None]:
     """Return the numbers of filesets, and a sentence where the selection is empty, waits or is not known.
 
     A catalog with a ``fault`` is not asked, for that may take long.
     """
-    chosen = product if is_configured else None
+    chosen = product if configured else None
     if fault and product.by_sky:
         return count_filesets(layout, chosen, product.name, required), fault
     try:
         with like_filesets(settings, layout, product) as like:
             counted = count_filesets(layout, chosen, product.name, required, like)
             rows = LocalListing(layout, product.name).rows()
-            empty = empty_selection(product, rows, like, each=True) if is_configured else None
+            empty = empty_selection(product, rows, like, each=True) if configured else None
             return counted, empty or waiting(product, like)
     except MachineFault as fault:
         return count_filesets(layout, chosen, product.name, required), str(fault)

@@ -45,6 +45,9 @@ def test_the_file_is_that_of_the_process_that_holds_the_lock(layout: Layout):
     assert read_progress(layout, os.getpid(), SINCE) == PROGRESS
     assert read_progress(layout, os.getpid() + 1, SINCE) is None
     assert read_progress(layout, os.getpid(), "2026-07-10T12:00:01Z") is None
+    for no_time in ("then", "2026-07-10T12:00:00"):
+        write_progress(layout, replace(PROGRESS, time=no_time))
+        assert read_progress(layout, os.getpid(), SINCE) is None
     assert [path.name for path in (layout.root / "state").iterdir()] == ["progress.json"]
     remove_progress(layout)
     remove_progress(layout)

@@ -322,7 +322,7 @@ class Layout:
         return self.state(product) / "pending.json"
 
     def newest(self, product: str) -> Path:
-        """Return the path of a cache: the newest complete fileset, and of which state it is."""
+        """Return the path of a cache: the selected and the newest filesets, and of which state that is."""
         return self.state(product) / "newest.json"
 
     def file_selection(self, product: str) -> Path:
