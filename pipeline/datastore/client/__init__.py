@@ -16,7 +16,7 @@
 """
 
 from pipeline.datastore.client.fetch_pool import FetchPool
-from pipeline.datastore.client.fetcher import NotFound
+from pipeline.datastore.client.fetcher import NoAnswer, NotFound
 from pipeline.datastore.client.http import DataStoreClient
 from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.listings import ListingClient, UnknownFileset
@@ -29,6 +29,7 @@ __all__ = [
     "FetchPool",
     "Limits",
     "ListingClient",
+    "NoAnswer",
     "NotFound",
     "RangePolicy",
     "RetryPolicy",

@@ -1,10 +1,13 @@
 """``ipp-mirror plan``: its numbers are those of the update that follows, and it changes nothing."""
 
 import json
+import pty
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from support.command import Ended, ipp_mirror
 from support.follower import Follower
 from support.summary import numbers
@@ -12,7 +15,9 @@ from support.upstream import File, Upstream
 
 from pipeline.mirror.state.layout import Layout
 from pipeline.reporting.history import RunRecord, append_record
+from pipeline.sample import faults
 from pipeline.units import as_size
+from tasks.commands import ipp_mirror as ipp_mirror_group
 
 PRODUCT = "md-all-rel-200907"
 
@@ -224,6 +229,72 @@ def test_a_server_that_does_not_answer(upstream: Upstream, follower: Follower):
         assert any("unmounted is not mounted: expected" in problem for problem in made["volumes"])
     shown = ipp_mirror("plan", "--config", follower.config, "--offline")
     assert (shown.returncode, shown.stderr.count("No update can begin; ")) == (40, 1)
+
+
+def of_three(follower: Follower, upstream: Upstream) -> None:
+    """Three products, of which nothing is known here."""
+    for product in (PRODUCT, "second", "third"):
+        upstream.add(product, f"{product}.1", [File("a.fits", b"a")])
+    follower.mirror["products"] = [PRODUCT, "second", "third"]
+    follower.source["attempts"] = 1
+
+
+def in_process(*command: str) -> Result:
+    return CliRunner().invoke(ipp_mirror_group, [*command], standalone_mode=False)
+
+
+UNANSWERED = {
+    "refused": (None, "connection refused by"),
+    "503": (faults.fails(503, target="everything"), "got 503"),
+    "filesets": (faults.fails(500, target=f"{PRODUCT}/*/index.txt"), "got 500"),
+}
+
+
+@pytest.mark.parametrize("name", UNANSWERED)
+def test_a_server_that_gives_no_answer_is_asked_about_no_other_product(name, upstream, follower, server):
+    of_three(follower, upstream)
+    fault, said = UNANSWERED[name]
+    if fault:
+        server.faults.append(fault)
+    else:
+        follower.url = "http://127.0.0.1:1/ds"
+    shown = in_process("plan", "--config", str(follower.config))
+    assert shown.return_value == 20
+    assert {request.target.split("/")[2] for request in server.requests} <= {PRODUCT}
+    first, second = shown.stderr.splitlines()
+    assert said in first
+    assert second == (
+        "2 more products (second, third): planned by what is known here, as the server gave no answer."
+    )
+
+
+ANSWERED = {
+    "404": faults.fails(404, target=f"{PRODUCT}/index.txt"),
+    "invalid": faults.database_down(target=f"{PRODUCT}/index.txt"),
+    "cut": faults.hangs_up(after=10, target=f"{PRODUCT}/index.txt"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_a_server_that_fails_for_one_product_is_asked_about_the_others(name, upstream, follower, server):
+    of_three(follower, upstream)
+    server.faults.append(ANSWERED[name])
+    shown = in_process("plan", "--json", "--config", str(follower.config))
+    made = json.loads(shown.stdout)
+    assert (shown.return_value, made["not_asked"]) == (20, [])
+    assert [product["known"] for product in made["products"]] == [0, 1, 1]
+
+
+def test_a_terminal_shows_what_the_server_is_asked(upstream, follower, server, monkeypatch):
+    of_three(follower, upstream)
+    shown, terminal = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    with open(terminal, "w") as stderr, open(shown, "rb", buffering=0) as reader:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        ipp_mirror_group.main(["plan", "--config", str(follower.config)], standalone_mode=False)
+        output = reader.read(65_536).decode()
+    assert f"asking {server.url}" in output
+    assert output.endswith("\x1b[2K"), "the line is erased"
 
 
 def test_a_selection_that_matches_nothing_is_named(upstream: Upstream, follower: Follower):
