@@ -13,7 +13,7 @@ from pipeline.errors import machine_faults
 from pipeline.names import escaped
 from pipeline.units import as_count, as_duration, as_size
 from tasks.commands.data_store import listing_client
-from tasks.commands.options import config_option, product_names, products_option, read_mirror
+from tasks.commands.options import config_option, default_config, product_names, products_option, read_mirror
 from tasks.commands.types import Integer
 
 if TYPE_CHECKING:
@@ -46,15 +46,18 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
 
     Per product: filesets known, selected, complete, skipped, postponed (they failed often and wait), and due;
     files and bytes to fetch. Then the time that takes at the rate of the last runs that fetched much, and
-    whether the disks suffice. Nothing is written, and an update may be running.
+    whether the disks suffice. No file is written, and an update may be running.
 
     Numbers marked with ~ are estimated in part: the listings of some filesets were not read, and they are
     taken to be like others of the same product and stage.
     """
+    from pipeline.mirror.context import check_new_root
     from pipeline.reporting.plan import Planner, planned_products
     from tasks.steps import STEPS
 
+    config = config or default_config()
     settings, layout = read_mirror(config)
+    check_new_root(layout.root, config)
     only = product_names(products)
     asked = nullcontext() if offline else listing_client(settings.source)
     shown = nullcontext(_show_nothing) if offline else _shown_on_terminal(f"asking {settings.source.url}")

@@ -4,7 +4,9 @@ import json
 import pty
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
+from time import sleep
 
 import pytest
 from click.testing import CliRunner, Result
@@ -13,11 +15,14 @@ from support.follower import Follower
 from support.summary import numbers
 from support.upstream import File, Upstream
 
+from pipeline.errors import SettingsError
+from pipeline.mirror.context import open_context
 from pipeline.mirror.state.layout import Layout
 from pipeline.reporting.history import RunRecord, append_record
 from pipeline.sample import faults
 from pipeline.units import as_size
 from tasks.commands import ipp_mirror as ipp_mirror_group
+from tasks.steps import STEPS
 
 PRODUCT = "md-all-rel-200907"
 
@@ -287,12 +292,16 @@ def test_a_server_that_fails_for_one_product_is_asked_about_the_others(name, ups
 
 def test_a_terminal_shows_what_the_server_is_asked(upstream, follower, server, monkeypatch):
     of_three(follower, upstream)
-    shown, terminal = pty.openpty()
+    master, terminal = pty.openpty()
     monkeypatch.setenv("TERM", "xterm")
-    with open(terminal, "w") as stderr, open(shown, "rb", buffering=0) as reader:
+    with open(terminal, "w") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
         ipp_mirror_group.main(["plan", "--config", str(follower.config)], standalone_mode=False)
-        output = reader.read(65_536).decode()
+    output = ""
+    # EIO: nothing is left of what was written.
+    with open(master, "rb", buffering=0) as reader, suppress(OSError):
+        while part := reader.read(65_536):
+            output += part.decode()
     assert f"asking {server.url}" in output
     assert output.endswith("\x1b[2K"), "the line is erased"
 
@@ -309,6 +318,25 @@ def test_without_a_listing_nothing_is_known_offline(follower: Follower):
     shown = ipp_mirror("plan", "--config", follower.config, "--offline")
     assert shown.returncode == 0
     assert "\nto fetch: not known, as there is no listing yet; " in shown.stdout
+
+
+def blocked(folder: Path, kind: str) -> Path:
+    """A root at which no mirror can be made."""
+    (folder / "file").write_text("x")
+    (folder / "link").symlink_to("absent")
+    return {"/proc": Path("/proc/x"), "in a file": folder / "file" / "x"}.get(kind, folder / kind)
+
+
+@pytest.mark.parametrize("kind", ["/proc", "file", "in a file", "link"])
+def test_a_root_that_cannot_be_made_is_the_sentence_of_the_update(kind, tmp_path, follower: Follower):
+    follower.mirror |= {"root": str(blocked(tmp_path, kind)), "products": [PRODUCT]}
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SettingsError) as planned:
+        ipp_mirror_group.main(["plan", "--config", str(follower.config)], standalone_mode=False)
+    with pytest.raises(SettingsError) as started, open_context(follower.config, STEPS, sleep):
+        pass
+    assert str(planned.value) == str(started.value)
+    assert sorted(tmp_path.rglob("*")) == sorted({*before, follower.config})
 
 
 @pytest.mark.parametrize(
