@@ -18,7 +18,7 @@ import luigi
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import FilesetRow, LeftOut
-from pipeline.errors import MirrorError, ServerUnavailable, machine_fault
+from pipeline.errors import MachineFault, MirrorError, ServerUnavailable, machine_fault, machine_faults
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.file_selection import matches_nothing
 from pipeline.mirror.state.layout import MarkerKind
@@ -309,7 +309,8 @@ class DiscoverProduct(MirrorTask):
         whole = needs_whole_list(self.layout, self.product, settings, wanted)
         left_out = LeftOut()
         try:
-            new = _discover(self, left_out, whole=whole)
+            with machine_faults("recording its listing"):
+                new = _discover(self, left_out, whole=whole)
         except Exception as error:
             self._record(as_mirror_error(error))
             raise
@@ -328,6 +329,8 @@ class DiscoverProduct(MirrorTask):
         try:
             record_listing_failure(self.layout, self.product, error)
         except OSError as trouble:
+            if isinstance(error, MachineFault):
+                return  # its message says the same
             log.warning("%s", machine_fault(f"{self.subject}: recording that it was not listed", trouble))
 
 

@@ -97,16 +97,30 @@ def is_address(url: str) -> bool:
         return False
 
 
+def data_store_address(url: str) -> str:
+    """Return the address of a Data Store without a slash at its end. Raises ValueError."""
+    if not is_address(url):
+        raise ValueError("expected the http or https address of a Data Store, without '?' or '#'")
+    if "@" in urlsplit(url).netloc:
+        # Messages and markers repeat the address.
+        raise ValueError("expected no user name and password, which belong in ~/.netrc, got some")
+    return url.rstrip("/")
+
+
 def _folder(value: Any, info: ValidationInfo) -> Path:
     """Return an absolute path, of another folder than ``/``.
 
     ``info.context`` is the folder of the settings file; None, as for settings that come from no file, stands
     for the current folder.
     """
+    return _folder_below(value, info.context or Path.cwd())
+
+
+def _folder_below(value: Any, base: Path) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("expected the path of a folder")
     try:
-        folder = without_parents((info.context or Path.cwd()) / Path(value).expanduser())
+        folder = without_parents(base / Path(value).expanduser())
     except RuntimeError:
         raise ValueError("expected the path of a folder, and after '~' a user of this machine") from None
     if folder == folder.parent:
@@ -115,8 +129,12 @@ def _folder(value: Any, info: ValidationInfo) -> Path:
 
 
 def _root(value: Any, info: ValidationInfo) -> Path:
-    """Return the root as an absolute path."""
-    root = _folder(value, info)
+    return root_folder(value, info.context or Path.cwd())
+
+
+def root_folder(value: Any, base: Path) -> Path:
+    """Return the root as an absolute path; a relative one is taken from ``base``. Raises ValueError."""
+    root = _folder_below(value, base)
     text = str(root)
     if "#" in text or not text.isprintable():
         # No line of dirinfo, dbinfo and config dumps could hold the path (protocol notes, "Metadata Config").

@@ -1,7 +1,9 @@
 """Context of a run, shared by the steps of all filesets."""
 
+import errno
 import logging
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -245,10 +247,32 @@ def _make_root(root: Path, config: Path) -> None:
         (root / "state").mkdir(exist_ok=True)
         writable = os.access(root / "state", os.W_OK | os.X_OK)
         problem = "" if writable else "no permission to write"
+    except FileExistsError:
+        problem = os.strerror(errno.ENOTDIR)
     except OSError as error:
         problem = error.strerror or str(error)
     if problem:
-        raise SettingsError(
-            f"{config}: expected mirror.root to be a folder that can be written, got: {problem} at {root}. "
-            "Correct the setting or the permissions; nothing was started."
-        )
+        raise _unwritable(root, config, problem)
+
+
+def check_new_root(root: Path, config: Path) -> None:
+    """Check that a run could begin a mirror at ``root``, where there is none yet. Raises SettingsError.
+
+    A folder is made in the nearest one that is there, and removed: nothing else tells of all file systems.
+    """
+    try:
+        if (root / "state").is_dir():
+            return
+        nearest = next(path for path in (root, *root.parents) if os.path.lexists(path))
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        Path(tempfile.mkdtemp(dir=nearest)).rmdir()
+    except OSError as error:
+        raise _unwritable(root, config, error.strerror or str(error)) from None
+
+
+def _unwritable(root: Path, config: Path, problem: str) -> SettingsError:
+    return SettingsError(
+        f"{config}: expected mirror.root to be a folder that can be written, got: {problem} at {root}. "
+        "Correct the setting or the permissions; nothing was started."
+    )

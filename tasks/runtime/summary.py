@@ -63,6 +63,16 @@ def verification_summary(counters: RunCounters, ending: Ending, /) -> str:
     )
 
 
+def comparison_summary(counters: RunCounters, ending: Ending, /) -> str:
+    """Return the numbers of a comparison with upstream: the filesets here, by what upstream lists of them."""
+    left = counters.here - counters.sound - counters.repaired - counters.damaged
+    return (
+        f"{counters.here} here, compared with upstream: {counters.sound} the same there, "
+        f"{counters.repaired} corrected there and fetched, {counters.damaged} corrected there and not fetched"
+        f"{_left(left, ending)}{_optional(counters)}"
+    )
+
+
 def fetched(counters: RunCounters, seconds: float) -> str:
     """Return the bytes that were fetched in that time."""
     amount = as_size(counters.bytes) if counters.bytes else "nothing"

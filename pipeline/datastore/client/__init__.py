@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pipeline.datastore.client.fetch_pool import FetchPool
-from pipeline.datastore.client.fetcher import NotFound
+from pipeline.datastore.client.fetcher import NoAnswer, NotFound
 from pipeline.datastore.client.listings import ListingClient, UnknownFileset
 from pipeline.datastore.client.ranged import RangePolicy
 from pipeline.datastore.client.retry import RetryableError, RetryPolicy, retry
@@ -34,6 +34,7 @@ __all__ = [
     "FetchPool",
     "Limits",
     "ListingClient",
+    "NoAnswer",
     "NotFound",
     "RangePolicy",
     "RetryPolicy",
