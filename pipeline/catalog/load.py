@@ -336,7 +336,7 @@ def _integer(row: mdc.Scope | None, name: str) -> int | None:
 
 
 def _listed(value: str | None) -> str | None:
-    """Return a value of the listing; None for ``null``, as absent ones are (protocol notes, "index.txt")."""
+    """Return a value of the listing; None for ``null``, as absent ones are (protocol notes, "Listings")."""
     return None if value == "null" else _text(value)
 
 
