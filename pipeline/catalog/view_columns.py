@@ -145,7 +145,6 @@ def _columns(text: str, *, mandatory: bool = False) -> list[ViewColumn]:
 
 OBSCORE = (*_columns(_MANDATORY, mandatory=True), *_columns(_OPTIONAL))
 EXPOSURE = tuple(_columns(_EXPOSURE))
-VIEWS = {"exposure": EXPOSURE, "obscore": OBSCORE}
 _KINDS = {"text": Kind.TEXT, "integer": Kind.INTEGER, "long": Kind.INTEGER, "double": Kind.REAL}
 _OF_OBSCORE = {
     column.name: Column(
