@@ -304,7 +304,7 @@ class DiscoverProduct(MirrorTask):
         whole = needs_whole_list(self.layout, self.product, settings, wanted)
         left_out = LeftOut()
         try:
-            new = _discover(self, left_out, whole=whole)
+            new = discover_product(self.context, self.product, self.started, whole=whole, left_out=left_out)
         except Exception as error:
             self._record(as_mirror_error(error))
             raise
@@ -347,21 +347,7 @@ class RelistProduct(MirrorTask):
         self.fetched = True
         with contextlib.suppress(ServerUnavailable):
             # Damaged rows were reported by the discovery.
-            _discover(self, LeftOut(), whole=True)
-
-
-def _discover(task: DiscoverProduct | RelistProduct, left_out: LeftOut, *, whole: bool) -> int:
-    context = task.context
-    return discover_product(
-        context.layout,
-        context.listings,
-        task.product,
-        task.started,
-        context.steps,
-        context.arrivals,
-        whole=whole,
-        left_out=left_out,
-    )
+            discover_product(self.context, self.product, self.started, whole=True, left_out=LeftOut())
 
 
 def _failure_message(product: str, tried: int, failed: int, later: dict[str, str], without_space: int) -> str:
