@@ -1,8 +1,9 @@
 """The main flow: one update of the mirror, from the listings to the unpacked files.
 
     UpdateMirror ─ for each product ─ UpdateProduct ─ DiscoverProduct   rows newer than the last ones seen
-                                      └ for each pending fileset ─ ExtractFileset    bundles unpacked
-                                                                   └ DownloadFileset   files verified
+                                      └ for each pending fileset ─ CatalogFileset   rows of the catalog
+                                                                   └ ExtractFileset    bundles unpacked
+                                                                     └ DownloadFileset   files verified
 
 The output of each step is one marker file, written last; the files on disk are the only state.
 """

@@ -15,7 +15,7 @@ from pipeline.catalog.view_columns import described
 from pipeline.config import Settings, read_settings
 from pipeline.errors import MachineFault, SettingsError
 from pipeline.mirror.resources.file_systems import is_shared
-from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.layout import Layout
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -148,28 +148,6 @@ def _file_reader(layout: Layout, file: Path) -> SqliteReader:
     if is_shared(file.parent) and layout.catalog_snapshot.is_file():
         return SqliteReader(layout.catalog_snapshot, immutable=True)
     return SqliteReader(file)
-
-
-def filesets_behind(layout: Layout, settings: Settings) -> int:
-    """Return the number of complete filesets that the next update will catalog.
-
-    These are all that are not skipped, of the products that the settings name.
-    """
-    named = settings.mirror.products
-    products = layout.state_products() if named is None else [product.name for product in named]
-    return sum(len(awaiting_cataloging(layout, settings, product)) for product in products)
-
-
-def awaiting_cataloging(layout: Layout, settings: Settings, product: str) -> set[str]:
-    """Return the names of the complete filesets of a product that an update has to catalog."""
-    before = MarkerKind.EXTRACTED if settings.mirror.unpack else MarkerKind.DOWNLOADED
-    if layout.count(before, product) == layout.count(MarkerKind.CATALOGED, product):
-        return set()
-    missing = layout.names(before, product) - layout.names(MarkerKind.CATALOGED, product)
-    apart = [MarkerKind.SKIPPED]
-    if settings.mirror.on_removed == "delete":
-        apart.append(MarkerKind.WITHDRAWN)
-    return missing.difference(*(layout.names(kind, product) for kind in apart))
 
 
 def _each_once(names: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.catalog.awaiting import filesets_behind
 from pipeline.catalog.health import catalog_fault
 from pipeline.catalog.like_filesets import like_filesets
 from pipeline.config import Product, Settings
@@ -388,8 +389,4 @@ def _verification(ended: dict[str, Any] | None, unfinished: dict[str, Any] | Non
 
 def behind_catalog(layout: Layout, settings: Settings) -> int | None:
     """Return the number of complete filesets that are to be cataloged; None without a catalog."""
-    if not settings.catalog.enabled:
-        return None
-    from pipeline.catalog.catalog import filesets_behind
-
-    return filesets_behind(layout, settings)
+    return filesets_behind(layout, settings) if settings.catalog.enabled else None
