@@ -113,7 +113,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
 
     @property
     def fetches_wanted_of(self) -> list[str]:
-        """The products."""
+        """Products of this update."""
         return current_run().products(self.products)
 
     def more_tasks(self) -> Iterator[MirrorTask]:
