@@ -17,10 +17,10 @@ from pipeline.catalog.criteria import Criteria, Patterns
 from pipeline.catalog.headers.filters import BANDS, band_of
 from pipeline.catalog.reader import Reader, Row
 from pipeline.catalog.sky import LEAST_CLASS, Cone, flat_scales, ranges_of_cone
+from pipeline.mirror.state.operands import is_pattern
 from pipeline.mirror.state.selection import BAND_COLUMN, matches
 from pipeline.near_names import did_you_mean
 
-_WILDCARDS = "*?["
 _TO_LIKE = str.maketrans({"*": "%", "?": "_", "%": "|%", "_": "|_", "|": "||"})
 # Footprints whose test is remembered: images of a sky cell have the same.
 _FOOTPRINTS = 4096
@@ -211,7 +211,7 @@ class _Search:
             f"({' OR '.join(self._alternative(column, pattern) for pattern in patterns)})"
         )
         # Databases distinguish the case of equal names, but have no pattern with a set of characters.
-        if any(mark in pattern for pattern in patterns for mark in _WILDCARDS):
+        if any(is_pattern(pattern) for pattern in patterns):
             place = self._place_of(column)
             self._tests.append(lambda row: any(_matches(column, row[place], each) for each in patterns))
 
@@ -221,7 +221,7 @@ class _Search:
             if pattern in BANDS:
                 return f"image.band = {self._bound(pattern)}"
             likes = [_like(pattern), f"{_like(pattern)}.%"]
-        elif any(mark in pattern for mark in _WILDCARDS):
+        elif is_pattern(pattern):
             likes = [_like(pattern)]
         else:
             return f"{column.sql} = {self._bound(pattern)}"

@@ -13,7 +13,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from pipeline.catalog.damage import advice, error_code
+from pipeline.catalog.damage import NO_WRITING, advice, error_code
 from pipeline.catalog.generations import file_of
 from pipeline.catalog.seen import STATE
 from pipeline.config import Settings
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 # Seconds until a server has answered, and until a lock of SQLite is taken for one that stays.
 ANSWER_SECONDS = 0.5
 _LOCK_SECONDS = 0.2
-# Errors of a user who must not write to the folder of the file.
-_NO_WRITING = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 
 def behind_text(filesets: int) -> str:
@@ -78,7 +76,7 @@ def _fault_of_file(file: Path, *, is_working: bool) -> str | None:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("ROLLBACK")
     except sqlite3.Error as error:
-        if error_code(error) in _NO_WRITING and not may_write:
+        if error_code(error) in NO_WRITING and not may_write:
             return None
         # The update asks the same, and finds the same damage.
         return f"catalog {file}: {error}. The files of the mirror are not concerned; " + advice(

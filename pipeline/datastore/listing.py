@@ -24,6 +24,8 @@ from typing import TypeVar
 
 from pipeline.errors import ContentMismatch, ServerUnavailable
 
+# Name of each listing; in the folder of a fileset, no other file has it.
+INDEX = "index.txt"
 ENCODING = "latin-1"
 # Type of filesets of bundles, in capitals.
 DISTRIBUTION = "IPP-DIST"

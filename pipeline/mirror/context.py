@@ -88,6 +88,11 @@ class RunCounters:
             for what, number in numbers.items():
                 setattr(self, what, getattr(self, what) + number)
 
+    @property
+    def unverified(self) -> int:
+        """Filesets here that a verification has not come to yet."""
+        return self.here - self.sound - self.repaired - self.damaged
+
     def take_received(self) -> int:
         """Return the bytes received since the last call, for a report to another process."""
         with self._lock:

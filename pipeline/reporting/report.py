@@ -22,7 +22,7 @@ from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
 from pipeline.mirror.state.listing_failure import listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker
-from pipeline.mirror.state.markers import time_since
+from pipeline.mirror.state.markers import time_since, utc_text
 from pipeline.mirror.state.pause import pause_message
 from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.state.skip import skipped
@@ -183,7 +183,7 @@ def mirror_report(
     products = tuple(_product(layout, settings, settings.product(name), wanted, now, fault) for name in names)
     return MirrorReport(
         root=str(layout.root),
-        time=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        time=utc_text(now),
         holder=holder,
         progress=_progress(layout, holder),
         last_update=updates[-1] if updates else None,

@@ -89,6 +89,6 @@ def _report() -> dict[str, Any] | None:
         "code": run.code,
         "reason": run.reason,
         **numbers,
-        "left": counters.here - counters.sound - counters.repaired - counters.damaged,
+        "left": counters.unverified,
         "problems": verification_problems(layout, run.context.steps),
     }

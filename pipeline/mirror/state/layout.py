@@ -17,8 +17,6 @@ from pipeline.mirror.state.snapshot import (
 )
 from pipeline.names import checked_segment, is_usable
 
-# The listing of a fileset, kept beside its files as it was served.
-INDEX = "index.txt"
 # Names in ``state/`` that are not folders of products.
 STATE_NAMES = frozenset(
     {

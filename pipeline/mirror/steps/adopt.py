@@ -17,11 +17,11 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.datastore.client.transfer import file_md5
-from pipeline.datastore.listing import FileRow
+from pipeline.datastore.listing import INDEX, FileRow
 from pipeline.durable import WRITING_SUFFIX
 from pipeline.errors import MachineFault, MirrorError, SettingsError, machine_faults
 from pipeline.mirror.context import Report, RunContext
-from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind, short_digest
+from pipeline.mirror.state.layout import Layout, MarkerKind, short_digest
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.steps.download import download_fileset
 from pipeline.names import is_usable

@@ -18,7 +18,7 @@ from pipeline.bundle.unpack import (
     put_in_place,
 )
 from pipeline.config import Settings
-from pipeline.datastore.listing import FileRow, read_files
+from pipeline.datastore.listing import INDEX, FileRow, read_files
 from pipeline.durable import WRITING_SUFFIX, remove_files, write_whole
 from pipeline.errors import BundleUnusable, machine_faults
 from pipeline.mirror.context import Report, RunContext, StepProgress, done_at_once
@@ -29,7 +29,7 @@ from pipeline.mirror.resources.ownership import (
     owners_of,
 )
 from pipeline.mirror.state.file_selection import FileSelection, record_left_out
-from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.mirror.state.owner_records import drop_records
 from pipeline.mirror.state.steps import StepSpec, drop_marker
