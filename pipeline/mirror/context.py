@@ -5,14 +5,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
-from pipeline.config import Settings, read_settings
+from pipeline.config import Settings, Source, read_settings
 from pipeline.datastore.client import (
     DataStoreClient,
     FetchPool,
@@ -39,8 +38,6 @@ from pipeline.mirror.state.steps import Steps
 ROOT_LISTING_EVERY = timedelta(days=7)
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -172,6 +169,18 @@ class RunContext:
             write_whole(self.layout.root_listing, content)
 
 
+def upstream_client(
+    source: Source, sleep: Callable[[float], object], stopping: threading.Event | None = None
+) -> DataStoreClient:
+    """Return a client of the Data Store of the settings, to be closed; ``sleep`` waits between tries.
+
+    Once ``stopping`` is set, requests that the server delays are aborted.
+    """
+    limits = Limits(source.connections, source.timeout, source.least_speed)
+    retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
+    return DataStoreClient(source.url, limits, retry_policy, stopping)
+
+
 @contextmanager
 def open_context(
     config: Path,
@@ -188,9 +197,7 @@ def open_context(
     settings = read_settings(config)
     source, mirror = settings.source, settings.mirror
     layout = _checked_layout(config, settings)
-    limits = Limits(source.connections, source.timeout, source.least_speed)
-    retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
-    upstream = DataStoreClient(source.url, limits, retry_policy, stopping)
+    upstream = upstream_client(source, sleep, stopping)
     fetch_pool = FetchPool(source.connections)
     unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
     locks = [ByteLocks(path) for path in _lock_files(layout)]
@@ -216,19 +223,6 @@ def open_context(
         for lock in locks:
             lock.close()
         upstream.close()
-
-
-def done_at_once(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-    """Return the finished future of work done in this thread.
-
-    Submitting little work to another thread would take longer than the work.
-    """
-    future: Future[T] = Future()
-    try:
-        future.set_result(work(*args, **kwargs))
-    except Exception as error:
-        future.set_exception(error)
-    return future
 
 
 def _checked_layout(config: Path, settings: Settings) -> Layout:

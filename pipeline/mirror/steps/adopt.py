@@ -16,8 +16,8 @@ from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 
-from pipeline.datastore.client.transfer import file_md5
 from pipeline.datastore.listing import INDEX, FileRow
+from pipeline.digests import file_md5
 from pipeline.durable import WRITING_SUFFIX
 from pipeline.errors import MachineFault, MirrorError, SettingsError, machine_faults
 from pipeline.mirror.context import Report, RunContext

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pipeline.bundle.unpack import USUAL_RATIO
 from pipeline.datastore.client import ListingClient, Transfer, ranged
-from pipeline.datastore.client.transfer import file_md5
 from pipeline.datastore.listing import INDEX, FileRow
+from pipeline.digests import file_md5
 from pipeline.durable import flush_file, flush_folder, publish_folder
 from pipeline.errors import FilesFailed, HostileName, machine_faults
 from pipeline.mirror.context import Report, RunContext

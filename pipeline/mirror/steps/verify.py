@@ -10,9 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundle.unpack import file_crc32
-from pipeline.datastore.client.transfer import file_md5
 from pipeline.datastore.listing import INDEX, FileRow, FilesetRow, read_files
+from pipeline.digests import file_crc32, file_md5
 from pipeline.durable import remove_files
 from pipeline.errors import MirrorError
 from pipeline.mirror.context import RunContext
