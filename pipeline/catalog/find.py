@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from pipeline.catalog.columns import COLUMNS, Column, Kind
+from pipeline.catalog.columns import COLUMNS, Column, ValueKind
 from pipeline.catalog.criteria import Criteria, Patterns
 from pipeline.catalog.headers.filters import BANDS, band_of
 from pipeline.catalog.reader import Reader, Row
@@ -300,10 +300,10 @@ def _utc(stored: str | datetime) -> datetime:
 
 def _conversions(columns: Sequence[Column], root: str) -> list[tuple[int, Callable[[Any], Any]]]:
     """Return the places of values that differ from those in the database, each with its function."""
-    functions: dict[Kind, Callable[[Any], Any]] = {
-        Kind.TIME: lru_cache(_TIMES)(_utc),
-        Kind.DAY: lru_cache(_TIMES)(_time_of),
+    functions: dict[ValueKind, Callable[[Any], Any]] = {
+        ValueKind.TIME: lru_cache(_TIMES)(_utc),
+        ValueKind.DAY: lru_cache(_TIMES)(_time_of),
     }
     if root:
-        functions[Kind.PATH] = lambda path: f"{root}/{path}"
+        functions[ValueKind.PATH] = lambda path: f"{root}/{path}"
     return [(place, functions[c.kind]) for place, c in enumerate(columns) if c.kind in functions]

@@ -40,7 +40,7 @@ _EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockHolder:
     """Run that holds the lock of the mirror, or that was killed with it. ``since`` is UTC, as text."""
 
     host: str
@@ -140,7 +140,7 @@ class MirrorReport:
 
     root: str
     time: str
-    holder: Holder | None
+    holder: LockHolder | None
     progress: RunProgress | None
     last_update: RunRecord | None
     last_success: str | None
@@ -204,7 +204,7 @@ def mirror_report(
     )
 
 
-def with_unfinished(layout: Layout, history: list[RunRecord], holder: Holder | None) -> list[RunRecord]:
+def with_unfinished(layout: Layout, history: list[RunRecord], holder: LockHolder | None) -> list[RunRecord]:
     """Return the runs with the one that works, or that was killed, unless it had its row in the history.
 
     The ``history`` was read before: a run removes its progress, then appends its row.
@@ -218,13 +218,13 @@ def _products(layout: Layout, settings: Settings) -> list[str]:
     return sorted({*layout.state_products(), *_configured(settings, [])})
 
 
-def holder_of(layout: Layout) -> Holder | None:
+def holder_of(layout: Layout) -> LockHolder | None:
     """Return the run that holds the lock, or that was killed with it; None without one."""
     holder, is_alive = read_holder(layout)
     if not holder and not is_alive:
         return None
     pid = holder.get("pid")
-    return Holder(
+    return LockHolder(
         host=str(holder.get("host", "unknown")),
         pid=pid if isinstance(pid, int) else 0,
         since=str(holder.get("since", "unknown")),
@@ -232,7 +232,7 @@ def holder_of(layout: Layout) -> Holder | None:
     )
 
 
-def _progress(layout: Layout, holder: Holder | None) -> RunProgress | None:
+def _progress(layout: Layout, holder: LockHolder | None) -> RunProgress | None:
     if holder is None or not holder.is_alive:
         return None
     return read_progress(layout, holder.pid, holder.since)
