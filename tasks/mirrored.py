@@ -10,7 +10,7 @@ from pathlib import Path
 
 import luigi
 
-from pipeline.catalog.like_filesets import like_filesets
+from pipeline.catalog.sky_knowledge import like_filesets
 from pipeline.config import Settings, read_settings
 from pipeline.errors import MachineFault, ServerUnavailable
 from pipeline.mirror.state.fileset_paths import stored_paths, unpacked_paths

@@ -16,7 +16,7 @@ from itertools import takewhile
 
 import luigi
 
-from pipeline.catalog.like_filesets import like_filesets
+from pipeline.catalog.sky_knowledge import like_filesets
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow, LeftOut
 from pipeline.errors import MirrorError, ServerUnavailable, machine_fault

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.catalog.awaiting import filesets_behind
 from pipeline.catalog.health import catalog_fault
-from pipeline.catalog.like_filesets import like_filesets
+from pipeline.catalog.sky_knowledge import like_filesets
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import registered_time
 from pipeline.errors import KINDS, KINDS_HERE, MachineFault, SettingsError, cause_in, without_next_try
