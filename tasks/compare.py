@@ -19,7 +19,7 @@ from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
 from pipeline.mirror.state.steps import Problem
-from pipeline.mirror.steps.compare import comparable, set_aside, upstream_problems
+from pipeline.mirror.steps.compare import comparable, upstream_problems
 from pipeline.mirror.steps.verify import end_verification, start_verification
 from pipeline.units import as_count
 from tasks.runtime.current import current_run
@@ -121,7 +121,7 @@ class CompareProduct(VerifyProduct):
 
     def _make_pending(self, fileset: Fileset, steps: list[str]) -> None:
         if steps:
-            set_aside(self.layout, self.context.steps, fileset)
+            self.context.steps.set_aside(self.layout, fileset)
 
 
 class CompareFileset(VerifyFileset):

@@ -1,8 +1,9 @@
 """The main flow: one update of the mirror, from the listings to the unpacked files.
 
     UpdateMirror ─ for each product ─ UpdateProduct ─ DiscoverProduct   rows newer than the last ones seen
-                                      └ for each pending fileset ─ ExtractFileset    bundles unpacked
-                                                                   └ DownloadFileset   files verified
+                                      └ for each pending fileset ─ CatalogFileset   rows of the catalog
+                                                                   └ ExtractFileset    bundles unpacked
+                                                                     └ DownloadFileset   files verified
 
 The output of each step is one marker file, written last; the files on disk are the only state.
 """
@@ -15,7 +16,7 @@ from itertools import takewhile
 
 import luigi
 
-from pipeline.catalog.like_filesets import like_filesets
+from pipeline.catalog.sky_knowledge import like_filesets
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import FilesetRow, LeftOut
 from pipeline.errors import MachineFault, MirrorError, ServerUnavailable, machine_fault, machine_faults
@@ -117,7 +118,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
 
     @property
     def fetches_wanted_of(self) -> list[str]:
-        """The products."""
+        """Products of this update."""
         return current_run().products(self.products)
 
     def more_tasks(self) -> Iterator[MirrorTask]:
@@ -310,7 +311,9 @@ class DiscoverProduct(MirrorTask):
         left_out = LeftOut()
         try:
             with machine_faults("recording its listing"):
-                new = _discover(self, left_out, whole=whole)
+                new = discover_product(
+                    self.context, self.product, self.started, whole=whole, left_out=left_out
+                )
         except Exception as error:
             self._record(as_mirror_error(error))
             raise
@@ -355,21 +358,7 @@ class RelistProduct(MirrorTask):
         self.fetched = True
         with contextlib.suppress(ServerUnavailable):
             # Damaged rows were reported by the discovery.
-            _discover(self, LeftOut(), whole=True)
-
-
-def _discover(task: DiscoverProduct | RelistProduct, left_out: LeftOut, *, whole: bool) -> int:
-    context = task.context
-    return discover_product(
-        context.layout,
-        context.listings,
-        task.product,
-        task.started,
-        context.steps,
-        context.arrivals,
-        whole=whole,
-        left_out=left_out,
-    )
+            discover_product(self.context, self.product, self.started, whole=True, left_out=LeftOut())
 
 
 def _failure_message(product: str, tried: int, failed: int, later: dict[str, str], without_space: int) -> str:

@@ -64,4 +64,4 @@ def minutes_between(begin: int, end: int) -> Iterable[int]:
     return chain(range(begin, end)) if begin < end else chain(range(begin, MINUTES_OF_DAY), range(end))
 
 
-RateLimit = Annotated[int | HourlyRates | None, BeforeValidator(_rate_limit)]
+RateSetting = Annotated[int | HourlyRates | None, BeforeValidator(_rate_limit)]

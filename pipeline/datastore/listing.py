@@ -24,6 +24,8 @@ from typing import TypeVar
 
 from pipeline.errors import ContentMismatch, ServerUnavailable
 
+# Name of each listing; in the folder of a fileset, no other file has it.
+INDEX = "index.txt"
 ENCODING = "latin-1"
 # Type of filesets of bundles, in capitals.
 DISTRIBUTION = "IPP-DIST"
@@ -377,7 +379,7 @@ def _file_row(columns: tuple[str, ...], fields: tuple[str, ...], source: str) ->
         raise ContentMismatch(f"{source}: expected an md5 of 32 hex digits for file {name!r}, got {md5!r}")
     extra = dict(zip(columns[4:], fields[4:], strict=False))
     if len(fields) > 4 and fields[4] and (len(columns) == 4 or not columns[4]):
-        # The name of the fifth column may be missing (protocol notes, "Components").
+        # The name of the fifth column may be missing (protocol notes, "Listings").
         extra = {"component": fields[4], **{name: value for name, value in extra.items() if name}}
     return FileRow(name, int(size), md5 or None, kind, extra)
 
@@ -386,7 +388,7 @@ Row = TypeVar("Row", ProductRow, FilesetRow)
 
 
 def _later_of_each_name(rows: list[Row], source: str, found: LeftOut, left_out: LeftOut | None) -> list[Row]:
-    """Return the rows without those of whose name there is a later one (protocol notes, "Repeated names").
+    """Return the rows without those of whose name there is a later one (protocol notes, "Listings").
 
     Those and the ones in ``found`` are added to ``left_out``.
     """

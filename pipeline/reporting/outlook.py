@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.reporting.history import FETCHING
+from pipeline.reporting.history import WHOLE_RUNS
 from pipeline.reporting.report import MirrorReport
 from pipeline.units import as_duration, as_size
 
@@ -65,7 +65,7 @@ def outlook(report: MirrorReport) -> Outlook:
 def _shows_own(report: MirrorReport) -> bool:
     """Return True while a run that fetches all that is selected shows how much of that is left."""
     progress = report.progress
-    return progress is not None and progress.task in FETCHING and progress.bytes_left > 0
+    return progress is not None and progress.task in WHOLE_RUNS and progress.bytes_left > 0
 
 
 def _size_left(bytes_left: int, is_known: bool) -> str:
@@ -76,7 +76,7 @@ def _time_left(report: MirrorReport, bytes_left: int) -> tuple[int | None, str]:
     """Return the seconds of fetching, and the rate: of the run that works, else that of an update."""
     progress = report.progress
     if progress is not None:
-        fetches = progress.task in FETCHING
+        fetches = progress.task in WHOLE_RUNS
         return (progress.seconds_left, f"{as_size(progress.rate)}/s") if fetches else (None, "")
     is_waiting = report.holder is None or not report.holder.is_alive
     if not report.rate or not bytes_left or not is_waiting or report.paused or report.volumes:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.catalog.awaiting import filesets_behind
 from pipeline.catalog.health import catalog_fault
-from pipeline.catalog.like_filesets import like_filesets
+from pipeline.catalog.sky_knowledge import like_filesets
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import registered_time
 from pipeline.errors import KINDS, KINDS_HERE, MachineFault, SettingsError, cause_in, without_next_try
@@ -21,7 +22,7 @@ from pipeline.mirror.state.layout import LOOK_UP_AT_MOST, Layout, MarkerKind
 from pipeline.mirror.state.listing_failure import listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker
-from pipeline.mirror.state.markers import time_since
+from pipeline.mirror.state.markers import time_since, utc_text
 from pipeline.mirror.state.pause import pause_message
 from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.state.skip import skipped
@@ -39,7 +40,7 @@ _EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockHolder:
     """Run that holds the lock of the mirror, or that was killed with it. ``since`` is UTC, as text."""
 
     host: str
@@ -139,7 +140,7 @@ class MirrorReport:
 
     root: str
     time: str
-    holder: Holder | None
+    holder: LockHolder | None
     progress: RunProgress | None
     last_update: RunRecord | None
     last_success: str | None
@@ -184,7 +185,7 @@ def mirror_report(
     products = tuple(_product(layout, settings, settings.product(name), wanted, now, fault) for name in names)
     return MirrorReport(
         root=str(layout.root),
-        time=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        time=utc_text(now),
         holder=holder,
         progress=progress,
         last_update=updates[-1] if updates else None,
@@ -205,7 +206,7 @@ def mirror_report(
     )
 
 
-def with_unfinished(layout: Layout, history: list[RunRecord], holder: Holder | None) -> list[RunRecord]:
+def with_unfinished(layout: Layout, history: list[RunRecord], holder: LockHolder | None) -> list[RunRecord]:
     """Return the runs with the one that works, or that was killed, unless it had its row in the history.
 
     The ``history`` was read before: a run removes its progress, then appends its row.
@@ -219,13 +220,13 @@ def _products(layout: Layout, settings: Settings) -> list[str]:
     return sorted({*layout.state_products(), *(each.name for each in settings.mirror.products or ())})
 
 
-def holder_of(layout: Layout) -> Holder | None:
+def holder_of(layout: Layout) -> LockHolder | None:
     """Return the run that holds the lock, or that was killed with it; None without one."""
     holder, is_alive = read_holder(layout)
     if not holder and not is_alive:
         return None
     pid = holder.get("pid")
-    return Holder(
+    return LockHolder(
         host=str(holder.get("host", "unknown")),
         pid=pid if isinstance(pid, int) else 0,
         since=str(holder.get("since", "unknown")),
@@ -233,7 +234,7 @@ def holder_of(layout: Layout) -> Holder | None:
     )
 
 
-def _progress(layout: Layout, holder: Holder | None) -> RunProgress | None:
+def _progress(layout: Layout, holder: LockHolder | None) -> RunProgress | None:
     if holder is None or not holder.is_alive:
         return None
     return read_progress(layout, holder.pid, holder.since)
@@ -280,8 +281,8 @@ def _product(
 
 def listing_failures(layout: Layout, settings: Settings) -> dict[str, ListingFailure]:
     """Return why listings could not be read, by product, of those that are mirrored. Raises OSError."""
-    names = _configured(settings, layout.state_products(never_listed=True))
-    found = {name: _listing_failure(layout, name) for name in sorted(names)}
+    names = layout.state_products(never_listed=True)
+    found = {name: _listing_failure(layout, name) for name in sorted(names) if is_configured(settings, name)}
     return {name: failure for name, failure in found.items() if failure}
 
 
@@ -398,8 +399,4 @@ def _verification(ended: dict[str, Any] | None, unfinished: dict[str, Any] | Non
 
 def behind_catalog(layout: Layout, settings: Settings) -> int | None:
     """Return the number of complete filesets that are to be cataloged; None without a catalog."""
-    if not settings.catalog.enabled:
-        return None
-    from pipeline.catalog.catalog import filesets_behind
-
-    return filesets_behind(layout, settings)
+    return filesets_behind(layout, settings) if settings.catalog.enabled else None

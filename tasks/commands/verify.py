@@ -90,6 +90,6 @@ def _report(upstream: bool) -> dict[str, Any] | None:
         "reason": run.reason,
         "upstream": upstream,
         **numbers,
-        "left": counters.here - counters.sound - counters.repaired - counters.damaged,
+        "left": counters.unverified,
         "problems": verification_problems(layout, run.context.steps),
     }

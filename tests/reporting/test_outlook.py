@@ -8,10 +8,10 @@ import pytest
 from pipeline.reporting.filesets import FilesetCounts
 from pipeline.reporting.outlook import outlook_text
 from pipeline.reporting.progress import RunProgress
-from pipeline.reporting.report import Holder, MirrorReport, ProductReport, Verification
+from pipeline.reporting.report import LockHolder, MirrorReport, ProductReport, Verification
 
 NONE = Verification(None, 0, None)
-WORKS = Holder("dome", 42, "t", True)
+WORKS = LockHolder("dome", 42, "t", True)
 KILLED = replace(WORKS, is_alive=False)
 UPDATE = RunProgress("t", "filesets", 3, 10, 0, 5000, 8000, True, 2000, 0, 125, "UpdateMirror")
 VERIFICATION = replace(UPDATE, task="VerifyMirror")
