@@ -1,19 +1,19 @@
 """Preview of an update: what it will find, and which filesets it will do; nothing is written."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pipeline.config import Product
 from pipeline.datastore.client import ListingClient
 from pipeline.datastore.listing import FilesetRow, LeftOut
+from pipeline.mirror.state.beginning import find_beginning, refuse_unknown_beginning
 from pipeline.mirror.state.file_selection import lacking_filesets, may_lack
 from pipeline.mirror.state.layout import Layout, MarkerKind
-from pipeline.mirror.state.local_listing import LocalListing, known_rows
+from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import postponed
 from pipeline.mirror.state.selection import (
     is_expired,
-    refuse_unknown_beginning,
     refuse_unknown_columns,
     selected_rows,
 )
@@ -35,6 +35,10 @@ class ListingPreview:
     new: list[FilesetRow]
     withdrawn: set[str]
     left_out: LeftOut = field(default_factory=LeftOut)
+
+    def registrations(self) -> Iterator[Registration]:
+        """Yield the identities of all rows in order."""
+        return (Registration(row.name, row.registered) for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -96,10 +100,12 @@ def preview_work(
     name = product.name
     refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, like)
     stale = _Stale(layout, name, listing.new)
-    refuse_unknown_beginning(product, lambda: (row.name for row in listing.rows))
+    beginning = find_beginning(layout, product, listing.registrations)
+    refuse_unknown_beginning(product, beginning, listing.registrations)
     wanted = layout.marked(MarkerKind.WANTED, name)
     gone = listing.withdrawn | stale.marked(MarkerKind.EXPIRED)
-    selected = [row for row in selected_rows(listing.rows, product, wanted, like) if row.name not in gone]
+    rows = selected_rows(listing.rows, product, beginning, wanted, like)
+    selected = [row for row in rows if row.name not in gone]
     kinds = [step.marker for step in steps.required]
     lacking = lacking_filesets(layout, product, may_lack(layout, product) & {row.name for row in selected})
     done = stale.without(layout.marked_in_all(kinds, name), kinds) - lacking.keys()

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable
 from pipeline.config import Product
 from pipeline.errors import machine_faults
 from pipeline.mirror.context import RunContext
+from pipeline.mirror.state.beginning import find_beginning
 from pipeline.mirror.state.file_selection import lacking_filesets, may_lack, note_file_selection
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import AllBut, LocalListing
@@ -68,8 +69,8 @@ def _set_aside(context: RunContext, product: str, lacking: dict[str, bool]) -> N
 
 def _selected(layout: Layout, product: Product, names: Collection[str], like: LikeFilesets) -> set[str]:
     """Return those of the filesets that are selected or wanted, and not withdrawn."""
-    # The selection begins with the row behind that of ``begin_after``.
-    rows = LocalListing(layout, product.name).rows(but=AllBut({*names, product.begin_after or ""}))
-    selected = selected_rows(rows, product, wanted_filesets(layout, product.name), like)
+    rows = LocalListing(layout, product.name).rows(but=AllBut(set(names)))
+    wanted = wanted_filesets(layout, product.name)
+    selected = selected_rows(rows, product, find_beginning(layout, product), wanted, like)
     withdrawn = layout.marked_among(MarkerKind.WITHDRAWN, product.name, names)
-    return {row.name for row in selected if row.name in names} - withdrawn
+    return {row.name for row in selected} - withdrawn
