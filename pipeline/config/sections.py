@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.config.rates import RateLimit
+from pipeline.config.rates import RateSetting
 from pipeline.config.values import (
     Addresses,
     Bytes,
@@ -56,7 +56,7 @@ class Source(Section):
     least_speed: BytesPerSecond = 1000
     attempts: Annotated[int, within(int, 1, 100)] = 4
     retry_pause: Seconds = 1.0
-    rate_limit: RateLimit = None
+    rate_limit: RateSetting = None
 
 
 class Near(Section):

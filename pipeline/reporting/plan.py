@@ -15,7 +15,7 @@ from shutil import disk_usage
 from typing import Any
 
 from pipeline.bundle.unpack import USUAL_RATIO
-from pipeline.catalog.like_filesets import like_filesets
+from pipeline.catalog.sky_knowledge import like_filesets
 from pipeline.config import Settings
 from pipeline.datastore.client import ListingClient, NoAnswer
 from pipeline.datastore.listing import FilesetRow

@@ -90,7 +90,8 @@ def find(config: Path | None, columns: Any, output_format: str, only_count: bool
     """
     if columns and (only_count or output_format == "paths"):
         raise click.UsageError("expected no --columns with --count or --format paths, got both")
-    from pipeline.catalog.catalog import catalog_of, filesets_behind
+    from pipeline.catalog.awaiting import filesets_behind
+    from pipeline.catalog.catalog import catalog_of
     from pipeline.catalog.health import behind_text
     from pipeline.mirror.resources.volumes import volume_problems
 

@@ -77,7 +77,7 @@ def verify(
 def _report(upstream: bool) -> dict[str, Any] | None:
     """Return the result of the verification of this process, or of the comparison; None when none started."""
     from pipeline.reporting.status import verification_problems
-    from tasks.runtime.run import run_if_begun
+    from tasks.runtime.current import run_if_begun
 
     if (run := run_if_begun()) is None:
         return None
@@ -90,6 +90,6 @@ def _report(upstream: bool) -> dict[str, Any] | None:
         "reason": run.reason,
         "upstream": upstream,
         **numbers,
-        "left": counters.here - counters.sound - counters.repaired - counters.damaged,
+        "left": counters.unverified,
         "problems": verification_problems(layout, run.context.steps),
     }

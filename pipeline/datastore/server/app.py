@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import Message, Receive, Scope, Send
 
+from pipeline.datastore.listing import INDEX
 from pipeline.datastore.server.pages import render_page
 from pipeline.datastore.server.responses import (
     discard_body,
@@ -101,7 +102,7 @@ class DataStoreApp:
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         segments = self.path_segments(scope)
-        is_listing = segments is not None and segments[-1:] == ["index.txt"]
+        is_listing = segments is not None and segments[-1:] == [INDEX]
         allowed = ["GET", "HEAD", "POST"] if is_listing else ["GET", "HEAD"]
         ends_in_slash = scope["raw_path"].endswith(b"/")
         if scope["method"] not in allowed:

@@ -97,6 +97,12 @@ def product_folder(layout: Layout, settings: Settings, product: str) -> Path | N
     return volume.path / product if volume else None
 
 
+def volume_of(layout: Layout, settings: Settings, product: str) -> Path | None:
+    """Return the volume on which the product lies or will lie; None for one without a volume."""
+    folder = product_folder(layout, settings, product)
+    return folder and folder.parent
+
+
 @dataclass(frozen=True)
 class _Placement:
     """Product that lies, or will lie, in ``folder`` on its volume."""

@@ -50,11 +50,11 @@ def test_a_run_in_which_nothing_was_to_be_done(new, code, expected):
 def test_named_filesets():
     nothing = "none to be fetched of those that are named"
     assert get_summary(counters(new=2), Ending("extracted")) == nothing
-    assert get_summary(counters(), Ending("extracted", code=20)) == update_summary(
-        counters(), Ending("extracted", code=20)
-    )
-    run = counters(selected=2, done=1, failed=1)
-    assert get_summary(run, Ending("extracted")) == update_summary(run, Ending("extracted"))
+    assert get_summary(counters(), Ending("extracted", code=20)) == "none tried"
+    assert get_summary(counters(new=2), Ending("extracted", code=40)) == "2 discovered, none tried"
+    run = counters(selected=2, done=1, failed=1, optional_failed=1)
+    numbers = "0 discovered, 2 wanted: 1 extracted, 1 failed, 0 skipped, 0 left"
+    assert get_summary(run, Ending("extracted")) == f"{numbers}; 1 failed in optional steps"
 
 
 def test_bytes_and_time():
