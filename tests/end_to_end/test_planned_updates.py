@@ -71,7 +71,7 @@ class Mirror:
         self.upstream.add_bundles(PRODUCT, name, bundles, stage=stage)
 
     def add_run(self) -> None:
-        """Register a chip run, full or cleaned: a few runs, so that filesets are known by others of theirs."""
+        """Register a chip run, full or cleaned: one of a few, so that filesets are known by others."""
         self.added += 1
         self.upstream.clock = (self.upstream.clock // HOUR + 1) * HOUR
         name, number = f"o{self.added}.x.{self.added}", self.random.randint(1, 4)
