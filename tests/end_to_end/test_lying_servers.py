@@ -27,7 +27,6 @@ def release(upstream: Upstream, follower: Follower) -> Upstream:
     upstream.add_bundles(PRODUCT, "o1.chip.1.1.1", bundles)
     upstream.add(PRODUCT, "large", [File("big.fits", BIG), File("note.txt", b"N" * 5000, "text")])
     upstream.add(PRODUCT, "small", [File("s.fits", b"S" * 100)])
-    follower.source["timeout"] = 1
     follower.mirror["products"] = [PRODUCT]
     return upstream
 
@@ -53,6 +52,8 @@ LASTING = {
 @pytest.mark.parametrize("name", LASTING)
 def test_a_lie_about_one_file_costs_its_fileset_until_it_ends(name, release, server, follower):
     fault, how, target, said = LASTING[name]
+    if name == "stalls":
+        follower.source["timeout"] = 1
     server.faults.append(fault(**how, target=target))
     result = follower.update()
     assert result.code == 30, result.output
@@ -127,6 +128,7 @@ def test_what_an_interrupted_run_received_is_not_fetched_again(release, server, 
 
 
 def test_a_server_that_stalls_again_and_again_is_gone_on_with(release, server, follower):
+    follower.source["timeout"] = 1
     server.faults.append(faults.stalls(after=1_000_000, target=LARGE))
     result = follower.update()
     assert result.code == 0, result.output

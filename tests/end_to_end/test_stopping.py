@@ -80,9 +80,9 @@ def opened(server):
 
 
 def at_the_gate(server, count: int):
-    """Return True if that many filesets are in progress, each waiting for its bundle."""
-    waiting = [entry for entry in server.requests if entry.target.endswith(".tgz") and entry.status is None]
-    return len(waiting) >= count
+    """Return True if so many filesets are in progress, each waiting for its bundle, behind the free ones."""
+    bundles = [entry for entry in server.requests if entry.target.endswith(".tgz")]
+    return len(bundles) == FREE + count and sum(entry.status is None for entry in bundles) == count
 
 
 def complete(follower: Follower, release: Upstream, data: dict[str, bytes]) -> None:
@@ -190,8 +190,8 @@ def test_a_signal_to_the_process_group_is_one_request(
 def test_a_second_signal_ends_at_once(port, release, server, follower, opened, data, tmp_path):
     with started(luigi_command(follower, port), tmp_path / "output") as update:
         until(lambda: at_the_gate(server, CONNECTIONS), "no bundle was asked for")
-        update.send(signal.SIGTERM)
-        sleep(2 * SEEN_SECONDS)
+        update.request_stop()
+        sleep(SEEN_SECONDS)
         assert not update.ended, "what is in progress was aborted at the first signal"
         update.send(signal.SIGTERM)
         ended = update.wait()

@@ -247,6 +247,14 @@ def scheduler_settings(folder: Path, port: int | None) -> dict[str, str]:
     return {"LUIGI_CONFIG_PATH": str(path)}
 
 
+def progress_of(follower: Follower) -> dict[str, int]:
+    """Return the progress that a run has recorded for ``status``; empty before."""
+    try:
+        return json.loads(Layout(follower.root).progress.read_bytes())
+    except FileNotFoundError:
+        return {}
+
+
 def requested_filesets(server: Simulator) -> set[str]:
     """The filesets whose listing was asked for."""
     paths = [unquote(request.target).split("/") for request in server.requests]

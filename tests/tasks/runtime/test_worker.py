@@ -148,8 +148,7 @@ def test_no_more_at_once_than_asked_for_and_tasks_that_only_wait_take_no_slot(wo
 def test_after_a_request_to_stop_only_what_was_started_is_finished(chains, tmp_path):
     with gated(chains, tmp_path, COUNT=12) as running:
         until(lambda: started_steps(chains, "First") == 2 or running.ended, "nothing is started")
-        running.send(signal.SIGTERM)
-        assert not running.ends_within(SEEN_SECONDS)
+        running.request_stop()
         (chains.folder / "open").touch()
         assert running.wait().code == 25, running.output
     assert chains.done == steps(0, 1)
@@ -158,8 +157,8 @@ def test_after_a_request_to_stop_only_what_was_started_is_finished(chains, tmp_p
 def test_a_second_request_ends_at_once(local, tmp_path):
     with gated(local, tmp_path) as running:
         until(lambda: started_steps(local, "First") == 2 or running.ended, "nothing is started")
-        running.send(signal.SIGTERM)
-        assert not running.ends_within(2 * SEEN_SECONDS)
+        running.request_stop()
+        assert not running.ends_within(SEEN_SECONDS)
         running.send(signal.SIGTERM)
         assert running.wait().code == 25, running.output
     assert local.done == set()
