@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,10 @@ from pathlib import Path
 import pytest
 from support.command import REPOSITORY, Ended
 from support.running import SEEN_SECONDS, Scheduler, free_port, started, until
+from support.warm_start import WarmStart
 
-SUPPORT = REPOSITORY / "tests" / "support"
+IMPORTS = {"PYTHONPATH": f"{REPOSITORY}/tests/support:{REPOSITORY}"}
+WARM_START = WarmStart(REPOSITORY, os.environ | IMPORTS)
 
 
 class Chains:
@@ -37,18 +38,11 @@ class Chains:
 
     def environment(self, **more: object) -> dict[str, str]:
         texts = {name: str(value) for name, value in more.items()}
-        return {"FOLDER": str(self.folder), "PYTHONPATH": f"{SUPPORT}:{REPOSITORY}", "COUNT": "3"} | texts
+        return {"FOLDER": str(self.folder), "COUNT": "3"} | IMPORTS | texts
 
     def run(self, *more: str, **environment: object) -> Ended:
-        result = subprocess.run(
-            self.command(*more),
-            cwd=REPOSITORY,
-            env=os.environ | self.environment(**environment),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        variables = os.environ | self.environment(**environment)
+        result = WARM_START.run(self.command(*more), variables, timeout=240)
         return Ended(result.returncode, result.stdout + result.stderr)
 
     @property
@@ -108,7 +102,8 @@ def started_steps(chains: Chains, step: str) -> int:
 
 def gated(chains: Chains, folder: Path, *arguments: str, **more: object):
     """The command, running; its first steps wait until the file ``open`` is there."""
-    return started(chains.command(*arguments), folder / "output", chains.environment(GATE="First", **more))
+    environment = chains.environment(GATE="First", **more)
+    return started(chains.command(*arguments), folder / "output", environment, WARM_START)
 
 
 def test_as_many_first_steps_at_once_as_there_are_connections(chains, tmp_path):
