@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 import sys
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from threading import Event
@@ -61,6 +62,11 @@ def release(upstream: Upstream) -> Upstream:
     )
     upstream.add(PRODUCT, "plain", [File("big.fits", BIG), File("small.fits", b"s" * 70), File("nil", b"")])
     return upstream
+
+
+def one_short(instants: Iterable[str], short: str) -> list[object]:
+    """The instants, of which all but one are for `make torture`."""
+    return [name if name == short else pytest.param(name, marks=pytest.mark.long) for name in instants]
 
 
 def file_requests(server) -> list[str]:
@@ -198,7 +204,7 @@ CATALOGED = {
 
 
 @NEEDS_STRACE
-@pytest.mark.parametrize("name", CATALOGED)
+@pytest.mark.parametrize("name", one_short(CATALOGED, "the fileset is marked as cataloged"))
 def test_killed_while_a_fileset_is_cataloged_just_when(name, release, server, follower, tmp_path):
     follower.catalog["enabled"] = True
     one_process_killed_at(CATALOGED[name], follower, tmp_path / "output")
@@ -297,7 +303,7 @@ RESTORED = {
 
 
 @NEEDS_STRACE
-@pytest.mark.parametrize("name", RESTORED)
+@pytest.mark.parametrize("name", one_short(RESTORED, "one is written"))
 def test_killed_while_the_owner_records_are_restored_just_when(name, release, server, follower, tmp_path):
     assert follower.update().code == 0
     shutil.rmtree(follower.root / "state" / "@owners")

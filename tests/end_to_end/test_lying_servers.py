@@ -35,10 +35,7 @@ LARGE = f"{PRODUCT}/large/big.fits"
 ITS_LISTING = f"{PRODUCT}/large/index.txt"
 LASTING = {
     "stalls": (faults.stalls, {"after": 10}, LARGE, "no more bytes from 127.0.0.1"),
-    "resets": (faults.resets, {"after": 10}, LARGE, "connection reset by 127.0.0.1"),
-    "is never well": (faults.fails, {"status": 503}, LARGE, "got 503 Service Unavailable"),
     "never ends": (faults.never_ends, {}, LARGE, "bytes as listed, got more"),
-    "compresses": (faults.compresses, {}, LARGE, "(sent with Content-Encoding gzip)"),
     "leads elsewhere": (faults.redirects, {"to": "http://127.0.0.2:9/x"}, LARGE, "which is not followed"),
     "lost the listing": (
         faults.database_down,

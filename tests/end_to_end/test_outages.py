@@ -17,7 +17,7 @@ from pipeline.sample.simulator import Simulator, simulate
 from tasks.runtime.outage import OutagePolicy
 
 PRODUCT = "md-all-rel-200907"
-FILESETS = 100
+FILESETS = 60
 CONNECTIONS = 4
 # Those in a row, and those that are in progress beside the last one.
 MOST_FAILED = OutagePolicy().unanswered + 2 * CONNECTIONS

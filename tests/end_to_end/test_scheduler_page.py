@@ -75,7 +75,9 @@ def site(request, follower: Follower, tmp_path: Path) -> Iterator[Site]:
     site.luigid.kill()
 
 
-@pytest.mark.parametrize("connections", [8, 16])
+@pytest.mark.parametrize(
+    ("site", "connections"), [(False, 8), (True, 16)], indirect=["site"], ids=["central", "luigid"]
+)
 def test_a_scheduler_that_was_restarted_knows_again_what_there_is_to_share_out(
     connections, site, follower, release, bundles
 ):

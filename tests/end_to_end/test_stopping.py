@@ -94,7 +94,16 @@ def complete(follower: Follower, release: Upstream, data: dict[str, bytes]) -> N
     assert leftovers(follower.root) == []
 
 
-@pytest.mark.parametrize(("workers", "number"), [(1, signal.SIGTERM), (8, signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("port", "workers", "number"),
+    [
+        ("local", 1, signal.SIGTERM),
+        ("local", 8, signal.SIGINT),
+        ("central", 8, signal.SIGINT),
+        ("luigid", 1, signal.SIGTERM),
+    ],
+    indirect=["port"],
+)
 def test_filesets_in_progress_finish_and_no_others_start(
     workers, number, port, release, server, follower, opened, data, tmp_path
 ):
@@ -160,12 +169,10 @@ def test_make_update_is_stopped_in_the_same_way(port, release, server, follower,
 @pytest.mark.parametrize(
     ("wrapped", "number"),
     [
-        (below_shell, signal.SIGTERM),
         (below_shell, signal.SIGINT),
         (as_make, signal.SIGTERM),
         (as_make, signal.SIGINT),
         (below_timeout, signal.SIGTERM),
-        (below_timeout, signal.SIGINT),
     ],
 )
 def test_a_signal_to_the_process_group_is_one_request(
@@ -187,6 +194,7 @@ def test_a_signal_to_the_process_group_is_one_request(
     complete(follower, release, data)
 
 
+@pytest.mark.parametrize("port", ["local", "central"], indirect=True)
 def test_a_second_signal_ends_at_once(port, release, server, follower, opened, data, tmp_path):
     with started(luigi_command(follower, port), tmp_path / "output") as update:
         until(lambda: at_the_gate(server, CONNECTIONS), "no bundle was asked for")
@@ -248,8 +256,9 @@ def test_a_stop_between_two_tries_of_a_listing(target, release, server, follower
     assert not (follower.root / "state" / PRODUCT / "listing_failure.json").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("target", ["index.txt", f"{PRODUCT}/index.txt"])
+@pytest.mark.parametrize(
+    ("target", "number"), [("index.txt", signal.SIGTERM), (f"{PRODUCT}/index.txt", signal.SIGINT)]
+)
 def test_a_stop_while_the_server_is_asked_what_is_new(
     target, number, release, server, follower, data, tmp_path
 ):
@@ -303,10 +312,9 @@ def test_a_stop_does_not_wait_for_a_scheduler_that_is_silent(release, server, fo
     complete(follower, release, data)
 
 
-@pytest.mark.parametrize("body", [b"{}", b"hello", b"[]"])
-def test_what_answers_is_no_scheduler(body, release, server, follower, data, tmp_path):
+def test_what_answers_is_no_scheduler(release, server, follower, data, tmp_path):
     with simulate(tmp_path / "nothing") as other:
-        other.faults.append(faults.says(body, target="*"))
+        other.faults.append(faults.says(b"{}", target="*"))
         with started(luigi_command(follower, int(urlsplit(other.url).port)), tmp_path / "output") as update:
             ended = update.wait()
     assert ended.code == 35, ended.output
@@ -317,8 +325,7 @@ def test_what_answers_is_no_scheduler(body, release, server, follower, data, tmp
     complete(follower, release, data)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("begun_by", ["luigi", "tasks"])
+@pytest.mark.parametrize(("begun_by", "number"), [("luigi", signal.SIGTERM), ("tasks", signal.SIGINT)])
 def test_a_stop_before_anything_has_begun(begun_by, number, release, server, follower, data, tmp_path):
     """The program is held up while it imports its own parts."""
     command = follower.command() if begun_by == "luigi" else tasks_command(follower)[2:]
