@@ -182,6 +182,7 @@ def test_a_signal_to_the_process_group_is_one_request(
     with started(command, tmp_path / "output", scheduler_settings(tmp_path, None)) as update:
         until(lambda: at_the_gate(server, CONNECTIONS), "no bundle was asked for")
         update.send_group(number)
+        until(lambda: "stopping after what is in progress" in update.output, "the signal is not seen")
         sleep(SEEN_SECONDS)
         opened.set()
         update.wait()
@@ -285,11 +286,13 @@ def test_a_stop_just_before_the_filesets_are_submitted(release, server, follower
     """strace holds the update up between the listing and the first fileset."""
     incoming = follower.root / "incoming" / PRODUCT
     incoming.mkdir(parents=True)
+    trace = tmp_path / "trace"
     slow = ["-P", str(incoming), "-e", "trace=openat", "-e", "inject=openat:delay_enter=3000000"]
-    command = ["strace", "-f", "-qqq", "-o", "/dev/null", *slow, *follower.command()]
+    command = ["strace", "-f", "-qqq", "-o", str(trace), *slow, *follower.command()]
     with started(command, tmp_path / "output") as update:
         until((follower.root / "state" / PRODUCT / "discovered.json").exists, "no listing came")
-        sleep(SEEN_SECONDS)
+        # The line of a call ends with its result.
+        until(lambda: not trace.read_text().endswith("\n"), "the update is not held up")
         update.send_group(signal.SIGTERM)
         ended = update.wait()
     assert ended.code == 25, ended.output
