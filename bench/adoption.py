@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.mirror.state.layout import INDEX
+from pipeline.datastore.listing import INDEX
 from pipeline.sample.publisher import Product, Publication, PublishedFile, writer_of
 
 PRODUCT = "adopted"

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import md5
 from pathlib import Path
 
-from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
+from pipeline.datastore.listing import INDEX
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import marker_text
 
 PRODUCT = "bench"

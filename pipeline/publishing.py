@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pipeline.datastore.listing import (
     ENCODING,
+    INDEX,
     FilesetRow,
     ProductRow,
     read_filesets,
@@ -37,7 +38,6 @@ PRODUCT_TYPES = (
 )
 """Types of products that readers know; they drop others (protocol notes, "Answers")."""
 
-INDEX = "index.txt"
 _COLUMNS = ("filesetID", "time registered", "type")
 # Not IPP-DIST, which readers would take for a distribution of the pipeline, with dirinfo and bundles.
 _FILESET_TYPE = "notset"

@@ -16,7 +16,7 @@ from pathlib import Path
 import luigi
 from luigi.parameter import ParameterVisibility
 
-from pipeline.catalog.like_filesets import like_filesets
+from pipeline.catalog.sky_knowledge import like_filesets
 from pipeline.config import Settings
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import SettingsError, machine_faults

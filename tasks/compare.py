@@ -19,10 +19,11 @@ from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
 from pipeline.mirror.state.steps import Problem
-from pipeline.mirror.steps.compare import comparable, set_aside, upstream_problems
+from pipeline.mirror.steps.compare import comparable, upstream_problems
 from pipeline.mirror.steps.verify import end_verification, start_verification
 from pipeline.units import as_count
 from tasks.runtime.current import current_run
+from tasks.runtime.summary import comparison_summary
 from tasks.targets import RunMarker
 from tasks.verify import ProblemsFound, VerifyFileset, VerifyMirror, VerifyProduct
 
@@ -34,6 +35,7 @@ class CompareMirror(VerifyMirror):
     """Comparison of the whole mirror with upstream; with ``repair``, what differs is fetched again."""
 
     subject = "comparison with upstream"
+    summary = staticmethod(comparison_summary)
 
     @property
     def unfinished(self) -> Path:
@@ -81,6 +83,7 @@ class CompareProduct(VerifyProduct):
     """Comparison of every downloaded fileset of one product, except skipped and withdrawn ones."""
 
     kind = MarkerKind.COMPARED
+    done_to_filesets = "compared with upstream"
 
     @property
     def record(self) -> Path:
@@ -118,7 +121,7 @@ class CompareProduct(VerifyProduct):
 
     def _make_pending(self, fileset: Fileset, steps: list[str]) -> None:
         if steps:
-            set_aside(self.layout, self.context.steps, fileset)
+            self.context.steps.set_aside(self.layout, fileset)
 
 
 class CompareFileset(VerifyFileset):

@@ -10,7 +10,7 @@ from pathlib import Path
 import luigi
 from luigi.parameter import ParameterVisibility
 
-from pipeline.catalog.like_filesets import like_filesets
+from pipeline.catalog.sky_knowledge import like_filesets
 from pipeline.catalog.step import CATALOG
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files

@@ -44,7 +44,7 @@ class GetFilesets(FetchWanted):
 
     @property
     def fetches_wanted_of(self) -> list[str]:
-        """The product."""
+        """Product of the filesets, as a list."""
         return [self.product]
 
     def more_tasks(self) -> Iterator[MirrorTask]:

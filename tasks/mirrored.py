@@ -10,10 +10,11 @@ from pathlib import Path
 
 import luigi
 
-from pipeline.catalog.like_filesets import like_filesets
+from pipeline.catalog.sky_knowledge import like_filesets
 from pipeline.config import Settings, read_settings
 from pipeline.errors import MachineFault, ServerUnavailable
-from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.fileset_paths import stored_paths, unpacked_paths
+from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
@@ -59,19 +60,12 @@ class FilesetTarget(luigi.Target):
     @property
     def stored(self) -> list[Path]:
         """Files as they were served; those that the mirror has not kept are left out."""
-        folder = self._mirror.layout.store(self._product, self._fileset)
-        names = [file["name"] for file in self._files(MarkerKind.DOWNLOADED)]
-        return [path for name in names if (path := folder / name).exists()]
+        return stored_paths(self._mirror.layout, self._product, self._fileset)
 
     @property
     def unpacked(self) -> list[Path]:
         """Files that were unpacked from its bundles."""
-        return [self._mirror.layout.root / file["path"] for file in self._files(MarkerKind.EXTRACTED)]
-
-    def _files(self, kind: str) -> list[dict[str, str]]:
-        marker = read_marker(self._mirror.layout.marker(kind, self._product, self._fileset)) or {"files": []}
-        files: list[dict[str, str]] = marker["files"]
-        return files
+        return unpacked_paths(self._mirror.layout, self._product, self._fileset)
 
 
 class ProductTarget(luigi.Target):

@@ -1,8 +1,9 @@
 """The main flow: one update of the mirror, from the listings to the unpacked files.
 
     UpdateMirror ─ for each product ─ UpdateProduct ─ DiscoverProduct   rows newer than the last ones seen
-                                      └ for each pending fileset ─ ExtractFileset    bundles unpacked
-                                                                   └ DownloadFileset   files verified
+                                      └ for each pending fileset ─ CatalogFileset   rows of the catalog
+                                                                   └ ExtractFileset    bundles unpacked
+                                                                     └ DownloadFileset   files verified
 
 The output of each step is one marker file, written last; the files on disk are the only state.
 """
@@ -15,10 +16,10 @@ from itertools import takewhile
 
 import luigi
 
-from pipeline.catalog.like_filesets import like_filesets
+from pipeline.catalog.sky_knowledge import like_filesets
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import FilesetRow, LeftOut
-from pipeline.errors import MirrorError, ServerUnavailable, machine_fault
+from pipeline.errors import MachineFault, MirrorError, ServerUnavailable, machine_fault, machine_faults
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.file_selection import matches_nothing
 from pipeline.mirror.state.layout import MarkerKind
@@ -117,7 +118,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
 
     @property
     def fetches_wanted_of(self) -> list[str]:
-        """The products."""
+        """Products of this update."""
         return current_run().products(self.products)
 
     def more_tasks(self) -> Iterator[MirrorTask]:
@@ -309,7 +310,10 @@ class DiscoverProduct(MirrorTask):
         whole = needs_whole_list(self.layout, self.product, settings, wanted)
         left_out = LeftOut()
         try:
-            new = _discover(self, left_out, whole=whole)
+            with machine_faults("recording its listing"):
+                new = discover_product(
+                    self.context, self.product, self.started, whole=whole, left_out=left_out
+                )
         except Exception as error:
             self._record(as_mirror_error(error))
             raise
@@ -328,6 +332,8 @@ class DiscoverProduct(MirrorTask):
         try:
             record_listing_failure(self.layout, self.product, error)
         except OSError as trouble:
+            if isinstance(error, MachineFault):
+                return  # its message says the same
             log.warning("%s", machine_fault(f"{self.subject}: recording that it was not listed", trouble))
 
 
@@ -352,21 +358,7 @@ class RelistProduct(MirrorTask):
         self.fetched = True
         with contextlib.suppress(ServerUnavailable):
             # Damaged rows were reported by the discovery.
-            _discover(self, LeftOut(), whole=True)
-
-
-def _discover(task: DiscoverProduct | RelistProduct, left_out: LeftOut, *, whole: bool) -> int:
-    context = task.context
-    return discover_product(
-        context.layout,
-        context.listings,
-        task.product,
-        task.started,
-        context.steps,
-        context.arrivals,
-        whole=whole,
-        left_out=left_out,
-    )
+            discover_product(self.context, self.product, self.started, whole=True, left_out=LeftOut())
 
 
 def _failure_message(product: str, tried: int, failed: int, later: dict[str, str], without_space: int) -> str:

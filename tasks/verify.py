@@ -135,6 +135,7 @@ class VerifyProduct(MirrorTask):
     shows_all = True
     # Markers of the filesets.
     kind = MarkerKind.VERIFIED
+    done_to_filesets = "verified"
 
     @property
     def record(self) -> Path:
@@ -165,8 +166,8 @@ class VerifyProduct(MirrorTask):
             log.info("product %s: repairing %s", self.product, as_count(len(bad), "fileset"))
             self._repair(bad)
             bad = self._verified(bad, after=REPAIR)
-        verified = as_count(len(here), "fileset")
-        log.info("product %s: %s verified, %d with problems", self.product, verified, len(bad))
+        done = f"{as_count(len(here), 'fileset')} {self.done_to_filesets}"
+        log.info("product %s: %s, %d with problems", self.product, done, len(bad))
         content = {"run": self.verification, "finished": utc_now(), "problems": len(bad) + len(unexpected)}
         content |= {"unexpected": _by_path(unexpected), "filesets": sorted(row.name for row in bad)}
         write_marker(self.record, content)

@@ -228,14 +228,6 @@ def discard(files: list[UnpackedFile]) -> None:
         file.temporary.unlink(missing_ok=True)
 
 
-def file_crc32(path: Path) -> str:
-    """Return the CRC-32 of a file, as 8 hex digits."""
-    crc = 0
-    for chunk in _chunks_of(path):
-        crc = isal_zlib.crc32(chunk, crc)
-    return f"{crc:08x}"
-
-
 def _chunks_of(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK_BYTES):

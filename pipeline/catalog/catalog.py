@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any
 from pipeline.catalog.columns import WRITTEN, Column, columns_named
 from pipeline.catalog.criteria import Criteria, criteria_of
 from pipeline.catalog.find import count, find, find_paths, unmatched
-from pipeline.catalog.generations import current_file, how_to_make
+from pipeline.catalog.generations import current_file, file_of, how_to_make
 from pipeline.catalog.reader import Reader, Row, ServerReader, SqliteReader
 from pipeline.catalog.view_columns import described
 from pipeline.config import Settings, read_settings
 from pipeline.errors import MachineFault, SettingsError
 from pipeline.mirror.resources.file_systems import is_shared
-from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.layout import Layout
 
 if TYPE_CHECKING:
     from astropy.table import Table
-
-_SQLITE = "sqlite:///"
 
 
 class Catalog(AbstractContextManager["Catalog"]):
@@ -106,10 +104,10 @@ def catalog_of(layout: Layout, settings: Settings | None) -> Catalog:
     """Return the catalog of a mirror; without settings, that in its own folder. Raises SettingsError."""
     reader = current_reader(layout, settings)
     if reader is None:
-        url = settings.catalog.url if settings else None
+        named = file_of(settings, layout) if settings and settings.catalog.url else None
         raise SettingsError(
-            f"expected a catalog of the mirror at {layout.root}, found "
-            f"{f'no {url.removeprefix(_SQLITE)}' if url else 'none'}. " + how_to_make(settings)
+            f"expected a catalog of the mirror at {layout.root}, found {f'no {named}' if named else 'none'}. "
+            + how_to_make(settings)
         )
     return Catalog(reader, layout.root)
 
@@ -119,16 +117,14 @@ def current_reader(layout: Layout, settings: Settings | None) -> Reader | None:
 
     Raises SettingsError, or MachineFault for a file that cannot be read.
     """
-    url = settings.catalog.url if settings else None
-    if url is None:
+    if settings is None or settings.catalog.url is None:
         return _generation_reader(layout)
-    if url.startswith(_SQLITE):
-        file = Path(url.removeprefix(_SQLITE))
-        return _file_reader(layout, file) if file.is_file() else None
-    assert settings is not None
-    from pipeline.catalog.opening import required_database
+    if not settings.catalog.is_file:
+        from pipeline.catalog.opening import required_database
 
-    return ServerReader(required_database(settings, layout))
+        return ServerReader(required_database(settings, layout))
+    file = file_of(settings, layout)
+    return _file_reader(layout, file) if file and file.is_file() else None
 
 
 def _generation_reader(layout: Layout) -> SqliteReader | None:
@@ -152,28 +148,6 @@ def _file_reader(layout: Layout, file: Path) -> SqliteReader:
     if is_shared(file.parent) and layout.catalog_snapshot.is_file():
         return SqliteReader(layout.catalog_snapshot, immutable=True)
     return SqliteReader(file)
-
-
-def filesets_behind(layout: Layout, settings: Settings) -> int:
-    """Return the number of complete filesets that the next update will catalog.
-
-    These are all that are not skipped, of the products that the settings name.
-    """
-    named = settings.mirror.products
-    products = layout.state_products() if named is None else [product.name for product in named]
-    return sum(len(awaiting_cataloging(layout, settings, product)) for product in products)
-
-
-def awaiting_cataloging(layout: Layout, settings: Settings, product: str) -> set[str]:
-    """Return the names of the complete filesets of a product that an update has to catalog."""
-    before = MarkerKind.EXTRACTED if settings.mirror.unpack else MarkerKind.DOWNLOADED
-    if layout.count(before, product) == layout.count(MarkerKind.CATALOGED, product):
-        return set()
-    missing = layout.names(before, product) - layout.names(MarkerKind.CATALOGED, product)
-    apart = [MarkerKind.SKIPPED]
-    if settings.mirror.on_removed == "delete":
-        apart.append(MarkerKind.WITHDRAWN)
-    return missing.difference(*(layout.names(kind, product) for kind in apart))
 
 
 def _each_once(names: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pipeline.near_names import did_you_mean
 
 
-class Kind(StrEnum):
+class ValueKind(StrEnum):
     """Kind of the values of a column."""
 
     TEXT = "text"
@@ -30,7 +30,7 @@ class Column:
     """
 
     name: str
-    kind: Kind | None
+    kind: ValueKind | None
     unit: str = ""
     ucd: str = ""
     description: str = ""
@@ -84,16 +84,16 @@ _SIBLINGS = {
 
 def _of_image(line: str) -> Column:
     name, kind, unit, ucd, description = line.split(None, 4)
-    return Column(name, Kind(kind), unit.strip("-"), ucd, description, f"image.{name}")
+    return Column(name, ValueKind(kind), unit.strip("-"), ucd, description, f"image.{name}")
 
 
-def _of_fileset(name: str, kind: Kind, ucd: str, description: str, column: str = "") -> Column:
+def _of_fileset(name: str, kind: ValueKind, ucd: str, description: str, column: str = "") -> Column:
     return Column(name, kind, "", ucd, description, f"fileset.{column or name}", ("fileset",))
 
 
 def _sibling(kind: str) -> Column:
     sql = f"SELECT min(path) FROM member WHERE member.base = image.base AND member.kind = '{kind}'"
-    return Column(f"{kind}_path", Kind.PATH, "", "meta.id;meta.file", _SIBLINGS[kind], f"({sql})")
+    return Column(f"{kind}_path", ValueKind.PATH, "", "meta.id;meta.file", _SIBLINGS[kind], f"({sql})")
 
 
 _OBSERVED = "Start of the exposure (UTC)"
@@ -101,12 +101,14 @@ COLUMNS = {
     column.name: column
     for column in (
         *map(_of_image, _IMAGE.strip().splitlines()),
-        Column("observed", Kind.DAY, "", "time.start;obs.exposure", _OBSERVED, "image.t_min"),
-        Column("product", Kind.TEXT, "", "meta.id", "Product", "product.name", ("fileset", "product")),
-        _of_fileset("fileset", Kind.TEXT, "meta.id", "Fileset that the image came in", "name"),
-        _of_fileset("data_group", Kind.TEXT, "meta.id", "Data group of the fileset"),
-        _of_fileset("registered", Kind.TIME, "time.release", "Registration of the fileset upstream (UTC)"),
-        _of_fileset("arrived", Kind.TIME, "time", "Arrival of the fileset in the mirror (UTC)"),
+        Column("observed", ValueKind.DAY, "", "time.start;obs.exposure", _OBSERVED, "image.t_min"),
+        Column("product", ValueKind.TEXT, "", "meta.id", "Product", "product.name", ("fileset", "product")),
+        _of_fileset("fileset", ValueKind.TEXT, "meta.id", "Fileset that the image came in", "name"),
+        _of_fileset("data_group", ValueKind.TEXT, "meta.id", "Data group of the fileset"),
+        _of_fileset(
+            "registered", ValueKind.TIME, "time.release", "Registration of the fileset upstream (UTC)"
+        ),
+        _of_fileset("arrived", ValueKind.TIME, "time", "Arrival of the fileset in the mirror (UTC)"),
         *map(_sibling, _SIBLINGS),
     )
 }

@@ -8,6 +8,8 @@ from urllib.parse import quote
 from pipeline.mirror.state.layout import Layout
 
 _REBUILD = "make the catalog anew with: ipp-mirror catalog rebuild"
+# Errors of a user who must not write to the folder of the file.
+NO_WRITING = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import NullPool, QueuePool
 
 from pipeline.catalog.damage import advice
+from pipeline.catalog.generations import sqlite_file
 from pipeline.catalog.tables import catalog_setting
 from pipeline.durable import flush_file
 from pipeline.errors import MachineFault, SettingsError, machine_faults
@@ -29,7 +30,6 @@ ATTEMPTS = 8
 # Databases limit the parameters of one statement.
 _AT_ONCE = 500
 _DRIVERS = {
-    "sqlite": ("sqlite", ""),
     "postgresql": ("postgresql+psycopg", "postgresql"),
     "mysql": ("mysql+pymysql", "mysql"),
     "mariadb": ("mysql+pymysql", "mysql"),
@@ -48,6 +48,9 @@ T = TypeVar("T")
 
 def database_url(text: str) -> URL:
     """Return the URL of a database with its driver. Raises SettingsError for one that cannot be used."""
+    # Versions of SQLAlchemy differ in whether they decode percent signs of a path.
+    if (file := sqlite_file(text)) is not None:
+        return sqlite_url(file)
     try:
         url = make_url(text)
         driver, extra = _DRIVERS[url.get_backend_name()]

@@ -12,15 +12,15 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from pipeline.catalog.columns import COLUMNS, Column, Kind
+from pipeline.catalog.columns import COLUMNS, Column, ValueKind
 from pipeline.catalog.criteria import Criteria, Patterns
 from pipeline.catalog.headers.filters import BANDS, band_of
 from pipeline.catalog.reader import Reader, Row
 from pipeline.catalog.sky import LEAST_CLASS, Cone, flat_scales, ranges_of_cone
+from pipeline.mirror.state.operands import is_pattern
 from pipeline.mirror.state.selection import BAND_COLUMN, matches
 from pipeline.near_names import did_you_mean
 
-_WILDCARDS = "*?["
 _TO_LIKE = str.maketrans({"*": "%", "?": "_", "%": "|%", "_": "|_", "|": "||"})
 # Footprints whose test is remembered: images of a sky cell have the same.
 _FOOTPRINTS = 4096
@@ -211,7 +211,7 @@ class _Search:
             f"({' OR '.join(self._alternative(column, pattern) for pattern in patterns)})"
         )
         # Databases distinguish the case of equal names, but have no pattern with a set of characters.
-        if any(mark in pattern for pattern in patterns for mark in _WILDCARDS):
+        if any(is_pattern(pattern) for pattern in patterns):
             place = self._place_of(column)
             self._tests.append(lambda row: any(_matches(column, row[place], each) for each in patterns))
 
@@ -221,7 +221,7 @@ class _Search:
             if pattern in BANDS:
                 return f"image.band = {self._bound(pattern)}"
             likes = [_like(pattern), f"{_like(pattern)}.%"]
-        elif any(mark in pattern for mark in _WILDCARDS):
+        elif is_pattern(pattern):
             likes = [_like(pattern)]
         else:
             return f"{column.sql} = {self._bound(pattern)}"
@@ -300,10 +300,10 @@ def _utc(stored: str | datetime) -> datetime:
 
 def _conversions(columns: Sequence[Column], root: str) -> list[tuple[int, Callable[[Any], Any]]]:
     """Return the places of values that differ from those in the database, each with its function."""
-    functions: dict[Kind, Callable[[Any], Any]] = {
-        Kind.TIME: lru_cache(_TIMES)(_utc),
-        Kind.DAY: lru_cache(_TIMES)(_time_of),
+    functions: dict[ValueKind, Callable[[Any], Any]] = {
+        ValueKind.TIME: lru_cache(_TIMES)(_utc),
+        ValueKind.DAY: lru_cache(_TIMES)(_time_of),
     }
     if root:
-        functions[Kind.PATH] = lambda path: f"{root}/{path}"
+        functions[ValueKind.PATH] = lambda path: f"{root}/{path}"
     return [(place, functions[c.kind]) for place, c in enumerate(columns) if c.kind in functions]

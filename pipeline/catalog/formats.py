@@ -16,7 +16,7 @@ from decimal import Decimal
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from pipeline.catalog.columns import Column, Kind
+from pipeline.catalog.columns import Column, ValueKind
 from pipeline.catalog.reader import Row
 from pipeline.names import escaped
 
@@ -29,7 +29,7 @@ _MEASURED = 1000
 _LEAST_WIDTH = 8
 # Format of a number for people, by its unit.
 _ROUNDED = {"deg": ".5f", "d": ".5f", "arcsec": ".2f", "s": ".1f"}
-_DTYPES: dict[Kind, tuple[Any, type]] = {Kind.INTEGER: (0, int), Kind.REAL: (math.nan, float)}
+_DTYPES: dict[ValueKind, tuple[Any, type]] = {ValueKind.INTEGER: (0, int), ValueKind.REAL: (math.nan, float)}
 _GAP = "  "
 # Characters that XML 1.0 cannot hold.
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -156,12 +156,12 @@ def _astropy_column(column: Column, values: Sequence[Any]) -> "MaskedColumn":
     return made
 
 
-def _kind_of(values: list[Any]) -> Kind:
+def _kind_of(values: list[Any]) -> ValueKind:
     """Return the kind that holds all values of an answer to SQL."""
     types = {type(value) for value in values if value is not None}
     if types <= {int, bool} and types and all(abs(value) < 2**63 for value in values if value is not None):
-        return Kind.INTEGER
-    return Kind.REAL if types and types <= {int, float, bool} else Kind.TEXT
+        return ValueKind.INTEGER
+    return ValueKind.REAL if types and types <= {int, float, bool} else ValueKind.TEXT
 
 
 def _cells(columns: Sequence[Column], row: Row) -> list[str]:

@@ -14,14 +14,14 @@ from pipeline.bundle.dbinfo import RUN_TABLES
 from pipeline.bundle.dirinfo import DirInfo, read_dirinfo
 from pipeline.catalog.headers import ImageHeader, kind_of, read_images
 from pipeline.catalog.pipeline_tables import Rows, rows_of
-from pipeline.datastore.listing import FileRow, read_files
+from pipeline.datastore.listing import INDEX, FileRow, read_files
 from pipeline.errors import BundleUnusable
-from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
+from pipeline.mirror.state.file_selection import DOCUMENTS
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, fresh_marker
+from pipeline.mirror.state.sky_selection import STATE_COLUMNS
 from pipeline.units import as_count
 
-# Documents of filesets by which the catalog knows runs.
-_DOCUMENTS = ("dirinfo", "dbinfo")
 _WITH_IMAGES = {"image", "mask", "weight", "other"}
 _FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fits.fz", ".fz")
 _CLEAN = {"cleaned"}
@@ -104,14 +104,14 @@ class Gathered:
     def state(self) -> str | None:
         """State of the run's data in dbinfo."""
         row = self.run_row
-        states = [row.get(name) for name in ("data_state", "state")] if row else []
+        states = [row.get(name) for name in STATE_COLUMNS] if row else []
         return next((state for state in states if isinstance(state, str)), None)
 
     @property
     def content(self) -> str | None:
         """``clean`` for bundles without the large images, ``full`` for whole ones, None if unknown."""
         row = self.run_row
-        states = {row.get(name) for name in ("data_state", "state")} if row else set()
+        states = {row.get(name) for name in STATE_COLUMNS} if row else set()
         if states & _CLEAN:
             return "clean"
         return "full" if states & _FULL else None
@@ -125,7 +125,7 @@ def gather(layout: Layout, fileset: Fileset) -> Gathered:
     documents = [
         Document(row.name, row.component or "", (store / row.name).read_bytes())
         for row in files
-        if row.component in _DOCUMENTS
+        if row.component in DOCUMENTS
     ]
     extracted = fresh_marker(layout, MarkerKind.EXTRACTED, fileset)
     downloaded = fresh_marker(layout, MarkerKind.DOWNLOADED, fileset)
@@ -135,7 +135,7 @@ def gather(layout: Layout, fileset: Fileset) -> Gathered:
     plain = [
         HeldFile(layout.relative(store / row.name), row.bytes, None, row.component, is_member=False)
         for row in files
-        if not row.is_bundle and row.component not in _DOCUMENTS and row.name in here
+        if not row.is_bundle and row.component not in DOCUMENTS and row.name in here
     ]
     return Gathered(
         fileset=fileset,

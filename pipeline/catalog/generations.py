@@ -19,6 +19,7 @@ from pipeline.mirror.state.marker_file import read_marker, write_marker
 
 log = logging.getLogger(__name__)
 
+_SQLITE = "sqlite:///"
 _FILE_SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 
@@ -27,6 +28,24 @@ def how_to_make(settings: Settings | None) -> str:
     if settings and settings.catalog.enabled:
         return "The next update makes it: ipp-mirror update"
     return "Set catalog.enabled to true in the settings, and run: ipp-mirror update"
+
+
+def file_of(settings: Settings | None, layout: Layout) -> Path | None:
+    """Return the path of the SQLite file of the catalog that the settings name, else of the current one.
+
+    None for a server, and before the first file of the mirror's own was made.
+    """
+    url = settings.catalog.url if settings else None
+    return current_file(layout) if url is None else sqlite_file(url)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the path in the URL of an SQLite file, without parameters of a driver; None for a server.
+
+    >>> sqlite_file("sqlite:////data/a%20b.sqlite?timeout=5")
+    PosixPath('/data/a%20b.sqlite')
+    """
+    return Path(url.removeprefix(_SQLITE).partition("?")[0]) if url.startswith(_SQLITE) else None
 
 
 def current_file(layout: Layout) -> Path | None:

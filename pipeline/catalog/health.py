@@ -13,8 +13,8 @@ from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from pipeline.catalog.damage import advice, error_code
-from pipeline.catalog.generations import current_file
+from pipeline.catalog.damage import NO_WRITING, advice, error_code
+from pipeline.catalog.generations import file_of
 from pipeline.catalog.seen import STATE
 from pipeline.config import Settings
 from pipeline.errors import MirrorError
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 # Seconds until a server has answered, and until a lock of SQLite is taken for one that stays.
 ANSWER_SECONDS = 0.5
 _LOCK_SECONDS = 0.2
-_SQLITE = "sqlite:///"
-# Errors of a user who must not write to the folder of the file.
-_NO_WRITING = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 
 def behind_text(filesets: int) -> str:
@@ -48,13 +45,11 @@ def catalog_fault(settings: Settings, layout: Layout, *, is_working: bool) -> st
 
     ``is_working`` is True while a run works, which may hold the lock of the writer. Takes a second at most.
     """
-    url = settings.catalog.url
     if not settings.catalog.enabled:
         return None
-    if url is not None and not url.startswith(_SQLITE):
+    if not settings.catalog.is_file:
         return _fault_of_server(settings, layout)
-    # Behind the path there may be parameters of a driver.
-    file = Path(url.removeprefix(_SQLITE).partition("?")[0]) if url is not None else current_file(layout)
+    file = file_of(settings, layout)
     if file is None or not file.is_file():
         return _fault_of_absence(layout, file)
     return None if is_shared(file.parent) else _fault_of_file(file, is_working=is_working)
@@ -81,7 +76,7 @@ def _fault_of_file(file: Path, *, is_working: bool) -> str | None:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("ROLLBACK")
     except sqlite3.Error as error:
-        if error_code(error) in _NO_WRITING and not may_write:
+        if error_code(error) in NO_WRITING and not may_write:
             return None
         # The update asks the same, and finds the same damage.
         return f"catalog {file}: {error}. The files of the mirror are not concerned; " + advice(

@@ -18,15 +18,22 @@ from pipeline.catalog.gather import Gathered, HeldFile, as_utc
 from pipeline.catalog.headers import ImageHeader, band_of, base_of, kind_of
 from pipeline.catalog.pipeline_tables import PipelineTables, Rows
 from pipeline.catalog.sky import pixel_of, size_class
-from pipeline.catalog.tables import document, file, fileset, image, member, product
+from pipeline.catalog.tables import (
+    LONGEST_NAME,
+    LONGEST_PATH,
+    document,
+    file,
+    fileset,
+    image,
+    member,
+    product,
+)
 from pipeline.mirror.state.markers import Fileset
 from pipeline.units import as_count
 
 # Columns of the listing that the table ``fileset`` has.
 _LISTED = ("type", "target_id", "stage", "stage_id", "exp_name", "data_group", "filter")
 _OF_FILESET = (image, member, file, document)
-_SHORT = 255
-_LONGEST_PATH = 700
 
 Images = dict[str, list[ImageHeader]]
 
@@ -142,9 +149,9 @@ def _fileset_values(gathered: Gathered, now: datetime) -> dict[str, Any]:
 
 def _note(gathered: Gathered) -> str | None:
     """Return what the mirror or the catalog lacks of the fileset, None if nothing."""
-    long = sum(len(held.path) > _LONGEST_PATH for held in gathered.held)
+    long = sum(len(held.path) > LONGEST_PATH for held in gathered.held)
     files = as_count(long, "file")
-    cut = f"left out for paths of more than {_LONGEST_PATH} characters: {files}" if long else None
+    cut = f"left out for paths of more than {LONGEST_PATH} characters: {files}" if long else None
     return "; ".join(filter(None, (gathered.left_out, cut))) or None
 
 
@@ -170,7 +177,7 @@ def _without_later_owners(connection: Connection, gathered: Gathered, fileset_id
             else:
                 connection.execute(delete(image).where(image.c.member_id == member_id))
                 connection.execute(delete(member).where(member.c.member_id == member_id))
-    return [held for held in gathered.held if held.path not in lost and len(held.path) <= _LONGEST_PATH]
+    return [held for held in gathered.held if held.path not in lost and len(held.path) <= LONGEST_PATH]
 
 
 def _insert_files(connection: Connection, gathered: Gathered, fileset_id: int) -> dict[str, int]:
@@ -336,7 +343,7 @@ def _integer(row: mdc.Scope | None, name: str) -> int | None:
 
 
 def _listed(value: str | None) -> str | None:
-    """Return a value of the listing; None for ``null``, as absent ones are (protocol notes, "index.txt")."""
+    """Return a value of the listing; None for ``null``, as absent ones are (protocol notes, "Listings")."""
     return None if value == "null" else _text(value)
 
 
@@ -347,4 +354,4 @@ def _text(value: str | None) -> str | None:
 
 def _short(value: str | None) -> str | None:
     text = _text(value)
-    return text[:_SHORT] if text else None
+    return text[:LONGEST_NAME] if text else None

@@ -4,7 +4,7 @@ import uuid
 from pathlib import Path
 
 from pipeline.catalog.database import Database, database_url, sqlite_url
-from pipeline.catalog.generations import current_file, how_to_make
+from pipeline.catalog.generations import file_of, how_to_make
 from pipeline.catalog.schema import create_schema
 from pipeline.config import Settings
 from pipeline.errors import SettingsError, machine_faults
@@ -17,11 +17,9 @@ def current_database(settings: Settings, layout: Layout, *, read_only: bool = Fa
 
     Raises SettingsError for a URL that cannot be used.
     """
-    if settings.catalog.url is not None:
-        database = Database(database_url(settings.catalog.url), read_only=read_only)
-        is_here = not database.is_file or Path(str(database.url.database)).is_file()
-        return database if is_here else None
-    path = current_file(layout)
+    if not settings.catalog.is_file:
+        return Database(database_url(str(settings.catalog.url)), read_only=read_only)
+    path = file_of(settings, layout)
     return Database(sqlite_url(path), read_only=read_only) if path and path.is_file() else None
 
 

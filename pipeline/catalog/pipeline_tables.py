@@ -37,7 +37,7 @@ from sqlalchemy.types import TypeEngine
 
 from pipeline.bundle import mdc
 from pipeline.bundle.dbinfo import RUN_TABLES
-from pipeline.catalog.tables import Key, LongText, Name, Time, fileset, pipeline_column
+from pipeline.catalog.tables import LONGEST_NAME, Key, LongText, Name, Time, fileset, pipeline_column
 
 # A table of MariaDB holds the pointers of fewer texts than one of SQLite or PostgreSQL.
 MOST_COLUMNS = {"sqlite": 500, "postgresql": 250, "mysql": 150}
@@ -45,7 +45,6 @@ _PLAIN = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _OWN = {"row_id", "fileset_id", "row_number", "other"}
 # Columns that PostgreSQL adds to each table itself.
 _OF_POSTGRESQL = {"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"}
-_SHORT = 255
 _KINDS: dict[str, TypeEngine[Any]] = {
     "integer": BigInteger(),
     "unsigned": Numeric(20),
@@ -318,7 +317,11 @@ def _fits(value: Any, kind: str) -> bool:
         case _ if value is None:
             return True
         case "text" | "name":
-            return isinstance(value, str) and "\0" not in value and (kind == "text" or len(value) <= _SHORT)
+            return (
+                isinstance(value, str)
+                and "\0" not in value
+                and (kind == "text" or len(value) <= LONGEST_NAME)
+            )
         case "boolean":
             return isinstance(value, bool)
         case "time":

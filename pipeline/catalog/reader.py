@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from pipeline.catalog.damage import advice
+from pipeline.catalog.damage import NO_WRITING, advice
 from pipeline.catalog.wrong_sql import (
     NAMES_OF_MARIADB,
     NAMES_OF_POSTGRESQL,
@@ -37,9 +37,8 @@ _PRAGMAS = {"table_list", "table_info", "table_xinfo", "index_list", "index_info
 # Statements of MariaDB that read, and words of those that write to the disk of the server.
 _QUERY = re.compile(r"[\s(]*(select|with|show|describe|desc|explain|values|table)\b", re.IGNORECASE)
 _TO_FILE = re.compile(r"\b(outfile|dumpfile)\b", re.IGNORECASE)
-# Primary error codes of SQLite: of a wrong statement, and where a folder must not be written to.
+# Primary error codes of a wrong statement in SQLite.
 _WRONG = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_READONLY}
-_NO_WRITING = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 
 class Reader(Protocol):
@@ -154,7 +153,7 @@ class SqliteReader:
         try:
             return self._connect("mode=ro")
         except sqlite3.Error as error:
-            if _code(error) not in _NO_WRITING or self._has_log() or self._state() is None:
+            if _code(error) not in NO_WRITING or self._has_log() or self._state() is None:
                 raise
         self._unchanged = self._state()
         return self._connect("mode=ro&immutable=1")

@@ -122,14 +122,16 @@ def _rebuild_into(
     stopping: Event,
     path: Path | None = None,
 ) -> Rebuilt:
-    identity = (database.setting("id") or "", int(database.setting("generation") or 0))
+    generation_key = (database.setting("id") or "", int(database.setting("generation") or 0))
     database.close()
     kinds = tuple(kinds)
     total, done = _count(layout, kinds), 0
     log.info("rebuilding the catalog: %s", as_count(total, "fileset"))
     failures: dict[str, str] = {}
     layout.catalog.mkdir(exist_ok=True)
-    results = _cataloged(database, identity, layout, complete_filesets(layout, kinds), stopping, path is None)
+    results = _cataloged(
+        database, generation_key, layout, complete_filesets(layout, kinds), stopping, path is None
+    )
     # On the disk: there may be any number of filesets.
     with TemporaryFile("w+", dir=layout.catalog) as cataloged:
         for done, (fileset, when, failure) in enumerate(results, start=1):
@@ -146,7 +148,7 @@ def _rebuild_into(
             database.flush()
             make_current(layout, path)
         cataloged.seek(0)
-        _write_markers(layout, map(json.loads, cataloged), identity)
+        _write_markers(layout, map(json.loads, cataloged), generation_key)
     # Rows that another process wrote or deleted meanwhile are not those of these markers.
     reconcile(settings, layout)
     finish(settings, layout)
@@ -178,7 +180,7 @@ _opened: list[tuple[CatalogWriter, Ownership]] = []
 
 def _cataloged(
     database: Database,
-    identity: tuple[str, int],
+    generation_key: tuple[str, int],
     layout: Layout,
     filesets: Iterable[Fileset],
     stopping: Event,
@@ -190,7 +192,7 @@ def _cataloged(
     MachineFault when a process was killed.
     """
     address = str(database.url.database) if database.is_file else database.url.render_as_string(False)
-    arguments = (address, database.is_file, durable, identity, layout)
+    arguments = (address, database.is_file, durable, generation_key, layout)
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(os.cpu_count(), context, _begin, arguments)
     submitted: deque[Future[list[_Result]]] = deque()
@@ -211,13 +213,15 @@ def _cataloged(
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(address: str, is_file: bool, durable: bool, identity: tuple[str, int], layout: Layout) -> None:
+def _begin(
+    address: str, is_file: bool, durable: bool, generation_key: tuple[str, int], layout: Layout
+) -> None:
     """Open the database in a process of the pool, which ends with its parent and leaves signals to it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     url = sqlite_url(Path(address)) if is_file else database_url(address)
-    writer = CatalogWriter(layout, Database(url, durable=durable), *identity)
+    writer = CatalogWriter(layout, Database(url, durable=durable), *generation_key)
     _opened[:] = [(writer, Ownership(layout, ByteLocks(layout.ownership_lock)))]
 
 
@@ -237,7 +241,7 @@ def _no_report(_progress: StepProgress) -> None:
     return None
 
 
-def _write_markers(layout: Layout, cataloged: Iterable[list[str]], identity: tuple[str, int]) -> None:
+def _write_markers(layout: Layout, cataloged: Iterable[list[str]], generation_key: tuple[str, int]) -> None:
     """Write the markers, unflushed: a fileset whose marker is lost in a power cut is cataloged again.
 
     ``cataloged`` are product, fileset, time registered, and the time of the rows.
@@ -252,8 +256,8 @@ def _write_markers(layout: Layout, cataloged: Iterable[list[str]], identity: tup
             "registered": registered,
             "started": now,
             "finished": now,
-            "database": identity[0],
-            "generation": identity[1],
+            "database": generation_key[0],
+            "generation": generation_key[1],
             "cataloged": when,
         }
         path.write_bytes(marker_text(content))

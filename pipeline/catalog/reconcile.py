@@ -72,13 +72,13 @@ def reconcile(settings: Settings, layout: Layout) -> None:
 def _reconcile(settings: Settings, layout: Layout) -> None:
     with closing(_made(settings, layout)) as database:
         id, generation = database.setting("id"), int(database.setting("generation") or 0)
-        identity = {"database": id, "generation": generation}
+        generation_key = {"database": id, "generation": generation}
         database.transact(create_views)
         database.transact(lambda connection: renew_settings(connection, settings, layout))
         with machine_faults(f"comparing the catalog with the markers in {layout.root}"):
             for name in layout.state_products():
                 for some in in_batches(layout.each_name(MarkerKind.CATALOGED, name)):
-                    remove_files(_stale_markers(layout, database, name, some, identity))
+                    remove_files(_stale_markers(layout, database, name, some, generation_key))
             _delete_gone(layout, database)
             remove_files([layout.catalog_seen])
 
@@ -109,7 +109,7 @@ def _new_file(layout: Layout) -> Database:
 
 
 def _stale_markers(
-    layout: Layout, database: Database, name: str, marked: list[str], identity: dict[str, Any]
+    layout: Layout, database: Database, name: str, marked: list[str], generation_key: dict[str, Any]
 ) -> Iterator[Path]:
     """Yield the markers of these filesets of a product that say something else than their rows."""
     with database.reading() as connection:
@@ -117,7 +117,7 @@ def _stale_markers(
     for each in marked:
         path = layout.marker(MarkerKind.CATALOGED, name, each)
         marker = read_marker(path) or {}
-        of_rows = {**identity, "cataloged": times.get(each)}
+        of_rows = {**generation_key, "cataloged": times.get(each)}
         if any(marker.get(key) != value for key, value in of_rows.items()):
             yield path
 

@@ -23,9 +23,16 @@ from sqlalchemy.dialects import mysql
 
 # SQLite makes a row number of INTEGER alone; MariaDB has indexes on texts of a stated length alone.
 Key = BigInteger().with_variant(Integer, "sqlite")
+# Characters of a name, and of a path below the root.
+LONGEST_NAME = 255
+LONGEST_PATH = 700
 # Names distinguish case, and blanks at the end.
-Name = String(255).with_variant(mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_nopad_bin"), "mysql")
-Path = String(700).with_variant(mysql.VARCHAR(700, charset="utf8mb4", collation="utf8mb4_nopad_bin"), "mysql")
+Name = String(LONGEST_NAME).with_variant(
+    mysql.VARCHAR(LONGEST_NAME, charset="utf8mb4", collation="utf8mb4_nopad_bin"), "mysql"
+)
+Path = String(LONGEST_PATH).with_variant(
+    mysql.VARCHAR(LONGEST_PATH, charset="utf8mb4", collation="utf8mb4_nopad_bin"), "mysql"
+)
 LongText = Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_nopad_bin"), "mysql")
 LongBinary = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")
 # Microseconds are kept by MariaDB on request alone.

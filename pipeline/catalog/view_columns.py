@@ -7,7 +7,7 @@ optional ones follow.
 
 from dataclasses import dataclass
 
-from pipeline.catalog.columns import Column, Kind
+from pipeline.catalog.columns import Column, ValueKind
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,12 @@ def _columns(text: str, *, mandatory: bool = False) -> list[ViewColumn]:
 
 OBSCORE = (*_columns(_MANDATORY, mandatory=True), *_columns(_OPTIONAL))
 EXPOSURE = tuple(_columns(_EXPOSURE))
-VIEWS = {"exposure": EXPOSURE, "obscore": OBSCORE}
-_KINDS = {"text": Kind.TEXT, "integer": Kind.INTEGER, "long": Kind.INTEGER, "double": Kind.REAL}
+_KINDS = {
+    "text": ValueKind.TEXT,
+    "integer": ValueKind.INTEGER,
+    "long": ValueKind.INTEGER,
+    "double": ValueKind.REAL,
+}
 _OF_OBSCORE = {
     column.name: Column(
         column.name,

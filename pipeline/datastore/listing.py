@@ -24,12 +24,17 @@ from typing import TypeVar
 
 from pipeline.errors import ContentMismatch, ServerUnavailable
 
+# Name of each listing; in the folder of a fileset, no other file has it.
+INDEX = "index.txt"
 ENCODING = "latin-1"
 # Type of filesets of bundles, in capitals.
 DISTRIBUTION = "IPP-DIST"
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _SHOWN = 120
-_TIME = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ", re.ASCII)
+# Without groups that capture, which take half of the time.
+_TIME = re.compile(
+    r"\d\d\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\dZ", re.ASCII
+)
 # Rows of one listing that are left out, each with a message.
 _MESSAGES_AT_MOST = 20
 # Far beyond any row of a listing: to split a longer one into fields takes time and memory for nothing.
@@ -374,7 +379,7 @@ def _file_row(columns: tuple[str, ...], fields: tuple[str, ...], source: str) ->
         raise ContentMismatch(f"{source}: expected an md5 of 32 hex digits for file {name!r}, got {md5!r}")
     extra = dict(zip(columns[4:], fields[4:], strict=False))
     if len(fields) > 4 and fields[4] and (len(columns) == 4 or not columns[4]):
-        # The name of the fifth column may be missing (protocol notes, "Components").
+        # The name of the fifth column may be missing (protocol notes, "Listings").
         extra = {"component": fields[4], **{name: value for name, value in extra.items() if name}}
     return FileRow(name, int(size), md5 or None, kind, extra)
 
@@ -383,7 +388,7 @@ Row = TypeVar("Row", ProductRow, FilesetRow)
 
 
 def _later_of_each_name(rows: list[Row], source: str, found: LeftOut, left_out: LeftOut | None) -> list[Row]:
-    """Return the rows without those of whose name there is a later one (protocol notes, "Repeated names").
+    """Return the rows without those of whose name there is a later one (protocol notes, "Listings").
 
     Those and the ones in ``found`` are added to ``left_out``.
     """

@@ -31,7 +31,7 @@ RATE_SECONDS = 10
 RATE_SHARE = 0.1
 RATE_SPAN = timedelta(days=30)
 # Tasks of runs that go through all products.
-FETCHING = frozenset({"UpdateMirror", ADOPTION})
+WHOLE_RUNS = frozenset({"UpdateMirror", ADOPTION})
 # What runs are called, by their tasks.
 NOUNS = {
     "UpdateMirror": "update",

@@ -1,4 +1,4 @@
-"""Header cards as the pipeline writes them (docs/protocol.md, "FITS images")."""
+"""Header cards as the pipeline writes them (docs/protocol.md, "FITS headers")."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

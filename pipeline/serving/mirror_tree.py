@@ -10,12 +10,13 @@ from pathlib import Path
 
 from pipeline.datastore.server.tables import PRODUCT_HEADER, parse_rows, write_lines
 from pipeline.datastore.server.tree import PublishedTree, is_segment, read_listing
+from pipeline.mirror.state.clock import SAFE_AGE_NS
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.names import is_usable
 from pipeline.serving.held import ArrivalOrder, HeldFilesets, HeldRow, StoredFolders
 
 # Seconds after which a further change leaves another modification time, where times are whole seconds too.
-SETTLED_AFTER = 2.0
+SETTLED_AFTER = SAFE_AGE_NS / 10**9
 
 _State = tuple[tuple[int, int] | None, ...]
 

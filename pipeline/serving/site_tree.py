@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from pipeline.datastore.listing import INDEX
 from pipeline.datastore.server.tables import ROOT_HEADER, lay_out_root, parse_tables
 from pipeline.datastore.server.tree import PublishedTree, read_listing
 from pipeline.serving.mirror_tree import MirrorTree
@@ -13,7 +14,7 @@ class OwnTree(PublishedTree):
 
     def read_root(self) -> bytes:
         """Return the listing of the products, with types and descriptions of the published one."""
-        return self.generate_root(read_listing(self.folder / "index.txt") or b"")
+        return self.generate_root(read_listing(self.folder / INDEX) or b"")
 
 
 class SiteTree:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,12 +13,7 @@ if TYPE_CHECKING:
 @contextmanager
 def listing_client(source: "Source") -> "Iterator[ListingClient]":
     """Yield a client of the listings of the Data Store; its connections are closed at the end."""
-    from pipeline.datastore.client import DataStoreClient, Limits, RetryPolicy
+    from pipeline.mirror.context import upstream_client
 
-    limits = Limits(source.connections, source.timeout, source.least_speed)
-    retries = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=time.sleep)
-    client = DataStoreClient(source.url, limits, retries)
-    try:
+    with closing(upstream_client(source, time.sleep)) as client:
         yield client
-    finally:
-        client.close()

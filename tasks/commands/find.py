@@ -78,7 +78,7 @@ def _search_options(function: Any) -> Any:
     "--columns",
     metavar="A,B",
     callback=_callback("pipeline.catalog.columns", "columns_listed"),
-    help="Columns to print; docs/catalog-tables.md (image) and docs/catalog.md have all of them.",
+    help="Columns to print; --columns '?' names all of them.",
 )
 @format_option("paths")
 @click.option("--count", "only_count", is_flag=True, help="Print the number of images only.")
@@ -90,7 +90,8 @@ def find(config: Path | None, columns: Any, output_format: str, only_count: bool
     """
     if columns and (only_count or output_format == "paths"):
         raise click.UsageError("expected no --columns with --count or --format paths, got both")
-    from pipeline.catalog.catalog import catalog_of, filesets_behind
+    from pipeline.catalog.awaiting import filesets_behind
+    from pipeline.catalog.catalog import catalog_of
     from pipeline.catalog.health import behind_text
     from pipeline.mirror.resources.volumes import volume_problems
 

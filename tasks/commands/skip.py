@@ -79,7 +79,7 @@ def _skip(settings: "Settings", layout: "Layout", product: str, fileset: str, re
 
 def _is_selected(settings: "Settings", layout: "Layout", product: str, fileset: str) -> bool:
     """Return True if updates fetch the fileset, skipped or not. Raises MachineFault or ServerUnavailable."""
-    from pipeline.catalog.like_filesets import like_filesets
+    from pipeline.catalog.sky_knowledge import like_filesets
     from pipeline.mirror.state.local_listing import LocalListing
     from pipeline.mirror.state.selection import selected_rows
     from pipeline.mirror.state.wanted import wanted_filesets

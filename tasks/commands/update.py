@@ -35,9 +35,10 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, text: str | N
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,6}) ?(s|min|h|d)", text, re.ASCII)
-    if match is None or not int(match[1]):
-        raise click.BadParameter(f"expected a time such as 90s, 15min, 6h or 1d, got {text!r}")
-    return float(int(match[1]) * _SECONDS[match[2]])
+    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
+    if not 1 <= seconds <= 365 * _SECONDS["d"]:
+        raise click.BadParameter(f"expected a time such as 15min, 6h or 1d, from 1s to 365d, got {text!r}")
+    return float(seconds)
 
 
 @click.command(epilog=_EXAMPLES)

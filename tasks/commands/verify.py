@@ -70,12 +70,12 @@ def verify(
             run()
     finally:
         # Without a run, as while another one is at work, there is no result.
-        if report := _report():
+        if report := _report(upstream):
             click.echo(json.dumps(report, indent=1))
 
 
-def _report() -> dict[str, Any] | None:
-    """Return the result of the verification of this process; None when none has started."""
+def _report(upstream: bool) -> dict[str, Any] | None:
+    """Return the result of the verification of this process, or of the comparison; None when none started."""
     from pipeline.reporting.status import verification_problems
     from tasks.runtime.current import run_if_begun
 
@@ -88,7 +88,8 @@ def _report() -> dict[str, Any] | None:
         "root": str(layout.root),
         "code": run.code,
         "reason": run.reason,
+        "upstream": upstream,
         **numbers,
-        "left": counters.here - counters.sound - counters.repaired - counters.damaged,
+        "left": counters.unverified,
         "problems": verification_problems(layout, run.context.steps),
     }

@@ -10,7 +10,7 @@ from typing import Any
 from luigi.task_status import PENDING
 
 from pipeline.errors import MachineFault, machine_fault
-from pipeline.mirror.resources.peers import PeerChanges, PeerRegistry, Registration, StepDone
+from pipeline.mirror.resources.peers import PeerChanges, PeerRegistration, PeerRegistry, StepDone
 from tasks.runtime.run import Run
 from tasks.runtime.schedulers import fail_tasks_of
 from tasks.runtime.task import MirrorTask
@@ -80,7 +80,7 @@ class Coordinator(NoPeers):
         self._scheduler = scheduler
         self._complete = complete
         self._registry = PeerRegistry(run.context.layout, run.update, worker, run.context.settings)
-        self._admitted: list[Registration] = []
+        self._admitted: list[PeerRegistration] = []
         # Tasks in progress until whose end no peer is admitted.
         self._before_peers: set[str] = set()
         self._poll_at = 0.0

@@ -4,13 +4,11 @@ import logging
 import threading
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from queue import SimpleQueue
 
 from pipeline.errors import machine_fault
 from pipeline.mirror.context import RunContext
-from pipeline.mirror.state.layout import Layout, MarkerKind
-from pipeline.mirror.state.marker_file import read_marker
+from pipeline.mirror.state.fileset_paths import stored_paths, unpacked_paths
 from pipeline.reporting.history import RunRecord
 from pipeline.reporting.hooks import NotNotified, addresses, run_hook, send_message
 from pipeline.reporting.summary import RunSummary, as_json, body, is_news, note_notified, summary_of, title
@@ -107,10 +105,11 @@ class Notices:
 
     def _run_hook_of(self, product: str, fileset: str) -> None:
         layout = self._context.layout
-        paths = "".join(f"{path}\n" for path in paths_of(layout, product, fileset))
+        paths = stored_paths(layout, product, fileset) + unpacked_paths(layout, product, fileset)
+        listed = "".join(f"{path}\n" for path in paths)
         names = {"ROOT": str(layout.root), "PRODUCT": product, "FILESET": fileset}
         environment = {f"IPP_MIRROR_{name}": value for name, value in names.items()}
-        run_hook(self._settings.on_complete or "", paths, environment, self._policy.hook)
+        run_hook(self._settings.on_complete or "", listed, environment, self._policy.hook)
 
     def _drain(self) -> None:
         if self._thread is None:
@@ -122,12 +121,3 @@ class Notices:
             log.warning("notify.on_complete: %d commands failed; the log names them", self._failed)
         if waiting := self._queued - self._ended:
             log.warning("notify.on_complete: not run, or not ended, for %s", as_count(waiting, "fileset"))
-
-
-def paths_of(layout: Layout, product: str, fileset: str) -> list[Path]:
-    """Return the files of a complete fileset: in ``store/``, then in ``data/``. Raises OSError."""
-    stored = read_marker(layout.marker(MarkerKind.DOWNLOADED, product, fileset)) or {"files": []}
-    unpacked = read_marker(layout.marker(MarkerKind.EXTRACTED, product, fileset)) or {"files": []}
-    folder = layout.store(product, fileset)
-    kept = [path for file in stored["files"] if (path := folder / file["name"]).exists()]
-    return kept + [layout.root / file["path"] for file in unpacked["files"]]

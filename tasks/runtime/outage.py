@@ -103,7 +103,7 @@ class OutageWatch:
                 self._full.add(volume)
                 return VolumeFull(f"{volume}: {said} What else belongs there waits for the next run.")
             self._ended = True
-            return DiskFull(f"{said} This run ends after what is in progress.")
+            return DiskFull(said)
 
     def _no_answer(self, error: MirrorError, product: str) -> Stopped | None:
         # Held while the server is asked: meanwhile no other fileset is begun in place of one that failed.
@@ -122,7 +122,7 @@ class OutageWatch:
             self._ended = True
             return ServerLost(
                 f"the server sent no valid answer for {self._unanswered} filesets in a row, the last time: "
-                f"{error} This run ends after what is in progress."
+                f"{error}"
             )
 
 

@@ -233,18 +233,19 @@ class Progress:
             failed=len(self._failed),
             bytes=moved,
             bytes_left=round(left),
-            bytes_left_known=not backlog.unknown,
+            bytes_left_known=not backlog.rough,
             rate=round(self._rate.value),
             seconds_without_bytes=round(now - self._moved[1]) if fetching else 0,
-            seconds_left=self._seconds_left(left, backlog.unknown, filesets - done, done),
+            seconds_left=self._seconds_left(left, backlog.rough, filesets - done, done),
             task=self._task,
             fetched=self.counters.bytes,
         )
 
-    def _seconds_left(self, bytes_left: float, unknown: int, filesets: int, done: int) -> int | None:
+    def _seconds_left(self, bytes_left: float, rough: int, filesets: int, done: int) -> int | None:
         """Return the time for the bytes that are left; without any, for the filesets."""
-        if unknown or (bytes_left and not (self._rate.value and self._rate.seconds >= LEAST_SECONDS)):
-            return None
         if bytes_left:
-            return round(bytes_left / self._rate.value)
+            is_known = self._rate.value and self._rate.seconds >= LEAST_SECONDS
+            return round(bytes_left / self._rate.value) if is_known else None
+        if rough:
+            return None
         return round(filesets * (self.clock() - self._began) / done) if done else None

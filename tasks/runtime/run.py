@@ -182,7 +182,8 @@ class Run:
 
     def _end_early(self, reason: Stopped) -> None:
         """Stop the run, as all filesets that are left would fail."""
-        log.error("%s", reason)
+        # The reason alone stays in the history, where the run has ended.
+        log.error("%s This run ends after what is in progress.", reason)
         self._ended_by = reason
         self.note(reason.exit_code, str(reason))
         self._stop_processes()

@@ -17,7 +17,7 @@ SHOWN = 2000
 
 
 class MirrorScheduler(Scheduler):
-    """Luigi's scheduler with two more calls: ``forget`` tasks, and make ``several`` calls in one request."""
+    """Luigi's scheduler with three more calls: ``forget``, ``get_works``, ``several``."""
 
     @rpc_method()
     def is_pause_enabled(self) -> dict[str, bool]:

@@ -56,10 +56,19 @@ def get_summary(counters: RunCounters, ending: Ending, /) -> str:
 
 def verification_summary(counters: RunCounters, ending: Ending, /) -> str:
     """Return the numbers of a verification: the filesets here are those sound, repaired, damaged and left."""
-    left = counters.here - counters.sound - counters.repaired - counters.damaged
     return (
         f"{counters.here} here: {counters.sound} sound, {counters.repaired} repaired, "
-        f"{counters.damaged} with problems{_left(left, ending)}{_optional(counters)}"
+        f"{counters.damaged} with problems{_left(counters.unverified, ending)}{_optional(counters)}"
+    )
+
+
+def comparison_summary(counters: RunCounters, ending: Ending, /) -> str:
+    """Return the numbers of a comparison with upstream: the filesets here, by what upstream lists of them."""
+    left = counters.here - counters.sound - counters.repaired - counters.damaged
+    return (
+        f"{counters.here} here, compared with upstream: {counters.sound} the same there, "
+        f"{counters.repaired} corrected there and fetched, {counters.damaged} corrected there and not fetched"
+        f"{_left(left, ending)}{_optional(counters)}"
     )
 
 

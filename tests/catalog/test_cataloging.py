@@ -28,7 +28,7 @@ from support.databases import mariadb, postgresql
 from support.follower import Follower
 from support.upstream import File, Upstream
 
-from pipeline.catalog.catalog import filesets_behind
+from pipeline.catalog.awaiting import filesets_behind
 from pipeline.catalog.database import Database, sqlite_url
 from pipeline.catalog.finish import finish
 from pipeline.catalog.health import catalog_fault

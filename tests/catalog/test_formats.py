@@ -13,7 +13,7 @@ from astropy.io.votable.ucd import check_ucd
 from astropy.units import Unit
 from support.stilts import stilts_accepts
 
-from pipeline.catalog.columns import COLUMNS, Column, Kind, columns_named
+from pipeline.catalog.columns import COLUMNS, Column, ValueKind, columns_named
 from pipeline.catalog.formats import as_csv, as_json, as_table, as_votable, astropy_table
 
 PATH, STAGE, NAXIS, RA, OBSERVED = columns_named(["path", "stage", "naxis1", "ra", "observed"])
@@ -122,12 +122,12 @@ def test_votable_has_units_ucds_descriptions_and_null(tmp_path):
 def test_votable_of_all_columns_and_of_none(tmp_path):
     columns = list(COLUMNS.values())
     values = {
-        Kind.TEXT: "x",
-        Kind.PATH: "/m/x",
-        Kind.INTEGER: 2**61,
-        Kind.REAL: 1.5,
-        Kind.TIME: TIME,
-        Kind.DAY: TIME,
+        ValueKind.TEXT: "x",
+        ValueKind.PATH: "/m/x",
+        ValueKind.INTEGER: 2**61,
+        ValueKind.REAL: 1.5,
+        ValueKind.TIME: TIME,
+        ValueKind.DAY: TIME,
     }
     full = tuple(values[column.kind] for column in columns)
     paths = []

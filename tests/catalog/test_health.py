@@ -51,13 +51,6 @@ def test_a_sound_one_and_one_that_is_not_made_yet(layout: Layout):
     assert fault(layout) is None
 
 
-def test_one_that_is_named_with_parameters(layout: Layout):
-    url = f"sqlite:///{layout.root}/c.sqlite?timeout=5"
-    reconcile(settings_of(layout, url=url), layout)
-    write_marker(layout.marker(MarkerKind.CATALOGED, "P", "f1"), {})
-    assert fault(layout, url=url) is None
-
-
 def test_a_damaged_one(layout: Layout, file: Path):
     file.write_bytes(b"no database" * 100)
     advice = "the next update makes the catalog anew; to do so now: ipp-mirror catalog rebuild"

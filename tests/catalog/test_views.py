@@ -13,7 +13,7 @@ from support.databases import mariadb, postgresql
 from pipeline.catalog.database import Database, database_url
 from pipeline.catalog.opening import create_file, new_settings
 from pipeline.catalog.schema import create_schema
-from pipeline.catalog.view_columns import VIEWS
+from pipeline.catalog.view_columns import EXPOSURE, OBSCORE
 from pipeline.catalog.views import create_views, renew_settings
 from pipeline.config import Settings
 from pipeline.mirror.state.layout import Layout
@@ -55,7 +55,7 @@ def by(name: str, found: list[dict]) -> dict[str, dict]:
 def assert_described(database: Database) -> None:
     """Assert that both views have the columns described, in their order, with values of their types."""
     types = {"text": str, "integer": int, "long": int, "double": float}
-    for view, columns in VIEWS.items():
+    for view, columns in (("exposure", EXPOSURE), ("obscore", OBSCORE)):
         found = rows(database, view)
         assert list(found[0]) == [each.name for each in columns]
         for each in columns:

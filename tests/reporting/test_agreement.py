@@ -12,7 +12,8 @@ from support.catalog import PRODUCT, add_chips
 from support.command import ipp_mirror
 from support.upstream import File, Upstream
 
-from pipeline.catalog.catalog import catalog_of, filesets_behind
+from pipeline.catalog.awaiting import filesets_behind
+from pipeline.catalog.catalog import catalog_of
 from pipeline.catalog.columns import columns_named
 from pipeline.catalog.criteria import criteria_of
 from pipeline.catalog.formats import as_json as rows_as_json

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from support.arrivals import PRODUCT, Holding, row
 
-from pipeline.datastore.client import DataStoreClient, Limits, RetryPolicy
+from pipeline.datastore.listing import LeftOut
 from pipeline.datastore.server import DataStoreApp, serve
-from pipeline.mirror.resources.arrivals import Arrivals
-from pipeline.mirror.resources.byte_locks import ByteLocks
+from pipeline.mirror.context import open_context
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.steps.discover import discover_product
@@ -43,12 +42,13 @@ class Reader:
     def read(self, mirror: Path) -> tuple[int, int]:
         """Discover once; return the numbers of new rows and of whole lists that were requested."""
         app = CountingApp(MirrorTree(Layout(mirror)))
-        retry_policy = RetryPolicy(attempts=1, first_pause=0, sleep=lambda _: None)
-        arrivals = Arrivals(self.layout, ByteLocks(self.layout.arrivals_lock))
+        settings = self.root.with_suffix(".yaml")
         with serve(app) as server:
-            client = DataStoreClient(server.url, Limits(connections=1, timeout=20), retry_policy)
-            new = discover_product(self.layout, client, PRODUCT, "run", STEPS, arrivals, whole=False)
-            client.close()
+            settings.write_text(
+                f"source: {{url: {server.url}, attempts: 1}}\nmirror: {{root: {self.root}}}\n"
+            )
+            with open_context(settings, STEPS, lambda _: None) as context:
+                new = discover_product(context, PRODUCT, "run", whole=False, left_out=LeftOut())
         return new, app.whole_lists
 
     def names(self) -> set[str]:

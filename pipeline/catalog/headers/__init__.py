@@ -4,13 +4,12 @@ Nothing here knows the mirror or the database; astropy and numpy are imported fo
 """
 
 from pipeline.catalog.headers.file_kinds import Kind, base_of, kind_of
-from pipeline.catalog.headers.filters import BANDS, GPC1_BANDS, band_of
+from pipeline.catalog.headers.filters import BANDS, band_of
+from pipeline.catalog.headers.footprint import Footprint
 from pipeline.catalog.headers.image_header import ImageHeader, read_images
-from pipeline.catalog.headers.tan import Footprint
 
 __all__ = [
     "BANDS",
-    "GPC1_BANDS",
     "Footprint",
     "ImageHeader",
     "Kind",

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pipeline.catalog.headers.cards import Cards, Unit, read_units
 from pipeline.catalog.headers.filters import band_of
-from pipeline.catalog.headers.tan import Footprint, axis_types, footprint_of
+from pipeline.catalog.headers.footprint import Footprint
+from pipeline.catalog.headers.tan import axis_types, footprint_of
 from pipeline.catalog.headers.times import start_of
 from pipeline.errors import BundleUnusable, machine_faults
 from pipeline.names import escaped

@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_area, wcs_to_celestial_frame
 
 from pipeline.catalog.headers.cards import Cards
-from pipeline.catalog.headers.tan import Footprint, enclose, pixels_to_ask
+from pipeline.catalog.headers.footprint import Footprint, enclose, pixels_to_ask
 from pipeline.errors import BundleUnusable
 
 # astropy gets no other keywords, since some make it work for hours: it looks for as many axes and powers as a

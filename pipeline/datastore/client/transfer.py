@@ -169,14 +169,6 @@ def chunks(response: Response, expected: int) -> Iterator[bytes]:
             return
 
 
-def file_md5(path: Path) -> str:
-    """Return the md5 of a file on the disk, as 32 hex digits."""
-    digest = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
-        _update_digest(digest, file)
-    return digest.hexdigest()
-
-
 def _update_digest(digest: "hashlib._Hash", file: BinaryIO) -> int:
     """Update the digest with the whole file; return its number of bytes. The file is left at its end."""
     file.seek(0)

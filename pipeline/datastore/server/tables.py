@@ -69,18 +69,6 @@ def row_lines(listing: bytes) -> list[tuple[bytes, bytes]]:
     return rows
 
 
-def write_rows(rows: Iterable[Row]) -> bytes:
-    """Return the rows as a listing without padding, with a ``#`` line wherever the header changes."""
-    lines: list[Cells] = []
-    current: Cells | None = None
-    for header, cells in rows:
-        if header != current:
-            lines.append(header)
-            current = header
-        lines.append(cells)
-    return write_lines(lines or [PRODUCT_HEADER])
-
-
 def write_lines(lines: Iterable[Cells]) -> bytes:
     """Return the lines as a listing without padding."""
     return b"".join(b"|".join(cells) + b"|\n" for cells in lines)

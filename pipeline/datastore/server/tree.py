@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.datastore.listing import INDEX
 from pipeline.datastore.server.latest_cache import LatestCache
 from pipeline.datastore.server.tables import (
     PRODUCT_HEADER,
@@ -113,7 +114,7 @@ class PublishedTree:
     def fileset_listing(self, product: str, fileset: str) -> bytes | None:
         """Return the ``index.txt`` of the fileset, byte for byte. None when there is none."""
         folder = self.find_folder(product, fileset)
-        path = None if folder is None else folder / "index.txt"
+        path = None if folder is None else folder / INDEX
         return path.read_bytes() if path and path.is_file() else None
 
     def file(self, product: str, fileset: str, name: str) -> Path | None:
@@ -139,7 +140,7 @@ class PublishedTree:
 
     def read_root(self) -> bytes:
         """Return the root listing with all products, hidden ones too, in any layout."""
-        published = read_listing(self.folder / "index.txt")
+        published = read_listing(self.folder / INDEX)
         return self.generate_root(b"") if published is None else published
 
     def read_product(self, product: str) -> bytes | None:
@@ -147,7 +148,7 @@ class PublishedTree:
         folder = self.find_folder(product)
         if folder is None:
             return None
-        published = read_listing(folder / "index.txt")
+        published = read_listing(folder / INDEX)
         return self._generate_product(folder) if published is None else published
 
     def products_without_folder(self) -> list[str]:
@@ -193,7 +194,7 @@ class PublishedTree:
         times = {}
         for name in self._public_folders(folder):
             with suppress(OSError):
-                state = (folder / name / "index.txt").stat()
+                state = (folder / name / INDEX).stat()
                 if stat.S_ISREG(state.st_mode):
                     times[name] = state.st_mtime
         rows = [

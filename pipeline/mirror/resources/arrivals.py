@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
+from pipeline.datastore.listing import INDEX
 from pipeline.durable import flush, write_whole
 from pipeline.errors import ServerUnavailable, machine_faults
 from pipeline.mirror.resources.byte_locks import ByteLocks
@@ -30,7 +31,7 @@ from pipeline.mirror.state.arrivals import (
     write_entries,
 )
 from pipeline.mirror.state.clock import SAFE_AGE_NS, time_or_zero
-from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import SCHEMA, read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pipeline.bundle.unpack import UnpackedFile, file_crc32
+from pipeline.bundle.unpack import UnpackedFile
+from pipeline.digests import file_crc32
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker

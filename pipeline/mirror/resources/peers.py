@@ -74,7 +74,7 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Registration:
+class PeerRegistration:
     """Registration of a peer with the update ``run``; ``worker`` is its name for Luigi's scheduler."""
 
     name: str
@@ -109,9 +109,9 @@ class PeerChanges:
     ``hanging`` is the number of further peers that hang.
     """
 
-    running: list[Registration]
+    running: list[PeerRegistration]
     hanging: int
-    exited: list[Registration]
+    exited: list[PeerRegistration]
     steps: list[StepDone]
 
 
@@ -166,7 +166,7 @@ class PeerRegistry:
         hanging = len(self._peers) - len(running)
         return PeerChanges(running, hanging, [peer.registration for peer in exited], steps)
 
-    def admit(self, peers: list[Registration]) -> None:
+    def admit(self, peers: list[PeerRegistration]) -> None:
         """Admit these peers and no others: a peer that is no longer admitted exits at once.
 
         Raises OSError.
@@ -206,7 +206,7 @@ class PeerRegistry:
 class _Peer:
     """Registered peer of this update."""
 
-    def __init__(self, folder: Path, registration: Registration) -> None:
+    def __init__(self, folder: Path, registration: PeerRegistration) -> None:
         self.registration = registration
         self.holder = _holder(folder, registration)
         self._file = _path(folder, registration)
@@ -338,14 +338,14 @@ def _no_update(layout: Layout) -> str:
     )
 
 
-def _new_registration(run: str, worker: str) -> Registration:
+def _new_registration(run: str, worker: str) -> PeerRegistration:
     host, pid = socket.gethostname(), os.getpid()
     # Containers may share a host's name and use the same process ids.
     name = f"{host}.{pid}.{secrets.token_hex(4)}"
-    return Registration(name, host, pid, utc_now(), run, worker, os.cpu_count() or 1)
+    return PeerRegistration(name, host, pid, utc_now(), run, worker, os.cpu_count() or 1)
 
 
-def _register(folder: Path, registration: Registration) -> int:
+def _register(folder: Path, registration: PeerRegistration) -> int:
     """Return the open file of the registration, which is renamed to its name after it is locked."""
     hidden = folder / f".{registration.name}"
     file = os.open(hidden, _WRITING, 0o666)
@@ -355,9 +355,9 @@ def _register(folder: Path, registration: Registration) -> int:
     return file
 
 
-def _registrations(folder: Path) -> list[Registration]:
+def _registrations(folder: Path) -> list[PeerRegistration]:
     paths = sorted(folder.glob(f"[!.]*{_REGISTERED}"))
-    found = (_read(Registration, path) for path in paths if path != _notice_file(folder))
+    found = (_read(PeerRegistration, path) for path in paths if path != _notice_file(folder))
     return [registration for registration in found if registration is not None]
 
 
@@ -366,11 +366,11 @@ def _remove(folder: Path, name: str) -> None:
         (folder / (name + suffix)).unlink(missing_ok=True)
 
 
-def _path(folder: Path, registration: Registration) -> Path:
+def _path(folder: Path, registration: PeerRegistration) -> Path:
     return folder / (registration.name + _REGISTERED)
 
 
-def _holder(folder: Path, registration: Registration) -> Holder:
+def _holder(folder: Path, registration: PeerRegistration) -> Holder:
     path = _path(folder, registration)
     return Holder(path, registration.host, path)
 
@@ -417,7 +417,7 @@ def _parsed(kind: type[T], content: bytes) -> T | None:
 @cache
 def _adapters() -> dict[type[Any], TypeAdapter[Any]]:
     """Return the adapter of each class. To make them takes long, and most updates have no peers."""
-    return {kind: TypeAdapter(kind) for kind in (Notice, Registration, StepDone)}
+    return {kind: TypeAdapter(kind) for kind in (Notice, PeerRegistration, StepDone)}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from pipeline.datastore.listing import FilesetRow, read_files, write_filesets
+from pipeline.datastore.listing import INDEX, FilesetRow, read_files, write_filesets
 from pipeline.errors import MirrorError
-from pipeline.mirror.state.layout import INDEX
 from pipeline.names import checked_segment
 
 TITLE = b"# The order in which the filesets became visible in store/; docs/on-disk.md\n"

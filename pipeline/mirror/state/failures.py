@@ -21,7 +21,7 @@ from pipeline.errors import (
 )
 from pipeline.mirror.state.layout import Layout, MarkerKind, short_digest
 from pipeline.mirror.state.marker_file import SUFFIX, can_name_marker, read_marker, write_marker
-from pipeline.mirror.state.markers import Fileset, time_since, utc_now
+from pipeline.mirror.state.markers import Fileset, time_since, utc_now, utc_text
 
 LONGEST_PAUSE = timedelta(days=7)
 
@@ -45,7 +45,7 @@ class BackOff:
             return None
         # 2**20 hours are far beyond any pause; without the bound the product could overflow.
         pause: timedelta = min(self.first_pause * 2 ** min(beyond, 20), self.longest_pause)
-        return (datetime.now(UTC) + pause).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return utc_text(datetime.now(UTC) + pause)
 
 
 def record_failure(

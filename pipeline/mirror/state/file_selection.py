@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Product
-from pipeline.datastore.listing import FileRow, read_files
+from pipeline.datastore.listing import INDEX, FileRow, read_files
 from pipeline.durable import remove_files
 from pipeline.errors import MirrorError
-from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 

@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from pipeline.durable import WRITING_SUFFIX
 from pipeline.mirror.state.marker_file import SUFFIX, can_name_marker, read_marker
 from pipeline.mirror.state.snapshot import (
-    SNAPSHOT_SUFFIX,
     count_markers,
     each_marker,
     good_in_all,
@@ -18,8 +17,6 @@ from pipeline.mirror.state.snapshot import (
 )
 from pipeline.names import checked_segment, is_usable
 
-# The listing of a fileset, kept beside its files as it was served.
-INDEX = "index.txt"
 # Names in ``state/`` that are not folders of products.
 STATE_NAMES = frozenset(
     {
@@ -322,7 +319,7 @@ class Layout:
         return self.state(product) / "pending.json"
 
     def newest(self, product: str) -> Path:
-        """Return the path of a cache: the newest complete fileset, and of which state it is."""
+        """Return the path of a cache: the selected and the newest filesets, and of which state that is."""
         return self.state(product) / "newest.json"
 
     def file_selection(self, product: str) -> Path:
@@ -390,10 +387,6 @@ class Layout:
     def marker_folder(self, kind: str, product: str) -> Path:
         """Return the folder of the product's markers of that kind."""
         return self.state(product) / kind
-
-    def snapshot(self, kind: str, product: str) -> Path:
-        """Return the path of the snapshot of the product's markers of that kind."""
-        return self.state(product) / f"{kind}{SNAPSHOT_SUFFIX}"
 
     def marked(self, kind: str, product: str) -> set[str]:
         """Return the names of all filesets that have a good marker of that kind."""

@@ -54,7 +54,12 @@ class Fileset:
 
 def utc_now() -> str:
     """Return the current time as written in markers: UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return utc_text(datetime.now(UTC))
+
+
+def utc_text(time: datetime) -> str:
+    """Return a time in UTC as written in markers: to the second, with a ``Z``."""
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def time_since(time: Any) -> timedelta | None:

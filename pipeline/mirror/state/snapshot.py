@@ -26,7 +26,6 @@ from pipeline.durable import WRITING_SUFFIX, flush_folder, write_whole
 from pipeline.mirror.state.clock import SAFE_AGE_NS, time_or_zero
 from pipeline.mirror.state.marker_file import SCHEMA, SUFFIX, read_marker
 
-SNAPSHOT_SUFFIX = ".snapshot"
 _NAMES_PER_LINE = 10_000
 _BLOCK_BYTES = 1 << 20
 
@@ -208,13 +207,16 @@ def _snapshot(folder: Path) -> Iterator[tuple[Header | None, Iterator[dict[str, 
     """
     with ExitStack() as opened:
         try:
-            path = folder.with_name(folder.name + SNAPSHOT_SUFFIX)
-            file = opened.enter_context(open(path, "rb", buffering=_BLOCK_BYTES))
+            file = opened.enter_context(open(_snapshot_path(folder), "rb", buffering=_BLOCK_BYTES))
         except OSError:
             yield None, iter(())
             return
         header = _read_header(file)
         yield header, _parts(file, header) if header else iter(())
+
+
+def _snapshot_path(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.snapshot")
 
 
 def _read_header(file: BinaryIO) -> Header | None:
@@ -241,7 +243,7 @@ def _parts(file: BinaryIO, header: Header) -> Iterator[dict[str, int]]:
 
 def _confirm(folder: Path, modified: int, taken: int) -> None:
     """Write the snapshot with the names that it has, which were found at another look."""
-    path = folder.with_name(folder.name + SNAPSHOT_SUFFIX)
+    path = _snapshot_path(folder)
     head, _, body = path.read_bytes().partition(b"\n")
     header = replace(Header(**json.loads(head)), modified=modified, taken=taken)
     write_whole(path, json.dumps(asdict(header)).encode() + b"\n" + body)
@@ -258,7 +260,7 @@ def _write(folder: Path, modified: int, taken: int, sizes: dict[str, int]) -> No
         body += line.encode() + b"\n"
     total = sum(sizes.values())
     header = Header(SCHEMA, modified, taken, len(names), total, digest.hexdigest(), crc32(body))
-    path = folder.with_name(folder.name + SNAPSHOT_SUFFIX)
+    path = _snapshot_path(folder)
     write_whole(path, json.dumps(asdict(header)).encode() + b"\n" + body)
 
 

@@ -140,6 +140,11 @@ class Steps:
         """The steps without which a fileset is incomplete."""
         return tuple(row for row in self.rows if not row.optional)
 
+    def set_aside(self, layout: Layout, fileset: "Fileset", after: StepSpec | None = None) -> None:
+        """Make all steps of the fileset pending, or those after one; what they made stays till replaced."""
+        for step in reversed(self.after(after) if after else self.rows):
+            step.set_aside(layout, step, fileset)
+
     def before(self, step: StepSpec) -> tuple[StepSpec, ...]:
         """Return the steps before ``step``, the nearest one first."""
         return self.rows[: self.rows.index(step)][::-1]

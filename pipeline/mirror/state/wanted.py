@@ -12,6 +12,7 @@ from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import can_name_marker, write_marker
 from pipeline.mirror.state.markers import utc_now
 from pipeline.mirror.state.operands import unknown_fileset
+from pipeline.mirror.state.pending import incomplete
 from pipeline.mirror.state.steps import StepSpec
 
 
@@ -67,11 +68,7 @@ def wanted_rows(
 
     Skipped and withdrawn ones are not among them. Raises ServerUnavailable for a damaged listing.
     """
-    left = set(names)
-    done = set(left)
-    for step in steps:
-        done &= layout.marked_among(step.marker, product, done)
-    left -= done
+    left = incomplete(layout, product, names, steps)
     for kind in (MarkerKind.SKIPPED, MarkerKind.WITHDRAWN):
         left -= layout.marked_among(kind, product, left)
     return [row for row in LocalListing(layout, product).rows() if row.name in left]

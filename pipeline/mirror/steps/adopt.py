@@ -16,12 +16,12 @@ from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 
-from pipeline.datastore.client.transfer import file_md5
-from pipeline.datastore.listing import FileRow
+from pipeline.datastore.listing import INDEX, FileRow
+from pipeline.digests import file_md5
 from pipeline.durable import WRITING_SUFFIX
 from pipeline.errors import MachineFault, MirrorError, SettingsError, machine_faults
 from pipeline.mirror.context import Report, RunContext
-from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind, short_digest
+from pipeline.mirror.state.layout import Layout, MarkerKind, short_digest
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.steps.download import download_fileset
 from pipeline.names import is_usable
@@ -67,7 +67,7 @@ class AdoptedFolder:
 
 
 @dataclass
-class Adopted:
+class AdoptionOutcome:
     """Outcome of the adoption of one fileset.
 
     ``files`` with ``bytes`` in all were taken over. ``left`` are those that were not, with the reason by
@@ -81,7 +81,9 @@ class Adopted:
     error: MirrorError | None = None
 
 
-def adopt_fileset(context: RunContext, argument: tuple[AdoptedFolder, Fileset], report: Report) -> Adopted:
+def adopt_fileset(
+    context: RunContext, argument: tuple[AdoptedFolder, Fileset], report: Report
+) -> AdoptionOutcome:
     """Download a fileset, except for its files that are taken over; return the outcome, errors included."""
     folder, fileset = argument
     adoption = _Adoption(context, folder, fileset)
@@ -89,8 +91,8 @@ def adopt_fileset(context: RunContext, argument: tuple[AdoptedFolder, Fileset], 
         download_fileset(context, fileset, report, adoption.take)
         adoption.finish()
     except MirrorError as error:
-        adoption.adopted.error = error
-    return adoption.adopted
+        adoption.outcome.error = error
+    return adoption.outcome
 
 
 def remove_old_names(layout: Layout, folder: AdoptedFolder, fileset: Fileset) -> int:
@@ -116,7 +118,7 @@ class _Adoption:
     context: RunContext
     folder: AdoptedFolder
     fileset: Fileset
-    adopted: Adopted = field(default_factory=Adopted)
+    outcome: AdoptionOutcome = field(default_factory=AdoptionOutcome)
 
     @property
     def _source(self) -> Path:
@@ -135,7 +137,7 @@ class _Adoption:
             except PermissionError as error:
                 raise _no_permission(doing, error) from None
         if reason:
-            self.adopted.left[row.name] = reason
+            self.outcome.left[row.name] = reason
         return path.exists()
 
     def _take(self, source: Path, row: FileRow, path: Path) -> str:
@@ -159,8 +161,8 @@ class _Adoption:
             os.rename(self._copied(row), path)
         else:
             os.link(source, path, follow_symlinks=False)
-        self.adopted.files += 1
-        self.adopted.bytes += row.bytes
+        self.outcome.files += 1
+        self.outcome.bytes += row.bytes
         return ""
 
     @property
@@ -191,7 +193,7 @@ class _Adoption:
         marker = fresh_marker(self.context.layout, MarkerKind.DOWNLOADED, self.fileset) or {"files": []}
         listed = {INDEX, *(file["name"] for file in marker["files"])}
         with machine_faults(f"fileset {self.fileset}, which is complete: removing its old names"):
-            self.adopted.unlisted = sorted(_names(self._source) - listed)
+            self.outcome.unlisted = sorted(_names(self._source) - listed)
             if self.folder.by is TakeOver.RENAME:
                 remove_old_names(self.context.layout, self.folder, self.fileset)
 

@@ -12,7 +12,7 @@ from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.file_selection import FileSelection
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, fresh_marker
-from pipeline.mirror.state.steps import Problem, Steps
+from pipeline.mirror.state.steps import Problem
 from pipeline.mirror.steps.download import fetch_listing
 from pipeline.units import as_count
 
@@ -62,12 +62,6 @@ def upstream_problems(context: RunContext, fileset: Fileset) -> list[Problem]:
     more = len(differences) - NAMED_AT_MOST
     what = "; ".join(differences[:NAMED_AT_MOST]) + (f"; {more} more differ" if more > 0 else "")
     return [Problem(path, f"upstream lists other files: {what}", MarkerKind.DOWNLOADED)]
-
-
-def set_aside(layout: Layout, steps: Steps, fileset: Fileset) -> None:
-    """Make all steps of the fileset pending; what they made stays until it is replaced."""
-    for step in reversed(steps.rows):
-        step.set_aside(layout, step, fileset)
 
 
 def _file(size: int, md5: str | None, component: str | None) -> _File:

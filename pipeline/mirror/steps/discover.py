@@ -13,6 +13,7 @@ from pipeline.datastore.client import ListingClient, NotFound, UnknownFileset
 from pipeline.datastore.listing import FilesetRow, LeftOut, read_products
 from pipeline.durable import remove_files
 from pipeline.errors import ServerUnavailable
+from pipeline.mirror.context import RunContext
 from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.state.failures import failed_in, failures
 from pipeline.mirror.state.layout import Layout, MarkerKind
@@ -39,42 +40,31 @@ class ListingAnswer:
     left_out: LeftOut = field(default_factory=LeftOut)
 
 
-def discover_product(
-    layout: Layout,
-    listings: ListingClient,
-    product: str,
-    run: str,
-    steps: Steps,
-    arrivals: Arrivals,
-    *,
-    whole: bool,
-    left_out: LeftOut | None = None,
-) -> int:
+def discover_product(context: RunContext, product: str, run: str, *, whole: bool, left_out: LeftOut) -> int:
     """Bring the local listing of the product up to date; return the number of rows that are new.
 
     Filesets that were registered again become pending. With ``whole`` the whole list is requested, which
     alone shows all withdrawn filesets. Damaged rows are added to ``left_out``, and requested again by the
-    next run. Raises ServerUnavailable when the server sends no valid listing; then
-    the mirror is unchanged.
+    next run. Raises ServerUnavailable when the server sends no valid listing; then the mirror is unchanged.
     """
+    layout, arrivals = context.layout, context.arrivals
     listing = LocalListing(layout, product)
     asked = utc_now()
-    answer = ask_for_rows(layout, listings, product, whole=not listing.repair() or whole)
+    answer = ask_for_rows(layout, context.listings, product, whole=not listing.repair() or whole)
     # Before a registration is replaced: what is held is served until it is replaced too.
     is_settled = arrivals.settle(product)
     if answer.is_whole:
-        new = _merge_whole(layout, product, listing, answer, steps, arrivals)
+        new = _merge_whole(context, product, listing, answer)
     else:
-        new = _append_newer(layout, product, listing, answer.rows, steps, arrivals)
+        new = _append_newer(context, product, listing, answer.rows)
     if not is_settled:
         arrivals.settle(product)
     last_whole = asked if answer.is_whole else _last_whole(layout, product)
     if answer.left_out.damaged:
         last_whole = ""  # the next run asks for these rows again
     content = {"product": product, "run": run, "asked": asked, "whole": last_whole}
-    write_marker(layout.discovered(product), content | {"url": listings.url, "new": new})
-    if left_out is not None:
-        left_out.extend(answer.left_out)
+    write_marker(layout.discovered(product), content | {"url": context.listings.url, "new": new})
+    left_out.extend(answer.left_out)
     return new
 
 
@@ -180,14 +170,7 @@ def _newer(
     return [row for row in newer if row.name != newest.name]
 
 
-def _append_newer(
-    layout: Layout,
-    product: str,
-    listing: LocalListing,
-    newer: list[FilesetRow],
-    steps: Steps,
-    arrivals: Arrivals,
-) -> int:
+def _append_newer(context: RunContext, product: str, listing: LocalListing, newer: list[FilesetRow]) -> int:
     """Append the newly registered rows; return their number.
 
     A fileset that was registered again moves to the end.
@@ -195,39 +178,33 @@ def _append_newer(
     if not newer:
         return 0
     names = {row.name for row in newer}
-    _unmark_withdrawn(layout, product, names, arrivals)
+    _unmark_withdrawn(context.layout, product, names, context.arrivals)
     recorded = {known.name: known for known in listing.registrations() if known.name in names}
     new = [row for row in newer if not is_same(recorded.get(row.name), row)]
-    _set_aside_stale_markers(layout, product, new, steps)
+    _set_aside_stale_markers(context.layout, product, new, context.steps)
     if new:
         listing.add(new, moved=recorded.keys() & {row.name for row in new})
     return len(new)
 
 
-def _merge_whole(
-    layout: Layout,
-    product: str,
-    listing: LocalListing,
-    answer: ListingAnswer,
-    steps: Steps,
-    arrivals: Arrivals,
-) -> int:
+def _merge_whole(context: RunContext, product: str, listing: LocalListing, answer: ListingAnswer) -> int:
     """Merge the server's whole list, and mark withdrawn filesets; return the number of new rows.
 
     When a damaged row was left out, none counts as withdrawn that did not before.
     The order is that of the server: what it sends for the last but one of the rows depends on it.
     """
+    layout = context.layout
     sound, listed = listing.repair(), answer.rows
     recorded = dict(listing.registrations()) if sound else {}
     new = [row for row in listed if recorded.get(row.name) != row.registered]
-    _set_aside_stale_markers(layout, product, new, steps)
+    _set_aside_stale_markers(layout, product, new, context.steps)
     names = {row.name for row in listed}
     if new or not sound or [name for name in recorded if name in names] != [row.name for row in listed]:
         listing.replace(merged(known_rows(layout, product) if sound else [], listed))
     withdrawn = recorded.keys() - names
     if answer.left_out.damaged:
         withdrawn &= layout.marked(MarkerKind.WITHDRAWN, product)
-    _mark_withdrawn(layout, product, withdrawn, arrivals)
+    _mark_withdrawn(layout, product, withdrawn, context.arrivals)
     return len(new)
 
 

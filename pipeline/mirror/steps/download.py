@@ -10,14 +10,14 @@ from pathlib import Path
 
 from pipeline.bundle.unpack import USUAL_RATIO
 from pipeline.datastore.client import ListingClient, Transfer, ranged
-from pipeline.datastore.client.transfer import file_md5
-from pipeline.datastore.listing import FileRow
+from pipeline.datastore.listing import INDEX, FileRow
+from pipeline.digests import file_md5
 from pipeline.durable import flush_file, flush_folder, publish_folder
 from pipeline.errors import FilesFailed, HostileName, machine_faults
 from pipeline.mirror.context import Report, RunContext
 from pipeline.mirror.resources.disk_space import Reservation
 from pipeline.mirror.state.file_selection import FileSelection, chosen_rows, record_left_out
-from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind, short_digest
+from pipeline.mirror.state.layout import Layout, MarkerKind, short_digest
 from pipeline.mirror.state.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.steps.transfers import TransferProgress, Transfers

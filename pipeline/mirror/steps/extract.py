@@ -18,10 +18,10 @@ from pipeline.bundle.unpack import (
     put_in_place,
 )
 from pipeline.config import Settings
-from pipeline.datastore.listing import FileRow, read_files
+from pipeline.datastore.listing import INDEX, FileRow, read_files
 from pipeline.durable import WRITING_SUFFIX, remove_files, write_whole
 from pipeline.errors import BundleUnusable, machine_faults
-from pipeline.mirror.context import Report, RunContext, StepProgress, done_at_once
+from pipeline.mirror.context import Report, RunContext, StepProgress
 from pipeline.mirror.resources.ownership import (
     Verdict,
     is_intact,
@@ -29,11 +29,12 @@ from pipeline.mirror.resources.ownership import (
     owners_of,
 )
 from pipeline.mirror.state.file_selection import FileSelection, record_left_out
-from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.mirror.state.owner_records import drop_records
 from pipeline.mirror.state.steps import StepSpec, drop_marker
 from pipeline.mirror.steps.bundles import bundles_of
+from pipeline.mirror.steps.futures import done_at_once
 from pipeline.mirror.steps.journal import Journal, journal_of
 from pipeline.mirror.steps.verify import unexpected_data, verify_unpacked
 from pipeline.units import as_count

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pipeline.datastore.client import FetchPool
 from pipeline.datastore.listing import FileRow
 from pipeline.errors import MirrorError
-from pipeline.mirror.context import Report, StepProgress, done_at_once
+from pipeline.mirror.context import Report, StepProgress
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
+from pipeline.mirror.steps.futures import done_at_once
 from pipeline.units import as_count, as_size
 
 # Pause before the second report, which doubles up to the usual one: the first numbers are soon there.

@@ -10,16 +10,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundle.unpack import file_crc32
-from pipeline.datastore.client.transfer import file_md5
-from pipeline.datastore.listing import FileRow, FilesetRow, read_files
+from pipeline.datastore.listing import INDEX, FileRow, FilesetRow, read_files
+from pipeline.digests import file_crc32, file_md5
 from pipeline.durable import remove_files
 from pipeline.errors import MirrorError
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.resources.ownership import is_later, owners_of
 from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.file_selection import FileSelection
-from pipeline.mirror.state.layout import INDEX, Layout, MarkerKind
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker, is_within

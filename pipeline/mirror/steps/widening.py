@@ -12,6 +12,7 @@ from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.selection import selected_rows
 from pipeline.mirror.state.sky_selection import LikeFilesets
 from pipeline.mirror.state.wanted import wanted_filesets
+from pipeline.mirror.steps.download import DOWNLOAD
 
 
 def widen_filesets(context: RunContext, product: str, like: LikeFilesets) -> int:
@@ -27,9 +28,8 @@ def widen_filesets(context: RunContext, product: str, like: LikeFilesets) -> int
         selected = _selected(layout, settings, names, like) if names else set()
         lacking = lacking_filesets(layout, settings, selected)
         for name, lacks_files in lacking.items():
-            steps = context.steps.rows if lacks_files else context.steps.rows[1:]
-            for step in reversed(steps):
-                step.set_aside(layout, step, Fileset(product, name, ""))
+            after = None if lacks_files else DOWNLOAD
+            context.steps.set_aside(layout, Fileset(product, name, ""), after)
         note_file_selection(layout, settings, names - selected)
     return len(lacking)
 

@@ -10,7 +10,8 @@ from astropy.wcs import WCS
 from support.fits_headers import cards_of, header_of
 
 from pipeline.catalog.headers.cards import Cards
-from pipeline.catalog.headers.tan import footprint_of, pixels_to_ask
+from pipeline.catalog.headers.footprint import pixels_to_ask
+from pipeline.catalog.headers.tan import footprint_of
 from pipeline.errors import BundleUnusable
 
 NONE = Cards(b"")

@@ -10,7 +10,7 @@ from pipeline.errors import HostileName, ServerUnavailable
 from pipeline.mirror.context import open_context
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.markers import Fileset, fresh_marker
-from pipeline.mirror.steps.compare import set_aside, upstream_problems
+from pipeline.mirror.steps.compare import upstream_problems
 from pipeline.mirror.steps.download import download_fileset
 from pipeline.mirror.steps.extract import extract_fileset
 from tasks.steps import STEPS
@@ -100,7 +100,7 @@ def test_what_is_set_aside_stays_on_disk_and_recorded(listing, follower, server)
         extract_fileset(context, Fileset("p", "plain", FILESET.registered), lambda *_: None)
         layout: Layout = context.layout
         unpacked = fresh_marker(layout, MarkerKind.EXTRACTED, FILESET)
-        set_aside(layout, STEPS, FILESET)
+        STEPS.set_aside(layout, FILESET)
         assert fresh_marker(layout, MarkerKind.SUPERSEDED, FILESET) == unpacked
     assert follower.marked("downloaded", "p") == follower.marked("extracted", "p") == set()
     assert follower.content("store")["p/plain/t.fits"] == b"T" * 70

@@ -1,6 +1,7 @@
 """Discovery: how little is opened when a mirror knows many filesets, and which steps become pending."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,7 @@ from support.many_filesets import KNOWN, PRODUCT, row
 from pipeline.datastore.client import NotFound
 from pipeline.datastore.listing import FilesetRow, LeftOut, ProductRow, write_products
 from pipeline.errors import ServerUnavailable
-from pipeline.mirror.resources.arrivals import Arrivals
-from pipeline.mirror.resources.byte_locks import ByteLocks
+from pipeline.mirror.context import open_context
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.steps import Steps
@@ -43,12 +43,12 @@ class Listings:
         return [row(KNOWN - 1), *self.rows]
 
 
-def discover(layout: Layout, listings: Listings, product: str = PRODUCT) -> int:
-    return discover_product(layout, listings, product, "run", STEPS, arrivals_of(layout), whole=True)
-
-
-def arrivals_of(layout: Layout) -> Arrivals:
-    return Arrivals(layout, ByteLocks(layout.arrivals_lock))
+def discover(layout: Layout, listings: Listings, product: str = PRODUCT, whole: bool = False) -> int:
+    settings = layout.root / "mirror.yaml"
+    settings.write_text(f"source: {{url: {listings.url}}}\nmirror: {{root: {layout.root}}}\n")
+    with open_context(settings, STEPS, lambda _: None) as context:
+        context = replace(context, listings=listings)
+        return discover_product(context, product, "run", whole=whole, left_out=LeftOut())
 
 
 MD = ProductRow("md-2009", None, "t", "T", "")
@@ -87,9 +87,7 @@ def test_discovery_of_nothing_opens_no_marker_and_scans_no_folder_of_done_filese
     path.write_bytes(path.read_bytes().replace(b"fileset.2|", b"fileset.\xff|"))
     os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
     with opened_below(layout.state(PRODUCT)) as opened:
-        assert (
-            discover_product(layout, Listings(), PRODUCT, "run", STEPS, arrivals_of(layout), whole=False) == 0
-        )
+        assert discover(layout, Listings()) == 0
     # The folder itself is flushed when the marker of the discovery is written.
     assert {name for name in opened if not name.endswith(".writing")} == {
         *("listing.txt", "listing.json", "discovered.json", "arrivals.json"),
@@ -102,9 +100,7 @@ def test_discovery_of_a_few_looks_up_those_alone(layout):
     again = row(7, registered="later")
     new = [row(KNOWN), again, row(KNOWN + 1)]
     with opened_below(layout.state(PRODUCT)) as opened:
-        new_rows = discover_product(
-            layout, Listings(*new), PRODUCT, "run", STEPS, arrivals_of(layout), whole=False
-        )
+        new_rows = discover(layout, Listings(*new))
     assert new_rows == 3
     looked_up = {Path(name).stem for name in opened if "fileset" in name and not name.endswith(".writing")}
     assert looked_up == {each.name for each in new}
@@ -120,23 +116,17 @@ def test_discovery_of_a_few_looks_up_those_alone(layout):
 def test_an_empty_listing_that_the_root_does_not_confirm_is_no_answer(newest, layout):
     before = layout.listing(PRODUCT).read_bytes()
     with pytest.raises(ServerUnavailable, match=f"product {PRODUCT}: expected a listing with filesets"):
-        discover_product(
-            layout, Listings(newest=newest), PRODUCT, "run", STEPS, arrivals_of(layout), whole=True
-        )
+        discover(layout, Listings(newest=newest), whole=True)
     assert layout.listing(PRODUCT).read_bytes() == before
     assert layout.marked(MarkerKind.WITHDRAWN, PRODUCT) == set()
 
 
 def test_an_empty_listing_that_the_root_confirms(layout):
     listings = Listings(newest={PRODUCT: None})
-    assert discover(layout, listings) == 0
+    assert discover(layout, listings, whole=True) == 0
     assert len(layout.marked(MarkerKind.WITHDRAWN, PRODUCT)) == KNOWN
     for product in ("hidden", "new"):
         listings = Listings(newest={"new": None})
-        assert (
-            discover_product(layout, listings, product, "run", STEPS, arrivals_of(layout), whole=False) == 0
-        )
+        assert discover(layout, listings, product) == 0
     with pytest.raises(ServerUnavailable, match="root names 'first'"):
-        discover_product(
-            layout, Listings(newest={"new": "first"}), "new", "run", STEPS, arrivals_of(layout), whole=False
-        )
+        discover(layout, Listings(newest={"new": "first"}), "new")

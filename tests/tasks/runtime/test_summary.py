@@ -3,7 +3,14 @@
 import pytest
 
 from pipeline.mirror.context import RunCounters
-from tasks.runtime.summary import Ending, fetched, get_summary, update_summary, verification_summary
+from tasks.runtime.summary import (
+    Ending,
+    comparison_summary,
+    fetched,
+    get_summary,
+    update_summary,
+    verification_summary,
+)
 
 
 def counters(**numbers: int) -> RunCounters:
@@ -68,3 +75,7 @@ def test_the_filesets_here_are_sound_repaired_damaged_and_left():
     assert verification_summary(run, Ending("extracted")) == expected
     expected = "9 here: 4 sound, 2 repaired, 1 with problems; stopped with 2 left"
     assert verification_summary(run, Ending("extracted", stopped=True)) == expected
+    assert comparison_summary(run, Ending("extracted")) == (
+        "9 here, compared with upstream: 4 the same there, 2 corrected there and fetched, "
+        "1 corrected there and not fetched, 2 left"
+    )

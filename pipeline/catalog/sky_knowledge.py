@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+from pipeline.catalog.awaiting import awaiting_cataloging
 from pipeline.catalog.pointing import in_degrees
 from pipeline.catalog.seen import STATE
 from pipeline.catalog.sky import FIELD_RADIUS, Cone
@@ -224,8 +225,6 @@ def like_filesets(settings: Settings, layout: Layout, product: Product) -> Itera
 
 def _is_whole(layout: Layout, settings: Settings, product: str) -> bool:
     """Return True unless filesets of the product wait for their first cataloging."""
-    from pipeline.catalog.catalog import awaiting_cataloging
-
     missing = awaiting_cataloging(layout, settings, product)
     failed = failed_in(failures(layout, product), ["catalog"]) if missing else []
     return missing <= {record["fileset"] for record in failed}

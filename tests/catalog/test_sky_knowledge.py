@@ -17,10 +17,10 @@ from support.follower import Follower
 from support.upstream import Upstream
 
 from pipeline.catalog.database import Database, database_url
-from pipeline.catalog.like_filesets import CatalogedFilesets, like_filesets
 from pipeline.catalog.opening import create_file
 from pipeline.catalog.reader import ServerReader, SqliteReader
 from pipeline.catalog.schema import create_schema
+from pipeline.catalog.sky_knowledge import CatalogedFilesets, like_filesets
 from pipeline.config import Near, Product, Settings
 from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.state.layout import Layout
