@@ -58,7 +58,7 @@ class Follower:
         if result.code == 0 and not more:
             assert self.left() == {}
         scheduler, _, output = result.output.partition("\n")
-        if result.code in {10, 40} and not scheduler.startswith("scheduler: "):
+        if scheduler.startswith("ipp-mirror: "):
             return result
         assert scheduler.startswith("scheduler: local"), result.output
         return Ended(result.code, output)
