@@ -11,7 +11,7 @@ from pipeline.mirror.state.file_selection import lacking_filesets, may_lack
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
 from pipeline.mirror.state.markers import Fileset, fresh_marker
-from pipeline.mirror.state.pending import postponed
+from pipeline.mirror.state.pending import postponed, to_unpack_again
 from pipeline.mirror.state.selection import (
     is_expired,
     refuse_unknown_columns,
@@ -102,8 +102,9 @@ def preview_work(
     stale = _Stale(layout, name, listing.new)
     beginning = find_beginning(layout, product, listing.registrations)
     refuse_unknown_beginning(product, beginning, listing.registrations)
-    wanted = layout.marked(MarkerKind.WANTED, name)
-    gone = listing.withdrawn | stale.marked(MarkerKind.EXPIRED)
+    again = stale.without(to_unpack_again(layout, name), [MarkerKind.DOWNLOADED])
+    wanted = layout.marked(MarkerKind.WANTED, name) | again
+    gone = (listing.withdrawn - again) | stale.marked(MarkerKind.EXPIRED)
     rows = selected_rows(listing.rows, product, beginning, wanted, like)
     selected = [row for row in rows if row.name not in gone]
     kinds = [step.marker for step in steps.required]
