@@ -93,7 +93,7 @@ class Publisher:
 
     def remove_product(self, name: str) -> None:
         """Remove a product that has no filesets."""
-        with self._locked():
+        with self._locked(name):
             if rows := self.filesets(name):
                 raise SettingsError(
                     f"expected a product without filesets, got {name!r} with {len(rows)}, among them "
@@ -110,7 +110,7 @@ class Publisher:
         """
         _check_name(fileset, "fileset")
         _check_files(files)
-        with self._locked():
+        with self._locked(product):
             known, rows = self._row(product), self.filesets(product)
             if any(row.name == fileset for row in rows):
                 raise SettingsError(
@@ -129,7 +129,7 @@ class Publisher:
     def withdraw(self, product: str, fileset: str) -> None:
         """Withdraw a fileset: its row first, then its files."""
         _check_name(fileset, "fileset")
-        with self._locked():
+        with self._locked(product):
             known, rows = self._row(product), self.filesets(product)
             left = [row for row in rows if row.name != fileset]
             folder = self.folder / product / fileset
@@ -144,8 +144,13 @@ class Publisher:
             _remove_folder(folder)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock of the folder; wait for another process that holds it."""
+    def _locked(self, product: str | None = None) -> Iterator[None]:
+        """Hold the lock of the folder; wait for another process that holds it.
+
+        Nothing is made where a ``product`` is not there. Raises SettingsError.
+        """
+        if product is not None:
+            self._row(product)
         make_folder(self.folder)
         with open(self.folder / _LOCK, "a", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

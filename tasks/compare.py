@@ -43,7 +43,7 @@ class CompareMirror(VerifyMirror):
         return self.layout.comparison
 
     def check(self, settings: Settings) -> None:
-        """Check that there is a mirror, and no rate. Raises SettingsError or NothingHere."""
+        """Check that there is a mirror, and no rate. Raises SettingsError."""
         self._refuse_rate()
         super().check(settings)
 

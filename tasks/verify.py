@@ -20,10 +20,11 @@ from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, SettingsError, machine_faults
 from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.failures import failed_in, failures
-from pipeline.mirror.state.layout import MarkerKind
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.state.operands import check_mirror_here
 from pipeline.mirror.state.pending import renew_snapshots
 from pipeline.mirror.state.steps import Problem
 from pipeline.mirror.steps.verify import (
@@ -83,10 +84,9 @@ class VerifyMirror(MirrorTask):
         return self.layout.verification
 
     def check(self, settings: Settings) -> None:
-        """Check the rate, and that there is a mirror. Raises SettingsError or NothingHere."""
+        """Check the rate, and that there is a mirror. Raises SettingsError."""
         rate_limit(self.rate)
-        if not settings.mirror.root.exists():
-            raise NothingHere.at(settings.mirror.root)
+        check_mirror_here(Layout(settings.mirror.root))
 
     def requires(self) -> list["VerifyProduct"]:
         """Return one verification for each product with any state."""

@@ -14,7 +14,7 @@ from pipeline.catalog.health import catalog_fault
 from pipeline.catalog.sky_knowledge import like_filesets
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import registered_time
-from pipeline.errors import KINDS, KINDS_HERE, MachineFault, SettingsError, cause_in, without_next_try
+from pipeline.errors import KINDS, KINDS_HERE, MachineFault, cause_in, without_next_try
 from pipeline.mirror.resources.update_lock import read_holder
 from pipeline.mirror.resources.volumes import volume_problems
 from pipeline.mirror.state.failures import failed_in, failures, is_postponed
@@ -23,6 +23,7 @@ from pipeline.mirror.state.listing_failure import listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.markers import time_since, utc_text
+from pipeline.mirror.state.operands import no_mirror
 from pipeline.mirror.state.pause import pause_message
 from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.state.skip import skipped
@@ -167,10 +168,7 @@ def mirror_report(
     Raises SettingsError before the first update, ServerUnavailable for a damaged listing, OSError.
     """
     if not layout.lock_file.exists():
-        raise SettingsError(
-            f"no mirror at {layout.root}: expected {layout.lock_file}, which the first update makes. "
-            "Begin with `ipp-mirror update`, or correct mirror.root in the settings."
-        )
+        raise no_mirror(layout)
     now = now or datetime.now(UTC)
     holder = holder_of(layout)
     # Read before the markers: no more filesets are done by it than the numbers of the products have.

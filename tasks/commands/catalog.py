@@ -141,11 +141,13 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
 def _cataloged_mirror(config: Path | None) -> "tuple[Settings, Layout, list[str]]":
     """Return settings, layout and the kinds of markers of a complete fileset.
 
-    Raises SettingsError for a mirror without a catalog.
+    Raises SettingsError without a mirror, or for one without a catalog.
     """
+    from pipeline.mirror.state.operands import check_mirror_here
     from tasks.steps import STEPS
 
     settings, layout = read_mirror(config)
+    check_mirror_here(layout)
     if not settings.catalog.enabled:
         raise SettingsError(
             "expected a mirror with a catalog, got catalog.enabled: false. Set it to true in the settings; "

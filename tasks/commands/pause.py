@@ -24,10 +24,12 @@ def pause(config: Path | None, quiet: bool, reason: str) -> None:
     and ends with exit code 10. One that is running goes on. All other commands work as ever. A mirror that
     is paused already keeps the first reason.
     """
+    from pipeline.mirror.state.operands import check_mirror_here
     from pipeline.mirror.state.pause import pause as pause_mirror
     from pipeline.mirror.state.pause import pause_message
 
     layout = read_layout(config)
+    check_mirror_here(layout)
     with machine_faults(f"pausing the mirror at {layout.root}"):
         is_new = pause_mirror(layout, reason=reason.strip(), by=current_user())
         message = pause_message(layout)

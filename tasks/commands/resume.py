@@ -18,9 +18,11 @@ Example:
 @quiet_option
 def resume(config: Path | None, quiet: bool) -> None:
     """Let updates begin again after `ipp-mirror pause`."""
+    from pipeline.mirror.state.operands import check_mirror_here
     from pipeline.mirror.state.pause import resume as resume_mirror
 
     layout = read_layout(config)
+    check_mirror_here(layout)
     with machine_faults(f"resuming the mirror at {layout.root}"):
         was_paused = resume_mirror(layout)
     if quiet:

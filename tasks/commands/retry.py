@@ -37,7 +37,7 @@ def retry(
     matches one of the shell patterns.
     """
     from pipeline.mirror.state.failures import retry_failures
-    from pipeline.mirror.state.operands import check_product_here
+    from pipeline.mirror.state.operands import check_mirror_here, check_product_here
 
     def matches(record: Mapping[str, Any]) -> bool:
         reasons = (str(file.get("reason", "")) for file in record["files"])
@@ -45,6 +45,7 @@ def retry(
         return is_named and (not cause or any(cause.casefold() in reason.casefold() for reason in reasons))
 
     settings, layout = read_mirror(config)
+    check_mirror_here(layout)
     products = layout.state_products() if product is None else [product]
     if product is not None:
         check_product_here(layout, product, settings, "Nothing was changed.")

@@ -183,6 +183,7 @@ def status(follower: Follower) -> str:
 
 
 def test_an_empty_mirror(upstream, follower):
+    assert follower.update().code == 0
     for more in ((), ("--repair",)):
         result = verify(follower, *more)
         assert result.code == 30, result.output

@@ -44,6 +44,20 @@ def check_products_in_settings(names: Sequence[str], settings: Settings, consequ
         check_products(names, known, settings, consequence)
 
 
+def check_mirror_here(layout: Layout) -> None:
+    """Check that an update has begun a mirror. Raises SettingsError."""
+    if not layout.lock_file.exists() and not layout.state_products():
+        raise no_mirror(layout)
+
+
+def no_mirror(layout: Layout) -> SettingsError:
+    """Return the error for a root folder in which no update has begun a mirror."""
+    return SettingsError(
+        f"no mirror at {layout.root}: expected {layout.lock_file}, which the first update makes. "
+        "Begin with `ipp-mirror update`, or correct mirror.root in the settings."
+    )
+
+
 def check_product_here(layout: Layout, product: str, settings: Settings, consequence: str) -> None:
     """Check that something is known here of the product. Raises SettingsError as ``check_products``."""
     here = layout.state_products()

@@ -13,7 +13,10 @@ from support.running import free_port
 from support.upstream import File, Upstream, served_filesets
 
 from pipeline.errors import SettingsError
+from pipeline.mirror.state.layout import Layout
 from tasks.commands import ipp_mirror as command
+
+NO_MIRROR = "no mirror at {root}: expected {root}/state/update.lock, which the first update makes. "
 
 
 def without_scheduler(port: int) -> list[str]:
@@ -50,7 +53,13 @@ def test_a_product_that_is_not_in_the_settings(upstream: Upstream, follower: Fol
         ("update --products other", 40, "expected a product of this mirror (one), got 'other'."),
         ("adopt {folder} --products other", 40, "expected a product of this mirror (one), got 'other'."),
         ("get other some", 40, "expected a product of this mirror (one), got 'other'."),
-        ("verify", 30, "nothing to verify: no fileset is in the mirror at {root}."),
+        ("verify", 40, NO_MIRROR),
+        ("verify --upstream", 40, NO_MIRROR),
+        ("catalog check", 40, NO_MIRROR),
+        ("retry", 40, NO_MIRROR),
+        ("pause", 40, NO_MIRROR),
+        ("publish own some {folder}/mirror.yaml", 40, "expected a product of this site's own (none), got"),
+        ("withdraw own some", 40, "expected a product of this site's own (none), got 'own'."),
         ("verify --rate fast", 40, "--rate: expected a rate such as 50 MB/s, got 'fast'."),
         ("verify --upstream --rate 1MB/s", 40, "--rate: expected without --upstream, "),
     ],
@@ -68,6 +77,9 @@ def test_nothing_is_made_and_nothing_else_said_when_the_first_run_is_refused(
 
 
 def test_a_paused_mirror_is_all_that_is_said(follower: Follower):
+    layout = Layout(follower.root)
+    layout.lock_file.parent.mkdir(parents=True)
+    layout.lock_file.touch()
     assert ipp_mirror("pause", "--config", follower.config).returncode == 0
     refused = ipp_mirror("update", "--config", follower.config)
     assert (refused.returncode, refused.stdout) == (10, "")
