@@ -26,6 +26,7 @@ from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
 from pipeline.mirror.state.operands import check_mirror_here
 from pipeline.mirror.state.pending import renew_snapshots
+from pipeline.mirror.state.root_note import check_root
 from pipeline.mirror.state.steps import Problem
 from pipeline.mirror.steps.verify import (
     end_verification,
@@ -38,6 +39,7 @@ from pipeline.mirror.steps.verify import (
 )
 from pipeline.units import as_count, parse_rate
 from tasks.fileset import FilesetTask, tasks_for
+from tasks.mirror_config import settings_file
 from tasks.runtime.causes import Failure
 from tasks.runtime.current import STARTED, current_run
 from tasks.runtime.summary import verification_summary
@@ -86,6 +88,7 @@ class VerifyMirror(MirrorTask):
     def check(self, settings: Settings) -> None:
         """Check the rate, and that there is a mirror. Raises SettingsError."""
         rate_limit(self.rate)
+        check_root(settings_file(), settings)
         check_mirror_here(Layout(settings.mirror.root))
 
     def requires(self) -> list["VerifyProduct"]:

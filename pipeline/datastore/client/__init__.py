@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pipeline.datastore.client.fetch_pool import FetchPool
-from pipeline.datastore.client.fetcher import NoAnswer, NotFound
+from pipeline.datastore.client.fetcher import ADVICE_ON_ADDRESS, NoAnswer, NotFound
 from pipeline.datastore.client.listings import ListingClient, UnknownFileset
 from pipeline.datastore.client.ranged import RangePolicy
 from pipeline.datastore.client.retry import RetryableError, RetryPolicy, retry
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.datastore.client.limits import Limits
 
 __all__ = [
+    "ADVICE_ON_ADDRESS",
     "DataStoreClient",
     "FetchPool",
     "Limits",

@@ -15,6 +15,9 @@ CHUNK_BYTES = 1 << 18
 _RETRYABLE_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
+ADVICE_ON_ADDRESS = ". See that the name in this address is right, and source.url"
+
+
 class NotFound(ServerUnavailable):
     """Listing that the server answers with 404."""
 
@@ -70,7 +73,7 @@ def check_status(
     message = f"{url}: expected {wanted}, got {status} {response.reason}".rstrip()
     if status == HTTPStatus.NOT_FOUND and error is ServerUnavailable:
         error = NotFound
-        message += ". See that the name in this address is right, and source.url"
+        message += ADVICE_ON_ADDRESS
     message += ". The next run tries again."
     if status in _RETRYABLE_STATUS:
         raise RetryableError(NoAnswer(message), retry_after=_retry_after(response))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from pipeline.config import Settings
-from pipeline.datastore.client import ListingClient, NotFound, UnknownFileset
+from pipeline.datastore.client import ADVICE_ON_ADDRESS, ListingClient, NotFound, UnknownFileset
 from pipeline.datastore.listing import FilesetRow, LeftOut, read_products
 from pipeline.durable import remove_files
 from pipeline.errors import ServerUnavailable
@@ -17,6 +17,7 @@ from pipeline.mirror.context import RunContext
 from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.state.failures import failed_in, failures
 from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.listing_failure import listing_failure
 from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
 from pipeline.mirror.state.marker_file import can_name_marker, read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker, is_within, utc_now
@@ -26,6 +27,7 @@ from pipeline.near_names import did_you_mean
 
 WHOLE_LIST_EVERY = timedelta(days=7)
 _NEXT_RUN = " The next run tries again."
+_GOT_404 = "expected a listing, got 404"
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,37 @@ def ask_for_rows(layout: Layout, listings: ListingClient, product: str, *, whole
     """Ask the server for the rows newer than those of the sound local listing, or for the ``whole`` list.
 
     The whole list is also requested where the newer rows do not follow on those that are known. Raises
-    ServerUnavailable when the server sends no valid listing; NotFound, with the nearest names of products,
-    when it has no such product.
+    ServerUnavailable when the server sends no valid listing; NotFound when it has no such product: with the
+    nearest names of products, or with what to do about one that has a listing here.
     """
     try:
         return _ask_for_rows(layout, listings, product, whole=whole)
     except NotFound as error:
         message = str(error).removesuffix(_NEXT_RUN)
-        meant = did_you_mean(product, _listed_products(layout, listings) - {product})
-        raise NotFound(f"{message}{meant}{_NEXT_RUN}") from None
+        if LocalListing(layout, product).count() and _is_unlisted(listings, product):
+            message = message.removesuffix(".").removesuffix(ADVICE_ON_ADDRESS)
+            message += (
+                f": upstream does not have this product any more since {_missing_since(layout, product)}. "
+                "Take it out of the settings (mirror.products, source.hidden_products), or ask upstream; "
+                "what is here stays."
+            )
+        else:
+            message += did_you_mean(product, _listed_products(layout, listings) - {product})
+        raise NotFound(f"{message}{_NEXT_RUN}") from None
+
+
+def _is_unlisted(listings: ListingClient, product: str) -> bool:
+    """Return True if the server sends the listing of its root, and that does not have the product."""
+    try:
+        return product not in {row.name for row in listings.products()}
+    except ServerUnavailable:
+        return False
+
+
+def _missing_since(layout: Layout, product: str) -> str:
+    """Return the time (UTC) since when the server has not found the product, by the record of failures."""
+    failure = listing_failure(layout, product) or {}
+    return str(failure.get("first_failed")) if _GOT_404 in failure.get("reason", "") else utc_now()
 
 
 def _ask_for_rows(layout: Layout, listings: ListingClient, product: str, *, whole: bool) -> ListingAnswer:

@@ -13,7 +13,9 @@ from pipeline.datastore.listing import FilesetRow, LeftOut, ProductRow, write_pr
 from pipeline.errors import ServerUnavailable
 from pipeline.mirror.context import open_context
 from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.listing_failure import record_listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
+from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.discover import ask_for_rows, discover_product
 from pipeline.mirror.steps.download import DOWNLOAD
@@ -63,6 +65,13 @@ class WithoutProduct(Listings):
         )
 
 
+class WithoutRoot(WithoutProduct):
+    """The same, which does not send the listing of its root."""
+
+    def products(self) -> list[ProductRow]:
+        raise ServerUnavailable("http://x/index.txt: expected a listing, got 500.")
+
+
 @pytest.mark.parametrize("listing", [None, write_products([MD]), b"\xff"], ids=["none", "sound", "damaged"])
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_product_that_the_server_does_not_have_is_answered_with_the_nearest(listing, whole, tmp_path):
@@ -78,6 +87,25 @@ def test_a_product_that_the_server_does_not_have_is_answered_with_the_nearest(li
     assert str(raised.value) == (
         f"http://x/md-200/index.txt: expected a listing, got 404.{meant} The next run tries again."
     )
+
+
+@pytest.mark.parametrize("root", [["other"], [PRODUCT], None], ids=["others", "still", "no root"])
+def test_a_product_that_upstream_has_removed(root, layout):
+    """Said only where the root does not list it; ``since`` is when it was first missed."""
+    server = WithoutRoot() if root is None else WithoutProduct(newest=dict.fromkeys(root))
+    said = []
+    for _ in range(2):
+        with pytest.raises(NotFound) as raised:
+            discover(layout, server)
+        said.append(str(raised.value))
+        record_listing_failure(layout, PRODUCT, raised.value)
+        failure = read_marker(layout.listing_failure(PRODUCT))
+        first = "2026-07-10T12:00:00Z"
+        write_marker(layout.listing_failure(PRODUCT), failure | {"first_failed": first})
+    is_removed = root == ["other"]
+    assert [("Take it out of the settings (mirror.products" in each) for each in said] == [is_removed] * 2
+    assert (f"got 404: upstream does not have this product any more since {first}." in said[1]) == is_removed
+    assert all(each.endswith(" The next run tries again.") for each in said)
 
 
 def test_discovery_of_nothing_opens_no_marker_and_scans_no_folder_of_done_filesets(layout):

@@ -56,9 +56,9 @@ def test_no_update_begins_until_it_is_resumed(mirrored: Follower, server, tmp_pa
     assert mirrored.marked("extracted", PRODUCT) == {"first", "second"}
 
 
-def test_a_pause_without_a_reason_changes_nothing(follower: Follower):
-    paused = command(follower, "pause", "--reason", "the first one")
-    assert command(follower, "pause") == Ended(0, paused.output.replace(PAUSED, "Nothing was changed."))
+def test_a_pause_without_a_reason_changes_nothing(mirrored: Follower):
+    paused = command(mirrored, "pause", "--reason", "the first one")
+    assert command(mirrored, "pause") == Ended(0, paused.output.replace(PAUSED, "Nothing was changed."))
 
 
 def test_a_running_update_goes_on(mirrored: Follower, server, tmp_path):
