@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from pipeline.catalog.check import gone_filesets, times_of
 from pipeline.catalog.damage import is_damage
 from pipeline.catalog.database import Database, in_batches
-from pipeline.catalog.generations import current_file, make_current, next_file
+from pipeline.catalog.generations import current_file, file_of, make_current, next_file
 from pipeline.catalog.load import delete_fileset
 from pipeline.catalog.opening import (
     check_mirror,
@@ -47,6 +47,19 @@ def delete_now_or_later(settings: Settings, layout: Layout, identity: Fileset) -
     except MirrorError as error:
         log.warning("%s", error)
         record_behind(layout)
+
+
+def warn_of_loss(settings: Settings, layout: Layout) -> None:
+    """Log that the SQLite file of the catalog is gone, or empty, if filesets were cataloged."""
+    file = file_of(settings, layout) if settings.catalog.is_file else None
+    if not settings.catalog.is_file or (file and file.is_file() and file.stat().st_size):
+        return
+    if any(layout.count(MarkerKind.CATALOGED, product) for product in layout.state_products()):
+        log.warning(
+            "catalog %s: expected the rows of filesets that were cataloged, found %s. A new one is made, and "
+            "all filesets are cataloged again.",
+            *(file or layout.catalog, "an empty file" if file and file.exists() else "no file"),
+        )
 
 
 def reconcile(settings: Settings, layout: Layout) -> None:

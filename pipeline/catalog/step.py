@@ -57,8 +57,9 @@ def prepare_catalog(context: RunContext) -> None:
     from pipeline.catalog.seen import is_as_seen
 
     if not is_as_seen(context.settings, context.layout):
-        from pipeline.catalog.reconcile import reconcile
+        from pipeline.catalog.reconcile import reconcile, warn_of_loss
 
+        warn_of_loss(context.settings, context.layout)
         reconcile(context.settings, context.layout)
 
 

@@ -151,11 +151,12 @@ def _of_failures(group: FailureGroup) -> Iterator[Attention]:
         yield Attention(CRITICAL, f"{failed} {cause}; {then}")
     elif group.postponed:
         again = f"tried again from {group.next_try} on" if group.next_try else f"{group.postponed} postponed"
-        them = "it" if group.filesets == 1 else "them"
+        is_one = group.filesets == 1
+        them, fileset = ("it", shlex.quote(group.examples[0])) if is_one else ("them", "FILESET")
         yield Attention(
             CRITICAL,
             f"{failed} ({_essence(group.reason)}), {again}; ask upstream, or "
-            f"skip {them}: ipp-mirror skip {shlex.quote(group.product)} FILESET --reason TEXT",
+            f"skip {them}: ipp-mirror skip {shlex.quote(group.product)} {fileset} --reason TEXT",
         )
     else:
         yield Attention(WARNING, f"{failed} ({_essence(group.reason)}); the next update tries again")

@@ -225,9 +225,11 @@ def _disk(disk: Disk) -> str:
 
 def _verifications(report: MirrorReport) -> Iterator[str]:
     yield ""
-    yield from _wrapped(f"verification: {_verification(report.verification)}", "")
+    is_repaired = not report.problems
+    yield from _wrapped(f"verification: {_verification(report.verification, is_repaired=is_repaired)}", "")
     if report.comparison.finished or report.comparison.unfinished:
-        yield from _wrapped(f"comparison with upstream: {_verification(report.comparison)}", "")
+        compared = _verification(report.comparison, is_repaired=is_repaired)
+        yield from _wrapped(f"comparison with upstream: {compared}", "")
     if report.problems:
         yield f"problems that verify found ({as_count(len(report.problems), 'problem')}):"
     for each in report.problems[:_SHOWN]:
@@ -235,11 +237,13 @@ def _verifications(report: MirrorReport) -> Iterator[str]:
     yield from _rest(len(report.problems), "problem")
 
 
-def _verification(verification: Verification) -> str:
+def _verification(verification: Verification, *, is_repaired: bool) -> str:
+    """Return how it ended; ``is_repaired`` is True where nothing is left of the problems."""
     if verification.finished is None:
         ended = "none has ended"
     else:
-        ended = f"ended {verification.finished}, {as_count(verification.problems, 'problem')} found"
+        left = ", none of which is left" if is_repaired and verification.problems else ""
+        ended = f"ended {verification.finished}, {as_count(verification.problems, 'problem')} found{left}"
     begun = f"; one that began {verification.unfinished} has not ended" if verification.unfinished else ""
     return ended + begun
 

@@ -12,9 +12,9 @@ from support.follower import Follower
 from support.upstream import Upstream
 
 from pipeline.catalog.damage import damage_in
-from pipeline.catalog.generations import current_file, set_damaged_aside
+from pipeline.catalog.generations import current_file, file_of, set_damaged_aside
 from pipeline.catalog.opening import current_database
-from pipeline.catalog.reconcile import reconcile
+from pipeline.catalog.reconcile import reconcile, warn_of_loss
 from pipeline.catalog.seen import is_as_seen
 from pipeline.config import Catalog, Settings
 from pipeline.errors import MachineFault
@@ -60,6 +60,27 @@ def test_of_a_damaged_file_all_filesets_are_to_be_cataloged_again(damage, layout
     with closing(current_database(settings, layout)) as database:
         assert database.setting("id") not in (identity, None)
     assert damage_in(current_file(layout)) is None
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "own"])
+@pytest.mark.parametrize("found", ["no file", "an empty file"])
+def test_of_a_catalog_that_is_lost_one_line_is_said(found, named, layout: Layout, caplog):
+    settings = settings_of(layout, f"sqlite:///{layout.root}/c.sqlite" if named else None)
+    warn_of_loss(settings, layout)
+    reconcile(settings, layout)
+    write_marker(layout.marker(MarkerKind.CATALOGED, "P", "f1"), {})
+    warn_of_loss(settings, layout)
+    assert caplog.messages == []
+    file = file_of(settings, layout)
+    if found == "no file":
+        file.unlink()
+    else:
+        file.write_bytes(b"")
+    warn_of_loss(settings, layout)
+    assert caplog.messages == [
+        f"catalog {file}: expected the rows of filesets that were cataloged, found {found}. A new one is "
+        "made, and all filesets are cataloged again."
+    ]
 
 
 def test_a_damaged_file_that_the_settings_name_is_left_alone_by_an_update(layout: Layout):

@@ -526,7 +526,7 @@ REMEDIES = {
     "the server does not answer": "(network); the next update tries again",
     "this machine is at fault": "because of this machine or its settings: x; the next update tries again",
     "upstream is at fault": "the next update tries again",
-    "upstream is at fault often": "ipp-mirror skip md FILESET --reason TEXT",
+    "upstream is at fault often": "ipp-mirror skip md fileset.7 --reason TEXT",
     "an optional step": "at step catalog (upstream); to try now: ipp-mirror retry md",
 }
 
@@ -538,10 +538,11 @@ def test_filesets_that_are_postponed(others, layout):
         fail(layout, number, ContentMismatch("x"))
     report = report_on(layout)
     [group], [point] = report.failures, attention(report)
-    said = "2 filesets failed (x), 1 postponed; ask upstream, or skip them: "
+    said, fileset = "2 filesets failed (x), 1 postponed; ask upstream, or skip them: ", "FILESET"
     if not others:
         said = f"1 fileset failed (x), tried again from {group.next_try} on; ask upstream, or skip it: "
-    assert point.message == f"product {PRODUCT}: {said}ipp-mirror skip {PRODUCT} FILESET --reason TEXT"
+        fileset = "fileset.7"
+    assert point.message == f"product {PRODUCT}: {said}ipp-mirror skip {PRODUCT} {fileset} --reason TEXT"
 
 
 @pytest.mark.parametrize("name", REMEDIES)
@@ -652,6 +653,11 @@ def test_a_verification_that_found_problems(layout):
     assert (report.verification.finished, report.verification.problems) == ("2026-07-09T00:00:00Z", 1)
     assert severity_of(report) == CRITICAL
     assert "data/mine: unexpected" in as_text(report, [])
+    ended = "ended 2026-07-09T00:00:00Z, 1 problem found"
+    assert f"verification: {ended}\n" in as_text(report, [])
+    (layout.root / "data" / "mine").unlink()
+    report = report_on(layout)
+    assert f"verification: {ended}, none of which is left\n" in as_text(report, attention(report))
 
 
 def test_an_unexpected_file_of_a_fileset_until_it_is_removed(layout):
