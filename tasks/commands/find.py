@@ -117,8 +117,12 @@ def find(config: Path | None, columns: Any, output_format: str, only_count: bool
     TEXT is a name or a shell pattern such as 'MD0*'; an option with TEXT may be given several times, and one
     of its patterns has to match. All other conditions have to hold.
     """
-    if columns and (only_count or output_format == "paths"):
-        raise click.UsageError("expected no --columns with --count or --format paths, got both")
+    if only_count and (columns or output_format != "table"):
+        raise click.UsageError(
+            "expected no --columns, --format or --json with --count, which prints a number"
+        )
+    if columns and output_format == "paths":
+        raise click.UsageError("expected no --columns with --format paths, got both")
     from pipeline.catalog.awaiting import filesets_behind
     from pipeline.catalog.catalog import catalog_of
     from pipeline.catalog.health import behind_text
@@ -153,10 +157,12 @@ def _criteria(asked: dict[str, Any]) -> "Criteria":
 
 def _print(catalog: "Catalog", criteria: "Criteria", columns: Any, output_format: str) -> bool:
     """Print the answer; return True if there is an image in it."""
-    from pipeline.catalog.columns import SHOWN, WRITTEN, columns_named
+    from pipeline.catalog.columns import LEFT_OUT, SHOWN, WRITTEN, columns_named
 
     if output_format == "paths":
         return print_pieces(f"{path}\n" for path in catalog.paths(criteria))
     is_table = output_format == "table"
+    left_out = () if columns else LEFT_OUT
     columns = columns or columns_named(SHOWN if is_table else WRITTEN)
-    return print_rows(output_format, columns, catalog.rows(criteria, columns, absolute=not is_table))
+    rows = catalog.rows(criteria, columns, absolute=not is_table)
+    return print_rows(output_format, columns, rows, left_out)
