@@ -165,7 +165,7 @@ WRONG = {
     ("--night", "yesterday"): "expected a night as its UTC date, such as 2009-07-29, got 'yesterday'",
     ("--night", "2009-07-29", "--after", "2009-07-01"): "expected either a night, or",
     ("--before", "2009-13-01"): "expected a date or a time (UTC) such as 2009-07-29",
-    ("--arrived-since", "7"): "expected a duration such as 7d, 12h or '1d 12h'",
+    ("--arrived-since", "7"): "expected a duration such as 90s, 15min, 12h, 30 days or '1d 12h', or a time",
     ("--columns", "path,seeing"): "expected some of the columns path, extension, kind,",
     ("--columns", "path", "--count"): "expected no --columns, --format or --json with --count",
     ("--count", "--format", "csv"): "expected no --columns, --format or --json with --count",
