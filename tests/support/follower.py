@@ -33,7 +33,8 @@ class Follower:
     def config(self) -> Path:
         path = self.folder / "mirror.yaml"
         settings = {
-            "source": {"url": self.url, "retry_pause": 0.02, "timeout": 5} | self.source,
+            # However slow the machine is, no request is given up.
+            "source": {"url": self.url, "retry_pause": 0.02, "timeout": 60} | self.source,
             "mirror": {"root": str(self.root), "page": False} | self.mirror,
             "catalog": self.catalog,
         }
