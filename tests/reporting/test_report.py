@@ -33,7 +33,7 @@ from pipeline.reporting.matrix import product_matrix
 from pipeline.reporting.metrics import metrics_text
 from pipeline.reporting.plan import Planner
 from pipeline.reporting.progress import RunProgress, write_progress
-from pipeline.reporting.report import Holder, MirrorReport, mirror_report
+from pipeline.reporting.report import LockHolder, MirrorReport, mirror_report
 from pipeline.reporting.status import product_status
 from pipeline.reporting.text import as_check, as_json, as_text, run_numbers, running_numbers
 from tasks.steps import STEPS
@@ -610,7 +610,7 @@ def test_the_progress_of_a_run_says_how_much_older_it_is_than_the_table(written,
         running_numbers(report)
         == f"{ago}3 of 10 filesets, 5.0 kB done, about 8.0 kB left, 100 bytes/s, 1 min 20 s left"
     )
-    alive = replace(report, holder=Holder("dome", 42, "2026-07-10T11:00:00Z", is_alive=True))
+    alive = replace(report, holder=LockHolder("dome", 42, "2026-07-10T11:00:00Z", is_alive=True))
     assert f"\n  {ago}3 of 10 filesets," in as_text(alive, [])
 
 

@@ -33,7 +33,8 @@ class Follower:
     def config(self) -> Path:
         path = self.folder / "mirror.yaml"
         settings = {
-            "source": {"url": self.url, "retry_pause": 0.02, "timeout": 5} | self.source,
+            # However slow the machine is, no request is given up.
+            "source": {"url": self.url, "retry_pause": 0.02, "timeout": 60} | self.source,
             "mirror": {"root": str(self.root), "page": False} | self.mirror,
             "catalog": self.catalog,
         }
@@ -56,11 +57,11 @@ class Follower:
         result = ended([str(COMMAND), "update", "--config", str(self.config), *local, *more])
         if result.code == 0 and not more:
             assert self.left() == {}
-        scheduler, _, output = result.output.partition("\n")
-        if result.code in {10, 40} and not scheduler.startswith("scheduler: "):
-            return result
-        assert scheduler.startswith("scheduler: local"), result.output
-        return Ended(result.code, output)
+        lines = result.output.splitlines(keepends=True)
+        others = [line for line in lines if not line.startswith("scheduler: local")]
+        refused = any(line.startswith("ipp-mirror: ") for line in lines)
+        assert len(others) == len(lines) - 1 or refused, result.output
+        return Ended(result.code, "".join(others))
 
     def left(self) -> dict[str, set[str]]:
         """Filesets that are known and wanted, and neither complete nor skipped, of products without select.

@@ -10,7 +10,7 @@ from pipeline.mirror.state.file_selection import lacking_filesets, may_lack
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, known_rows
 from pipeline.mirror.state.markers import Fileset, fresh_marker
-from pipeline.mirror.state.pending import postponed
+from pipeline.mirror.state.pending import postponed, to_unpack_again
 from pipeline.mirror.state.selection import (
     is_expired,
     refuse_unknown_beginning,
@@ -97,8 +97,9 @@ def preview_work(
     refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, like)
     stale = _Stale(layout, name, listing.new)
     refuse_unknown_beginning(product, lambda: (row.name for row in listing.rows))
-    wanted = layout.marked(MarkerKind.WANTED, name)
-    gone = listing.withdrawn | stale.marked(MarkerKind.EXPIRED)
+    again = stale.without(to_unpack_again(layout, name), [MarkerKind.DOWNLOADED])
+    wanted = layout.marked(MarkerKind.WANTED, name) | again
+    gone = (listing.withdrawn - again) | stale.marked(MarkerKind.EXPIRED)
     selected = [row for row in selected_rows(listing.rows, product, wanted, like) if row.name not in gone]
     kinds = [step.marker for step in steps.required]
     lacking = lacking_filesets(layout, product, may_lack(layout, product) & {row.name for row in selected})
