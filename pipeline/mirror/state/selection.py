@@ -93,7 +93,7 @@ def refuse_unknown_beginning(product: Product, names: Callable[[], Iterable[str]
         raise SettingsError(
             f"begin_after of product {product.name}: expected a fileset of its listing, got "
             f"{product.begin_after}.{did_you_mean(product.begin_after, known)} Correct it in the settings; "
-            "nothing of the product was fetched."
+            "nothing of the product is fetched."
         )
 
 

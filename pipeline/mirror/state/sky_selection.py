@@ -93,7 +93,7 @@ def refuse_undecidable(product: Product, columns: Collection[str], like: LikeFil
             raise SettingsError(
                 f"select of product {product.name}: {name}: expected {needed}a catalog, which knows filesets "
                 "by others that are here, got neither. Set catalog.enabled to true in the settings; "
-                "nothing of the product was fetched."
+                "nothing of the product is fetched."
             )
 
 
