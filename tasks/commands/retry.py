@@ -15,7 +15,7 @@ _EXAMPLES = """\b
 Examples:
   ipp-mirror retry
   ipp-mirror retry md-all-rel-200907 --cause "expected md5"
-  ipp-mirror retry md-all-rel-200907 "*.stack.*" o1.chip.1.1.1
+  ipp-mirror retry md-all-rel-200907 "stack.*" o4741g0234o.chip.14517.32.1
 """
 
 

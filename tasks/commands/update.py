@@ -74,8 +74,9 @@ def update(
     with `ipp-mirror scheduler`; else a local scheduler. The output names the scheduler.
 
     With --daemon, updates are started as processes of their own, one after the other. SIGUSR1: the next one
-    begins now. SIGHUP: the settings are read again, which each update does, now. SIGTERM and SIGINT end the
-    update that runs, then the command, with 25.
+    begins now, or as soon as the one that runs has ended. SIGHUP: the settings are read again, and an update
+    begins with them; one that runs is stopped for it, after the filesets in progress. SIGTERM and SIGINT end
+    the update that runs, then the command, with 25.
     """
     if every and not daemon:
         raise click.UsageError("--every needs --daemon")
