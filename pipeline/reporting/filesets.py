@@ -18,7 +18,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration, latest
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.selection import is_selected
-from pipeline.mirror.state.sky_selection import DECIDING_COLUMNS, NOTHING_KNOWN, LikeFilesets
+from pipeline.mirror.state.sky_selection import DECIDING_COLUMNS, NOTHING_KNOWN, SkyKnowledge
 from pipeline.mirror.state.snapshot import current_header
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.state.wanted import wanted_filesets
@@ -82,7 +82,7 @@ class ProductFilesets:
         product: Product | None,
         name: str,
         required: tuple[StepSpec, ...],
-        like: LikeFilesets = NOTHING_KNOWN,
+        sky: SkyKnowledge = NOTHING_KNOWN,
     ) -> None:
         self._layout, self._product = layout, product
         self.complete = _complete(layout, name, required)
@@ -95,7 +95,7 @@ class ProductFilesets:
         self.wanted = wanted_filesets(layout, name)
         self.expired = layout.names(MarkerKind.EXPIRED, name)
         self._begin_after = product.begin_after if product else None
-        self._selection = _Selection(product, like)
+        self._selection = _Selection(product, sky)
         self._listing = LocalListing(layout, name)
 
     def states(self) -> Iterator[FilesetState]:
@@ -141,13 +141,13 @@ def count_filesets(
     product: Product | None,
     name: str,
     required: tuple[StepSpec, ...],
-    like: LikeFilesets = NOTHING_KNOWN,
+    sky: SkyKnowledge = NOTHING_KNOWN,
 ) -> CountedFilesets:
     """Return the numbers of the filesets of the product ``name``; None of them is selected for None.
 
     Raises ServerUnavailable for a damaged listing, MachineFault when the catalog cannot be read.
     """
-    filesets = ProductFilesets(layout, product, name, required, like)
+    filesets = ProductFilesets(layout, product, name, required, sky)
     downloaded = _downloaded(layout, name, filesets.complete - filesets.may_lack)
     known = selected = left = 0
     stages: Counter[str | None] = Counter()
@@ -217,9 +217,9 @@ def _downloaded(layout: Layout, product: str, complete: set[str]) -> set[str]:
 class _Selection:
     """Test of rows by the settings of a product: rows with the same values are tested once."""
 
-    def __init__(self, product: Product | None, like: LikeFilesets) -> None:
+    def __init__(self, product: Product | None, sky: SkyKnowledge) -> None:
         self._product = product
-        self._like = like
+        self._sky = sky
         self._columns: tuple[str, ...] = ()
         self._places: list[int] = []
         self._tested: dict[tuple[str, ...], bool] = {}
@@ -237,7 +237,7 @@ class _Selection:
         if key not in self._tested:
             values = tuple(field.strip() for field in fields)
             row = FilesetRow(values[0], values[1], "", columns, values)
-            self._tested[key] = is_selected(row, product, self._like)
+            self._tested[key] = is_selected(row, product, self._sky)
         return self._tested[key]
 
     def _use(self, columns: tuple[str, ...], selections: list[Select]) -> None:

@@ -17,7 +17,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import SCHEMA, read_marker, write_marker
 from pipeline.mirror.state.selection import refuse_unknown_beginning, refuse_unknown_columns, selected_rows
-from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
+from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, SkyKnowledge
 from pipeline.mirror.state.snapshot import current_header, renew_snapshot
 from pipeline.mirror.state.steps import Steps, StepSpec
 
@@ -35,14 +35,14 @@ def renew_snapshots(layout: Layout, product: str, steps: Steps) -> None:
 
 
 def pending_rows(
-    layout: Layout, product: Product, steps: Iterable[StepSpec], like: LikeFilesets = NOTHING_KNOWN
+    layout: Layout, product: Product, steps: Iterable[StepSpec], sky: SkyKnowledge = NOTHING_KNOWN
 ) -> list[FilesetRow]:
     """Return the rows of which one of the ``steps`` is to be done, oldest first.
 
     They are those of the filesets that the settings select, of wanted ones, and of those that are complete
     but for optional steps: these are done for all that is here, also where it is withdrawn.
 
-    ``like`` filesets are those by which ``select`` knows others. Skipped filesets are not returned, nor
+    ``sky`` is what the catalog knows of filesets. Skipped filesets are not returned, nor
     withdrawn ones that are incomplete; those whose next attempt is not due yet are (``postponed``). For the
     holder of the update lock. Raises SettingsError when ``select`` names a column that no row has,
     ServerUnavailable when the local listing was damaged since the server was asked, MachineFault when the
@@ -50,10 +50,10 @@ def pending_rows(
     """
     steps = tuple(steps)
     kinds = [step.marker for step in steps]
-    cache, state = layout.nothing_pending(product.name), _state(layout, product, kinds, like)
+    cache, state = layout.nothing_pending(product.name), _state(layout, product, kinds, sky)
     if state is not None and read_marker(cache) == {"schema": SCHEMA, **state}:
         return []
-    rows = _find_pending(layout, product, steps, like)
+    rows = _find_pending(layout, product, steps, sky)
     if state is not None and not rows:
         # A run does not fail because the disk is too full for a cache.
         with suppress(OSError):
@@ -62,10 +62,10 @@ def pending_rows(
 
 
 def _find_pending(
-    layout: Layout, product: Product, steps: tuple[StepSpec, ...], like: LikeFilesets
+    layout: Layout, product: Product, steps: tuple[StepSpec, ...], sky: SkyKnowledge
 ) -> list[FilesetRow]:
     listing = LocalListing(layout, product.name)
-    refuse_unknown_columns(product, listing.columns, like)
+    refuse_unknown_columns(product, listing.columns, sky)
     refuse_unknown_beginning(product, lambda: (each.name for each in listing.registrations()))
     required = [step.marker for step in steps if not step.optional]
     done = here = layout.marked_in_all(required, product.name)
@@ -76,10 +76,10 @@ def _find_pending(
     done |= layout.marked(MarkerKind.WITHDRAWN, product.name) - here
     taken = here | layout.marked(MarkerKind.WANTED, product.name)
     rows = listing.rows(but=done - {product.begin_after})
-    return [row for row in selected_rows(rows, product, taken, like) if row.name not in done]
+    return [row for row in selected_rows(rows, product, taken, sky) if row.name not in done]
 
 
-def _state(layout: Layout, product: Product, kinds: list[str], like: LikeFilesets) -> dict[str, Any] | None:
+def _state(layout: Layout, product: Product, kinds: list[str], sky: SkyKnowledge) -> dict[str, Any] | None:
     """Return all that decides on what is pending: two states that are equal have the same filesets pending.
 
     None while the listing has no record that fits, or a folder of markers no current snapshot.
@@ -94,7 +94,7 @@ def _state(layout: Layout, product: Product, kinds: list[str], like: LikeFileset
         "listing": listing,
         "select": product.select and [select.model_dump(mode="json") for select in product.select],
         "begin_after": product.begin_after,
-        "like": like.state,
+        "sky": sky.state,
         "steps": kinds,
         "names": {kind: header.names for kind, header in headers.items() if header},
     }

@@ -17,7 +17,7 @@ from pipeline.mirror.state.selection import (
     refuse_unknown_columns,
     selected_rows,
 )
-from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
+from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, SkyKnowledge
 from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.discover import ask_for_rows, is_same, merged
 from pipeline.mirror.steps.download import is_stored
@@ -85,21 +85,21 @@ def preview_work(
     product: Product,
     steps: Steps,
     listing: ListingPreview,
-    like: LikeFilesets = NOTHING_KNOWN,
+    sky: SkyKnowledge = NOTHING_KNOWN,
 ) -> WorkPreview:
     """Return what the next update does with the filesets of the listing; ``steps`` are the wanted ones.
 
-    ``like`` filesets are those by which ``select`` knows others. Markers of an earlier registration do not
+    ``sky`` is what the catalog knows of filesets. Markers of an earlier registration do not
     count. Raises SettingsError when ``select`` names a column that no row has, MachineFault when the catalog
     cannot be read.
     """
     name = product.name
-    refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, like)
+    refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, sky)
     stale = _Stale(layout, name, listing.new)
     refuse_unknown_beginning(product, lambda: (row.name for row in listing.rows))
     wanted = layout.marked(MarkerKind.WANTED, name)
     gone = listing.withdrawn | stale.marked(MarkerKind.EXPIRED)
-    selected = [row for row in selected_rows(listing.rows, product, wanted, like) if row.name not in gone]
+    selected = [row for row in selected_rows(listing.rows, product, wanted, sky) if row.name not in gone]
     kinds = [step.marker for step in steps.required]
     lacking = lacking_filesets(layout, product, may_lack(layout, product) & {row.name for row in selected})
     done = stale.without(layout.marked_in_all(kinds, name), kinds) - lacking.keys()
@@ -130,7 +130,7 @@ def count_expiring(
     product: Product,
     steps: Steps,
     listing: ListingPreview,
-    like: LikeFilesets = NOTHING_KNOWN,
+    sky: SkyKnowledge = NOTHING_KNOWN,
 ) -> int:
     """Return how many filesets the next update deletes as too old for the settings; ``steps`` are all.
 
@@ -141,7 +141,7 @@ def count_expiring(
     among = may_expire(layout, product, steps, lambda step: stale.marked(step.marker))
     if not among:
         return 0
-    old = {row.name for row in listing.rows if row.name in among and is_expired(row, product, like)}
+    old = {row.name for row in listing.rows if row.name in among and is_expired(row, product, sky)}
     return len(old | (among & stale.marked(MarkerKind.EXPIRED)))
 
 
