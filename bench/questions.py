@@ -12,7 +12,7 @@ from bench.measure import Spread, run
 from bench.postgresql import copy_survey, postgresql
 from bench.survey import DEEP_FIELD, make_survey
 from bench.tables import print_table
-from pipeline.catalog.columns import COLUMNS, WRITTEN, columns_named
+from pipeline.catalog.columns import COLUMNS, SHOWN, WRITTEN, columns_named
 from pipeline.catalog.criteria import Criteria
 from pipeline.catalog.find import count, find
 from pipeline.catalog.generations import make_current
@@ -50,8 +50,9 @@ def ask(folder: Path, images: int) -> None:
         for name, criteria in CRITERIA.items():
             rows.append([name, *_timed(lambda c=criteria: sum(1 for _ in find(reader, c, columns, "/m")))])
         deep = CRITERIA["cone of 0.1 degrees in a deep field"]
-        path = [COLUMNS["path"]]
-        rows.append(["the same, paths", *_timed(lambda: sum(1 for _ in find(reader, deep, path, "/m")))])
+        for shown, some in {"columns of the table": columns_named(SHOWN), "paths": [COLUMNS["path"]]}.items():
+            name = f"the same, {shown}"
+            rows.append([name, *_timed(lambda c=some: sum(1 for _ in find(reader, deep, c, "/m")))])
         rows.append(["the same, counted", *_timed(lambda: count(reader, deep))])
         rows.append(["numbers by stage and filter", *_timed(lambda: len(list(reader.rows(_GROUPS, {}))))])
     rows.append(["the command find --format paths, a position", *_command(layout.root)])

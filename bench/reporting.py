@@ -22,13 +22,13 @@ from bench.daemons import REPOSITORY
 from bench.measure import Run, run
 from bench.payload import Payload
 from bench.tools import OURS
-from tasks.runtime import display
-from tasks.runtime import run as runs
+from tasks.runtime import display, ending, takeover
 from tasks.runtime.progress import Progress
 
 # Names in the modules, or classes, that call or have them.
 _MEASURED = (
-    (runs, ("write_status", "append_record", "write_metrics", "run_so_far")),
+    (ending, ("write_status", "append_record", "write_metrics")),
+    (takeover, ("append_record", "run_so_far")),
     (display, ("write_progress", "bar_lines", "plain_line", "progress_text")),
     (Progress, ("expect", "begin", "update", "end", "end_fileset", "settle", "steps", "state")),
 )

@@ -17,12 +17,14 @@ import luigi
 from luigi.parameter import ParameterVisibility
 
 from pipeline.catalog.sky_knowledge import sky_knowledge
+from pipeline.config import Settings
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import SettingsError, machine_faults
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
+from pipeline.mirror.state.operands import check_products_in_settings
 from pipeline.mirror.state.selection import selected_rows
 from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.adopt import (
@@ -35,7 +37,7 @@ from pipeline.mirror.steps.adopt import (
 )
 from pipeline.units import as_count
 from tasks.fileset import AdoptedFolderParameter, StepTask, tasks_for
-from tasks.runtime.run import STARTED, current_run
+from tasks.runtime.current import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
 from tasks.update import ProductNames, UpdateProduct
@@ -52,6 +54,10 @@ class AdoptMirror(MirrorTask, luigi.WrapperTask):
     products = ProductNames(default=(), description="only these products, as a,b")
     started = luigi.Parameter(default=STARTED, description=HIDDEN)
     pausable = True
+
+    def check(self, settings: Settings) -> None:
+        """Check that the settings do not leave out one of ``products``. Raises SettingsError."""
+        check_products_in_settings(self.products, settings, "Nothing was started.")
 
     def requires(self) -> list["AdoptProduct"]:
         """Return the adoption of each product. Raises SettingsError, before anything is taken over."""

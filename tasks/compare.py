@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from pipeline.config import Settings
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, SettingsError
 from pipeline.mirror.resources.rate_limit import RateLimit
@@ -21,7 +22,8 @@ from pipeline.mirror.state.steps import Problem
 from pipeline.mirror.steps.compare import comparable, upstream_problems
 from pipeline.mirror.steps.verify import end_verification, start_verification
 from pipeline.units import as_count
-from tasks.runtime.run import current_run
+from tasks.runtime.current import current_run
+from tasks.runtime.summary import comparison_summary
 from tasks.targets import RunMarker
 from tasks.verify import ProblemsFound, VerifyFileset, VerifyMirror, VerifyProduct
 
@@ -33,19 +35,28 @@ class CompareMirror(VerifyMirror):
     """Comparison of the whole mirror with upstream; with ``repair``, what differs is fetched again."""
 
     subject = "comparison with upstream"
+    summary = staticmethod(comparison_summary)
 
     @property
     def unfinished(self) -> Path:
         """Path of the marker of the unfinished comparison."""
         return self.layout.comparison
 
-    def requires(self) -> list[VerifyProduct]:
-        """Return one comparison for each product with any state. Raises SettingsError for a rate."""
+    def check(self, settings: Settings) -> None:
+        """Check that there is a mirror, and no rate. Raises SettingsError or NothingHere."""
+        self._refuse_rate()
+        super().check(settings)
+
+    def _refuse_rate(self) -> None:
         if self.rate:
             raise SettingsError(
                 f"--rate: expected without --upstream, which reads no file of the mirror, got {self.rate!r}. "
                 "Nothing was started."
             )
+
+    def requires(self) -> list[VerifyProduct]:
+        """Return one comparison for each product with any state. Raises SettingsError for a rate."""
+        self._refuse_rate()
         comparison = start_verification(self.unfinished, self.started)
         return [
             CompareProduct(product=product, repair=self.repair, verification=comparison)
@@ -72,6 +83,7 @@ class CompareProduct(VerifyProduct):
     """Comparison of every downloaded fileset of one product, except skipped and withdrawn ones."""
 
     kind = MarkerKind.COMPARED
+    done_to_filesets = "compared with upstream"
 
     @property
     def record(self) -> Path:

@@ -34,8 +34,9 @@ from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
 from pipeline.mirror.steps.download import DOWNLOAD
 from pipeline.mirror.steps.extract import EXTRACT
+from tasks.runtime.current import current_run
 from tasks.runtime.errors import Bug, FailedAlready, as_mirror_error
-from tasks.runtime.run import current_run
+from tasks.runtime.processes import do_step
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import StepMarker
 
@@ -260,7 +261,7 @@ class StepTask(FilesetTask):
 
     def do(self) -> None:
         """Do the step in one of the processes of the run. Raises MirrorError."""
-        current_run().do_step(self.resource, self.step, self.identity, self.report)
+        current_run().do(self.resource, do_step, (self.step.name, self.identity), self.report)
 
     def _record(self, exception: Exception) -> None:
         """Write the failure record, for the next run, for status, and for a second worker of this update."""
@@ -299,7 +300,7 @@ class DownloadFileset(StepTask):
         if self.adopted is None:
             super().do()
             return
-        outcome = current_run().fetching.do(adopt_fileset, (self.adopted, self.identity), self.report)
+        outcome = current_run().do(self.resource, adopt_fileset, (self.adopted, self.identity), self.report)
         left = len(outcome.left) + len(outcome.unlisted)
         self.context.counters.count(adopted=outcome.files, adopted_bytes=outcome.bytes, left=left)
         folder = self.adopted.fileset(self.product, self.fileset)

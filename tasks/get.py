@@ -6,15 +6,16 @@ from functools import partial
 
 import luigi
 
+from pipeline.config import Settings
 from pipeline.errors import EXIT_FILESET_FAILED
 from pipeline.mirror.state.layout import MarkerKind
-from pipeline.mirror.state.operands import check_products
+from pipeline.mirror.state.operands import check_products, check_products_in_settings
 from pipeline.mirror.state.pending import incomplete
 from pipeline.mirror.state.wanted import named_filesets, want_filesets, wanted_filesets
 from pipeline.reporting.by_name import complete_text, excluded_filesets, excluded_text, lines_of
 from pipeline.units import as_count
 from tasks.fileset import failed_in_run
-from tasks.runtime.run import STARTED, current_run
+from tasks.runtime.current import STARTED, current_run
 from tasks.runtime.summary import get_summary
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.update import DiscoverProduct
@@ -30,6 +31,10 @@ class GetFilesets(FetchWanted):
     started = luigi.Parameter(default=STARTED, description=HIDDEN)
     pausable = True
     summary = staticmethod(get_summary)
+
+    def check(self, settings: Settings) -> None:
+        """Check that the settings do not leave out the product. Raises SettingsError."""
+        check_products_in_settings([self.product], settings, "Nothing was fetched.")
 
     def requires(self) -> DiscoverProduct:
         """Return the task that brings the listing up to date. Raises SettingsError for an unknown product."""

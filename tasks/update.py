@@ -17,14 +17,15 @@ from itertools import takewhile
 import luigi
 
 from pipeline.catalog.sky_knowledge import sky_knowledge
-from pipeline.config import Product
+from pipeline.config import Product, Settings
 from pipeline.datastore.listing import FilesetRow, LeftOut
-from pipeline.errors import MirrorError, ServerUnavailable, machine_fault
+from pipeline.errors import MachineFault, MirrorError, ServerUnavailable, machine_fault, machine_faults
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.file_selection import matches_nothing
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.listing_failure import clear_listing_failure, record_listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
+from pipeline.mirror.state.operands import check_products_in_settings
 from pipeline.mirror.state.pending import (
     has_changed,
     incomplete,
@@ -41,8 +42,8 @@ from pipeline.mirror.steps.removal import delete_expired, delete_withdrawn
 from pipeline.mirror.steps.widening import widen_filesets
 from pipeline.units import as_count
 from tasks.fileset import FilesetsFailed, StepTask, failed_in_run, priorities_of, tasks_for
+from tasks.runtime.current import STARTED, current_run
 from tasks.runtime.errors import as_mirror_error
-from tasks.runtime.run import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
 from tasks.wanted import newly_wanted
@@ -70,6 +71,10 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
     only_waits = True
     products = ProductNames(default=(), description="only these products, as a,b")
     started = luigi.Parameter(default=STARTED, description=HIDDEN)
+
+    def check(self, settings: Settings) -> None:
+        """Check that the settings do not leave out one of ``products``. Raises SettingsError."""
+        check_products_in_settings(self.products, settings, "Nothing was started.")
 
     def requires(self) -> list["UpdateProduct"]:
         """Return one update for each product."""
@@ -305,7 +310,10 @@ class DiscoverProduct(MirrorTask):
         whole = needs_whole_list(self.layout, self.product, settings, wanted)
         left_out = LeftOut()
         try:
-            new = discover_product(self.context, self.product, self.started, whole=whole, left_out=left_out)
+            with machine_faults("recording its listing"):
+                new = discover_product(
+                    self.context, self.product, self.started, whole=whole, left_out=left_out
+                )
         except Exception as error:
             self._record(as_mirror_error(error))
             raise
@@ -324,6 +332,8 @@ class DiscoverProduct(MirrorTask):
         try:
             record_listing_failure(self.layout, self.product, error)
         except OSError as trouble:
+            if isinstance(error, MachineFault):
+                return  # its message says the same
             log.warning("%s", machine_fault(f"{self.subject}: recording that it was not listed", trouble))
 
 

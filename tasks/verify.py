@@ -15,6 +15,7 @@ from typing import Any
 import luigi
 from luigi.parameter import ParameterVisibility
 
+from pipeline.config import Settings
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import MirrorError, SettingsError, machine_faults
 from pipeline.mirror.resources.rate_limit import RateLimit
@@ -37,7 +38,7 @@ from pipeline.mirror.steps.verify import (
 from pipeline.units import as_count, parse_rate
 from tasks.fileset import FilesetTask, tasks_for
 from tasks.runtime.causes import Failure
-from tasks.runtime.run import STARTED, current_run
+from tasks.runtime.current import STARTED, current_run
 from tasks.runtime.summary import verification_summary
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
@@ -54,6 +55,14 @@ class ProblemsFound(MirrorError):
 
 class NothingHere(MirrorError):
     """Mirror in which no fileset is, and nothing was verified."""
+
+    @classmethod
+    def at(cls, root: Path) -> "NothingHere":
+        """Return the error for the mirror in this folder."""
+        return cls(
+            f"nothing to verify: no fileset is in the mirror at {root}. "
+            "If it should have some, correct mirror.root; `ipp-mirror update` fetches them."
+        )
 
 
 class VerifyMirror(MirrorTask):
@@ -72,6 +81,12 @@ class VerifyMirror(MirrorTask):
     def unfinished(self) -> Path:
         """Path of the marker of the unfinished verification."""
         return self.layout.verification
+
+    def check(self, settings: Settings) -> None:
+        """Check the rate, and that there is a mirror. Raises SettingsError or NothingHere."""
+        rate_limit(self.rate)
+        if not settings.mirror.root.exists():
+            raise NothingHere.at(settings.mirror.root)
 
     def requires(self) -> list["VerifyProduct"]:
         """Return one verification for each product with any state."""
@@ -106,10 +121,7 @@ class VerifyMirror(MirrorTask):
         products, steps = self.layout.state_products(), self.context.steps
         if not any(self.layout.count(step.marker, product) for product in products for step in steps):
             end_verification(self.unfinished)
-            raise NothingHere(
-                f"nothing to verify: no fileset is in the mirror at {self.layout.root}. "
-                "If it should have some, correct mirror.root; `ipp-mirror update` fetches them."
-            )
+            raise NothingHere.at(self.layout.root)
 
 
 class VerifyProduct(MirrorTask):
@@ -123,6 +135,7 @@ class VerifyProduct(MirrorTask):
     shows_all = True
     # Markers of the filesets.
     kind = MarkerKind.VERIFIED
+    done_to_filesets = "verified"
 
     @property
     def record(self) -> Path:
@@ -153,8 +166,8 @@ class VerifyProduct(MirrorTask):
             log.info("product %s: repairing %s", self.product, as_count(len(bad), "fileset"))
             self._repair(bad)
             bad = self._verified(bad, after=REPAIR)
-        verified = as_count(len(here), "fileset")
-        log.info("product %s: %s verified, %d with problems", self.product, verified, len(bad))
+        done = f"{as_count(len(here), 'fileset')} {self.done_to_filesets}"
+        log.info("product %s: %s, %d with problems", self.product, done, len(bad))
         content = {"run": self.verification, "finished": utc_now(), "problems": len(bad) + len(unexpected)}
         content |= {"unexpected": _by_path(unexpected), "filesets": sorted(row.name for row in bad)}
         write_marker(self.record, content)

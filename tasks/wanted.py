@@ -15,7 +15,7 @@ from pipeline.mirror.state.wanted import wanted_rows
 from pipeline.mirror.steps.adopt import AdoptedFolder
 from pipeline.units import as_count
 from tasks.fileset import AdoptedFolderParameter, FilesetsFailed, StepTask, failed_in_run, tasks_for
-from tasks.runtime.run import current_run
+from tasks.runtime.current import current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 
 log = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import Mirror, Settings, Source, read_settings
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, SettingsError
+from pipeline.mirror.state.selection import old_filesets
 
 COMPLETE = """\
 source:
@@ -251,15 +252,26 @@ def test_sizes(text, size, file):
     assert settings_with(file, mirror=f"min_free: {text}").mirror.min_free == size
 
 
-@pytest.mark.parametrize("text", ["true", "null", "20.5", "20 gb", "[1]", ".inf"])
+NO_SIZES = [
+    "true",
+    "null",
+    "20.5",
+    "20 gb",
+    "[1]",
+    ".inf",
+    "-1",
+    "-1 GB",
+    "20 PB",
+    "9" * 30,
+    "9" * 400 + " TB",
+]
+
+
+@pytest.mark.parametrize("text", NO_SIZES)
 def test_what_is_no_size(text, file):
     said = refusal(file, mirror=f"min_free: {text}")
-    assert said.startswith(", line 6: mirror.min_free: expected a size such as 20 GB, got ")
-
-
-@pytest.mark.parametrize("text", ["-1", "9" * 30, "9" * 400 + " TB"])
-def test_sizes_beyond_reason(text, file):
-    assert ", line 6: mirror.min_free: expected " in refusal(file, mirror=f"min_free: {text}")
+    expected = "expected a size such as 20 GB, from 0 to 10^18 bytes, got "
+    assert said.startswith(f", line 6: mirror.min_free: {expected}")
 
 
 @pytest.mark.parametrize("name", ["rate_limit", "least_speed"])
@@ -269,15 +281,26 @@ def test_rates(text, rate, name, file):
 
 
 @pytest.mark.parametrize("name", ["rate_limit", "least_speed"])
-@pytest.mark.parametrize("text", ["fast", "true", "50 MB/min", "[1]", "1.5"])
+@pytest.mark.parametrize("text", ["fast", "true", "50 MB/min", "[1]", "1.5", "0", "-5 MB/s", "1 PB/s"])
 def test_what_is_no_rate(text, name, file):
     said = refusal(file, source=f"{name}: {text}")
-    assert f", line 3: source.{name}: expected a rate such as 50 MB/s, got " in said
-    said = refusal(file, source=f"{name}: 0")
-    assert (
-        f", line 3: source.{name}: expected a rate such as 50 MB/s, from 1 to 10^18 bytes per second, "
-        in said
-    )
+    expected = "expected a rate such as 50 MB/s, from 1 to 10^18 bytes per second, got "
+    assert f", line 3: source.{name}: {expected}" in said
+
+
+@pytest.mark.parametrize(
+    "text", ["30", "30 minutes", "0.5 hours", "0 hours", "-3 days", "5001 weeks", "9999999 days"]
+)
+def test_what_is_no_time_to_keep(text, file):
+    said = refusal(file, mirror=f"products: [{{name: p, select: {{keep: {text}}}}}]")
+    expected = "expected a time such as 36 hours, 30 days or 8 weeks, from an hour to 5000 weeks, got "
+    assert f"mirror.products.select.keep of product p: {expected}" in said
+
+
+@pytest.mark.parametrize("keep", ["1 hour", "5000 weeks"])
+def test_each_time_to_keep_is_one_that_can_be_subtracted(keep, file):
+    product = settings_with(file, mirror=f"products: [{{name: p, select: {{keep: {keep}}}}}]").product("p")
+    assert old_filesets(product, [("a", "1000-01-01T00:00:00Z"), ("b", "9999-01-01T00:00:00Z")]) == {"a"}
 
 
 def test_rates_by_hours_of_the_day(file):
@@ -294,12 +317,13 @@ def test_rates_by_hours_of_the_day(file):
     assert whole == [None] * 720 + [5] * 720
 
 
+HOURS = "expected hours such as 08:00-18:00, from 00:00 to 24:00, or default"
 WRONG_HOURS = {
     "{}": "expected hours such as '08:00-18:00: 10 MB/s', or a rate alone",
     "{default: 5 MB/s}": "expected hours such as '08:00-18:00: 10 MB/s', or a rate alone",
-    "{'8-18': 5 MB/s}": "expected hours such as 08:00-18:00, or default, got '8-18'",
-    "{'08:00-25:00': 5 MB/s}": "expected hours such as 08:00-18:00, or default, got '08:00-25:00'",
-    "{'08:00-08:00': 5 MB/s}": "expected hours such as 08:00-18:00, or default, got '08:00-08:00'",
+    "{'8-18': 5 MB/s}": f"{HOURS}, got '8-18'",
+    "{'08:00-25:00': 5 MB/s}": f"{HOURS}, got '08:00-25:00'",
+    "{'08:00-08:00': 5 MB/s}": f"{HOURS}, got '08:00-08:00'",
     "{'08:00-12:00': 5, '11:59-13:00': 6}": "expected hours that do not overlap",
     "{'22:00-06:00': 5, '05:00-07:00': 6}": "expected hours that do not overlap",
     "{'08:00-12:00': fast}": "expected a rate such as 50 MB/s",
@@ -380,10 +404,6 @@ WRONG_MIRROR = {
     "number from -100",
     "products: [{name: p, members: {a: b}}]": "mirror.products.members of product p: expected a shell "
     "pattern or a list",
-    "products: [{name: p, select: {keep: 30}}]": "mirror.products.select.keep of product p: expected a "
-    "time such as",
-    "products: [{name: p, select: {keep: 0 days}}]": "mirror.products.select.keep of product p: "
-    "expected a time of an hour or",
     "products: [{name: p, begin_after: ../f}]": "mirror.products.begin_after of product p: fileset "
     "name: expected",
     "products: [{name: p, files: []}]": "mirror.products.files of product p: expected a shell pattern "
@@ -412,10 +432,14 @@ def test_what_is_no_pattern(value, file):
     )
 
 
-@pytest.mark.parametrize("value", ["2009", "soon", "true", "[2009-08-01]", "0001-01-01T00:00:00+14:00"])
+NO_TIMES = ["2009", "soon", "true", "[2009-08-01]", "10000-01-01", "0001-01-01T00:00:00+14:00"]
+
+
+@pytest.mark.parametrize("value", NO_TIMES)
 def test_what_is_no_time(value, file):
     said = refusal(file, mirror=f"products: [{{name: p, select: {{registered_after: {value}}}}}]")
-    assert ", line 6: mirror.products.select.registered_after of product p: expected a " in said
+    expected = "expected a date or a time such as 2009-08-01T00:00:00Z, in the years 1 to 9999 of UTC, got "
+    assert f", line 6: mirror.products.select.registered_after of product p: {expected}" in said
 
 
 NEAR = {
@@ -487,7 +511,7 @@ def test_everything_that_is_wrong(file):
         f"  line 3: unknown setting 'source.b'; expected one of {', '.join(Source.model_fields)}\n"
         "  line 5: missing setting 'mirror.root'\n"
         "  line 6: unknown setting 'mirror.rot'. Did you mean 'root'?\n"
-        "  line 7: mirror.min_free: expected a size such as 20 GB, got 'much'"
+        "  line 7: mirror.min_free: expected a size such as 20 GB, from 0 to 10^18 bytes, got 'much'"
     )
 
 

@@ -1,11 +1,14 @@
 """The program installed from its wheel: it needs no file of the project's folder."""
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ from support.upstream import File, Upstream
 from pipeline.sample.simulator import Simulator
 
 PACKAGES = ("pipeline", "tasks")
+OF_THE_PROJECT = re.compile(r"docs/|README\.md")
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
 RUN = "from tasks.commands import main; main()"
 
@@ -33,6 +38,38 @@ def test_the_guide_names_each_extra():
     (sentence,) = [line for line in guide.splitlines() if "Extras are " in line]
     named = sentence.partition("Extras are ")[2]
     assert [extra for extra in extras.keys() - {"dev"} if f"`{extra}`" not in named] == []
+
+
+def texts_in(module: ast.Module) -> Iterator[str]:
+    """Yield the texts of a module that users may read: no docstrings but those of commands, their help."""
+    documented = [node for node in ast.walk(module) if isinstance(node, _DOCUMENTED) and node.body]
+    docstrings = {
+        node.body[0].value
+        for node in documented
+        if isinstance(node.body[0], ast.Expr)
+        and "command(" not in "".join(map(ast.unparse, decorators(node)))
+    }
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+            yield node.value
+
+
+def decorators(node: ast.AST) -> list[ast.expr]:
+    return getattr(node, "decorator_list", [])
+
+
+def test_no_message_leads_to_documents_that_are_not_installed():
+    sources = [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")]
+    texts = {path: path.read_text() for path in sources}
+    naming = {
+        str(path.relative_to(REPOSITORY)): text
+        for path, source in texts.items()
+        if OF_THE_PROJECT.search(source)
+        for text in texts_in(ast.parse(source))
+        if OF_THE_PROJECT.search(text)
+    }
+    assert naming == {}
+    assert not OF_THE_PROJECT.search((REPOSITORY / "pipeline" / "mirror.yaml").read_text())
 
 
 @pytest.fixture

@@ -31,7 +31,6 @@ _SEVERAL = re.compile(r"one statement at a time|multiple commands")
 # What PostgreSQL and MariaDB add to the words of an error.
 _DECORATION = re.compile(r" LINE \d+: .*? \^(?= |$)")
 _SYNTAX = re.compile(r"You have an error in your SQL syntax; .* (near .*) at line \d+")
-_DOCUMENTED = "docs/catalog-tables.md has all tables and columns."
 _TABLES_SHOWN = 12
 
 
@@ -65,11 +64,8 @@ def _name_in(match: re.Match[str]) -> str:
 
 def _on_table(name: str, names: Names) -> SettingsError:
     meant = did_you_mean(name, names)
-    shown = sorted(names)[:_TABLES_SHOWN]
-    all_of_them = f" It has {', '.join(shown)}{', …' if len(names) > len(shown) else ''}." if shown else ""
-    return SettingsError(
-        f"expected a table or a view of the catalog, got {name!r}.{meant or all_of_them} {_DOCUMENTED}"
-    )
+    all_of_them = f" It has {', '.join(sorted(names))}." if names else ""
+    return SettingsError(f"expected a table or a view of the catalog, got {name!r}.{meant or all_of_them}")
 
 
 def _on_column(name: str, sql: str, names: Names) -> SettingsError:
@@ -79,6 +75,7 @@ def _on_column(name: str, sql: str, names: Names) -> SettingsError:
     meant = did_you_mean(name, {column for table in asked or names for column in names[table]})
     others = sorted(table for table, columns in names.items() if name in columns)[:_TABLES_SHOWN]
     where = f" There is one in {', '.join(others)}." if others else meant
+    shown = f" `SELECT * FROM {', '.join(asked)} LIMIT 1` shows those that there are." if asked else ""
     return SettingsError(
-        f"expected a column of {' or '.join(asked) or 'the catalog'}, got {name!r}.{where} {_DOCUMENTED}"
+        f"expected a column of {' or '.join(asked) or 'the catalog'}, got {name!r}.{where}{shown}"
     )

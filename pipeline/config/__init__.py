@@ -7,7 +7,7 @@ settings.mirror.root
 from pipeline.config.rates import HourlyRates
 from pipeline.config.reading import parse_settings, read_settings
 from pipeline.config.sections import Catalog, Mirror, Near, Notify, Product, Select, Settings, Source, Volume
-from pipeline.config.values import HIGHEST_PRIORITY
+from pipeline.config.values import HIGHEST_PRIORITY, data_store_address, root_folder
 
 __all__ = [
     "HIGHEST_PRIORITY",
@@ -21,6 +21,8 @@ __all__ = [
     "Settings",
     "Source",
     "Volume",
+    "data_store_address",
     "parse_settings",
     "read_settings",
+    "root_folder",
 ]

@@ -53,7 +53,9 @@ def _minutes(hours: Any) -> tuple[int, int]:
     match = _HOURS.fullmatch(hours.strip()) if isinstance(hours, str) else None
     begin, end = (int(match[1]) * 60 + int(match[2]), int(match[3]) * 60 + int(match[4])) if match else (0, 0)
     if match is None or begin == end or max(begin, end) > MINUTES_OF_DAY:
-        raise ValueError(f"expected hours such as 08:00-18:00, or default, got {hours!r}")
+        raise ValueError(
+            f"expected hours such as 08:00-18:00, from 00:00 to 24:00, or default, got {hours!r}"
+        )
     return begin % MINUTES_OF_DAY, end
 
 

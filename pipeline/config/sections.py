@@ -8,9 +8,9 @@ import os
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -40,7 +40,7 @@ from pipeline.config.values import (
     Timeout,
     Utc,
     alternatives,
-    is_address,
+    data_store_address,
     within,
 )
 from pipeline.terms import position
@@ -49,7 +49,7 @@ from pipeline.terms import position
 class Source(Section):
     """Section ``source``: the Data Store, and the load that requests may put on it."""
 
-    url: str
+    url: Annotated[str, AfterValidator(data_store_address)]
     hidden_products: list[ProductName] = Field(default_factory=list)
     connections: Annotated[int, within(int, 1, 256)] = 16
     timeout: Timeout = 60.0
@@ -57,16 +57,6 @@ class Source(Section):
     attempts: Annotated[int, within(int, 1, 100)] = 4
     retry_pause: Seconds = 1.0
     rate_limit: RateSetting = None
-
-    @field_validator("url")
-    @classmethod
-    def _http(cls, url: str) -> str:
-        if not is_address(url):
-            raise ValueError("expected the http or https address of a Data Store, without '?' or '#'")
-        if "@" in urlsplit(url).netloc:
-            # Messages and markers repeat the address.
-            raise ValueError("expected no user name and password, which belong in ~/.netrc, got some")
-        return url.rstrip("/")
 
 
 class Near(Section):

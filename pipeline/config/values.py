@@ -6,9 +6,11 @@ A value that is not accepted raises ValueError, which pydantic collects.
 import os
 import re
 import shlex
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
@@ -23,6 +25,8 @@ _NOTIFIED = re.compile(r"[a-z][a-z0-9+.-]*://\S+|env:[A-Za-z_]\w*|file:[^/].*|fi
 MOST_BYTES = 10**18
 HIGHEST_PRIORITY = 100
 _DAY = 86_400
+_TIME_EXPECTED = "expected a date or a time such as 2009-08-01T00:00:00Z, in the years 1 to 9999 of UTC"
+_Amount = TypeVar("_Amount", int, timedelta)
 
 
 def _utc(value: Any) -> datetime:
@@ -34,11 +38,11 @@ def _utc(value: Any) -> datetime:
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     if not isinstance(value, datetime):
-        raise ValueError("expected a date or a time such as 2009-08-01T00:00:00Z")
+        raise ValueError(_TIME_EXPECTED)
     try:
         return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
     except OverflowError:
-        raise ValueError("expected a time between the years 1 and 9999 of UTC") from None
+        raise ValueError(_TIME_EXPECTED) from None
 
 
 def _patterns(value: Any) -> list[str]:
@@ -93,16 +97,30 @@ def is_address(url: str) -> bool:
         return False
 
 
+def data_store_address(url: str) -> str:
+    """Return the address of a Data Store without a slash at its end. Raises ValueError."""
+    if not is_address(url):
+        raise ValueError("expected the http or https address of a Data Store, without '?' or '#'")
+    if "@" in urlsplit(url).netloc:
+        # Messages and markers repeat the address.
+        raise ValueError("expected no user name and password, which belong in ~/.netrc, got some")
+    return url.rstrip("/")
+
+
 def _folder(value: Any, info: ValidationInfo) -> Path:
     """Return an absolute path, of another folder than ``/``.
 
     ``info.context`` is the folder of the settings file; None, as for settings that come from no file, stands
     for the current folder.
     """
+    return _folder_below(value, info.context or Path.cwd())
+
+
+def _folder_below(value: Any, base: Path) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("expected the path of a folder")
     try:
-        folder = without_parents((info.context or Path.cwd()) / Path(value).expanduser())
+        folder = without_parents(base / Path(value).expanduser())
     except RuntimeError:
         raise ValueError("expected the path of a folder, and after '~' a user of this machine") from None
     if folder == folder.parent:
@@ -111,8 +129,12 @@ def _folder(value: Any, info: ValidationInfo) -> Path:
 
 
 def _root(value: Any, info: ValidationInfo) -> Path:
-    """Return the root as an absolute path."""
-    root = _folder(value, info)
+    return root_folder(value, info.context or Path.cwd())
+
+
+def root_folder(value: Any, base: Path) -> Path:
+    """Return the root as an absolute path; a relative one is taken from ``base``. Raises ValueError."""
+    root = _folder_below(value, base)
     text = str(root)
     if "#" in text or not text.isprintable():
         # No line of dirinfo, dbinfo and config dumps could hold the path (protocol notes, "Metadata Config").
@@ -152,25 +174,29 @@ def _command(value: Any) -> str:
 
 
 def _bytes(value: Any) -> int:
-    size = parse_size(value)
-    if not 0 <= size <= MOST_BYTES:
-        raise ValueError("expected a size such as 20 GB, from 0 to 10^18 bytes")
-    return size
+    expected = "expected a size such as 20 GB, from 0 to 10^18 bytes"
+    return _parsed(parse_size, value, 0, MOST_BYTES, expected)
 
 
 def bytes_per_second(value: Any) -> int:
     """Return a rate in bytes per second. Raises ValueError."""
-    rate = parse_rate(value)
-    if not 1 <= rate <= MOST_BYTES:
-        raise ValueError("expected a rate such as 50 MB/s, from 1 to 10^18 bytes per second")
-    return rate
+    expected = "expected a rate such as 50 MB/s, from 1 to 10^18 bytes per second"
+    return _parsed(parse_rate, value, 1, MOST_BYTES, expected)
 
 
 def _span(value: Any) -> timedelta:
-    span = parse_span(value)
-    if span < timedelta(hours=1):
-        raise ValueError("expected a time of an hour or more, such as 30 days")
-    return span
+    expected = "expected a time such as 36 hours, 30 days or 8 weeks, from an hour to 5000 weeks"
+    return _parsed(parse_span, value, timedelta(hours=1), timedelta(weeks=5000), expected)
+
+
+def _parsed(
+    parse: Callable[[Any], _Amount], value: Any, least: _Amount, most: _Amount, expected: str
+) -> _Amount:
+    """Return the amount; for all that is refused, one ValueError with the form and the bounds."""
+    with suppress(ValueError):
+        if least <= (amount := parse(value)) <= most:
+            return amount
+    raise ValueError(expected)
 
 
 def within(

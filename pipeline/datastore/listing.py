@@ -31,7 +31,10 @@ ENCODING = "latin-1"
 DISTRIBUTION = "IPP-DIST"
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _SHOWN = 120
-_TIME = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ", re.ASCII)
+# Without groups that capture, which take half of the time.
+_TIME = re.compile(
+    r"\d\d\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\dZ", re.ASCII
+)
 # Rows of one listing that are left out, each with a message.
 _MESSAGES_AT_MOST = 20
 # Far beyond any row of a listing: to split a longer one into fields takes time and memory for nothing.

@@ -1,7 +1,9 @@
 """Context of a run, shared by the steps of all filesets."""
 
+import errno
 import logging
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,16 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.config import Settings, Source, read_settings
-from pipeline.datastore.client import (
-    DataStoreClient,
-    FetchPool,
-    Limits,
-    ListingClient,
-    RangePolicy,
-    RetryPolicy,
-)
+from pipeline.datastore.client import FetchPool, ListingClient, RangePolicy, RetryPolicy
 from pipeline.datastore.listing import LeftOut, write_products
 from pipeline.durable import write_whole
 from pipeline.errors import ServerUnavailable, SettingsError, machine_faults
@@ -34,6 +30,9 @@ from pipeline.mirror.resources.volumes import check_volumes, place_products
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.root_note import check_root
 from pipeline.mirror.state.steps import Steps
+
+if TYPE_CHECKING:
+    from pipeline.datastore.client import DataStoreClient
 
 ROOT_LISTING_EVERY = timedelta(days=7)
 
@@ -109,7 +108,7 @@ class RunContext:
     settings: Settings
     layout: Layout
     steps: Steps
-    upstream: DataStoreClient
+    upstream: "DataStoreClient"
     listings: ListingClient
     space: DiskSpace
     rate: RateLimit
@@ -171,11 +170,14 @@ class RunContext:
 
 def upstream_client(
     source: Source, sleep: Callable[[float], object], stopping: threading.Event | None = None
-) -> DataStoreClient:
+) -> "DataStoreClient":
     """Return a client of the Data Store of the settings, to be closed; ``sleep`` waits between tries.
 
     Once ``stopping`` is set, requests that the server delays are aborted.
     """
+    # Imported here: what asks no server does without requests.
+    from pipeline.datastore.client import DataStoreClient, Limits
+
     limits = Limits(source.connections, source.timeout, source.least_speed)
     retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
     return DataStoreClient(source.url, limits, retry_policy, stopping)
@@ -245,10 +247,32 @@ def _make_root(root: Path, config: Path) -> None:
         (root / "state").mkdir(exist_ok=True)
         writable = os.access(root / "state", os.W_OK | os.X_OK)
         problem = "" if writable else "no permission to write"
+    except FileExistsError:
+        problem = os.strerror(errno.ENOTDIR)
     except OSError as error:
         problem = error.strerror or str(error)
     if problem:
-        raise SettingsError(
-            f"{config}: expected mirror.root to be a folder that can be written, got: {problem} at {root}. "
-            "Correct the setting or the permissions; nothing was started."
-        )
+        raise _unwritable(root, config, problem)
+
+
+def check_new_root(root: Path, config: Path) -> None:
+    """Check that a run could begin a mirror at ``root``, where there is none yet. Raises SettingsError.
+
+    A folder is made in the nearest one that is there, and removed: nothing else tells of all file systems.
+    """
+    try:
+        if (root / "state").is_dir():
+            return
+        nearest = next(path for path in (root, *root.parents) if os.path.lexists(path))
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        Path(tempfile.mkdtemp(dir=nearest)).rmdir()
+    except OSError as error:
+        raise _unwritable(root, config, error.strerror or str(error)) from None
+
+
+def _unwritable(root: Path, config: Path, problem: str) -> SettingsError:
+    return SettingsError(
+        f"{config}: expected mirror.root to be a folder that can be written, got: {problem} at {root}. "
+        "Correct the setting or the permissions; nothing was started."
+    )

@@ -63,6 +63,11 @@ def stored_bytes_by_stage(layout: Layout, product: str, most: int = MARKERS_READ
     return {stage: sum(each) / len(each) for stage, each in sizes.items()}
 
 
+def mean_of_stages(sizes: Collection[float]) -> float:
+    """Return the bytes of a fileset of a stage of which none is known, by other stages; 0 without any."""
+    return sum(sizes) / len(sizes) if sizes else 0.0
+
+
 def spread(items: Sequence[T], count: int) -> list[T]:
     """Return at most ``count`` of the items, evenly spread."""
     if len(items) <= count:

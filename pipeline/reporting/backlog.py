@@ -1,7 +1,7 @@
 """Bytes that a run has still to fetch: from the listings that it has read, and estimated for all others.
 
 The filesets of which no listing was read are taken to be like those of their product and stage of which one
-was, or like those that are here.
+was, or like those that are here; where there is none, roughly like those of other stages and products.
 """
 
 import threading
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.state.layout import Layout, MarkerKind
-from pipeline.reporting.amounts import stored_bytes_by_stage
+from pipeline.reporting.amounts import mean_of_stages, stored_bytes_by_stage
 
 # Stage of a product; None in a listing without the column.
 _Stage = tuple[str, str | None]
@@ -19,10 +19,10 @@ _Stage = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class BytesLeft:
-    """Bytes of filesets not begun; ``unknown`` filesets, of which none like them is known, are not in it."""
+    """Bytes of filesets not begun; those of ``rough`` filesets are taken from other stages, 0 without any."""
 
     bytes: float
-    unknown: int
+    rough: int
 
 
 @dataclass
@@ -81,7 +81,8 @@ class Backlog:
             counts = {stage: count for stage, count in self._counts.items() if count}
         sizes = {stage: self._usual_size(stage) for stage in counts}
         known = sum(count * (sizes[stage] or 0) for stage, count in counts.items())
-        return BytesLeft(known, sum(count for stage, count in counts.items() if sizes[stage] is None))
+        rough = sum(count for stage, count in counts.items() if sizes[stage] is None)
+        return BytesLeft(known + (rough and rough * self._mean_size()), rough)
 
     def _count(self, product: str, rows: Sequence[FilesetRow], here: set[str]) -> None:
         for row in rows:
@@ -98,3 +99,10 @@ class Backlog:
         if product not in self._here:
             self._here[product] = stored_bytes_by_stage(self.layout, product)
         return self._here[product].get(name)
+
+    def _mean_size(self) -> float:
+        """Return the mean bytes of the filesets whose listings were read, else of those here; else 0."""
+        filesets = sum(each.filesets for each in self._listed.values())
+        if filesets:
+            return sum(each.bytes for each in self._listed.values()) / filesets
+        return mean_of_stages([size for sizes in self._here.values() for size in sizes.values()])

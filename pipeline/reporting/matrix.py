@@ -109,13 +109,15 @@ class Group:
 class Matrix:
     """Matrix of a product. ``total`` has all filesets; ``notes`` say what is taken together or left out.
 
-    ``missing`` begins with what was registered first; what is skipped or withdrawn comes last.
+    ``missing`` begins with what was registered first; what is skipped or withdrawn comes last. It has the
+    first of ``missing_rows`` rows.
     """
 
     product: str
     total: Cell
     groups: tuple[Group, ...]
     missing: tuple[Missing, ...]
+    missing_rows: int
     notes: tuple[str, ...]
 
 
@@ -216,13 +218,12 @@ def _matrix(product: str, cells: dict[_Key, Cell], missing: list[Missing], polic
     ordered = sorted(
         missing, key=lambda each: (each.is_settled, each.since, each.data_group, each.stage, each.band)
     )
-    if len(ordered) > policy.missing:
-        notes.append(f"of what is missing, the first {policy.missing} of {len(ordered)} rows are shown")
     return Matrix(
         product,
         _sum(cells.values()),
         tuple(groups[: policy.groups]),
         tuple(ordered[: policy.missing]),
+        len(ordered),
         tuple(notes),
     )
 

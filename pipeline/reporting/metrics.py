@@ -8,17 +8,19 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
+from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Settings
 from pipeline.datastore.listing import registered_time
 from pipeline.durable import write_whole
+from pipeline.errors import MachineFault
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.markers import time_since
 from pipeline.mirror.state.steps import Steps
 from pipeline.reporting.disks import Disk, disks
-from pipeline.reporting.filesets import newest_here
+from pipeline.reporting.filesets import SelectedAndNewest, selected_and_newest
 from pipeline.reporting.history import RunRecord, read_history
-from pipeline.reporting.report import behind_catalog
+from pipeline.reporting.report import behind_catalog, is_configured
 
 Labels = dict[str, str]
 Sample = tuple[Labels, float]
@@ -34,7 +36,7 @@ def metrics_text(layout: Layout, settings: Settings, steps: Steps, products: lis
     last = {record.task: record for record in read_history(layout)}
     lines: list[str] = []
     for name, explanation, samples in (
-        *_of_products(layout, steps.wanted(settings), products),
+        *_of_products(layout, settings, steps.wanted(settings), products),
         *_of_updates(layout, products),
         *_of_catalog(layout, settings),
         *_of_runs(last.values()),
@@ -52,7 +54,7 @@ def metrics_text(layout: Layout, settings: Settings, steps: Steps, products: lis
 
 
 def _of_products(
-    layout: Layout, steps: Steps, products: list[dict[str, Any]]
+    layout: Layout, settings: Settings, steps: Steps, products: list[dict[str, Any]]
 ) -> Iterator[tuple[str, str, list[Sample]]]:
     filesets: list[Sample] = []
     newest: list[Sample] = []
@@ -62,14 +64,27 @@ def _of_products(
         numbers["withdrawn"] = layout.count(MarkerKind.WITHDRAWN, name)
         numbers["partial"] = layout.count(MarkerKind.PARTIAL, name)
         numbers["expired"] = layout.count(MarkerKind.EXPIRED, name)
+        found = _selected_and_newest(layout, settings, steps, name)
+        if found:
+            numbers["selected"] = found.selected
         filesets += [({"product": name, "state": state}, number) for state, number in numbers.items()]
-        here = newest_here(layout, name, steps.required)
-        if here and (registered := registered_time(here.registered)):
+        if found and found.newest and (registered := registered_time(found.newest.registered)):
             newest.append(({"product": name}, registered.timestamp()))
     yield "filesets", "Filesets of a product by state; they overlap.", filesets
     held: list[Sample] = [({"product": row["product"]}, row["bytes"]) for row in products]
     yield "held_bytes", "Bytes of the downloaded filesets as listed, at the end of the last update.", held
     yield "newest_registered_timestamp_seconds", "Registration of the newest complete fileset.", newest
+
+
+def _selected_and_newest(
+    layout: Layout, settings: Settings, steps: Steps, name: str
+) -> SelectedAndNewest | None:
+    product, configured = settings.product(name), is_configured(settings, name)
+    try:
+        with sky_knowledge(settings, layout, product) as sky:
+            return selected_and_newest(layout, product, steps.required, sky, configured=configured)
+    except MachineFault:
+        return None
 
 
 def _of_updates(layout: Layout, products: list[dict[str, Any]]) -> Iterator[tuple[str, str, list[Sample]]]:

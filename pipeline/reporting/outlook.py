@@ -11,9 +11,10 @@ from pipeline.units import as_duration, as_size
 class Outlook:
     """Sums over the products: filesets, bytes in ``store/``, bytes that are to be fetched.
 
-    There are more bytes to fetch where ``bytes_left_known`` is False. ``seconds_left`` is None where it
-    cannot be estimated: until all is here while an update works, else the time that one will take. ``pace``
-    is the rate that it rests on, as text.
+    ``bytes_left`` is a rough estimate where ``bytes_left_known`` is False. ``size_left`` is its text: empty
+    while a run shows its own estimate, which rests on the listings that it has read. ``seconds_left`` is None
+    where it cannot be estimated: until all is here while an update works, else the time that one will take.
+    ``pace`` is the rate that it rests on, as text.
     """
 
     known: int
@@ -26,14 +27,9 @@ class Outlook:
     bytes: int
     bytes_left: int
     bytes_left_known: bool
+    size_left: str
     seconds_left: int | None
     pace: str
-
-    @property
-    def size_left(self) -> str:
-        """The bytes that are to be fetched, as text; nothing where they are not known, or none."""
-        more = "" if self.bytes_left_known else " or more"
-        return f"about {as_size(self.bytes_left)}{more}" if self.bytes_left else ""
 
     @property
     def time_left(self) -> str:
@@ -52,7 +48,7 @@ def outlook(report: MirrorReport) -> Outlook:
     bytes_left = sum(product.bytes_left for product in products)
     is_known = all(product.bytes_left_known for product in products)
     # What failed is not a matter of time.
-    is_coming = numbers["left"] > failed and is_known
+    is_coming = numbers["left"] > failed and (is_known or bytes_left > 0)
     seconds, pace = _time_left(report, bytes_left) if is_coming else (None, "")
     return Outlook(
         **numbers,
@@ -60,9 +56,20 @@ def outlook(report: MirrorReport) -> Outlook:
         bytes=sum(product.bytes for product in products),
         bytes_left=bytes_left,
         bytes_left_known=is_known,
+        size_left="" if _shows_own(report) else _size_left(bytes_left, is_known),
         seconds_left=seconds,
         pace=pace,
     )
+
+
+def _shows_own(report: MirrorReport) -> bool:
+    """Return True while a run that fetches all that is selected shows how much of that is left."""
+    progress = report.progress
+    return progress is not None and progress.task in WHOLE_RUNS and progress.bytes_left > 0
+
+
+def _size_left(bytes_left: int, is_known: bool) -> str:
+    return f"{'about' if is_known else 'roughly'} {as_size(bytes_left)}" if bytes_left else ""
 
 
 def _time_left(report: MirrorReport, bytes_left: int) -> tuple[int | None, str]:

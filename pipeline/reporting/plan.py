@@ -5,11 +5,11 @@ all other filesets are taken to be like these, or like those of the product and 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import dropwhile, islice
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.bundle.unpack import USUAL_RATIO
 from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Settings
-from pipeline.datastore.client import ListingClient
+from pipeline.datastore.client import ListingClient, NoAnswer
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import (
     EXIT_DONE,
@@ -63,7 +63,7 @@ class ProductPlan:
     ``to_expire`` are deleted at its end.
     The ``amount`` of ``estimated`` ones is that of others of their stage; ``unknown`` ones have none, as
     there is no other. ``problems`` are sentences on what could not be determined, and on a selection of
-    nothing; ``code`` is the exit code.
+    nothing; ``code`` is the exit code. ``unanswered`` is True where the server gave no answer at all.
     """
 
     product: str
@@ -81,6 +81,7 @@ class ProductPlan:
     unknown: int = 0
     problems: tuple[str, ...] = ()
     code: int = 0
+    unanswered: bool = False
 
     def with_problem(self, error: MirrorError) -> "ProductPlan":
         """Return the plan with one more problem."""
@@ -141,6 +142,12 @@ class Plan:
     rate: float | None
 
     @property
+    def not_asked(self) -> list[str]:
+        """Products of which the server was not asked, as it had given no answer for the one before them."""
+        unanswered = dropwhile(lambda product: not product.unanswered, self.products)
+        return [product.product for product in unanswered][1:]
+
+    @property
     def bytes(self) -> float:
         """Bytes to fetch, in all products."""
         return sum(product.amount.bytes for product in self.products)
@@ -165,6 +172,7 @@ class Plan:
         return {
             "volumes": self.volumes,
             "products": [product.numbers() for product in self.products],
+            "not_asked": self.not_asked,
             "bytes": round(self.bytes),
             "rate": self.rate and round(self.rate),
             "rate_runs": None if self.fetched is None else self.fetched.runs,
@@ -187,7 +195,8 @@ class Planner:
     """Makes the plan of an update; ``steps`` are all rows of the workflow.
 
     ``listings`` is None for a plan of what is known without the server; else the listings of at most
-    ``listings_read`` filesets of each product and stage are read.
+    ``listings_read`` filesets of each product and stage are read. ``asking`` is called with each product of
+    which the server is asked.
     """
 
     settings: Settings
@@ -195,21 +204,32 @@ class Planner:
     steps: Steps
     listings: ListingClient | None
     listings_read: int
+    asking: Callable[[str], object] = lambda _product: None
 
     def plan(self, products: Sequence[str]) -> Plan:
         """Return the plan of an update of the products. Nothing is written. Raises OSError."""
         volumes = list(volume_problems(self.layout, self.settings, products))
-        plans = [self._plan_product(product) for product in products]
+        plans = self._plan_products(products)
         runs = with_unfinished(self.layout, read_history(self.layout), holder_of(self.layout))
         fetched = fetch_rate(runs)
         rate = limited(fetched.bytes_per_second if fetched else None, self.settings.source.rate_limit)
         return Plan(plans, volumes, self._disks(plans), fetched, rate)
 
+    def _plan_products(self, products: Sequence[str]) -> list[ProductPlan]:
+        """Return the plan of each; once the server gives no answer, the others are of what is known."""
+        plans: list[ProductPlan] = []
+        planner = self
+        for product in products:
+            plans.append(planner._plan_product(product))
+            if plans[-1].unanswered:
+                planner = replace(self, listings=None)
+        return plans
+
     def _plan_product(self, product: str) -> ProductPlan:
         listing, failure = self._listing(product)
         plan = ProductPlan(product, known=len(listing.rows), new=len(listing.new))
         if failure:
-            plan = plan.with_problem(failure)
+            plan = replace(plan.with_problem(failure), unanswered=isinstance(failure, NoAnswer))
         chosen = self.settings.product(product)
         try:
             with sky_knowledge(self.settings, self.layout, chosen) as sky, _reading(product):
@@ -233,13 +253,14 @@ class Planner:
         # Of a server that has just failed to send a listing, no others are requested.
         most = 0 if failure else self.listings_read
         for stage, rows in _by_stage(work.to_fetch).items():
-            plan = self._add_stage(plan, listing, stage, rows, most)
+            plan = self._add_stage(plan, listing, stage, rows, 0 if plan.unanswered else most)
         return plan
 
     def _listing(self, product: str) -> tuple[ListingPreview, ServerUnavailable | None]:
         """Return the listing as the server has it, or as it is known, and why the server sent none."""
         if self.listings is None:
             return known_listing(self.layout, product), None
+        self.asking(product)
         whole = needs_whole_list(self.layout, product, self.settings, self.steps.wanted(self.settings))
         try:
             return preview_listing(self.layout, self.listings, product, whole=whole), None
@@ -262,6 +283,8 @@ class Planner:
         for result in results:
             if isinstance(result, MirrorError):
                 plan = plan.with_problem(result)
+        if results and all(isinstance(result, NoAnswer) for result in results):
+            plan = replace(plan, unanswered=True)
         unread = len(rows) - len(amounts)
         sample = amounts
         if unread and not sample:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.durable import WRITING_SUFFIX
 from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.markers import time_since
 from pipeline.reporting.history import KILLED, RunRecord
 from pipeline.units import as_count, as_duration, as_size
 
@@ -28,8 +29,8 @@ class RunProgress:
 
     ``stage`` is ``listings`` before the first filesets are submitted, then ``filesets``, and ``ending`` at
     last. ``done`` filesets of ``filesets`` are complete or have failed, of which ``failed`` failed.
-    ``bytes`` were fetched or adopted, ``bytes_left`` are estimated; there are more where ``bytes_left_known``
-    is False. ``rate`` is in bytes per second; ``seconds_without_bytes`` the time since the last byte came, 0
+    ``bytes`` were fetched or adopted, ``bytes_left`` are estimated, roughly where ``bytes_left_known`` is
+    False. ``rate`` is in bytes per second; ``seconds_without_bytes`` the time since the last byte came, 0
     while nothing is fetched; ``seconds_left`` None where it cannot be estimated. ``task`` is Luigi's name of
     the run's first task, empty before it starts; ``fetched`` are those of ``bytes`` that were not adopted.
     """
@@ -80,7 +81,7 @@ def read_progress(layout: Layout, pid: int, since: str) -> RunProgress | None:
     """Return the progress of the process that holds the lock ``since`` then; None where it wrote none."""
     try:
         content: dict[str, Any] = json.loads(layout.progress.read_text())
-        if content.pop("pid") != pid or content["time"] < since:
+        if content.pop("pid") != pid or content["time"] < since or time_since(content["time"]) is None:
             return None
         return RunProgress(**content)
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
@@ -119,8 +120,8 @@ def progress_text(progress: RunProgress) -> str:
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     if progress.bytes or progress.bytes_left:
-        more = "" if progress.bytes_left_known else " or more"
-        left = f"about {as_size(progress.bytes_left)}{more} left"
+        about = "about" if progress.bytes_left_known else "roughly"
+        left = f"{about} {as_size(progress.bytes_left)} left"
         silent = progress.seconds_without_bytes
         rate = (
             f"no byte for {as_duration(silent)}" if silent > SILENT_SECONDS else f"{as_size(progress.rate)}/s"

@@ -29,7 +29,7 @@ from pipeline.mirror.state.skip import skipped
 from pipeline.mirror.state.sky_selection import waiting
 from pipeline.mirror.state.snapshot import held_bytes
 from pipeline.mirror.state.steps import Steps, StepSpec
-from pipeline.reporting.amounts import limited, stored_bytes_by_stage
+from pipeline.reporting.amounts import limited, mean_of_stages, stored_bytes_by_stage
 from pipeline.reporting.disks import Disk, disks
 from pipeline.reporting.filesets import CountedFilesets, FilesetCounts, count_filesets
 from pipeline.reporting.history import RunRecord, bytes_per_day, fetch_rate, read_history
@@ -66,7 +66,7 @@ class ProductReport:
 
     ``configured`` is False for one that the settings do not name any more: none of its filesets is selected.
     ``bytes`` is an estimate unless ``bytes_exact``. ``bytes_left`` are to be fetched, by the filesets of each
-    stage that are here; unless ``bytes_left_known`` there are more, of stages of which none is here.
+    stage that are here; unless ``bytes_left_known`` also by those of other stages, or 0 without any.
     ``newest_age`` is in seconds; None without a valid time.
     ``failed`` are filesets without a required step, ``failed_optional`` those without an optional one alone.
     ``listing_failure`` is None where the last discovery succeeded, or the settings do not name the product.
@@ -173,6 +173,8 @@ def mirror_report(
         )
     now = now or datetime.now(UTC)
     holder = holder_of(layout)
+    # Read before the markers: no more filesets are done by it than the numbers of the products have.
+    progress = _progress(layout, holder)
     wanted = steps.wanted(settings)
     names = _products(layout, settings)
     history = read_history(layout)
@@ -185,7 +187,7 @@ def mirror_report(
         root=str(layout.root),
         time=utc_text(now),
         holder=holder,
-        progress=_progress(layout, holder),
+        progress=progress,
         last_update=updates[-1] if updates else None,
         last_success=_last_success(products),
         products=products,
@@ -215,7 +217,7 @@ def with_unfinished(layout: Layout, history: list[RunRecord], holder: LockHolder
 
 def _products(layout: Layout, settings: Settings) -> list[str]:
     """Return the products with any state, and those that the settings name."""
-    return sorted({*layout.state_products(), *_configured(settings, [])})
+    return sorted({*layout.state_products(), *(each.name for each in settings.mirror.products or ())})
 
 
 def holder_of(layout: Layout) -> LockHolder | None:
@@ -238,29 +240,29 @@ def _progress(layout: Layout, holder: LockHolder | None) -> RunProgress | None:
     return read_progress(layout, holder.pid, holder.since)
 
 
-def _configured(settings: Settings, names: list[str]) -> list[str]:
-    """Return the products that the settings name; all of ``names`` where the settings name none."""
+def is_configured(settings: Settings, product: str) -> bool:
+    """Return True for a product that the settings name, and for each where they name none."""
     products = settings.mirror.products
-    return names if products is None else [product.name for product in products]
+    return products is None or any(each.name == product for each in products)
 
 
 def _product(
     layout: Layout, settings: Settings, product: Product, steps: Steps, now: datetime, fault: str | None
 ) -> ProductReport:
     name, required = product.name, steps.required
-    is_configured = name in _configured(settings, [name])
+    configured = is_configured(settings, name)
     records = failures(layout, name)
     failed = len(failed_in(records, (step.name for step in required)))
     held, is_exact = held_bytes(layout.marker_folder(MarkerKind.DOWNLOADED, name), LOOK_UP_AT_MOST)
     updated = (read_marker(layout.updated(name)) or {}).get("finished")
     (counts, to_download, newest), note = _counts(
-        layout, settings, product, required, fault, is_configured=is_configured
+        layout, settings, product, required, fault, configured=configured
     )
     registered = registered_time(newest.registered) if newest else None
     bytes_left, is_known = _bytes_left(layout, name, to_download)
     return ProductReport(
         product=name,
-        configured=is_configured,
+        configured=configured,
         filesets=counts,
         failed=failed,
         failed_optional=len(records) - failed,
@@ -273,8 +275,15 @@ def _product(
         newest_age=int((now - registered).total_seconds()) if registered else None,
         last_update=updated if time_since(updated) is not None else None,
         note=note,
-        listing_failure=_listing_failure(layout, name) if is_configured else None,
+        listing_failure=_listing_failure(layout, name) if configured else None,
     )
+
+
+def listing_failures(layout: Layout, settings: Settings) -> dict[str, ListingFailure]:
+    """Return why listings could not be read, by product, of those that are mirrored. Raises OSError."""
+    names = layout.state_products(never_listed=True)
+    found = {name: _listing_failure(layout, name) for name in sorted(names) if is_configured(settings, name)}
+    return {name: failure for name, failure in found.items() if failure}
 
 
 def _listing_failure(layout: Layout, product: str) -> ListingFailure | None:
@@ -294,31 +303,32 @@ def _counts(
     required: tuple[StepSpec, ...],
     fault: str | None,
     *,
-    is_configured: bool,
+    configured: bool,
 ) -> tuple[CountedFilesets, str | None]:
     """Return the numbers of filesets, and a sentence where the selection is empty, waits or is not known.
 
     A catalog with a ``fault`` is not asked, for that may take long.
     """
-    chosen = product if is_configured else None
+    chosen = product if configured else None
     if fault and product.by_sky:
         return count_filesets(layout, chosen, product.name, required), fault
     try:
         with sky_knowledge(settings, layout, product) as sky:
             counted = count_filesets(layout, chosen, product.name, required, sky)
             rows = LocalListing(layout, product.name).rows()
-            empty = empty_selection(product, rows, sky, each=True) if is_configured else None
+            empty = empty_selection(product, rows, sky, each=True) if configured else None
             return counted, empty or waiting(product, sky)
     except MachineFault as fault:
         return count_filesets(layout, chosen, product.name, required), str(fault)
 
 
 def _bytes_left(layout: Layout, product: str, left: Counter[str | None]) -> tuple[int, bool]:
-    """Return the bytes to fetch, estimated from filesets that are here; False where there are more."""
+    """Return the bytes to fetch, by filesets here; False where some are taken from other stages."""
     if not left:
         return 0, True
     sizes = stored_bytes_by_stage(layout, product)
-    estimated = sum(number * sizes.get(stage, 0) for stage, number in left.items())
+    other = mean_of_stages(sizes.values())
+    estimated = sum(number * sizes.get(stage, other) for stage, number in left.items())
     return round(estimated), left.keys() <= sizes.keys()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.config import Settings
 from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_DONE, EXIT_FILESET_FAILED, EXIT_STOPPED, cause_in
 from pipeline.mirror.state.failures import failures
 from pipeline.mirror.state.layout import Layout
@@ -14,9 +15,9 @@ from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.steps import Steps
 from pipeline.names import escaped
 from pipeline.reporting.history import RunRecord
-from pipeline.reporting.report import FailureGroup, failure_groups
+from pipeline.reporting.report import FailureGroup, ListingFailure, failure_groups, listing_failures
 from pipeline.reporting.status import verification_problems
-from pipeline.reporting.text import failure_lines
+from pipeline.reporting.text import failure_lines, listing_lines
 from pipeline.units import as_count, as_size
 
 SCHEMA = 1
@@ -29,30 +30,33 @@ _NAMED = 3
 class RunSummary:
     """One run. ``complete`` are the names of the filesets that it completed, by product.
 
-    ``failures`` and ``problems`` (of verifications, as text) are all that there are when the run ends.
-    ``digest`` is that of what is wrong.
+    ``failures``, ``listings`` that could not be read, by product, and ``problems`` (of verifications, as
+    text) are all that there are when the run ends. ``digest`` is that of what is wrong.
     """
 
     root: str
     run: RunRecord
     complete: dict[str, list[str]]
     failures: tuple[FailureGroup, ...]
+    listings: dict[str, ListingFailure]
     problems: tuple[str, ...]
     digest: str
 
     @property
     def is_well(self) -> bool:
         """True if nothing is wrong."""
-        return not (self.failures or self.problems) and self.run.code in _NO_NEWS
+        return not (self.failures or self.listings or self.problems) and self.run.code in _NO_NEWS
 
 
 def summary_of(
-    layout: Layout, steps: Steps, run: RunRecord, complete: Mapping[str, Iterable[str]]
+    layout: Layout, settings: Settings, steps: Steps, run: RunRecord, complete: Mapping[str, Iterable[str]]
 ) -> RunSummary:
     """Return the summary of a run that ends. Raises OSError."""
     products = layout.state_products()
     problems = tuple(row["problem"] for row in verification_problems(layout, steps))
     wrong: list[Any] = [[*_identity(record)] for name in products for record in failures(layout, name)]
+    listings = listing_failures(layout, settings)
+    wrong += [[name, each.kind, cause_in(each.reason, [name])] for name, each in listings.items()]
     wrong += sorted(problems)
     if run.code not in _NO_NEWS:
         wrong.append([run.code, cause_in(run.reason, ())])
@@ -61,6 +65,7 @@ def summary_of(
         run=run,
         complete={product: sorted(names) for product, names in sorted(complete.items())},
         failures=tuple(group for name in products for group in failure_groups(layout, name, steps)),
+        listings=listings,
         problems=problems,
         digest=hashlib.sha256(json.dumps(wrong).encode()).hexdigest() if wrong else "",
     )
@@ -88,6 +93,7 @@ def as_json(summary: RunSummary, news: bool) -> str:
     """Return the summary as one JSON object (docs/stability.md)."""
     content = {"schema": SCHEMA, "news": news, "root": summary.root, **asdict(summary.run)}
     content |= {"complete": summary.complete, "problems": summary.problems}
+    content |= {"listings": [{"product": name, **asdict(each)} for name, each in summary.listings.items()]}
     return json.dumps(content | {"failed": [asdict(group) for group in summary.failures]}, indent=1) + "\n"
 
 
@@ -97,6 +103,7 @@ def title(summary: RunSummary) -> str:
     failed = sum(group.filesets for group in summary.failures)
     parts = [f"{as_count(complete, 'fileset')} complete"] if complete else []
     parts += [f"{failed} failed"] if failed else []
+    parts += [f"{as_count(len(summary.listings), 'listing')} not read"] if summary.listings else []
     parts += [as_count(len(summary.problems), "problem")] if summary.problems else []
     if summary.run.code not in _NO_NEWS:
         parts.append(f"ended with code {summary.run.code}")
@@ -120,6 +127,7 @@ def _lines(summary: RunSummary) -> Iterator[str]:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         yield f"{product}: {as_count(len(names), 'fileset')} complete: {', '.join(names[:_NAMED])}{more}"
     yield from failure_lines("failed", list(summary.failures))
+    yield from listing_lines("listings that could not be read", summary.listings)
     if summary.problems:
         yield ""
         yield f"{as_count(len(summary.problems), 'problem')} found by verify:"

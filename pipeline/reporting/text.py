@@ -2,17 +2,19 @@
 
 import json
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from datetime import datetime, timedelta
+from itertools import islice
 
 from pipeline.errors import EXIT_DONE, EXIT_FILESET_FAILED
 from pipeline.names import escaped
 from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, severity
 from pipeline.reporting.disks import Disk
-from pipeline.reporting.history import NOUNS, RunRecord
+from pipeline.reporting.history import KILLED, NOUNS, RunRecord
 from pipeline.reporting.outlook import outlook, outlook_text
 from pipeline.reporting.progress import progress_text
-from pipeline.reporting.report import FailureGroup, MirrorReport, ProductReport, Verification
+from pipeline.reporting.report import FailureGroup, ListingFailure, MirrorReport, ProductReport, Verification
 from pipeline.units import as_count, as_duration, as_size
 
 WIDTH = 80
@@ -76,8 +78,7 @@ def _runs(report: MirrorReport) -> Iterator[str]:
         holder = report.holder
         kind = f"{noun}, " if (noun := running_noun(report)) else ""
         yield from _wrapped(f"running: {kind}process {holder.pid} on {holder.host} since {holder.since}", "")
-        if report.progress:
-            yield from _wrapped(progress_text(report.progress), "  ")
+        yield from _wrapped(running_numbers(report), "  ")
     else:
         yield "running: nothing"
     last = report.last_update
@@ -96,10 +97,24 @@ def running_noun(report: MirrorReport) -> str:
     return NOUNS.get(report.progress.task, "") if report.progress else ""
 
 
+def running_numbers(report: MirrorReport) -> str:
+    """Return the progress of the run that works, with its age: all else is of ``report.time``.
+
+    Nothing where the progress is not known.
+    """
+    progress = report.progress
+    if progress is None:
+        return ""
+    age = datetime.fromisoformat(report.time) - datetime.fromisoformat(progress.time)
+    ago = f"{as_duration(age.total_seconds())} ago: " if age >= timedelta(seconds=1) else ""
+    return f"{ago}{progress_text(progress)}"
+
+
 def run_numbers(run: RunRecord) -> str:
-    """Return what a run brought, and how long it took."""
+    """Return what a run brought, and how long it took: of one that was killed, up to its last progress."""
+    least = "at least " if run.code == KILLED else ""
     filesets, size = as_count(run.filesets, "fileset"), as_size(run.bytes)
-    return f"{filesets}, {size} in {as_duration(run.seconds)}, {run.failures} failed"
+    return f"{least}{filesets}, {size} in {as_duration(run.seconds)}, {run.failures} failed"
 
 
 def catalog_text(report: MirrorReport) -> str:
@@ -136,10 +151,10 @@ def _newest(product: ProductReport) -> str:
 
 def bytes_left_of(product: ProductReport) -> str:
     """Return how much is to be fetched; nothing where that is nothing."""
-    if not product.bytes_left_known:
-        known = f"about {as_size(product.bytes_left)} or more left"
-        return known if product.bytes_left else "unknown size left"
-    return f"about {as_size(product.bytes_left)} left" if product.bytes_left else ""
+    if not product.bytes_left:
+        return "" if product.bytes_left_known else "unknown size left"
+    about = "about" if product.bytes_left_known else "roughly"
+    return f"{about} {as_size(product.bytes_left)} left"
 
 
 def notes_of(product: ProductReport) -> list[str]:
@@ -170,6 +185,17 @@ def failure_lines(title: str, groups: list[FailureGroup]) -> Iterator[str]:
         yield from _wrapped(f"{group.product}{step}: {named}; {tried}", "  ")
         yield from _wrapped(group.reason, "    ")
     yield from _rest(len(groups), "cause")
+
+
+def listing_lines(title: str, failed: Mapping[str, ListingFailure]) -> Iterator[str]:
+    """Yield the lines on listings that could not be read, by product, as ``failure_lines`` does."""
+    if failed:
+        yield ""
+        yield f"{title} ({as_count(len(failed), 'product')}):"
+    for product, failure in islice(failed.items(), _SHOWN):
+        yield from _wrapped(f"{product}: since {failure.first_failed}; next try in the next update", "  ")
+        yield from _wrapped(failure.reason, "    ")
+    yield from _rest(len(failed), "product")
 
 
 def _skipped(report: MirrorReport) -> Iterator[str]:

@@ -46,7 +46,7 @@ def main() -> int:
     requests.unlink(missing_ok=True)
     with simulate(store, hidden=[PARTNER.name], request_log=requests) as server:
         print(f"sample Data Store: {server.url}, its requests in {requests}", flush=True)
-        print("mirroring it; after the last fileset a map of the sky and a page are drawn", flush=True)
+        print(announcement(DEMO / "mirror"), flush=True)
         settings.write_text(SETTINGS.format(url=server.url, hidden=PARTNER.name), encoding="utf-8")
         command = [sys.executable, "-m", "tasks", "update", "--config", str(settings)]
         code = subprocess.run(command, check=False).returncode
@@ -55,6 +55,13 @@ def main() -> int:
     page = (DEMO / "mirror" / "status" / "index.html").resolve().as_uri()
     print(THINGS_TO_TRY.format(command=ours, settings=settings, page=page, folder=DEMO))
     return code
+
+
+def announcement(root: Path) -> str:
+    """Return the line before the update: what takes time after its last fileset, the first time only."""
+    if (root / "status" / "coverage.png").exists():
+        return "mirroring it"
+    return "mirroring it; after the last fileset a map of the sky and a page are drawn"
 
 
 @contextmanager

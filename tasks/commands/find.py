@@ -78,7 +78,7 @@ def _search_options(function: Any) -> Any:
     "--columns",
     metavar="A,B",
     callback=_callback("pipeline.catalog.columns", "columns_listed"),
-    help="Columns to print; docs/catalog-tables.md (image) and docs/catalog.md have all of them.",
+    help="Columns to print; --columns '?' names all of them.",
 )
 @format_option("paths")
 @click.option("--count", "only_count", is_flag=True, help="Print the number of images only.")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.errors import ServerUnavailable, SettingsError
+from pipeline.errors import HostileName, ServerUnavailable, SettingsError
+from pipeline.names import checked_segment
 from pipeline.near_names import did_you_mean
 from pipeline.units import as_count
 from tasks.commands.data_store import listing_client
@@ -28,6 +29,37 @@ Examples:
 """
 
 
+def _checked_address(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
+    """Return the address of a Data Store. Raises click.BadParameter, without what may hold a password."""
+    from pipeline.config import data_store_address
+
+    try:
+        return data_store_address(url)
+    except ValueError as error:
+        got = "text" if "@" in url else repr(url)
+        raise click.BadParameter(str(error) if ", got " in str(error) else f"{error}, got {got}") from None
+
+
+def _checked_root(_context: click.Context, _parameter: click.Parameter, root: Path) -> Path:
+    """Return the absolute path of the root. Raises click.BadParameter for one that no mirror can have."""
+    from pipeline.config import root_folder
+
+    try:
+        return root_folder(str(root), Path.cwd())
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _checked_names(context: click.Context, parameter: click.Parameter, products: str | None) -> str | None:
+    """Return the value of ``--products``. Raises click.BadParameter for a name that no product can have."""
+    try:
+        for name in product_names(products):
+            checked_segment(name, "product name")
+    except HostileName as error:
+        raise click.BadParameter(str(error)) from None
+    return checked_products(context, parameter, products)
+
+
 @click.command(epilog=_EXAMPLES)
 @config_option
 @click.option(
@@ -35,16 +67,17 @@ Examples:
     type=AnyPath(),
     metavar="DIR",
     default=Path("mirror"),
+    callback=_checked_root,
     help="Root folder of the mirror (default: mirror, in this folder). Nothing is made there.",
 )
 @click.option(
     "--products",
     metavar="A,B",
-    callback=checked_products,
+    callback=_checked_names,
     help="Products to mirror, also hidden ones, separated by commas (default: all that the server lists).",
 )
 @click.option("--offline", is_flag=True, help="Do not ask the server what there is.")
-@click.argument("url")
+@click.argument("url", callback=_checked_address)
 def init(config: Path | None, root: Path, products: str | None, offline: bool, url: str) -> None:
     """Write the settings file of a new mirror.
 
@@ -58,7 +91,7 @@ def init(config: Path | None, root: Path, products: str | None, offline: bool, u
     from pipeline.config import parse_settings
     from pipeline.settings_template import new_settings
 
-    path, root = config or default_config(), Path.cwd() / root
+    path = config or default_config()
     _check_paths(path, root)
     names = product_names(products) or None
     text = new_settings(url, root, names)

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import click
 import luigi.configuration
 import luigi.interface
 from luigi.task_register import Register
 
 # Registers the tasks.
 import tasks.workflow  # noqa: F401
-from tasks.mirror_config import QUIET, checked_section, mirror, use_settings, use_settings_file
+from pipeline.config import read_settings
+from tasks.mirror_config import checked_section, mirror, settings_file, use_settings, use_settings_file
 from tasks.runtime.errors import as_mirror_error
+from tasks.runtime.install import MirrorFactory
 from tasks.runtime.own_scheduler import HOST, PORT, is_own_scheduler
 
 _NAMES = ("scheduler_url", "scheduler_host", "scheduler_port")
@@ -42,9 +43,7 @@ def run_task(
     if problem := _problem(url, named=bool(host or port) or any(map(_is_named, _NAMES))):
         scheduler = {"local_scheduler": True}
         line = f"scheduler: local, as {problem}"
-    if mirror().console != QUIET:
-        click.echo(line)
-    _run(task, parameters, workers, **scheduler)
+    _run(task, parameters, workers, line, **scheduler)
 
 
 def run_worker(
@@ -52,14 +51,21 @@ def run_worker(
 ) -> None:
     """Take part in a running update. Raises SystemExit with the exit code of the run, or MirrorError."""
     _use(config, console)
-    _run("UpdateMirror", {}, workers, scheduler_url=scheduler_url(host, port), assistant=True)
+    _run("UpdateMirror", {}, workers, "", scheduler_url=scheduler_url(host, port), assistant=True)
 
 
-def _run(task: str, parameters: Mapping[str, str], workers: int | None, **settings: str | bool) -> None:
-    """Run the task with these settings of Luigi's section ``[core]``."""
+def _run(
+    task: str, parameters: Mapping[str, str], workers: int | None, line: str, **settings: str | bool
+) -> None:
+    """Run the task with these settings of Luigi's section ``[core]``; ``line`` says which scheduler is used.
+
+    Raises SettingsError before anything is made, where the settings and the parameters show a mistake.
+    """
     given: dict[str, Any] = {"workers": workers} if workers else {}
+    first = Register.get_task_cls(task).from_str_params(parameters)
     try:
-        luigi.build([Register.get_task_cls(task).from_str_params(parameters)], **settings, **given)
+        first.check(read_settings(settings_file()))
+        luigi.build([first], MirrorFactory(line), **settings, **given)
     except Exception as error:
         raise as_mirror_error(error) from None
 

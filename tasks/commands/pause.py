@@ -21,7 +21,8 @@ def pause(config: Path | None, quiet: bool, reason: str) -> None:
     """Let no update begin until `ipp-mirror resume`.
 
     An update or adoption that is started while the mirror is paused says so in one sentence, does nothing,
-    and ends with exit code 10. One that is running goes on. All other commands work as ever.
+    and ends with exit code 10. One that is running goes on. All other commands work as ever. A mirror that
+    is paused already keeps the first reason.
     """
     from pipeline.mirror.state.pause import pause as pause_mirror
     from pipeline.mirror.state.pause import pause_message
@@ -30,6 +31,8 @@ def pause(config: Path | None, quiet: bool, reason: str) -> None:
     with machine_faults(f"pausing the mirror at {layout.root}"):
         is_new = pause_mirror(layout, reason=reason.strip(), by=current_user())
         message = pause_message(layout)
-    outcome = "An update that is running goes on; no other begins." if is_new else "Nothing was changed."
+    outcome = "An update that is running goes on; no other begins."
+    if not is_new:
+        outcome = f"Nothing was changed{'; the new reason is not recorded' if reason.strip() else ''}."
     if not quiet:
         click.echo(f"{layout.root}: {message}. {outcome}")

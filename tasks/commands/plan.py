@@ -1,8 +1,9 @@
 """``ipp-mirror plan``."""
 
 import json
-from collections.abc import Iterator
-from contextlib import nullcontext
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from pipeline.errors import machine_faults
 from pipeline.names import escaped
 from pipeline.units import as_count, as_duration, as_size
 from tasks.commands.data_store import listing_client
-from tasks.commands.options import config_option, product_names, products_option, read_mirror
+from tasks.commands.options import config_option, default_config, product_names, products_option, read_mirror
 from tasks.commands.types import Integer
 
 if TYPE_CHECKING:
@@ -45,20 +46,24 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
 
     Per product: filesets known, selected, complete, skipped, postponed (they failed often and wait), and due;
     files and bytes to fetch. Then the time that takes at the rate of the last runs that fetched much, and
-    whether the disks suffice. Nothing is written, and an update may be running.
+    whether the disks suffice. No file is written, and an update may be running.
 
     Numbers marked with ~ are estimated in part: the listings of some filesets were not read, and they are
     taken to be like others of the same product and stage.
     """
+    from pipeline.mirror.context import check_new_root
     from pipeline.reporting.plan import Planner, planned_products
     from tasks.steps import STEPS
 
+    config = config or default_config()
     settings, layout = read_mirror(config)
+    check_new_root(layout.root, config)
     only = product_names(products)
     asked = nullcontext() if offline else listing_client(settings.source)
-    with asked as client, machine_faults(f"planning an update of {layout.root}"):
+    shown = nullcontext(_show_nothing) if offline else _shown_on_terminal(f"asking {settings.source.url}")
+    with asked as client, shown as show, machine_faults(f"planning an update of {layout.root}"):
         names = planned_products(settings, layout, client, only)
-        made = Planner(settings, layout, STEPS, client, listings).plan(names)
+        made = Planner(settings, layout, STEPS, client, listings, show).plan(names)
     if as_json:
         click.echo(json.dumps(made.numbers(), indent=1))
     else:
@@ -68,11 +73,35 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
         for problem in product.problems:
             named = problem if product.product in problem else f"product {product.product}: {problem}"
             click.echo(escaped(named), err=True)
+    if made.not_asked:
+        click.echo(escaped(_not_asked_line(made.not_asked)), err=True)
     for problem in made.volumes:
         click.echo(
             escaped(f"{problem} No update can begin; the plan is that of one without this problem."), err=True
         )
     return made.code
+
+
+def _show_nothing(_product: str) -> None:
+    """Show nothing."""
+
+
+@contextmanager
+def _shown_on_terminal(doing: str) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what is done until the block ends; yield a function that adds a product to it."""
+    if not sys.stderr.isatty():
+        yield _show_nothing
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status(Text(escaped(doing))) as status:
+        yield lambda product: status.update(Text(escaped(f"{doing}: product {product}")))
+
+
+def _not_asked_line(products: list[str]) -> str:
+    others = as_count(len(products), "more product")
+    return f"{others} ({', '.join(products)}): planned by what is known here, as the server gave no answer."
 
 
 def _lines(plan: "Plan", *, offline: bool) -> Iterator[str]:

@@ -35,9 +35,10 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, text: str | N
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,6}) ?(s|min|h|d)", text, re.ASCII)
-    if match is None or not int(match[1]):
-        raise click.BadParameter(f"expected a time such as 90s, 15min, 6h or 1d, got {text!r}")
-    return float(int(match[1]) * _SECONDS[match[2]])
+    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
+    if not 1 <= seconds <= 365 * _SECONDS["d"]:
+        raise click.BadParameter(f"expected a time such as 15min, 6h or 1d, from 1s to 365d, got {text!r}")
+    return float(seconds)
 
 
 @click.command(epilog=_EXAMPLES)
@@ -69,7 +70,7 @@ def update(
 
     If another update of the mirror is running, the command ends with exit code 10. It uses Luigi's central
     scheduler if one answers that luigi.cfg or an option names, or that this user has started on this machine
-    with `ipp-mirror scheduler`; else a local scheduler. The first line of the output names the scheduler.
+    with `ipp-mirror scheduler`; else a local scheduler. The output names the scheduler.
 
     With --daemon, updates are started as processes of their own, one after the other. SIGUSR1: the next one
     begins now. SIGHUP: the settings are read again, which each update does, now. SIGTERM and SIGINT end the

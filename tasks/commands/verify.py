@@ -70,14 +70,14 @@ def verify(
             run()
     finally:
         # Without a run, as while another one is at work, there is no result.
-        if report := _report():
+        if report := _report(upstream):
             click.echo(json.dumps(report, indent=1))
 
 
-def _report() -> dict[str, Any] | None:
-    """Return the result of the verification of this process; None when none has started."""
+def _report(upstream: bool) -> dict[str, Any] | None:
+    """Return the result of the verification of this process, or of the comparison; None when none started."""
     from pipeline.reporting.status import verification_problems
-    from tasks.runtime.run import run_if_begun
+    from tasks.runtime.current import run_if_begun
 
     if (run := run_if_begun()) is None:
         return None
@@ -88,6 +88,7 @@ def _report() -> dict[str, Any] | None:
         "root": str(layout.root),
         "code": run.code,
         "reason": run.reason,
+        "upstream": upstream,
         **numbers,
         "left": counters.unverified,
         "problems": verification_problems(layout, run.context.steps),

@@ -82,8 +82,8 @@ def _amounts(state: RunProgress) -> list[_Column]:
     """Return the columns of bytes and rate; none for a run that fetches nothing."""
     if not (state.bytes or state.bytes_left):
         return []
-    more = "" if state.bytes_left_known else ">"
-    amount = f"{as_size(state.bytes)} of {more}{as_size(state.bytes + state.bytes_left)}"
+    about = "" if state.bytes_left_known else "~"
+    amount = f"{as_size(state.bytes)} of {about}{as_size(state.bytes + state.bytes_left)}"
     is_known = state.rate and state.seconds_without_bytes <= SILENT_SECONDS
     return [_Column(amount, 19, 1), _Column(f"{as_size(state.rate)}/s" if is_known else "", 9, 3)]
 
@@ -94,11 +94,9 @@ def _left(state: RunProgress) -> str:
         return "ending"
     if state.seconds_without_bytes > SILENT_SECONDS:
         return f"no byte for {as_duration(state.seconds_without_bytes)}"
-    if state.seconds_left is not None:
-        return f"{as_duration(state.seconds_left)} left"
-    # The known bytes take so long; those of the other filesets come on top.
-    at_least = state.bytes_left / state.rate if state.rate and not state.bytes_left_known else 0
-    return f">{as_duration(at_least)} left" if at_least >= 1 else ""
+    if state.seconds_left is None:
+        return ""
+    return f"{'' if state.bytes_left_known else '~'}{as_duration(state.seconds_left)} left"
 
 
 def _drawn(share: float, size: int) -> str:

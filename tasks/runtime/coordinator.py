@@ -11,7 +11,7 @@ from luigi.task_status import PENDING
 
 from pipeline.errors import MachineFault, machine_fault
 from pipeline.mirror.resources.peers import PeerChanges, PeerRegistration, PeerRegistry, StepDone
-from tasks.runtime.run import STARTED, Run
+from tasks.runtime.run import Run
 from tasks.runtime.schedulers import fail_tasks_of
 from tasks.runtime.task import MirrorTask
 
@@ -82,14 +82,14 @@ class Coordinator(NoPeers):
         self._run = run
         self._scheduler = scheduler
         self._complete = complete
-        self._registry = PeerRegistry(run.context.layout, STARTED, worker, run.context.settings)
+        self._registry = PeerRegistry(run.context.layout, run.update, worker, run.context.settings)
         self._admitted: list[PeerRegistration] = []
         # Tasks in progress until whose end no peer is admitted.
         self._before_peers: set[str] = set()
         self._poll_at = 0.0
         self._policy = policy
         self._failing_since: float | None = None
-        fail_tasks_of(scheduler, run.mirror, lambda worker: worker["name"] in run.left_behind)
+        fail_tasks_of(scheduler, run.mirror, lambda worker: worker["name"] in run.last.workers)
 
     @property
     def workers(self) -> list[str]:

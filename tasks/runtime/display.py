@@ -12,6 +12,7 @@ from pipeline.reporting.progress import progress_text, remove_progress, write_pr
 from tasks.mirror_config import BAR, NONE, PLAIN, QUIET, mirror
 from tasks.runtime.bar import bar_lines
 from tasks.runtime.progress import Progress, StepInProgress
+from tasks.runtime.threads import thread_beside
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -75,21 +76,15 @@ def _repeated(seconds: float, show: Callable[[], None], wait: float | None = 1.0
 
     Wait at most ``wait`` seconds for the end of a call: that of a scheduler may not answer.
     """
-    ended = threading.Event()
 
-    def follow() -> None:
+    def follow(ended: threading.Event) -> None:
         while not ended.wait(seconds):
             # The display of a run does not matter to the run.
             with suppress(OSError):
                 show()
 
-    follower = threading.Thread(target=follow, name="display", daemon=True)
-    follower.start()
-    try:
+    with thread_beside("display", follow, wait):
         yield
-    finally:
-        ended.set()
-        follower.join(wait)
 
 
 def _write(progress: Progress) -> None:
@@ -153,21 +148,15 @@ def line_displayed(text: str, after: float = YOUNG_LINE) -> Iterator[None]:
     if display_kind() != BAR:
         yield
         return
-    ended = threading.Event()
 
-    def show() -> None:
+    def show(ended: threading.Event) -> None:
         if ended.wait(after):
             return
         with _shown_last(lambda width, _height: text[:width]):
             ended.wait()
 
-    shown = threading.Thread(target=show, name="line", daemon=True)
-    shown.start()
-    try:
+    with thread_beside("line", show):
         yield
-    finally:
-        ended.set()
-        shown.join()
 
 
 def plain_line(progress: Progress) -> str:

@@ -10,20 +10,30 @@ from tasks.runtime.schedulers import CentralScheduler, LocalScheduler
 from tasks.runtime.worker import MirrorWorker
 
 
-class _MirrorFactory(luigi.interface._WorkerSchedulerFactory):
+class MirrorFactory(luigi.interface._WorkerSchedulerFactory):
+    """Factory of the mirror's worker and schedulers; ``scheduler`` is a line on the one that is used."""
+
+    def __init__(self, scheduler: str = "") -> None:
+        self._scheduler = scheduler
+
     def create_local_scheduler(self) -> LocalScheduler:
+        """Return the scheduler of one process."""
         return LocalScheduler()
 
     def create_remote_scheduler(self, url: str) -> CentralScheduler:
+        """Return the client of the scheduler with this address."""
         return CentralScheduler(url)
 
     def create_worker(self, scheduler: Any, worker_processes: int, assistant: bool = False) -> MirrorWorker:
-        return (PeerWorker if assistant else MirrorWorker)(scheduler, worker_processes)
+        """Return the worker of a run, or with ``assistant`` one for an update that is running."""
+        if assistant:
+            return PeerWorker(scheduler, worker_processes)
+        return MirrorWorker(scheduler, worker_processes, self._scheduler)
 
 
 def use_mirror_worker() -> None:
     """Install the mirror's worker and schedulers in Luigi, and its defaults of Luigi's settings."""
-    luigi.interface._WorkerSchedulerFactory = _MirrorFactory  # type: ignore[misc]
+    luigi.interface._WorkerSchedulerFactory = MirrorFactory  # type: ignore[misc]
     use_defaults()
     # Luigi warns that these settings of [core] are unused, although its scheduler client reads them.
     luigi.interface.core.ignore_unconsumed |= {"rpc_retry_attempts", "rpc_retry_wait"}

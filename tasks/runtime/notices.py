@@ -65,7 +65,9 @@ class Notices:
         self._drain()
         layout = self._context.layout
         try:
-            summary = summary_of(layout, self._context.wanted_steps, run, self._complete)
+            summary = summary_of(
+                layout, self._context.settings, self._context.wanted_steps, run, self._complete
+            )
             news = is_news(layout, summary)
             self._run_hook_of_run(summary, news)
             if news and self._settings.urls:

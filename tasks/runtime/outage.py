@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.datastore.client import UnknownFileset
 from pipeline.errors import FilesFailed, MirrorError, NoSpace, ServerUnavailable
+from pipeline.mirror.context import RunContext
+from pipeline.mirror.state.local_listing import LocalListing
 from tasks.runtime.errors import DiskFull, ServerLost, Stopped, VolumeFull
 
 
@@ -100,7 +103,7 @@ class OutageWatch:
                 self._full.add(volume)
                 return VolumeFull(f"{volume}: {said} What else belongs there waits for the next run.")
             self._ended = True
-            return DiskFull(f"{said} This run ends after what is in progress.")
+            return DiskFull(said)
 
     def _no_answer(self, error: MirrorError, product: str) -> Stopped | None:
         # Held while the server is asked: meanwhile no other fileset is begun in place of one that failed.
@@ -119,5 +122,18 @@ class OutageWatch:
             self._ended = True
             return ServerLost(
                 f"the server sent no valid answer for {self._unanswered} filesets in a row, the last time: "
-                f"{error} This run ends after what is in progress."
+                f"{error}"
             )
+
+
+def server_answers(context: RunContext, product: str) -> bool:
+    """Return True if the server sends a valid listing of the product."""
+    last = LocalListing(context.layout, product).last(1)
+    since = last[0].name if last else None
+    try:
+        context.listings.filesets(product, since)
+    except UnknownFileset:
+        return True
+    except ServerUnavailable:
+        return False
+    return True

@@ -19,6 +19,7 @@ from pathlib import Path
 from pipeline.config import read_settings
 from pipeline.errors import MirrorError, machine_fault
 from pipeline.mirror.state.layout import Layout
+from tasks.runtime.threads import thread_beside
 
 _POLL_SECONDS = 0.1
 
@@ -64,15 +65,9 @@ class PageRenewal:
     @contextmanager
     def while_running(self) -> Iterator[None]:
         """Renew the page regularly, in a thread. Enter it after all processes of the run are forked."""
-        ended = threading.Event()
-        thread = threading.Thread(target=self._follow, args=(ended,), name="page", daemon=True)
-        thread.start()
-        try:
+        # The end of the block ends a process, too: what it would write says that the run works.
+        with thread_beside("page", self._follow, self._policy.after_run):
             yield
-        finally:
-            # Ends a process, too: what it would write says that the run works.
-            ended.set()
-            thread.join(self._policy.after_run)
 
     def after_run(self, stopping: threading.Event, *, news: bool) -> str | None:
         """Renew the page and wait for that, until ``stopping`` is set; without ``news`` only if it is old.

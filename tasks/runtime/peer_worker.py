@@ -6,23 +6,19 @@ fetches listings, submits filesets and determines the outcome of the run.
 
 import logging
 import os
-import socket
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NoReturn
 
 import luigi
 from luigi.rpc import RemoteScheduler
 from luigi.task_status import DONE, FAILED
 
-from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_FILESET_FAILED, EXIT_NOT_SCHEDULED, MirrorError
-from pipeline.mirror.resources.peers import HUNG_SECONDS, Membership, PeerState, StepDone
-from pipeline.units import as_count
-from tasks.runtime.run import Run, Summary, begin_run
+from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_NOT_SCHEDULED, MirrorError
+from pipeline.mirror.resources.peers import HUNG_SECONDS, PeerState
+from tasks.runtime.peer_run import PeerRun, open_peer_run
 from tasks.runtime.signals import restore_terminal
-from tasks.runtime.summary import fetched
 from tasks.runtime.task import MirrorTask
 from tasks.runtime.worker import MirrorWorker
 
@@ -37,72 +33,6 @@ class NoCentralScheduler(MirrorError):
     """No central scheduler, from which a peer gets the tasks of its update."""
 
     exit_code = EXIT_NOT_SCHEDULED
-
-
-class PeerRun(Run):
-    """Run of a worker that is registered with an update, and does not hold the mirror's lock."""
-
-    membership: Membership
-
-    def __init__(self, worker: str) -> None:
-        self._worker = worker
-        self._reported_bytes = 0
-        super().__init__()
-        self.context.quota.share(True)
-
-    def _acquire(self) -> None:
-        self.membership = Membership(self.context.layout, self._worker, self.context.settings)
-
-    def _write_note(self) -> None:
-        """Do nothing: the update writes it."""
-
-    def _start_heartbeat(self) -> None:
-        """Do nothing: the thread that polls the update touches the registration."""
-
-    def _start_progress_file(self) -> None:
-        """Do nothing: the update writes it."""
-
-    def _start_page(self) -> None:
-        """Do nothing: the update renews the page."""
-
-    def _restore_records(self) -> None:
-        """Do nothing: the update did so before it took workers."""
-
-    def _prepare_steps(self) -> None:
-        """Do nothing: the update did so before it took workers."""
-
-    @property
-    def update(self) -> str:
-        """Identifier of the update that this worker takes part in."""
-        return self.membership.notice.run
-
-    @property
-    def log_file(self) -> Path:
-        """Path of a separate log: two processes cannot rotate one file."""
-        return self.context.layout.worker_log(socket.gethostname())
-
-    def report(self, task: str, status: str) -> None:
-        """Report to the update a step that was done in this process."""
-        received, self._reported_bytes = (
-            self.context.counters.bytes - self._reported_bytes,
-            self.context.counters.bytes,
-        )
-        code = self.code if self.code > EXIT_FILESET_FAILED else 0
-        self.membership.report(StepDone(task, status, received, code))
-
-    def finish(self, _summary: Summary, _task: str = "") -> int:
-        """Write the summary line, and end the registration; return the exit code."""
-        counters = self.context.counters
-        if counters.failed:
-            self.note(EXIT_FILESET_FAILED)
-        self._report_repeated()
-        log.info(
-            "worker: %s completed here, %d failed; %s",
-            *(as_count(counters.done, "fileset"), counters.failed, fetched(counters, self.seconds)),
-            extra={"code": self.code},
-        )
-        self.membership.leave()
-        return self.code
 
 
 class PeerWorker(MirrorWorker):
@@ -127,13 +57,13 @@ class PeerWorker(MirrorWorker):
         """Schedule nothing, which is left to the update."""
         return True
 
-    def _begin_run(self) -> PeerRun:
+    def _open_run(self) -> PeerRun:
         if not isinstance(self._client, RemoteScheduler):
             raise NoCentralScheduler(
                 "--assistant: expected the central scheduler of the update, got a local one. Leave out "
                 "--local-scheduler, or name the update's with --scheduler-host; this worker did nothing."
             )
-        return begin_run(lambda: PeerRun(self._id))
+        return self._open.enter_context(open_peer_run(self._id))
 
     def _prepare(self) -> bool:
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
@@ -190,8 +120,11 @@ class PeerWorker(MirrorWorker):
         self._ending.set()
         self._run.results.put(None)
 
-    def _conclude_run(self, _stopping: threading.Event) -> None:
-        """Leave to the update what follows from it."""
+    def _finish(self) -> int:
+        return self._run.finish()
+
+    def _follow_up(self, _stopping: threading.Event) -> None:
+        """Do nothing: the update does."""
 
     @property
     def _is_finishing(self) -> bool:

@@ -63,18 +63,12 @@ class _Process:
 
 
 class Processes:
-    """Processes that do the same kind of work. Safe for use by several threads.
+    """Processes that do the same kind of work. Safe for use by several threads."""
 
-    ``on_loss`` is called when one of the processes was killed.
-    """
-
-    def __init__(
-        self, what: str, context: RunContext, processes: list[_Process], on_loss: Callable[[], None]
-    ) -> None:
+    def __init__(self, what: str, context: RunContext, processes: list[_Process]) -> None:
         self._what = what
         self._context = context
         self._processes = processes
-        self._on_loss = on_loss
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         # Alternating, so that the first two filesets do not share a process.
         for channels in zip(*(process.channels for process in processes), strict=True):
@@ -96,7 +90,6 @@ class Processes:
                 else:
                     raise content
         except (EOFError, OSError):
-            self._on_loss()
             raise ProcessLost(
                 f"the process that {self._what} was killed (did this machine run out of memory?). "
                 "The next run goes on from here."
@@ -119,9 +112,7 @@ class Processes:
 
 
 @contextmanager
-def step_processes(
-    context: RunContext, stopping: threading.Event, on_loss: Callable[[], None]
-) -> Iterator[tuple[Processes, Processes]]:
+def step_processes(context: RunContext, stopping: threading.Event) -> Iterator[tuple[Processes, Processes]]:
     """Fork the process that fetches and those that unpack; ``Processes.stop`` sets ``stopping`` in them."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -133,8 +124,8 @@ def step_processes(
     for channels in [context.settings.source.connections, *(UNPACKED_PER_CORE for _ in range(CORES))]:
         forked.append(_fork(context, stopping, channels, forked))
     signal.pthread_sigmask(signal.SIG_SETMASK, allowed)
-    fetching = Processes("fetches", context, forked[:1], on_loss)
-    unpacking = Processes("unpacks", context, forked[1:], on_loss)
+    fetching = Processes("fetches", context, forked[:1])
+    unpacking = Processes("unpacks", context, forked[1:])
     try:
         yield fetching, unpacking
     finally:

@@ -96,8 +96,8 @@ class Progress:
     # Filesets that were submitted, each counted once.
     filesets: int = field(default=0, init=False)
     # What the run does before its first tasks.
-    before: str = field(default="beginning", init=False)
-    is_ending: bool = False
+    _before: str = field(default="beginning", init=False)
+    _is_ending: bool = field(default=False, init=False)
     _task: str = ""
 
     def __post_init__(self) -> None:
@@ -114,9 +114,22 @@ class Progress:
         self._left: dict[str, set[str]] = defaultdict(set)
         self._failed: set[tuple[str, str]] = set()
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return self.clock() - self._began
+
     def begin_run(self, task: str) -> None:
         """Note Luigi's name of the first task of the run."""
         self._task = task
+
+    def wait_for(self, what: str) -> None:
+        """Note for what the run waits before its first tasks."""
+        self._before = what
+
+    def begin_ending(self) -> None:
+        """Note that no more is begun: what is in progress is finished, then the run ends."""
+        self._is_ending = True
 
     def expect(self, product: str, rows: Sequence[FilesetRow], *, to_fetch: bool = True) -> None:
         """Add filesets that are submitted, and may still have to be fetched if ``to_fetch``.
@@ -190,7 +203,7 @@ class Progress:
     @property
     def doing(self) -> str:
         """What the run does while its filesets are not known, and no step is in progress."""
-        return "looking for what is to be done" if self._overviews else self.before
+        return "looking for what is to be done" if self._overviews else self._before
 
     def overviews(self) -> list["MirrorTask"]:
         """Return the running tasks that show the progress of the run."""
@@ -214,24 +227,25 @@ class Progress:
             done = filesets - sum(map(len, self._left.values()))
         return RunProgress(
             time=utc_now(),
-            stage=ENDING if self.is_ending else FILESETS if filesets else LISTINGS,
+            stage=ENDING if self._is_ending else FILESETS if filesets else LISTINGS,
             done=done,
             filesets=filesets,
             failed=len(self._failed),
             bytes=moved,
             bytes_left=round(left),
-            bytes_left_known=not backlog.unknown,
+            bytes_left_known=not backlog.rough,
             rate=round(self._rate.value),
             seconds_without_bytes=round(now - self._moved[1]) if fetching else 0,
-            seconds_left=self._seconds_left(left, backlog.unknown, filesets - done, done),
+            seconds_left=self._seconds_left(left, backlog.rough, filesets - done, done),
             task=self._task,
             fetched=self.counters.bytes,
         )
 
-    def _seconds_left(self, bytes_left: float, unknown: int, filesets: int, done: int) -> int | None:
+    def _seconds_left(self, bytes_left: float, rough: int, filesets: int, done: int) -> int | None:
         """Return the time for the bytes that are left; without any, for the filesets."""
-        if unknown or (bytes_left and not (self._rate.value and self._rate.seconds >= LEAST_SECONDS)):
-            return None
         if bytes_left:
-            return round(bytes_left / self._rate.value)
+            is_known = self._rate.value and self._rate.seconds >= LEAST_SECONDS
+            return round(bytes_left / self._rate.value) if is_known else None
+        if rough:
+            return None
         return round(filesets * (self.clock() - self._began) / done) if done else None

@@ -21,30 +21,37 @@ class Ending:
 
 def update_summary(counters: RunCounters, ending: Ending, /) -> str:
     """Return the numbers of an update: the selected filesets are those complete, failed, skipped and left."""
-    line = f"{_selected(counters, ending)}{_optional(counters)}"
+    line = f"{_tried(counters, ending)}{_optional(counters)}"
     if counters.adopted or counters.left:
         files = f"{as_count(counters.adopted, 'file')} ({as_size(counters.adopted_bytes)}) adopted"
         line += f"; {files}, {as_count(counters.left, 'other')} left"
     return line
 
 
-def _selected(counters: RunCounters, ending: Ending) -> str:
-    if not counters.selected:
-        if counters.new:
-            return f"{counters.new} discovered, none selected"
-        return "none tried" if ending.code else "none new, all that are selected complete"
+def _tried(counters: RunCounters, ending: Ending) -> str:
+    if counters.selected:
+        return _numbers(counters, ending, "selected")
+    if counters.new:
+        return f"{counters.new} discovered, none selected"
+    return "none tried" if ending.code else "none new, all that are selected complete"
+
+
+def _numbers(counters: RunCounters, ending: Ending, why: str) -> str:
+    """Return the numbers that add up; ``why`` says why these filesets are to be done."""
     left = counters.selected - counters.done - counters.failed - counters.skipped
     return (
-        f"{counters.new} discovered, {counters.selected} selected: {counters.done} {ending.complete}, "
+        f"{counters.new} discovered, {counters.selected} {why}: {counters.done} {ending.complete}, "
         f"{counters.failed} failed, {counters.skipped} skipped{_left(left, ending)}"
     )
 
 
 def get_summary(counters: RunCounters, ending: Ending, /) -> str:
-    """Return the numbers of a run of named filesets."""
-    if not (counters.selected or ending.code):
+    """Return the numbers of a run of named filesets, which are wanted, whatever is selected."""
+    if counters.selected:
+        return f"{_numbers(counters, ending, 'wanted')}{_optional(counters)}"
+    if not ending.code:
         return "none to be fetched of those that are named"
-    return update_summary(counters, ending)
+    return f"{counters.new} discovered, none tried" if counters.new else "none tried"
 
 
 def verification_summary(counters: RunCounters, ending: Ending, /) -> str:
@@ -52,6 +59,16 @@ def verification_summary(counters: RunCounters, ending: Ending, /) -> str:
     return (
         f"{counters.here} here: {counters.sound} sound, {counters.repaired} repaired, "
         f"{counters.damaged} with problems{_left(counters.unverified, ending)}{_optional(counters)}"
+    )
+
+
+def comparison_summary(counters: RunCounters, ending: Ending, /) -> str:
+    """Return the numbers of a comparison with upstream: the filesets here, by what upstream lists of them."""
+    left = counters.here - counters.sound - counters.repaired - counters.damaged
+    return (
+        f"{counters.here} here, compared with upstream: {counters.sound} the same there, "
+        f"{counters.repaired} corrected there and fetched, {counters.damaged} corrected there and not fetched"
+        f"{_left(left, ending)}{_optional(counters)}"
     )
 
 

@@ -10,12 +10,14 @@ import luigi
 from luigi.parameter import ParameterVisibility
 from luigi.rpc import RPCError
 
+from pipeline.config import Settings
 from pipeline.errors import MirrorError, with_next_try
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.layout import Layout
 from tasks.runtime.causes import Failure
+from tasks.runtime.current import current_mirror, current_run
 from tasks.runtime.errors import Stopped, as_mirror_error
-from tasks.runtime.run import current_mirror, current_run, resources_of
+from tasks.runtime.run import resources_of
 from tasks.runtime.summary import update_summary
 
 # Description of a parameter that the program sets, and that `luigi TASK --help` does not list.
@@ -59,6 +61,12 @@ class MirrorTask(luigi.Task):
 
     def __init__(self, *arguments: Any, **parameters: Any) -> None:
         super().__init__(*arguments, **{"mirror": current_mirror()} | parameters)
+
+    def check(self, settings: Settings) -> None:
+        """Check the parameters of the first task of a run, before anything is made. Raises SettingsError.
+
+        Only what the settings alone show is wrong here.
+        """
 
     def _get_param_visibilities(self) -> dict[str, int]:
         """Return which parameters Luigi's page shows: not those that are empty, or the same in the whole run.

@@ -9,6 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from threading import Event
 from typing import Any
 
@@ -26,11 +27,15 @@ from pipeline.errors import (
     SettingsError,
     machine_faults,
 )
+from pipeline.mirror.resources.update_lock import record_products
 from pipeline.mirror.state.pause import refuse_when_paused
 from tasks.runtime.coordinator import POLL_SECONDS, Coordinator, NoPeers
+from tasks.runtime.current import or_exit
 from tasks.runtime.display import line_displayed
+from tasks.runtime.ending import RunEnd
 from tasks.runtime.offered import offered_step
-from tasks.runtime.run import Run, begin_run, or_exit
+from tasks.runtime.opening import open_run
+from tasks.runtime.run import Run
 from tasks.runtime.runner import TaskRunner
 from tasks.runtime.schedulers import CentralScheduler, LocalScheduler, fail_tasks_of
 from tasks.runtime.signals import StopSignals
@@ -46,28 +51,37 @@ log = logging.getLogger(__name__)
 
 
 class MirrorWorker(Worker):
-    """Luigi's worker for one update of the mirror; ``worker_processes`` 0: one for each step that fits."""
+    """Luigi's worker for one update of the mirror; ``worker_processes`` 0: one for each step that fits.
+
+    ``scheduler_line`` says which scheduler is used. It is logged once nothing speaks against the run.
+    """
 
     _run: Run
+    _run_end: RunEnd
 
-    def __init__(self, scheduler: LocalScheduler | CentralScheduler, worker_processes: int) -> None:
+    def __init__(
+        self, scheduler: LocalScheduler | CentralScheduler, worker_processes: int, scheduler_line: str = ""
+    ) -> None:
         slots = worker_processes
         super().__init__(scheduler=scheduler, worker_processes=slots, no_install_shutdown_handler=True)
         # Luigi adds the calls of a scheduler to its client at run time.
         self._client: Any = scheduler
         # Luigi keeps all calls of add_task for a summary that is not printed here.
         self._add_task_history = deque(maxlen=0)  # type: ignore[assignment]
+        self._scheduler_line = scheduler_line
         self._root: Any = None
         self._registering = False
         self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
         self._peers = NoPeers()
         self._has_refused = False
         self._is_finished = False
+        # Closes what the run has opened.
+        self._open = ExitStack()
         # Memory must not grow with the number of tasks.
         Register.disable_instance_cache()
 
     def __enter__(self) -> "MirrorWorker":
-        self._run = or_exit(self._begin_run)
+        self._run = or_exit(self._open_run)
         self._runner = TaskRunner(self._id, self._client, self._run.results)
         super().__enter__()
         StopSignals(self._stop)
@@ -82,20 +96,21 @@ class MirrorWorker(Worker):
                 # The run has ended: a signal ends what follows from it.
                 StopSignals(stopping.set)
             self._peers.close()
-            self._run.end()
-            if self._is_finished and not self._run.stopping.is_set():
-                with line_displayed("drawing the map of the sky"):
-                    self._conclude_run(stopping)
+            self._open.close()
             if self._is_finished:
-                with line_displayed("drawing the page"):
-                    self._run.renew_page(stopping)
+                self._follow_up(stopping)
 
-    def _conclude_run(self, stopping: Event) -> None:
-        """Do what follows from the run, until ``stopping`` is set."""
-        self._run.conclude(stopping)
+    def _follow_up(self, stopping: Event) -> None:
+        """Do what follows from the run, whose lock is released, until ``stopping`` is set."""
+        if not self._run.stopping.is_set():
+            with line_displayed("drawing the map of the sky"):
+                self._run_end.conclude(stopping)
+        with line_displayed("drawing the page"):
+            self._run_end.renew_page(stopping)
 
-    def _begin_run(self) -> Run:
-        return begin_run(Run)
+    def _open_run(self) -> Run:
+        self._run_end = self._open.enter_context(open_run())
+        return self._run_end.run
 
     def _stop(self) -> None:
         self._run.stop()
@@ -122,7 +137,7 @@ class MirrorWorker(Worker):
             task = self._root = task.clone(mirror=self._run.mirror)
             self._run.progress.begin_run(task.task_family)
             or_exit(self._request_products)
-            self._run.record_products(self._root.fetches_wanted_of)
+            record_products(self._run.context.layout, self._root.fetches_wanted_of)
             self._register_resources()
         return bool(super().add(task, multiprocess, processes))
 
@@ -139,13 +154,19 @@ class MirrorWorker(Worker):
         except SettingsError:
             raise
         except MirrorError as error:
+            self._log_scheduler()
             self._run.refuse(error)
             raise SystemExit(self._finish()) from None
+        self._log_scheduler()
+
+    def _log_scheduler(self) -> None:
+        if self._scheduler_line:
+            log.info("%s", self._scheduler_line)
 
     def _register_resources(self) -> None:
         """Register the resources with the scheduler; end the run when no scheduler responds."""
         self._registering = True
-        killed = self._run.killed
+        killed = self._run.last.killed
         try:
             self._client.update_resources(**self._run.resources())
             if killed:
@@ -329,7 +350,7 @@ class MirrorWorker(Worker):
     def _note_complete(self, task: MirrorTask) -> None:
         """Note that a task was done; one that was done before the run is not noted."""
         if task.completes:
-            self._run.notices.complete(*task.completes)
+            self._run_end.notices.complete(*task.completes)
 
     def _complete_elsewhere(self, task_id: str, status: str) -> None:
         """Note the result of a task that a peer did."""
@@ -360,8 +381,8 @@ class MirrorWorker(Worker):
     def _finish(self) -> int:
         """Write what the run leaves behind; return its exit code."""
         if self._root is None:
-            return self._run.finish(update_summary)
-        return self._run.finish(self._root.summary, self._root.task_family)
+            return self._run_end.finish(update_summary)
+        return self._run_end.finish(self._root.summary, self._root.task_family)
 
     def _conclude(self) -> None:
         if self._run.code == 0 and self._root and not self._root.complete():

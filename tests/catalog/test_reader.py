@@ -148,7 +148,8 @@ def test_a_wrong_query_is_refused_in_the_words_of_the_database(reader, sql):
 WRONG_NAMES = {
     "SELECT footprnt FROM image": "expected a column of image, got 'footprnt'. Did you mean 'footprint'?",
     "SELECT i.PATHS FROM image AS i": "expected a column of image, got 'PATHS'. Did you mean 'path'?",
-    "SELECT zzz FROM image, fileset": "expected a column of fileset or image, got 'zzz'. docs/",
+    "SELECT zzz FROM image, fileset": "expected a column of fileset or image, got 'zzz'. `SELECT * "
+    "FROM fileset, image LIMIT 1` shows those that there are.",
     "SELECT footprint FROM product": "expected a column of product, got 'footprint'. There is one in image.",
     "SELECT path FROM imag": "a table or a view of the catalog, got 'imag'. Did you mean 'image'?",
     "SELECT 1 FROM zzz": "expected a table or a view of the catalog, got 'zzz'. It has catalog_setting, ",

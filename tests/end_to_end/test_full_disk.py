@@ -255,6 +255,14 @@ def test_a_disk_that_is_full_before_a_later_run(disk, release, server, follower)
     result = follower.update()
     assert result.code == 30, result.output
     is_clear(result.output, "The disk is full: free disk space")
+    follower.mirror["products"] = [PRODUCT]
+    result = follower.update()
+    assert result.code == 30, result.output
+    said = [line for line in result.output.splitlines() if line.startswith(f"product {PRODUCT}")]
+    assert said == [
+        f"product {PRODUCT}: recording its listing: No space left on device. "
+        "The disk is full: free disk space; the next run tries again."
+    ]
     assert {folder: follower.content(folder) for folder in before} == before
     disk.ballast.unlink()
     complete(follower, release)

@@ -134,7 +134,7 @@ def test_each_recipe_does_what_it_says(upstream: Upstream, tmp_path: Path):
         _, planned, updated, compared = site.follow("Upstream has moved")
         assert "in 1 fileset" in planned
         assert "1 extracted" in updated
-        assert "4 here: 4 sound" in compared
+        assert "4 here, compared with upstream: 4 the same there" in compared
         store = tree(site.root / "store")
         shutil.copytree(site.root / "store", tmp_path / "backup" / "store")
         *_, verified, _ = site.follow("Moving a mirror")

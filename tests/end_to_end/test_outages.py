@@ -68,6 +68,8 @@ def ended_early(
     """
     assert end.code == code, end.output
     assert cause in end.output
+    assert "This run ends after what is in progress." in end.output
+    assert "This run ends" not in (follower.root / "status" / "history.csv").read_text()
     assert "Traceback" not in end.output
     done, failed = map(int, re.search(r" selected: (\d+) extracted, (\d+) failed, ", end.output).groups())
     assert done == len(follower.marked("downloaded", PRODUCT))

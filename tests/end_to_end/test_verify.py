@@ -150,6 +150,7 @@ def test_the_result_as_json_is_all_that_is_on_standard_output(mirrored):
         "root": str(mirrored.root),
         "code": 30,
         "reason": report["reason"],
+        "upstream": False,
         "here": 2,
         "sound": 1,
         "repaired": 0,

@@ -84,6 +84,13 @@ def fetched(server: Simulator) -> list[str]:
     return [name for name in targets if name != "index.txt"]
 
 
+def summary(same: int = 0, fetched: int = 0, left_here: int = 0) -> str:
+    return (
+        f"filesets: {same + fetched + left_here} here, compared with upstream: {same} the same there, "
+        f"{fetched} corrected there and fetched, {left_here} corrected there and not fetched, 0 left; "
+    )
+
+
 def test_corrections_are_found_and_repaired(mirrored, upstream, server):
     files = {"t.fits": b"t" * 70, "u.fits": None, "w.fits": b"W" * 5}
     new = bundle({"a.fits": b"a" * 5000, "new.fits": b"N"})
@@ -95,11 +102,13 @@ def test_corrections_are_found_and_repaired(mirrored, upstream, server):
     assert f"store/{PRODUCT}/plain: upstream lists other files: t.fits has md5 " in found.output
     assert f"store/{PRODUCT}/{BUNDLED}: upstream lists other files: {TGZ} has size " in found.output
     assert "2 problems" in found.output
+    assert summary(same=1, left_here=2) in found.output
     assert (mirrored.content("store"), mirrored.content("data")) == before, "only --repair changes anything"
     assert "upstream lists other files: t.fits" in status(mirrored)
     server.clear()
     repaired = compare(mirrored, "--repair")
     assert repaired.code == 0, repaired.output
+    assert summary(same=1, fetched=2) in repaired.output
     assert sorted(fetched(server)) == [TGZ, "t.fits", "w.fits"]
     assert mirrored.content("store") == served_filesets(upstream)
     assert mirrored.content(DATA) == {"a.fits": b"a" * 5000, "new.fits": b"N"}
@@ -114,8 +123,8 @@ def test_without_corrections_there_is_one_request_for_each_fileset(mirrored, ser
     trees = mirrored.content("store"), mirrored.content("data")
     result = compare(mirrored, "--repair")
     assert result.code == 0, result.output
-    assert "3 filesets verified, 0 with problems" in result.output
-    assert "3 here: 3 sound, 0 repaired, 0 with problems, 0 left" in result.output
+    assert "3 filesets compared with upstream, 0 with problems" in result.output
+    assert summary(same=3) in result.output
     assert sorted(request.target.split("/")[-2] for request in server.requests) == [
         BUNDLED,
         "plain",

@@ -28,10 +28,21 @@ def mark(layout: Layout, product: str, row: FilesetRow, size: int) -> None:
     write_marker(layout.marker(MarkerKind.DOWNLOADED, product, row.name), content)
 
 
-def test_filesets_of_which_none_like_them_is_known_are_counted_alone(layout: Layout):
+def test_filesets_are_counted_alone_where_nothing_is_known(layout: Layout):
     backlog = Backlog(layout)
     backlog.expect("p", rows("chip", 1, 2))
     assert backlog.left() == BytesLeft(0, 2)
+
+
+def test_filesets_of_which_none_like_them_is_known_are_taken_to_be_like_the_others(layout: Layout):
+    backlog = Backlog(layout)
+    for row, size in zip(rows("chip", 1, 2), (1000, 3000), strict=True):
+        mark(layout, "p", row, size)
+    backlog.expect("p", rows("warp", 3, 4))
+    assert backlog.left() == BytesLeft(2 * 2000, 2)
+    backlog.expect("q", rows("stack", 1, 2))
+    backlog.begin("q", "stack.1", "stack", 100)
+    assert backlog.left() == BytesLeft(100 + 2 * 100, 2)
 
 
 def test_filesets_are_taken_to_be_like_those_of_their_stage_whose_listing_was_read(layout: Layout):
@@ -39,7 +50,7 @@ def test_filesets_are_taken_to_be_like_those_of_their_stage_whose_listing_was_re
     backlog.expect("p", [*rows("chip", 1, 2, 3, 4), *rows("warp", 5, 6)])
     backlog.begin("p", "chip.1", "chip", 100)
     backlog.begin("p", "chip.2", "chip", 300)
-    assert backlog.left() == BytesLeft(2 * 200, 2)
+    assert backlog.left() == BytesLeft(2 * 200 + 2 * 200, 2)
     backlog.begin("p", "warp.5", "warp", 50)
     assert backlog.left() == BytesLeft(2 * 200 + 50, 0)
 
@@ -50,7 +61,7 @@ def test_else_like_those_that_are_here(layout: Layout):
     backlog = Backlog(layout)
     backlog.expect("p", rows("chip", 1, 2, 3))
     backlog.expect("q", rows("chip", 1))
-    assert backlog.left() == BytesLeft(2000, 1)
+    assert backlog.left() == BytesLeft(2000 + 2000, 1)
 
 
 def test_what_is_here_was_fetched_or_has_failed_is_not_left(layout: Layout):

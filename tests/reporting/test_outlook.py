@@ -61,8 +61,7 @@ def report(*products: ProductReport, **more: Any) -> MirrorReport:
         ),
         (
             report(product(9, 9, bytes_left_known=False), holder=KILLED, rate=5.0),
-            "9 of 9 selected filesets left, about 1.0 MB or more; "
-            "no run is at work, the time left is not known",
+            "9 of 9 selected filesets left, roughly 1.0 MB; about 2 d 7 h of an update at 5 bytes/s",
         ),
         (
             report(product(9, 2, failed=2), rate=5.0),
@@ -70,7 +69,7 @@ def report(*products: ProductReport, **more: Any) -> MirrorReport:
         ),
         (
             report(product(9, 2), holder=WORKS, progress=UPDATE, rate=5.0),
-            "2 of 9 selected filesets left, about 1.0 MB; here in about 2 min 5 s at 2.0 kB/s",
+            "2 of 9 selected filesets left; here in about 2 min 5 s at 2.0 kB/s",
         ),
         (
             report(product(9, 2), holder=WORKS, progress=VERIFICATION, rate=5.0),

@@ -90,8 +90,8 @@ def updated(**more) -> RunRecord:
     return replace(record, **more)
 
 
-def settings_of(layout: Layout) -> Settings:
-    mirror = {"root": str(layout.root), "products": [PRODUCT]}
+def settings_of(layout: Layout, *products: str) -> Settings:
+    mirror = {"root": str(layout.root), "products": list(products) or [PRODUCT]}
     return Settings.model_validate({"source": {"url": "http://127.0.0.1:9/ds"}, "mirror": mirror})
 
 
@@ -212,6 +212,22 @@ def test_what_is_missing_comes_first_and_complete_groups_are_folded(layout):
     shown, _, folded = matrix.partition("<details><summary>and 1 data group without anything missing")
     assert re.findall("<h4>([^<]*)</h4>", shown) == ["MD01.b", "MD01.c"]
     assert re.findall("<h4>([^<]*)</h4>", folded) == ["MD01.a"]
+
+
+def test_what_is_left_out_of_what_is_missing_is_said_there(layout):
+    columns = ("filesetID", "time registered", "type", "data_group")
+    values = [(f"f{number}", "2009-07-29T00:00:00Z", "t", f"MD.{number}") for number in range(40)]
+    for products, shown in ((1, 30), (2, ROWS)):
+        names = [PRODUCT, "other"][:products]
+        for name in names:
+            LocalListing(layout, name).replace(FilesetRow(*row[:3], columns, row) for row in values)
+        text = render_page(gather_page(layout, settings_of(layout, *names), STEPS, layout.page.parent))
+        before, _, behind = text.partition("<h2>Missing</h2>")
+        missing, _, matrix = behind.partition("</section>")
+        assert missing.count('data-label="data group"') == shown
+        assert f"{shown} of {40 * products} rows are shown." in missing
+        assert "--details" not in missing
+        assert "rows are shown" not in before + matrix
 
 
 def test_a_mirror_without_history_and_picture(layout):

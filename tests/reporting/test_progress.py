@@ -45,6 +45,9 @@ def test_the_file_is_that_of_the_process_that_holds_the_lock(layout: Layout):
     assert read_progress(layout, os.getpid(), SINCE) == PROGRESS
     assert read_progress(layout, os.getpid() + 1, SINCE) is None
     assert read_progress(layout, os.getpid(), "2026-07-10T12:00:01Z") is None
+    for no_time in ("then", "2026-07-10T12:00:00"):
+        write_progress(layout, replace(PROGRESS, time=no_time))
+        assert read_progress(layout, os.getpid(), SINCE) is None
     assert [path.name for path in (layout.root / "state").iterdir()] == ["progress.json"]
     remove_progress(layout)
     remove_progress(layout)
@@ -82,7 +85,7 @@ def test_a_damaged_file_is_ignored(content, layout: Layout):
         ({"stage": "listings"}, "reading listings"),
         (
             {"bytes_left_known": False, "seconds_left": None, "failed": 0},
-            "3 of 10 filesets, 2.0 MB done, about 6.0 MB or more left, 100 kB/s",
+            "3 of 10 filesets, 2.0 MB done, roughly 6.0 MB left, 100 kB/s",
         ),
         (
             {"seconds_without_bytes": 25, "seconds_left": None},

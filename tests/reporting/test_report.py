@@ -33,9 +33,9 @@ from pipeline.reporting.matrix import product_matrix
 from pipeline.reporting.metrics import metrics_text
 from pipeline.reporting.plan import Planner
 from pipeline.reporting.progress import RunProgress, write_progress
-from pipeline.reporting.report import MirrorReport, mirror_report
+from pipeline.reporting.report import LockHolder, MirrorReport, mirror_report
 from pipeline.reporting.status import product_status
-from pipeline.reporting.text import as_check, as_json, as_text
+from pipeline.reporting.text import as_check, as_json, as_text, run_numbers, running_numbers
 from tasks.steps import STEPS
 
 NOW = datetime(2026, 7, 10, 12, tzinfo=UTC)
@@ -263,6 +263,43 @@ def newest_metric(layout: Layout) -> str:
     return line.split()[-1]
 
 
+def selected_metric(layout: Layout, settings: Settings) -> int:
+    status = product_status(layout, settings, STEPS, PRODUCT)
+    lines = metrics_text(layout, settings, STEPS, [status]).splitlines()
+    [line] = [line for line in lines if 'state="selected"' in line]
+    return int(line.split()[-1])
+
+
+SELECTIONS = {
+    "everything": ({}, 298),
+    "a stage": ({"select": {"stage": "chip"}}, 149),
+    "the rest of the listing": ({"begin_after": "fileset.99"}, 198),
+    "young ones": ({"select": {"keep": "5000 weeks"}}, 298),
+    "too old ones": ({"select": {"keep": "1 hour"}}, 0),
+}
+
+
+def test_the_number_of_selected_filesets_is_in_the_metrics(layout):
+    """That of ``status``; renewed when the settings or the markers have changed."""
+    for number in (200, 201):
+        withdraw(layout, number)
+    settle(layout)
+    for product, expected in SELECTIONS.values():
+        settings = settings_of(layout, **product)
+        for _ in range(2):
+            assert selected_metric(layout, settings) == expected == counts(report_on(layout, settings))[1]
+        # Filesets grow too old without a change.
+        assert layout.newest(PRODUCT).exists() == ("keep" not in product.get("select", {}))
+        layout.newest(PRODUCT).unlink(missing_ok=True)
+    withdraw(layout, 202)
+    assert selected_metric(layout, settings_of(layout)) == 297
+    settle(layout)
+    assert selected_metric(layout, settings_of(layout)) == 297
+    settings = settings_of(layout)
+    other = settings.mirror.model_copy(update={"products": [settings.product("other")]})
+    assert selected_metric(layout, settings.model_copy(update={"mirror": other})) == 0
+
+
 def test_metrics_of_the_backlog(layout):
     settings = settings_of(layout)
 
@@ -327,9 +364,10 @@ def test_bytes_left_are_estimated_from_filesets_of_the_stage(layout):
     report = report_on(layout)
     [product] = report.products
     assert product.filesets.left == 5
-    # Two warps; of the two chips, none has its stage in its marker.
-    assert (product.bytes_left, product.bytes_left_known) == (4000, False)
-    assert "here, about 4.0 kB or more left, newest" in as_text(report, [])
+    # Two warps of 2000 bytes; of the two chips, none has its stage in its marker: as the mean of the others,
+    # warps and those of ten bytes without a stage.
+    assert (product.bytes_left, product.bytes_left_known) == (6010, False)
+    assert "here, roughly 6.0 kB left, newest" in as_text(report, [])
     [product] = report_on(layout, settings_of(layout, select={"stage": "warp"})).products
     assert (product.bytes_left, product.bytes_left_known) == (4000, True)
 
@@ -559,6 +597,40 @@ def test_a_run_that_works(layout):
     assert "running: process 42 on dome since 2026-07-10T11:00:00Z\n" in as_text(report, [])
     update = replace(PROGRESS, task="UpdateMirror")
     assert "running: update, process 42 on dome since " in as_text(replace(report, progress=update), [])
+
+
+@pytest.mark.parametrize(
+    ("written", "ago"),
+    [("12:00:00", ""), ("11:59:59", "1 s ago: "), ("11:57:58", "2 min 2 s ago: "), ("12:00:30", "")],
+)
+def test_the_progress_of_a_run_says_how_much_older_it_is_than_the_table(written, ago, layout):
+    progress = replace(PROGRESS, time=f"2026-07-10T{written}Z")
+    report = replace(report_on(layout), progress=progress)
+    assert (
+        running_numbers(report)
+        == f"{ago}3 of 10 filesets, 5.0 kB done, about 8.0 kB left, 100 bytes/s, 1 min 20 s left"
+    )
+    alive = replace(report, holder=LockHolder("dome", 42, "2026-07-10T11:00:00Z", is_alive=True))
+    assert f"\n  {ago}3 of 10 filesets," in as_text(alive, [])
+
+
+def test_the_numbers_of_a_run_that_was_killed_are_those_of_its_last_progress():
+    assert run_numbers(run(code=30)) == "1 fileset, 10 bytes in 1 s, 0 failed"
+    assert run_numbers(run(code=137)) == "at least 1 fileset, 10 bytes in 1 s, 0 failed"
+
+
+def test_the_progress_is_read_before_the_markers(layout):
+    """Else a table that is behind it would deny what the run has done."""
+    layout.lock_file.write_text(
+        json.dumps({"host": "dome", "pid": os.getpid(), "since": "2026-07-10T11:00:00Z"})
+    )
+    write_progress(layout, PROGRESS)
+    with open(layout.lock_file) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with opened_below(layout.root / "state") as opened:
+            assert report_on(layout).progress == PROGRESS
+    assert "progress.json" in opened
+    assert "progress.json" not in opened[opened.index(f"{PRODUCT}/listing.txt") :]
 
 
 def test_a_run_that_works_or_was_killed_counts_for_the_growth_and_the_rate(layout):

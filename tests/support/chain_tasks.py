@@ -13,7 +13,7 @@ from pathlib import Path
 import luigi
 
 import tasks.workflow  # noqa: F401  (installs the worker)
-from tasks.runtime.run import current_run
+from tasks.runtime.current import current_run
 from tasks.runtime.task import MirrorTask
 
 FOLDER = Path(os.environ["FOLDER"])

@@ -14,20 +14,17 @@ import sys
 import luigi
 
 from tasks.fileset import DownloadFileset
-from tasks.runtime.run import Run, begin_run
+from tasks.runtime.opening import open_run
 from tasks.update import DiscoverProduct
 
 luigi.configuration.get_config().set("mirror", "config", sys.argv[1])
-run = begin_run(Run)
-try:
+with open_run():
     DiscoverProduct(product="p").run()
     for _ in range(2):
         try:
             DownloadFileset(product="p", fileset="plain").run()
         except Exception as error:
             print(type(error).__name__, error)
-finally:
-    run.end()
 """
 
 

@@ -15,20 +15,26 @@
 >>> store.close()
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from pipeline.datastore.client.fetch_pool import FetchPool
-from pipeline.datastore.client.fetcher import NotFound
-from pipeline.datastore.client.http import DataStoreClient
-from pipeline.datastore.client.limits import Limits
+from pipeline.datastore.client.fetcher import NoAnswer, NotFound
 from pipeline.datastore.client.listings import ListingClient, UnknownFileset
 from pipeline.datastore.client.ranged import RangePolicy
 from pipeline.datastore.client.retry import RetryableError, RetryPolicy, retry
 from pipeline.datastore.client.transfer import Transfer, TransferPolicy
+
+if TYPE_CHECKING:
+    from pipeline.datastore.client.http import DataStoreClient
+    from pipeline.datastore.client.limits import Limits
 
 __all__ = [
     "DataStoreClient",
     "FetchPool",
     "Limits",
     "ListingClient",
+    "NoAnswer",
     "NotFound",
     "RangePolicy",
     "RetryPolicy",
@@ -38,3 +44,11 @@ __all__ = [
     "UnknownFileset",
     "retry",
 ]
+# By the module, which imports requests or urllib3: what asks no server does without.
+_OF_REQUESTS = {"DataStoreClient": "http", "Limits": "limits"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_REQUESTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_OF_REQUESTS[name]}"), name)

@@ -19,6 +19,10 @@ class NotFound(ServerUnavailable):
     """Listing that the server answers with 404."""
 
 
+class NoAnswer(ServerUnavailable):
+    """Server that cannot be reached, sends nothing, or fails: another request would end in the same way."""
+
+
 class Response(Protocol):
     """Response to a GET, whose body has not been read yet. The names of ``headers`` are case-insensitive."""
 
@@ -69,7 +73,7 @@ def check_status(
         message += ". See that the name in this address is right, and source.url"
     message += ". The next run tries again."
     if status in _RETRYABLE_STATUS:
-        raise RetryableError(ServerUnavailable(message), retry_after=_retry_after(response))
+        raise RetryableError(NoAnswer(message), retry_after=_retry_after(response))
     raise error(message)
 
 

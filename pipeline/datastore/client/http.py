@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 import requests
 from urllib3.util import parse_url
 
-from pipeline.datastore.client.fetcher import CHUNK_BYTES, check_status
+from pipeline.datastore.client.fetcher import CHUNK_BYTES, NoAnswer, check_status
 from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.listings import ListingClient
 from pipeline.datastore.client.retry import RetryableError, RetryPolicy
@@ -71,19 +71,21 @@ class DataStoreClient(ListingClient):
         """Yield the streamed response to a GET, of any status; redirects within the server are followed.
 
         Raises RetryableError when the connection fails, also while the body is read inside the ``with``, or
-        ServerUnavailable for a redirect that is not followed, or while the run stops.
+        ServerUnavailable for a redirect that is not followed, or while the run stops; NoAnswer, a kind of it,
+        is what the RetryableError ends in where there was no response.
         """
         missing = "no response"
+        unavailable: type[ServerUnavailable] = NoAnswer
         with self._free_connections:
             if self._stopped:
                 raise ServerUnavailable(f"{url}: not requested, as the run stops. The next run tries again.")
             try:
                 with self._follow(url, dict(headers or {})) as response:
-                    missing = "no more bytes"
+                    missing, unavailable = "no more bytes", ServerUnavailable
                     yield HttpResponse(response)
             except TRANSPORT_ERRORS as error:
                 cause = describe(error, url, missing, self._limits.timeout)
-                failure = ServerUnavailable(f"{url}: {cause}. The next run tries again.")
+                failure = unavailable(f"{url}: {cause}. The next run tries again.")
                 self._stopped = self._stopping.is_set()
                 raise (failure if self._stopped else RetryableError(failure)) from None
 

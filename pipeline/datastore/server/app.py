@@ -1,7 +1,7 @@
 """Application of a Data Store: ``DataStoreApp``.
 
 Of the paths below the prefix, ``…/index.txt`` is a listing, ``/PRODUCT/FILESET/NAME`` a file, and every other
-an HTML page, whose URL ends in a slash.
+an HTML page, whose URL ends in a slash. The root of the host leads to the page of the prefix.
 """
 
 import asyncio
@@ -107,7 +107,12 @@ class DataStoreApp:
         ends_in_slash = scope["raw_path"].endswith(b"/")
         if scope["method"] not in allowed:
             await send_error(scope, send, HTTPStatus.METHOD_NOT_ALLOWED, [("Allow", ", ".join(allowed))])
-        elif segments is None or (ends_in_slash and (is_listing or len(segments) > 2)):
+        elif segments is None and not scope["raw_path"].strip(b"/"):
+            await send_redirect(scope, send, quote(f".{self.prefix}/"), HTTPStatus.FOUND)
+        elif segments is None:
+            reason = f"This server has nothing at the requested URL; its Data Store is at {self.prefix}/."
+            await send_error(scope, send, HTTPStatus.NOT_FOUND, reason=reason)
+        elif ends_in_slash and (is_listing or len(segments) > 2):
             await send_error(scope, send, HTTPStatus.NOT_FOUND)
         elif is_listing:
             await self._respond_listing(scope, receive, send, segments[:-1])

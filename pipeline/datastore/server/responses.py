@@ -46,8 +46,13 @@ _ERROR_PAGE = """<!DOCTYPE HTML PUBLIC "-//W3C//DTD HTML 4.01//EN" "http://www.w
 </body></html>
 """
 _REASONS = {
+    HTTPStatus.MOVED_PERMANENTLY: "The page is at the address in the Location field.",
+    HTTPStatus.FOUND: "The page is at the address in the Location field.",
     HTTPStatus.NOT_FOUND: "The requested URL was not found on this server.",
     HTTPStatus.FORBIDDEN: "You don't have permission to access this resource.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "The requested URL takes the methods in the Allow field only.",
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "The requested range is not within the file.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "The server cannot read what was requested; try again later.",
 }
 
 
@@ -81,9 +86,11 @@ async def send_listing(scope: Scope, send: Send, listing: bytes, *, chunk_bytes:
         await send({"type": "http.response.body", "body": listing[begin:end], "more_body": end < size})
 
 
-async def send_redirect(scope: Scope, send: Send, location: str) -> None:
-    """Send 301 to ``location``, relative to the URL of the request."""
-    await send_error(scope, send, HTTPStatus.MOVED_PERMANENTLY, [("Location", location)])
+async def send_redirect(
+    scope: Scope, send: Send, location: str, status: HTTPStatus = HTTPStatus.MOVED_PERMANENTLY
+) -> None:
+    """Send 301, or another ``status``, to ``location``, relative to the URL of the request."""
+    await send_error(scope, send, status, [("Location", location)])
 
 
 async def send_page(scope: Scope, send: Send, html: str) -> None:
@@ -97,9 +104,11 @@ async def send_page(scope: Scope, send: Send, html: str) -> None:
     await send_response(send, HTTPStatus.OK, fields, b"" if scope["method"] == "HEAD" else body)
 
 
-async def send_error(scope: Scope, send: Send, status: HTTPStatus, fields: Fields | None = None) -> None:
-    """Send an error or a redirect with a short page that names it, and ``fields`` more."""
-    reason = _REASONS.get(status, status.description)
+async def send_error(
+    scope: Scope, send: Send, status: HTTPStatus, fields: Fields | None = None, *, reason: str = ""
+) -> None:
+    """Send an error or a redirect with a short page that gives the ``reason``, and ``fields`` more."""
+    reason = reason or _REASONS.get(status, f"{status.description}.")
     body = _ERROR_PAGE.format(status=status, reason=reason).encode()
     head = [("Content-Length", str(len(body))), ("Content-Type", "text/html; charset=iso-8859-1")]
     await send_response(send, status, [*(fields or []), *head], b"" if scope["method"] == "HEAD" else body)

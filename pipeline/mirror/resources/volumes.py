@@ -21,7 +21,6 @@ from pipeline.mirror.state.root_format import mirror_id
 
 # Folders of a product on its volume, all of which are there before the first link is made.
 _FOLDERS = ("store", "incoming", "data")
-_RECIPE = 'docs/guide.md, "A product on a disk of its own"'
 
 
 def check_volumes(layout: Layout, settings: Settings) -> None:
@@ -76,7 +75,8 @@ def product_problem(layout: Layout, settings: Settings, product: str) -> str | N
     if volume and link.is_symlink() and not _is_same(link, volume.path / product):
         return (
             f"product {product}: expected it in {volume.path / product} (mirror.volumes), the link {link} "
-            f"leads to {folder}. Correct the setting, or move the product ({_RECIPE})."
+            f"leads to {folder}. Correct the setting; or, while no update runs, copy that folder there and "
+            "let the link lead to the copy."
         )
     placement = _Placement(layout, product, folder)
     try:
@@ -95,6 +95,12 @@ def product_folder(layout: Layout, settings: Settings, product: str) -> Path | N
         return link.parent / link.readlink()
     volume = settings.mirror.volume(product)
     return volume.path / product if volume else None
+
+
+def volume_of(layout: Layout, settings: Settings, product: str) -> Path | None:
+    """Return the volume on which the product lies or will lie; None for one without a volume."""
+    folder = product_folder(layout, settings, product)
+    return folder and folder.parent
 
 
 @dataclass(frozen=True)
@@ -180,8 +186,8 @@ class _Placement:
             if os.path.lexists(path) and not is_made and not _is_empty(path):
                 return (
                     f"product {self.product}: expected nothing at {path}, or a link to {target} "
-                    f"(mirror.volumes), found {_found(path)}. Move the product to its volume while no update "
-                    f"runs ({_RECIPE})."
+                    f"(mirror.volumes), found {_found(path)}. While neither an update nor `ipp-mirror serve` "
+                    "runs, move the files there and remove it."
                 )
         return None
 
@@ -189,7 +195,7 @@ class _Placement:
 def _not_mounted(volume: Path, path: Path, source: str) -> str:
     return (
         f"the volume {volume} is not mounted: expected the folder {path} ({source}), found "
-        f"{_found(path)}. Mount the disk, or correct the setting or the link ({_RECIPE})."
+        f"{_found(path)}. Mount the disk, or correct the setting or the link."
     )
 
 

@@ -278,15 +278,20 @@ class Layout:
         is_taken = name in STATE_NAMES or name.endswith(WRITING_SUFFIX)
         return self.root / "state" / (f"{name}~" if is_taken else name)
 
-    def state_products(self) -> list[str]:
-        """Return the names of the products with any state, sorted."""
+    def state_products(self, *, never_listed: bool = False) -> list[str]:
+        """Return the names of the products with any state, sorted.
+
+        With ``never_listed``, also of those whose only state is that their listing could not be read.
+        """
         state = self.root / "state"
         folders = [path for path in state.iterdir() if path.is_dir()] if state.is_dir() else []
         names = {path.name.removesuffix("~"): path for path in folders}
         return sorted(
             name
             for name, path in names.items()
-            if is_usable(name) and self.state(name) == path and not self._was_never_listed(name)
+            if is_usable(name)
+            and self.state(name) == path
+            and (never_listed or not self._was_never_listed(name))
         )
 
     def _was_never_listed(self, product: str) -> bool:
@@ -314,7 +319,7 @@ class Layout:
         return self.state(product) / "pending.json"
 
     def newest(self, product: str) -> Path:
-        """Return the path of a cache: the newest complete fileset, and of which state it is."""
+        """Return the path of a cache: the selected and the newest filesets, and of which state that is."""
         return self.state(product) / "newest.json"
 
     def file_selection(self, product: str) -> Path:

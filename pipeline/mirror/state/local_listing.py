@@ -21,7 +21,6 @@ from pipeline.datastore.listing import (
     ENCODING,
     FilesetRow,
     fileset_columns,
-    registered_order,
     scan_filesets,
     write_filesets,
 )
@@ -249,18 +248,6 @@ class LocalListing:
                 lines = (os.pread(file.fileno(), end - begin, begin) + after).split(b"\n")
                 after = lines.pop(0) if begin else b""
                 yield from (line.decode(ENCODING) for line in reversed(lines))
-
-
-def latest(registrations: Iterable[Registration]) -> Registration | None:
-    """Return the one registered last, by its time; of several of one time the last one. None without any.
-
-    In the listing of a mirror, which lists filesets as they arrived, that need not be the last row.
-    """
-    newest, last = None, ""
-    for each in registrations:
-        if (order := registered_order(each.registered)) >= last:
-            newest, last = each, order
-    return newest
 
 
 def known_rows(layout: Layout, product: str) -> list[FilesetRow]:

@@ -37,6 +37,13 @@ def check_products(
         )
 
 
+def check_products_in_settings(names: Sequence[str], settings: Settings, consequence: str) -> None:
+    """Check the products as ``check_products``, where the settings name all that are mirrored."""
+    if settings.mirror.products is not None:
+        known = [product.name for product in settings.mirror.products]
+        check_products(names, known, settings, consequence)
+
+
 def check_product_here(layout: Layout, product: str, settings: Settings, consequence: str) -> None:
     """Check that something is known here of the product. Raises SettingsError as ``check_products``."""
     here = layout.state_products()

@@ -50,7 +50,7 @@ def pending_rows(
     """
     steps = tuple(steps)
     kinds = [step.marker for step in steps]
-    cache, state = layout.nothing_pending(product.name), _state(layout, product, kinds, sky)
+    cache, state = layout.nothing_pending(product.name), deciding_state(layout, product, kinds, sky)
     if state is not None and read_marker(cache) == {"schema": SCHEMA, **state}:
         return []
     rows = _find_pending(layout, product, steps, sky)
@@ -79,9 +79,12 @@ def _find_pending(
     return [row for row in selected_rows(rows, product, taken, sky) if row.name not in done]
 
 
-def _state(layout: Layout, product: Product, kinds: list[str], sky: SkyKnowledge) -> dict[str, Any] | None:
-    """Return all that decides on what is pending: two states that are equal have the same filesets pending.
+def deciding_state(
+    layout: Layout, product: Product, kinds: list[str], sky: SkyKnowledge
+) -> dict[str, Any] | None:
+    """Return all that decides on what is selected, and on what is pending: equal states have the same.
 
+    ``kinds`` are the markers of the steps. In an equal state a fileset may have grown too old for ``keep``.
     None while the listing has no record that fits, or a folder of markers no current snapshot.
     """
     folders = {kind: layout.marker_folder(kind, product.name) for kind in (*kinds, *_DECIDING)}

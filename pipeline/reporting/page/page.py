@@ -29,9 +29,16 @@ from pipeline.reporting.history import read_history
 from pipeline.reporting.matrix import Cell, Matrix, Missing, product_matrix
 from pipeline.reporting.outlook import outlook, outlook_text, when_here
 from pipeline.reporting.page.charts import Chart, charts
-from pipeline.reporting.progress import progress_text
 from pipeline.reporting.report import MirrorReport, ProductReport, mirror_report, with_unfinished
-from pipeline.reporting.text import as_age, bytes_left_of, catalog_text, notes_of, run_numbers, running_noun
+from pipeline.reporting.text import (
+    as_age,
+    bytes_left_of,
+    catalog_text,
+    notes_of,
+    run_numbers,
+    running_noun,
+    running_numbers,
+)
 from pipeline.units import as_count, as_duration, as_size
 
 # Rows of a table of failures, problems, skipped filesets, or what is missing; those shown without a click.
@@ -149,6 +156,7 @@ def render_page(page: Page) -> str:
         totals=outlook(page.report),
         failures=_tables_of_failures(page.report),
         missing=_missing(page.matrices),
+        missing_rows=sum(matrix.missing_rows for matrix in page.matrices),
         kinds=_KINDS,
         numeric=_NUMERIC,
         cell_class=cell_class,
@@ -157,11 +165,11 @@ def render_page(page: Page) -> str:
         when_here=when_here,
         since_update=_since_update(page.report),
         running_noun=running_noun,
+        running_numbers=running_numbers,
         run_numbers=run_numbers,
         catalog_text=catalog_text,
         bytes_left_of=bytes_left_of,
         notes_of=notes_of,
-        progress_text=progress_text,
         rows=ROWS,
         unfolded=UNFOLDED,
         points_shown=POINTS,
@@ -189,9 +197,12 @@ def _since_update(report: MirrorReport) -> str | None:
 
 
 def _missing(matrices: Sequence[Matrix]) -> list[tuple[str, Missing]]:
-    """Return what is missing with its product: what will be fetched before what is skipped or withdrawn."""
+    """Return the first rows of what is missing, each with its product.
+
+    What will be fetched comes before what is skipped or withdrawn.
+    """
     found = [(matrix.product, each) for matrix in matrices for each in matrix.missing]
-    return sorted(found, key=lambda item: item[1].is_settled)
+    return sorted(found, key=lambda item: item[1].is_settled)[:ROWS]
 
 
 def _tables_of_failures(report: MirrorReport) -> list[tuple[str, Sequence[Any]]]:

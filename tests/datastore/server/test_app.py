@@ -126,7 +126,33 @@ def test_the_store_is_below_its_prefix_and_nowhere_else(store, prefix, outside):
     with serve_folder(store, prefix=prefix) as server:
         assert server.url.endswith(prefix)
         assert ask(server, "/index.txt").body.split(b"|")[0] == b"# productID  "
-        assert requests.get(server.url.removesuffix(prefix) + outside).status_code == 404
+        answer = requests.get(server.url.removesuffix(prefix) + outside)
+        assert answer.status_code == 404
+        assert (f"; its Data Store is at {prefix}/." in answer.text) is bool(prefix)
+
+
+@pytest.mark.parametrize("path", ["", "/", "//"])
+def test_the_root_of_the_host_leads_to_the_data_store(store, path):
+    with serve_folder(store, prefix="/ipp049/ds") as server:
+        host = server.url.removesuffix("/ipp049/ds")
+        answer = requests.get(host + path, allow_redirects=False)
+        assert (answer.status_code, answer.headers["Location"]) == (302, "./ipp049/ds/")
+        assert requests.get(host + path).text == requests.get(f"{server.url}/").text
+
+
+REASONS = {
+    "/md": (301, "The page is at the address in the Location field."),
+    "/nothing": (404, "The requested URL was not found on this server."),
+    "/md/index.txt": (405, "The requested URL takes the methods in the Allow field only."),
+}
+
+
+@pytest.mark.parametrize("path", REASONS)
+def test_the_page_of_an_error_is_one_sentence(store, path):
+    status, reason = REASONS[path]
+    with serve_folder(store) as server:
+        answer = ask(server, path, method="DELETE" if status == 405 else "GET")
+    assert (answer.status, f"<p>{reason}</p>".encode() in answer.body) == (status, True)
 
 
 @pytest.mark.parametrize(("plus", "colon"), [("+", ":"), ("%2B", "%3A"), ("%2b", ":")])

@@ -215,7 +215,8 @@ PROBLEMS = {
     elsewhere: "product md: expected it in V/other/md (mirror.volumes), "
     "the link ROOT/volumes/md leads to V/md.",
     with_content("store/md"): "product md: expected nothing at ROOT/store/md, or a link to V/md/store "
-    "(mirror.volumes), found a folder with content. Move the product to its volume while no update runs",
+    "(mirror.volumes), found a folder with content. While neither an update nor `ipp-mirror serve` runs, "
+    "move the files there and remove it.",
     with_content(
         "incoming/md"
     ): "product md: expected nothing at ROOT/incoming/md, or a link to V/md/incoming",

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import click
 import pytest
 from support.command import ipp_mirror
 from support.upstream import File, Upstream
@@ -12,6 +13,7 @@ from pipeline.sample.simulator import simulate
 from tasks.commands import ipp_mirror as ipp_mirror_group
 
 NOBODY = "http://127.0.0.1:1/ds"
+OF_URL = "expected the http or https address of a Data Store, without '?' or '#'"
 
 
 def init(*arguments: object) -> None:
@@ -75,18 +77,39 @@ def test_a_server_that_cannot_be_reached(config: Path):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["ftp://host/ds"], "source.url: expected the http or https address of a Data Store"),
-        ([NOBODY, "--root", "/"], "mirror.root: expected a folder for the mirror alone"),
+        (["ftp://host/ds"], f"URL: {OF_URL}, got 'ftp://host/ds'"),
+        (["host/ds"], f"URL: {OF_URL}, got 'host/ds'"),
+        ([""], f"URL: {OF_URL}, got ''"),
+        (["ftp://me:secret@host"], f"URL: {OF_URL}, got text"),
         (
-            [NOBODY, "--root", __file__],
-            "^--root: expected the path of a folder, got the file /.*No settings were",
+            ["http://me:secret@host/ds"],
+            "URL: expected no user name and password, which belong in ~/.netrc, got some",
         ),
-        ([NOBODY, "--products", "../p"], "mirror.products.0.name: product name: expected letters, digits"),
+        (
+            [NOBODY, "--root", "/"],
+            "--root: expected a folder for the mirror alone, got the root of the file system",
+        ),
+        (
+            [NOBODY, "--root", "/a#b"],
+            "--root: expected a path without '#' and control characters, got '/a#b'",
+        ),
+        ([NOBODY, "--products", "a,../p"], "--products: product name: expected letters, digits"),
+        ([NOBODY, "--products", ","], "--products: expected names of products, such as A,B, got ','"),
     ],
 )
-def test_a_wrong_value_is_one_sentence_before_anything_is_asked(arguments, problem, config: Path):
-    with pytest.raises(SettingsError, match=problem):
+def test_a_wrong_argument_is_named_before_anything_is_asked(arguments, problem, config: Path):
+    with pytest.raises(click.BadParameter) as refused:
         init(*arguments, "--config", config)
+    named, _, said = problem.partition(": ")
+    assert f"Invalid value for '{named}': {said}" in refused.value.format_message()
+    assert not config.exists()
+
+
+def test_a_file_at_the_root_is_one_sentence(config: Path):
+    with pytest.raises(
+        SettingsError, match=r"^--root: expected the path of a folder, got the file /.*No set"
+    ):
+        init(NOBODY, "--root", __file__, "--config", config)
     assert not config.exists()
 
 

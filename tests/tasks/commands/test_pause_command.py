@@ -42,7 +42,8 @@ def test_no_update_begins_until_it_is_resumed(mirrored: Follower, server, tmp_pa
         assert sentence.endswith("This run did nothing; updates begin again after `ipp-mirror resume`.")
     assert server.requests == []
     again = command(mirrored, "pause", "--reason", "another one")
-    assert again == Ended(0, paused.output.replace(PAUSED, "Nothing was changed."))
+    kept = "Nothing was changed; the new reason is not recorded."
+    assert again == Ended(0, paused.output.replace(PAUSED, kept))
     shown = command(mirrored, "status").output
     assert "warning: paused since 2" in shown
     assert "\nwarning: paused since 2" in shown
@@ -53,6 +54,11 @@ def test_no_update_begins_until_it_is_resumed(mirrored: Follower, server, tmp_pa
     assert "paused" not in command(mirrored, "status").output
     assert mirrored.update().code == 0
     assert mirrored.marked("extracted", PRODUCT) == {"first", "second"}
+
+
+def test_a_pause_without_a_reason_changes_nothing(follower: Follower):
+    paused = command(follower, "pause", "--reason", "the first one")
+    assert command(follower, "pause") == Ended(0, paused.output.replace(PAUSED, "Nothing was changed."))
 
 
 def test_a_running_update_goes_on(mirrored: Follower, server, tmp_path):

@@ -1,18 +1,28 @@
 """``ipp-mirror plan``: its numbers are those of the update that follows, and it changes nothing."""
 
 import json
+import pty
 import shutil
+import sys
+from contextlib import suppress
 from pathlib import Path
+from time import sleep
 
 import pytest
+from click.testing import CliRunner, Result
 from support.command import Ended, ipp_mirror
 from support.follower import Follower
 from support.summary import numbers
 from support.upstream import File, Upstream
 
+from pipeline.errors import SettingsError
+from pipeline.mirror.context import open_context
 from pipeline.mirror.state.layout import Layout
 from pipeline.reporting.history import RunRecord, append_record
+from pipeline.sample import faults
 from pipeline.units import as_size
+from tasks.commands import ipp_mirror as ipp_mirror_group
+from tasks.steps import STEPS
 
 PRODUCT = "md-all-rel-200907"
 
@@ -226,6 +236,76 @@ def test_a_server_that_does_not_answer(upstream: Upstream, follower: Follower):
     assert (shown.returncode, shown.stderr.count("No update can begin; ")) == (40, 1)
 
 
+def of_three(follower: Follower, upstream: Upstream) -> None:
+    """Three products, of which nothing is known here."""
+    for product in (PRODUCT, "second", "third"):
+        upstream.add(product, f"{product}.1", [File("a.fits", b"a")])
+    follower.mirror["products"] = [PRODUCT, "second", "third"]
+    follower.source["attempts"] = 1
+
+
+def in_process(*command: str) -> Result:
+    return CliRunner().invoke(ipp_mirror_group, [*command], standalone_mode=False)
+
+
+UNANSWERED = {
+    "refused": (None, "connection refused by"),
+    "503": (faults.fails(503, target="everything"), "got 503"),
+    "filesets": (faults.fails(500, target=f"{PRODUCT}/*/index.txt"), "got 500"),
+}
+
+
+@pytest.mark.parametrize("name", UNANSWERED)
+def test_a_server_that_gives_no_answer_is_asked_about_no_other_product(name, upstream, follower, server):
+    of_three(follower, upstream)
+    fault, said = UNANSWERED[name]
+    if fault:
+        server.faults.append(fault)
+    else:
+        follower.url = "http://127.0.0.1:1/ds"
+    shown = in_process("plan", "--config", str(follower.config))
+    assert shown.return_value == 20
+    assert {request.target.split("/")[2] for request in server.requests} <= {PRODUCT}
+    first, second = shown.stderr.splitlines()
+    assert said in first
+    assert second == (
+        "2 more products (second, third): planned by what is known here, as the server gave no answer."
+    )
+
+
+ANSWERED = {
+    "404": faults.fails(404, target=f"{PRODUCT}/index.txt"),
+    "invalid": faults.database_down(target=f"{PRODUCT}/index.txt"),
+    "cut": faults.hangs_up(after=10, target=f"{PRODUCT}/index.txt"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_a_server_that_fails_for_one_product_is_asked_about_the_others(name, upstream, follower, server):
+    of_three(follower, upstream)
+    server.faults.append(ANSWERED[name])
+    shown = in_process("plan", "--json", "--config", str(follower.config))
+    made = json.loads(shown.stdout)
+    assert (shown.return_value, made["not_asked"]) == (20, [])
+    assert [product["known"] for product in made["products"]] == [0, 1, 1]
+
+
+def test_a_terminal_shows_what_the_server_is_asked(upstream, follower, server, monkeypatch):
+    of_three(follower, upstream)
+    master, terminal = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    with open(terminal, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        ipp_mirror_group.main(["plan", "--config", str(follower.config)], standalone_mode=False)
+    output = ""
+    # EIO: nothing is left of what was written.
+    with open(master, "rb", buffering=0) as reader, suppress(OSError):
+        while part := reader.read(65_536):
+            output += part.decode()
+    assert f"asking {server.url}" in output
+    assert output.endswith("\x1b[2K"), "the line is erased"
+
+
 def test_a_selection_that_matches_nothing_is_named(upstream: Upstream, follower: Follower):
     upstream.add(PRODUCT, "o1.chip.1.1.1", [File("a.fits", b"a")])
     follower.mirror["products"] = [{"name": PRODUCT, "select": {"stage": "wrap"}}]
@@ -238,6 +318,25 @@ def test_without_a_listing_nothing_is_known_offline(follower: Follower):
     shown = ipp_mirror("plan", "--config", follower.config, "--offline")
     assert shown.returncode == 0
     assert "\nto fetch: not known, as there is no listing yet; " in shown.stdout
+
+
+def blocked(folder: Path, kind: str) -> Path:
+    """A root at which no mirror can be made."""
+    (folder / "file").write_text("x")
+    (folder / "link").symlink_to("absent")
+    return {"/proc": Path("/proc/x"), "in a file": folder / "file" / "x"}.get(kind, folder / kind)
+
+
+@pytest.mark.parametrize("kind", ["/proc", "file", "in a file", "link"])
+def test_a_root_that_cannot_be_made_is_the_sentence_of_the_update(kind, tmp_path, follower: Follower):
+    follower.mirror |= {"root": str(blocked(tmp_path, kind)), "products": [PRODUCT]}
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SettingsError) as planned:
+        ipp_mirror_group.main(["plan", "--config", str(follower.config)], standalone_mode=False)
+    with pytest.raises(SettingsError) as started, open_context(follower.config, STEPS, sleep):
+        pass
+    assert str(planned.value) == str(started.value)
+    assert sorted(tmp_path.rglob("*")) == sorted({*before, follower.config})
 
 
 @pytest.mark.parametrize(

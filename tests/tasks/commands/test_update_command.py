@@ -39,9 +39,39 @@ def test_a_product_that_is_not_in_the_settings(upstream: Upstream, follower: Fol
     upstream.add("one", "of-one", [File("r.fits", b"one")])
     update = [*without_scheduler(free_port()), "--config", follower.config]
     refused = ipp_mirror(*update, "--products", "other")
-    assert refused.returncode == 40
+    assert (refused.returncode, refused.stdout) == (40, "")
     assert refused.stderr.startswith("ipp-mirror: expected a product of this mirror (one), got 'other'. ")
     assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "sentence"),
+    [
+        ("update --products other", 40, "expected a product of this mirror (one), got 'other'."),
+        ("adopt {folder} --products other", 40, "expected a product of this mirror (one), got 'other'."),
+        ("get other some", 40, "expected a product of this mirror (one), got 'other'."),
+        ("verify", 30, "nothing to verify: no fileset is in the mirror at {root}."),
+        ("verify --rate fast", 40, "--rate: expected a rate such as 50 MB/s, got 'fast'."),
+        ("verify --upstream --rate 1MB/s", 40, "--rate: expected without --upstream, "),
+    ],
+)
+def test_nothing_is_made_and_nothing_else_said_when_the_first_run_is_refused(
+    line, code, sentence, follower: Follower
+):
+    follower.mirror["products"] = ["one"]
+    words = line.format(folder=follower.folder).split()
+    refused = ipp_mirror(*words, "--config", follower.config)
+    assert (refused.returncode, refused.stdout) == (code, "")
+    assert refused.stderr.startswith(f"ipp-mirror: {sentence.format(root=follower.root)}")
+    assert refused.stderr.count("\n") == 1
+    assert {path.name for path in follower.folder.iterdir()} <= {"mirror.yaml", "upstream"}
+
+
+def test_a_paused_mirror_is_all_that_is_said(follower: Follower):
+    assert ipp_mirror("pause", "--config", follower.config).returncode == 0
+    refused = ipp_mirror("update", "--config", follower.config)
+    assert (refused.returncode, refused.stdout) == (10, "")
+    assert refused.stderr.startswith(f"ipp-mirror: {follower.root}: paused since ")
 
 
 def test_what_luigi_cannot_begin_with_is_code_40(follower: Follower, tmp_path: Path):

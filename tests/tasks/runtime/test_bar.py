@@ -97,11 +97,11 @@ def test_a_window_has_the_columns_that_there_is_place_for(width, expected):
     [
         (
             {"bytes_left_known": False, "filesets": 123_456, "done": 12_345},
-            "[##--------------------]   10%  16.2 MB of >36.8 MB   2.9 MB/s  3 h 20 min left",
+            "[##-------------------]   10%  16.2 MB of ~36.8 MB   2.9 MB/s  ~3 h 20 min left",
         ),
         (
-            {"bytes_left_known": False, "seconds_left": None},
-            "[###------------]   22%  14/64  16.2 MB of >36.8 MB   2.9 MB/s        >7 s left",
+            {"bytes_left_known": False, "seconds_left": 7},
+            "[###------------]   22%  14/64  16.2 MB of ~36.8 MB   2.9 MB/s        ~7 s left",
         ),
         (
             {"seconds_without_bytes": 750, "seconds_left": None},

@@ -13,6 +13,7 @@ from pipeline.mirror.resources.connection_quota import ConnectionQuota
 from pipeline.mirror.resources.peers import Membership, StepDone
 from pipeline.mirror.state.layout import Layout
 from tasks.runtime.coordinator import Coordinator, PollPolicy
+from tasks.runtime.takeover import LastRun
 
 DONE = StepDone("first", "DONE", 1, 0)
 
@@ -45,7 +46,8 @@ def run(tmp_path: Path, settings: Settings) -> SimpleNamespace:
     return SimpleNamespace(
         context=context,
         mirror="m",
-        left_behind=[],
+        update="2026-07-10T12:00:00Z",
+        last=LastRun(),
         stopping=threading.Event(),
         noted=noted,
         note=noted.append,

@@ -132,5 +132,13 @@ def test_a_volume_without_space_ends_the_work_on_its_products_alone(server: Serv
     assert results(watch, FULL) == [DiskFull]
 
 
+@pytest.mark.parametrize("error", [SILENT, FULL])
+def test_the_reason_says_nothing_of_a_run_that_is_at_work(error, server: Server):
+    """It is in the history when the run has ended."""
+    watch = server.watch()
+    ends = [str(end) for _ in range(3) if (end := watch.failed(error, "p", asked=True))]
+    assert [end.rpartition("last time: ")[2] for end in ends] == [str(error)]
+
+
 def test_the_codes():
     assert [error("").exit_code for error in (ServerLost, DiskFull, VolumeFull)] == [20, 30, 30]

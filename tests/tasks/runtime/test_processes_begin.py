@@ -28,7 +28,7 @@ def start_in_parent(thread):
 threading.Thread.start = start_in_parent
 with open_context(Path(sys.argv[1]), STEPS, lambda _: None) as context:
     try:
-        with step_processes(context, threading.Event(), lambda: None) as (fetching, _):
+        with step_processes(context, threading.Event()) as (fetching, _):
             try:
                 fetching.do(print, None)
             except ProcessLost as error:

@@ -27,7 +27,7 @@ def copied_by_a_collection(_context, _argument, _report):
     return own_kb() - before
 
 with open_context(Path(sys.argv[1]), STEPS, lambda _: None) as context:
-    with step_processes(context, threading.Event(), lambda: None) as (fetching, unpacking):
+    with step_processes(context, threading.Event()) as (fetching, unpacking):
         for processes in (fetching, unpacking):
             print(processes.do(copied_by_a_collection, None))
 """

@@ -154,7 +154,7 @@ def test_each_fileset_counts_once_however_often_it_is_submitted(progress: Progre
     progress.expect("p", rows("f0", "f1", "other"))
     progress.expect("q", rows("f0"))
     state = progress.state()
-    assert (state.done, state.filesets, state.bytes_left) == (0, 6, 4400)
+    assert (state.done, state.filesets, state.bytes_left) == (0, 6, 5400)
     for name in ("f0", "f0", "other"):
         progress.end_fileset("p", name)
     state = progress.state()

@@ -3,7 +3,14 @@
 import pytest
 
 from pipeline.mirror.context import RunCounters
-from tasks.runtime.summary import Ending, fetched, get_summary, update_summary, verification_summary
+from tasks.runtime.summary import (
+    Ending,
+    comparison_summary,
+    fetched,
+    get_summary,
+    update_summary,
+    verification_summary,
+)
 
 
 def counters(**numbers: int) -> RunCounters:
@@ -43,11 +50,11 @@ def test_a_run_in_which_nothing_was_to_be_done(new, code, expected):
 def test_named_filesets():
     nothing = "none to be fetched of those that are named"
     assert get_summary(counters(new=2), Ending("extracted")) == nothing
-    assert get_summary(counters(), Ending("extracted", code=20)) == update_summary(
-        counters(), Ending("extracted", code=20)
-    )
-    run = counters(selected=2, done=1, failed=1)
-    assert get_summary(run, Ending("extracted")) == update_summary(run, Ending("extracted"))
+    assert get_summary(counters(), Ending("extracted", code=20)) == "none tried"
+    assert get_summary(counters(new=2), Ending("extracted", code=40)) == "2 discovered, none tried"
+    run = counters(selected=2, done=1, failed=1, optional_failed=1)
+    numbers = "0 discovered, 2 wanted: 1 extracted, 1 failed, 0 skipped, 0 left"
+    assert get_summary(run, Ending("extracted")) == f"{numbers}; 1 failed in optional steps"
 
 
 def test_bytes_and_time():
@@ -68,3 +75,7 @@ def test_the_filesets_here_are_sound_repaired_damaged_and_left():
     assert verification_summary(run, Ending("extracted")) == expected
     expected = "9 here: 4 sound, 2 repaired, 1 with problems; stopped with 2 left"
     assert verification_summary(run, Ending("extracted", stopped=True)) == expected
+    assert comparison_summary(run, Ending("extracted")) == (
+        "9 here, compared with upstream: 4 the same there, 2 corrected there and fetched, "
+        "1 corrected there and not fetched, 2 left"
+    )

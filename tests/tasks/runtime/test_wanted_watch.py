@@ -1,5 +1,8 @@
 """Watch for filesets that come to be wanted while an update runs."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from support.audit import opened_below
@@ -44,6 +47,26 @@ def test_a_fileset_is_tried_once_and_counted_as_selected_once(tmp_path: Path):
     assert watch.delayed("p") == {"latest"}
     assert watch.claim("p", {"later"}) == (set(), 0)
     assert watch.claim("q", {"a"}) == ({"a"}, 1)
+
+
+class Meeting(set[str]):
+    """Names, of which two threads take others away at the same time, if they can."""
+
+    barrier = threading.Barrier(2)
+
+    def __sub__(self, others):
+        left = set(self).difference(others)
+        with suppress(threading.BrokenBarrierError):
+            self.barrier.wait(0.2)
+        return left
+
+
+def test_tasks_that_claim_at_the_same_time_share_no_fileset(tmp_path: Path):
+    watch = WantedWatch(Layout(tmp_path))
+    with ThreadPoolExecutor(2) as threads:
+        claims = list(threads.map(lambda names: watch.claim("p", Meeting(names)), ["abc", "bcd"]))
+    assert sorted(name for claimed, _ in claims for name in claimed) == ["a", "b", "c", "d"]
+    assert sum(new for _, new in claims) == 4
 
 
 def test_what_is_counted_is_known_by_name(tmp_path: Path):
