@@ -13,7 +13,7 @@ import luigi
 from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Settings, read_settings
 from pipeline.errors import MachineFault, ServerUnavailable
-from pipeline.mirror.state.fileset_paths import stored_paths, unpacked_paths
+from pipeline.mirror.state.fileset_files import stored_paths, unpacked_paths
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker

@@ -29,6 +29,7 @@ from pipeline.errors import (
 )
 from pipeline.mirror.resources.update_lock import record_products
 from pipeline.mirror.state.pause import refuse_when_paused
+from pipeline.names import some
 from tasks.runtime.coordinator import POLL_SECONDS, Coordinator, NoPeers
 from tasks.runtime.current import or_exit
 from tasks.runtime.display import line_displayed
@@ -126,9 +127,7 @@ class MirrorWorker(Worker):
     def _in_progress(self) -> str:
         """Return the subjects of the running tasks, the first ones by name."""
         subjects = [task.subject for task in self._runner.running.values() if not task.only_waits]
-        more = len(subjects) - NAMED_AT_STOP
-        named = ", ".join(subjects[:NAMED_AT_STOP])
-        return f"{named} and {more} more" if more > 0 else named or "nothing"
+        return some(subjects, NAMED_AT_STOP) or "nothing"
 
     def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
         """Schedule the task; before the first one, make sure that the server and the scheduler respond."""
