@@ -168,20 +168,22 @@ class StepTask(FilesetTask):
     def is_listed(self) -> bool:
         """Return True if the local listing has this row, and the fileset is one to be done.
 
-        That is one that may be selected, is wanted, or is complete but for optional steps; none in an
-        adoption. Where a fileset lies is left to the update: other hosts may read an earlier state of the
-        catalog. Raises ServerUnavailable for a damaged listing.
+        That is one that may be selected, is wanted, is to be unpacked again, or is complete but for optional
+        steps; none in an adoption. Where a fileset lies is left to the update: other hosts may read an
+        earlier state of the catalog. Raises ServerUnavailable for a damaged listing.
         """
         if self.row is None or self.row.name != self.fileset or self.adopted is not None:
             return False
         settings = self.context.settings.product(self.product)
-        wanted = self.layout.marker(MarkerKind.WANTED, self.product, self.row.name)
-        if wanted.exists() or self._is_here():
+        kinds = (MarkerKind.WANTED, MarkerKind.SUPERSEDED)
+        markers = (self.layout.marker(kind, self.product, self.row.name) for kind in kinds)
+        if self._is_here() or any(marker.exists() for marker in markers):
             return hash(self.row) in listed_rows(self.layout, self.product)
         listed = listed_rows(self.layout, self.product, settings.begin_after)
         return hash(self.row) in listed and may_be_selected(self.row, settings)
 
     def _is_here(self) -> bool:
+        """Return True for an optional step of a fileset that is complete."""
         required = self.context.wanted_steps.required
         return self.optional and all(
             fresh_marker(self.layout, step.marker, self.identity) for step in required
@@ -215,8 +217,11 @@ class StepTask(FilesetTask):
         return StepMarker(self.layout, self.step.marker, self.identity)
 
     def complete(self) -> bool:
-        """Return True if the marker is there, and what the next step needs unless that one is done."""
-        if not super().complete():
+        """Return True if the marker is there, and what the next step needs unless that one is done.
+
+        An optional step is done again after the required ones.
+        """
+        if not super().complete() or (self.optional and not self._is_here()):
             return False
         after = self.context.steps.after(self.step)[:1]
         after_is_done = any(fresh_marker(self.layout, step.marker, self.identity) for step in after)

@@ -18,7 +18,7 @@ from pipeline.mirror.state.file_selection import lacking_filesets, may_lack
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration
 from pipeline.mirror.state.marker_file import read_marker, write_marker
-from pipeline.mirror.state.pending import deciding_state
+from pipeline.mirror.state.pending import deciding_state, to_unpack_again
 from pipeline.mirror.state.selection import is_selected
 from pipeline.mirror.state.sky_selection import DECIDING_COLUMNS, NOTHING_KNOWN, SkyKnowledge
 from pipeline.mirror.state.snapshot import current_header
@@ -86,7 +86,8 @@ class ProductFilesets:
         self.lacking: dict[str, bool] = {}
         self.skipped = layout.names(MarkerKind.SKIPPED, name)
         self.withdrawn = layout.names(MarkerKind.WITHDRAWN, name)
-        self.wanted = wanted_filesets(layout, name)
+        self._again = to_unpack_again(layout, name)
+        self._wanted = wanted_filesets(layout, name) | self._again
         self.expired = layout.names(MarkerKind.EXPIRED, name)
         self._begin_after = product.begin_after if product else None
         self._selection = _Selection(product, sky)
@@ -101,7 +102,8 @@ class ProductFilesets:
         has_begun = self._begin_after is None
         # Names of their own, for each is used for each row.
         complete, skipped, withdrawn = self.complete, self.skipped, self.withdrawn
-        wanted, left_out, may_lack = self.wanted, withdrawn | self.expired, self.may_lack
+        wanted, left_out = self._wanted, (withdrawn - self._again) | self.expired
+        may_lack = self.may_lack
         is_chosen = self._selection.has
         for columns, fields in self._listing.cells():
             name = fields[0].strip()

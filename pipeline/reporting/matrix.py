@@ -181,10 +181,8 @@ def _kind(state: FilesetState, failed: set[str]) -> str:
     """Return the name of the number of ``Cell`` that counts the fileset; ``failed`` ones are left, too."""
     if state.complete:
         return "complete"
-    if state.withdrawn:
-        return "withdrawn"
     if not state.selected:
-        return "unselected"
+        return "withdrawn" if state.withdrawn else "unselected"
     if state.skipped:
         return "skipped"
     return "failed" if state.name in failed else "left"

@@ -70,6 +70,7 @@ class Mirror:
     document: dict[str, Any]
     selects: Any = field(default=lambda row: True)
     lacking: set[str] = field(default_factory=set)
+    again: set[str] = field(default_factory=set)
 
     @property
     def settings(self) -> Settings:
@@ -160,6 +161,13 @@ def widened(it: Mirror) -> None:
     it.lacking = {CHIPS[0]}
 
 
+def unpacked_again(it: Mirror) -> None:
+    """The extraction of a fileset was set aside; it is selected no more, or withdrawn."""
+    it.marker(MarkerKind.SUPERSEDED, CHIPS[0]).parent.mkdir()
+    it.marker("extracted", CHIPS[0]).rename(it.marker(MarkerKind.SUPERSEDED, CHIPS[0]))
+    it.again = {CHIPS[0]}
+
+
 def full_disk(it: Mirror) -> None:
     it.document["mirror"]["min_free"] = 10**17
 
@@ -190,6 +198,8 @@ MUTATIONS = {
     "no snapshots": no_snapshots,
     "selected by stage": lambda it: it.select("chip"),
     "not selected": lambda it: (it.select("stack"), it.undo(CHIPS[0])),
+    "not selected, set aside": lambda it: (it.select("stack"), unpacked_again(it)),
+    "withdrawn, set aside": lambda it: (withdrawn(it, CHIPS[0]), unpacked_again(it)),
     "not in the settings": unconfigured,
     "paused": lambda it: pause(it.layout, reason="r", by="me"),
     "a full disk": full_disk,
@@ -206,7 +216,7 @@ def on_disk(it: Mirror) -> dict[str, Any]:
         for kind in ("downloaded", "extracted", "failed", "skipped", "withdrawn", "cataloged")
     }
     rows = known_rows(it.layout, PRODUCT)
-    selected = {row.name for row in rows if it.selects(row)} - marked["withdrawn"]
+    selected = ({row.name for row in rows if it.selects(row)} - marked["withdrawn"]) | it.again
     complete = (marked["downloaded"] & marked["extracted"]) - it.lacking
     steps = {name: json.loads(it.marker("failed", name).read_text())["step"] for name in marked["failed"]}
     return {

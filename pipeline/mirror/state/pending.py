@@ -22,7 +22,10 @@ from pipeline.mirror.state.snapshot import current_header, renew_snapshot
 from pipeline.mirror.state.steps import Steps, StepSpec
 
 # Kinds of markers beside those of the steps that decide on what is pending.
-_DECIDING = (MarkerKind.SKIPPED, MarkerKind.WITHDRAWN, MarkerKind.EXPIRED, MarkerKind.WANTED)
+_DECIDING = (
+    *(MarkerKind.SKIPPED, MarkerKind.WITHDRAWN, MarkerKind.EXPIRED),
+    *(MarkerKind.WANTED, MarkerKind.SUPERSEDED),
+)
 
 
 def renew_snapshots(layout: Layout, product: str, steps: Steps) -> None:
@@ -39,8 +42,9 @@ def pending_rows(
 ) -> list[FilesetRow]:
     """Return the rows of which one of the ``steps`` is to be done, oldest first.
 
-    They are those of the filesets that the settings select, of wanted ones, and of those that are complete
-    but for optional steps: these are done for all that is here, also where it is withdrawn.
+    They are those of the filesets that the settings select, of wanted ones, of those that are to be unpacked
+    again, and of those that are complete but for optional steps: these two are done for all that is here,
+    also where it is withdrawn.
 
     ``sky`` is what the catalog knows of filesets. Skipped filesets are not returned, nor
     withdrawn ones that are incomplete; those whose next attempt is not due yet are (``postponed``). For the
@@ -73,10 +77,17 @@ def _find_pending(
         done = here & layout.marked_in_all((step.marker for step in steps if step.optional), product.name)
     for kind in (MarkerKind.SKIPPED, MarkerKind.EXPIRED):
         done = done | layout.marked(kind, product.name)
-    done |= layout.marked(MarkerKind.WITHDRAWN, product.name) - here
-    taken = here | layout.marked(MarkerKind.WANTED, product.name)
+    again = to_unpack_again(layout, product.name)
+    done |= layout.marked(MarkerKind.WITHDRAWN, product.name) - here - again
+    taken = here | again | layout.marked(MarkerKind.WANTED, product.name)
     rows = listing.rows(but=done - {product.begin_after})
     return [row for row in selected_rows(rows, product, taken, sky) if row.name not in done]
+
+
+def to_unpack_again(layout: Layout, product: str) -> set[str]:
+    """Return the downloaded filesets whose extraction was set aside; none of them has to be selected."""
+    aside = layout.marked(MarkerKind.SUPERSEDED, product)
+    return layout.marked_among(MarkerKind.DOWNLOADED, product, aside) if aside else set()
 
 
 def deciding_state(
@@ -136,9 +147,12 @@ class ToSchedule:
     def of(self, fileset: str) -> list[StepSpec]:
         """Return the last step of each run of missing ones: its task requires those before it.
 
-        Mostly the last step of all; nothing for a fileset that is complete.
+        Mostly the last step of all; nothing for a fileset that is complete. An optional step is done again
+        after a required one.
         """
-        missing = [fileset not in self._marked[step.name] for step in self._steps]
+        lacks = {step.name for step in self._steps if fileset not in self._marked[step.name]}
+        again = any(step.name in lacks for step in self._steps.required)
+        missing = [step.name in lacks or (again and step.optional) for step in self._steps]
         following = [*missing[1:], False]
         return [
             step

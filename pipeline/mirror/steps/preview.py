@@ -10,7 +10,7 @@ from pipeline.mirror.state.file_selection import lacking_filesets, may_lack
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, known_rows
 from pipeline.mirror.state.markers import Fileset, fresh_marker
-from pipeline.mirror.state.pending import postponed
+from pipeline.mirror.state.pending import postponed, to_unpack_again
 from pipeline.mirror.state.selection import (
     is_expired,
     refuse_unknown_beginning,
@@ -93,13 +93,8 @@ def preview_work(
     count. Raises SettingsError when ``select`` names a column that no row has, MachineFault when the catalog
     cannot be read.
     """
-    name = product.name
-    refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, sky)
-    stale = _Stale(layout, name, listing.new)
-    refuse_unknown_beginning(product, lambda: (row.name for row in listing.rows))
-    wanted = layout.marked(MarkerKind.WANTED, name)
-    gone = listing.withdrawn | stale.marked(MarkerKind.EXPIRED)
-    selected = [row for row in selected_rows(listing.rows, product, wanted, sky) if row.name not in gone]
+    name, stale = product.name, _Stale(layout, product.name, listing.new)
+    selected = _selected(layout, product, listing, stale, sky)
     kinds = [step.marker for step in steps.required]
     lacking = lacking_filesets(layout, product, may_lack(layout, product) & {row.name for row in selected})
     done = stale.without(layout.marked_in_all(kinds, name), kinds) - lacking.keys()
@@ -123,6 +118,19 @@ def preview_work(
         due=due,
         to_fetch=[row for row in due if is_to_fetch(row)],
     )
+
+
+def _selected(
+    layout: Layout, product: Product, listing: ListingPreview, stale: "_Stale", sky: SkyKnowledge
+) -> list[FilesetRow]:
+    """Return the rows of the filesets that are to be here, complete or not. Raises as ``preview_work``."""
+    name = product.name
+    refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, sky)
+    refuse_unknown_beginning(product, lambda: (row.name for row in listing.rows))
+    again = stale.without(to_unpack_again(layout, name), [MarkerKind.DOWNLOADED])
+    wanted = layout.marked(MarkerKind.WANTED, name) | again
+    gone = (listing.withdrawn - again) | stale.marked(MarkerKind.EXPIRED)
+    return [row for row in selected_rows(listing.rows, product, wanted, sky) if row.name not in gone]
 
 
 def count_expiring(

@@ -49,7 +49,7 @@ def test_with_snapshots_no_folder_is_scanned_and_no_marker_is_read(layout):
         assert pending_rows(layout, Product(name=PRODUCT), STEPS) == [row(3), row(5), row(8)]
     read = {path for path in opened if "/" in path}
     # There is no folder of these.
-    assert read <= {"skipped/", "withdrawn/", "expired/", "wanted/"}
+    assert read <= {"skipped/", "withdrawn/", "expired/", "wanted/", "superseded/"}
 
 
 @pytest.mark.parametrize("kind", [MarkerKind.SKIPPED, MarkerKind.WITHDRAWN])
@@ -80,6 +80,23 @@ def test_an_optional_step_is_done_for_all_that_is_here(layout):
     selecting = Product.model_validate({"name": PRODUCT, "select": {"filesetID": "*.[38]"}})
     assert pending_rows(layout, selecting, steps) == [row(n) for n in range(20) if n not in (5, 7)]
     assert pending_rows(layout, selecting, STEPS) == [row(3), row(8)]
+
+
+def test_what_is_here_is_unpacked_again(complete):
+    """Selected or not, withdrawn or not, as long as its bundles are here."""
+    for number in (6, 7, 8):
+        aside = complete.marker(MarkerKind.SUPERSEDED, PRODUCT, f"fileset.{number}")
+        aside.parent.mkdir(exist_ok=True)
+        complete.marker(MarkerKind.EXTRACTED, PRODUCT, f"fileset.{number}").rename(aside)
+    write_marker(complete.marker(MarkerKind.WITHDRAWN, PRODUCT, "fileset.6"), {})
+    complete.marker(MarkerKind.DOWNLOADED, PRODUCT, "fileset.8").unlink()
+    assert pending(complete, filesetID="*.5") == ["fileset.6", "fileset.7"]
+
+
+def test_an_optional_step_is_scheduled_again_after_a_required_one(layout):
+    write_marker(layout.marker(MarkerKind.CATALOGED, PRODUCT, "fileset.5"), {"registered": "t"})
+    to_schedule = steps_to_schedule(layout, PRODUCT, {"fileset.5"}, Steps((DOWNLOAD, EXTRACT, CATALOG)))
+    assert [step.name for step in to_schedule.of("fileset.5")] == ["catalog"]
 
 
 def test_the_last_missing_step_is_scheduled(layout):
