@@ -87,13 +87,13 @@ def test_what_is_not_there_is_answered_with_the_nearest(publisher, files):
 
 
 def test_no_time_of_registration_comes_twice_also_after_a_withdrawal(publisher, files):
-    times = []
+    times, today = [], f"{datetime.now(UTC):%Y-%m-%d}"
     for name in ("one", "two", "two", "two"):
         times.append(publisher.publish(PRODUCT, name, files)[0].registered)
         if name == "two":
             publisher.withdraw(PRODUCT, name)
     assert times == sorted(set(times))
-    assert times[0] >= f"{datetime.now(UTC):%Y-%m-%d}"
+    assert times[0] >= today
     assert names(publisher) == ["one"]
     assert not (publisher.folder / PRODUCT / "two").exists()
     assert publisher.products()[0].most_recent == "one"

@@ -111,8 +111,10 @@ def _lines(plan: "Plan", *, offline: bool) -> Iterator[str]:
         cells = [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
         yield "  ".join([name.ljust(widths[0]), *cells])
     yield ""
-    if offline and not any(product.known for product in plan.products):
-        yield "to fetch: not known, as there is no listing yet; without --offline, plan asks the server"
+    is_any_unlisted = offline or any(product.code for product in plan.products)
+    if is_any_unlisted and not any(product.known for product in plan.products):
+        hint = "; without --offline, plan asks the server" if offline else ""
+        yield f"to fetch: not known, as there is no listing yet{hint}"
         return
     filesets = sum(product.to_fetch for product in plan.products)
     estimated = sum(product.estimated for product in plan.products)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pipeline.errors import VARIABLE, FilesFailed, MirrorError, cause_in
+from pipeline.errors import VARIABLE, FilesFailed, MirrorError, cause_in, kind_of
 from pipeline.units import as_count
 
 # The same in a problem of a file on disk, whose text may name files too.
@@ -40,7 +40,7 @@ class Failure:
             file = ""
         kind, _, name = subject.partition(" ")
         cause = cause_in(str(error), (file, name, *name.split("/")))
-        return cls(subject, f"{kind} {type(error).__name__} {cause}")
+        return cls(subject, f"{kind} {kind_of(error)} {cause}")
 
 
 @dataclass

@@ -60,9 +60,6 @@ class NoPeers:
     def drain(self) -> None:
         """Do nothing."""
 
-    def close(self) -> None:
-        """Do nothing."""
-
 
 class Coordinator(NoPeers):
     """Peers of an update; for use by the thread of its worker.

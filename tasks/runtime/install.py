@@ -5,9 +5,10 @@ from typing import Any
 import luigi.interface
 
 from tasks.runtime.luigi_settings import use_defaults
+from tasks.runtime.mirror_worker import MirrorWorker
 from tasks.runtime.peer_worker import PeerWorker
 from tasks.runtime.schedulers import CentralScheduler, LocalScheduler
-from tasks.runtime.worker import MirrorWorker
+from tasks.runtime.worker import ThreadWorker
 
 
 class MirrorFactory(luigi.interface._WorkerSchedulerFactory):
@@ -24,7 +25,7 @@ class MirrorFactory(luigi.interface._WorkerSchedulerFactory):
         """Return the client of the scheduler with this address."""
         return CentralScheduler(url)
 
-    def create_worker(self, scheduler: Any, worker_processes: int, assistant: bool = False) -> MirrorWorker:
+    def create_worker(self, scheduler: Any, worker_processes: int, assistant: bool = False) -> ThreadWorker:
         """Return the worker of a run, or with ``assistant`` one for an update that is running."""
         if assistant:
             return PeerWorker(scheduler, worker_processes)

@@ -20,7 +20,7 @@ from pipeline.mirror.resources.peers import HUNG_SECONDS, PeerState
 from tasks.runtime.peer_run import PeerRun, open_peer_run
 from tasks.runtime.signals import restore_terminal
 from tasks.runtime.task import MirrorTask
-from tasks.runtime.worker import MirrorWorker
+from tasks.runtime.worker import ThreadWorker
 
 POLL_SECONDS = 0.3
 # So many consecutive failures are more likely a fault of this machine than of the filesets.
@@ -35,7 +35,7 @@ class NoCentralScheduler(MirrorError):
     exit_code = EXIT_NOT_SCHEDULED
 
 
-class PeerWorker(MirrorWorker):
+class PeerWorker(ThreadWorker):
     """Luigi's worker for the steps of an update that runs in another process.
 
     For Luigi's scheduler a peer is an ordinary worker: an assistant in the sense of Luigi would also get the
@@ -123,9 +123,6 @@ class PeerWorker(MirrorWorker):
     def _finish(self) -> int:
         return self._run.finish()
 
-    def _follow_up(self, _stopping: threading.Event) -> None:
-        """Do nothing: the update does."""
-
     @property
     def _is_finishing(self) -> bool:
         return self._ending.is_set() or super()._is_finishing
@@ -159,16 +156,16 @@ class PeerWorker(MirrorWorker):
             self._ending.set()
         super()._report(task, status, explanation)
 
-    def _note_complete(self, task: MirrorTask) -> None:
-        """Do nothing: the update does."""
-
     def _complete(self, task_id: str, status: str) -> None:
         """Forget the task; the scheduler hands it out again if necessary."""
         if task := self._scheduled_tasks.pop(task_id, None):
             self._run.progress.settle(task, status == FAILED)
 
-    def _resubmit(self) -> None:
-        """Forget the next steps that other workers have done."""
+    def _poll(self) -> None:
+        """Forget the next steps that other workers have done, after a while without a task."""
+        if self._run.stopping.is_set() or not self._is_quiet:
+            return
+        self._expect_tasks()
         # Markers over the network may be unreadable for a while: such a step is looked at again.
         with suppress(OSError):
             self._following = {key: task for key, task in self._following.items() if not task.complete()}

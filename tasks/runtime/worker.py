@@ -7,73 +7,54 @@ A thread only waits for the step that it sends to one of the run's own processes
 import json
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from threading import Event
-from typing import Any
+from typing import Any, Self
 
-import luigi
-from luigi.rpc import RemoteScheduler, RPCError
+from luigi.rpc import RPCError
 from luigi.scheduler import WORKER_STATE_DISABLED
 from luigi.task_register import Register
 from luigi.task_status import DONE, FAILED, RUNNING
 from luigi.worker import Worker
 
-from pipeline.errors import (
-    EXIT_FILESET_FAILED,
-    EXIT_NOT_SCHEDULED,
-    MirrorError,
-    SettingsError,
-    machine_faults,
-)
-from pipeline.mirror.resources.update_lock import record_products
-from pipeline.mirror.state.pause import refuse_when_paused
 from pipeline.names import some
-from tasks.runtime.coordinator import POLL_SECONDS, Coordinator, NoPeers
+from tasks.runtime.coordinator import POLL_SECONDS
 from tasks.runtime.current import or_exit
-from tasks.runtime.display import line_displayed
-from tasks.runtime.ending import RunEnd
 from tasks.runtime.offered import offered_step
-from tasks.runtime.opening import open_run
 from tasks.runtime.run import Run
 from tasks.runtime.runner import TaskRunner
-from tasks.runtime.schedulers import CentralScheduler, LocalScheduler, fail_tasks_of
+from tasks.runtime.schedulers import CentralScheduler, LocalScheduler
 from tasks.runtime.signals import StopSignals
-from tasks.runtime.summary import update_summary
 from tasks.runtime.task import MirrorTask
 
-# After so long without a task from the scheduler, all is submitted again: one that was restarted has lost it.
-RESUBMIT_SECONDS = 2.0
+# After so long without a task from the scheduler, it may have been restarted, and have lost all tasks.
+QUIET_SECONDS = 2.0
 # Tasks in progress that the message at a request to stop names.
 NAMED_AT_STOP = 3
 
 log = logging.getLogger(__name__)
 
 
-class MirrorWorker(Worker):
-    """Luigi's worker for one update of the mirror; ``worker_processes`` 0: one for each step that fits.
+class ThreadWorker(Worker, ABC):
+    """Worker of one run: asks a scheduler for tasks, runs them, and reports their results.
 
-    ``scheduler_line`` says which scheduler is used. It is logged once nothing speaks against the run.
+    ``worker_processes`` 0: one for each step that fits. Subclasses say which run it is, and where its tasks
+    come from.
     """
 
     _run: Run
-    _run_end: RunEnd
 
-    def __init__(
-        self, scheduler: LocalScheduler | CentralScheduler, worker_processes: int, scheduler_line: str = ""
-    ) -> None:
+    def __init__(self, scheduler: LocalScheduler | CentralScheduler, worker_processes: int) -> None:
         slots = worker_processes
         super().__init__(scheduler=scheduler, worker_processes=slots, no_install_shutdown_handler=True)
         # Luigi adds the calls of a scheduler to its client at run time.
         self._client: Any = scheduler
         # Luigi keeps all calls of add_task for a summary that is not printed here.
         self._add_task_history = deque(maxlen=0)  # type: ignore[assignment]
-        self._scheduler_line = scheduler_line
-        self._root: Any = None
-        self._registering = False
-        self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
-        self._peers = NoPeers()
+        self._quiet_at = time.monotonic() + QUIET_SECONDS
         self._has_refused = False
         self._is_finished = False
         # Closes what the run has opened.
@@ -81,7 +62,7 @@ class MirrorWorker(Worker):
         # Memory must not grow with the number of tasks.
         Register.disable_instance_cache()
 
-    def __enter__(self) -> "MirrorWorker":
+    def __enter__(self) -> Self:
         self._run = or_exit(self._open_run)
         self._runner = TaskRunner(self._id, self._client, self._run.results)
         super().__enter__()
@@ -96,28 +77,51 @@ class MirrorWorker(Worker):
             if self._is_finished:
                 # The run has ended: a signal ends what follows from it.
                 StopSignals(stopping.set)
-            self._peers.close()
             self._open.close()
             if self._is_finished:
                 self._follow_up(stopping)
 
-    def _follow_up(self, stopping: Event) -> None:
-        """Do what follows from the run, whose lock is released, until ``stopping`` is set."""
-        if not self._run.stopping.is_set():
-            with line_displayed("drawing the map of the sky"):
-                self._run_end.conclude(stopping)
-        with line_displayed("drawing the page"):
-            self._run_end.renew_page(stopping)
-
+    @abstractmethod
     def _open_run(self) -> Run:
-        self._run_end = self._open.enter_context(open_run())
-        return self._run_end.run
+        """Return the run, closed with ``_open``. Raises MirrorError."""
+
+    @abstractmethod
+    def _prepare(self) -> bool:
+        """Prepare for the first task; return False when there is nothing to do."""
+
+    @abstractmethod
+    def _poll(self) -> None:
+        """Take in what has changed, before tasks are requested."""
+
+    @property
+    @abstractmethod
+    def _processes(self) -> int:
+        """Number of processes that take part in the update."""
+
+    @abstractmethod
+    def _resumable(self) -> list[MirrorTask]:
+        """Return the next steps of filesets of which this process did a step."""
+
+    @abstractmethod
+    def _complete(self, task_id: str, status: str) -> None:
+        """Note that a task is done or has failed."""
+
+    def _drain(self) -> None:
+        """Wait for other processes, once nothing occupies a slot here."""
+
+    @abstractmethod
+    def _conclude(self) -> None:
+        """Determine the outcome, once no task is running."""
+
+    @abstractmethod
+    def _finish(self) -> int:
+        """Write what the run leaves behind; return its exit code."""
+
+    def _follow_up(self, stopping: Event) -> None:
+        """Do what follows from a run that has ended, until ``stopping`` is set."""
 
     def _stop(self) -> None:
         self._run.stop()
-        if self._registering:
-            # Nothing is in progress, and a scheduler that does not answer is not waited for.
-            raise SystemExit(self._finish())
         log.info(
             "stopping after what is in progress: %s. Ctrl-C (or the signal) again ends at once; either way "
             "the next run goes on from there.",
@@ -129,58 +133,8 @@ class MirrorWorker(Worker):
         subjects = [task.subject for task in self._runner.running.values() if not task.only_waits]
         return some(subjects, NAMED_AT_STOP) or "nothing"
 
-    def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
-        """Schedule the task; before the first one, make sure that the server and the scheduler respond."""
-        if self._root is None:
-            # The command line was read before the run began.
-            task = self._root = task.clone(mirror=self._run.mirror)
-            self._run.progress.begin_run(task.task_family)
-            or_exit(self._request_products)
-            record_products(self._run.context.layout, self._root.fetches_wanted_of)
-            self._register_resources()
-        return bool(super().add(task, multiprocess, processes))
-
-    def _request_products(self) -> None:
-        """Determine what the first task requires; end the run when the server does not say it.
-
-        Raises SettingsError, or Paused.
-        """
-        if self._root.pausable:
-            refuse_when_paused(self._run.context.layout)
-        try:
-            self._root.deps()
-            self._root.complete()
-        except SettingsError:
-            raise
-        except MirrorError as error:
-            self._log_scheduler()
-            self._run.refuse(error)
-            raise SystemExit(self._finish()) from None
-        self._log_scheduler()
-
-    def _log_scheduler(self) -> None:
-        if self._scheduler_line:
-            log.info("%s", self._scheduler_line)
-
-    def _register_resources(self) -> None:
-        """Register the resources with the scheduler; end the run when no scheduler responds."""
-        self._registering = True
-        killed = self._run.last.killed
-        try:
-            self._client.update_resources(**self._run.resources())
-            if killed:
-                fail_tasks_of(
-                    self._client,
-                    self._run.mirror,
-                    lambda it: all(it.get(key) == killed[key] for key in ("host", "pid")),
-                )
-        except RPCError as error:
-            self._run.lose_scheduler(error)
-            raise SystemExit(self._finish()) from None
-
     def run(self) -> bool:
         """Work until all is done or the run stops; end the program with the exit code of the run."""
-        self._registering = False
         try:
             if self._prepare():
                 self._add_worker()
@@ -199,18 +153,10 @@ class MirrorWorker(Worker):
         self._is_finished = True
         raise SystemExit(code)
 
-    def _prepare(self) -> bool:
-        """Prepare for the first task; return False when there is nothing to do."""
-        if self._root and self._root.takes_peers and isinstance(self._client, RemoteScheduler):
-            with machine_faults("preparing for workers on other hosts"):
-                self._peers = Coordinator(self._run, self._client, self._id, self._complete_elsewhere)
-        return True
-
     def _work(self) -> None:
         """Run tasks until none is left; after a request to stop, only the last steps of what was started."""
         while True:
-            self._resubmit_if_needed()
-            self._submit()
+            self._poll()
             for task in self._next_tasks():
                 self._start(task)
             if self._is_over():
@@ -228,29 +174,14 @@ class MirrorWorker(Worker):
             return not (self._runner.slots_used or self._resumable())
         return not self._runner.running
 
-    def _resubmit_if_needed(self) -> None:
-        """Submit all again after a peer came or went, and when the scheduler has had no task for a while."""
-        changed = self._peers.poll()
-        if not self._run.stopping.is_set() and (changed or time.monotonic() > self._resubmit_at):
-            self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
-            self._resubmit()
+    @property
+    def _is_quiet(self) -> bool:
+        """True when the scheduler has had no task for a while."""
+        return time.monotonic() > self._quiet_at
 
-    def _resubmit(self) -> None:
-        """Register the resources and the tasks in flight again, except for those that run here."""
-        self._client.prune()
-        self._client.update_resources(**self._run.resources(self._peers.processors))
-        # A task that has failed elsewhere must not be added again.
-        self._peers.read()
-        for task in self._run.window.idle(self._runner.running):
-            self.add(task)
-
-    def _submit(self) -> None:
-        """Submit the tasks that the window has room for."""
-        for more in self._root.more_tasks() if self._root and not self._run.stopping.is_set() else ():
-            self._run.window.open(iter([more]))
-        while not self._run.stopping.is_set() and (task := self._run.window.submit()) is not None:
-            if not self.add(task):
-                self._complete(task.task_id, FAILED)
+    def _expect_tasks(self) -> None:
+        """Give the scheduler time for the next task."""
+        self._quiet_at = time.monotonic() + QUIET_SECONDS
 
     def _next_tasks(self) -> list[MirrorTask]:
         """Return the tasks to start: as many as there are free slots, or fewer."""
@@ -262,10 +193,6 @@ class MirrorWorker(Worker):
         steps = self._resumable()[:most]
         for step in steps:
             self._client.add_task(worker=self._id, task_id=step.task_id, status=RUNNING)
-        return steps
-
-    def _resumable(self) -> list[MirrorTask]:
-        steps: list[Any] = self._run.window.resumable(self._runner.running)
         return steps
 
     def _requested_tasks(self, most: int) -> list[MirrorTask]:
@@ -303,16 +230,11 @@ class MirrorWorker(Worker):
         self._has_refused = True
         self._client.add_task(worker=self._id, task_id=work["task_id"], status=FAILED, runnable=False)
 
-    @property
-    def _processes(self) -> int:
-        """Number of processes that take part in the update."""
-        return 1 + len(self._peers.workers)
-
     def _start(self, task: MirrorTask) -> None:
         self._run.progress.begin(task)
         self._runner.start(task)
         self._scheduled_tasks[task.task_id] = task
-        self._resubmit_at = time.monotonic() + RESUBMIT_SECONDS
+        self._expect_tasks()
         self._run.window.start(task.task_id)
 
     def _take_results(self, seconds: float | None) -> None:
@@ -323,8 +245,6 @@ class MirrorWorker(Worker):
     def _report(self, task: MirrorTask, status: str, explanation: str) -> None:
         """Send the result of a task to the scheduler."""
         self._run.progress.end(task)
-        if status == DONE:
-            self._note_complete(task)
         self._add_task(
             worker=self._id,
             task_id=task.task_id,
@@ -341,50 +261,14 @@ class MirrorWorker(Worker):
     def _add_task(self, *args: Any, **result: Any) -> None:
         """Send a task to the scheduler: one that is to be done, or one that has ended."""
         super()._add_task(*args, **result)
-        task_id, status = result["task_id"], result["status"]
-        self._peers.offer(self._scheduled_tasks[task_id], result)
-        if status in (DONE, FAILED):
-            self._complete(task_id, status)
-
-    def _note_complete(self, task: MirrorTask) -> None:
-        """Note that a task was done; one that was done before the run is not noted."""
-        if task.completes:
-            self._run_end.notices.complete(*task.completes)
-
-    def _complete_elsewhere(self, task_id: str, status: str) -> None:
-        """Note the result of a task that a peer did."""
-        if status == DONE and (task := self._scheduled_tasks.get(task_id)):
-            self._note_complete(task)
-        self._complete(task_id, status)
-
-    def _complete(self, task_id: str, status: str) -> None:
-        """Note the result of a task in the window, and forget the tasks that nothing needs any more."""
-        if task := self._scheduled_tasks.get(task_id):
-            self._run.progress.settle(task, status == FAILED)
-        released = self._run.window.complete(task_id, status)
-        # The result of a task that was done elsewhere, and runs here as well, is still to come.
-        over = [each for each in released if each not in self._runner.running]
-        self._client.forget_completed(over)
-        for each in over:
-            self._scheduled_tasks.pop(each, None)
+        if result["status"] in (DONE, FAILED):
+            self._complete(result["task_id"], result["status"])
 
     def _finish_running(self, take_results: Callable[[None], Any]) -> None:
         """Wait for the running tasks; release those that only wait once all others are done."""
         while self._runner.slots_used:
             take_results(None)
-        self._peers.drain()
+        self._drain()
         self._run.window.abort()
         while self._runner.running:
             take_results(None)
-
-    def _finish(self) -> int:
-        """Write what the run leaves behind; return its exit code."""
-        if self._root is None:
-            return self._run_end.finish(update_summary)
-        return self._run_end.finish(self._root.summary, self._root.task_family)
-
-    def _conclude(self) -> None:
-        if self._run.code == 0 and self._root and not self._root.complete():
-            failed = self._run.context.counters.failed
-            code = EXIT_FILESET_FAILED if failed else EXIT_NOT_SCHEDULED
-            self._run.note(code, "filesets failed" if failed else "the scheduler did not schedule all tasks")

@@ -423,6 +423,23 @@ def test_a_repair_catalogs_what_it_fetches_again(upstream: Upstream, follower: F
     assert filesets_behind(layout, read_settings(follower.config)) == 0
 
 
+def test_what_is_unpacked_again_is_cataloged_in_the_same_run(upstream: Upstream, follower: Follower):
+    """Also where it is selected no more, and its extraction was set aside."""
+    for number in (1, 2):
+        add_chips(upstream, f"f{number}", number)
+    update(follower)
+    state = follower.root / "state" / PRODUCT
+    before = [marker(follower, f"f{number}") for number in (1, 2)]
+    shutil.copytree(state / "extracted", state / "superseded")
+    shutil.rmtree(state / "extracted")
+    follower.mirror["products"] = [{"name": PRODUCT, "select": {"filesetID": "f1"}}]
+    assert "2 selected: 2 extracted" in update(follower)
+    after = [marker(follower, f"f{number}") for number in (1, 2)]
+    assert all(new["cataloged"] > old["cataloged"] for old, new in zip(before, after, strict=True))
+    assert not list((state / "superseded").glob("*.json"))
+    assert "none new" in update(follower)
+
+
 def test_a_fileset_that_is_fetched_again_after_a_comparison(upstream: Upstream, follower: Follower):
     follower.mirror["unpack"] = False
     add_chips(upstream, "f1", 1)

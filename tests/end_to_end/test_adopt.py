@@ -244,7 +244,6 @@ DENIALS = {
     ("name", "by"),
     [
         ("not readable", "rename"),
-        ("not readable", "copy"),
         ("in a folder that is not readable", "link"),
         ("of another user", "link"),
     ],

@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 from support.command import ipp_mirror
-from support.running import gate, started, until
+from support.running import Turnstile, gate, progress_of, started, until
 from support.summary import numbers
 from support.upstream import File, Upstream
 
@@ -99,10 +99,10 @@ def test_a_running_update_takes_them_first_and_counts_each_once(publisher, serve
         publisher.add(PRODUCT, f"left.out.{number}", [File("a.fits", b"%d" % number)], stage="raw")
     follower.source["connections"] = 2
     follower.mirror["products"] = [{"name": PRODUCT, "select": {"stage": "chip"}}]
-    begun = Event()
-    server.faults.extend([gate(begun, f"{PRODUCT}/*/*.fits")])
+    files = Turnstile()
+    server.faults.append(files.fault(f"{PRODUCT}/*/*.fits"))
     with started(follower.command(), follower.folder / "log") as update:
-        until(lambda: fetched(server), "a fileset begins")
+        until(lambda: files.waiting, "a fileset begins")
         got = get(follower, "left.out.7", "o1.chip.19")
         assert (got.returncode, got.stderr) == (0, "")
         run = f"run at work (process {update.pid} on {socket.gethostname()})"
@@ -110,7 +110,10 @@ def test_a_running_update_takes_them_first_and_counts_each_once(publisher, serve
         assert got.stdout == f"2 filesets of md wanted, to be fetched by {by}"
         log = follower.root / "log" / "update_mirror.log"
         until(lambda: "wanted, and fetched first: " in log.read_text(), "the update has seen them")
-        begun.set()
+        # With the next place that is free, their task begins.
+        files.free = 1
+        until(lambda: progress_of(follower).get("filesets") == 21, "the update has submitted them")
+        files.open()
         assert update.wait().code == 0
         assert numbers(40, 21, 21) in update.output
     order = fetched(server)
@@ -121,11 +124,6 @@ def test_a_running_update_takes_them_first_and_counts_each_once(publisher, serve
     assert len(history) == 2
     marker = json.loads((follower.root / "state" / PRODUCT / "wanted" / "left.out.7.json").read_bytes())
     assert marker.keys() == {"schema", "product", "fileset", "since", "by"}
-
-
-def progress_of(follower) -> dict[str, int]:
-    path = Layout(follower.root).progress
-    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def test_numbers_of_an_update_of_which_filesets_are_asked_for(publisher, server, follower):

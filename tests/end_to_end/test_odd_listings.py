@@ -67,7 +67,7 @@ def test_an_odd_row_costs_itself_alone(upstream: Upstream, follower: Follower):
     assert (marker["registered"], marker["columns"]["stage"]) == ("2009-07-30T00:00:07Z", "warp")
 
 
-DAMAGED_ROWS = ["two|2009|", "tw\xe9|2009-07-29T00:00:02Z|TABLE|", "#two|2009-07-29T00:00:02Z|TABLE|"]
+DAMAGED_ROWS = ["two|2009|", "#two|2009-07-29T00:00:02Z|TABLE|"]
 
 
 @pytest.mark.parametrize("damage", DAMAGED_ROWS)

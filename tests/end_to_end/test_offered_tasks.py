@@ -116,8 +116,9 @@ def test_the_rows_of_these_tasks_are_those_of_the_listing(release):
     assert tuple(row) == release.products[PRODUCT]["left.out"]
 
 
-@pytest.mark.parametrize("scheduler", [False, True], indirect=True, ids=["central", "luigid"])
-@pytest.mark.parametrize("peer", [False, True], ids=["update", "worker"])
+@pytest.mark.parametrize(
+    ("scheduler", "peer"), [(False, True), (True, False)], indirect=["scheduler"], ids=["worker", "update"]
+)
 def test_only_steps_of_this_mirror_are_run(
     peer, central, release, server, follower, bundles, journal, tmp_path
 ):

@@ -2,7 +2,7 @@
 
 from threading import Event
 
-from support.running import gate, started, until
+from support.running import gate, progress_of, started, until
 from support.upstream import File
 
 
@@ -37,7 +37,7 @@ def test_a_product_of_higher_priority_goes_before_the_rest_of_another(upstream, 
     with started(follower.command(), follower.folder / "log") as update:
         until(lambda: fetched(server), "a fileset of the backlog begins")
         listed.set()
-        until((follower.root / "state/urgent/discovered.json").exists, "the listing is here")
+        until(lambda: progress_of(follower).get("filesets") == 40, "the filesets of both are submitted")
         begun.set()
         assert update.wait().code == 0
     names = fetched(server)

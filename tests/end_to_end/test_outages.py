@@ -17,7 +17,7 @@ from pipeline.sample.simulator import Simulator, simulate
 from tasks.runtime.outage import OutagePolicy
 
 PRODUCT = "md-all-rel-200907"
-FILESETS = 100
+FILESETS = 60
 CONNECTIONS = 4
 # Those in a row, and those that are in progress beside the last one.
 MOST_FAILED = OutagePolicy().unanswered + 2 * CONNECTIONS
@@ -32,8 +32,8 @@ def release(upstream: Upstream) -> Upstream:
 
 @pytest.fixture
 def hasty(follower: Follower) -> Follower:
-    """A mirror that tries twice, and waits half a second."""
-    follower.source = {"connections": CONNECTIONS, "attempts": 2, "timeout": 0.5}
+    """A mirror that tries twice."""
+    follower.source = {"connections": CONNECTIONS, "attempts": 2}
     follower.mirror = {"products": [PRODUCT]}
     return follower
 
@@ -100,6 +100,7 @@ DEATHS: dict[str, Callable[[], Fault]] = {
 @pytest.mark.long
 @pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS)
 def test_a_server_that_dies(death, release, server: Simulator, hasty):
+    hasty.source["timeout"] = 0.5
     server.faults.append(death())
     ended_early(hasty, hasty.update(), 20, "the server sent no valid answer for 10 filesets in a row")
     assert len(hasty.marked("downloaded", PRODUCT)) > 0

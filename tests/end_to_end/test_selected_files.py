@@ -141,7 +141,10 @@ INSTANTS = {
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-@pytest.mark.parametrize("name", INSTANTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("the download is forgotten", marks=pytest.mark.long), "nothing is left out any more"],
+)
 def test_killed_while_a_fileset_is_completed_just_when(name, publisher, server, follower, tmp_path):
     choose(follower, files="*.exposure.tgz", members="*.smf")
     assert follower.update().code == 0

@@ -136,11 +136,11 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("path", STRANGE)
-def test_what_this_program_never_wrote_stops_no_run(path, release, server, mirrored):
-    strange = mirrored.root / path
-    strange.parent.mkdir(parents=True, exist_ok=True)
-    strange.write_text(STRANGE[path])
+def test_what_this_program_never_wrote_stops_no_run(release, server, mirrored):
+    for path, content in STRANGE.items():
+        strange = mirrored.root / path
+        strange.parent.mkdir(parents=True, exist_ok=True)
+        strange.write_text(content)
     result = mirrored.update()
     assert result.code == 0, result.output
     assert numbers() in result.output
@@ -151,15 +151,14 @@ def test_what_this_program_never_wrote_stops_no_run(path, release, server, mirro
 PARTS = ["state", "state/@owners", *(f"state/{PRODUCT}{step}" for step in ("", "/downloaded", "/extracted"))]
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_part_of_the_state_that_is_lost(part, release, server, mirrored):
-    shutil.rmtree(mirrored.root / part)
-    result = mirrored.update()
-    assert result.code == 0, result.output
-    assert file_requests(server) == []
-    complete(mirrored, release)
-    server.clear()
-    assert numbers() in mirrored.update().output
+def test_a_part_of_the_state_that_is_lost(release, server, mirrored):
+    for part in PARTS:
+        shutil.rmtree(mirrored.root / part)
+        result = mirrored.update()
+        assert result.code == 0, (part, result.output)
+        assert file_requests(server) == [], part
+        complete(mirrored, release)
+        assert numbers() in mirrored.update().output, part
 
 
 REMEMBERED = ["listing.txt", "listing.json", "discovered.json", "updated.json", "downloaded.snapshot"]
@@ -183,7 +182,7 @@ def added(release: Upstream, *names: str) -> bytes:
     return "".join("|".join(release.products[PRODUCT][name]) + "|\n" for name in names).encode()
 
 
-@pytest.mark.parametrize("missing", [1, 2, 30, "a row", "a row and 30"])
+@pytest.mark.parametrize("missing", [1, 30, "a row and 30"])
 def test_a_kill_while_new_rows_are_added_to_the_listing(missing, release, server, mirrored):
     """Two rows are on their way into ``listing.txt``; the last bytes of them did not arrive."""
     listing = mirrored.root / "state" / PRODUCT / "listing.txt"
@@ -191,7 +190,7 @@ def test_a_kill_while_new_rows_are_added_to_the_listing(missing, release, server
     for name in ("late1", "late2"):
         release.add(PRODUCT, name, [File(f"{name}.fits", b"L" * 9)])
     both, row = added(release, "late1", "late2"), len(added(release, "late2"))
-    listing.write_bytes(before + both[: -{"a row": row, "a row and 30": row + 30}.get(missing, missing)])
+    listing.write_bytes(before + both[: -{"a row and 30": row + 30}.get(missing, missing)])
     result = mirrored.update()
     assert result.code == 0, result.output
     assert len(file_requests(server)) == 2

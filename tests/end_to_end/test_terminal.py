@@ -1,5 +1,6 @@
 """Ctrl-C at a terminal: what the run says at once, and the terminal that it leaves behind."""
 
+import codecs
 import os
 import pty
 import signal
@@ -45,19 +46,17 @@ class Terminal:
             stderr=slave,
         )
         os.close(slave)
-        self._shown = bytearray()
+        self.shown = ""
         self._reader = Thread(target=self._read)
         self._reader.start()
 
     def _read(self) -> None:
         # EIO: no process has the terminal any more.
         with suppress(OSError):
+            # A read may end within a character.
+            decoder = codecs.getincrementaldecoder("utf-8")()
             while content := os.read(self._master, 65_536):
-                self._shown += content
-
-    @property
-    def shown(self) -> str:
-        return self._shown.decode()
+                self.shown += decoder.decode(content)
 
     def type(self, keys: bytes) -> None:
         os.write(self._master, keys)
@@ -109,7 +108,8 @@ def test_ctrl_c_says_at_once_what_is_finished_and_how_to_end_now(opened, server,
     with terminal(tasks_command(follower)) as update:
         until(lambda: in_progress(server) and HIDE in update.shown, "nothing is in progress")
         update.type(CTRL_C)
-        until(lambda: "stopping after what is in progress: " in update.shown, "nothing is said")
+        until(lambda: "Ctrl-C (or the signal) again ends at once" in update.shown, "nothing is said")
+        assert "stopping after what is in progress: " in update.shown
         assert update.process.poll() is None
         assert f"fileset {PRODUCT}/f0, " in update.shown
         assert f" and {CONNECTIONS - 3} more. Ctrl-C (or the signal) again ends at once" in update.shown

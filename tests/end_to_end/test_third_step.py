@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 from support.bundles import bundle, dirinfo
 from support.command import Ended
 from support.follower import Follower
-from support.running import Turnstile, luigi_command, started, until
+from support.running import Running, Turnstile, luigi_command, started, until
 from support.summary import numbers
 from support.third_step import make_program, recipe
 from support.upstream import COLUMNS, File, Upstream, served_filesets
@@ -47,9 +47,12 @@ class Program:
         self._warm_start = _warm_start(folder)
 
     def run(self, *command: object) -> Ended:
-        result = self._warm_start.run([str(word) for word in command], timeout=240)
+        result = self._warm_start.run([str(word) for word in command], self.environment, timeout=240)
         assert "Traceback" not in result.stdout + result.stderr, result.stdout + result.stderr
         return Ended(result.returncode, result.stdout + result.stderr)
+
+    def started(self, command: list[str], log: Path) -> AbstractContextManager[Running]:
+        return started(command, log, self.environment, self._warm_start)
 
     def update(self) -> Ended:
         return self.run(*luigi_command(self.follower, self.port))
@@ -357,10 +360,10 @@ def test_a_worker_on_another_host_does_the_step(program, upstream, server, port,
     notice = program.follower.root / "workers" / "update.json"
     command = luigi_command(program.follower, port, "--workers", "1")
     with ExitStack() as stack:
-        update = stack.enter_context(started(command, tmp_path / "update", program.environment))
+        update = stack.enter_context(program.started(command, tmp_path / "update"))
         until(lambda: update.ended or notice.exists(), "the update takes no workers")
         command.append("--assistant")
-        worker = stack.enter_context(started(command, tmp_path / "worker", program.environment))
+        worker = stack.enter_context(program.started(command, tmp_path / "worker"))
         until(lambda: worker.ended or bundles.waiting == 2, "the worker gets no fileset")
         bundles.open()
         helped = worker.wait()

@@ -12,10 +12,8 @@ from support.summary import numbers
 from support.upstream import Upstream, served_filesets
 
 PRODUCT = "md-all-rel-200907"
-FILESETS = 24
+FILESETS = 10
 CONNECTIONS = 4
-
-pytestmark = pytest.mark.parametrize("scheduler", [False, True], indirect=True, ids=["central", "luigid"])
 
 
 @pytest.fixture
@@ -61,6 +59,7 @@ def both_complete(port: int, mirrors: list[Follower], release: Upstream, bundles
         assert leftovers(mirror.root) == []
 
 
+@pytest.mark.parametrize("scheduler", [False, True], indirect=True, ids=["central", "luigid"])
 def test_two_mirrors_share_no_task_and_no_resource(port, mirrors, release, bundles, tmp_path):
     both_complete(port, mirrors, release, bundles, tmp_path)
     resources = {resource["name"] for resource in ask(port, "resource_list")}

@@ -178,6 +178,7 @@ def entered(root: Path) -> set[str]:
     return {line.split("|")[0] for line in lines if not line.startswith("#")}
 
 
+@ONCE
 def test_once_upstream_is_corrected_the_mirror_is_as_a_new_one(server, follower, tmp_path):
     withdrawn = {folder: kept_of_withdrawn(follower, folder) for folder in ("store", "data", "info")}
     assert follower.update().code == 30

@@ -72,28 +72,29 @@ def test_a_sound_mirror(mirrored):
     assert "filesets: 2 here: 2 sound, 0 repaired, 0 with problems, 0 left; " in result.output
 
 
-@pytest.mark.parametrize("name", DAMAGES)
-def test_damage_is_found_reported_and_repaired(name, mirrored, upstream, server):
+def test_damage_is_found_reported_and_repaired(mirrored, upstream, server):
     data = mirrored.content("data")
-    path = DAMAGES[name](mirrored)
-    found = verify(mirrored)
-    assert found.code == 30, found.output
-    assert path in found.output
-    if "flipped" in name:
-        assert f"damaged: expected {'CRC-32' if path.startswith('data/') else 'md5'} " in found.output
-    # Without the extraction's marker, the files that it names belong to no fileset.
-    count = "3 problems" if name == "a truncated marker" else "1 problem"
-    assert f"{count} in all; " in found.output
-    assert "filesets: 2 here: 1 sound, 0 repaired, 1 with problems, 0 left; " in found.output
-    assert "Traceback" not in found.output
-    server.clear()
-    repaired = verify(mirrored, "--repair")
-    assert repaired.code == 0, repaired.output
-    assert "filesets: 2 here: 1 sound, 1 repaired, 0 with problems, 0 left; " in repaired.output
-    assert mirrored.content("store") == served_filesets(upstream)
-    assert mirrored.content("data") == data
-    fetched = [request.target for request in server.requests if "index.txt" not in request.target]
-    assert len(fetched) <= 1
+    for name, damages in DAMAGES.items():
+        path = damages(mirrored)
+        found = verify(mirrored)
+        assert found.code == 30, (name, found.output)
+        assert path in found.output, name
+        if "flipped" in name:
+            assert f"damaged: expected {'CRC-32' if path.startswith('data/') else 'md5'} " in found.output
+        # Without the extraction's marker, the files that it names belong to no fileset.
+        count = "3 problems" if name == "a truncated marker" else "1 problem"
+        assert f"{count} in all; " in found.output, name
+        assert "filesets: 2 here: 1 sound, 0 repaired, 1 with problems, 0 left; " in found.output, name
+        assert "Traceback" not in found.output, name
+        server.clear()
+        repaired = verify(mirrored, "--repair")
+        assert repaired.code == 0, (name, repaired.output)
+        assert "filesets: 2 here: 1 sound, 1 repaired, 0 with problems, 0 left; " in repaired.output, name
+        assert mirrored.content("store") == served_filesets(upstream), name
+        assert mirrored.content("data") == data, name
+        fetched = [request.target for request in server.requests if "index.txt" not in request.target]
+        assert len(fetched) <= 1, name
+        # The next damage is then the only one that is found.
     assert verify(mirrored).code == 0
 
 

@@ -65,7 +65,10 @@ def test_a_terminal_that_is_closed_stops_the_run_like_a_request(
         until(lambda: any(".tgz" in each.target for each in server.requests), "no bundle was requested")
         sleep(SEEN_SECONDS)
         update.send_group(signal.SIGHUP)
-        sleep(SEEN_SECONDS)
+        if ignored:
+            sleep(SEEN_SECONDS)
+        else:
+            until(lambda: "stopping after what is in progress" in update.output, "the signal is not seen")
         opened.set()
         ended = update.wait()
     assert ended.code == (0 if ignored else 25), ended.output

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import shutil
 import tarfile
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -380,9 +381,8 @@ def test_config_dumps_name_every_kind_of_volume_and_some_are_compressed(store):
         assert any(value.startswith(volume) for value in values)
 
 
-def test_what_is_appended_is_new_and_later_and_nothing_else_changes(tmp_path):
-    out = tmp_path / "store"
-    write_release(out, PLAN)
+def test_what_is_appended_is_new_and_later_and_nothing_else_changes(store, tmp_path):
+    out = Path(shutil.copytree(store, tmp_path / "store"))
     before, old = tree(out), {name: filesets(out, name) for name in PRODUCTS}
     later = ReleasePlan(exposures=1, chips=3, skycells=2, image_size=48, stamps=1)
     summary = append_release(out, later)

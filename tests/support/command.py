@@ -48,4 +48,4 @@ def _run(command: list[str], environment: dict[str, str]) -> subprocess.Complete
             timeout=_TIMEOUT_SECONDS,
             check=False,
         )
-    return _warm_start.run(command, _TIMEOUT_SECONDS)
+    return _warm_start.run(command, environment, _TIMEOUT_SECONDS)

@@ -33,7 +33,8 @@ class Follower:
     def config(self) -> Path:
         path = self.folder / "mirror.yaml"
         settings = {
-            "source": {"url": self.url, "retry_pause": 0.02, "timeout": 5} | self.source,
+            # However slow the machine is, no request is given up.
+            "source": {"url": self.url, "retry_pause": 0.02, "timeout": 60} | self.source,
             "mirror": {"root": str(self.root), "page": False} | self.mirror,
             "catalog": self.catalog,
         }
@@ -57,7 +58,7 @@ class Follower:
         if result.code == 0 and not more:
             assert self.left() == {}
         scheduler, _, output = result.output.partition("\n")
-        if result.code in {10, 40} and not scheduler.startswith("scheduler: "):
+        if scheduler.startswith("ipp-mirror: "):
             return result
         assert scheduler.startswith("scheduler: local"), result.output
         return Ended(result.code, output)

@@ -84,13 +84,19 @@ class Turnstile:
 class Running:
     """A command in a process group of its own, as cron or a shell starts it."""
 
-    def __init__(self, command: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        log: Path,
+        environment: dict[str, str] | None = None,
+        warm_start: WarmStart = _warm_start,
+    ) -> None:
         self._log = log
         variables = os.environ | (environment or {})
         log.write_bytes(b"")
         self._process: subprocess.Popen[bytes] | WarmProcess
-        if _warm_start.can_run(command, variables):
-            self._process = _warm_start.start(command, log, log)
+        if warm_start.can_run(command, variables):
+            self._process = warm_start.start(command, variables, log, log)
             return
         with open(log, "ab") as output:
             self._process = subprocess.Popen(
@@ -168,9 +174,14 @@ def until(condition: Callable[[], object], otherwise: str) -> None:
 
 
 @contextlib.contextmanager
-def started(command: list[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[Running]:
+def started(
+    command: list[str],
+    log: Path,
+    environment: dict[str, str] | None = None,
+    warm_start: WarmStart = _warm_start,
+) -> Iterator[Running]:
     """The command, running; killed at the end if it still runs."""
-    running = Running(command, log, environment)
+    running = Running(command, log, environment, warm_start)
     try:
         yield running
     finally:
@@ -245,6 +256,14 @@ def scheduler_settings(folder: Path, port: int | None) -> dict[str, str]:
     path = folder / "scheduler.cfg"
     path.write_text(f"[core]\nscheduler_port={port or free_port()}\n")
     return {"LUIGI_CONFIG_PATH": str(path)}
+
+
+def progress_of(follower: Follower) -> dict[str, int]:
+    """Return the progress that a run has recorded for ``status``; empty before."""
+    try:
+        return json.loads(Layout(follower.root).progress.read_bytes())
+    except FileNotFoundError:
+        return {}
 
 
 def requested_filesets(server: Simulator) -> set[str]:

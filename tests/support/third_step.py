@@ -12,7 +12,8 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 def make_program(folder: Path, *, optional: bool) -> Path:
     """Copy the program to the folder and apply the recipe; return the folder."""
     for package in ("pipeline", "tasks"):
-        shutil.copytree(_REPOSITORY / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        # With what is compiled of it, which would take seconds.
+        shutil.copytree(_REPOSITORY / package, folder / package)
     shutil.copy(_REPOSITORY / "luigi.cfg", folder)
     for path, code in recipe().items():
         target = folder / path

@@ -3,8 +3,8 @@
 A command is a process of its own with the exit code, the output and the end of any other: only the time for
 imports is saved, and that for the release of what was imported. Each command imports anew the modules of
 ``tasks`` that keep the time of their import as the start of the command. ``python warm_start.py`` is the
-process that forks. Each line of its input is a command with two files for its output; it prints process id
-and exit code of the command.
+process that forks. Each line of its input is a command with its environment and two files for its output; it
+prints process id and exit code of the command.
 """
 
 import atexit
@@ -25,12 +25,14 @@ from pathlib import Path
 _IMPORTED = (
     *("asyncio", "concurrent.futures", "ctypes", "email.utils", "http.client", "logging.handlers", "mmap"),
     *("_strptime", "encodings.ascii", "multiprocessing.connection", "multiprocessing.queues"),
-    *("multiprocessing.synchronize", "resource", "secrets", "tarfile"),
+    *("multiprocessing.synchronize", "netrc", "resource", "secrets", "tarfile"),
     *("click.shell_completion", "isal.igzip", "jinja2", "luigi.interface", "luigi.retcodes", "luigi.rpc"),
     *("luigi.process", "luigi.server"),
     *("alembic.command", "alembic.config", "sqlalchemy.dialects.sqlite", "sqlalchemy.ext.compiler"),
     *("pydantic.dataclasses", "pydantic.main", "pydantic.type_adapter", "requests", "yaml"),
-    *("pipeline.catalog.step", "pipeline.mirror.steps.adopt", "pipeline.mirror.steps.verify"),
+    *("pipeline.catalog.check", "pipeline.catalog.coverage", "pipeline.catalog.finish"),
+    *("pipeline.catalog.gather", "pipeline.catalog.rebuild", "pipeline.catalog.step"),
+    *("pipeline.mirror.steps.adopt", "pipeline.mirror.steps.verify"),
     *(
         "pipeline.mirror.steps.discover",
         "pipeline.mirror.steps.housekeeping",
@@ -38,17 +40,22 @@ _IMPORTED = (
     ),
     *("pipeline.mirror.steps.compare", "pipeline.mirror.steps.widening", "pipeline.mirror.resources.peers"),
     *("pipeline.mirror.state.pending", "pipeline.reporting.backlog", "pipeline.reporting.hooks"),
-    *("pipeline.reporting.metrics", "pipeline.reporting.summary", "pipeline.reporting.text"),
+    *("pipeline.reporting.by_name", "pipeline.reporting.metrics", "pipeline.reporting.summary"),
+    "pipeline.reporting.text",
     # Those that keep nothing of a command.
-    *("tasks.commands", "tasks.steps", "tasks.runtime.display", "tasks.runtime.notices"),
-    *("tasks.runtime.outage", "tasks.runtime.page", "tasks.runtime.processes", "tasks.runtime.schedulers"),
+    *("tasks.commands", "tasks.steps", "tasks.targets", "tasks.runtime.causes", "tasks.runtime.display"),
+    *("tasks.runtime.log", "tasks.runtime.notices", "tasks.runtime.outage", "tasks.runtime.page"),
+    *("tasks.runtime.processes", "tasks.runtime.schedulers", "tasks.runtime.summary"),
+    *("tasks.runtime.wanted_watch", "tasks.runtime.window"),
 )
+# Beginnings of the names of variables that the interpreter and the libraries read as they are started.
+_READ_EARLY = ("LANG", "LC_", "LUIGI_", "PYTHON")
 # Set for each test by pytest, and of no effect on a command.
 _NO_SETTING = "PYTEST_CURRENT_TEST"
 
 
 class WarmStart:
-    """Processes that fork commands in one working directory with one environment.
+    """Processes that fork commands in one working directory, with one environment at their start.
 
     Safe for use by several threads.
     """
@@ -59,24 +66,30 @@ class WarmStart:
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
 
     def can_run(self, command: list[str], environment: dict[str, str]) -> bool:
-        """Return True for a program of this interpreter in the environment of this object."""
+        """Return True for a program of this interpreter whose environment takes effect after a fork only."""
         program = Path(command[0])
         is_module = command[:2] == [sys.executable, "-m"]
         is_script = program.parent == Path(sys.executable).parent and command[0] != sys.executable
-        return _settings(environment) == self._environment and (is_module or is_script)
+        early = (_read_early(each) for each in (_settings(environment), self._environment))
+        return next(early) == next(early) and (is_module or is_script)
 
-    def start(self, command: list[str], output: Path, errors: Path) -> "WarmProcess":
+    def start(
+        self, command: list[str], environment: dict[str, str], output: Path, errors: Path
+    ) -> "WarmProcess":
         """Start the command in a session of its own; its standard streams are those files."""
         process = self._acquire()
         assert process.stdin
-        process.stdin.write(json.dumps([command, str(output), str(errors)]).encode() + b"\n")
+        request = [command, _settings(environment), str(output), str(errors)]
+        process.stdin.write(json.dumps(request).encode() + b"\n")
         return WarmProcess(process, self._idle)
 
-    def run(self, command: list[str], timeout: float) -> "subprocess.CompletedProcess[str]":
+    def run(
+        self, command: list[str], environment: dict[str, str], timeout: float
+    ) -> "subprocess.CompletedProcess[str]":
         """Run the command to its end; its output is text. Raises TimeoutExpired."""
         with tempfile.TemporaryDirectory() as folder:
             files = Path(folder) / "output", Path(folder) / "errors"
-            process = self.start(command, *files)
+            process = self.start(command, environment, *files)
             try:
                 code = process.wait(timeout)
             finally:
@@ -136,6 +149,10 @@ def _settings(environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name != _NO_SETTING}
 
 
+def _read_early(environment: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(_READ_EARLY)}
+
+
 def _serve() -> list[str]:
     """Fork each command that comes; return in the process of a command, with its arguments."""
     for name in _IMPORTED:
@@ -146,9 +163,11 @@ def _serve() -> list[str]:
     gc.freeze()
     # Not buffered: a command must not find in its memory what was read for the next one.
     while line := _read_line(0):
-        command, output, errors = json.loads(line)
+        command, environment, output, errors = json.loads(line)
         pid = os.fork()
         if not pid:
+            os.environ.clear()
+            os.environ.update(environment)
             _become(output, errors)
             return command
         print(pid, flush=True)

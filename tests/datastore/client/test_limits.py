@@ -77,12 +77,12 @@ def test_a_response_that_trickles_is_aborted(name, server, connect):
     client = connect(server.url, timeout=0.5, least_speed=3000)
     with pytest.raises(
         ServerUnavailable,
-        match=r"index\.txt: response of 127.* aborted: \d+ bytes in 0\.\d+ s, expected 3000 bytes/s\. The",
+        match=r"index\.txt: response of 127.* aborted: \d+ bytes in [\d.]+ s, expected 3000 bytes/s\. The",
     ):
         client.products()
     if name != "trailers":  # which come after all of the file, and that is fast enough
         with pytest.raises(
-            RetryableError, match=r"x\.fits: response of 127.* aborted: \d+ bytes in 0\.\d+ s"
+            RetryableError, match=r"x\.fits: response of 127.* aborted: \d+ bytes in [\d.]+ s"
         ):
             fetch(client)
     assert {request.target for request in server.requests[:2]} == {"/ds/index.txt"}
@@ -107,7 +107,7 @@ def test_every_part_of_a_response_may_trickle_also_through_tls(pieces, connect, 
     context.load_cert_chain(certificate)
     with (
         scripted(lambda _: drip(*pieces), tls=context) as server,
-        pytest.raises(ServerUnavailable, match=r"aborted: \d+ bytes in 0\.\d+ s, expected 5000 bytes/s"),
+        pytest.raises(ServerUnavailable, match=r"aborted: \d+ bytes in [\d.]+ s, expected 5000 bytes/s"),
     ):
         connect(server.url, attempts=1, timeout=0.5, least_speed=5000).products()
     assert len(server.asked) == 1

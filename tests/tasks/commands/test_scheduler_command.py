@@ -3,20 +3,19 @@
 import signal
 import socket
 import subprocess
-import urllib.request
 from pathlib import Path
 
 import pytest
+import requests
 from support.command import COMMAND, REPOSITORY, ipp_mirror
 from support.follower import Follower
+from support.running import answers, free_port, until
 from support.upstream import File, Upstream
 
 
 @pytest.fixture
 def port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    return free_port()
 
 
 def test_an_update_uses_it_and_its_state_is_kept(
@@ -31,7 +30,8 @@ def test_an_update_uses_it_and_its_state_is_kept(
             assert (
                 running.stdout.readline() == f"Luigi's scheduler, with its page: http://127.0.0.1:{port}/\n"
             )
-            _await_page(port)
+            until(lambda: answers(port), "the scheduler does not listen")
+            assert "Luigi" in requests.get(f"http://127.0.0.1:{port}/", timeout=60).text
             update = ipp_mirror(
                 "update",
                 "--config",
@@ -50,20 +50,6 @@ def test_an_update_uses_it_and_its_state_is_kept(
             running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0
     assert state.stat().st_size > 0
-
-
-def _await_page(port: int) -> None:
-    """Ask for the page until the scheduler, which has just said that it begins, answers."""
-    for _ in range(200):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
-                assert b"Luigi" in answer.read()
-                return
-        except OSError:
-            with socket.socket() as pause:
-                pause.settimeout(0.1)
-                pause.connect_ex(("127.0.0.1", port))
-    raise AssertionError("the scheduler does not answer")
 
 
 def test_a_port_in_use(tmp_path: Path):

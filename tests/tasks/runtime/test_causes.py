@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from pipeline.datastore.client import NoAnswer
 from pipeline.errors import ContentMismatch, FilesFailed, MachineFault, MirrorError, ServerUnavailable
 from tasks.runtime.causes import Failure, FirstOfEachCause
 
@@ -26,6 +27,7 @@ SAME = {
         MirrorError("fa.fits of fa: not a tar archive"),
         MirrorError("fb.fits of fb: not a tar archive"),
     ),
+    "classes of one kind": (ServerUnavailable("http://h/a: aborted"), NoAnswer("http://h/b: aborted")),
     "sizes": (
         MachineFault("needs 24.0 MB below /m; 1.5 GB are free"),
         MachineFault("needs 900 bytes below /m; 17 kB are free"),
@@ -36,7 +38,7 @@ OTHER = {
         ServerUnavailable("http://h/a: status 403"),
         ServerUnavailable("http://h/b: status 404"),
     ),
-    "classes": (MachineFault("no answer"), ServerUnavailable("no answer")),
+    "kinds": (MachineFault("no answer"), ServerUnavailable("no answer")),
     "words": (MachineFault("The disk is full"), MachineFault("The quota is used up")),
 }
 

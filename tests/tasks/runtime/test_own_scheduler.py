@@ -91,30 +91,23 @@ ip link set lo up
 until {python} -c 'import socket; socket.create_connection(("127.0.0.1", 8082))' 2>/dev/null
 do sleep 0.1
 done
-{python} -m tasks update --config {config} {options}
+{python} -m tasks update --config {config}
 kill $!
 wait
 """
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "options", "line"),
+    ("scheduler", "line"),
     [
-        ("{python} -m tasks scheduler --state-path {state}", "", "scheduler: http://127.0.0.1:8082/"),
-        ("luigid --state-path {state}", "--scheduler-port 8082", "scheduler: http://127.0.0.1:8082/"),
-        (
-            "luigid --state-path {state}",
-            "",
-            "scheduler: local, as the program at http://127.0.0.1:8082/ is no ",
-        ),
+        ("{python} -m tasks scheduler --state-path {state}", "scheduler: http://127.0.0.1:8082/"),
+        ("luigid --state-path {state}", "scheduler: local, as the program at http://127.0.0.1:8082/ is no "),
     ],
 )
-def test_an_update_beside_a_scheduler(scheduler, options, line, alone, tmp_path: Path):
+def test_an_update_beside_a_scheduler(scheduler, line, alone, tmp_path: Path):
     follower = Follower(tmp_path, "http://127.0.0.1:1/ds", {"attempts": 1})
     words = {"python": sys.executable, "state": tmp_path / "state.pickle"}
-    script = UPDATE.format(
-        scheduler=scheduler.format(**words), config=follower.config, options=options, **words
-    )
+    script = UPDATE.format(scheduler=scheduler.format(**words), config=follower.config, **words)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     ended = subprocess.run(
         [*alone, script],

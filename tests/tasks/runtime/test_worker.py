@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,10 @@ from pathlib import Path
 import pytest
 from support.command import REPOSITORY, Ended
 from support.running import SEEN_SECONDS, Scheduler, free_port, started, until
+from support.warm_start import WarmStart
 
-SUPPORT = REPOSITORY / "tests" / "support"
+IMPORTS = {"PYTHONPATH": f"{REPOSITORY}/tests/support:{REPOSITORY}"}
+WARM_START = WarmStart(REPOSITORY, os.environ | IMPORTS)
 
 
 class Chains:
@@ -37,18 +38,11 @@ class Chains:
 
     def environment(self, **more: object) -> dict[str, str]:
         texts = {name: str(value) for name, value in more.items()}
-        return {"FOLDER": str(self.folder), "PYTHONPATH": f"{SUPPORT}:{REPOSITORY}", "COUNT": "3"} | texts
+        return {"FOLDER": str(self.folder), "COUNT": "3"} | IMPORTS | texts
 
     def run(self, *more: str, **environment: object) -> Ended:
-        result = subprocess.run(
-            self.command(*more),
-            cwd=REPOSITORY,
-            env=os.environ | self.environment(**environment),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        variables = os.environ | self.environment(**environment)
+        result = WARM_START.run(self.command(*more), variables, timeout=240)
         return Ended(result.returncode, result.stdout + result.stderr)
 
     @property
@@ -108,7 +102,8 @@ def started_steps(chains: Chains, step: str) -> int:
 
 def gated(chains: Chains, folder: Path, *arguments: str, **more: object):
     """The command, running; its first steps wait until the file ``open`` is there."""
-    return started(chains.command(*arguments), folder / "output", chains.environment(GATE="First", **more))
+    environment = chains.environment(GATE="First", **more)
+    return started(chains.command(*arguments), folder / "output", environment, WARM_START)
 
 
 def test_as_many_first_steps_at_once_as_there_are_connections(chains, tmp_path):
@@ -148,8 +143,7 @@ def test_no_more_at_once_than_asked_for_and_tasks_that_only_wait_take_no_slot(wo
 def test_after_a_request_to_stop_only_what_was_started_is_finished(chains, tmp_path):
     with gated(chains, tmp_path, COUNT=12) as running:
         until(lambda: started_steps(chains, "First") == 2 or running.ended, "nothing is started")
-        running.send(signal.SIGTERM)
-        assert not running.ends_within(SEEN_SECONDS)
+        running.request_stop()
         (chains.folder / "open").touch()
         assert running.wait().code == 25, running.output
     assert chains.done == steps(0, 1)
@@ -158,8 +152,8 @@ def test_after_a_request_to_stop_only_what_was_started_is_finished(chains, tmp_p
 def test_a_second_request_ends_at_once(local, tmp_path):
     with gated(local, tmp_path) as running:
         until(lambda: started_steps(local, "First") == 2 or running.ended, "nothing is started")
-        running.send(signal.SIGTERM)
-        assert not running.ends_within(2 * SEEN_SECONDS)
+        running.request_stop()
+        assert not running.ends_within(SEEN_SECONDS)
         running.send(signal.SIGTERM)
         assert running.wait().code == 25, running.output
     assert local.done == set()
