@@ -14,6 +14,7 @@ from typing import NamedTuple
 from pipeline.config import Product, Select
 from pipeline.datastore.listing import FilesetRow, registered_order
 from pipeline.errors import ServerUnavailable
+from pipeline.mirror.state.beginning import EVERYTHING, find_beginning
 from pipeline.mirror.state.file_selection import lacking_filesets, may_lack
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration
@@ -89,7 +90,6 @@ class ProductFilesets:
         self._again = to_unpack_again(layout, name)
         self._wanted = wanted_filesets(layout, name) | self._again
         self.expired = layout.names(MarkerKind.EXPIRED, name)
-        self._begin_after = product.begin_after if product else None
         self._selection = _Selection(product, sky)
         self._listing = LocalListing(layout, name)
 
@@ -99,7 +99,7 @@ class ProductFilesets:
 
     def rows(self) -> Iterator[_Row]:
         """Yield the same as plain tuples, which take less time. Raises as ``states``."""
-        has_begun = self._begin_after is None
+        beginning = find_beginning(self._layout, self._product) if self._product else EVERYTHING
         # Names of their own, for each is used for each row.
         complete, skipped, withdrawn = self.complete, self.skipped, self.withdrawn
         wanted, left_out = self._wanted, (withdrawn - self._again) | self.expired
@@ -107,11 +107,11 @@ class ProductFilesets:
         is_chosen = self._selection.has
         for columns, fields in self._listing.cells():
             name = fields[0].strip()
+            registered = fields[1].strip() if len(fields) > 1 else ""
+            has_begun = beginning is EVERYTHING or beginning.precedes(name, registered)
             selected = name in wanted or (has_begun and is_chosen(columns, fields))
-            has_begun = has_begun or name == self._begin_after
             selected = selected and name not in left_out
             lacks = selected and name in may_lack and self._lacks(name)
-            registered = fields[1].strip() if len(fields) > 1 else ""
             here = name in complete and not lacks
             yield columns, fields, name, registered, selected, here, name in skipped, name in withdrawn
 

@@ -12,11 +12,12 @@ from typing import Any
 from pipeline import __version__
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow
+from pipeline.mirror.state.beginning import record_beginning
 from pipeline.mirror.state.failures import failed_in, failures, is_postponed
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import SCHEMA, read_marker, write_marker
-from pipeline.mirror.state.selection import refuse_unknown_beginning, refuse_unknown_columns, selected_rows
+from pipeline.mirror.state.selection import refuse_unknown_columns, selected_rows
 from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, SkyKnowledge
 from pipeline.mirror.state.snapshot import current_header, renew_snapshot
 from pipeline.mirror.state.steps import Steps, StepSpec
@@ -70,7 +71,7 @@ def _find_pending(
 ) -> list[FilesetRow]:
     listing = LocalListing(layout, product.name)
     refuse_unknown_columns(product, listing.columns, sky)
-    refuse_unknown_beginning(product, lambda: (each.name for each in listing.registrations()))
+    beginning = record_beginning(layout, product)
     required = [step.marker for step in steps if not step.optional]
     done = here = layout.marked_in_all(required, product.name)
     if len(required) < len(steps):
@@ -80,8 +81,7 @@ def _find_pending(
     again = to_unpack_again(layout, product.name)
     done |= layout.marked(MarkerKind.WITHDRAWN, product.name) - here - again
     taken = here | again | layout.marked(MarkerKind.WANTED, product.name)
-    rows = listing.rows(but=done - {product.begin_after})
-    return [row for row in selected_rows(rows, product, taken, sky) if row.name not in done]
+    return list(selected_rows(listing.rows(but=done), product, beginning, taken, sky))
 
 
 def to_unpack_again(layout: Layout, product: str) -> set[str]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pipeline.config import HIGHEST_PRIORITY, Product, Select
 from pipeline.datastore.listing import FilesetRow, registered_order, registered_time
 from pipeline.errors import SettingsError
+from pipeline.mirror.state.beginning import Beginning
 from pipeline.mirror.state.sky_selection import (
     NOTHING_KNOWN,
     SkyKnowledge,
@@ -43,19 +44,19 @@ def may_be_selected(row: FilesetRow, product: Product) -> bool:
 def selected_rows(
     rows: Iterable[FilesetRow],
     product: Product,
+    beginning: Beginning,
     wanted: Container[str] = (),
     sky: SkyKnowledge = NOTHING_KNOWN,
 ) -> Iterator[FilesetRow]:
-    """Yield those of the rows, in the order of the listing, that are wanted or that the settings select.
+    """Yield those of the rows, in their order, that are wanted or that the settings select.
 
-    The row of ``begin_after`` has to be among the rows, or those before it have to be absent. Raises
-    MachineFault as ``is_selected``.
+    ``beginning`` is that of the product. Raises MachineFault as ``is_selected``.
     """
-    has_begun = product.begin_after is None
     for row in rows:
-        if row.name in wanted or (has_begun and is_selected(row, product, sky)):
+        if row.name in wanted or (
+            beginning.precedes(row.name, row.registered) and is_selected(row, product, sky)
+        ):
             yield row
-        has_begun = has_begun or row.name == product.begin_after
 
 
 def is_expired(row: FilesetRow, product: Product, sky: SkyKnowledge = NOTHING_KNOWN) -> bool:
@@ -78,23 +79,6 @@ def old_filesets(product: Product, registrations: Iterable[tuple[str, str]]) -> 
         return set()
     begin = f"{datetime.now(UTC) - min(spans):%Y-%m-%dT%H:%M:%SZ}"
     return {name for name, registered in registrations if registered <= begin}
-
-
-def refuse_unknown_beginning(product: Product, names: Callable[[], Iterable[str]]) -> None:
-    """Raise SettingsError when the listing has ``names``, and that of ``begin_after`` is none of them."""
-    if product.begin_after is None:
-        return
-    known = []
-    for name in names():
-        if name == product.begin_after:
-            return
-        known.append(name)
-    if known:
-        raise SettingsError(
-            f"begin_after of product {product.name}: expected a fileset of its listing, got "
-            f"{product.begin_after}.{did_you_mean(product.begin_after, known)} Correct it in the settings; "
-            "nothing of the product was fetched."
-        )
 
 
 def priorities(
@@ -151,7 +135,7 @@ def refuse_unknown_columns(
     if known and unknown:
         meant = did_you_mean(min(unknown), known | Select.model_fields.keys())
         raise SettingsError(
-            f"select of product {product.name}: expected columns of its listing "
+            f"product {product.name}: select: expected columns of its listing "
             f"({', '.join(sorted(known))}), or one of {', '.join(Select.model_fields)}, got "
             f"{', '.join(sorted(unknown))}.{meant} Correct it in the settings; nothing of the product was "
             "fetched."

@@ -91,7 +91,7 @@ def refuse_undecidable(product: Product, columns: Collection[str], sky: SkyKnowl
         if not set(told[name]) & set(columns):
             needed = f"a column {' or '.join(told[name])} in its listing, or " if told[name] else ""
             raise SettingsError(
-                f"select of product {product.name}: {name}: expected {needed}a catalog, which knows filesets "
+                f"product {product.name}: select: {name}: expected {needed}a catalog, which knows filesets "
                 "by others that are here, got neither. Set catalog.enabled to true in the settings; "
                 "nothing of the product was fetched."
             )

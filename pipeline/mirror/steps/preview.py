@@ -1,19 +1,19 @@
 """Preview of an update: what it will find, and which filesets it will do; nothing is written."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pipeline.config import Product
 from pipeline.datastore.client import ListingClient
 from pipeline.datastore.listing import FilesetRow, LeftOut
+from pipeline.mirror.state.beginning import find_beginning, refuse_unknown_beginning
 from pipeline.mirror.state.file_selection import lacking_filesets, may_lack
 from pipeline.mirror.state.layout import Layout, MarkerKind
-from pipeline.mirror.state.local_listing import LocalListing, known_rows
+from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import postponed, to_unpack_again
 from pipeline.mirror.state.selection import (
     is_expired,
-    refuse_unknown_beginning,
     refuse_unknown_columns,
     selected_rows,
 )
@@ -35,6 +35,10 @@ class ListingPreview:
     new: list[FilesetRow]
     withdrawn: set[str]
     left_out: LeftOut = field(default_factory=LeftOut)
+
+    def registrations(self) -> Iterator[Registration]:
+        """Yield the identities of all rows in order."""
+        return (Registration(row.name, row.registered) for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -126,11 +130,13 @@ def _selected(
     """Return the rows of the filesets that are to be here, complete or not. Raises as ``preview_work``."""
     name = product.name
     refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, sky)
-    refuse_unknown_beginning(product, lambda: (row.name for row in listing.rows))
+    beginning = find_beginning(layout, product, listing.registrations)
+    refuse_unknown_beginning(product, beginning, listing.registrations)
     again = stale.without(to_unpack_again(layout, name), [MarkerKind.DOWNLOADED])
     wanted = layout.marked(MarkerKind.WANTED, name) | again
     gone = (listing.withdrawn - again) | stale.marked(MarkerKind.EXPIRED)
-    return [row for row in selected_rows(listing.rows, product, wanted, sky) if row.name not in gone]
+    rows = selected_rows(listing.rows, product, beginning, wanted, sky)
+    return [row for row in rows if row.name not in gone]
 
 
 def count_expiring(
