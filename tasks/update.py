@@ -376,9 +376,9 @@ def _later_message(product: str, later: dict[str, str]) -> str:
     product = shlex.quote(product)
     if len(later) == 1:
         skip = f"`ipp-mirror skip {product} {shlex.quote(first)} --reason …` skips it"
-        return f"1 that failed before is tried again from {later[first]} on ({skip})"
+        return f"1 fileset that failed before is tried again from {later[first]} on ({skip})"
     skip = f"`ipp-mirror skip {product} FILESET --reason …` skips one"
     return (
-        f"{len(later)} that failed before are tried again later, the next ({first}) from {later[first]} on "
-        f"({skip})"
+        f"{len(later)} filesets that failed before are tried again later, the next ({first}) from "
+        f"{later[first]} on ({skip})"
     )

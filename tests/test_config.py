@@ -293,7 +293,7 @@ def test_what_is_no_rate(text, name, file):
 )
 def test_what_is_no_time_to_keep(text, file):
     said = refusal(file, mirror=f"products: [{{name: p, select: {{keep: {text}}}}}]")
-    expected = "expected a time such as 36 hours, 30 days or 8 weeks, from an hour to 5000 weeks, got "
+    expected = "expected a duration such as 36 hours, 30 days or 8 weeks, from an hour to 5000 weeks, got "
     assert f"mirror.products.select.keep of product p: {expected}" in said
 
 

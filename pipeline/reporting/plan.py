@@ -26,6 +26,7 @@ from pipeline.errors import (
     MirrorError,
     ServerUnavailable,
     machine_faults,
+    without_next_try,
 )
 from pipeline.mirror.resources.disk_space import MinFree
 from pipeline.mirror.resources.file_systems import nearest_folder
@@ -85,7 +86,8 @@ class ProductPlan:
 
     def with_problem(self, error: MirrorError) -> "ProductPlan":
         """Return the plan with one more problem."""
-        problems = (*self.problems, str(error))
+        # A plan is no run that tries again.
+        problems = (*self.problems, f"{without_next_try(str(error)).removesuffix('.')}.")
         return replace(self, problems=problems, code=max(self.code, error.exit_code))
 
     def numbers(self) -> dict[str, Any]:

@@ -55,8 +55,10 @@ def retry(
         return
     if matching:
         due = "is due" if matching == 1 else "are due"
-        waited = f", of which {postponed} had to wait" if postponed else ""
+        of_them = "which" if matching == 1 else f"of which {postponed}"
+        waited = f", {of_them} had to wait" if postponed else ""
         them = "it" if matching == 1 else "them"
         click.echo(f"{as_count(matching, 'failed fileset')} {due}{waited}; the next update tries {them}.")
     else:
-        click.echo("No failed fileset matches. Nothing was changed.")
+        none = "No failed fileset matches" if patterns or cause else "No fileset has failed"
+        click.echo(f"{none}. Nothing was changed.")

@@ -60,7 +60,7 @@ WITHOUT_A_PICTURE = {
         [
             "nothing was fetched",
             "nothing was fetched",
-            "none now, and none after updates of all products",
+            "none now, none at the end of an update",
         ],
     ),
     "one update that did not go through all": (
@@ -70,6 +70,15 @@ WITHOUT_A_PICTURE = {
             "1.0 GB, all in the hour from 23:00",
             "10.0 MB/s in the hour from 23:00",
             "1,200 now; no update has gone through all products before",
+        ],
+    ),
+    "updates of one hour": (
+        [run(0.02, left=3)],
+        0,
+        [
+            "1.0 GB, all in the hour from 11:00",
+            "10.0 MB/s in the hour from 11:00",
+            "0 now, 3 at most; the first update ended not long ago",
         ],
     ),
     "one night": (

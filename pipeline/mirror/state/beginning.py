@@ -91,7 +91,7 @@ def refuse_unknown_beginning(
         raise SettingsError(
             f"product {product.name}: begin_after: expected a fileset of its listing, got "
             f"{product.begin_after}.{did_you_mean(product.begin_after, known)} Correct it in the settings; "
-            "nothing of the product was fetched."
+            "nothing of the product is fetched."
         )
 
 

@@ -93,7 +93,7 @@ def refuse_undecidable(product: Product, columns: Collection[str], sky: SkyKnowl
             raise SettingsError(
                 f"product {product.name}: select: {name}: expected {needed}a catalog, which knows filesets "
                 "by others that are here, got neither. Set catalog.enabled to true in the settings; "
-                "nothing of the product was fetched."
+                "nothing of the product is fetched."
             )
 
 
