@@ -108,8 +108,8 @@ class ProductFilesets:
         for columns, fields in self._listing.cells():
             name = fields[0].strip()
             registered = fields[1].strip() if len(fields) > 1 else ""
-            has_begun = beginning is EVERYTHING or beginning.precedes(name, registered)
-            selected = name in wanted or (has_begun and is_chosen(columns, fields))
+            is_after = beginning.precedes(name, registered)
+            selected = name in wanted or (is_after and is_chosen(columns, fields))
             selected = selected and name not in left_out
             lacks = selected and name in may_lack and self._lacks(name)
             here = name in complete and not lacks

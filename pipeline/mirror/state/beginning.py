@@ -32,8 +32,8 @@ class Beginning:
 
     def precedes(self, fileset: str, registered: str) -> bool:
         """Return True if the fileset was registered after the beginning."""
-        if self.registered is None:
-            return False
+        if self is EVERYTHING or self.registered is None:
+            return self is EVERYTHING
         order, beginning = registered_order(registered), registered_order(self.registered)
         if _is_told(order, beginning):
             return order > beginning
