@@ -16,10 +16,11 @@ from pathlib import Path
 import luigi
 from luigi.parameter import ParameterVisibility
 
-from pipeline.catalog.sky_knowledge import like_filesets
+from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Settings
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import SettingsError, machine_faults
+from pipeline.mirror.state.beginning import find_beginning
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
@@ -136,10 +137,10 @@ class AdoptProduct(UpdateProduct):
         """Log how many filesets of the folder are taken over, and which are left there and why."""
         layout, product = self.layout, self.product
         wanted = wanted_filesets(layout, product)
-        with like_filesets(self.context.settings, layout, self._settings) as like:
-            rows = list(self._rows(held | {self._settings.begin_after or ""}))
-            selected = {row.name for row in selected_rows(rows, self._settings, wanted, like)}
-        listed = {row.name for row in rows} & held
+        with sky_knowledge(self.context.settings, layout, self._settings) as sky:
+            rows, beginning = list(self._rows(held)), find_beginning(layout, self._settings)
+            selected = {row.name for row in selected_rows(rows, self._settings, beginning, wanted, sky)}
+        listed = {row.name for row in rows}
         unselected = listed - selected
         left = {
             "filesets that no listing names": held - listed,

@@ -4,18 +4,19 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
-from itertools import dropwhile, islice
+from itertools import islice
 from pathlib import Path
 
 import luigi
 from luigi.parameter import ParameterVisibility
 
-from pipeline.catalog.sky_knowledge import like_filesets
+from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.catalog.step import CATALOG
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
 from pipeline.errors import EXIT_SETTINGS_OR_BUG, MirrorError, SettingsError, machine_fault, machine_faults
 from pipeline.mirror.context import RunContext, StepProgress
+from pipeline.mirror.state.beginning import find_beginning
 from pipeline.mirror.state.failures import (
     BackOff,
     clear_failure,
@@ -179,8 +180,11 @@ class StepTask(FilesetTask):
         markers = (self.layout.marker(kind, self.product, self.row.name) for kind in kinds)
         if self._is_here() or any(marker.exists() for marker in markers):
             return hash(self.row) in listed_rows(self.layout, self.product)
-        listed = listed_rows(self.layout, self.product, settings.begin_after)
-        return hash(self.row) in listed and may_be_selected(self.row, settings)
+        if not find_beginning(self.layout, settings).precedes(self.row.name, self.row.registered):
+            return False
+        return hash(self.row) in listed_rows(self.layout, self.product) and may_be_selected(
+            self.row, settings
+        )
 
     def _is_here(self) -> bool:
         """Return True for an optional step of a fileset that is complete."""
@@ -341,28 +345,25 @@ TASKS: dict[str, Callable[..., StepTask]] = {
 }
 
 
-def listed_rows(layout: Layout, product: str, begin_after: str | None = None) -> frozenset[int]:
-    """Return the hashes of all rows of the local listing, or of those after the one of a fileset.
+def listed_rows(layout: Layout, product: str) -> frozenset[int]:
+    """Return the hashes of all rows of the local listing.
 
     Raises ServerUnavailable for a damaged listing, OSError without one.
     """
     found = LocalListing(layout, product).path.stat()
-    return _listed_rows(layout, product, begin_after, found.st_mtime_ns, found.st_size)
+    return _listed_rows(layout, product, found.st_mtime_ns, found.st_size)
 
 
 @lru_cache(maxsize=8)
-def _listed_rows(layout: Layout, product: str, begin_after: str | None, *_version: int) -> frozenset[int]:
-    rows = LocalListing(layout, product).rows()
-    if begin_after is not None:
-        rows = islice(dropwhile(lambda row: row.name != begin_after, rows), 1, None)
-    return frozenset(map(hash, rows))
+def _listed_rows(layout: Layout, product: str, *_version: int) -> frozenset[int]:
+    return frozenset(map(hash, LocalListing(layout, product).rows()))
 
 
 def priorities_of(context: RunContext, product: str, rows: Iterable[FilesetRow]) -> dict[str, int]:
     """Return the priorities of filesets. Raises MachineFault when the catalog cannot be read."""
     settings = context.settings.product(product)
-    with like_filesets(context.settings, context.layout, settings) as like:
-        return priorities(rows, settings, like, wanted_filesets(context.layout, product))
+    with sky_knowledge(context.settings, context.layout, settings) as sky:
+        return priorities(rows, settings, sky, wanted_filesets(context.layout, product))
 
 
 def failed_in_run(context: RunContext, product: str) -> set[str]:

@@ -9,9 +9,11 @@ import luigi
 from pipeline.config import Settings
 from pipeline.errors import EXIT_FILESET_FAILED
 from pipeline.mirror.state.layout import MarkerKind
+from pipeline.mirror.state.marker_file import SUFFIX
 from pipeline.mirror.state.operands import check_products, check_products_in_settings
 from pipeline.mirror.state.pending import incomplete
 from pipeline.mirror.state.wanted import named_filesets, want_filesets, wanted_filesets
+from pipeline.mirror.steps.widening import widen_wanted
 from pipeline.reporting.by_name import complete_text, excluded_filesets, excluded_text, lines_of
 from pipeline.units import as_count
 from tasks.fileset import failed_in_run
@@ -63,29 +65,38 @@ class GetFilesets(FetchWanted):
         want_filesets(self.layout, self.product, names, by=self.by)
         skipped = self.layout.marked_among(MarkerKind.SKIPPED, self.product, names)
         self.context.counters.count(selected=len(skipped), skipped=len(skipped))
-        here = self._complete(names)
+        widen_wanted(self.context, self.product, names)
+        here, downloaded = self._complete(names), self._downloaded(names)
         try:
             self._fetch(names)
         finally:
-            self._log_outcome(names, here)
+            self._log_outcome(names, here, downloaded)
 
     def _complete(self, names: set[str]) -> set[str]:
         required = self.context.wanted_steps.required
         return names - incomplete(self.layout, self.product, names, required)
 
-    def _log_outcome(self, names: set[str], here: set[str]) -> None:
+    def _downloaded(self, names: set[str]) -> dict[str, int]:
+        """Return the time (ns) of the marker of its download for each of the filesets that has one."""
+        folder = self.layout.marker_folder(MarkerKind.DOWNLOADED, self.product)
+        marked = self.layout.marked_among(MarkerKind.DOWNLOADED, self.product, names)
+        return {name: (folder / f"{name}{SUFFIX}").stat().st_mtime_ns for name in marked}
+
+    def _log_outcome(self, names: set[str], here: set[str], before: dict[str, int]) -> None:
         """Log of each fileset where it is, or why it is not; those ``here`` were complete before.
 
-        The run does not end with 0 where no run fetches one of them.
+        Those whose download has the marker that it had ``before`` were unpacked alone. The run does not end
+        with 0 where no run fetches one of them.
         """
         complete = self._complete(names)
         excluded = excluded_filesets(self.layout, self.product, names - complete)
         failed = failed_in_run(self.context, self.product)
+        again = dict(before.items() & self._downloaded(complete - here).items())
 
         def text(name: str) -> str:
             if name in complete:
-                contents = complete_text(self.layout, self.product, name)
-                return f"{'here already' if name in here else 'fetched'}: {contents}"
+                how = "here already" if name in here else "unpacked again" if name in again else "fetched"
+                return f"{how}: {complete_text(self.layout, self.product, name)}"
             if name in failed:
                 return "failed, for the reason above"
             return "not fetched; the next update does it"

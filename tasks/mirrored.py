@@ -12,10 +12,10 @@ from pathlib import Path
 
 import luigi
 
-from pipeline.catalog.sky_knowledge import like_filesets
+from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Settings, read_settings
 from pipeline.errors import MachineFault, ServerUnavailable, SettingsError
-from pipeline.mirror.state.fileset_paths import stored_paths, unpacked_paths
+from pipeline.mirror.state.fileset_files import stored_paths, unpacked_paths
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker
@@ -93,8 +93,8 @@ class ProductTarget(luigi.Target):
             return False
         product, steps = settings.product(self._product), STEPS.wanted(settings).required
         try:
-            with like_filesets(settings, layout, product) as like:
-                counts = count_filesets(layout, product, self._product, steps, like).counts
+            with sky_knowledge(settings, layout, product) as sky:
+                counts = count_filesets(layout, product, self._product, steps, sky).counts
         except (MachineFault, ServerUnavailable):
             return False
         return not counts.left

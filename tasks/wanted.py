@@ -13,6 +13,7 @@ from pipeline.errors import machine_faults
 from pipeline.mirror.state.pending import incomplete
 from pipeline.mirror.state.wanted import wanted_rows
 from pipeline.mirror.steps.adopt import AdoptedFolder
+from pipeline.mirror.steps.widening import widen_wanted
 from pipeline.units import as_count
 from tasks.fileset import AdoptedFolderParameter, FilesetsFailed, StepTask, failed_in_run, tasks_for
 from tasks.runtime.current import current_run
@@ -52,8 +53,9 @@ class FetchWanted(MirrorTask):
         return self._has_ended
 
     def run(self) -> None:
-        """Fetch the filesets. Raises FilesetsFailed, or Stopped after a request to stop."""
+        """Fetch the filesets. Raises FilesetsFailed, MachineFault, or Stopped after a request to stop."""
         self._has_ended = True
+        widen_wanted(self.context, self.product, self.filesets)
         self._fetch(set(self.filesets))
 
     def _fetch(self, names: set[str]) -> None:

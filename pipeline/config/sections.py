@@ -114,7 +114,7 @@ class Select(Section):
 class Product(Section):
     """Product to mirror: the filesets that one of the items of ``select`` describes; all of them for None.
 
-    ``begin_after`` is a fileset of the listing: that one and those before it are not selected.
+    ``begin_after`` is a fileset of the listing: that one and those registered before it are not selected.
     ``order`` None stands for that of the mirror. ``components`` and ``files`` are shell patterns of the files
     that are fetched, ``members`` of the paths in bundles that are unpacked; None for all.
     """

@@ -14,13 +14,14 @@ from typing import NamedTuple
 from pipeline.config import Product, Select
 from pipeline.datastore.listing import FilesetRow, registered_order
 from pipeline.errors import ServerUnavailable
+from pipeline.mirror.state.beginning import EVERYTHING, find_beginning
 from pipeline.mirror.state.file_selection import lacking_filesets, may_lack
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing, Registration
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.pending import deciding_state, to_unpack_again
 from pipeline.mirror.state.selection import is_selected
-from pipeline.mirror.state.sky_selection import DECIDING_COLUMNS, NOTHING_KNOWN, LikeFilesets
+from pipeline.mirror.state.sky_selection import DECIDING_COLUMNS, NOTHING_KNOWN, SkyKnowledge
 from pipeline.mirror.state.snapshot import current_header
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.state.wanted import wanted_filesets
@@ -76,7 +77,7 @@ class ProductFilesets:
         product: Product | None,
         name: str,
         required: tuple[StepSpec, ...],
-        like: LikeFilesets = NOTHING_KNOWN,
+        sky: SkyKnowledge = NOTHING_KNOWN,
     ) -> None:
         self._layout, self._product = layout, product
         self.complete = _complete(layout, name, required)
@@ -89,8 +90,7 @@ class ProductFilesets:
         self._again = to_unpack_again(layout, name)
         self._wanted = wanted_filesets(layout, name) | self._again
         self.expired = layout.names(MarkerKind.EXPIRED, name)
-        self._begin_after = product.begin_after if product else None
-        self._selection = _Selection(product, like)
+        self._selection = _Selection(product, sky)
         self._listing = LocalListing(layout, name)
 
     def states(self) -> Iterator[FilesetState]:
@@ -99,7 +99,7 @@ class ProductFilesets:
 
     def rows(self) -> Iterator[_Row]:
         """Yield the same as plain tuples, which take less time. Raises as ``states``."""
-        has_begun = self._begin_after is None
+        beginning = find_beginning(self._layout, self._product) if self._product else EVERYTHING
         # Names of their own, for each is used for each row.
         complete, skipped, withdrawn = self.complete, self.skipped, self.withdrawn
         wanted, left_out = self._wanted, (withdrawn - self._again) | self.expired
@@ -107,11 +107,11 @@ class ProductFilesets:
         is_chosen = self._selection.has
         for columns, fields in self._listing.cells():
             name = fields[0].strip()
-            selected = name in wanted or (has_begun and is_chosen(columns, fields))
-            has_begun = has_begun or name == self._begin_after
+            registered = fields[1].strip() if len(fields) > 1 else ""
+            is_after = beginning.precedes(name, registered)
+            selected = name in wanted or (is_after and is_chosen(columns, fields))
             selected = selected and name not in left_out
             lacks = selected and name in may_lack and self._lacks(name)
-            registered = fields[1].strip() if len(fields) > 1 else ""
             here = name in complete and not lacks
             yield columns, fields, name, registered, selected, here, name in skipped, name in withdrawn
 
@@ -134,13 +134,13 @@ def count_filesets(
     product: Product | None,
     name: str,
     required: tuple[StepSpec, ...],
-    like: LikeFilesets = NOTHING_KNOWN,
+    sky: SkyKnowledge = NOTHING_KNOWN,
 ) -> CountedFilesets:
     """Return the numbers of the filesets of the product ``name``; None of them is selected for None.
 
     Raises ServerUnavailable for a damaged listing, MachineFault when the catalog cannot be read.
     """
-    filesets = ProductFilesets(layout, product, name, required, like)
+    filesets = ProductFilesets(layout, product, name, required, sky)
     downloaded = _downloaded(layout, name, filesets.complete - filesets.may_lack)
     known = selected = left = 0
     stages: Counter[str | None] = Counter()
@@ -182,7 +182,7 @@ class SelectedAndNewest(NamedTuple):
 
 
 def selected_and_newest(
-    layout: Layout, product: Product, required: tuple[StepSpec, ...], like: LikeFilesets, *, configured: bool
+    layout: Layout, product: Product, required: tuple[StepSpec, ...], sky: SkyKnowledge, *, configured: bool
 ) -> SelectedAndNewest | None:
     """Return the same as ``count_filesets``; None for a damaged listing.
 
@@ -192,7 +192,7 @@ def selected_and_newest(
     """
     cache, state = layout.newest(product.name), None
     if not any(select.keep for select in product.select or ()):
-        state = deciding_state(layout, product, [step.marker for step in required], like)
+        state = deciding_state(layout, product, [step.marker for step in required], sky)
     if state is not None:
         state["configured"] = configured
         cached = read_marker(cache)
@@ -200,7 +200,7 @@ def selected_and_newest(
             newest = cached["newest"]
             return SelectedAndNewest(cached["selected"], Registration(*newest) if newest else None)
     try:
-        counted = count_filesets(layout, product if configured else None, product.name, required, like)
+        counted = count_filesets(layout, product if configured else None, product.name, required, sky)
     except ServerUnavailable:
         return None
     found = SelectedAndNewest(counted.counts.selected, counted.newest)
@@ -228,9 +228,9 @@ def _downloaded(layout: Layout, product: str, complete: set[str]) -> set[str]:
 class _Selection:
     """Test of rows by the settings of a product: rows with the same values are tested once."""
 
-    def __init__(self, product: Product | None, like: LikeFilesets) -> None:
+    def __init__(self, product: Product | None, sky: SkyKnowledge) -> None:
         self._product = product
-        self._like = like
+        self._sky = sky
         self._columns: tuple[str, ...] = ()
         self._places: list[int] = []
         self._tested: dict[tuple[str, ...], bool] = {}
@@ -248,7 +248,7 @@ class _Selection:
         if key not in self._tested:
             values = tuple(field.strip() for field in fields)
             row = FilesetRow(values[0], values[1], "", columns, values)
-            self._tested[key] = is_selected(row, product, self._like)
+            self._tested[key] = is_selected(row, product, self._sky)
         return self._tested[key]
 
     def _use(self, columns: tuple[str, ...], selections: list[Select]) -> None:

@@ -88,16 +88,27 @@ class StoredFolders:
         seen = {}
         with os.scandir(self._product) as entries:
             for entry in entries:
-                name = os.fsencode(entry.name)
                 with suppress(FileNotFoundError):
-                    status = entry.stat()
-                    state = (status.st_ino, status.st_mtime_ns)
-                    known = self._known.get(name)
-                    if known is None or known[0] != state:
-                        known = (state, stored_index_md5(self._product / entry.name))
-                    seen[name] = known
+                    seen[os.fsencode(entry.name)] = self._examined(entry.name, entry.stat())
         self._known = seen
         return {name: index_md5 for name, (_, index_md5) in seen.items() if index_md5 is not None}
+
+    def is_complete(self, fileset: str) -> bool:
+        """Return True if all files of the fileset are present."""
+        try:
+            examined = self._examined(fileset, (self._product / fileset).stat())
+        except OSError:
+            return False
+        self._known[os.fsencode(fileset)] = examined
+        return examined[1] is not None
+
+    def _examined(self, fileset: str, status: os.stat_result) -> tuple[tuple[int, int], bytes | None]:
+        """Return the state of the fileset's folder, and the md5 of ``index.txt`` if all files are present."""
+        state = (status.st_ino, status.st_mtime_ns)
+        known = self._known.get(os.fsencode(fileset))
+        if known is None or known[0] != state:
+            known = (state, stored_index_md5(self._product / fileset))
+        return known
 
 
 class ArrivalOrder:

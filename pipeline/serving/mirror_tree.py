@@ -90,6 +90,25 @@ class MirrorTree(PublishedTree):
         """
         return self._kept[product].held.after(after)
 
+    def fileset_listing(self, product: str, fileset: str) -> bytes | None:
+        """Return the ``index.txt`` of a fileset of which all files are present. None for another one."""
+        return super().fileset_listing(product, fileset) if self._is_complete(product, fileset) else None
+
+    def file(self, product: str, fileset: str, name: str) -> Path | None:
+        """Return the path of a file, as the tree of a publisher; None unless its fileset is complete."""
+        return super().file(product, fileset, name) if self._is_complete(product, fileset) else None
+
+    def _is_complete(self, product: str, fileset: str) -> bool:
+        """Return True if all files of the fileset are present; also for a link that leads out of the tree."""
+        folder = self.find_folder(product, fileset)
+        if folder is None:
+            return True
+        return self._stored(folder.parent).is_complete(folder.name)
+
+    def _stored(self, folder: Path) -> StoredFolders:
+        """Return the filesets in the folder of a product."""
+        return self._folders.setdefault(folder, StoredFolders(folder))
+
     def _read_held(self, product: str, folder: Path) -> HeldFilesets:
         state, now = self._state(product, folder), time.monotonic()
         kept = self._kept.get(product)
@@ -119,7 +138,7 @@ class MirrorTree(PublishedTree):
 
     def _rows(self, product: str, folder: Path) -> list[HeldRow]:
         """Return the rows of the filesets held, in their order of arrival."""
-        folders = self._folders.setdefault(folder, StoredFolders(folder))
+        folders = self._stored(folder)
         downloaded = partial(self._layout.marked_among, MarkerKind.DOWNLOADED, product)
         order = self._orders.setdefault(product, ArrivalOrder(self._layout.arrivals(product)))
         rows = order.rows(folders, downloaded)

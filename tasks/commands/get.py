@@ -1,7 +1,6 @@
 """``ipp-mirror get``."""
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +67,7 @@ def get(
     """
     from pipeline.mirror.resources.update_lock import read_holder
     from pipeline.mirror.state.operands import check_product_here
+    from pipeline.mirror.state.wanted import wanted_filesets
     from tasks.commands.luigi_command import run_task
 
     settings, layout = read_mirror(config)
@@ -90,8 +90,13 @@ def get(
             # Another run began meanwhile.
             _leave_to_run(settings, layout, product, filesets, is_quiet)
             return
+        if ended.code == EXIT_ALREADY_RUNNING and layout.paused.exists():
+            names = _known(layout, product, filesets)
+            _leave_to_next(settings, layout, product, names, "after `ipp-mirror resume`", is_quiet)
         if ended.code == EXIT_SERVER_UNAVAILABLE:
-            _leave_to_next(settings, layout, product, filesets, is_quiet)
+            # None if the server was lost only after the run had marked them.
+            names = _known(layout, product, filesets) - wanted_filesets(layout, product)
+            _leave_to_next(settings, layout, product, names, "with a server", is_quiet)
         raise
 
 
@@ -130,19 +135,31 @@ def _leave_to_run(
         raise SystemExit(EXIT_FILESET_FAILED)
 
 
-def _leave_to_next(
-    settings: "Settings", layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet: bool
-) -> None:
-    """Mark those of the filesets as wanted that are known, as the server was not there to ask for others."""
-    from pipeline.mirror.state.wanted import named_filesets, wanted_filesets
+def _known(layout: "Layout", product: str, filesets: tuple[str, ...]) -> set[str]:
+    """Return those of the filesets that are known here, as the server was not asked for others.
 
-    with suppress(SettingsError), machine_faults(f"marking filesets of {product} as wanted"):
-        names = named_filesets(layout, product, filesets) - wanted_filesets(layout, product)
-        # None if the server was lost only after the run had marked them.
+    Print which names and patterns name none.
+    """
+    from pipeline.mirror.state.wanted import named_filesets
+
+    names: set[str] = set()
+    for pattern in filesets:
+        try:
+            names |= named_filesets(layout, product, [pattern])
+        except SettingsError as error:
+            click.echo(escaped(str(error)), err=True)
+    return names
+
+
+def _leave_to_next(
+    settings: "Settings", layout: "Layout", product: str, names: set[str], which: str, is_quiet: bool
+) -> None:
+    """Mark the filesets as wanted; ``which`` update fetches them. Raises MachineFault."""
+    with machine_faults(f"marking filesets of {product} as wanted"):
         left, _ = _want(settings, layout, product, names, is_quiet)
-        if left and not is_quiet:
-            wanted = f"{as_count(left, 'fileset')} of {product} wanted"
-            click.echo(f"{wanted}, to be fetched by the next update with a server.")
+    if left and not is_quiet:
+        wanted = f"{as_count(left, 'fileset')} of {product} wanted"
+        click.echo(escaped(f"{wanted}, to be fetched by the next update {which}."))
 
 
 def _want(
@@ -154,11 +171,13 @@ def _want(
     """
     from pipeline.mirror.state.pending import incomplete
     from pipeline.mirror.state.wanted import want_filesets
+    from pipeline.mirror.steps.widening import lacking_wanted
     from pipeline.reporting.by_name import complete_text, excluded_filesets, excluded_text, lines_of
     from tasks.steps import STEPS
 
     want_filesets(layout, product, names, by=current_user())
-    absent = incomplete(layout, product, names, STEPS.wanted(settings).required)
+    steps, chosen = STEPS.wanted(settings).required, settings.product(product)
+    absent = incomplete(layout, product, names, steps) | lacking_wanted(layout, chosen, names, steps).keys()
     excluded = excluded_filesets(layout, product, absent)
     here = lines_of(
         product, names - absent, lambda name: f"here already: {complete_text(layout, product, name)}"

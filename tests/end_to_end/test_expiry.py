@@ -87,6 +87,6 @@ def test_an_update_begins_after_the_fileset_that_is_named(upstream, server, foll
     refused = follower.update()
     assert refused.code == 40
     assert (
-        "begin_after of product stamps: expected a fileset of its listing, got nothing. Correct"
+        "product stamps: begin_after: expected a fileset of its listing, got nothing. Correct"
         in refused.output
     )

@@ -16,6 +16,8 @@ from support.follower import Follower
 from support.summary import NOTHING
 from support.upstream import File, Upstream
 
+from pipeline.config import Product
+from pipeline.mirror.state.beginning import find_beginning
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.skip import skip_fileset, unskip_fileset
@@ -171,11 +173,17 @@ class Mirror:
         chosen = self.random.choices(changes, k=self.random.randint(1, 3))
         for name in chosen:
             getattr(self, name)()
-        if self.settings.get("begin_after") not in self.listed:
+        if not self.has_seen_beginning():
             self.settings["begin_after"] = None
         given = {key: value for key, value in self.settings.items() if value is not None}
         self.follower.mirror["products"] = [{"name": PRODUCT, **given}]
         return chosen
+
+    def has_seen_beginning(self) -> bool:
+        """True where the fileset of ``begin_after`` is listed, or has been when an update chose by it."""
+        product = Product(name=PRODUCT, begin_after=self.settings.get("begin_after"))
+        known = find_beginning(self.layout, product).registered is not None
+        return known or product.begin_after in self.listed
 
     def plan(self) -> dict[str, Any]:
         command = ["plan", "--listings", "1000", "--json", "--config", str(self.follower.config)]

@@ -10,6 +10,10 @@ from support.running import leftovers, served_on
 from support.summary import numbers
 from support.upstream import Upstream, served_filesets
 
+from pipeline.mirror.resources.update_lock import update_lock
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.pause import pause, resume
+
 PRODUCT, FILESET = "md", "o1.camera.1"
 BUNDLES = {
     "exposure": {"o1.smf": b"catalogue", "o1.log": b"log"},
@@ -176,3 +180,37 @@ def test_what_is_not_selected_or_withdrawn_stays_whole_until_it_is_selected(publ
     assert numbers(0, 1, 1) in follower.update().output
     assert fetched(server) == [f"{FILESET}.XY01.tgz"]
     assert follower.marked("partial", PRODUCT) == {"o2.camera.2"}
+
+
+def test_get_completes_what_the_settings_choose_more_than_is_here(publisher, server, follower):
+    """Also while a run works, and without a server: what is here is not fetched or unpacked for nothing."""
+    choose(follower, components="exposure", members="*.smf")
+    assert follower.update().code == 0
+    get = ("get", PRODUCT, FILESET)
+    assert f"{FILESET}: here already: " in run(follower, *get).stdout
+    choose(follower, components="exposure")
+    layout = Layout(follower.root)
+    with update_lock(layout):
+        assert run(follower, *get).stdout.startswith(
+            f"1 fileset of {PRODUCT} wanted, to be fetched by the run"
+        )
+    assert pause(layout, reason="", by="me")
+    layout.marker("wanted", PRODUCT, FILESET).unlink()
+    paused = run(follower, *get, "other")
+    assert paused.returncode == 10
+    [*_, wanted] = paused.stdout.splitlines()
+    assert (
+        wanted
+        == f"1 fileset of {PRODUCT} wanted, to be fetched by the next update after `ipp-mirror resume`."
+    )
+    assert f"product {PRODUCT}: expected a name of its listing of 1 fileset, got 'other'." in paused.stderr
+    assert resume(layout)
+    server.clear()
+    unpacked = run(follower, *get).stdout
+    assert f"{FILESET}: unpacked again: " in unpacked
+    assert (fetched(server), "nothing fetched in" in unpacked) == ([], True)
+    choose(follower)
+    whole = run(follower, *get).stdout
+    assert (f"{FILESET}: fetched: " in whole, fetched(server)) == (True, [f"{FILESET}.XY01.tgz"])
+    assert follower.marked("partial", PRODUCT) == set()
+    assert len(follower.content("data")) == sum(map(len, BUNDLES.values()))

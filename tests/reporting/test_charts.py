@@ -96,7 +96,7 @@ def test_what_one_point_or_none_would_show_is_said(name):
     assert [(chart.summary, chart.svg) for chart in found] == [(text, None) for text in said]
 
 
-def test_transfers_with_pauses_in_between_are_joined_by_a_line():
+def test_fileset_transfer_with_pauses_in_between_are_joined_by_a_line():
     [_, rate, _] = charts([run(day) for day in range(0, 200, 2)], 3, NOW)
     [line] = re.findall(r'<path d="([^"]*)"[^>]*style="[^"]*var\(--chart\)', rate.svg)
     assert line.count("L") == 99

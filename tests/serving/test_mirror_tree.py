@@ -64,6 +64,24 @@ def test_a_mirror_lists_what_it_holds_whole(mirror):
         assert ask(server, "/p/one/a.fits").status == 200
 
 
+def test_of_an_incomplete_fileset_nothing_is_served(mirror):
+    """Its pages and files are answered as those of one that is unknown."""
+    lost = mirror / "store/p/two/a.fits"
+    (lost.parent / "fileset.note").write_bytes(b"what is left out")
+    paths = ("", "/", "/index.txt", "/fileset.note", "/a.fits")
+    with serve_mirror_at(mirror) as server:
+        assert [ask(server, f"/p/two{path}").status for path in paths[2:]] == [200] * 3
+        content = lost.read_bytes()
+        lost.unlink()
+        unknown = [ask(server, f"/p/unknown{path}") for path in paths]
+        answers = [ask(server, f"/p/two{path}") for path in paths]
+        assert [each.status for each in answers] == [404] * len(paths)
+        assert [each.body for each in answers] == [each.body.replace(b"unknown", b"two") for each in unknown]
+        assert names_listed(server) == ["one", "three"]
+        lost.write_bytes(content)
+        assert [ask(server, f"/p/two{path}").status for path in paths[2:]] == [200] * 3
+
+
 def test_a_row_that_is_being_added_is_not_served(mirror):
     for path in (mirror / "state/p/listing.txt", mirror / "state/p/arrivals.txt"):
         with open(path, "ab") as file:

@@ -326,6 +326,10 @@ class Layout:
         """Return the path of the patterns of files and members by which the last update chose."""
         return self.state(product) / "file_selection.json"
 
+    def beginning(self, product: str) -> Path:
+        """Return the path of the time of registration of the fileset that ``begin_after`` names."""
+        return self.state(product) / "begin_after.json"
+
     def discovered(self, product: str) -> Path:
         """Return the marker of the last discovery: its time, and the number of new rows."""
         return self.state(product) / "discovered.json"

@@ -1,23 +1,23 @@
 """Preview of an update: what it will find, and which filesets it will do; nothing is written."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pipeline.config import Product
 from pipeline.datastore.client import ListingClient
 from pipeline.datastore.listing import FilesetRow, LeftOut
+from pipeline.mirror.state.beginning import find_beginning, refuse_unknown_beginning
 from pipeline.mirror.state.file_selection import lacking_filesets, may_lack
 from pipeline.mirror.state.layout import Layout, MarkerKind
-from pipeline.mirror.state.local_listing import LocalListing, known_rows
+from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.state.pending import postponed, to_unpack_again
 from pipeline.mirror.state.selection import (
     is_expired,
-    refuse_unknown_beginning,
     refuse_unknown_columns,
     selected_rows,
 )
-from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
+from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, SkyKnowledge
 from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.discover import ask_for_rows, is_same, merged
 from pipeline.mirror.steps.download import is_stored
@@ -35,6 +35,10 @@ class ListingPreview:
     new: list[FilesetRow]
     withdrawn: set[str]
     left_out: LeftOut = field(default_factory=LeftOut)
+
+    def registrations(self) -> Iterator[Registration]:
+        """Yield the identities of all rows in order."""
+        return (Registration(row.name, row.registered) for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -85,22 +89,16 @@ def preview_work(
     product: Product,
     steps: Steps,
     listing: ListingPreview,
-    like: LikeFilesets = NOTHING_KNOWN,
+    sky: SkyKnowledge = NOTHING_KNOWN,
 ) -> WorkPreview:
     """Return what the next update does with the filesets of the listing; ``steps`` are the wanted ones.
 
-    ``like`` filesets are those by which ``select`` knows others. Markers of an earlier registration do not
+    ``sky`` is what the catalog knows of filesets. Markers of an earlier registration do not
     count. Raises SettingsError when ``select`` names a column that no row has, MachineFault when the catalog
     cannot be read.
     """
-    name = product.name
-    refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, like)
-    stale = _Stale(layout, name, listing.new)
-    refuse_unknown_beginning(product, lambda: (row.name for row in listing.rows))
-    again = stale.without(to_unpack_again(layout, name), [MarkerKind.DOWNLOADED])
-    wanted = layout.marked(MarkerKind.WANTED, name) | again
-    gone = (listing.withdrawn - again) | stale.marked(MarkerKind.EXPIRED)
-    selected = [row for row in selected_rows(listing.rows, product, wanted, like) if row.name not in gone]
+    name, stale = product.name, _Stale(layout, product.name, listing.new)
+    selected = _selected(layout, product, listing, stale, sky)
     kinds = [step.marker for step in steps.required]
     lacking = lacking_filesets(layout, product, may_lack(layout, product) & {row.name for row in selected})
     done = stale.without(layout.marked_in_all(kinds, name), kinds) - lacking.keys()
@@ -126,12 +124,27 @@ def preview_work(
     )
 
 
+def _selected(
+    layout: Layout, product: Product, listing: ListingPreview, stale: "_Stale", sky: SkyKnowledge
+) -> list[FilesetRow]:
+    """Return the rows of the filesets that are to be here, complete or not. Raises as ``preview_work``."""
+    name = product.name
+    refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, sky)
+    beginning = find_beginning(layout, product, listing.registrations)
+    refuse_unknown_beginning(product, beginning, listing.registrations)
+    again = stale.without(to_unpack_again(layout, name), [MarkerKind.DOWNLOADED])
+    wanted = layout.marked(MarkerKind.WANTED, name) | again
+    gone = (listing.withdrawn - again) | stale.marked(MarkerKind.EXPIRED)
+    rows = selected_rows(listing.rows, product, beginning, wanted, sky)
+    return [row for row in rows if row.name not in gone]
+
+
 def count_expiring(
     layout: Layout,
     product: Product,
     steps: Steps,
     listing: ListingPreview,
-    like: LikeFilesets = NOTHING_KNOWN,
+    sky: SkyKnowledge = NOTHING_KNOWN,
 ) -> int:
     """Return how many filesets the next update deletes as too old for the settings; ``steps`` are all.
 
@@ -142,7 +155,7 @@ def count_expiring(
     among = may_expire(layout, product, steps, lambda step: stale.marked(step.marker))
     if not among:
         return 0
-    old = {row.name for row in listing.rows if row.name in among and is_expired(row, product, like)}
+    old = {row.name for row in listing.rows if row.name in among and is_expired(row, product, sky)}
     return len(old | (among & stale.marked(MarkerKind.EXPIRED)))
 
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipeline import __version__
-from pipeline.catalog.sky_knowledge import like_filesets
+from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Settings
 from pipeline.durable import write_whole
 from pipeline.errors import MachineFault
@@ -145,8 +145,8 @@ def _matrix(layout: Layout, settings: Settings, product: ProductReport, steps: S
     chosen = settings.product(product.product)
     configured = chosen if product.configured else None
     try:
-        with like_filesets(settings, layout, chosen) as like:
-            return product_matrix(layout, configured, product.product, steps, like=like)
+        with sky_knowledge(settings, layout, chosen) as sky:
+            return product_matrix(layout, configured, product.product, steps, sky=sky)
     except MachineFault:
         return product_matrix(layout, configured, product.product, steps)
 

@@ -7,7 +7,6 @@ import yaml
 
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow, read_filesets
-from pipeline.errors import SettingsError
 from pipeline.mirror.state.selection import (
     empty_selection,
     in_order,
@@ -15,8 +14,6 @@ from pipeline.mirror.state.selection import (
     is_selected,
     old_filesets,
     priorities,
-    refuse_unknown_beginning,
-    selected_rows,
 )
 
 LISTING = b"""# filesetID|time registered|type|stage|filter|target_id|
@@ -153,34 +150,6 @@ def test_a_fileset_expires_when_it_is_too_old_for_each_selection_that_matches_it
     assert (chosen, expired) == EXPIRING[select]
     old = old_filesets(product, ((row.name, row.registered) for row in rows))
     assert {row.name for row in rows if is_expired(row, product)} <= old
-
-
-BEGINNINGS = {
-    "{begin_after: c}": "def",
-    "{begin_after: f}": "",
-    "{begin_after: a, select: {filter: r}}": "df",
-    "{select: {filter: r}}": "adf",
-}
-
-
-@pytest.mark.parametrize("settings", BEGINNINGS)
-def test_selected_are_those_after_the_beginning_and_wanted_ones(settings):
-    product = Product.model_validate({"name": "p", **yaml.safe_load(settings)})
-    names = "".join(row.name for row in selected_rows(read_filesets(LISTING, "x"), product))
-    assert names == BEGINNINGS[settings]
-    with_wanted = selected_rows(read_filesets(LISTING, "x"), product, wanted={"b"})
-    assert "".join(row.name for row in with_wanted) == "".join(sorted({*names, "b"}))
-
-
-def test_a_beginning_that_the_listing_does_not_have_is_refused():
-    product = Product(name="p", begin_after="fileset.x")
-    with pytest.raises(SettingsError, match=r"got fileset\.x\. Did you mean 'fileset\.1'\? Correct it"):
-        refuse_unknown_beginning(product, lambda: ["fileset.1"])
-    product = Product(name="p", begin_after="x")
-    with pytest.raises(SettingsError, match="expected a fileset of its listing, got x"):
-        refuse_unknown_beginning(product, lambda: ["a", "b"])
-    refuse_unknown_beginning(product, lambda: ())
-    refuse_unknown_beginning(product, lambda: ["a", "x"])
 
 
 EMPTY = {

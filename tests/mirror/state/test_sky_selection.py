@@ -133,7 +133,7 @@ REFUSED = {
 def test_what_nothing_can_tell_is_refused(select):
     with pytest.raises(SettingsError) as refused:
         refuse_unknown_columns(product(select), lambda: {"stage"})
-    assert str(refused.value).startswith(f"select of product {PRODUCT}: {REFUSED[select]}")
+    assert str(refused.value).startswith(f"product {PRODUCT}: select: {REFUSED[select]}")
     refuse_unknown_columns(product(select), lambda: {"stage"}, NothingKnown(is_enabled=True))
     refuse_unknown_columns(product(select), set)
 

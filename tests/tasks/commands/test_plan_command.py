@@ -352,7 +352,7 @@ def test_a_root_that_cannot_be_made_is_the_sentence_of_the_update(kind, tmp_path
             ("--products", "another"),
             "expected a product of this mirror (md-all-rel-200907), got 'another'. To mirror it,",
         ),
-        ((), "select of product md-all-rel-200907: expected columns of its listing"),
+        ((), "product md-all-rel-200907: select: expected columns of its listing"),
     ],
     ids=["product", "column"],
 )
