@@ -530,10 +530,13 @@ def test_everything_that_is_wrong(file):
         ("source: {}\nmirror: {root: r}\n", "line 1: missing setting 'source.url'"),
         (
             "a: [",
-            "line 1, column 5: expected a value and the end of the list or settings in brackets, got the end of "
-            "the file. ",
+            "line 1, column 5: expected a value and the end of the list or settings in brackets, "
+            "got the end of the file. ",
         ),
-        ("a: ]", "line 1, column 4: expected a value, got ']'. Put a value that begins with it in quotation "),
+        (
+            "a: ]",
+            "line 1, column 4: expected a value, got ']'. Put a value that begins with it in quotation ",
+        ),
         ("a: |x", "line 1, column 5: expected the end of the line behind | or >, got 'x'. "),
         ("[" * 5000, "expected YAML, got one nested too deep. Nothing was started."),
         ("a: b: c\n", "line 1, column 5"),
