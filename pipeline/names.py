@@ -6,6 +6,7 @@ such segments. Everything else is hostile, and so are paths that no file system 
 """
 
 import re
+from collections.abc import Sequence
 
 from pipeline.errors import HostileName
 
@@ -33,6 +34,16 @@ def checked_segment(name: str, what: str) -> str:
             f"{what}: expected letters, digits and '- + _ . : space', not '.' or '..', got {name!r}"
         )
     return name
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """Return at most so many names as text, and how many there are beyond these.
+
+    >>> some(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def escaped(text: str, but: str = "") -> str:

@@ -8,7 +8,7 @@ from operator import eq
 # Of two names, from 0 to 1 (difflib).
 _LEAST_LIKENESS = 0.7
 # A name that is a part of a longer one says too little below this length.
-_LEAST_PART = 3
+LEAST_PART = 3
 # Of more names, so many are compared that begin and end most like the name: difflib takes 40 µs for each.
 _COMPARED = 2000
 # No name of a file is longer.
@@ -53,7 +53,7 @@ def _equal_at_begin(one: str, other: str) -> int:
 
 
 def _is_part(part: str, whole: str) -> bool:
-    return len(part) >= _LEAST_PART and part in whole
+    return len(part) >= LEAST_PART and part in whole
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -5,7 +5,9 @@ Errors are ValueError with the expected form and the text that came.
 
 import math
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
+
+from pipeline.units import parse_span
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _ANGLE = re.compile(rf"({_NUMBER})\s*(\D*)", re.ASCII)
@@ -19,8 +21,6 @@ _UNITS = {
 _SEXAGESIMAL = re.compile(
     r"([+-]?)(\d+)(?:[:hd° ]\s*)(\d+)(?:(?:[:m' ]\s*)(\d+(?:\.\d*)?)[s\"]?|m|')?", re.ASCII
 )
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([wdhm])", re.ASCII)
-_SPANS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes"}
 _POSITION = (
     "expected a position 'RA DEC' in degrees such as '160.685 41.269', "
     "or in hours and degrees such as '10:42:44.3 +41:16:09'"
@@ -111,20 +111,16 @@ def since(text: str, at: datetime | None = None) -> datetime:
     >>> since("7d 12h", datetime(2009, 8, 8, 12, tzinfo=UTC)).isoformat()
     '2009-08-01T00:00:00+00:00'
     """
-    spans = _SPAN.findall(text)
-    if not spans or _SPAN.sub("", text).strip():
-        try:
-            return instant(text)
-        except ValueError:
-            raise ValueError(
-                "expected a duration such as 7d, 12h or '1d 12h' (w, d, h, m), "
-                f"or a time (UTC) such as 2009-07-29, got {text!r}"
-            ) from None
     try:
-        ages = (timedelta(**{_SPANS[unit]: float(number)}) for number, unit in spans)
-        return (at or datetime.now(UTC)) - sum(ages, timedelta())
+        return (at or datetime.now(UTC)) - parse_span(text)
     except OverflowError:
         raise ValueError(f"expected a duration that ends after the year 1, got {text!r}") from None
+    except ValueError as error:
+        no_span = error
+    try:
+        return instant(text)
+    except ValueError:
+        raise ValueError(f"{no_span}, or a time (UTC) such as 2009-07-29, got {text!r}") from None
 
 
 def _sexagesimal(text: str) -> float:

@@ -5,7 +5,18 @@ from datetime import timedelta
 from decimal import Decimal
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?", re.ASCII)
-_SPAN = re.compile(r"(\d{1,6}) ?(hour|day|week)s?", re.ASCII)
+_SPAN = re.compile(r"\s*(\d{1,6}(?:\.\d{1,6})?)\s*([a-z]+)\s*", re.ASCII)
+_SPANS = {
+    spelling: unit
+    for unit, spellings in {
+        "seconds": ("s", "second", "seconds"),
+        "minutes": ("m", "min", "minute", "minutes"),
+        "hours": ("h", "hour", "hours"),
+        "days": ("d", "day", "days"),
+        "weeks": ("w", "week", "weeks"),
+    }.items()
+    for spelling in spellings
+}
 _POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -64,11 +75,18 @@ def parse_size(value: object) -> int:
 
 
 def parse_span(value: object) -> timedelta:
-    """Return the time in a text such as ``30 days``. Raises ValueError, with the expected form."""
-    match = _SPAN.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("expected a time such as 30 days, 36 hours or 8 weeks")
-    return timedelta(**{f"{match[2]}s": int(match[1])})
+    """Return the duration in a text: numbers with their units, short or long.
+
+    Raises ValueError, with the expected form.
+
+    >>> parse_span("1d 12h") == parse_span("36 hours") == parse_span("1.5 days")
+    True
+    """
+    parts = _SPAN.findall(value) if isinstance(value, str) else []
+    is_whole = bool(parts) and not _SPAN.sub("", str(value))
+    if not is_whole or any(unit not in _SPANS for _, unit in parts):
+        raise ValueError("expected a duration such as 90s, 15min, 12h, 30 days or '1d 12h'")
+    return sum((timedelta(**{_SPANS[unit]: float(number)}) for number, unit in parts), timedelta())
 
 
 def parse_rate(value: object) -> int:

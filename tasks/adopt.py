@@ -16,7 +16,7 @@ from pathlib import Path
 import luigi
 from luigi.parameter import ParameterVisibility
 
-from pipeline.catalog.sky_knowledge import like_filesets
+from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Settings
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import SettingsError, machine_faults
@@ -137,9 +137,9 @@ class AdoptProduct(UpdateProduct):
         """Log how many filesets of the folder are taken over, and which are left there and why."""
         layout, product = self.layout, self.product
         wanted = wanted_filesets(layout, product)
-        with like_filesets(self.context.settings, layout, self._settings) as like:
+        with sky_knowledge(self.context.settings, layout, self._settings) as sky:
             rows, beginning = list(self._rows(held)), find_beginning(layout, self._settings)
-            selected = {row.name for row in selected_rows(rows, self._settings, beginning, wanted, like)}
+            selected = {row.name for row in selected_rows(rows, self._settings, beginning, wanted, sky)}
         listed = {row.name for row in rows}
         unselected = listed - selected
         left = {

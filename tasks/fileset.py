@@ -10,7 +10,7 @@ from pathlib import Path
 import luigi
 from luigi.parameter import ParameterVisibility
 
-from pipeline.catalog.sky_knowledge import like_filesets
+from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.catalog.step import CATALOG
 from pipeline.datastore.listing import FilesetRow
 from pipeline.durable import remove_files
@@ -362,8 +362,8 @@ def _listed_rows(layout: Layout, product: str, *_version: int) -> frozenset[int]
 def priorities_of(context: RunContext, product: str, rows: Iterable[FilesetRow]) -> dict[str, int]:
     """Return the priorities of filesets. Raises MachineFault when the catalog cannot be read."""
     settings = context.settings.product(product)
-    with like_filesets(context.settings, context.layout, settings) as like:
-        return priorities(rows, settings, like, wanted_filesets(context.layout, product))
+    with sky_knowledge(context.settings, context.layout, settings) as sky:
+        return priorities(rows, settings, sky, wanted_filesets(context.layout, product))
 
 
 def failed_in_run(context: RunContext, product: str) -> set[str]:

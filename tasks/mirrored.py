@@ -4,24 +4,30 @@ They read the mirror and change nothing; an update of its own brings what is mis
 example.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import luigi
 
-from pipeline.catalog.sky_knowledge import like_filesets
+from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Settings, read_settings
-from pipeline.errors import MachineFault, ServerUnavailable
-from pipeline.mirror.state.fileset_paths import stored_paths, unpacked_paths
+from pipeline.errors import MachineFault, ServerUnavailable, SettingsError
+from pipeline.mirror.state.fileset_files import stored_paths, unpacked_paths
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
+from pipeline.mirror.state.operands import check_product_here, unknown_fileset
 from pipeline.mirror.state.root_note import check_root
 from pipeline.reporting.filesets import count_filesets
 from tasks.mirror_config import mirror
 from tasks.steps import STEPS
+
+log = logging.getLogger(__name__)
+_WAITS = "The task is not complete until an update brings it."
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,14 @@ class FilesetTarget(luigi.Target):
     """Fileset of a mirror; it exists once it is complete."""
 
     def __init__(self, product: str, fileset: str, config: str = "") -> None:
-        self._product, self._fileset = product, fileset
+        self._product, self._fileset, self._config = product, fileset, config
         self._mirror = _Mirror.of(config)
 
     def exists(self) -> bool:
         """Return True if all steps that the settings ask for are done for the listed registration."""
         layout, steps = self._mirror.layout, STEPS.wanted(self._mirror.settings).required
         if not all(layout.marker(step.marker, self._product, self._fileset).exists() for step in steps):
+            _warn_of_unknown(self._config, self._product, self._fileset)
             return False
         try:
             rows = LocalListing(layout, self._product).rows()
@@ -72,19 +79,22 @@ class ProductTarget(luigi.Target):
     """Product of a mirror; it exists while an update has gone through it and nothing of it is left."""
 
     def __init__(self, product: str, since: datetime | None, config: str = "") -> None:
-        self._product, self._since = product, since
+        self._product, self._since, self._config = product, since, config
         self._mirror = _Mirror.of(config)
 
     def exists(self) -> bool:
         """Return True if all selected filesets are complete or skipped, by an update that ended ``since``."""
         settings, layout = self._mirror.settings, self._mirror.layout
         updated = (read_marker(layout.updated(self._product)) or {}).get("finished")
-        if updated is None or (self._since and datetime.fromisoformat(updated) < self._since):
+        if updated is None:
+            _warn_of_unknown(self._config, self._product)
+            return False
+        if self._since and datetime.fromisoformat(updated) < self._since:
             return False
         product, steps = settings.product(self._product), STEPS.wanted(settings).required
         try:
-            with like_filesets(settings, layout, product) as like:
-                counts = count_filesets(layout, product, self._product, steps, like).counts
+            with sky_knowledge(settings, layout, product) as sky:
+                counts = count_filesets(layout, product, self._product, steps, sky).counts
         except (MachineFault, ServerUnavailable):
             return False
         return not counts.left
@@ -122,6 +132,20 @@ class MirroredProduct(luigi.ExternalTask):
         """Return the product. Raises ValueError when ``since`` is no date or time."""
         since = datetime.fromisoformat(self.since) if self.since else None
         return ProductTarget(self.product, since and _in_utc(since), self.config)
+
+
+@cache
+def _warn_of_unknown(config: str, product: str, fileset: str | None = None) -> None:
+    """Log, once for a name, that the mirror has no listing of the product, or no row of the fileset."""
+    mirror = _Mirror.of(config)
+    try:
+        check_product_here(mirror.layout, product, mirror.settings, _WAITS)
+        if fileset is not None:
+            names = (row.name for row in LocalListing(mirror.layout, product).registrations())
+            if fileset not in names:
+                raise unknown_fileset(mirror.layout, product, fileset, _WAITS)
+    except (SettingsError, ServerUnavailable) as error:
+        log.warning("%s", error)
 
 
 def _in_utc(time: datetime) -> datetime:

@@ -16,7 +16,7 @@ from itertools import takewhile
 
 import luigi
 
-from pipeline.catalog.sky_knowledge import like_filesets
+from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import FilesetRow, LeftOut
 from pipeline.errors import MachineFault, MirrorError, ServerUnavailable, machine_fault, machine_faults
@@ -128,8 +128,8 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
     def _pending(self, product: str, others: Container[str] = ()) -> list[FilesetRow]:
         """Return the rows of the filesets that are neither complete nor skipped, nor among the ``others``."""
         settings, steps = self.context.settings, self.context.wanted_steps.required
-        with like_filesets(settings, self.layout, settings.product(product)) as like:
-            rows = pending_rows(self.layout, settings.product(product), steps, like)
+        with sky_knowledge(settings, self.layout, settings.product(product)) as sky:
+            rows = pending_rows(self.layout, settings.product(product), steps, sky)
         return [row for row in rows if row.name not in others]
 
 
@@ -178,8 +178,8 @@ class UpdateProduct(MirrorTask):
 
     def _widen(self) -> None:
         """Make the filesets pending of which the settings choose more than is here."""
-        with like_filesets(self.context.settings, self.layout, self._settings) as like:
-            if widened := widen_filesets(self.context, self.product, like):
+        with sky_knowledge(self.context.settings, self.layout, self._settings) as sky:
+            if widened := widen_filesets(self.context, self.product, sky):
                 log.info("product %s: %s to be completed", self.product, as_count(widened, "fileset"))
 
     def _postponed(self) -> dict[str, str]:
@@ -204,17 +204,17 @@ class UpdateProduct(MirrorTask):
 
     def _pending(self) -> list[FilesetRow]:
         """Return the rows of the filesets of which a step is to be done; report what the selection lacks."""
-        with like_filesets(self.context.settings, self.layout, self._settings) as like:
-            pending = pending_rows(self.layout, self._settings, self.context.wanted_steps, like)
+        with sky_knowledge(self.context.settings, self.layout, self._settings) as sky:
+            pending = pending_rows(self.layout, self._settings, self.context.wanted_steps, sky)
             if self.context.settings.mirror.on_removed == "delete":
                 # Optional steps are not begun for what this run deletes.
                 withdrawn = self.layout.marked(MarkerKind.WITHDRAWN, self.product)
                 pending = [row for row in pending if row.name not in withdrawn]
-            if message := waiting(self._settings, like):
+            if message := waiting(self._settings, sky):
                 log.info("product %s: %s", self.product, message)
             elif not pending:
                 rows = LocalListing(self.layout, self.product).rows()
-                if message := empty_selection(self._settings, rows, like):
+                if message := empty_selection(self._settings, rows, sky):
                     log.warning("product %s: %s", self.product, message)
         return pending
 
@@ -283,8 +283,8 @@ class UpdateProduct(MirrorTask):
             self._delete_withdrawn()
 
     def _delete_expired(self) -> None:
-        with like_filesets(self.context.settings, self.layout, self._settings) as like:
-            if deleted := delete_expired(self.context, self.product, like):
+        with sky_knowledge(self.context.settings, self.layout, self._settings) as sky:
+            if deleted := delete_expired(self.context, self.product, sky):
                 log.info("product %s: %s deleted", self.product, as_count(deleted, "expired fileset"))
 
     def _delete_withdrawn(self) -> None:
@@ -376,9 +376,9 @@ def _later_message(product: str, later: dict[str, str]) -> str:
     product = shlex.quote(product)
     if len(later) == 1:
         skip = f"`ipp-mirror skip {product} {shlex.quote(first)} --reason …` skips it"
-        return f"1 that failed before is tried again from {later[first]} on ({skip})"
+        return f"1 fileset that failed before is tried again from {later[first]} on ({skip})"
     skip = f"`ipp-mirror skip {product} FILESET --reason …` skips one"
     return (
-        f"{len(later)} that failed before are tried again later, the next ({first}) from {later[first]} on "
-        f"({skip})"
+        f"{len(later)} filesets that failed before are tried again later, the next ({first}) from "
+        f"{later[first]} on ({skip})"
     )

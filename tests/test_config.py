@@ -293,7 +293,7 @@ def test_what_is_no_rate(text, name, file):
 )
 def test_what_is_no_time_to_keep(text, file):
     said = refusal(file, mirror=f"products: [{{name: p, select: {{keep: {text}}}}}]")
-    expected = "expected a time such as 36 hours, 30 days or 8 weeks, from an hour to 5000 weeks, got "
+    expected = "expected a duration such as 36 hours, 30 days or 8 weeks, from an hour to 5000 weeks, got "
     assert f"mirror.products.select.keep of product p: {expected}" in said
 
 
@@ -528,7 +528,16 @@ def test_everything_that_is_wrong(file):
         ("source: {url: http://h}\n", "line 1: missing setting 'mirror'"),
         ("mirror: {root: r}\nsource:\n", "line 2: source: expected settings of its own"),
         ("source: {}\nmirror: {root: r}\n", "line 1: missing setting 'source.url'"),
-        ("a: [", "line 1, column 5: expected the node content, but found '<stream end>'. "),
+        (
+            "a: [",
+            "line 1, column 5: expected a value and the end of the list or settings in brackets, "
+            "got the end of the file. ",
+        ),
+        (
+            "a: ]",
+            "line 1, column 4: expected a value, got ']'. Put a value that begins with it in quotation ",
+        ),
+        ("a: |x", "line 1, column 5: expected the end of the line behind | or >, got 'x'. "),
         ("[" * 5000, "expected YAML, got one nested too deep. Nothing was started."),
         ("a: b: c\n", "line 1, column 5"),
         ("a:\n\t- b\n", "line 2, column 1"),

@@ -14,6 +14,8 @@ PACKAGES = [
 NEED_EXAMPLES = [
     "pipeline.bundle",
     "pipeline.bundle.mdc",
+    "pipeline.catalog.find",
+    "pipeline.catalog.generations",
     "pipeline.catalog.headers.file_kinds",
     "pipeline.catalog.headers.filters",
     "pipeline.catalog.sky",
@@ -27,8 +29,10 @@ NEED_EXAMPLES = [
     "pipeline.datastore.server.tables",
     "pipeline.mirror.resources",
     "pipeline.mirror.state",
+    "pipeline.names",
     "pipeline.terms",
     "pipeline.units",
+    "tasks.commands.find",
 ]
 
 

@@ -115,6 +115,7 @@ def test_nights():
         ("7d", NOW - timedelta(days=7)),
         ("7d 12h", NOW - timedelta(days=7, hours=12)),
         ("1w2d3h4m", NOW - timedelta(days=9, hours=3, minutes=4)),
+        ("90min", NOW - timedelta(minutes=90)),
         ("1.5 d", NOW - timedelta(hours=36)),
         ("2009-07-29", datetime(2009, 7, 29, tzinfo=UTC)),
     ],

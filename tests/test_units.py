@@ -1,8 +1,10 @@
 """Sizes and rates: what is read, what is refused, and how a number of bytes is written."""
 
+from datetime import timedelta
+
 import pytest
 
-from pipeline.units import as_size, parse_rate, parse_size
+from pipeline.units import as_size, parse_rate, parse_size, parse_span
 
 SIZES = {
     "0": 0,
@@ -54,6 +56,35 @@ def test_rates(value, rate):
 def test_what_is_no_rate(value):
     with pytest.raises(ValueError, match=r"^expected a rate such as 50 MB/s$"):
         parse_rate(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    {
+        "30s": timedelta(seconds=30),
+        "15 min": timedelta(minutes=15),
+        "15m": timedelta(minutes=15),
+        "90 minutes": timedelta(minutes=90),
+        "1 hour": timedelta(hours=1),
+        "1d 12h": timedelta(hours=36),
+        "1d12h": timedelta(hours=36),
+        " 1 day  12 hours ": timedelta(hours=36),
+        "1.5 weeks": timedelta(days=10.5),
+        "2w": timedelta(weeks=2),
+        "0s": timedelta(),
+        "999999w": timedelta(weeks=999_999),
+    }.items(),
+)
+def test_durations(text, expected):
+    assert parse_span(text) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["", "7", 7, None, "7x", "d", "-7d", "7d or so", "1d,12h", "1e3s", "1000000s", "٣d", "7 D"]
+)
+def test_what_is_no_duration(value):
+    with pytest.raises(ValueError, match=r"^expected a duration such as 90s, 15min"):
+        parse_span(value)
 
 
 @pytest.mark.parametrize(

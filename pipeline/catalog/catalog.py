@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from stat import S_ISDIR
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ class Catalog(AbstractContextManager["Catalog"]):
         date; ``after`` and ``before`` bound the start of the exposure; ``arrived_since`` is a time, or a
         duration such as ``"7d"``. Paths are absolute.
 
-        Raises ValueError for a criterion or a column of another form, MachineFault when the database fails.
+        Raises ValueError for a criterion or a column of another form, TypeError for a criterion of another
+        name, and MachineFault when the database fails.
         """
         from pipeline.catalog.formats import astropy_table
 
@@ -90,11 +92,18 @@ def open_catalog(mirror: str | Path) -> Catalog:
     is none, and MachineFault.
     """
     path = Path(mirror).expanduser()
+    try:
+        is_root = S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: expected the root folder of a mirror, its settings file, or a snapshot of its catalog "
+            f"(status/catalog.sqlite), got: {error.strerror}."
+        ) from None
     if path.suffix == ".sqlite":
         reader = SqliteReader(path, immutable=True)
         ((root,),) = reader.rows("SELECT value FROM catalog_setting WHERE name = 'root'", {})
         return Catalog(reader, Path(root))
-    if path.is_dir():
+    if is_root:
         return catalog_of(Layout(path.absolute()), None)
     settings = read_settings(path)
     return catalog_of(Layout(settings.mirror.root), settings)

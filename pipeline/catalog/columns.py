@@ -114,6 +114,8 @@ COLUMNS = {
 }
 # For people. The path is the last one, since it is long.
 SHOWN = ("stage", "exp_name", "filter", "component", "observed", "exptime", "fwhm", "ra", "dec", "path")
+# Those of them that a narrow terminal leaves out, the first ones first.
+LEFT_OUT = (("exptime",), ("ra", "dec"), ("fwhm",), ("observed",), ("component",), ("filter",))
 # For programs: all that describes the image, without the numbers of rows.
 WRITTEN = (
     *("path", "extension", "kind", "stage", "exp_name", "object", "filter", "band", "component", "skycell"),

@@ -1,7 +1,7 @@
 """Criteria of a search for images."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -53,7 +53,11 @@ def criteria_of(
     kind: Texts = "image",
     **patterns: Texts,
 ) -> Criteria:
-    """Return criteria from values as people write them. Raises ValueError with the expected form."""
+    """Return criteria from values as people write them. Raises ValueError with the expected form.
+
+    Raises TypeError for a criterion of another name.
+    """
+    _check_names(patterns)
     if night is not None:
         if after is not None or before is not None:
             raise ValueError("expected either a night, or a time after or before which, got both")
@@ -76,6 +80,14 @@ def criteria_of(
         kind=_patterns(kind),
         **{name: _patterns(texts) for name, texts in patterns.items()},
     )
+
+
+def _check_names(names: Iterable[str]) -> None:
+    known = [*(field.name for field in fields(Criteria)), "night"]
+    for name in names:
+        if name not in known:
+            meant = did_you_mean(name, known) or f" There are {', '.join(sorted(known))}."
+            raise TypeError(f"expected a criterion of images, got {name!r}.{meant}")
 
 
 def _position(at: "str | tuple[float, float] | SkyCoord") -> tuple[float, float]:

@@ -35,11 +35,17 @@ _GAP = "  "
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def as_table(columns: Sequence[Column], rows: Iterable[Row], width: int | None) -> Iterator[str]:
+def as_table(
+    columns: Sequence[Column],
+    rows: Iterable[Row],
+    width: int | None,
+    left_out: Iterable[tuple[str, ...]] = (),
+) -> Iterator[str]:
     """Yield the lines of a table for people, at most ``width`` characters wide; None for any width.
 
-    Where the lines would be wider, paths have lines of their own below the others, where they stay whole, and
-    the widest of the other columns are cut, with an ellipsis. What a terminal would obey is escaped.
+    Where the lines would be wider, paths have lines of their own below the others, where they stay whole.
+    Then columns of ``left_out`` are left out, the first ones first, which a line at the end says; and at
+    last the widest columns are cut, with an ellipsis. What a terminal would obey is escaped.
     """
     rows = iter(rows)
     first = list(islice(rows, _MEASURED))
@@ -47,6 +53,8 @@ def as_table(columns: Sequence[Column], rows: Iterable[Row], width: int | None) 
     widths = [max(map(len, texts)) for texts in zip(*head, strict=True)]
     below = _places_below(columns, widths, width)
     beside = [place for place in range(len(columns)) if place not in below]
+    without = _places_without(columns, widths, beside, width, left_out)
+    beside = [place for place in beside if place not in without]
     fitted = dict(zip(beside, _fitted([widths[place] for place in beside], width), strict=True))
     numbers = {place for place in beside if any(isinstance(row[place], int | float) for row in first)}
     for line in chain(head, (_cells(columns, row) for row in rows)):
@@ -56,14 +64,36 @@ def as_table(columns: Sequence[Column], rows: Iterable[Row], width: int | None) 
         )
         yield _GAP.join(cells).rstrip() + "\n"
         yield from (f"{_GAP}{line[place]}\n" for place in below)
+    if without:
+        names = ", ".join(columns[place].name for place in without)
+        yield f"Without {names}, which do not fit; --columns A,B chooses.\n"
 
 
 def _places_below(columns: Sequence[Column], widths: list[int], width: int | None) -> list[int]:
     """Return the places of the columns of paths if the lines would be too wide with them."""
-    in_all = sum(widths) + len(_GAP) * (len(widths) - 1)
-    if width is None or in_all <= width or len(columns) == 1:
+    if width is None or _length(widths) <= width or len(columns) == 1:
         return []
     return [place for place, column in enumerate(columns) if column.name == "path"]
+
+
+def _places_without(
+    columns: Sequence[Column],
+    widths: list[int],
+    places: list[int],
+    width: int | None,
+    left_out: Iterable[tuple[str, ...]],
+) -> list[int]:
+    """Return the places of the columns to leave out, so that lines of the others are not too wide."""
+    without: set[int] = set()
+    for names in left_out:
+        if width is None or _length([widths[place] for place in places if place not in without]) <= width:
+            break
+        without.update(place for place in places if columns[place].name in names)
+    return sorted(without)
+
+
+def _length(widths: list[int]) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
 
 
 def as_csv(columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[str]:

@@ -122,16 +122,14 @@ def _rebuild_into(
     stopping: Event,
     path: Path | None = None,
 ) -> Rebuilt:
-    generation_key = (database.setting("id") or "", int(database.setting("generation") or 0))
+    key = (database.setting("id") or "", int(database.setting("generation") or 0))
     database.close()
     kinds = tuple(kinds)
     total, done = _count(layout, kinds), 0
     log.info("rebuilding the catalog: %s", as_count(total, "fileset"))
     failures: dict[str, str] = {}
     layout.catalog.mkdir(exist_ok=True)
-    results = _cataloged(
-        database, generation_key, layout, complete_filesets(layout, kinds), stopping, path is None
-    )
+    results = _cataloged(database, key, layout, complete_filesets(layout, kinds), stopping, path is None)
     # On the disk: there may be any number of filesets.
     with TemporaryFile("w+", dir=layout.catalog) as cataloged:
         for done, (fileset, when, failure) in enumerate(results, start=1):
@@ -148,7 +146,7 @@ def _rebuild_into(
             database.flush()
             make_current(layout, path)
         cataloged.seek(0)
-        _write_markers(layout, map(json.loads, cataloged), generation_key)
+        _write_markers(layout, map(json.loads, cataloged), key)
     # Rows that another process wrote or deleted meanwhile are not those of these markers.
     reconcile(settings, layout)
     finish(settings, layout)

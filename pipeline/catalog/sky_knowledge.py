@@ -20,7 +20,7 @@ from pipeline.config import Near, Product, Settings
 from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.state.failures import failed_in, failures
 from pipeline.mirror.state.layout import Layout, MarkerKind
-from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets, NothingKnown
+from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, NothingKnown, SkyKnowledge
 
 if TYPE_CHECKING:
     from pipeline.catalog.reader import Reader
@@ -204,7 +204,7 @@ class _Bounds(NamedTuple):
 
 
 @contextmanager
-def like_filesets(settings: Settings, layout: Layout, product: Product) -> Iterator[LikeFilesets]:
+def sky_knowledge(settings: Settings, layout: Layout, product: Product) -> Iterator[SkyKnowledge]:
     """Open what is known of the filesets of a product, if its ``select`` asks for that.
 
     Raises MachineFault when the catalog cannot be read.

@@ -185,7 +185,7 @@ def bytes_per_second(value: Any) -> int:
 
 
 def _span(value: Any) -> timedelta:
-    expected = "expected a time such as 36 hours, 30 days or 8 weeks, from an hour to 5000 weeks"
+    expected = "expected a duration such as 36 hours, 30 days or 8 weeks, from an hour to 5000 weeks"
     return _parsed(parse_span, value, timedelta(hours=1), timedelta(weeks=5000), expected)
 
 

@@ -85,6 +85,12 @@ def _character(match: re.Match[str], _error: yaml.MarkedYAMLError, _line: str) -
     return f"expected a value, got {match['found']!r} at its beginning. Put the value in quotation marks"
 
 
+def _nothing(match: re.Match[str], _error: yaml.MarkedYAMLError, _line: str) -> str:
+    if match["found"] == "<stream end>":
+        return "expected a value and the end of the list or settings in brackets, got the end of the file"
+    return f"expected a value, got {match['found']!r}. Put a value that begins with it in quotation marks"
+
+
 def _reference(_match: re.Match[str], error: yaml.MarkedYAMLError, _line: str) -> str:
     return _in_quotation_marks("&" if "anchor" in (error.context or "") else "*")
 
@@ -105,6 +111,11 @@ _EXPLANATIONS: list[tuple[re.Pattern[str], Explanation]] = [
     (re.compile(pattern), explanation)
     for pattern, explanation in (
         (r"expected <block end>, but found", _indentation),
+        (r"expected the node content, but found '(?P<found>.+)'", _nothing),
+        (
+            r"expected chomping or indentation indicators, but found '(?P<found>.+)'",
+            _says(r"expected the end of the line behind | or >, got '\g<found>'"),
+        ),
         (r"mapping values are not allowed here", _second_value),
         (r"found character '(?P<found>.+)' that cannot start any token", _character),
         (r"expected alphabetic or numeric character|found undefined alias", _reference),

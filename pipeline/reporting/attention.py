@@ -9,7 +9,7 @@ from textwrap import shorten
 from pipeline.catalog.health import behind_text
 from pipeline.errors import EXIT_NOT_SCHEDULED, EXIT_SERVER_UNAVAILABLE, cause_in
 from pipeline.mirror.state.steps import UNEXPECTED
-from pipeline.names import escaped
+from pipeline.names import escaped, some
 from pipeline.reporting.disks import Disk
 from pipeline.reporting.history import KILLED
 from pipeline.reporting.report import FailureGroup, ListingFailure, MirrorReport
@@ -129,8 +129,7 @@ def _of_listings(report: MirrorReport) -> Iterator[Attention]:
 def _listings_of(products: list[str]) -> str:
     if len(products) == 1:
         return f"product {products[0]}: its listing"
-    more = f" and {len(products) - _NAMED} more" if len(products) > _NAMED else ""
-    return f"products {', '.join(products[:_NAMED])}{more}: their listings"
+    return f"products {some(products, _NAMED)}: their listings"
 
 
 def _is_of_listing(reason: str, report: MirrorReport) -> bool:

@@ -21,7 +21,7 @@ from pipeline.mirror.state.local_listing import LocalListing, Registration
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.pending import deciding_state, to_unpack_again
 from pipeline.mirror.state.selection import is_selected
-from pipeline.mirror.state.sky_selection import DECIDING_COLUMNS, NOTHING_KNOWN, LikeFilesets
+from pipeline.mirror.state.sky_selection import DECIDING_COLUMNS, NOTHING_KNOWN, SkyKnowledge
 from pipeline.mirror.state.snapshot import current_header
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.state.wanted import wanted_filesets
@@ -77,7 +77,7 @@ class ProductFilesets:
         product: Product | None,
         name: str,
         required: tuple[StepSpec, ...],
-        like: LikeFilesets = NOTHING_KNOWN,
+        sky: SkyKnowledge = NOTHING_KNOWN,
     ) -> None:
         self._layout, self._product = layout, product
         self.complete = _complete(layout, name, required)
@@ -90,7 +90,7 @@ class ProductFilesets:
         self._again = to_unpack_again(layout, name)
         self._wanted = wanted_filesets(layout, name) | self._again
         self.expired = layout.names(MarkerKind.EXPIRED, name)
-        self._selection = _Selection(product, like)
+        self._selection = _Selection(product, sky)
         self._listing = LocalListing(layout, name)
 
     def states(self) -> Iterator[FilesetState]:
@@ -108,8 +108,8 @@ class ProductFilesets:
         for columns, fields in self._listing.cells():
             name = fields[0].strip()
             registered = fields[1].strip() if len(fields) > 1 else ""
-            has_begun = beginning is EVERYTHING or beginning.precedes(name, registered)
-            selected = name in wanted or (has_begun and is_chosen(columns, fields))
+            is_after = beginning.precedes(name, registered)
+            selected = name in wanted or (is_after and is_chosen(columns, fields))
             selected = selected and name not in left_out
             lacks = selected and name in may_lack and self._lacks(name)
             here = name in complete and not lacks
@@ -134,13 +134,13 @@ def count_filesets(
     product: Product | None,
     name: str,
     required: tuple[StepSpec, ...],
-    like: LikeFilesets = NOTHING_KNOWN,
+    sky: SkyKnowledge = NOTHING_KNOWN,
 ) -> CountedFilesets:
     """Return the numbers of the filesets of the product ``name``; None of them is selected for None.
 
     Raises ServerUnavailable for a damaged listing, MachineFault when the catalog cannot be read.
     """
-    filesets = ProductFilesets(layout, product, name, required, like)
+    filesets = ProductFilesets(layout, product, name, required, sky)
     downloaded = _downloaded(layout, name, filesets.complete - filesets.may_lack)
     known = selected = left = 0
     stages: Counter[str | None] = Counter()
@@ -182,7 +182,7 @@ class SelectedAndNewest(NamedTuple):
 
 
 def selected_and_newest(
-    layout: Layout, product: Product, required: tuple[StepSpec, ...], like: LikeFilesets, *, configured: bool
+    layout: Layout, product: Product, required: tuple[StepSpec, ...], sky: SkyKnowledge, *, configured: bool
 ) -> SelectedAndNewest | None:
     """Return the same as ``count_filesets``; None for a damaged listing.
 
@@ -192,7 +192,7 @@ def selected_and_newest(
     """
     cache, state = layout.newest(product.name), None
     if not any(select.keep for select in product.select or ()):
-        state = deciding_state(layout, product, [step.marker for step in required], like)
+        state = deciding_state(layout, product, [step.marker for step in required], sky)
     if state is not None:
         state["configured"] = configured
         cached = read_marker(cache)
@@ -200,7 +200,7 @@ def selected_and_newest(
             newest = cached["newest"]
             return SelectedAndNewest(cached["selected"], Registration(*newest) if newest else None)
     try:
-        counted = count_filesets(layout, product if configured else None, product.name, required, like)
+        counted = count_filesets(layout, product if configured else None, product.name, required, sky)
     except ServerUnavailable:
         return None
     found = SelectedAndNewest(counted.counts.selected, counted.newest)
@@ -228,9 +228,9 @@ def _downloaded(layout: Layout, product: str, complete: set[str]) -> set[str]:
 class _Selection:
     """Test of rows by the settings of a product: rows with the same values are tested once."""
 
-    def __init__(self, product: Product | None, like: LikeFilesets) -> None:
+    def __init__(self, product: Product | None, sky: SkyKnowledge) -> None:
         self._product = product
-        self._like = like
+        self._sky = sky
         self._columns: tuple[str, ...] = ()
         self._places: list[int] = []
         self._tested: dict[tuple[str, ...], bool] = {}
@@ -248,7 +248,7 @@ class _Selection:
         if key not in self._tested:
             values = tuple(field.strip() for field in fields)
             row = FilesetRow(values[0], values[1], "", columns, values)
-            self._tested[key] = is_selected(row, product, self._like)
+            self._tested[key] = is_selected(row, product, self._sky)
         return self._tested[key]
 
     def _use(self, columns: tuple[str, ...], selections: list[Select]) -> None:

@@ -14,7 +14,7 @@ from pipeline.config import Product
 from pipeline.mirror.state.failures import failed_in, failures
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.selection import BAND_COLUMN
-from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
+from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, SkyKnowledge
 from pipeline.mirror.state.steps import Steps
 from pipeline.reporting.filesets import FilesetState, ProductFilesets
 
@@ -130,19 +130,19 @@ def product_matrix(
     name: str,
     steps: Steps,
     policy: MatrixPolicy = DEFAULT,
-    like: LikeFilesets = NOTHING_KNOWN,
+    sky: SkyKnowledge = NOTHING_KNOWN,
 ) -> Matrix:
     """Return the matrix of the product ``name``, by one pass through its listing; no marker is read.
 
     ``steps`` are the wanted ones; no fileset is selected for the product None. Raises ServerUnavailable for a
-    damaged listing, MachineFault when what is known of ``like`` filesets cannot be read.
+    damaged listing, MachineFault when ``sky`` cannot be read.
     """
     required = steps.required
     failed = {each["fileset"] for each in failed_in(failures(layout, name), (step.name for step in required))}
     counts: dict[_Key, Counter[str]] = defaultdict(Counter)
     missing: dict[_Key, Missing] = {}
     places = _Places()
-    for state in ProductFilesets(layout, product, name, required, like).states():
+    for state in ProductFilesets(layout, product, name, required, sky).states():
         key, kind = places.of(state), _kind(state, failed)
         counts[key][kind] += 1
         if kind not in {"complete", "unselected"}:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from pipeline.catalog.sky_knowledge import like_filesets
+from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Settings
 from pipeline.datastore.listing import registered_time
 from pipeline.durable import write_whole
@@ -81,8 +81,8 @@ def _selected_and_newest(
 ) -> SelectedAndNewest | None:
     product, configured = settings.product(name), is_configured(settings, name)
     try:
-        with like_filesets(settings, layout, product) as like:
-            return selected_and_newest(layout, product, steps.required, like, configured=configured)
+        with sky_knowledge(settings, layout, product) as sky:
+            return selected_and_newest(layout, product, steps.required, sky, configured=configured)
     except MachineFault:
         return None
 

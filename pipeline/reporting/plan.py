@@ -15,7 +15,7 @@ from shutil import disk_usage
 from typing import Any
 
 from pipeline.bundle.unpack import USUAL_RATIO
-from pipeline.catalog.sky_knowledge import like_filesets
+from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Settings
 from pipeline.datastore.client import ListingClient, NoAnswer
 from pipeline.datastore.listing import FilesetRow
@@ -26,6 +26,7 @@ from pipeline.errors import (
     MirrorError,
     ServerUnavailable,
     machine_faults,
+    without_next_try,
 )
 from pipeline.mirror.resources.disk_space import MinFree
 from pipeline.mirror.resources.file_systems import nearest_folder
@@ -51,8 +52,8 @@ from pipeline.reporting.amounts import Amount, limited, mean, spread, stored_amo
 from pipeline.reporting.history import FetchRate, fetch_rate, read_history
 from pipeline.reporting.report import holder_of, with_unfinished
 
-# Filesets here that others of their stage are taken to be like.
-LIKE_FILESETS = 50
+# Filesets here by whose sizes those of others of their stage are estimated.
+SAMPLED_FILESETS = 50
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ class ProductPlan:
 
     ``due`` are done by the next update, of which ``to_fetch`` are downloaded and the others only unpacked;
     ``to_expire`` are deleted at its end.
-    The ``amount`` of ``estimated`` ones is that of like filesets; ``unknown`` ones have none, as there is no
-    like fileset. ``problems`` are sentences on what could not be determined, and on a selection of nothing;
-    ``code`` is the exit code. ``unanswered`` is True where the server gave no answer at all.
+    The ``amount`` of ``estimated`` ones is that of others of their stage; ``unknown`` ones have none, as
+    there is no other. ``problems`` are sentences on what could not be determined, and on a selection of
+    nothing; ``code`` is the exit code. ``unanswered`` is True where the server gave no answer at all.
     """
 
     product: str
@@ -85,7 +86,8 @@ class ProductPlan:
 
     def with_problem(self, error: MirrorError) -> "ProductPlan":
         """Return the plan with one more problem."""
-        problems = (*self.problems, str(error))
+        # A plan is no run that tries again.
+        problems = (*self.problems, f"{without_next_try(str(error)).removesuffix('.')}.")
         return replace(self, problems=problems, code=max(self.code, error.exit_code))
 
     def numbers(self) -> dict[str, Any]:
@@ -232,10 +234,10 @@ class Planner:
             plan = replace(plan.with_problem(failure), unanswered=isinstance(failure, NoAnswer))
         chosen = self.settings.product(product)
         try:
-            with like_filesets(self.settings, self.layout, chosen) as like, _reading(product):
-                work = preview_work(self.layout, chosen, self.steps.wanted(self.settings), listing, like)
-                to_expire = count_expiring(self.layout, chosen, self.steps, listing, like)
-                empty = empty_selection(chosen, listing.rows, like, each=True)
+            with sky_knowledge(self.settings, self.layout, chosen) as sky, _reading(product):
+                work = preview_work(self.layout, chosen, self.steps.wanted(self.settings), listing, sky)
+                to_expire = count_expiring(self.layout, chosen, self.steps, listing, sky)
+                empty = empty_selection(chosen, listing.rows, sky, each=True)
         except MirrorError as error:
             return plan.with_problem(error)
         plan = replace(
@@ -271,7 +273,7 @@ class Planner:
         """Return the bytes of bundles that are here and are to be unpacked."""
         fetched = {row.name for row in work.to_fetch}
         rows = [row for row in work.due if row.name not in fetched]
-        some = list(stored_amounts(self.layout, product, spread(rows, LIKE_FILESETS)))
+        some = list(stored_amounts(self.layout, product, spread(rows, SAMPLED_FILESETS)))
         return Amount(packed=mean(some).packed * len(rows)) if some else Amount()
 
     def _add_stage(
@@ -286,15 +288,15 @@ class Planner:
         if results and all(isinstance(result, NoAnswer) for result in results):
             plan = replace(plan, unanswered=True)
         unread = len(rows) - len(amounts)
-        like = amounts
-        if unread and not like:
+        sample = amounts
+        if unread and not sample:
             marked = self.layout.names(MarkerKind.DOWNLOADED, plan.product)
             here = (row for row in reversed(listing.rows) if row.name in marked)
             same = (row for row in here if row.column("stage") == stage)
-            like = list(stored_amounts(self.layout, plan.product, islice(same, LIKE_FILESETS)))
-        if not like:
+            sample = list(stored_amounts(self.layout, plan.product, islice(same, SAMPLED_FILESETS)))
+        if not sample:
             return replace(plan, unknown=plan.unknown + unread)
-        amount = plan.amount + total(amounts) + mean(like).times(unread)
+        amount = plan.amount + total(amounts) + mean(sample).times(unread)
         return replace(plan, amount=amount, estimated=plan.estimated + unread)
 
     def _read(self, product: str, rows: list[FilesetRow]) -> list[Amount | MirrorError]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.catalog.awaiting import filesets_behind
 from pipeline.catalog.health import catalog_fault
-from pipeline.catalog.sky_knowledge import like_filesets
+from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import registered_time
 from pipeline.errors import KINDS, KINDS_HERE, MachineFault, cause_in, without_next_try
@@ -311,11 +311,11 @@ def _counts(
     if fault and product.by_sky:
         return count_filesets(layout, chosen, product.name, required), fault
     try:
-        with like_filesets(settings, layout, product) as like:
-            counted = count_filesets(layout, chosen, product.name, required, like)
+        with sky_knowledge(settings, layout, product) as sky:
+            counted = count_filesets(layout, chosen, product.name, required, sky)
             rows = LocalListing(layout, product.name).rows()
-            empty = empty_selection(product, rows, like, each=True) if configured else None
-            return counted, empty or waiting(product, like)
+            empty = empty_selection(product, rows, sky, each=True) if configured else None
+            return counted, empty or waiting(product, sky)
     except MachineFault as fault:
         return count_filesets(layout, chosen, product.name, required), str(fault)
 

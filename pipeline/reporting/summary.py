@@ -13,7 +13,7 @@ from pipeline.mirror.state.failures import failures
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.steps import Steps
-from pipeline.names import escaped
+from pipeline.names import escaped, some
 from pipeline.reporting.history import RunRecord
 from pipeline.reporting.report import FailureGroup, ListingFailure, failure_groups, listing_failures
 from pipeline.reporting.status import verification_problems
@@ -124,8 +124,7 @@ def _lines(summary: RunSummary) -> Iterator[str]:
     if summary.complete:
         yield ""
     for product, names in summary.complete.items():
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        yield f"{product}: {as_count(len(names), 'fileset')} complete: {', '.join(names[:_NAMED])}{more}"
+        yield f"{product}: {as_count(len(names), 'fileset')} complete: {some(names, _NAMED)}"
     yield from failure_lines("failed", list(summary.failures))
     yield from listing_lines("listings that could not be read", summary.listings)
     if summary.problems:

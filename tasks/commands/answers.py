@@ -47,8 +47,16 @@ def format_option(*more: str) -> Callable[[Any], Any]:
     return decorate
 
 
-def print_rows(output_format: str, columns: "list[Column]", rows: Iterator[Any]) -> bool:
-    """Print the rows, and return True if there was one. A table without rows is nothing at all."""
+def print_rows(
+    output_format: str,
+    columns: "list[Column]",
+    rows: Iterator[Any],
+    left_out: Iterable[tuple[str, ...]] = (),
+) -> bool:
+    """Print the rows, and return True if there was one. A table without rows is nothing at all.
+
+    A table leaves out columns of ``left_out`` where a terminal is too narrow.
+    """
     from pipeline.catalog.formats import TEXT_FORMATS, as_table
 
     first = list(islice(rows, 1))
@@ -57,7 +65,7 @@ def print_rows(output_format: str, columns: "list[Column]", rows: Iterator[Any])
         print_pieces(TEXT_FORMATS[output_format](columns, rows))
     elif first:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print_pieces(as_table(columns, rows, width))
+        print_pieces(as_table(columns, rows, width, left_out))
     return bool(first)
 
 

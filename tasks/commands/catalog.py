@@ -113,7 +113,8 @@ def check(config: Path | None, quiet: bool, as_json: bool) -> int:
         for difference in found:
             click.echo(escaped(str(difference)))
     if found or not (quiet or as_json):
-        click.echo(f"{as_count(len(found), 'difference')} between the catalog and the mirror.", err=True)
+        # Beside JSON, which is the answer.
+        click.echo(f"{as_count(len(found), 'difference')} between the catalog and the mirror.", err=as_json)
     return EXIT_FILESET_FAILED if found else 0
 
 

@@ -1,5 +1,6 @@
 """``ipp-mirror find``."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ _TERMS = {
         "Filesets that arrived within 7d or 12h, or since a time (UTC).",
     ),
 }
+# A word that is an option, and no number below zero.
+_OPTION = re.compile(r"-(?![\d.])")
 _PATTERNS = {
     "--stage": "Stage of the pipeline, such as chip, warp or stack.",
     "--filter": "Filter, by its band as r, or in full as r.00000.",
@@ -61,6 +64,32 @@ def _callback(module: str, function: str) -> Callable[[click.Context, click.Para
     return read
 
 
+class _Find(click.Command):
+    """Command whose terms may have blanks in them without quotes, as in ``--at 35.9 -4.2``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words, those of a term as one."""
+        return super().parse_args(ctx, _joined(args))
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Return the words of a command line; those of a position, an angle or a time are one.
+
+    >>> _joined(["--at", "35.9", "-4.2", "--count"]), _joined(["--radius=5", "arcmin"])
+    (['--at', '35.9 -4.2', '--count'], ['--radius=5 arcmin'])
+    """
+    joined: list[str] = []
+    is_term = False
+    for word in words:
+        if is_term and not _OPTION.match(word):
+            joined[-1] += f" {word}"
+            continue
+        name, equals, _ = word.partition("=")
+        is_term = (name in _TERMS and bool(equals)) or (bool(joined) and joined[-1] in _TERMS)
+        joined.append(word)
+    return joined
+
+
 def _search_options(function: Any) -> Any:
     """Add the options that describe images."""
     for name, explanation in reversed(_PATTERNS.items()):
@@ -71,7 +100,7 @@ def _search_options(function: Any) -> Any:
     return function
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(cls=_Find, epilog=_EXAMPLES)
 @config_option
 @_search_options
 @click.option(
@@ -88,8 +117,12 @@ def find(config: Path | None, columns: Any, output_format: str, only_count: bool
     TEXT is a name or a shell pattern such as 'MD0*'; an option with TEXT may be given several times, and one
     of its patterns has to match. All other conditions have to hold.
     """
-    if columns and (only_count or output_format == "paths"):
-        raise click.UsageError("expected no --columns with --count or --format paths, got both")
+    if only_count and (columns or output_format != "table"):
+        raise click.UsageError(
+            "expected no --columns, --format or --json with --count, which prints a number"
+        )
+    if columns and output_format == "paths":
+        raise click.UsageError("expected no --columns with --format paths, got both")
     from pipeline.catalog.awaiting import filesets_behind
     from pipeline.catalog.catalog import catalog_of
     from pipeline.catalog.health import behind_text
@@ -124,10 +157,12 @@ def _criteria(asked: dict[str, Any]) -> "Criteria":
 
 def _print(catalog: "Catalog", criteria: "Criteria", columns: Any, output_format: str) -> bool:
     """Print the answer; return True if there is an image in it."""
-    from pipeline.catalog.columns import SHOWN, WRITTEN, columns_named
+    from pipeline.catalog.columns import LEFT_OUT, SHOWN, WRITTEN, columns_named
 
     if output_format == "paths":
         return print_pieces(f"{path}\n" for path in catalog.paths(criteria))
     is_table = output_format == "table"
+    left_out = () if columns else LEFT_OUT
     columns = columns or columns_named(SHOWN if is_table else WRITTEN)
-    return print_rows(output_format, columns, catalog.rows(criteria, columns, absolute=not is_table))
+    rows = catalog.rows(criteria, columns, absolute=not is_table)
+    return print_rows(output_format, columns, rows, left_out)

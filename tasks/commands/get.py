@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\b
 Examples:
-  ipp-mirror get md-all-rel-200907 o4741g0236o.stack.301.12.1
+  ipp-mirror get md-all-rel-200907 stack.2001.61.1
   ipp-mirror get pstampresults "web_1200*" web_12345
   ipp-mirror get --forget pstampresults "web_1200*"
 """

@@ -15,7 +15,7 @@ _EXAMPLES = """\b
 Examples:
   ipp-mirror retry
   ipp-mirror retry md-all-rel-200907 --cause "expected md5"
-  ipp-mirror retry md-all-rel-200907 "*.stack.*" o1.chip.1.1.1
+  ipp-mirror retry md-all-rel-200907 "stack.*" o4741g0234o.chip.14517.32.1
 """
 
 
@@ -56,8 +56,10 @@ def retry(
         return
     if matching:
         due = "is due" if matching == 1 else "are due"
-        waited = f", of which {postponed} had to wait" if postponed else ""
+        of_them = "which" if matching == 1 else f"of which {postponed}"
+        waited = f", {of_them} had to wait" if postponed else ""
         them = "it" if matching == 1 else "them"
         click.echo(f"{as_count(matching, 'failed fileset')} {due}{waited}; the next update tries {them}.")
     else:
-        click.echo("No failed fileset matches. Nothing was changed.")
+        none = "No failed fileset matches" if patterns or cause else "No fileset has failed"
+        click.echo(f"{none}. Nothing was changed.")

@@ -79,13 +79,13 @@ def _skip(settings: "Settings", layout: "Layout", product: str, fileset: str, re
 
 def _is_selected(settings: "Settings", layout: "Layout", product: str, fileset: str) -> bool:
     """Return True if updates fetch the fileset, skipped or not. Raises MachineFault or ServerUnavailable."""
-    from pipeline.catalog.sky_knowledge import like_filesets
+    from pipeline.catalog.sky_knowledge import sky_knowledge
     from pipeline.mirror.state.beginning import find_beginning
     from pipeline.mirror.state.local_listing import AllBut, LocalListing
     from pipeline.mirror.state.selection import selected_rows
     from pipeline.mirror.state.wanted import wanted_filesets
 
     chosen, wanted = settings.product(product), wanted_filesets(layout, product)
-    with like_filesets(settings, layout, chosen) as like:
+    with sky_knowledge(settings, layout, chosen) as sky:
         rows = LocalListing(layout, product).rows(but=AllBut({fileset}))
-        return any(selected_rows(rows, chosen, find_beginning(layout, chosen), wanted, like))
+        return any(selected_rows(rows, chosen, find_beginning(layout, chosen), wanted, sky))

@@ -1,14 +1,15 @@
 """``ipp-mirror update``."""
 
-import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import click
 
 from pipeline.names import escaped
+from pipeline.units import parse_span
 from tasks.commands.options import (
     config_option,
     console_options,
@@ -19,7 +20,7 @@ from tasks.commands.options import (
 )
 
 _EVERY_SECONDS = 900.0
-_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+_MOST_SECONDS = 365 * 86_400
 
 _EXAMPLES = """\b
 Examples:
@@ -34,11 +35,11 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, text: str | N
     """Return the seconds of a time such as ``15min``. Raises click.BadParameter."""
     if text is None:
         return None
-    match = re.fullmatch(r"(\d{1,6}) ?(s|min|h|d)", text, re.ASCII)
-    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
-    if not 1 <= seconds <= 365 * _SECONDS["d"]:
-        raise click.BadParameter(f"expected a time such as 15min, 6h or 1d, from 1s to 365d, got {text!r}")
-    return float(seconds)
+    with suppress(ValueError):
+        seconds = parse_span(text).total_seconds()
+        if 1 <= seconds <= _MOST_SECONDS:
+            return seconds
+    raise click.BadParameter(f"expected a time such as 15min, 6h or 1d, from 1s to 365d, got {text!r}")
 
 
 @click.command(epilog=_EXAMPLES)
@@ -73,8 +74,9 @@ def update(
     with `ipp-mirror scheduler`; else a local scheduler. The output names the scheduler.
 
     With --daemon, updates are started as processes of their own, one after the other. SIGUSR1: the next one
-    begins now. SIGHUP: the settings are read again, which each update does, now. SIGTERM and SIGINT end the
-    update that runs, then the command, with 25.
+    begins now, or as soon as the one that runs has ended. SIGHUP: the settings are read again, and an update
+    begins with them; one that runs is stopped for it, after the filesets in progress. SIGTERM and SIGINT end
+    the update that runs, then the command, with 25.
     """
     if every and not daemon:
         raise click.UsageError("--every needs --daemon")

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.names import escaped
+from pipeline.names import escaped, some
 from pipeline.reporting.progress import progress_text, remove_progress, write_progress
 from tasks.mirror_config import BAR, NONE, PLAIN, QUIET, mirror
 from tasks.runtime.bar import bar_lines
@@ -162,9 +162,8 @@ def line_displayed(text: str, after: float = YOUNG_LINE) -> Iterator[None]:
 def plain_line(progress: Progress) -> str:
     """Return the progress as one line for a file or a pipe."""
     steps = progress.steps()
-    named = ", ".join(f"{step.doing} {step.subject}{_share(step)}" for step in steps[:_NAMED])
-    more = f" and {len(steps) - _NAMED} more" if len(steps) > _NAMED else ""
-    in_progress = f"; in progress: {named}{more}" if steps else ""
+    named = some([f"{step.doing} {step.subject}{_share(step)}" for step in steps], _NAMED)
+    in_progress = f"; in progress: {named}" if steps else ""
     return escaped(f"{progress_text(progress.state())}{in_progress}")
 
 

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 from pipeline.errors import machine_fault
 from pipeline.mirror.context import RunContext
-from pipeline.mirror.state.fileset_paths import stored_paths, unpacked_paths
+from pipeline.mirror.state.fileset_files import stored_paths, unpacked_paths
 from pipeline.reporting.history import RunRecord
 from pipeline.reporting.hooks import NotNotified, addresses, run_hook, send_message
 from pipeline.reporting.summary import RunSummary, as_json, body, is_news, note_notified, summary_of, title

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pipeline.errors import EXIT_STOPPED, MirrorError
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
+_WAITS = "the next update begins once the one that runs has ended, with its page and its maps."
 _SIGNALS = frozenset({*_STOP, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD})
 
 
@@ -70,6 +71,8 @@ class Supervisor:
             self._stop_child()
         elif number == signal.SIGUSR1:
             self._due = time.monotonic()
+            if self._child is not None:
+                self._say(_WAITS)
         elif number == signal.SIGHUP:
             self._read_settings()
         elif number == signal.SIGCHLD:
@@ -96,8 +99,9 @@ class Supervisor:
             return
         self._child = None
         if not self._is_stopping:
-            wait = timedelta(seconds=max(0.0, self._due - time.monotonic()))
-            self._say(f"the next update begins at {datetime.now(UTC) + wait:%Y-%m-%dT%H:%M:%SZ}.")
+            wait = timedelta(seconds=self._due - time.monotonic())
+            at = f"at {datetime.now(UTC) + wait:%Y-%m-%dT%H:%M:%SZ}" if wait > timedelta() else "now"
+            self._say(f"the next update begins {at}.")
 
 
 def start_unmasked(command: list[str]) -> int:

@@ -20,6 +20,7 @@ from luigi.task_register import Register
 from luigi.task_status import DONE, FAILED, RUNNING
 from luigi.worker import Worker
 
+from pipeline.names import some
 from tasks.runtime.coordinator import POLL_SECONDS
 from tasks.runtime.current import or_exit
 from tasks.runtime.offered import offered_step
@@ -130,9 +131,7 @@ class ThreadWorker(Worker, ABC):
     def _in_progress(self) -> str:
         """Return the subjects of the running tasks, the first ones by name."""
         subjects = [task.subject for task in self._runner.running.values() if not task.only_waits]
-        more = len(subjects) - NAMED_AT_STOP
-        named = ", ".join(subjects[:NAMED_AT_STOP])
-        return f"{named} and {more} more" if more > 0 else named or "nothing"
+        return some(subjects, NAMED_AT_STOP) or "nothing"
 
     def run(self) -> bool:
         """Work until all is done or the run stops; end the program with the exit code of the run."""

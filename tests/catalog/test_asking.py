@@ -49,8 +49,17 @@ def test_the_questions_on_the_command_line(config, as_documented):
         assert as_documented(shown.stdout) == answer, command
 
 
+def test_a_stage_without_images_is_left_to_sql(config):
+    shown = ipp_mirror("find", "--object", "MD01", "--stage", "camera", "--config", config)
+    assert (shown.returncode, shown.stdout) == (0, "")
+    assert shown.stderr.endswith(
+        "Filesets of it have other files, such as catalogs: `ipp-mirror sql` finds them "
+        "in the table member.\n"
+    )
+
+
 def test_there_are_ten_questions():
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 10
     assert re.findall(r"^\*\*(\d+)\.", DOCUMENT, re.MULTILINE) == [str(number) for number in range(1, 11)]
 
 
@@ -87,7 +96,9 @@ def test_criteria_of_python(config):
         for wrong in ({"at": "here"}, {"radius": 1}, {"night": "x"}, {"at": (0, 91)}):
             with pytest.raises(ValueError, match="expected"):
                 number(**wrong)
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"got 'nights'\. Did you mean 'night'\?$"):
+            number(nights="2009-07-29")
+        with pytest.raises(TypeError, match=r"got 'seeing'\. There are after, arrived_since, at, before, "):
             number(seeing=1)
         with pytest.raises(ValueError, match=r"expected some of the columns path, .*; got 'seeing'"):
             catalog.find(columns=["seeing"])
@@ -97,6 +108,13 @@ def test_criteria_of_python(config):
             catalog.find(columns=["ra", "paht"])
         with pytest.raises(SettingsError, match="got DROP, and the catalog is read-only"):
             catalog.sql("DROP TABLE image")
+
+
+@pytest.mark.parametrize("name", ["mirror", "mirror.yaml", "mirror.sqlite"])
+def test_a_catalog_where_nothing_is(tmp_path, name):
+    expected = f"^{tmp_path}/{name}: expected the root folder of a mirror, its settings file, or a snapshot"
+    with pytest.raises(SettingsError, match=expected):
+        open_catalog(tmp_path / name)
 
 
 def test_each_file_that_is_found_is_there(config):

@@ -177,8 +177,7 @@ def test_the_rows_follow_the_filesets(cataloging: Follower, upstream: Upstream, 
     result = ended([COMMAND, "catalog", "rebuild", "--config", str(follower.config)])
     assert result.code == 0, result.output
     assert content_of(opened(follower)) == before
-    check = ended([COMMAND, "catalog", "check", "--config", str(follower.config)])
-    assert (check.code, check.output) == (0, "0 differences between the catalog and the mirror.\n")
+    assert checked(follower) == (0, "0 differences between the catalog and the mirror.\n", "")
     assert catalog_fault(read_settings(follower.config), Layout(follower.root), is_working=False) is None
     assert checked(follower, "--quiet") == (0, "", "")
     assert json.loads(checked(follower, "--json")[1]) == {"schema": 1, "differences": []}

@@ -20,7 +20,7 @@ from pipeline.catalog.database import Database, database_url
 from pipeline.catalog.opening import create_file
 from pipeline.catalog.reader import ServerReader, SqliteReader
 from pipeline.catalog.schema import create_schema
-from pipeline.catalog.sky_knowledge import CatalogedFilesets, like_filesets
+from pipeline.catalog.sky_knowledge import CatalogedFilesets, sky_knowledge
 from pipeline.config import Near, Product, Settings
 from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.state.layout import Layout
@@ -162,8 +162,8 @@ def test_without_need_no_catalog_is_opened(tmp_path: Path):
             }
         )
         product = Product.model_validate({"name": "p", "select": select})
-        with like_filesets(settings, Layout(tmp_path), product) as like:
-            assert (like.is_whole, like.state) == (True, None)
+        with sky_knowledge(settings, Layout(tmp_path), product) as sky:
+            assert (sky.is_whole, sky.state) == (True, None)
 
 
 def test_an_update_fetches_what_is_near(upstream: Upstream, follower: Follower):

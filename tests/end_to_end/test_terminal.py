@@ -3,6 +3,7 @@
 import codecs
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -120,6 +121,7 @@ def test_ctrl_c_says_at_once_what_is_finished_and_how_to_end_now(opened, server,
         assert "drawing the page" in end
         assert end.rfind(ERASE) > end.rfind("drawing the page")
         assert is_restored(update.shown)
+        assert not re.search(r"\x1b\[[\d;]*m", update.shown), "colours"
 
 
 def test_a_second_ctrl_c_ends_at_once_and_shows_the_cursor(opened, server, follower: Follower):

@@ -60,7 +60,7 @@ WITHOUT_A_PICTURE = {
         [
             "nothing was fetched",
             "nothing was fetched",
-            "none now, and none after updates of all products",
+            "none now, none at the end of an update",
         ],
     ),
     "one update that did not go through all": (
@@ -70,6 +70,15 @@ WITHOUT_A_PICTURE = {
             "1.0 GB, all in the hour from 23:00",
             "10.0 MB/s in the hour from 23:00",
             "1,200 now; no update has gone through all products before",
+        ],
+    ),
+    "updates of one hour": (
+        [run(0.02, left=3)],
+        0,
+        [
+            "1.0 GB, all in the hour from 11:00",
+            "10.0 MB/s in the hour from 11:00",
+            "0 now, 3 at most; the first update ended not long ago",
         ],
     ),
     "one night": (
@@ -87,7 +96,7 @@ def test_what_one_point_or_none_would_show_is_said(name):
     assert [(chart.summary, chart.svg) for chart in found] == [(text, None) for text in said]
 
 
-def test_transfers_with_pauses_in_between_are_joined_by_a_line():
+def test_fileset_transfer_with_pauses_in_between_are_joined_by_a_line():
     [_, rate, _] = charts([run(day) for day in range(0, 200, 2)], 3, NOW)
     [line] = re.findall(r'<path d="([^"]*)"[^>]*style="[^"]*var\(--chart\)', rate.svg)
     assert line.count("L") == 99

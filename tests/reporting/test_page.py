@@ -28,7 +28,7 @@ from tasks.steps import STEPS
 
 HOSTILE = "<script>alert(1)</script>\"'&amp;\x1b[31m\u202e\n]]>--><img src=x onerror=y>"
 LINKED = {"a": "href", "img": "src", "link": "href", "use": "xlink:href"}
-VOID = {"meta", "link", "img"}
+VOID = {"meta", "link", "img", "wbr"}
 
 
 class Page(HTMLParser):
@@ -242,6 +242,38 @@ def test_commands_in_sentences_are_not_broken(layout):
     text, page = page_of(layout)
     assert 'begins until `<span class="command">ipp-mirror resume</span>`' in text
     assert "by me: <b>ipp-mirror verify</b>; no update begins until `ipp-mirror resume`" in page.text
+
+
+def add_unexpected(layout: Layout, path: str) -> None:
+    """Write a file of no fileset, and the marker of a verification that found it."""
+    (layout.root / path).parent.mkdir(parents=True)
+    (layout.root / path).touch()
+    found = {path: "unexpected: no fileset unpacked it"}
+    write_marker(layout.verified, {"finished": "2026-07-05T12:41:01Z", "failed": 1, "unexpected": found})
+
+
+def test_paths_are_broken_at_their_slashes(layout):
+    root = str(layout.root).replace("/", "/<wbr>")
+    add_unexpected(layout, "data/<a>/b.fits")
+    text, page = page_of(layout)
+    assert f"Mirror {root}</h1>" in text
+    assert "data/<wbr>&lt;a&gt;/<wbr>b.fits: " in text
+    assert "data/<a>/b.fits: unexpected: no fileset unpacked it" in page.text
+
+
+def test_files_of_no_fileset_have_no_column_of_filesets(layout):
+    add_unexpected(layout, "data/b.fits")
+    text, _ = page_of(layout)
+    head, _, rows = text.partition("<h2>Problems that verify found</h2>")[2].partition("</thead>")
+    assert re.findall("<th[^>]*>([a-z]+)", head) == ["found", "problem"]
+    assert rows.partition("</tr>")[0].count("<td") == 2
+
+
+def test_when_all_products_were_gone_through(layout):
+    page = gather_page(layout, settings_of(layout), STEPS, layout.page.parent)
+    nothing_left = replace(page.report, products=[], last_success="2026-07-05T12:41:01Z")
+    done = replace(page, report=nothing_left, matrices=())
+    assert "<b>12:41<i> 2026-07-05</i></b><span>all products gone through</span>" in render_page(done)
 
 
 def test_tables_are_bounded_and_say_so(layout):

@@ -57,11 +57,11 @@ class Follower:
         result = ended([str(COMMAND), "update", "--config", str(self.config), *local, *more])
         if result.code == 0 and not more:
             assert self.left() == {}
-        scheduler, _, output = result.output.partition("\n")
-        if scheduler.startswith("ipp-mirror: "):
-            return result
-        assert scheduler.startswith("scheduler: local"), result.output
-        return Ended(result.code, output)
+        lines = result.output.splitlines(keepends=True)
+        others = [line for line in lines if not line.startswith("scheduler: local")]
+        refused = any(line.startswith("ipp-mirror: ") for line in lines)
+        assert len(others) == len(lines) - 1 or refused, result.output
+        return Ended(result.code, "".join(others))
 
     def left(self) -> dict[str, set[str]]:
         """Filesets that are known and wanted, and neither complete nor skipped, of products without select.

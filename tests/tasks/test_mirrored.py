@@ -1,6 +1,7 @@
 """External tasks for pipelines of others: the example of the documentation, and when a task is complete."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,11 +29,12 @@ def test_the_example_of_the_documentation(mirrored: Follower, tmp_path: Path):
     example = text.partition("```python\n")[2].partition("```")[0]
     assert example.count("/etc/ipp-mirror/mirror.yaml") == 2
     (tmp_path / "count.py").write_text(example.replace("/etc/ipp-mirror/mirror.yaml", str(mirrored.config)))
-    luigi = Path(sys.executable).with_name("luigi")
+    (command,) = re.findall("^PYTHONPATH=.*", text, re.MULTILINE)
     result = subprocess.run(
-        [luigi, "--module", "count", "CountAll", "--product", PRODUCT, "--local-scheduler"],
+        command.replace("md-all-rel-200907", PRODUCT),
+        shell=True,
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"},
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=False,
@@ -59,3 +61,22 @@ def test_a_product_is_complete_since_its_last_update(mirrored: Follower):
     assert not MirroredProduct(product=PRODUCT, since="2999-01-01T00:00:00Z", config=config).complete()
     assert not MirroredProduct(product="other", config=config).complete()
     assert MirroredProduct(product=PRODUCT, config=config).output().filesets == ["o1.chip.1.1.1", "plain"]
+
+
+def test_a_name_that_no_listing_has_is_a_warning_once(mirrored: Follower, caplog):
+    config, logged = str(mirrored.config), []
+    for _ in range(2):
+        for product, fileset in (("mdd", "plain"), (PRODUCT, "plian"), (PRODUCT, "plain")):
+            MirroredFileset(product=product, fileset=fileset, config=config).complete()
+        MirroredProduct(product="mdd", config=config).complete()
+        MirroredProduct(product=PRODUCT, config=config).complete()
+        logged.append([record.getMessage() for record in caplog.records])
+    no_product = (
+        "expected a product of this mirror (md), got 'mdd'. Did you mean 'md'? "
+        "The task is not complete until an update brings it."
+    )
+    no_fileset = (
+        "product md: expected a name of its listing of 2 filesets, got 'plian'. Did you mean 'plain'? "
+        "The task is not complete until an update brings it."
+    )
+    assert logged == [[no_product, no_fileset, no_product]] * 2

@@ -6,6 +6,7 @@
 * ``transfer``, ``ranged``, ``partial``: one file, whole or in byte ranges, resumed where that is safe.
 * ``retry``: number of tries, and the pauses between them. ``fetch_pool``, ``semaphore``: concurrency.
 
+>>> from pipeline.datastore.client import DataStoreClient, Limits, RetryPolicy
 >>> limits = Limits(connections=4, timeout=60)
 >>> retries = RetryPolicy(attempts=2, first_pause=1)
 >>> store = DataStoreClient("http://127.0.0.1:8080/ds", limits, retries)

@@ -32,8 +32,8 @@ class Beginning:
 
     def precedes(self, fileset: str, registered: str) -> bool:
         """Return True if the fileset was registered after the beginning."""
-        if self.registered is None:
-            return False
+        if self is EVERYTHING or self.registered is None:
+            return self is EVERYTHING
         order, beginning = registered_order(registered), registered_order(self.registered)
         if _is_told(order, beginning):
             return order > beginning
@@ -91,7 +91,7 @@ def refuse_unknown_beginning(
         raise SettingsError(
             f"product {product.name}: begin_after: expected a fileset of its listing, got "
             f"{product.begin_after}.{did_you_mean(product.begin_after, known)} Correct it in the settings; "
-            "nothing of the product was fetched."
+            "nothing of the product is fetched."
         )
 
 

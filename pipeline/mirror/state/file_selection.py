@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Product
-from pipeline.datastore.listing import INDEX, FileRow, read_files
+from pipeline.datastore.listing import FileRow
 from pipeline.durable import remove_files
-from pipeline.errors import MirrorError
+from pipeline.mirror.state.fileset_files import listed_files
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker
@@ -127,7 +127,7 @@ def matches_nothing(layout: Layout, product: Product, filesets: Iterable[str]) -
     if selection.components is None and selection.files is None:
         return False
     return not any(
-        any(map(selection.matches, _listed(layout, product.name, name) or ())) for name in filesets
+        any(map(selection.matches, listed_files(layout, product.name, name) or ())) for name in filesets
     )
 
 
@@ -146,22 +146,13 @@ def _lacks(layout: Layout, product: str, name: str, selection: FileSelection) ->
     if partial is None or downloaded is None:
         return None
     held = {file["name"] for file in downloaded["files"]}
-    listed = _listed(layout, product, name)
+    listed = listed_files(layout, product, name)
     if listed is None:
         # The listing that is fetched again decides.
         return True
     if any(selection.chooses(row) and row.name not in held for row in listed):
         return True
     return None if FileSelection.recorded(partial).has_members_of(selection) else False
-
-
-def _listed(layout: Layout, product: str, name: str) -> list[FileRow] | None:
-    """Return the files of a fileset by its listing in ``store/``, None where that cannot be read."""
-    index = layout.store(product, name) / INDEX
-    try:
-        return read_files(index.read_bytes(), str(index))
-    except (OSError, MirrorError):
-        return None
 
 
 def _patterns(patterns: Collection[str] | None) -> tuple[str, ...] | None:

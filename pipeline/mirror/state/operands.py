@@ -10,7 +10,7 @@ from pipeline.config import Settings
 from pipeline.errors import SettingsError
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.names import is_usable
+from pipeline.names import is_usable, some
 from pipeline.near_names import did_you_mean
 from pipeline.units import as_count
 
@@ -32,9 +32,8 @@ def check_products(
         got = ", ".join(map(repr, unknown))
         how_to_add = f" {_how_to_add(unknown[0], settings)}" if is_usable(unknown[0]) else ""
         advice = did_you_mean(unknown[0], known) or how_to_add
-        raise SettingsError(
-            f"expected a product of this mirror ({some(known)}), got {got}.{advice} {consequence}"
-        )
+        here = some(sorted(known), _SHOWN) or "there is none"
+        raise SettingsError(f"expected a product of this mirror ({here}), got {got}.{advice} {consequence}")
 
 
 def check_products_in_settings(names: Sequence[str], settings: Settings, consequence: str) -> None:
@@ -99,16 +98,9 @@ def refuse_pattern(product: str, name: str, filesets: Iterable[str], doing: str)
     advice = f"; {doing} each by its name" if matching else ""
     raise SettingsError(
         f"product {product}: expected the name of one fileset, got the pattern {name!r}, which matches "
-        f"{as_count(len(matching), 'fileset')}{': ' if matching else ''}{some(matching, none='')}. "
+        f"{as_count(len(matching), 'fileset')}{': ' if matching else ''}{some(sorted(matching), _SHOWN)}. "
         f"Nothing was changed{advice}."
     )
-
-
-def some(names: Collection[str], none: str = "there is none") -> str:
-    """Return some of the names as text, and how many there are beyond these."""
-    shown = sorted(names)
-    more = [f"{len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
-    return ", ".join(shown[:_SHOWN] + more) or none
 
 
 def _how_to_add(product: str, settings: Settings) -> str:

@@ -18,7 +18,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import SCHEMA, read_marker, write_marker
 from pipeline.mirror.state.selection import refuse_unknown_columns, selected_rows
-from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
+from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, SkyKnowledge
 from pipeline.mirror.state.snapshot import current_header, renew_snapshot
 from pipeline.mirror.state.steps import Steps, StepSpec
 
@@ -39,7 +39,7 @@ def renew_snapshots(layout: Layout, product: str, steps: Steps) -> None:
 
 
 def pending_rows(
-    layout: Layout, product: Product, steps: Iterable[StepSpec], like: LikeFilesets = NOTHING_KNOWN
+    layout: Layout, product: Product, steps: Iterable[StepSpec], sky: SkyKnowledge = NOTHING_KNOWN
 ) -> list[FilesetRow]:
     """Return the rows of which one of the ``steps`` is to be done, oldest first.
 
@@ -47,7 +47,7 @@ def pending_rows(
     again, and of those that are complete but for optional steps: these two are done for all that is here,
     also where it is withdrawn.
 
-    ``like`` filesets are those by which ``select`` knows others. Skipped filesets are not returned, nor
+    ``sky`` is what the catalog knows of filesets. Skipped filesets are not returned, nor
     withdrawn ones that are incomplete; those whose next attempt is not due yet are (``postponed``). For the
     holder of the update lock. Raises SettingsError when ``select`` names a column that no row has,
     ServerUnavailable when the local listing was damaged since the server was asked, MachineFault when the
@@ -55,10 +55,10 @@ def pending_rows(
     """
     steps = tuple(steps)
     kinds = [step.marker for step in steps]
-    cache, state = layout.nothing_pending(product.name), deciding_state(layout, product, kinds, like)
+    cache, state = layout.nothing_pending(product.name), deciding_state(layout, product, kinds, sky)
     if state is not None and read_marker(cache) == {"schema": SCHEMA, **state}:
         return []
-    rows = _find_pending(layout, product, steps, like)
+    rows = _find_pending(layout, product, steps, sky)
     if state is not None and not rows:
         # A run does not fail because the disk is too full for a cache.
         with suppress(OSError):
@@ -67,10 +67,10 @@ def pending_rows(
 
 
 def _find_pending(
-    layout: Layout, product: Product, steps: tuple[StepSpec, ...], like: LikeFilesets
+    layout: Layout, product: Product, steps: tuple[StepSpec, ...], sky: SkyKnowledge
 ) -> list[FilesetRow]:
     listing = LocalListing(layout, product.name)
-    refuse_unknown_columns(product, listing.columns, like)
+    refuse_unknown_columns(product, listing.columns, sky)
     beginning = record_beginning(layout, product)
     required = [step.marker for step in steps if not step.optional]
     done = here = layout.marked_in_all(required, product.name)
@@ -81,7 +81,7 @@ def _find_pending(
     again = to_unpack_again(layout, product.name)
     done |= layout.marked(MarkerKind.WITHDRAWN, product.name) - here - again
     taken = here | again | layout.marked(MarkerKind.WANTED, product.name)
-    return list(selected_rows(listing.rows(but=done), product, beginning, taken, like))
+    return list(selected_rows(listing.rows(but=done), product, beginning, taken, sky))
 
 
 def to_unpack_again(layout: Layout, product: str) -> set[str]:
@@ -91,7 +91,7 @@ def to_unpack_again(layout: Layout, product: str) -> set[str]:
 
 
 def deciding_state(
-    layout: Layout, product: Product, kinds: list[str], like: LikeFilesets
+    layout: Layout, product: Product, kinds: list[str], sky: SkyKnowledge
 ) -> dict[str, Any] | None:
     """Return all that decides on what is selected, and on what is pending: equal states have the same.
 
@@ -108,7 +108,7 @@ def deciding_state(
         "listing": listing,
         "select": product.select and [select.model_dump(mode="json") for select in product.select],
         "begin_after": product.begin_after,
-        "like": like.state,
+        "sky": sky.state,
         "steps": kinds,
         "names": {kind: header.names for kind, header in headers.items() if header},
     }

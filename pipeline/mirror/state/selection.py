@@ -11,7 +11,7 @@ from pipeline.errors import SettingsError
 from pipeline.mirror.state.beginning import Beginning
 from pipeline.mirror.state.sky_selection import (
     NOTHING_KNOWN,
-    LikeFilesets,
+    SkyKnowledge,
     matches_sky,
     refuse_undecidable,
     waiting,
@@ -25,13 +25,13 @@ _VALUES_SHOWN = 8
 PRIORITY_OF_WANTED = HIGHEST_PRIORITY + 1
 
 
-def is_selected(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_KNOWN) -> bool:
-    """Return True if the settings of the product select the fileset, by what is known of ``like`` ones.
+def is_selected(row: FilesetRow, product: Product, sky: SkyKnowledge = NOTHING_KNOWN) -> bool:
+    """Return True if the settings of the product select the fileset, by what ``sky`` knows of it.
 
     A row without a column that ``select`` names is not selected, nor one without a valid time of registration
     where ``select`` has a time. Raises MachineFault when that knowledge cannot be read.
     """
-    return product.select is None or any(_matches(row, select, like) for select in product.select)
+    return product.select is None or any(_matches(row, select, sky) for select in product.select)
 
 
 def may_be_selected(row: FilesetRow, product: Product) -> bool:
@@ -46,7 +46,7 @@ def selected_rows(
     product: Product,
     beginning: Beginning,
     wanted: Container[str] = (),
-    like: LikeFilesets = NOTHING_KNOWN,
+    sky: SkyKnowledge = NOTHING_KNOWN,
 ) -> Iterator[FilesetRow]:
     """Yield those of the rows, in their order, that are wanted or that the settings select.
 
@@ -54,18 +54,18 @@ def selected_rows(
     """
     for row in rows:
         if row.name in wanted or (
-            beginning.precedes(row.name, row.registered) and is_selected(row, product, like)
+            beginning.precedes(row.name, row.registered) and is_selected(row, product, sky)
         ):
             yield row
 
 
-def is_expired(row: FilesetRow, product: Product, like: LikeFilesets = NOTHING_KNOWN) -> bool:
+def is_expired(row: FilesetRow, product: Product, sky: SkyKnowledge = NOTHING_KNOWN) -> bool:
     """Return True for a fileset that was selected until it was as old as ``keep`` says."""
     selections = [select for select in product.select or () if select.keep is not None]
     return (
         bool(selections)
-        and not is_selected(row, product, like)
-        and any(_matches(row, select.model_copy(update={"keep": None}), like) for select in selections)
+        and not is_selected(row, product, sky)
+        and any(_matches(row, select.model_copy(update={"keep": None}), sky) for select in selections)
     )
 
 
@@ -84,16 +84,16 @@ def old_filesets(product: Product, registrations: Iterable[tuple[str, str]]) -> 
 def priorities(
     rows: Iterable[FilesetRow],
     product: Product,
-    like: LikeFilesets = NOTHING_KNOWN,
+    sky: SkyKnowledge = NOTHING_KNOWN,
     wanted: Container[str] = (),
 ) -> dict[str, int]:
     """Return for each fileset the highest priority of the selections that match it.
 
     Filesets in ``wanted`` have a higher one than the settings can give. Raises MachineFault when what is
-    known of ``like`` ones cannot be read.
+    known by ``sky`` cannot be read.
     """
     return {
-        row.name: PRIORITY_OF_WANTED if row.name in wanted else _priority(row, product, like) for row in rows
+        row.name: PRIORITY_OF_WANTED if row.name in wanted else _priority(row, product, sky) for row in rows
     }
 
 
@@ -112,25 +112,25 @@ def in_order(
     return sorted(ordered, key=lambda row: (-priorities[row.name], row.name in failed))
 
 
-def _priority(row: FilesetRow, product: Product, like: LikeFilesets) -> int:
-    selections = (select for select in product.select or () if _matches(row, select, like))
+def _priority(row: FilesetRow, product: Product, sky: SkyKnowledge) -> int:
+    selections = (select for select in product.select or () if _matches(row, select, sky))
     found = [product.priority if select.priority is None else select.priority for select in selections]
     return max(found, default=product.priority)
 
 
 def refuse_unknown_columns(
-    product: Product, columns: Callable[[], set[str]], like: LikeFilesets = NOTHING_KNOWN
+    product: Product, columns: Callable[[], set[str]], sky: SkyKnowledge = NOTHING_KNOWN
 ) -> None:
     """Raise SettingsError when ``select`` names a column that is none of the listing's ``columns``.
 
-    The same when it has a condition that neither they nor ``like`` filesets can decide. A listing without
+    The same when it has a condition that neither they nor ``sky`` can decide. A listing without
     rows has no columns, and every name is accepted.
     """
     if product.select is None:
         return
     known = columns()
     if known:
-        refuse_undecidable(product, known, like)
+        refuse_undecidable(product, known, sky)
     unknown = set(_columns(product.select)) - known
     if known and unknown:
         meant = did_you_mean(min(unknown), known | Select.model_fields.keys())
@@ -143,7 +143,7 @@ def refuse_unknown_columns(
 
 
 def empty_selection(
-    product: Product, rows: Iterable[FilesetRow], like: LikeFilesets = NOTHING_KNOWN, *, each: bool = False
+    product: Product, rows: Iterable[FilesetRow], sky: SkyKnowledge = NOTHING_KNOWN, *, each: bool = False
 ) -> str | None:
     """Return a sentence on a ``select`` that matches 0 of the rows, with the values that they have.
 
@@ -164,16 +164,16 @@ def empty_selection(
     count, unknown, columns = 0, 0, _columns(product.select)
     values: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        empty = {number: select for number, select in empty.items() if not _matches(row, select, like)}
+        empty = {number: select for number, select in empty.items() if not _matches(row, select, sky)}
         if len(empty) < (1 if each else len(selections)):
             return None
         count += 1
-        unknown += any(_matches(row, wider[number], like) for number in empty if number in wider)
+        unknown += any(_matches(row, wider[number], sky) for number in empty if number in wider)
         for column in columns:
             values[column].add(row.column(column) or "no value")
     if not count:
         return None
-    by_sky = waiting(product, like) or _none_by_sky(empty.values(), unknown)
+    by_sky = waiting(product, sky) or _none_by_sky(empty.values(), unknown)
     return _on_empty(product, list(empty), count, values, by_sky)
 
 
@@ -224,8 +224,8 @@ def _columns(selections: list[Select]) -> list[str]:
     return list(dict.fromkeys(column for select in selections for column in select.patterns))
 
 
-def _matches(row: FilesetRow, select: Select, like: LikeFilesets) -> bool:
-    return _matches_time(row, select) and _matches_columns(row, select) and matches_sky(row, select, like)
+def _matches(row: FilesetRow, select: Select, sky: SkyKnowledge) -> bool:
+    return _matches_time(row, select) and _matches_columns(row, select) and matches_sky(row, select, sky)
 
 
 def _matches_time(row: FilesetRow, select: Select) -> bool:

@@ -1,6 +1,6 @@
 """Selection of filesets by what is known of them from others that are here: sky cells, position, content.
 
-The knowledge is that of the catalog, which this package does not know: a :class:`LikeFilesets` is handed in.
+The knowledge is that of the catalog, which this package does not know: a :class:`SkyKnowledge` is handed in.
 """
 
 import fnmatch
@@ -20,8 +20,8 @@ DECIDING_COLUMNS = (*SKYCELL_COLUMNS, *STATE_COLUMNS, "stage", "stage_id", "exp_
 _CLEANED = "cleaned"
 
 
-class LikeFilesets(Protocol):
-    """Filesets that are here, by which others are known: of the same run, exposure or sky cell.
+class SkyKnowledge(Protocol):
+    """Knowledge of filesets from those that are here: of the same run, exposure or sky cell.
 
     The methods return None where nothing is known of the fileset. Raises MachineFault.
     """
@@ -69,37 +69,37 @@ class NothingKnown:
 NOTHING_KNOWN = NothingKnown()
 
 
-def matches_sky(row: FilesetRow, select: Select, like: LikeFilesets) -> bool:
+def matches_sky(row: FilesetRow, select: Select, sky: SkyKnowledge) -> bool:
     """Return True if ``skycell``, ``near`` and ``clean`` of the selection match the fileset.
 
     A fileset of which that is not known matches, unless ``unknown`` says otherwise or knowledge is to come
     from filesets that are here already. Raises MachineFault.
     """
     is_known = True
-    for verdict in _verdicts(row, select, like):
+    for verdict in _verdicts(row, select, sky):
         if verdict is False:
             return False
         is_known = is_known and verdict is not None
-    return is_known or (select.unknown and like.is_whole)
+    return is_known or (select.unknown and sky.is_whole)
 
 
-def refuse_undecidable(product: Product, columns: Collection[str], like: LikeFilesets) -> None:
+def refuse_undecidable(product: Product, columns: Collection[str], sky: SkyKnowledge) -> None:
     """Raise SettingsError when neither ``columns`` of the listing nor a catalog can decide."""
     told = {"skycell": SKYCELL_COLUMNS, "near": (), "clean": STATE_COLUMNS}
-    names = product.by_sky if not like.is_enabled else []
+    names = product.by_sky if not sky.is_enabled else []
     for name in names:
         if not set(told[name]) & set(columns):
             needed = f"a column {' or '.join(told[name])} in its listing, or " if told[name] else ""
             raise SettingsError(
                 f"product {product.name}: select: {name}: expected {needed}a catalog, which knows filesets "
                 "by others that are here, got neither. Set catalog.enabled to true in the settings; "
-                "nothing of the product was fetched."
+                "nothing of the product is fetched."
             )
 
 
-def waiting(product: Product, like: LikeFilesets) -> str | None:
+def waiting(product: Product, sky: SkyKnowledge) -> str | None:
     """Return a sentence on filesets that wait for the cataloging of others; None if there are none."""
-    if like.is_whole or not any(select.by_sky and select.unknown for select in product.select or ()):
+    if sky.is_whole or not any(select.by_sky and select.unknown for select in product.select or ()):
         return None
     return (
         f"select by {', '.join(product.by_sky)}: filesets that are here are not in the catalog yet; others "
@@ -107,16 +107,16 @@ def waiting(product: Product, like: LikeFilesets) -> str | None:
     )
 
 
-def _verdicts(row: FilesetRow, select: Select, like: LikeFilesets) -> Iterator[bool | None]:
+def _verdicts(row: FilesetRow, select: Select, sky: SkyKnowledge) -> Iterator[bool | None]:
     if select.skycell:
         listed = _first(row, SKYCELL_COLUMNS)
-        names = [listed] if listed else like.skycells(row)
+        names = [listed] if listed else sky.skycells(row)
         yield None if names is None else any(_matches(name, select.skycell) for name in names)
     if select.near:
-        yield like.is_near(row, select.near)
+        yield sky.is_near(row, select.near)
     if not select.clean:
         state = _first(row, STATE_COLUMNS)
-        is_clean = state == _CLEANED if state else like.is_clean(row)
+        is_clean = state == _CLEANED if state else sky.is_clean(row)
         yield None if is_clean is None else not is_clean
 
 

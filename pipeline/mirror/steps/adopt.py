@@ -24,7 +24,7 @@ from pipeline.mirror.context import Report, RunContext
 from pipeline.mirror.state.layout import Layout, MarkerKind, short_digest
 from pipeline.mirror.state.markers import Fileset, fresh_marker
 from pipeline.mirror.steps.download import download_fileset
-from pipeline.names import is_usable
+from pipeline.names import is_usable, some
 
 _CHUNK_BYTES = 1 << 20
 # Files of a product that are linked on trial before any is taken over.
@@ -274,10 +274,8 @@ def products_here(folder: AdoptedFolder, layout: Layout, products: Collection[st
 
 
 def named(names: Collection[str], most: int = 5) -> str:
-    """Return some of the names as text, and how many there are beyond these."""
-    shown = [name if is_usable(name) else ascii(name) for name in sorted(names)[:most]]
-    more = [f"{len(names) - most} more"] if len(names) > most else []
-    return ", ".join(shown + more)
+    """Return at most so many names as text, in one line of ASCII, and how many there are beyond these."""
+    return some([name if is_usable(name) else ascii(name) for name in sorted(names)], most)
 
 
 def _is_folder(path: Path) -> bool:

@@ -20,7 +20,7 @@ from pipeline.mirror.state.file_selection import FileSelection, chosen_rows, rec
 from pipeline.mirror.state.layout import Layout, MarkerKind, short_digest
 from pipeline.mirror.state.markers import Fileset, fresh_marker, mark_done, utc_now
 from pipeline.mirror.state.steps import StepSpec
-from pipeline.mirror.steps.transfers import TransferProgress, Transfers
+from pipeline.mirror.steps.fileset_transfer import TransferProgress, Transfers
 from pipeline.mirror.steps.verify import unexpected_stored, verify_stored
 from pipeline.names import checked_segment
 

@@ -17,7 +17,7 @@ from pipeline.mirror.state.selection import (
     refuse_unknown_columns,
     selected_rows,
 )
-from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
+from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, SkyKnowledge
 from pipeline.mirror.state.steps import Steps
 from pipeline.mirror.steps.discover import ask_for_rows, is_same, merged
 from pipeline.mirror.steps.download import is_stored
@@ -89,24 +89,16 @@ def preview_work(
     product: Product,
     steps: Steps,
     listing: ListingPreview,
-    like: LikeFilesets = NOTHING_KNOWN,
+    sky: SkyKnowledge = NOTHING_KNOWN,
 ) -> WorkPreview:
     """Return what the next update does with the filesets of the listing; ``steps`` are the wanted ones.
 
-    ``like`` filesets are those by which ``select`` knows others. Markers of an earlier registration do not
+    ``sky`` is what the catalog knows of filesets. Markers of an earlier registration do not
     count. Raises SettingsError when ``select`` names a column that no row has, MachineFault when the catalog
     cannot be read.
     """
-    name = product.name
-    refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, like)
-    stale = _Stale(layout, name, listing.new)
-    beginning = find_beginning(layout, product, listing.registrations)
-    refuse_unknown_beginning(product, beginning, listing.registrations)
-    again = stale.without(to_unpack_again(layout, name), [MarkerKind.DOWNLOADED])
-    wanted = layout.marked(MarkerKind.WANTED, name) | again
-    gone = (listing.withdrawn - again) | stale.marked(MarkerKind.EXPIRED)
-    rows = selected_rows(listing.rows, product, beginning, wanted, like)
-    selected = [row for row in rows if row.name not in gone]
+    name, stale = product.name, _Stale(layout, product.name, listing.new)
+    selected = _selected(layout, product, listing, stale, sky)
     kinds = [step.marker for step in steps.required]
     lacking = lacking_filesets(layout, product, may_lack(layout, product) & {row.name for row in selected})
     done = stale.without(layout.marked_in_all(kinds, name), kinds) - lacking.keys()
@@ -132,12 +124,27 @@ def preview_work(
     )
 
 
+def _selected(
+    layout: Layout, product: Product, listing: ListingPreview, stale: "_Stale", sky: SkyKnowledge
+) -> list[FilesetRow]:
+    """Return the rows of the filesets that are to be here, complete or not. Raises as ``preview_work``."""
+    name = product.name
+    refuse_unknown_columns(product, lambda: {column for row in listing.rows for column in row.columns}, sky)
+    beginning = find_beginning(layout, product, listing.registrations)
+    refuse_unknown_beginning(product, beginning, listing.registrations)
+    again = stale.without(to_unpack_again(layout, name), [MarkerKind.DOWNLOADED])
+    wanted = layout.marked(MarkerKind.WANTED, name) | again
+    gone = (listing.withdrawn - again) | stale.marked(MarkerKind.EXPIRED)
+    rows = selected_rows(listing.rows, product, beginning, wanted, sky)
+    return [row for row in rows if row.name not in gone]
+
+
 def count_expiring(
     layout: Layout,
     product: Product,
     steps: Steps,
     listing: ListingPreview,
-    like: LikeFilesets = NOTHING_KNOWN,
+    sky: SkyKnowledge = NOTHING_KNOWN,
 ) -> int:
     """Return how many filesets the next update deletes as too old for the settings; ``steps`` are all.
 
@@ -148,7 +155,7 @@ def count_expiring(
     among = may_expire(layout, product, steps, lambda step: stale.marked(step.marker))
     if not among:
         return 0
-    old = {row.name for row in listing.rows if row.name in among and is_expired(row, product, like)}
+    old = {row.name for row in listing.rows if row.name in among and is_expired(row, product, sky)}
     return len(old | (among & stale.marked(MarkerKind.EXPIRED)))
 
 

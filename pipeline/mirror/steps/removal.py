@@ -16,7 +16,7 @@ from pipeline.mirror.state.local_listing import AllBut, LocalListing
 from pipeline.mirror.state.marker_file import SUFFIX, write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
 from pipeline.mirror.state.selection import is_expired, old_filesets
-from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, LikeFilesets
+from pipeline.mirror.state.sky_selection import NOTHING_KNOWN, SkyKnowledge
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.state.wanted import wanted_filesets
 
@@ -56,11 +56,11 @@ def delete_withdrawn(context: RunContext, product: str) -> int:
     return len(withdrawn)
 
 
-def delete_expired(context: RunContext, product: str, like: LikeFilesets = NOTHING_KNOWN) -> int:
+def delete_expired(context: RunContext, product: str, sky: SkyKnowledge = NOTHING_KNOWN) -> int:
     """Delete the filesets that have become too old for every selection; return their number.
 
-    Each is marked as expired first, and is not fetched again. Wanted ones stay. ``like`` filesets are those
-    by which ``select`` knows others. Raises MachineFault.
+    Each is marked as expired first, and is not fetched again. Wanted ones stay. ``sky`` is what the
+    catalog knows of filesets. Raises MachineFault.
     """
     layout, settings = context.layout, context.settings.product(product)
     with machine_faults(f"deleting expired filesets of {product}"):
@@ -70,7 +70,7 @@ def delete_expired(context: RunContext, product: str, like: LikeFilesets = NOTHI
             return 0
         old = among & old_filesets(settings, listing.registrations())
         for row in listing.rows(but=AllBut(old)) if old else ():
-            if is_expired(row, settings, like):
+            if is_expired(row, settings, sky):
                 content = {"product": product, "fileset": row.name, "registered": row.registered}
                 path = layout.marker(MarkerKind.EXPIRED, product, row.name)
                 write_marker(path, content | {"noticed": utc_now()})

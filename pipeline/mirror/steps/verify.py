@@ -10,14 +10,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline.datastore.listing import INDEX, FileRow, FilesetRow, read_files
+from pipeline.datastore.listing import INDEX, FileRow, FilesetRow
 from pipeline.digests import file_crc32, file_md5
 from pipeline.durable import remove_files
-from pipeline.errors import MirrorError
 from pipeline.mirror.context import RunContext
 from pipeline.mirror.resources.ownership import is_later, owners_of
 from pipeline.mirror.resources.rate_limit import RateLimit
 from pipeline.mirror.state.file_selection import FileSelection
+from pipeline.mirror.state.fileset_files import listed_files
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
@@ -46,7 +46,7 @@ def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Ite
             what = "the marker is missing, damaged or of another registration"
             yield Problem(layout.relative(path), what, kind)
         return
-    listed = _listed(folder / INDEX)
+    listed = listed_files(layout, fileset.product, fileset.name)
     rows = _chosen(layout, fileset, listed or [], marker)
     if listed is None or [_summary(row) for row in rows] != [_marked(file) for file in marker["files"]]:
         what = "expected the listing that the marker was made from"
@@ -237,13 +237,6 @@ def start_verification(unfinished: Path, now: str) -> str:
 def end_verification(unfinished: Path) -> None:
     """Make the next verification a new one."""
     remove_files([unfinished])
-
-
-def _listed(index: Path) -> list[FileRow] | None:
-    try:
-        return read_files(index.read_bytes(), str(index))
-    except (OSError, MirrorError):
-        return None
 
 
 def _chosen(layout: Layout, fileset: Fileset, listed: list[FileRow], marker: dict[str, Any]) -> list[FileRow]:

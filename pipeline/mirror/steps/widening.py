@@ -12,23 +12,23 @@ from pipeline.mirror.state.local_listing import AllBut, LocalListing
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.pending import incomplete
 from pipeline.mirror.state.selection import selected_rows
-from pipeline.mirror.state.sky_selection import LikeFilesets
+from pipeline.mirror.state.sky_selection import SkyKnowledge
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.download import DOWNLOAD
 
 
-def widen_filesets(context: RunContext, product: str, like: LikeFilesets) -> int:
+def widen_filesets(context: RunContext, product: str, sky: SkyKnowledge) -> int:
     """Make the filesets pending that lack files or members which the settings choose; return their number.
 
-    What they hold stays, and is not fetched again. Filesets that the settings do not select, by what is known
-    of ``like`` ones, and withdrawn ones, could not be completed: they are complete as they are until they are
+    What they hold stays, and is not fetched again. Filesets that the settings do not select, by what ``sky``
+    knows of them, and withdrawn ones, could not be completed: they are complete as they are until they are
     selected. For the holder of the update lock. Raises MachineFault, ServerUnavailable for a damaged listing.
     """
     layout, settings = context.layout, context.settings.product(product)
     with machine_faults(f"looking for filesets of {product} that lack files"):
         names = may_lack(layout, settings)
-        selected = _selected(layout, settings, names, like) if names else set()
+        selected = _selected(layout, settings, names, sky) if names else set()
         lacking = lacking_filesets(layout, settings, selected)
         _set_aside(context, product, lacking)
         note_file_selection(layout, settings, names - selected)
@@ -67,10 +67,10 @@ def _set_aside(context: RunContext, product: str, lacking: dict[str, bool]) -> N
         context.steps.set_aside(context.layout, Fileset(product, name, ""), after)
 
 
-def _selected(layout: Layout, product: Product, names: Collection[str], like: LikeFilesets) -> set[str]:
+def _selected(layout: Layout, product: Product, names: Collection[str], sky: SkyKnowledge) -> set[str]:
     """Return those of the filesets that are selected or wanted, and not withdrawn."""
     rows = LocalListing(layout, product.name).rows(but=AllBut(set(names)))
     wanted = wanted_filesets(layout, product.name)
-    selected = selected_rows(rows, product, find_beginning(layout, product), wanted, like)
+    selected = selected_rows(rows, product, find_beginning(layout, product), wanted, sky)
     withdrawn = layout.marked_among(MarkerKind.WITHDRAWN, product.name, names)
     return {row.name for row in selected} - withdrawn

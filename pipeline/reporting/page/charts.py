@@ -178,15 +178,11 @@ def _backlog_chart(updates: Sequence[RunRecord], left: int, bins: _Bins, now: da
     points = [*ended, (now, left)]
     most = max(number for _, number in points)
     if not most:
-        return Chart(
-            title,
-            "none now, and none after updates of all products" if ended else "none now",
-            None,
-        )
+        return Chart(title, "none now, none at the end of an update" if ended else "none now", None)
     if not ended:
         return Chart(title, f"{left:,} now; no update has gone through all products before", None)
     if now - ended[0][0] < bins.step:
-        return Chart(title, f"{left:,} now, {most:,} at most, all within a {bins.noun}", None)
+        return Chart(title, f"{left:,} now, {most:,} at most; the first update ended not long ago", None)
     figure, axes = _axes()
     times, values = _numbers([time for time, _ in points]), [number for _, number in points]
     axes.fill_between(times, values, step="post", color=_SOFT, linewidth=0)

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipeline import __version__
-from pipeline.catalog.sky_knowledge import like_filesets
+from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Settings
 from pipeline.durable import write_whole
 from pipeline.errors import MachineFault
@@ -39,7 +39,7 @@ from pipeline.reporting.text import (
     running_noun,
     running_numbers,
 )
-from pipeline.units import as_count, as_duration, as_size
+from pipeline.units import as_count, as_size
 
 # Rows of a table of failures, problems, skipped filesets, or what is missing; those shown without a click.
 ROWS = 50
@@ -65,6 +65,11 @@ def _first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _with_breaks(path: str) -> Markup:
+    """Return a path that a narrow line breaks at its slashes."""
+    return Markup("/<wbr>".join(str(escape(escaped(part))) for part in path.split("/")))
+
+
 def _with_commands(text: str) -> Markup:
     """Return a text with its commands marked, so that none is broken at its hyphen."""
     return Markup(_COMMAND.sub(r'<span class="command">\g<0></span>', str(escape(escaped(text)))))
@@ -84,6 +89,7 @@ _TEMPLATES.filters.update(
         "count": as_count,
         "age": as_age,
         "first_upper": _first_upper,
+        "with_breaks": _with_breaks,
         "with_commands": _with_commands,
     }
 )
@@ -139,8 +145,8 @@ def _matrix(layout: Layout, settings: Settings, product: ProductReport, steps: S
     chosen = settings.product(product.product)
     configured = chosen if product.configured else None
     try:
-        with like_filesets(settings, layout, chosen) as like:
-            return product_matrix(layout, configured, product.product, steps, like=like)
+        with sky_knowledge(settings, layout, chosen) as sky:
+            return product_matrix(layout, configured, product.product, steps, sky=sky)
     except MachineFault:
         return product_matrix(layout, configured, product.product, steps)
 
@@ -163,7 +169,6 @@ def render_page(page: Page) -> str:
         used=_used,
         outlook_text=outlook_text,
         when_here=when_here,
-        since_update=_since_update(page.report),
         running_noun=running_noun,
         running_numbers=running_numbers,
         run_numbers=run_numbers,
@@ -186,14 +191,6 @@ def cell_class(cell: Cell) -> str:
     if cell.left:
         return "partly"
     return "unselected" if cell.unselected and not cell.complete else "apart"
-
-
-def _since_update(report: MirrorReport) -> str | None:
-    """Return the time since an update went through each product, as text."""
-    if report.last_success is None:
-        return None
-    passed = datetime.fromisoformat(report.time) - datetime.fromisoformat(report.last_success)
-    return as_duration(max(0.0, passed.total_seconds()))
 
 
 def _missing(matrices: Sequence[Matrix]) -> list[tuple[str, Missing]]:

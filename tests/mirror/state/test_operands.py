@@ -60,7 +60,7 @@ def test_a_name_that_yaml_takes_for_something_else_is_in_quotation_marks(name):
 
 
 def test_many_products_are_not_all_named():
-    with pytest.raises(SettingsError, match=r"\(a10, a11, a12, a13, a14, a15, a16, a17, 12 more\)"):
+    with pytest.raises(SettingsError, match=r"\(a10, a11, a12, a13, a14, a15, a16, a17 and 12 more\)"):
         check_products(["xyz"], [f"a{number}" for number in range(10, 30)], settings(), "")
     with pytest.raises(SettingsError, match=r"\(there is none\)"):
         check_products(["xyz"], [], settings(), "")
@@ -120,7 +120,7 @@ def test_a_pattern_in_place_of_a_name():
         refuse_pattern(PRODUCT, "fileset.2?", NAMES, "skip")
     assert str(raised.value) == (
         "product md: expected the name of one fileset, got the pattern 'fileset.2?', which matches 10 "
-        f"filesets: {', '.join(NAMES[20:28])}, 2 more. "
+        f"filesets: {', '.join(NAMES[20:28])} and 2 more. "
         "Nothing was changed; skip each by its name."
     )
     with pytest.raises(SettingsError, match=r"'\[x\]', which matches 0 filesets\. Nothing was changed\.$"):

@@ -71,7 +71,7 @@ def test_a_fileset_without_a_marker_keeps_all_names(stored: Layout, tmp_path: Pa
     [
         ([], ""),
         (["b", "a"], "a, b"),
-        ([str(number) for number in range(9)], "0, 1, 2, 3, 4, 4 more"),
+        ([str(number) for number in range(9)], "0, 1, 2, 3, 4 and 4 more"),
         (["a\nb", os.fsdecode(b"\xff"), "\u00e4"], "'a\\nb', '\\xe4', '\\udcff'"),
     ],
 )

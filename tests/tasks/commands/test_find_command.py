@@ -22,7 +22,7 @@ from pipeline.config import read_settings
 from pipeline.mirror.state.layout import Layout, MarkerKind
 
 ROWS = [
-    image_row("data/a/1.fits", 160.7, 41.27, stage="warp", exp_name="o1", skycell="skycell.1"),
+    image_row("data/a/1.fits", 160.7, 41.27, stage="warp", exp_name="o1", object="MD01", skycell="skycell.1"),
     image_row("data/a/1.mk.fits", 160.7, 41.27, stage="warp", exp_name="o1", kind="mask"),
     image_row("data/a/2.fits", 161.1, 41.27, stage="warp", exp_name="o2", filter="g.00000", band="g"),
     image_row("data/b/3.fits", 160.7, 41.27, stage="chip", exp_name="o3", fileset_id=2, t_min=55100.25),
@@ -55,6 +55,8 @@ def find(config, *options, **more):
         "": "a/1 a/2 b/3 b/4",
         f"--at '{PLACE}'": "a/1 b/3",
         "--at '160.7 41.27' --radius 8arcmin": "a/1 b/3",
+        "--radius 8 arcmin --at 160.7 41.27": "a/1 b/3",
+        "--at 10 42 44.3 +41 16 09 --stage chip": "b/3",
         "--at '160.7 41.27' --radius 0.2": "a/1 a/2 b/3",
         "--stage warp --filter r": "a/1",
         "--stage warp --stage chip --kind mask --kind image": "a/1 a/1.mk a/2 b/3 b/4",
@@ -122,7 +124,12 @@ UNMATCHED = {
     ("--filter", "x"): "no image here has the filter 'x': there are g.00000, r.00000.",
     ("--product", "[a-c]*", "--stage", "warp"): "no image here has the product '[a-c]*': there are p, q.",
     ("--stage", "raw", "--stage", "s*"): "no image here has the stage 'raw' or 's*': there are chip, warp.",
-    ("--exposure", "o9"): "no image here has the exposure 'o9'.",
+    ("--exposure", "v9"): "no image here has the exposure 'v9'.",
+    (
+        "--skycell",
+        "cell.1",
+    ): "no image here has the skycell 'cell.1'. The pattern '*cell.1' finds 1: skycell.1.",
+    ("--object", "md01"): "no image here has the object 'md01': there is MD01. Did you mean 'MD01'?",
     ("--data-group", "MD99"): "no image here has the data group 'MD99': there are MD01, MD02.",
 }
 
@@ -152,13 +159,18 @@ WRONG = {
     ("--at", "160.7"): "invalid value for '--at': expected a position 'RA DEC' in degrees",
     ("--at", "400 10"): "expected a right ascension from 0 to 360 degrees and a declination from -90 to 90",
     ("--radius", "5 parsec", "--at", PLACE): "expected an angle such as 5arcmin, 30arcsec or 0.1deg",
+    ("--at", "35.9", "-4.2", "-1"): "in degrees such as '160.685 41.269'",
+    ("--at", "35.9", "-94.2"): "got 35.9 and -94.2",
     ("--radius", "1"): "expected a position with the radius, got none",
     ("--night", "yesterday"): "expected a night as its UTC date, such as 2009-07-29, got 'yesterday'",
     ("--night", "2009-07-29", "--after", "2009-07-01"): "expected either a night, or",
     ("--before", "2009-13-01"): "expected a date or a time (UTC) such as 2009-07-29",
-    ("--arrived-since", "7"): "expected a duration such as 7d, 12h or '1d 12h'",
+    ("--arrived-since", "7"): "expected a duration such as 90s, 15min, 12h, 30 days or '1d 12h', or a time",
     ("--columns", "path,seeing"): "expected some of the columns path, extension, kind,",
-    ("--columns", "path", "--count"): "expected no --columns with --count or --format paths",
+    ("--columns", "path", "--count"): "expected no --columns, --format or --json with --count",
+    ("--count", "--format", "csv"): "expected no --columns, --format or --json with --count",
+    ("--json", "--count"): "expected no --columns, --format or --json with --count",
+    ("--columns", "path", "--format", "paths"): "expected no --columns with --format paths",
     ("--format", "fits"): "expected table, csv, json, votable or paths, got 'fits'",
 }
 
@@ -257,8 +269,12 @@ def test_on_a_terminal_the_table_has_its_width(config):
     os.close(terminal)
     shown = os.read(controller, 65536).decode()
     os.close(controller)
-    lines = shown.splitlines()
+    *lines, hint = shown.splitlines()
+    assert [line.split() for line in lines[:2]] == [
+        ["stage", "exp_name", "filter", "component", "observed"],
+        ["path"],
+    ]
     assert len(lines) == 2 * 5
-    assert max(map(len, lines[::2])) <= 9 * 8 + 8 * 2
-    assert "…" in lines[0]
-    assert not any("…" in path for path in lines[1::2])
+    assert max(map(len, lines[::2])) <= 60
+    assert "…" not in shown
+    assert hint == "Without exptime, fwhm, ra, dec, which do not fit; --columns A,B chooses."

@@ -289,13 +289,16 @@ def test_a_server_that_fails_for_one_product_is_asked_about_the_others(name, ups
     shown = in_process("plan", "--json", "--config", str(follower.config))
     made = json.loads(shown.stdout)
     assert (shown.return_value, made["not_asked"]) == (20, [])
+    assert "next run" not in shown.stdout
     assert [product["known"] for product in made["products"]] == [0, 1, 1]
 
 
-def test_a_terminal_shows_what_the_server_is_asked(upstream, follower, server, monkeypatch):
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_a_terminal_shows_what_the_server_is_asked(upstream, follower, server, monkeypatch, no_color):
     of_three(follower, upstream)
     master, terminal = pty.openpty()
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", no_color)
     with open(terminal, "w") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
         ipp_mirror_group.main(["plan", "--config", str(follower.config)], standalone_mode=False)
@@ -306,6 +309,7 @@ def test_a_terminal_shows_what_the_server_is_asked(upstream, follower, server, m
             output += part.decode()
     assert f"asking {server.url}" in output
     assert output.endswith("\x1b[2K"), "the line is erased"
+    assert ("\x1b[32m" in output) == (not no_color)
 
 
 def test_a_selection_that_matches_nothing_is_named(upstream: Upstream, follower: Follower):

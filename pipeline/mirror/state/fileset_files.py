@@ -1,8 +1,10 @@
-"""Paths of the files of a complete fileset, by its markers."""
+"""Files of a fileset: by its markers, and by its listing in ``store/``."""
 
 from pathlib import Path
 from typing import Any
 
+from pipeline.datastore.listing import INDEX, FileRow, read_files
+from pipeline.errors import MirrorError
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.marker_file import read_marker
 
@@ -18,6 +20,15 @@ def unpacked_paths(layout: Layout, product: str, fileset: str) -> list[Path]:
     """Return the files in ``data/`` that were unpacked from its bundles. Raises OSError."""
     files = _files(layout, MarkerKind.EXTRACTED, product, fileset)
     return [layout.root / file["path"] for file in files]
+
+
+def listed_files(layout: Layout, product: str, fileset: str) -> list[FileRow] | None:
+    """Return the files in the listing of the fileset in ``store/``, None where that cannot be read."""
+    index = layout.store(product, fileset) / INDEX
+    try:
+        return read_files(index.read_bytes(), str(index))
+    except (OSError, MirrorError):
+        return None
 
 
 def _files(layout: Layout, kind: str, product: str, fileset: str) -> list[dict[str, Any]]:

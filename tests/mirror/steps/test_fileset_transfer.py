@@ -11,7 +11,7 @@ from pipeline.datastore.client import FetchPool
 from pipeline.datastore.listing import FileRow
 from pipeline.errors import ContentMismatch
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
-from pipeline.mirror.steps.transfers import TransferProgress, Transfers
+from pipeline.mirror.steps.fileset_transfer import TransferProgress, Transfers
 
 CONNECTIONS = 4
 TIMEOUT_SECONDS = 60
