@@ -20,9 +20,9 @@ Example:
 def pause(config: Path | None, quiet: bool, reason: str) -> None:
     """Let no update begin until `ipp-mirror resume`.
 
-    An update or adoption that is started while the mirror is paused says so in one sentence, does nothing,
-    and ends with exit code 10. One that is running goes on. All other commands work as ever. A mirror that
-    is paused already keeps the first reason.
+    An update, adoption or `get` that is started while the mirror is paused says so in one sentence, fetches
+    nothing, and ends with exit code 10; what `get` asks for is remembered. One that is running goes on. All
+    other commands work as ever. A mirror that is paused already keeps the first reason.
     """
     from pipeline.mirror.state.operands import check_mirror_here
     from pipeline.mirror.state.pause import pause as pause_mirror
