@@ -85,9 +85,20 @@ def _find_pending(
 
 
 def to_unpack_again(layout: Layout, product: str) -> set[str]:
-    """Return the downloaded filesets whose extraction was set aside; none of them has to be selected."""
+    """Return the downloaded filesets whose extraction was set aside; none of them has to be selected.
+
+    Of a withdrawn one that was registered again before, the files of the earlier registration stay.
+    """
     aside = layout.marked(MarkerKind.SUPERSEDED, product)
-    return layout.marked_among(MarkerKind.DOWNLOADED, product, aside) if aside else set()
+    again = layout.marked_among(MarkerKind.DOWNLOADED, product, aside)
+    withdrawn = layout.marked_among(MarkerKind.WITHDRAWN, product, again)
+    return again - {name for name in withdrawn if not _is_of_one_registration(layout, product, name)}
+
+
+def _is_of_one_registration(layout: Layout, product: str, fileset: str) -> bool:
+    kinds = (MarkerKind.DOWNLOADED, MarkerKind.SUPERSEDED)
+    markers = [read_marker(layout.marker(kind, product, fileset)) or {} for kind in kinds]
+    return markers[0].get("registered") == markers[1].get("registered")
 
 
 def deciding_state(

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from support.scripted_server import Asked, Scripted, answer, scripted
 
 from pipeline.datastore.client.fetch_pool import FetchPool
+from pipeline.datastore.client.fetcher import NoAnswer
 from pipeline.datastore.client.http import DataStoreClient
 from pipeline.datastore.client.limits import Limits
 from pipeline.datastore.client.ranged import RangePolicy
@@ -524,7 +525,7 @@ def test_a_refused_file_is_not_asked_for_again(status, server, fails, part):
 
 def test_a_server_that_is_never_well_is_asked_as_often_as_for_any_file(server, fails):
     server.faults.append(faults.fails(503, target="files"))
-    fails(server, error=ServerUnavailable)
+    fails(server, error=NoAnswer)
     assert len(server.requests) == 4
 
 
