@@ -159,7 +159,7 @@ class StepTask(FilesetTask):
     @property
     def completes(self) -> tuple[str, str] | None:
         """Product and fileset for the last required step."""
-        is_last = self.step.name == self.context.wanted_steps.required[-1].name
+        is_last = self.step.name == self.context.included_steps.required[-1].name
         return (self.product, self.fileset) if is_last else None
 
     def report(self, progress: StepProgress) -> None:
@@ -188,7 +188,7 @@ class StepTask(FilesetTask):
 
     def _is_here(self) -> bool:
         """Return True for an optional step of a fileset that is complete."""
-        required = self.context.wanted_steps.required
+        required = self.context.included_steps.required
         return self.optional and all(
             fresh_marker(self.layout, step.marker, self.identity) for step in required
         )
@@ -200,18 +200,18 @@ class StepTask(FilesetTask):
     @cached_property
     def _required(self) -> "list[StepTask]":
         # Luigi asks for it several times, and to create a task takes long.
-        wanted = (step for step in self.context.steps.before(self.step) if self._is_wanted(step))
-        return [self._task(step) for step in islice(wanted, 1)]
+        included = (step for step in self.context.steps.before(self.step) if self._is_included(step))
+        return [self._task(step) for step in islice(included, 1)]
 
     @property
     def following(self) -> "StepTask | None":
         """The task of the step after this one, if the settings ask for that and peers may do it."""
-        wanted = (step for step in self.context.steps.after(self.step) if self._is_wanted(step))
-        task = next(map(self._task, wanted), None)
+        included = (step for step in self.context.steps.after(self.step) if self._is_included(step))
+        task = next(map(self._task, included), None)
         return task if task is not None and task.for_peers else None
 
-    def _is_wanted(self, step: StepSpec) -> bool:
-        return step.is_wanted(self.context.settings) and step.name not in self.context.left_out
+    def _is_included(self, step: StepSpec) -> bool:
+        return step.is_included(self.context.settings) and step.name not in self.context.left_out
 
     def _task(self, step: StepSpec) -> "StepTask":
         return TASKS[step.name](**self.param_kwargs)
@@ -369,7 +369,7 @@ def priorities_of(context: RunContext, product: str, rows: Iterable[FilesetRow])
 def failed_in_run(context: RunContext, product: str) -> set[str]:
     """Return the filesets of which a required step failed in this run."""
     records = failed_in(
-        failures(context.layout, product), (step.name for step in context.wanted_steps.required)
+        failures(context.layout, product), (step.name for step in context.included_steps.required)
     )
     return {each["fileset"] for each in records if each.get("run") == current_run().update}
 
@@ -382,7 +382,7 @@ def tasks_for(
     Of several products, filesets of higher priority come first, and those of one priority in turn.
     """
     priority = priorities_of(context, product, rows)
-    missing = steps_to_schedule(context.layout, product, {row.name for row in rows}, context.wanted_steps)
+    missing = steps_to_schedule(context.layout, product, {row.name for row in rows}, context.included_steps)
     return (
         TASKS[step.name](
             product=product,

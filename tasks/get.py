@@ -73,7 +73,7 @@ class GetFilesets(FetchWanted):
             self._log_outcome(names, here, downloaded)
 
     def _complete(self, names: set[str]) -> set[str]:
-        required = self.context.wanted_steps.required
+        required = self.context.included_steps.required
         return names - incomplete(self.layout, self.product, names, required)
 
     def _downloaded(self, names: set[str]) -> dict[str, int]:

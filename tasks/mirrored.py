@@ -53,7 +53,7 @@ class FilesetTarget(luigi.Target):
 
     def exists(self) -> bool:
         """Return True if all steps that the settings ask for are done for the listed registration."""
-        layout, steps = self._mirror.layout, STEPS.wanted(self._mirror.settings).required
+        layout, steps = self._mirror.layout, STEPS.included(self._mirror.settings).required
         if not all(layout.marker(step.marker, self._product, self._fileset).exists() for step in steps):
             _warn_of_unknown(self._config, self._product, self._fileset)
             return False
@@ -91,7 +91,7 @@ class ProductTarget(luigi.Target):
             return False
         if self._since and datetime.fromisoformat(updated) < self._since:
             return False
-        product, steps = settings.product(self._product), STEPS.wanted(settings).required
+        product, steps = settings.product(self._product), STEPS.included(settings).required
         try:
             with sky_knowledge(settings, layout, product) as sky:
                 counts = count_filesets(layout, product, self._product, steps, sky).counts
@@ -102,7 +102,7 @@ class ProductTarget(luigi.Target):
     @property
     def filesets(self) -> list[str]:
         """Names of the complete filesets, in the order of the listing."""
-        layout, steps = self._mirror.layout, STEPS.wanted(self._mirror.settings).required
+        layout, steps = self._mirror.layout, STEPS.included(self._mirror.settings).required
         complete = layout.marked_in_all([step.marker for step in steps], self._product)
         return [
             row.name for row in LocalListing(layout, self._product).registrations() if row.name in complete

@@ -89,7 +89,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
         request to stop.
         """
         for product in current_run().products(self.products):
-            if not has_changed(self.layout, product, self.context.wanted_steps.required):
+            if not has_changed(self.layout, product, self.context.included_steps.required):
                 continue
             # Wanted ones are counted by the task that fetches them: in progress first, as they may then fail.
             in_progress = current_run().wanted.in_progress(product)
@@ -127,7 +127,7 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
 
     def _pending(self, product: str, others: Container[str] = ()) -> list[FilesetRow]:
         """Return the rows of the filesets that are neither complete nor skipped, nor among the ``others``."""
-        settings, steps = self.context.settings, self.context.wanted_steps.required
+        settings, steps = self.context.settings, self.context.included_steps.required
         with sky_knowledge(settings, self.layout, settings.product(product)) as sky:
             rows = pending_rows(self.layout, settings.product(product), steps, sky)
         return [row for row in rows if row.name not in others]
@@ -152,7 +152,7 @@ class UpdateProduct(MirrorTask):
     def run(self) -> None:
         """Submit every pending fileset, and wait until each is done or has failed."""
         self._widen()
-        renew_snapshots(self.layout, self.product, self.context.wanted_steps)
+        renew_snapshots(self.layout, self.product, self.context.included_steps)
         wanted = wanted_filesets(self.layout, self.product)
         pending = self._pending()
         skipped = self.layout.count(MarkerKind.SKIPPED, self.product)
@@ -184,7 +184,7 @@ class UpdateProduct(MirrorTask):
 
     def _postponed(self) -> dict[str, str]:
         """Return the failed filesets that are left for a later run, with the time (UTC) of their next try."""
-        return postponed(self.layout, self.product, self.context.wanted_steps)
+        return postponed(self.layout, self.product, self.context.included_steps)
 
     def _due(self, pending: list[FilesetRow], later: Container[str]) -> list[FilesetRow]:
         """Return the pending filesets that are tried in this run."""
@@ -205,7 +205,7 @@ class UpdateProduct(MirrorTask):
     def _pending(self) -> list[FilesetRow]:
         """Return the rows of the filesets of which a step is to be done; report what the selection lacks."""
         with sky_knowledge(self.context.settings, self.layout, self._settings) as sky:
-            pending = pending_rows(self.layout, self._settings, self.context.wanted_steps, sky)
+            pending = pending_rows(self.layout, self._settings, self.context.included_steps, sky)
             if self.context.settings.mirror.on_removed == "delete":
                 # Optional steps are not begun for what this run deletes.
                 withdrawn = self.layout.marked(MarkerKind.WITHDRAWN, self.product)
@@ -220,7 +220,7 @@ class UpdateProduct(MirrorTask):
 
     def _incomplete(self, filesets: set[str]) -> set[str]:
         """Return the filesets of which a required step is not done."""
-        return incomplete(self.layout, self.product, filesets, self.context.wanted_steps.required)
+        return incomplete(self.layout, self.product, filesets, self.context.included_steps.required)
 
     def _withdrawn_meanwhile(self, left: set[str], pending: set[str]) -> set[str]:
         """Return those of the filesets that upstream withdrew during this update.
@@ -250,7 +250,7 @@ class UpdateProduct(MirrorTask):
         if current_run().stopping.is_set() or current_run().is_full(self.product):
             # The others were not started.
             failed = left & failed_in_run(self.context, self.product)
-        required = self.context.wanted_steps.required
+        required = self.context.included_steps.required
         optional = len(records) - len(failed_in(records, (step.name for step in required)))
         done = len(tried) - len(left)
         self._warn_of_patterns(tried - left)
@@ -306,8 +306,8 @@ class DiscoverProduct(MirrorTask):
 
     def run(self) -> None:
         """Bring the product's listing up to date."""
-        settings, wanted = self.context.settings, self.context.wanted_steps
-        whole = needs_whole_list(self.layout, self.product, settings, wanted)
+        settings, steps = self.context.settings, self.context.included_steps
+        whole = needs_whole_list(self.layout, self.product, settings, steps)
         left_out = LeftOut()
         try:
             with machine_faults("recording its listing"):

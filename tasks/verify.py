@@ -187,7 +187,7 @@ class VerifyProduct(MirrorTask):
         current_run().progress.expect(self.product, rows)
         current_run().submit(tasks_for(self.context, self.product, rows))
         names = {row.name for row in rows}
-        required = self.context.wanted_steps.required
+        required = self.context.included_steps.required
         records = [each for each in failures(self.layout, self.product) if each["fileset"] in names]
         failed_names = {record["fileset"] for record in records}
         # A step that was done again makes optional ones after it pending, such as cataloging.

@@ -63,8 +63,8 @@ class FetchWanted(MirrorTask):
 
         Skipped ones are counted by the update of the product.
         """
-        run, counters, required = current_run(), self.context.counters, self.context.wanted_steps.required
-        rows = wanted_rows(self.layout, self.product, names, self.context.wanted_steps)
+        run, counters, required = current_run(), self.context.counters, self.context.included_steps.required
+        rows = wanted_rows(self.layout, self.product, names, self.context.included_steps)
         tried = incomplete(self.layout, self.product, {row.name for row in rows}, required)
         tried, new = run.wanted.claim(self.product, tried)
         run.progress.expect(self.product, rows)

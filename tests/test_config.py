@@ -708,9 +708,9 @@ def test_what_is_notified(file):
     notify = f"notify:\n  urls:\n{lines}\n  on_run: run --x 'a b'\n"
     settings = read(file, f"source:\n  url: http://h/ds\nmirror:\n  root: r\n{notify}").notify
     assert (settings.urls, settings.on_complete, settings.on_run) == (NOTIFIED, None, "run --x 'a b'")
-    assert settings.is_wanted
+    assert settings.is_enabled
     assert "u:p" not in settings.model_dump_json()
-    assert not settings_with(file).notify.is_wanted
+    assert not settings_with(file).notify.is_enabled
 
 
 @pytest.mark.parametrize(

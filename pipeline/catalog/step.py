@@ -109,7 +109,7 @@ def unexpected_rows(context: RunContext) -> Iterator[Problem]:
     database = current_database(context.settings, context.layout, read_only=True)
     if database is None:
         return
-    kinds = [step.marker for step in context.wanted_steps.required]
+    kinds = [step.marker for step in context.included_steps.required]
     counts: Counter[str] = Counter()
     with closing(database):
         for difference in differences(context.layout, database, kinds):
@@ -124,7 +124,7 @@ def unexpected_rows(context: RunContext) -> Iterator[Problem]:
         log.info("catalog: %s not cataloged yet; the next update does it", waiting)
 
 
-def _is_wanted(settings: Settings) -> bool:
+def _is_included(settings: Settings) -> bool:
     return settings.catalog.enabled
 
 
@@ -140,5 +140,5 @@ CATALOG = StepSpec(
     conclude=draw_catalog,
     verify=verify_cataloged,
     unexpected=unexpected_rows,
-    is_wanted=_is_wanted,
+    is_included=_is_included,
 )

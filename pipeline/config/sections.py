@@ -255,7 +255,7 @@ class Notify(Section):
         return [url.partition("://")[0] for url in urls]
 
     @property
-    def is_wanted(self) -> bool:
+    def is_enabled(self) -> bool:
         """True if anything is to be sent or run."""
         return bool(self.urls or self.on_complete or self.on_run)
 

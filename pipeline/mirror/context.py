@@ -123,10 +123,10 @@ class RunContext:
     left_out: frozenset[str] = frozenset()
 
     @property
-    def wanted_steps(self) -> Steps:
+    def included_steps(self) -> Steps:
         """Steps that the settings include, and that this run does."""
-        wanted = self.steps.wanted(self.settings)
-        return Steps(tuple(step for step in wanted if step.name not in self.left_out))
+        included = self.steps.included(self.settings)
+        return Steps(tuple(step for step in included if step.name not in self.left_out))
 
     def products(self, left_out: LeftOut) -> list[str]:
         """Return the products to mirror: those of the settings, else the root's and the hidden ones.

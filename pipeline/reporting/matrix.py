@@ -134,8 +134,8 @@ def product_matrix(
 ) -> Matrix:
     """Return the matrix of the product ``name``, by one pass through its listing; no marker is read.
 
-    ``steps`` are the wanted ones; no fileset is selected for the product None. Raises ServerUnavailable for a
-    damaged listing, MachineFault when ``sky`` cannot be read.
+    ``steps`` are the included ones; no fileset is selected for the product None. Raises ServerUnavailable for
+    a damaged listing, MachineFault when ``sky`` cannot be read.
     """
     required = steps.required
     failed = {each["fileset"] for each in failed_in(failures(layout, name), (step.name for step in required))}

@@ -36,7 +36,7 @@ def metrics_text(layout: Layout, settings: Settings, steps: Steps, products: lis
     last = {record.task: record for record in read_history(layout)}
     lines: list[str] = []
     for name, explanation, samples in (
-        *_of_products(layout, settings, steps.wanted(settings), products),
+        *_of_products(layout, settings, steps.included(settings), products),
         *_of_updates(layout, products),
         *_of_catalog(layout, settings),
         *_of_runs(last.values()),

@@ -235,7 +235,7 @@ class Planner:
         chosen = self.settings.product(product)
         try:
             with sky_knowledge(self.settings, self.layout, chosen) as sky, _reading(product):
-                work = preview_work(self.layout, chosen, self.steps.wanted(self.settings), listing, sky)
+                work = preview_work(self.layout, chosen, self.steps.included(self.settings), listing, sky)
                 to_expire = count_expiring(self.layout, chosen, self.steps, listing, sky)
                 empty = empty_selection(chosen, listing.rows, sky, each=True)
         except MirrorError as error:
@@ -263,7 +263,7 @@ class Planner:
         if self.listings is None:
             return known_listing(self.layout, product), None
         self.asking(product)
-        whole = needs_whole_list(self.layout, product, self.settings, self.steps.wanted(self.settings))
+        whole = needs_whole_list(self.layout, product, self.settings, self.steps.included(self.settings))
         try:
             return preview_listing(self.layout, self.listings, product, whole=whole), None
         except ServerUnavailable as error:

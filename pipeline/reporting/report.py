@@ -173,14 +173,16 @@ def mirror_report(
     holder = holder_of(layout)
     # Read before the markers: no more filesets are done by it than the numbers of the products have.
     progress = _progress(layout, holder)
-    wanted = steps.wanted(settings)
+    included = steps.included(settings)
     names = _products(layout, settings)
     history = read_history(layout)
     runs = with_unfinished(layout, history, holder)
     daily, fetched = bytes_per_day(runs, now), fetch_rate(runs)
     updates = [record for record in history if record.is_update]
     fault = catalog_fault(settings, layout, is_working=holder is not None and holder.is_alive)
-    products = tuple(_product(layout, settings, settings.product(name), wanted, now, fault) for name in names)
+    products = tuple(
+        _product(layout, settings, settings.product(name), included, now, fault) for name in names
+    )
     return MirrorReport(
         root=str(layout.root),
         time=utc_text(now),
@@ -189,7 +191,7 @@ def mirror_report(
         last_update=updates[-1] if updates else None,
         last_success=_last_success(products),
         products=products,
-        failures=tuple(group for name in names for group in failure_groups(layout, name, wanted)),
+        failures=tuple(group for name in names for group in failure_groups(layout, name, included)),
         skipped=tuple(_texts(marker) for name in names for marker in skipped(layout, name)),
         disks=disks(layout, settings, daily, now),
         volumes=tuple(volume_problems(layout, settings)),

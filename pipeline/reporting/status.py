@@ -63,7 +63,7 @@ def product_status(layout: Layout, settings: Settings, steps: Steps, product: st
     """Return one row of ``product_status.csv``: numbers of filesets, and the bytes that ``store/`` holds."""
     listing = LocalListing(layout, product)
     last = (listing.last(1) or [_NO_ROW])[0]
-    required = steps.wanted(settings).required
+    required = steps.included(settings).required
     updated = read_marker(layout.updated(product)) or {}
     records = failures(layout, product)
     failed = failed_in(records, (step.name for step in required))

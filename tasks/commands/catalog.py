@@ -154,4 +154,4 @@ def _cataloged_mirror(config: Path | None) -> "tuple[Settings, Layout, list[str]
             "expected a mirror with a catalog, got catalog.enabled: false. Set it to true in the settings; "
             "nothing was done."
         )
-    return settings, layout, [step.marker for step in STEPS.wanted(settings).required]
+    return settings, layout, [step.marker for step in STEPS.included(settings).required]

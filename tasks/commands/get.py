@@ -176,7 +176,7 @@ def _want(
     from tasks.steps import STEPS
 
     want_filesets(layout, product, names, by=current_user())
-    steps, chosen = STEPS.wanted(settings).required, settings.product(product)
+    steps, chosen = STEPS.included(settings).required, settings.product(product)
     absent = incomplete(layout, product, names, steps) | lacking_wanted(layout, chosen, names, steps).keys()
     excluded = excluded_filesets(layout, product, absent)
     here = lines_of(

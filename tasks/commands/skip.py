@@ -60,7 +60,7 @@ def _skip(settings: "Settings", layout: "Layout", product: str, fileset: str, re
     from pipeline.reporting.status import write_status
     from tasks.steps import STEPS
 
-    if not incomplete(layout, product, {fileset}, STEPS.wanted(settings)):
+    if not incomplete(layout, product, {fileset}, STEPS.included(settings)):
         return "is complete here, nothing is left to skip. Nothing was changed."
     earlier = skip_fileset(layout, product, fileset, reason=reason, by=current_user())
     write_status(layout, settings, STEPS, layout.state_products())

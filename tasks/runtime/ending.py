@@ -47,7 +47,7 @@ class RunEnd:
         if run.has_other_failures:
             # The early end does not explain these failures.
             run.note(EXIT_FILESET_FAILED, "filesets failed for other reasons, too")
-        last = run.context.wanted_steps.required[-1]
+        last = run.context.included_steps.required[-1]
         # The line is of filesets: status files that cannot be written do not change it.
         ending = Ending(last.marker, run.stopping.is_set(), run.code)
         record = self._record(task)
@@ -107,7 +107,7 @@ class RunEnd:
             log.warning("%s", sentence)
 
     def _finish_steps(self) -> None:
-        for step in self.run.context.wanted_steps:
+        for step in self.run.context.included_steps:
             try:
                 step.finish(self.run.context)
             except MirrorError as error:
@@ -119,7 +119,7 @@ class RunEnd:
         """Do what steps do after the end of the run, until ``stopping`` is set; the log is opened again."""
         context = self.run.context
         with log_to(context.layout.log_file):
-            for step in context.wanted_steps:
+            for step in context.included_steps:
                 try:
                     step.conclude(context, stopping)
                 except MirrorError as error:

@@ -47,7 +47,7 @@ class Notices:
 
     def complete(self, product: str, fileset: str) -> None:
         """Note that the run completed a fileset, and start its hook after those before it."""
-        if not self._settings.is_wanted:
+        if not self._settings.is_enabled:
             return
         self._complete[product].append(fileset)
         if self._settings.on_complete is None:
@@ -60,13 +60,13 @@ class Notices:
 
     def end(self, run: RunRecord) -> None:
         """Wait for the hooks of filesets, run that of the run, and send the message if there is news."""
-        if not self._settings.is_wanted:
+        if not self._settings.is_enabled:
             return
         self._drain()
         layout = self._context.layout
         try:
             summary = summary_of(
-                layout, self._context.settings, self._context.wanted_steps, run, self._complete
+                layout, self._context.settings, self._context.included_steps, run, self._complete
             )
             news = is_news(layout, summary)
             self._run_hook_of_run(summary, news)

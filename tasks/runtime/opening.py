@@ -68,7 +68,7 @@ def started_processes(
 
     All threads of the run are started after that.
     """
-    for step in context.wanted_steps:
+    for step in context.included_steps:
         step.load(context)
     with step_processes(context, stopping) as processes:
         yield processes
@@ -105,7 +105,7 @@ def _with_prepared_steps(context: RunContext) -> RunContext:
 
     Raises MirrorError for a required one.
     """
-    for step in context.wanted_steps:
+    for step in context.included_steps:
         try:
             step.prepare(context)
         except MirrorError as error:

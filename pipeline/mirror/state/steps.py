@@ -76,7 +76,7 @@ def drop_marker(layout: Layout, step: "StepSpec", fileset: "Fileset") -> None:
 
 @dataclass(frozen=True)
 class StepSpec:
-    """One step of the workflow; each step requires the nearest one before it that is wanted.
+    """One step of the workflow; each step requires the nearest one before it that is included.
 
     ``name`` is a verb (``extract``), ``marker`` the folder of its markers (``extracted``).
 
@@ -95,7 +95,7 @@ class StepSpec:
     * ``conclude(context, stopping)`` is called when the run has released its lock, and another one may have
       begun. It takes minutes at most, and returns soon once ``stopping`` is set. Raises MirrorError, which
       changes no exit code.
-    * ``is_wanted(settings)`` is False when the settings do without the step.
+    * ``is_included(settings)`` is False when the settings do without the step.
     * An ``optional`` step may fail: the fileset counts as complete without it.
     """
 
@@ -112,7 +112,7 @@ class StepSpec:
     prepare: Callable[["RunContext"], None] = _nothing_to_do
     finish: Callable[["RunContext"], None] = _nothing_to_do
     conclude: Callable[["RunContext", Event], None] = _nothing_to_conclude
-    is_wanted: Callable[[Settings], bool] = _always
+    is_included: Callable[[Settings], bool] = _always
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ class Steps:
     def __getitem__(self, name: str) -> StepSpec:
         return next(row for row in self.rows if row.name == name)
 
-    def wanted(self, settings: Settings) -> "Steps":
+    def included(self, settings: Settings) -> "Steps":
         """Return the steps that the settings ask for."""
-        return Steps(tuple(row for row in self.rows if row.is_wanted(settings)))
+        return Steps(tuple(row for row in self.rows if row.is_included(settings)))
 
     @property
     def required(self) -> tuple[StepSpec, ...]:

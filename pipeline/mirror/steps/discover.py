@@ -136,7 +136,7 @@ def needs_whole_list(layout: Layout, product: str, settings: Settings, steps: St
     """Return True if the next discovery has to ask for the whole list.
 
     Filesets that failed, or were in progress when a run was killed, may have been withdrawn: only the whole
-    list shows that. ``steps`` are those that are wanted.
+    list shows that. ``steps`` are the included ones.
     """
     return (
         bool(failed_in(failures(layout, product), (step.name for step in steps.required)))

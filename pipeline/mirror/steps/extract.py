@@ -316,7 +316,7 @@ def _each_path_once(unpacked: list[UnpackedFile]) -> list[UnpackedFile]:
     return unpacked
 
 
-def _is_wanted(settings: Settings) -> bool:
+def _is_included(settings: Settings) -> bool:
     return settings.mirror.unpack
 
 
@@ -328,5 +328,5 @@ EXTRACT = StepSpec(
     set_aside=supersede,
     verify=verify_unpacked,
     unexpected=unexpected_data,
-    is_wanted=_is_wanted,
+    is_included=_is_included,
 )

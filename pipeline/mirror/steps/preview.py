@@ -91,7 +91,7 @@ def preview_work(
     listing: ListingPreview,
     sky: SkyKnowledge = NOTHING_KNOWN,
 ) -> WorkPreview:
-    """Return what the next update does with the filesets of the listing; ``steps`` are the wanted ones.
+    """Return what the next update does with the filesets of the listing; ``steps`` are the included ones.
 
     ``sky`` is what the catalog knows of filesets. Markers of an earlier registration do not
     count. Raises SettingsError when ``select`` names a column that no row has, MachineFault when the catalog

@@ -42,7 +42,7 @@ def widen_wanted(context: RunContext, product: str, names: Collection[str]) -> N
     """
     layout, settings = context.layout, context.settings.product(product)
     with machine_faults(f"looking for filesets of {product} that lack files"):
-        lacking = lacking_wanted(layout, settings, names, context.wanted_steps.required)
+        lacking = lacking_wanted(layout, settings, names, context.included_steps.required)
         _set_aside(context, product, lacking)
 
 

@@ -126,8 +126,8 @@ def write_page(layout: Layout, settings: Settings, steps: Steps, path: Path) -> 
 def gather_page(layout: Layout, settings: Settings, steps: Steps, folder: Path) -> Page:
     """Return the content of a page in ``folder``. Raises as ``write_page``."""
     report = mirror_report(layout, settings, steps)
-    wanted = steps.wanted(settings)
-    matrices = tuple(_matrix(layout, settings, each, wanted) for each in report.products)
+    included = steps.included(settings)
+    matrices = tuple(_matrix(layout, settings, each, included) for each in report.products)
     left = sum(each.filesets.left for each in report.products)
     runs = with_unfinished(layout, read_history(layout), report.holder)
     return Page(

@@ -14,7 +14,7 @@ def nothing(*_: object) -> None:
 
 
 FETCH = StepSpec("fetch", "fetched", nothing)
-SORT = StepSpec("sort", "sorted", nothing, is_wanted=lambda settings: settings.sort)
+SORT = StepSpec("sort", "sorted", nothing, is_included=lambda settings: settings.sort)
 PLOT = StepSpec("plot", "plotted", nothing, optional=True)
 STEPS = Steps((FETCH, SORT, PLOT))
 
@@ -30,8 +30,8 @@ def test_a_fileset_is_complete_without_optional_steps():
 
 
 def test_the_settings_may_do_without_a_step():
-    assert STEPS.wanted(SimpleNamespace(sort=True)) == STEPS
-    without = STEPS.wanted(SimpleNamespace(sort=False))
+    assert STEPS.included(SimpleNamespace(sort=True)) == STEPS
+    without = STEPS.included(SimpleNamespace(sort=False))
     assert list(without) == [FETCH, PLOT]
     assert without.before(PLOT) == (FETCH,)
 
