@@ -49,14 +49,14 @@ class MirrorWorker(ThreadWorker):
         self._peers = NoPeers()
 
     def _open_run(self) -> Run:
-        self._run_end = self._open.enter_context(open_run())
+        self._run_end = self._open.enter_context(open_run(self._cut_short))
         return self._run_end.run
 
     def _stop(self) -> None:
         if self._registering:
             # Nothing is in progress, and a scheduler that does not answer is not waited for.
             self._run.stop()
-            raise SystemExit(self._finish())
+            self._end_run()
         super()._stop()
 
     def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:
@@ -85,7 +85,7 @@ class MirrorWorker(ThreadWorker):
         except MirrorError as error:
             self._log_scheduler()
             self._run.refuse(error)
-            raise SystemExit(self._finish()) from None
+            self._end_run()
         self._log_scheduler()
 
     def _log_scheduler(self) -> None:
@@ -106,7 +106,7 @@ class MirrorWorker(ThreadWorker):
                 )
         except RPCError as error:
             self._run.lose_scheduler(error)
-            raise SystemExit(self._finish()) from None
+            self._end_run()
 
     def run(self) -> bool:
         """Work until all is done or the run stops; end the program with the exit code of the run."""

@@ -30,10 +30,16 @@ DEFAULT = NoticePolicy()
 
 
 class Notices:
-    """Notices of one run. No failure of one is a failure of the run. Safe for several threads."""
+    """Notices of one run, until ``cut_short`` is set. No failure of one is a failure of the run.
 
-    def __init__(self, context: RunContext, policy: NoticePolicy = DEFAULT) -> None:
+    Safe for several threads.
+    """
+
+    def __init__(
+        self, context: RunContext, cut_short: threading.Event, policy: NoticePolicy = DEFAULT
+    ) -> None:
         self._context = context
+        self._cut_short = cut_short
         self._settings = context.settings.notify
         self._policy = policy
         self._complete: dict[str, list[str]] = defaultdict(list)
@@ -82,19 +88,22 @@ class Notices:
     def _send(self, summary: RunSummary) -> None:
         urls = addresses(self._settings.urls)
         if urls:
-            send_message(urls, title(summary), body(summary), self._policy.send)
+            send_message(urls, title(summary), body(summary), self._policy.send, self._cut_short)
 
     def _run_hook_of_run(self, summary: RunSummary, news: bool) -> None:
         if self._settings.on_run is None:
             return
         environment = {"IPP_MIRROR_ROOT": summary.root}
+        limits = self._policy.hook, self._cut_short
         try:
-            run_hook(self._settings.on_run, as_json(summary, news), environment, self._policy.hook)
+            run_hook(self._settings.on_run, as_json(summary, news), environment, *limits)
         except NotNotified as error:
             log.warning("notify.on_run: %s. The run is not affected.", error)
 
     def _run_hooks(self) -> None:
-        while (fileset := self._queue.get()) is not None and not self._is_closed:
+        while (fileset := self._queue.get()) is not None and not (
+            self._is_closed or self._cut_short.is_set()
+        ):
             try:
                 self._run_hook_of(*fileset)
             except (NotNotified, OSError) as error:
@@ -109,7 +118,8 @@ class Notices:
         listed = "".join(f"{path}\n" for path in paths)
         names = {"ROOT": str(layout.root), "PRODUCT": product, "FILESET": fileset}
         environment = {f"IPP_MIRROR_{name}": value for name, value in names.items()}
-        run_hook(self._settings.on_complete or "", listed, environment, self._policy.hook)
+        command = self._settings.on_complete or ""
+        run_hook(command, listed, environment, self._policy.hook, self._cut_short)
 
     def _drain(self) -> None:
         if self._thread is None:

@@ -31,8 +31,10 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def open_run() -> Iterator[RunEnd]:
+def open_run(cut_short: threading.Event) -> Iterator[RunEnd]:
     """Open the run of this process, which holds the lock of the mirror; yield its end, which has the run.
+
+    ``cut_short`` ends the hooks of the run.
 
     Raises SettingsError, MachineFault or AlreadyRunning.
     """
@@ -44,7 +46,7 @@ def open_run() -> Iterator[RunEnd]:
             last = stack.enter_context(mirror_acquired(context))
             processes = stack.enter_context(started_processes(context, stopping))
             stack.enter_context(heartbeat(layout))
-        notices = Notices(context)
+        notices = Notices(context, cut_short)
         causes = stack.enter_context(shown_and_logged(config, context, progress, layout.log_file))
         progress_file = stack.enter_context(ExitStack())
         progress_file.enter_context(progress_in_file(progress))

@@ -63,6 +63,10 @@ class StopSignals:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, self._handle)
 
+    def redirect(self, stop: Callable[[], None]) -> None:
+        """Call another ``stop`` at the first request, if none has come; the one after it still exits."""
+        self._stop = stop
+
     def _handle(self, number: int, _frame: object) -> None:
         if self._first_at is None:
             self._first_at = time.monotonic()

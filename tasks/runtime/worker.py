@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from threading import Event
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from luigi.rpc import RPCError
 from luigi.scheduler import WORKER_STATE_DISABLED
@@ -57,6 +57,8 @@ class ThreadWorker(Worker, ABC):
         self._quiet_at = time.monotonic() + QUIET_SECONDS
         self._has_refused = False
         self._is_finished = False
+        # Set by a signal once the outcome of the run stands: ends its hooks, and what follows from it.
+        self._cut_short = Event()
         # Closes what the run has opened.
         self._open = ExitStack()
         # Memory must not grow with the number of tasks.
@@ -66,20 +68,19 @@ class ThreadWorker(Worker, ABC):
         self._run = or_exit(self._open_run)
         self._runner = TaskRunner(self._id, self._client, self._run.results)
         super().__enter__()
-        StopSignals(self._stop)
+        self._signals = StopSignals(self._stop)
         return self
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> bool:
         try:
             return bool(super().__exit__(kind, value, trace))
         finally:
-            stopping = Event()
             if self._is_finished:
-                # The run has ended: a signal ends what follows from it.
-                StopSignals(stopping.set)
+                # The run has ended: a signal ends what follows from it, also after one that stopped the run.
+                StopSignals(self._cut_short.set)
             self._open.close()
             if self._is_finished:
-                self._follow_up(stopping)
+                self._follow_up(self._cut_short)
 
     @abstractmethod
     def _open_run(self) -> Run:
@@ -149,6 +150,12 @@ class ThreadWorker(Worker, ABC):
             self._run.abort(error)
             self._finish_running(self._runner.take_results)
         self._conclude()
+        self._end_run()
+
+    def _end_run(self) -> NoReturn:
+        """Write what the run leaves behind; end the program with the exit code of the run."""
+        # The outcome stands: a signal neither stops the run nor ends it a second time.
+        self._signals.redirect(self._cut_short.set)
         code = self._finish()
         self._is_finished = True
         raise SystemExit(code)

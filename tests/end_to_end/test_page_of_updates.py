@@ -10,6 +10,7 @@ from support.upstream import File
 from pipeline.mirror.state.layout import Layout
 from pipeline.reporting.history import KILLED, read_history
 from pipeline.reporting.progress import RunProgress, write_progress
+from pipeline.sample import faults
 from tasks.commands import ipp_mirror
 
 PRODUCT = "md-all-rel-200907"
@@ -25,7 +26,7 @@ def kill_a_run(layout: Layout) -> None:
     write_progress(layout, progress)
 
 
-def test_an_update_with_news_ends_with_a_new_page(upstream, server, follower, tmp_path):
+def test_an_update_with_news_or_that_is_refused_ends_with_a_new_page(upstream, server, follower, tmp_path):
     upstream.add_bundles(PRODUCT, "o1.chip", {"XY01": {"a.fits": b"A" * 5000}})
     upstream.add(PRODUCT, "wrong", [File("w.fits", b"w", listed={"md5": "0" * 32})])
     follower.mirror["page"] = True
@@ -46,12 +47,15 @@ def test_an_update_with_news_ends_with_a_new_page(upstream, server, follower, tm
     assert "with code 0" in layout.page.read_text()
     assert follower.update().code == 0
     assert layout.page.stat().st_mtime_ns == renewed.st_mtime_ns
+    server.faults.append(faults.fails(404, target="index.txt"))
+    assert follower.update().code == 20
+    assert "with code 20" in layout.page.read_text()
 
     path = tmp_path / "page.html"
     shown = CliRunner().invoke(ipp_mirror, ["status", "--config", str(follower.config), "--html", str(path)])
     assert (shown.exit_code, shown.output) == (0, "")
     assert path.read_text().startswith("<!DOCTYPE html>\n")
-    assert [record.left for record in read_history(layout)] == [1, None, 0, 0]
+    assert [record.left for record in read_history(layout)] == [1, None, 0, 0, None]
 
 
 def test_a_run_that_was_killed_has_its_row_though_the_next_one_cannot_begin(server, follower):

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from threading import Event, Timer
 
 import pytest
 from support.smtp import mail_server, text_of
@@ -15,7 +16,7 @@ def test_a_hook_gets_its_input_and_environment(tmp_path):
     script = tmp_path / "hook"
     script.write_text(f'#!/bin/sh\necho "$1 $NAME" > {tmp_path}/out\ncat >> {tmp_path}/out\n')
     script.chmod(0o755)
-    run_hook(f"{script} 'a b'", "one\ntwo\n", {"NAME": "n"}, SECONDS)
+    run_hook(f"{script} 'a b'", "one\ntwo\n", {"NAME": "n"}, SECONDS, Event())
     assert (tmp_path / "out").read_text() == "a b n\none\ntwo\n"
 
 
@@ -29,12 +30,24 @@ def test_a_hook_gets_its_input_and_environment(tmp_path):
 )
 def test_a_hook_that_fails(command, said):
     with pytest.raises(NotNotified, match=said):
-        run_hook(command, "ignored" * 100_000, {}, SECONDS)
+        run_hook(command, "ignored" * 100_000, {}, SECONDS, Event())
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_signal_ends_a_hook(begun, tmp_path):
+    cut_short = Event()
+    timer = Timer(0.3 if begun else 0, cut_short.set)
+    timer.start()
+    if not begun:
+        timer.join()
+    with pytest.raises(NotNotified, match=r"sh -c .*: cut short by a signal"):
+        run_hook(f"sh -c 'touch {tmp_path}/begun; sleep 600'", "x" * 100_000, {}, SECONDS, cut_short)
+    assert (tmp_path / "begun").exists() == begun
 
 
 def test_a_hook_that_takes_too_long_is_killed_with_all_that_it_started(tmp_path):
     with pytest.raises(NotNotified, match="expected to end within 0 s, and was killed"):
-        run_hook(f"sh -c 'sleep 600 & echo $! > {tmp_path}/pid; wait'", "", {}, 0.3)
+        run_hook(f"sh -c 'sleep 600 & echo $! > {tmp_path}/pid; wait'", "", {}, 0.3, Event())
     child = int((tmp_path / "pid").read_text())
     with pytest.raises(ProcessLookupError):
         while True:
@@ -55,7 +68,7 @@ def test_addresses_in_files_and_variables(tmp_path, monkeypatch):
 
 def test_a_mail():
     with mail_server() as server:
-        send_message([server.url], "the title", "the\n  body\n", SECONDS)
+        send_message([server.url], "the title", "the\n  body\n", SECONDS, Event())
     [mail] = server.messages
     assert (mail["Subject"], mail["To"]) == ("the title", "ops@example.org")
     assert text_of(mail).split() == ["the", "body"]
@@ -66,7 +79,7 @@ def test_addresses_that_fail_are_named_without_their_secrets():
         closed.bind(("127.0.0.1", 0))
         refused = f"mailto://anna:verysecret@127.0.0.1:{closed.getsockname()[1]}?to=a@b.org&mode=insecure"
         with pytest.raises(NotNotified) as raised:
-            send_message([server.url, refused, "nothing://verysecret"], "t", "b", SECONDS)
+            send_message([server.url, refused, "nothing://verysecret"], "t", "b", SECONDS, Event())
     said = str(raised.value)
     assert said.startswith("notify.urls: not sent to address 2 (mailto): ")
     assert "; 3 (nothing): expected an address that Apprise knows" in said
@@ -77,5 +90,5 @@ def test_addresses_that_fail_are_named_without_their_secrets():
 
 def test_a_mail_server_that_is_silent_is_not_waited_for():
     with mail_server(is_silent=True) as silent, pytest.raises(NotNotified) as raised:
-        send_message([silent.url], "t", "b", 1.5)
+        send_message([silent.url], "t", "b", 1.5, Event())
     assert str(raised.value) == "notify.urls: not sent to address 1 (mailto): no answer within 2 s"

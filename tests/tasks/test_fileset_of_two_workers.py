@@ -10,6 +10,7 @@ from support.upstream import File, Upstream
 
 TWICE = """
 import sys
+from threading import Event
 
 import luigi
 
@@ -18,7 +19,7 @@ from tasks.runtime.opening import open_run
 from tasks.update import DiscoverProduct
 
 luigi.configuration.get_config().set("mirror", "config", sys.argv[1])
-with open_run():
+with open_run(Event()):
     DiscoverProduct(product="p").run()
     for _ in range(2):
         try:

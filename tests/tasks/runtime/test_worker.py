@@ -25,11 +25,13 @@ class Chains:
         self.config = folder / "mirror.yaml"
         self.connections = 2
         self.port = port
+        self.notify: dict[str, str] = {}
 
     def command(self, *more: str) -> list[str]:
         settings = {
             "source": {"url": "http://127.0.0.1:1/ds", "connections": self.connections},
             "mirror": {"root": str(self.folder / "root"), "page": False},
+            "notify": self.notify,
         }
         self.config.write_text(json.dumps(settings))
         luigi = [str(Path(sys.executable).with_name("luigi")), "--module", "chain_tasks", "Root"]
@@ -157,6 +159,22 @@ def test_a_second_request_ends_at_once(local, tmp_path):
         running.send(signal.SIGTERM)
         assert running.wait().code == 25, running.output
     assert local.done == set()
+
+
+@pytest.mark.parametrize("code", [0, 35], ids=["complete", "without a scheduler"])
+def test_a_signal_after_the_outcome_of_a_run_cuts_its_hook_short(code, local, tmp_path):
+    local.port = free_port() if code else None
+    local.notify["on_run"] = f"sh -c 'echo begun >> {tmp_path}/hook; exec sleep 30'"
+    with started(local.command(), tmp_path / "output", local.environment(), WARM_START) as running:
+        until(lambda: (tmp_path / "hook").exists() or running.ended, "the hook does not run")
+        running.send(signal.SIGTERM)
+        ended = running.wait()
+    assert ended.code == code, ended.output
+    assert "cut short by a signal. The run is not affected" in ended.output
+    assert "stopping after what is in progress" not in ended.output
+    assert (tmp_path / "hook").read_text() == "begun\n"
+    history = (local.folder / "root" / "status" / "history.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[2] for row in history] == [str(code)]
 
 
 def test_an_error_of_the_worker_ends_the_run_after_what_is_in_progress(chains):
