@@ -27,7 +27,7 @@ from tasks.runtime.progress import Progress
 
 # Names in the modules, or classes, that call or have them.
 _MEASURED = (
-    (ending, ("write_status", "append_record", "write_metrics")),
+    (ending, ("product_rows", "write_status", "append_record", "write_metrics")),
     (takeover, ("append_record", "run_so_far")),
     (display, ("write_progress", "bar_lines", "plain_line", "progress_text")),
     (Progress, ("expect", "begin", "update", "end", "end_fileset", "settle", "steps", "state")),

@@ -48,15 +48,18 @@ _NO_ROW = Registration("none", "none")
 _NEVER = ("", 0)
 
 
-def write_status(
+def product_rows(
     layout: Layout, settings: Settings, steps: Steps, products: list[str]
 ) -> list[dict[str, Any]]:
-    """Rewrite the tables of products and of failures; return the rows of products. Raises OSError."""
-    rows = [product_status(layout, settings, steps, product) for product in products]
+    """Return the rows of ``product_status.csv``. Raises OSError."""
+    return [product_status(layout, settings, steps, product) for product in products]
+
+
+def write_status(layout: Layout, rows: list[dict[str, Any]]) -> None:
+    """Rewrite the tables of products, which has these rows, and of their failures. Raises OSError."""
     write_whole(layout.product_status, _csv(PRODUCT_COLUMNS, rows), shared=True)
-    failed = [row for product in products for row in failure_rows(layout, product)]
+    failed = [failure for row in rows for failure in failure_rows(layout, row["product"])]
     write_whole(layout.download_failures, _csv(FAILURE_COLUMNS, failed), shared=True)
-    return rows
 
 
 def product_status(layout: Layout, settings: Settings, steps: Steps, product: str) -> dict[str, Any]:

@@ -57,13 +57,13 @@ def _skip(settings: "Settings", layout: "Layout", product: str, fileset: str, re
     """Skip the fileset unless it is complete; return what was done. Raises SettingsError."""
     from pipeline.mirror.state.pending import incomplete
     from pipeline.mirror.state.skip import skip_fileset
-    from pipeline.reporting.status import write_status
+    from pipeline.reporting.status import product_rows, write_status
     from tasks.steps import STEPS
 
     if not incomplete(layout, product, {fileset}, STEPS.included(settings)):
         return "is complete here, nothing is left to skip. Nothing was changed."
     earlier = skip_fileset(layout, product, fileset, reason=reason, by=current_user())
-    write_status(layout, settings, STEPS, layout.state_products())
+    write_status(layout, product_rows(layout, settings, STEPS, layout.state_products()))
     if earlier:
         return (
             f"is skipped already, since {earlier['since']} by {earlier['by']}: {earlier['reason']}. "

@@ -23,7 +23,7 @@ def unskip(config: Path | None, quiet: bool, product: str, fileset: str) -> None
     from pipeline.mirror.state.layout import MarkerKind
     from pipeline.mirror.state.operands import check_product_here, refuse_pattern
     from pipeline.mirror.state.skip import unskip_fileset
-    from pipeline.reporting.status import write_status
+    from pipeline.reporting.status import product_rows, write_status
     from tasks.steps import STEPS
 
     settings, layout = read_mirror(config)
@@ -32,7 +32,7 @@ def unskip(config: Path | None, quiet: bool, product: str, fileset: str) -> None
         refuse_pattern(product, fileset, layout.names(MarkerKind.SKIPPED, product), "unskip")
         is_changed = unskip_fileset(layout, product, fileset)
         if is_changed:
-            write_status(layout, settings, STEPS, layout.state_products())
+            write_status(layout, product_rows(layout, settings, STEPS, layout.state_products()))
     if not quiet:
         said = (
             "not skipped any more; the next update tries it, if the settings select it"

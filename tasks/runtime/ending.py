@@ -2,8 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from pipeline.mirror.context import RunCounters
 from pipeline.mirror.state.markers import is_within, utc_now
 from pipeline.reporting.history import RunRecord, append_record
 from pipeline.reporting.metrics import write_metrics
-from pipeline.reporting.status import write_status
+from pipeline.reporting.status import product_rows, write_status
 from tasks.runtime.causes import FirstOfEachCause
 from tasks.runtime.log import log_to
 from tasks.runtime.notices import Notices
@@ -50,19 +50,13 @@ class RunEnd:
         last = run.context.included_steps.required[-1]
         # The line is of filesets: status files that cannot be written do not change it.
         ending = Ending(last.marker, run.stopping.is_set(), run.code)
-        record = self._record(task)
-        try:
-            record = self._write_status(record)
-        except OSError as error:
-            run.note(EXIT_FILESET_FAILED)
-            log.warning("%s", machine_fault("writing the status files", error))
-        self.notices.end(record)
+        self.notices.end(self._write_status(task))
         self._report_repeated()
         numbers, said = summary(counters, ending), fetched(counters, run.progress.seconds)
         log.info("filesets: %s; %s", numbers, said, extra={"code": run.code})
         return run.code
 
-    def _record(self, task: str) -> RunRecord:
+    def _record(self, task: str, left: int | None) -> RunRecord:
         run, counters = self.run, self.run.context.counters
         return RunRecord(
             start=f"{run.update[:19]}Z",
@@ -74,19 +68,40 @@ class RunEnd:
             failures=counters.failed + counters.damaged,
             task=task,
             reason=run.reason,
+            left=left,
         )
 
-    def _write_status(self, record: RunRecord) -> RunRecord:
-        """Write the status files, with this run in the history; return it as it is there. Raises OSError."""
-        context = self.run.context
-        products = sorted({*context.layout.state_products(), *(self.run.known_products or [])})
-        rows = write_status(context.layout, context.settings, context.steps, products)
-        record = replace(record, left=self._left(rows))
-        # A run that is killed with a row would get a second one by its progress.
-        self.progress_file.close()
-        append_record(context.layout, record)
-        write_metrics(context.layout, context.settings, context.steps, rows)
-        return record
+    def _write_status(self, task: str) -> RunRecord:
+        """Write the status files, with this run in the history; return its record.
+
+        A file that cannot be written raises the exit code, and keeps back no other one.
+        """
+        run, layout, settings = self.run, self.run.context.layout, self.run.context.settings
+        steps, rows, left = self.run.context.steps, None, None
+        with self._failure_noted():
+            products = sorted({*layout.state_products(), *(run.known_products or [])})
+            rows = product_rows(layout, settings, steps, products)
+            left = self._left(rows)
+            write_status(layout, rows)
+        record = self._record(task, left)
+        with self._failure_noted():
+            # A run that is killed with a row would get a second one by its progress.
+            self.progress_file.close()
+            append_record(layout, record)
+        if rows is not None:
+            with self._failure_noted():
+                write_metrics(layout, settings, steps, rows)
+        return replace(record, code=run.code, reason=run.reason)
+
+    @contextmanager
+    def _failure_noted(self) -> Iterator[None]:
+        """Log and note that a status file cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            fault = machine_fault("writing the status files", error)
+            log.warning("%s", fault)
+            self.run.note(EXIT_FILESET_FAILED, str(fault))
 
     def _left(self, rows: list[dict[str, Any]]) -> int | None:
         """Return how many selected filesets are incomplete; None unless all products were gone through.

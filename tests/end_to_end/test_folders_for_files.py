@@ -8,6 +8,9 @@ from support.follower import Follower
 from support.running import leftovers, tree_is_true
 from support.upstream import File, Upstream, served_filesets
 
+from pipeline.mirror.state.layout import Layout
+from pipeline.reporting.history import read_history
+
 PRODUCT = "md-all-rel-200907"
 CHIP = "o1.chip.1.1.1"
 RENEWED = [
@@ -23,6 +26,7 @@ RENEWED = [
     "status/history.csv",
     "status/metrics.prom",
 ]
+TABLES = ["status/product_status.csv", "status/download_failures.csv"]
 NOT_RENEWED = ["mirror.json", "state/update.lock", "state/filesets.lock", "log/update_mirror.log"]
 
 
@@ -73,6 +77,12 @@ def test_a_folder_with_content_is_named(paths, upstream, mirrored):
             if result.code:
                 named = f"Is a directory at {mirrored.root / path}. There is a folder where a"
                 assert named in " ".join(result.output.split()), path
+        if path in TABLES:
+            last = read_history(Layout(mirrored.root))[-1]
+            assert (last.code, last.left) == (30, 0)
+            assert last.reason.startswith("writing the status files: ")
+            metrics = (mirrored.root / "status" / "metrics.prom").read_text()
+            assert 'task="UpdateMirror"} 30\n' in metrics
         (mirrored.root / path / "inside").unlink()
         (mirrored.root / path).rmdir()
         if content is not None:

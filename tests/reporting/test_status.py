@@ -11,7 +11,7 @@ from pipeline.errors import ContentMismatch, FilesFailed
 from pipeline.mirror.state.failures import BackOff, record_failure
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import Fileset
-from pipeline.reporting.status import write_status
+from pipeline.reporting.status import product_rows, write_status
 from tasks.steps import STEPS
 
 REASON = 'got "x", \x1b[31mred\x1b[0m\r\nmd-all,forged,row'
@@ -25,7 +25,7 @@ def test_a_row_is_a_line_of_printable_text(follower: Follower):
     skipped = layout.marker("skipped", "p", "o2")
     skipped.parent.mkdir()
     skipped.write_text(json.dumps({"schema": 1, "product": "p", "fileset": "o2", "reason": "\x1b]0;x\x07"}))
-    write_status(layout, read_settings(follower.config), STEPS, ["p"])
+    write_status(layout, product_rows(layout, read_settings(follower.config), STEPS, ["p"]))
 
     lines = layout.download_failures.read_text().splitlines()
     assert len(lines) == 2
