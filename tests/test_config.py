@@ -289,7 +289,8 @@ def test_what_is_no_rate(text, name, file):
 
 
 @pytest.mark.parametrize(
-    "text", ["30", "30 minutes", "0.5 hours", "0 hours", "-3 days", "5001 weeks", "9999999 days"]
+    "text",
+    ["30", "30 minutes", "0.5 hours", "0 hours", "-3 days", "5001 weeks", "9999999 days", "999999w " * 150],
 )
 def test_what_is_no_time_to_keep(text, file):
     said = refusal(file, mirror=f"products: [{{name: p, select: {{keep: {text}}}}}]")
