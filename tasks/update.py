@@ -32,6 +32,7 @@ from pipeline.mirror.state.pending import (
     pending_rows,
     postponed,
     renew_snapshots,
+    to_unpack_again,
 )
 from pipeline.mirror.state.selection import empty_selection, in_order
 from pipeline.mirror.state.sky_selection import waiting
@@ -209,6 +210,7 @@ class UpdateProduct(MirrorTask):
             if self.context.settings.mirror.on_removed == "delete":
                 # Optional steps are not begun for what this run deletes.
                 withdrawn = self.layout.marked(MarkerKind.WITHDRAWN, self.product)
+                withdrawn -= to_unpack_again(self.layout, self.product)
                 pending = [row for row in pending if row.name not in withdrawn]
             if message := waiting(self._settings, sky):
                 log.info("product %s: %s", self.product, message)

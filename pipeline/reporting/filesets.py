@@ -32,9 +32,10 @@ class FilesetCounts:
     """Filesets of a product.
 
     ``known`` are all rows received so far; ``selected`` those that the settings select, or that are wanted,
-    and that upstream has not withdrawn; ``left`` those of the selected that are neither complete nor skipped.
-    ``complete``, ``skipped`` and ``withdrawn`` are all that are marked as such, ``partial`` those of which
-    the settings leave something out, ``expired`` those that were removed as they had become too old.
+    and that upstream has not withdrawn, and those that are to be unpacked again; ``left`` those of the
+    selected that are neither complete nor skipped. ``complete``, ``skipped`` and ``withdrawn`` are all that
+    are marked as such, ``partial`` those of which the settings leave something out, ``expired`` those that
+    were removed as they had become too old.
     """
 
     known: int
@@ -51,7 +52,7 @@ class FilesetState(NamedTuple):
     """Row of the listing, as ``LocalListing.cells`` yields it, and the state of its fileset.
 
     ``registered`` is its time of registration as listed, empty in a damaged row that is cut before it. A
-    selected fileset is not withdrawn.
+    selected fileset that is withdrawn is to be unpacked again.
     """
 
     columns: tuple[str, ...]

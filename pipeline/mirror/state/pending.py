@@ -87,18 +87,21 @@ def _find_pending(
 def to_unpack_again(layout: Layout, product: str) -> set[str]:
     """Return the downloaded filesets whose extraction was set aside; none of them has to be selected.
 
-    Of a withdrawn one that was registered again before, the files of the earlier registration stay.
+    A withdrawn one cannot be fetched again: its bundles have to be here. If it was registered again before,
+    the files of the earlier registration stay.
     """
     aside = layout.marked(MarkerKind.SUPERSEDED, product)
     again = layout.marked_among(MarkerKind.DOWNLOADED, product, aside)
     withdrawn = layout.marked_among(MarkerKind.WITHDRAWN, product, again)
-    return again - {name for name in withdrawn if not _is_of_one_registration(layout, product, name)}
+    return again - {name for name in withdrawn if not _has_bundles_of_one_registration(layout, product, name)}
 
 
-def _is_of_one_registration(layout: Layout, product: str, fileset: str) -> bool:
+def _has_bundles_of_one_registration(layout: Layout, product: str, fileset: str) -> bool:
     kinds = (MarkerKind.DOWNLOADED, MarkerKind.SUPERSEDED)
-    markers = [read_marker(layout.marker(kind, product, fileset)) or {} for kind in kinds]
-    return markers[0].get("registered") == markers[1].get("registered")
+    downloaded, aside = (read_marker(layout.marker(kind, product, fileset)) or {} for kind in kinds)
+    store = layout.store(product, fileset)
+    is_whole = all((store / file["name"]).exists() for file in downloaded.get("files", []))
+    return is_whole and downloaded.get("registered") == aside.get("registered")
 
 
 def deciding_state(

@@ -83,12 +83,16 @@ def test_an_optional_step_is_done_for_all_that_is_here(layout):
 
 
 def test_what_is_here_is_unpacked_again(complete):
-    """Selected or not, withdrawn or not, as long as its bundles are here."""
-    for number in (6, 7, 8):
+    """Selected or not; withdrawn, as long as its bundles are here: it cannot be fetched again."""
+    for number in (6, 7, 8, 9):
         aside = complete.marker(MarkerKind.SUPERSEDED, PRODUCT, f"fileset.{number}")
         aside.parent.mkdir(exist_ok=True)
         complete.marker(MarkerKind.EXTRACTED, PRODUCT, f"fileset.{number}").rename(aside)
-    write_marker(complete.marker(MarkerKind.WITHDRAWN, PRODUCT, "fileset.6"), {})
+    for number in (6, 9):
+        write_marker(complete.marker(MarkerKind.WITHDRAWN, PRODUCT, f"fileset.{number}"), {})
+    stored = complete.store(PRODUCT, "fileset.6") / "f"
+    stored.parent.mkdir(parents=True)
+    stored.touch()
     complete.marker(MarkerKind.DOWNLOADED, PRODUCT, "fileset.8").unlink()
     assert pending(complete, filesetID="*.5") == ["fileset.6", "fileset.7"]
 
