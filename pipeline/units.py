@@ -86,7 +86,10 @@ def parse_span(value: object) -> timedelta:
     is_whole = bool(parts) and not _SPAN.sub("", str(value))
     if not is_whole or any(unit not in _SPANS for _, unit in parts):
         raise ValueError("expected a duration such as 90s, 15min, 12h, 30 days or '1d 12h'")
-    return sum((timedelta(**{_SPANS[unit]: float(number)}) for number, unit in parts), timedelta())
+    try:
+        return sum((timedelta(**{_SPANS[unit]: float(number)}) for number, unit in parts), timedelta())
+    except OverflowError:
+        raise ValueError(f"expected a duration of at most {timedelta.max.days} days") from None
 
 
 def parse_rate(value: object) -> int:

@@ -239,6 +239,12 @@ def test_a_root_with_blanks_and_letters_of_any_language(file):
     assert read(file, text).mirror.root == Path("/data/Milky Way/星")
 
 
+def test_a_root_after_two_slashes_is_that_after_one(file):
+    assert read(file, "source: {url: http://h}\nmirror: {root: //data/mirror}").mirror.root == Path(
+        "/data/mirror"
+    )
+
+
 @pytest.mark.parametrize("root", ["5", "null", "[a]", '""', '"a\\0b"', "~no-such-user/x", "true"])
 def test_a_root_that_is_no_folder(root, file):
     with pytest.raises(SettingsError, match=r"line 4: mirror\.root: expected the path of a folder"):
@@ -289,7 +295,8 @@ def test_what_is_no_rate(text, name, file):
 
 
 @pytest.mark.parametrize(
-    "text", ["30", "30 minutes", "0.5 hours", "0 hours", "-3 days", "5001 weeks", "9999999 days"]
+    "text",
+    ["30", "30 minutes", "0.5 hours", "0 hours", "-3 days", "5001 weeks", "9999999 days", "999999w " * 150],
 )
 def test_what_is_no_time_to_keep(text, file):
     said = refusal(file, mirror=f"products: [{{name: p, select: {{keep: {text}}}}}]")
@@ -682,10 +689,14 @@ def test_a_password_in_the_address_is_refused_and_not_repeated(file):
     [
         ("sqlite:///a/b.sqlite", "sqlite:///{folder}/a/b.sqlite"),
         ("sqlite:////a/b.sqlite", "sqlite:////a/b.sqlite"),
+        ("sqlite://///a/b.sqlite?timeout=5", "sqlite:////a/b.sqlite?timeout=5"),
         ("postgresql://u@h/d", "postgresql://u@h/d"),
         ("mysql://u@h/d?x=1", "mysql://u@h/d?x=1"),
         ("oracle://u:secret@h/d", None),
         ("sqlite://", None),
+        ("sqlite:///?timeout=5", None),
+        ("sqlite:///./?timeout=5", None),
+        ("sqlite:////", None),
         ("here", None),
     ],
 )

@@ -87,6 +87,11 @@ def test_what_is_no_duration(value):
         parse_span(value)
 
 
+def test_a_duration_beyond_the_longest_is_refused():
+    with pytest.raises(ValueError, match=r"^expected a duration of at most 999999999 days$"):
+        parse_span("999999w " * 150)
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [

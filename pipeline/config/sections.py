@@ -39,6 +39,7 @@ from pipeline.config.values import (
     Span,
     Timeout,
     Utc,
+    absolute,
     alternatives,
     data_store_address,
     within,
@@ -225,14 +226,15 @@ class Catalog(Section):
         """Return the address of the database; a relative path of a file is from the settings' folder."""
         if url is None or url.split(":")[0] in {"postgresql", "mysql", "mariadb"}:
             return url
-        scheme, _, path = url.partition(":///")
-        if scheme != "sqlite" or not path:
+        scheme, _, rest = url.partition(":///")
+        path, mark, parameters = rest.partition("?")
+        if scheme != "sqlite" or not Path(path).name:
             # The address may hold a password.
             raise ValueError(
                 "expected sqlite:///PATH, postgresql://USER@HOST/DATABASE or mysql://USER@HOST/DATABASE, got "
                 "another kind of address"
             )
-        return f"sqlite:///{(info.context or Path.cwd()) / path}"
+        return f"sqlite:///{absolute(path, info.context or Path.cwd())}{mark}{parameters}"
 
     @property
     def is_file(self) -> bool:

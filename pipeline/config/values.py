@@ -120,7 +120,7 @@ def _folder_below(value: Any, base: Path) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("expected the path of a folder")
     try:
-        folder = without_parents(base / Path(value).expanduser())
+        folder = without_parents(absolute(Path(value).expanduser(), base))
     except RuntimeError:
         raise ValueError("expected the path of a folder, and after '~' a user of this machine") from None
     if folder == folder.parent:
@@ -140,6 +140,14 @@ def root_folder(value: Any, base: Path) -> Path:
         # No line of dirinfo, dbinfo and config dumps could hold the path (protocol notes, "Metadata Config").
         raise ValueError(f"expected a path without '#' and control characters, got {text!r}")
     return root
+
+
+def absolute(path: str | Path, base: Path) -> Path:
+    """Return the path from the absolute ``base`` with one slash at its beginning.
+
+    In the addresses of files that SQLite opens, the name of a host follows two slashes.
+    """
+    return Path("/", *(base / path).parts[1:])
 
 
 def without_parents(path: Path) -> Path:

@@ -77,7 +77,10 @@ class HeldFilesets:
 
 
 class StoredFolders:
-    """Folders of one product in ``store/``; each is examined once per change of it."""
+    """Folders of one product in ``store/``; each is examined once per change of it.
+
+    Several threads may ask ``is_complete`` while one asks ``complete``.
+    """
 
     def __init__(self, product: Path) -> None:
         self._product = product
@@ -90,8 +93,10 @@ class StoredFolders:
             for entry in entries:
                 with suppress(FileNotFoundError):
                     seen[os.fsencode(entry.name)] = self._examined(entry.name, entry.stat())
+        complete = {name: index_md5 for name, (_, index_md5) in seen.items() if index_md5 is not None}
+        # From here on other threads add to it.
         self._known = seen
-        return {name: index_md5 for name, (_, index_md5) in seen.items() if index_md5 is not None}
+        return complete
 
     def is_complete(self, fileset: str) -> bool:
         """Return True if all files of the fileset are present."""

@@ -2,13 +2,14 @@
 
 It is not selected, nor are those registered before it. Upstream may withdraw it, or register it again, and
 its row then moves to the end of the listing. So its time of registration is recorded when an update first
-finds it in the listing, and decides from then on.
+finds it in the listing, and decides from then on, also after the setting has named another fileset meanwhile.
 """
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 
 from pipeline.config import Product
 from pipeline.datastore.listing import registered_order
@@ -54,9 +55,9 @@ def find_beginning(
     """
     if product.begin_after is None:
         return EVERYTHING
-    record = read_marker(layout.beginning(product.name)) or {}
-    if record.get("fileset") == product.begin_after:
-        return Beginning(record["registered"], frozenset(record["before"]))
+    recorded = _recorded(layout.beginning(product.name)).get(product.begin_after)
+    if recorded is not None:
+        return recorded
     if registrations is None:
         registrations = LocalListing(layout, product.name).registrations
     return _beginning_in(registrations, product.begin_after)
@@ -72,13 +73,35 @@ def record_beginning(layout: Layout, product: Product) -> Beginning:
     refuse_unknown_beginning(product, beginning, LocalListing(layout, product.name).registrations)
     if product.begin_after is None or beginning.registered is None:
         return beginning
-    if (read_marker(path) or {}).get("fileset") != product.begin_after:
-        content = {"product": product.name, "fileset": product.begin_after}
-        numbers = {"registered": beginning.registered, "before": sorted(beginning.before)}
+    recorded = _recorded(path)
+    if product.begin_after not in recorded:
+        # The others stay: the setting may be changed back to one of them.
+        recorded[product.begin_after] = beginning
+        filesets = {
+            name: {"registered": each.registered, "before": sorted(each.before)}
+            for name, each in recorded.items()
+        }
         # Where the disk is too full, the next update records it.
         with suppress(OSError):
-            write_marker(path, content | numbers)
+            write_marker(path, {"product": product.name, "filesets": filesets})
     return beginning
+
+
+def _recorded(path: Path) -> dict[str, Beginning]:
+    """Return the beginnings in the record, by fileset; damaged ones are left out."""
+    filesets = (read_marker(path) or {}).get("filesets")
+    entries = filesets.items() if isinstance(filesets, dict) else ()
+    return {name: beginning for name, entry in entries if (beginning := _beginning_of(entry))}
+
+
+def _beginning_of(entry: object) -> Beginning | None:
+    """Return the beginning in an entry of the record; None for a damaged entry."""
+    match entry:
+        case {"registered": str(registered), "before": [*before]} if all(
+            isinstance(name, str) for name in before
+        ):
+            return Beginning(registered, frozenset(before))
+    return None
 
 
 def refuse_unknown_beginning(

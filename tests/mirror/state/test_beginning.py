@@ -73,6 +73,47 @@ def test_what_was_seen_once_decides_whatever_becomes_of_its_fileset(layout: Layo
     assert selected(layout, other) == "c"
 
 
+def test_a_setting_that_is_changed_back_has_the_time_that_was_seen_first(layout: Layout):
+    listing, product = LocalListing(layout, PRODUCT), Product(name=PRODUCT, begin_after="c")
+    record_beginning(layout, product)
+    listing.drop({"c"})
+    again = read_filesets(LISTING.replace(b"c|2009-08-02", b"c|2009-08-09"), "x")
+    listing.add([each for each in again if each.name == "c"])
+    record_beginning(layout, Product(name=PRODUCT, begin_after="f"))
+    record_beginning(layout, product)
+    assert selected(layout, product) == "defc"
+
+
+DAMAGED = [
+    b"",
+    b"[]",
+    b'{"schema": 1}',
+    b'{"schema": 1, "filesets": ["c"]}',
+    *(
+        b'{"schema": 1, "filesets": {"c": %s}}' % entry
+        for entry in (
+            b"null",
+            b"{}",
+            b'{"registered": "2009-08-01T00:00:00Z"}',
+            b'{"registered": null, "before": []}',
+            b'{"registered": "2009-08-01T00:00:00Z", "before": "c"}',
+            b'{"registered": "2009-08-01T00:00:00Z", "before": [["c"]]}',
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_record_counts_as_absent_and_is_written_again(content: bytes, layout: Layout):
+    product = Product(name=PRODUCT, begin_after="c")
+    record_beginning(layout, product)
+    whole = layout.beginning(PRODUCT).read_bytes()
+    layout.beginning(PRODUCT).write_bytes(content)
+    assert selected(layout, product) == "def"
+    record_beginning(layout, product)
+    assert layout.beginning(PRODUCT).read_bytes() == whole
+
+
 def test_a_beginning_that_was_never_listed_is_refused(tmp_path: Path):
     layout = Layout(tmp_path)
     product = Product(name=PRODUCT, begin_after="fileset.x")

@@ -86,6 +86,8 @@ WRONG = {
     "update --every 1h": " update: --every needs --daemon.",
     "update --daemon --every 0s": " update: invalid value for '--every': "
     "expected a time such as 15min, 6h or 1d, from 1s to 365d, got '0s'.",
+    f"update --daemon --every {'999999w' * 150}": " update: invalid value for '--every': "
+    f"expected a time such as 15min, 6h or 1d, from 1s to 365d, got '{'999999w' * 150}'.",
     "verify --workers 0": " verify: invalid value for '--workers': expected a whole number of at least "
     "1, got '0'.",
     "worker --scheduler-port 0": " worker: invalid value for '--scheduler-port': "
