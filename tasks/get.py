@@ -85,17 +85,18 @@ class GetFilesets(FetchWanted):
     def _log_outcome(self, names: set[str], here: set[str], before: dict[str, int]) -> None:
         """Log of each fileset where it is, or why it is not; those ``here`` were complete before.
 
-        Those whose download has the marker that it had ``before`` were unpacked alone. The run does not end
-        with 0 where no run fetches one of them.
+        Those whose download has the marker that it had ``before`` were completed without a download. The run
+        does not end with 0 where no run fetches one of them.
         """
         complete = self._complete(names)
         excluded = excluded_filesets(self.layout, self.product, names - complete)
         failed = failed_in_run(self.context, self.product)
-        again = dict(before.items() & self._downloaded(complete - here).items())
+        kept = dict(before.items() & self._downloaded(complete - here).items())
 
         def text(name: str) -> str:
             if name in complete:
-                how = "here already" if name in here else "unpacked again" if name in again else "fetched"
+                unfetched = "completed from what was here" if name in kept else "fetched"
+                how = "here already" if name in here else unfetched
                 return f"{how}: {complete_text(self.layout, self.product, name)}"
             if name in failed:
                 return "failed, for the reason above"

@@ -34,6 +34,7 @@ from pipeline.mirror.steps.verify import (
     filesets_here,
     make_pending,
     start_verification,
+    undone_steps,
     unexpected_files,
     unexpected_markers,
 )
@@ -219,8 +220,8 @@ class VerifyProduct(MirrorTask):
         )
 
     def _make_pending(self, fileset: Fileset, steps: list[str]) -> None:
-        """Make the steps with these kinds of markers pending."""
-        make_pending(self.layout, self.context.steps, fileset, steps)
+        """Make the included steps with these kinds of markers pending: a repair does no others."""
+        make_pending(self.layout, self.context.included_steps, fileset, steps)
 
     def _count(self, sound: int, damaged: int, after: str) -> None:
         """Count the filesets that were verified, each once: those repaired no more as damaged."""
@@ -253,6 +254,8 @@ class VerifyFileset(FilesetTask):
     def run(self) -> None:
         """Write the marker with the problems, and log them."""
         problems = self.problems()
+        if self.after:
+            problems += undone_steps(self.context, self.identity, problems)
         _log_problems(problems)
         write_marker(
             self.layout.marker(self.kind, self.product, self.fileset),

@@ -207,7 +207,7 @@ def test_get_completes_what_the_settings_choose_more_than_is_here(publisher, ser
     assert resume(layout)
     server.clear()
     unpacked = run(follower, *get).stdout
-    assert f"{FILESET}: unpacked again: " in unpacked
+    assert f"{FILESET}: completed from what was here: " in unpacked
     assert (fetched(server), "nothing fetched in" in unpacked) == ([], True)
     choose(follower)
     whole = run(follower, *get).stdout

@@ -1,6 +1,7 @@
 """Verification and repair through the luigi command, on damage done by hand."""
 
 import json
+import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -96,6 +97,46 @@ def test_damage_is_found_reported_and_repaired(mirrored, upstream, server):
         assert len(fetched) <= 1, name
         # The next damage is then the only one that is found.
     assert verify(mirrored).code == 0
+
+
+def test_a_repair_that_failed_is_a_problem_until_an_update_mends_it(mirrored, upstream):
+    """Filesets of which an unpacked file, the marker of the unpacking, or all of ``store/`` is damaged."""
+    for name in ("o2", "o3"):
+        upstream.add_bundles(PRODUCT, name, {"XY01": {"a.fits": name.encode()}})
+    assert mirrored.update().code == 0
+    data = mirrored.content("data")
+    damage(mirrored, "data/gpc1/MD01/o1.XY01/a.fits")
+    truncate(mirrored, f"state/{PRODUCT}/extracted/o2.json")
+    shutil.rmtree(mirrored.root / "store" / PRODUCT / "o3")
+    mirrored.mirror["min_free"] = "1000 TB"
+    repaired = verify(mirrored, "--repair")
+    assert repaired.code == 30, repaired.output
+    assert "filesets: 4 here: 1 sound, 0 repaired, 3 with problems, 0 left; " in repaired.output
+    undone = f"state/{PRODUCT}/extracted/o1.chip.1.1.1.json: missing, as the fileset is to be unpacked again"
+    shown = " ".join(status(mirrored).split())
+    for problem in (undone, f"state/{PRODUCT}/extracted/o2.json: missing, as the repair failed"):
+        assert problem in repaired.output
+        assert problem in shown
+    found = verify(mirrored)
+    assert found.code == 30, found.output
+    # The unpacked file that no marker names is unexpected.
+    assert "filesets: 4 here: 2 sound, 0 repaired, 2 with problems, 0 left; " in found.output
+    unexpected = "data/gpc1/MD01/o2.XY01/a.fits: unexpected"
+    for problem in (undone, f"state/{PRODUCT}/downloaded/o3.json: ", unexpected):
+        assert problem in found.output
+    del mirrored.mirror["min_free"]
+    assert mirrored.update().code == 0
+    assert verify(mirrored).code == 0
+    assert mirrored.content("data") == data
+
+
+def test_unpacked_files_are_not_repaired_without_unpacking(mirrored):
+    path = damage(mirrored, "data/gpc1/MD01/o1.XY01/a.fits")
+    mirrored.mirror["unpack"] = False
+    repaired = verify(mirrored, "--repair")
+    assert repaired.code == 30, repaired.output
+    assert path in repaired.output
+    assert "1 sound, 0 repaired, 1 with problems" in repaired.output
 
 
 def test_unexpected_files_are_reported_and_left_alone(mirrored):

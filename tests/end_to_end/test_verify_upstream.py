@@ -263,6 +263,13 @@ def test_a_correction_that_cannot_be_fetched_is_a_problem_until_it_can(mirrored,
     assert compare(mirrored).code == 0
 
 
+def test_a_correction_that_cannot_be_unpacked_is_not_fetched(mirrored, upstream):
+    correct(upstream, BUNDLED, {TGZ: b"no archive"})
+    result = compare(mirrored, "--repair")
+    assert result.code == 30, result.output
+    assert summary(same=2, left_here=1) in result.output
+
+
 def test_readers_of_the_mirror_get_what_comes_after_a_repair(mirrored, upstream, tmp_path):
     with served(mirrored) as url:
         (tmp_path / "next").mkdir()

@@ -35,6 +35,17 @@ def fileset_problems(context: RunContext, fileset: Fileset, rate: RateLimit) -> 
     return [problem for step in _usable(context) for problem in step.verify(context, fileset, rate)]
 
 
+def undone_steps(context: RunContext, fileset: Fileset, found: list[Problem]) -> list[Problem]:
+    """Return a problem for each required step that a repair did not do, without those ``found`` already."""
+    layout, problems = context.layout, []
+    named = {problem.marker for problem in found}
+    for step in context.included_steps.required:
+        if step.marker not in named and fresh_marker(layout, step.marker, fileset) is None:
+            path = layout.marker(step.marker, fileset.product, fileset.name)
+            problems.append(Problem(layout.relative(path), "missing, as the repair failed", step.marker))
+    return problems
+
+
 def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Iterator[Problem]:
     """Yield the problems of a fileset's files in ``store/``."""
     layout, kind = context.layout, MarkerKind.DOWNLOADED
@@ -42,7 +53,7 @@ def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Ite
     marker = fresh_marker(layout, kind, fileset)
     if marker is None:
         path = layout.marker(kind, fileset.product, fileset.name)
-        if path.exists() or folder.exists():
+        if path.exists() or folder.exists() or _has_been_unpacked(layout, fileset):
             what = "the marker is missing, damaged or of another registration"
             yield Problem(layout.relative(path), what, kind)
         return
@@ -69,7 +80,7 @@ def verify_stored(context: RunContext, fileset: Fileset, rate: RateLimit) -> Ite
 def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> Iterator[Problem]:
     """Yield the problems of the files that a fileset unpacked into ``data/`` and still owns.
 
-    A fileset that is missing in an owner record is a problem too.
+    A fileset that is missing in an owner record is a problem too, and one whose unpacking was set aside.
     """
     layout, kind = context.layout, MarkerKind.EXTRACTED
     path = layout.marker(kind, fileset.product, fileset.name)
@@ -77,6 +88,9 @@ def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> I
     if marker is None:
         if path.exists():
             what = "the marker is damaged or of another registration"
+            yield Problem(layout.relative(path), what, kind)
+        elif context.settings.mirror.unpack and fresh_marker(layout, MarkerKind.SUPERSEDED, fileset):
+            what = "missing, as the fileset is to be unpacked again; an update does that"
             yield Problem(layout.relative(path), what, kind)
         return
     for folder in unrecorded(layout, fileset, [file["path"] for file in marker["files"]]):
@@ -244,6 +258,11 @@ def _chosen(layout: Layout, fileset: Fileset, listed: list[FileRow], marker: dic
     selection = FileSelection.recorded(fresh_marker(layout, MarkerKind.PARTIAL, fileset))
     named = {file["name"] for file in marker["files"]}
     return [row for row in listed if row.name in named or selection.chooses(row)]
+
+
+def _has_been_unpacked(layout: Layout, fileset: Fileset) -> bool:
+    kinds = (MarkerKind.EXTRACTED, MarkerKind.SUPERSEDED)
+    return any(layout.marker(kind, fileset.product, fileset.name).exists() for kind in kinds)
 
 
 def _stray(path: Path) -> str:
