@@ -44,9 +44,19 @@ def check_products_in_settings(names: Sequence[str], settings: Settings, consequ
 
 
 def check_mirror_here(layout: Layout) -> None:
-    """Check that an update has begun a mirror. Raises SettingsError."""
-    if not layout.lock_file.exists() and not layout.state_products():
+    """Check that an update has begun a mirror. Raises SettingsError, or OSError where that cannot be told."""
+    if not is_begun(layout) and not layout.state_products():
         raise no_mirror(layout)
+
+
+def is_begun(layout: Layout) -> bool:
+    """Return True if the mirror has the file that the first update makes. Raises OSError."""
+    try:
+        # ``Path.exists`` is False for a link to itself, too.
+        layout.lock_file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def no_mirror(layout: Layout) -> SettingsError:

@@ -169,8 +169,16 @@ def test_settings_that_are_not_there_are_one_sentence_and_code_40(name, tmp_path
     )
 
 
-@pytest.mark.parametrize("line", ["find", "sql SELECT", "catalog check"])
-def test_a_file_that_cannot_be_read_is_one_sentence_and_code_30(line, tmp_path):
+@pytest.mark.parametrize(
+    ("line", "doing", "file"),
+    [
+        ("find", "find", "catalog/current.json"),
+        ("sql SELECT", "sql", "catalog/current.json"),
+        ("catalog check", "catalog", "update.lock"),
+        ("status", "reading the status of the mirror at {root}", "update.lock"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_sentence_and_code_30(line, doing, file, tmp_path):
     """As where a folder must not be entered: the state is a link to itself."""
     source, catalog = {"url": "http://127.0.0.1:1/ds"}, {"enabled": True}
     settings = {"source": source, "mirror": {"root": "mirror"}, "catalog": catalog}
@@ -180,8 +188,8 @@ def test_a_file_that_cannot_be_read_is_one_sentence_and_code_30(line, tmp_path):
     refused = ipp_mirror(*line.split(), "--config", tmp_path / "mirror.yaml")
     assert (refused.returncode, refused.stdout) == (30, "")
     assert refused.stderr == (
-        f"ipp-mirror: {line.split()[0]}: Too many levels of symbolic links at "
-        f"{tmp_path}/mirror/state/catalog/current.json. "
+        f"ipp-mirror: {doing.format(root=tmp_path / 'mirror')}: Too many levels of symbolic links at "
+        f"{tmp_path}/mirror/state/{file}. "
         "See what is wrong with this machine; the next run tries again.\n"
     )
 

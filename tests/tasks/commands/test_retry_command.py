@@ -77,7 +77,8 @@ def test_the_next_update_tries_them(waiting: Follower, upstream: Upstream, serve
     assert waiting.marked("extracted", PRODUCT) == {"right", "o2.chip"}
 
 
-def test_where_nothing_has_failed(follower: Follower):
+def test_where_nothing_has_failed(upstream: Upstream, follower: Follower):
+    assert follower.update().code == 0
     shown = ipp_mirror("retry", "--config", follower.config)
     assert (shown.returncode, shown.stdout) == (0, "No fileset has failed. Nothing was changed.\n")
 
