@@ -19,7 +19,10 @@ _Stage = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class BytesLeft:
-    """Bytes of filesets not begun; those of ``rough`` filesets are taken from other stages, 0 without any."""
+    """Bytes of filesets whose fetching has not started.
+
+    Those of ``rough`` filesets are taken from other stages; 0 without any.
+    """
 
     bytes: float
     rough: int

@@ -92,7 +92,7 @@ def send_message(urls: Sequence[str], title: str, body: str, seconds: float, cut
 def _run(
     command: list[str], content: str, environment: Mapping[str, str], seconds: float, cut_short: Event
 ) -> tuple[int | None, str, str]:
-    """Return the code, None for a command that was killed, or not begun, and both outputs. Raises OSError."""
+    """Return the code, None for a command that was killed or not started; both outputs. Raises OSError."""
     if cut_short.is_set():
         return None, "", ""
     process = subprocess.Popen(

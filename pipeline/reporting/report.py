@@ -23,7 +23,7 @@ from pipeline.mirror.state.listing_failure import listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import read_marker
 from pipeline.mirror.state.markers import time_since, utc_text
-from pipeline.mirror.state.operands import is_begun, no_mirror
+from pipeline.mirror.state.operands import has_mirror, no_mirror
 from pipeline.mirror.state.pause import pause_message
 from pipeline.mirror.state.selection import empty_selection
 from pipeline.mirror.state.skip import skipped
@@ -167,7 +167,7 @@ def mirror_report(
 
     Raises SettingsError before the first update, ServerUnavailable for a damaged listing, OSError.
     """
-    if not is_begun(layout):
+    if not has_mirror(layout):
         raise no_mirror(layout)
     now = now or datetime.now(UTC)
     holder = holder_of(layout)

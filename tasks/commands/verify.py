@@ -77,9 +77,9 @@ def verify(
 def _report(upstream: bool) -> dict[str, Any] | None:
     """Return the result of the verification of this process, or of the comparison; None when none started."""
     from pipeline.reporting.status import verification_problems
-    from tasks.runtime.current import run_if_begun
+    from tasks.runtime.current import run_if_started
 
-    if (run := run_if_begun()) is None:
+    if (run := run_if_started()) is None:
         return None
     counters, layout = run.context.counters, run.context.layout
     numbers = {name: getattr(counters, name) for name in ("here", "sound", "repaired", "damaged")}

@@ -27,13 +27,13 @@ def current_run() -> Run:
     return _runs[0]
 
 
-def run_if_begun() -> Run | None:
+def run_if_started() -> Run | None:
     """Return the run of this process, which may have ended; None when none has started."""
     return _runs[0] if _runs else None
 
 
 def current_mirror() -> str:
-    """Return the short id of the mirror of this process; empty before its run has begun."""
+    """Return the short id of the mirror of this process; empty before its run has started."""
     return _runs[0].mirror if _runs else ""
 
 

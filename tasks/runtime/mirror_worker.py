@@ -142,10 +142,10 @@ class MirrorWorker(ThreadWorker):
             self.add(task)
 
     def _submit(self) -> None:
-        """Submit the tasks that the window has room for."""
+        """Submit the tasks that the window takes."""
         for more in self._root.more_tasks() if self._root and not self._run.stopping.is_set() else ():
-            self._run.window.open(iter([more]))
-        while not self._run.stopping.is_set() and (task := self._run.window.submit()) is not None:
+            self._run.window.submit(iter([more]))
+        while not self._run.stopping.is_set() and (task := self._run.window.take_next()) is not None:
             if not self.add(task):
                 self._complete(task.task_id, FAILED)
 
@@ -182,7 +182,7 @@ class MirrorWorker(ThreadWorker):
     def _complete(self, task_id: str, status: str) -> None:
         """Note the result of a task in the window, and forget the tasks that nothing needs any more."""
         if task := self._scheduled_tasks.get(task_id):
-            self._run.progress.settle(task, status == FAILED)
+            self._run.progress.complete(task, status == FAILED)
         released = self._run.window.complete(task_id, status)
         # The result of a task that was done elsewhere, and runs here as well, is still to come.
         over = [each for each in released if each not in self._runner.running]

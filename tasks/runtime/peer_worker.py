@@ -159,7 +159,7 @@ class PeerWorker(ThreadWorker):
     def _complete(self, task_id: str, status: str) -> None:
         """Forget the task; the scheduler hands it out again if necessary."""
         if task := self._scheduled_tasks.pop(task_id, None):
-            self._run.progress.settle(task, status == FAILED)
+            self._run.progress.complete(task, status == FAILED)
 
     def _poll(self) -> None:
         """Forget the next steps that other workers have done, after a while without a task."""

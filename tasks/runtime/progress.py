@@ -128,7 +128,7 @@ class Progress:
         self._before = what
 
     def begin_ending(self) -> None:
-        """Note that no more is begun: what is in progress is finished, then the run ends."""
+        """Note that nothing more is started: what is in progress is finished, then the run ends."""
         self._is_ending = True
 
     def expect(self, product: str, rows: Sequence[FilesetRow], *, to_fetch: bool = True) -> None:
@@ -183,7 +183,7 @@ class Progress:
             self._steps.pop(task.task_id, None)
             self._overviews.pop(task.task_id, None)
 
-    def settle(self, task: "MirrorTask", failed: bool) -> None:
+    def complete(self, task: "MirrorTask", failed: bool) -> None:
         """Note that a task is done or has failed, in this process or another one."""
         if task.fetches:
             self._backlog.end(*task.fetches[:2])

@@ -145,7 +145,7 @@ class Run:
 
     def submit(self, tasks: Iterator[luigi.Task]) -> None:
         """Run the tasks in the worker; wait until each is done or has failed, or until the run stops."""
-        submission = self.window.open(tasks)
+        submission = self.window.submit(tasks)
         self.results.put(None)
         submission.wait()
 

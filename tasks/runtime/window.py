@@ -85,7 +85,7 @@ class TaskWindow:
         self._chains_of: dict[str, list[_Chain]] = {}
         self._aborted = False
 
-    def open(self, tasks: Iterator[luigi.Task]) -> Submission:
+    def submit(self, tasks: Iterator[luigi.Task]) -> Submission:
         """Have the tasks submitted when there is room for them."""
         submission = Submission(tasks)
         self._open.append(submission)
@@ -99,7 +99,7 @@ class TaskWindow:
         for submission in list(self._open):
             submission.closed.set()
 
-    def submit(self) -> luigi.Task | None:
+    def take_next(self) -> luigi.Task | None:
         """Take the next task into the window; None without room or task.
 
         It is that of the highest priority among the next ones of all submissions, of equal ones in turn.

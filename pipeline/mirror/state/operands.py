@@ -44,13 +44,13 @@ def check_products_in_settings(names: Sequence[str], settings: Settings, consequ
 
 
 def check_mirror_here(layout: Layout) -> None:
-    """Check that an update has begun a mirror. Raises SettingsError, or OSError where that cannot be told."""
-    if not is_begun(layout) and not layout.state_products():
+    """Check that the root folder has a mirror. Raises SettingsError, or OSError if it cannot be read."""
+    if not has_mirror(layout) and not layout.state_products():
         raise no_mirror(layout)
 
 
-def is_begun(layout: Layout) -> bool:
-    """Return True if the mirror has the file that the first update makes. Raises OSError."""
+def has_mirror(layout: Layout) -> bool:
+    """Return True if the root folder has the file that the first update makes. Raises OSError."""
     try:
         # ``Path.exists`` is False for a link to itself, too.
         layout.lock_file.stat()
@@ -60,7 +60,7 @@ def is_begun(layout: Layout) -> bool:
 
 
 def no_mirror(layout: Layout) -> SettingsError:
-    """Return the error for a root folder in which no update has begun a mirror."""
+    """Return the error for a root folder without a mirror."""
     return SettingsError(
         f"no mirror at {layout.root}: expected {layout.lock_file}, which the first update makes. "
         "Begin with `ipp-mirror update`, or correct mirror.root in the settings."

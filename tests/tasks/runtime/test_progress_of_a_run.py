@@ -141,9 +141,9 @@ def test_filesets_are_known_once_no_listing_is_in_progress(tmp_path: Path, clock
 
 def test_what_ended_is_not_in_progress_and_failures_are_counted(progress: Progress):
     first, second = Task("f0"), Task("f1")
-    progress.settle(first, failed=False)
+    progress.complete(first, failed=False)
     progress.end(first)
-    progress.settle(second, failed=True)
+    progress.complete(second, failed=True)
     state = progress.state()
     assert (state.bytes_left, state.failed) == (2000, 1)
     assert progress.steps() == []
@@ -162,13 +162,13 @@ def test_each_fileset_counts_once_however_often_it_is_submitted(progress: Progre
 
 
 def test_a_fileset_that_is_submitted_again_after_its_end_is_in_progress_again(progress: Progress):
-    progress.settle(Task("f1"), failed=True)
+    progress.complete(Task("f1"), failed=True)
     progress.end_fileset("p", "f1")
     assert (progress.state().done, progress.state().filesets, progress.state().failed) == (1, 4, 1)
     progress.expect("p", rows("f1"))
     assert (progress.state().done, progress.state().filesets, progress.state().failed) == (0, 4, 0)
-    progress.settle(Task("f1"), failed=True)
-    progress.settle(Task("f1"), failed=True)
+    progress.complete(Task("f1"), failed=True)
+    progress.complete(Task("f1"), failed=True)
     assert progress.state().failed == 1
 
 

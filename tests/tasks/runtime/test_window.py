@@ -50,12 +50,12 @@ def chain(fileset: str, last: type[Download] = Publish, **more) -> dict[type, lu
 
 def opened(*tasks: luigi.Task, size: int = 10):
     window = TaskWindow(size)
-    return window, window.open(iter(tasks))
+    return window, window.submit(iter(tasks))
 
 
 def submit_all(window: TaskWindow) -> list[luigi.Task]:
-    """All tasks that there is room for; of each this process has done something."""
-    tasks = list(iter(window.submit, None))
+    """All tasks that the window takes; of each this process has done something."""
+    tasks = list(iter(window.take_next, None))
     for task in tasks:
         window.start(task.task_id)
     return tasks
@@ -128,9 +128,9 @@ def test_no_more_are_in_flight_than_there_is_room_for():
     tasks = [Download(fileset=str(number)) for number in range(5)]
     ended: list[luigi.Task] = []
     window = TaskWindow(2, ended.append)
-    submission = window.open(iter(tasks))
+    submission = window.submit(iter(tasks))
     assert submit_all(window) == tasks[:2]
-    assert window.submit() is None
+    assert window.take_next() is None
     window.complete(tasks[1].task_id, DONE)
     assert submit_all(window) == [tasks[2]]
     for task in (tasks[0], tasks[2]):
@@ -145,7 +145,7 @@ def test_no_more_are_in_flight_than_there_is_room_for():
 def test_submissions_take_turns():
     tasks = [[Download(fileset=f"{product}{number}") for number in range(3)] for product in "ab"]
     window = TaskWindow(4)
-    one, other = (window.open(iter(each)) for each in tasks)
+    one, other = (window.submit(iter(each)) for each in tasks)
     assert [task.fileset for task in submit_all(window)] == ["a0", "b0", "a1", "b1"]
     for task in tasks[1]:
         window.complete(task.task_id, DONE)
@@ -187,7 +187,7 @@ def test_a_task_that_several_require_fails_them_all():
 def test_only_what_was_started_here_is_resumed():
     steps = [chain(name, Catalog) for name in "ab"]
     window, _ = opened(*(each[Catalog] for each in steps))
-    while window.submit() is not None:
+    while window.take_next() is not None:
         pass
     assert window.resumable([]) == []
     first = steps[0][Download]
@@ -209,7 +209,7 @@ def test_abort_releases_whoever_waits_now_or_later():
     window.abort()
     waiting.join(30)
     assert not waiting.is_alive()
-    window.open(iter([task])).wait()
+    window.submit(iter([task])).wait()
 
 
 class Urgent(luigi.Task):
@@ -227,25 +227,25 @@ def urgent(*filesets: tuple[str, int]) -> list[luigi.Task]:
 
 def test_of_several_submissions_the_highest_priority_comes_first_and_equal_ones_in_turn():
     window = TaskWindow(100)
-    window.open(iter(urgent(("a1", 2), ("a2", 1), ("a3", 1))))
-    window.open(iter(urgent(("b1", 1), ("b2", 1), ("b3", 0))))
+    window.submit(iter(urgent(("a1", 2), ("a2", 1), ("a3", 1))))
+    window.submit(iter(urgent(("b1", 1), ("b2", 1), ("b3", 0))))
     assert [task.fileset for task in submit_all(window)] == ["a1", "b1", "a2", "b2", "a3", "b3"]
 
 
 def test_a_later_submission_of_higher_priority_gets_the_next_room():
     window = TaskWindow(1)
-    window.open(iter(urgent(("a1", 0), ("a2", 0))))
+    window.submit(iter(urgent(("a1", 0), ("a2", 0))))
     (first,) = submit_all(window)
-    window.open(iter(urgent(("b1", 5))))
-    assert window.submit() is None
+    window.submit(iter(urgent(("b1", 5))))
+    assert window.take_next() is None
     window.complete(first.task_id, DONE)
     assert [task.fileset for task in submit_all(window)] == ["b1"]
 
 
 def test_a_submission_is_closed_while_another_one_fills_the_window():
     window = TaskWindow(1)
-    done = window.open(iter(urgent(("a1", 1))))
-    window.open(iter(urgent(("b1", 0), ("b2", 0))))
+    done = window.submit(iter(urgent(("a1", 1))))
+    window.submit(iter(urgent(("b1", 0), ("b2", 0))))
     (first,) = submit_all(window)
     window.complete(first.task_id, DONE)
     assert [task.fileset for task in submit_all(window)] == ["b1"]
@@ -254,14 +254,14 @@ def test_a_submission_is_closed_while_another_one_fills_the_window():
 
 def test_a_task_that_is_submitted_twice_is_in_flight_once_and_ends_both_submissions():
     window = TaskWindow(100)
-    one = window.open(iter(urgent(("a", 0), ("b", 0))))
+    one = window.submit(iter(urgent(("a", 0), ("b", 0))))
     submit_all(window)
-    other = window.open(iter(urgent(("b", 5))))
+    other = window.submit(iter(urgent(("b", 5))))
     (again,) = submit_all(window)
     assert window.idle([]) == [*urgent(("a", 0)), again]
     assert window.idle([])[1].priority == 5
     window.complete(again.task_id, DONE)
-    assert window.submit() is None
+    assert window.take_next() is None
     assert (one.closed.is_set(), other.closed.is_set()) == (False, True)
     window.complete(urgent(("a", 0))[0].task_id, DONE)
     assert is_over(window, one)
