@@ -25,8 +25,8 @@ from pipeline.units import as_count
 if TYPE_CHECKING:
     from pipeline.catalog.database import Database
 
-# Seconds until a server has answered, and until a lock of SQLite is taken for one that stays.
-ANSWER_SECONDS = 0.5
+# Seconds until a server has answered, a busy one too, and until a lock of SQLite is taken for one that stays.
+ANSWER_SECONDS = 3
 _LOCK_SECONDS = 0.2
 
 
@@ -43,7 +43,8 @@ def behind_text(filesets: int) -> str:
 def catalog_fault(settings: Settings, layout: Layout, *, is_working: bool) -> str | None:
     """Return why the catalog cannot be used, as a sentence; None for one that can be, or is not made yet.
 
-    ``is_working`` is True while a run works, which may hold the lock of the writer. Takes a second at most.
+    ``is_working`` is True while a run works, which may hold the lock of the writer. Takes
+    :data:`ANSWER_SECONDS` at most.
     """
     if not settings.catalog.enabled:
         return None
