@@ -11,7 +11,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -63,7 +63,7 @@ class Cards:
         """
         for name in names:
             at = self._place(name)
-            if at is not None and (value := _value(self.raw, at)):
+            if at is not None and (value := _value(self.raw[at : at + CARD])):
                 return value
         return None
 
@@ -71,13 +71,7 @@ class Cards:
         """Return the first finite number among the values of the keywords, quoted or not."""
         for name in names:
             text = self.text(name)
-            if text is None:
-                continue
-            try:
-                value = float(text.replace("D", "E").replace("d", "e"))
-            except ValueError:
-                continue
-            if math.isfinite(value):
+            if text is not None and (value := _number(text)) is not None:
                 return value
         return None
 
@@ -228,11 +222,23 @@ def _keyword(name: str) -> bytes | None:
     return name.encode().ljust(8) if len(name) <= 8 and "." not in name else None
 
 
-def _value(raw: bytes, at: int) -> str:
-    """Return the value of the card at a place, empty if it has none. Bytes that are not ASCII are Latin-1."""
-    found = _VALUE.match(raw, at, at + CARD)
+# Image, mask and weight of a chip or a sky cell have most cards in common, and so do those of an exposure.
+@lru_cache(maxsize=1024)
+def _value(card: bytes) -> str:
+    """Return the value of a card, empty if it has none. Bytes that are not ASCII are Latin-1."""
+    found = _VALUE.match(card)
     if found is None:
         return ""
     quoted, plain = found.groups()
     value: bytes = plain if quoted is None else quoted.replace(b"''", b"'")
     return value.decode("latin-1").strip()
+
+
+@lru_cache(maxsize=1024)
+def _number(text: str) -> float | None:
+    """Return the finite number of a value, None for another value."""
+    try:
+        number = float(text.replace("D", "E").replace("d", "e"))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

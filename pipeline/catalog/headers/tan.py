@@ -5,6 +5,7 @@ notes, "FITS headers"); every other one is left to astropy. Angles are degrees, 
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 from pipeline.catalog.headers.cards import Cards
@@ -36,7 +37,7 @@ def footprint_of(cards: Cards, naxis1: int, naxis2: int, primary: Cards) -> Foot
         if types == _CHIP:
             return _chip_in_mosaic(cards, naxis1, naxis2, primary)
         if types in _TANGENT and not _needs_astropy(cards):
-            return _tangent(cards, naxis1, naxis2)
+            return _footprint((_plane(cards),), _sphere(cards), naxis1, naxis2)
     except ArithmeticError:
         raise BundleUnusable("expected sky coordinates within the range of numbers") from None
     _pair(cards, "CRVAL1", "CRVAL2")
@@ -101,12 +102,6 @@ class _Tangent(NamedTuple):
         return ra % 360.0 % 360.0, dec
 
 
-def _tangent(cards: Cards, naxis1: int, naxis2: int) -> Footprint:
-    plane, sphere = _plane(cards), _sphere(cards)
-    positions = [sphere.at(plane.at(pixel)) for pixel in pixels_to_ask(naxis1, naxis2)]
-    return enclose(positions, math.sqrt(abs(plane.determinant)) * 3600.0)
-
-
 def _chip_in_mosaic(cards: Cards, naxis1: int, naxis2: int, primary: Cards) -> Footprint:
     """Return the footprint of a chip whose header leads to the focal plane, and the mosaic's to the sky."""
     if axis_types(primary) != _MOSAIC:
@@ -114,10 +109,19 @@ def _chip_in_mosaic(cards: Cards, naxis1: int, naxis2: int, primary: Cards) -> F
             "the header gives positions in the focal plane (CTYPE1 is RA---WRP); expected a primary header "
             f"with CTYPE1 RA---DIS that gives those on the sky, got {primary.text('CTYPE1')!r}"
         )
-    chip, mosaic, sphere = _plane(cards), _plane(primary), _sphere(primary)
-    chip = chip._replace(origin=_pair(cards, "CRVAL1", "CRVAL2"))
-    positions = [sphere.at(mosaic.at(chip.at(pixel))) for pixel in pixels_to_ask(naxis1, naxis2)]
-    return enclose(positions, math.sqrt(abs(chip.determinant * mosaic.determinant)) * 3600.0)
+    chip = _plane(cards)._replace(origin=_pair(cards, "CRVAL1", "CRVAL2"))
+    return _footprint((chip, _plane(primary)), _sphere(primary), naxis1, naxis2)
+
+
+# Image, mask and weight of a chip or a sky cell have the same, and are read one after the other.
+@lru_cache(maxsize=256)
+def _footprint(planes: tuple[_Plane, ...], sphere: _Tangent, naxis1: int, naxis2: int) -> Footprint:
+    """Return the footprint of an image; the ``planes`` lead from its pixels to the tangent plane in turn."""
+    positions = pixels_to_ask(naxis1, naxis2)
+    for plane in planes:
+        positions = [plane.at(position) for position in positions]
+    area = math.prod(plane.determinant for plane in planes)
+    return enclose([sphere.at(position) for position in positions], math.sqrt(abs(area)) * 3600.0)
 
 
 def _sphere(cards: Cards) -> _Tangent:

@@ -7,10 +7,10 @@ Decisions on one folder are serialized over threads, processes and hosts. The fi
 are found in the folder's owner record.
 """
 
+import posixpath
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from pipeline.bundle.unpack import UnpackedFile
 from pipeline.digests import file_crc32
@@ -60,7 +60,7 @@ class Ownership:
     @contextmanager
     def held(self, paths: Set[str]) -> Iterator[None]:
         """Lock the folders of the paths inside the ``with`` against adding and removing files."""
-        folders = {str(PurePosixPath(path).parent) for path in paths}
+        folders = {posixpath.dirname(path) for path in paths}
         with self.locks.held(folders, "folders of unpacked files"):
             yield
 
