@@ -16,25 +16,30 @@ from pipeline.catalog.columns import COLUMNS, SHOWN, WRITTEN, columns_named
 from pipeline.catalog.criteria import Criteria
 from pipeline.catalog.find import count, find
 from pipeline.catalog.generations import make_current
-from pipeline.catalog.reader import ServerReader, SqliteReader
+from pipeline.catalog.reader import Reader, ServerReader, SqliteReader
 from pipeline.mirror.state.layout import Layout
 
 _ROUNDS = 9
 _SPARSE = (80.0, 20.0)
 _JULY, _AUGUST = datetime(2009, 7, 1, tzinfo=UTC), datetime(2009, 8, 1, tzinfo=UTC)
 _MONTH = {"filter": ("r",), "after": _JULY, "before": _AUGUST}
-CRITERIA = {
-    "position": Criteria(at=_SPARSE),
-    "cone of 0.1 degrees": Criteria(at=_SPARSE, radius=0.1),
-    "position in a deep field": Criteria(at=DEEP_FIELD),
-    "cone of 0.1 degrees in a deep field": Criteria(at=DEEP_FIELD, radius=0.1),
-    "cone of 5 degrees, a filter, a month": Criteria(at=DEEP_FIELD, radius=5.0, **_MONTH),
-    "night, stage, filter": Criteria(
-        stage=("warp",), filter=("r",), after=_JULY, before=_JULY.replace(day=2)
-    ),
-    "exposure": Criteria(exposure=("o4999g0001o",)),
-}
+_DEEP_CONE = "cone of 0.1 degrees in a deep field"
 _GROUPS = "SELECT stage, band, count(*) FROM image WHERE kind = 'image' GROUP BY stage, band"
+
+
+def _questions(reader: Reader) -> dict[str, Criteria]:
+    ((exposure,),) = reader.rows("SELECT min(exp_name) FROM image", {})
+    return {
+        "position": Criteria(at=_SPARSE),
+        "cone of 0.1 degrees": Criteria(at=_SPARSE, radius=0.1),
+        "position in a deep field": Criteria(at=DEEP_FIELD),
+        _DEEP_CONE: Criteria(at=DEEP_FIELD, radius=0.1),
+        "cone of 5 degrees, a filter, a month": Criteria(at=DEEP_FIELD, radius=5.0, **_MONTH),
+        "night, stage, filter": Criteria(
+            stage=("warp",), filter=("r",), after=_JULY, before=_JULY.replace(day=2)
+        ),
+        "exposure": Criteria(exposure=(exposure,)),
+    }
 
 
 def ask(folder: Path, images: int) -> None:
@@ -47,9 +52,10 @@ def ask(folder: Path, images: int) -> None:
     columns = columns_named(WRITTEN)
     rows = [["", "rows", "CPU ms", "min-max"]]
     with closing(SqliteReader(file)) as reader:
-        for name, criteria in CRITERIA.items():
+        questions = _questions(reader)
+        for name, criteria in questions.items():
             rows.append([name, *_timed(lambda c=criteria: sum(1 for _ in find(reader, c, columns, "/m")))])
-        deep = CRITERIA["cone of 0.1 degrees in a deep field"]
+        deep = questions[_DEEP_CONE]
         for shown, some in {"columns of the table": columns_named(SHOWN), "paths": [COLUMNS["path"]]}.items():
             name = f"the same, {shown}"
             rows.append([name, *_timed(lambda c=some: sum(1 for _ in find(reader, deep, c, "/m")))])
@@ -67,7 +73,7 @@ def ask_postgresql(folder: Path, images: int, times: int) -> None:
     with postgresql(folder) as database:
         copy_survey(file, database, times)
         reader = ServerReader(database)
-        for name, criteria in CRITERIA.items():
+        for name, criteria in _questions(reader).items():
             question = partial(find, reader, criteria, columns, "/m")
             rows.append([name, *_timed(lambda q=question: sum(1 for _ in q()), time.perf_counter)])
     print_table(f"Questions to {images * times:,} images in PostgreSQL", rows)
