@@ -95,13 +95,17 @@ def _place(
         update(image).where(column.in_(lost), image.c.pos_source == source).values(position(None, source))
     )
     rows = [
-        {"named": name, "east": place[0], "north": place[1], **position(place, source)}
+        {"named": name, "east": east, "north": north, "reach": reach, **position(place, source)}
         for name, place in sorted(places.items())
+        for east, north, reach, _ in [place]
     ]
     if rows:
         replaced = ("skycell", "raw_exp") if source == "skycell" else ("raw_exp",)
         elsewhere = or_(
-            image.c.pos_source != source, image.c.ra != bindparam("east"), image.c.dec != bindparam("north")
+            image.c.pos_source != source,
+            image.c.ra != bindparam("east"),
+            image.c.dec != bindparam("north"),
+            image.c.radius != bindparam("reach"),
         )
         # A statement for several rows of parameters takes no IN.
         is_replaced = or_(*(image.c.pos_source == each for each in replaced))

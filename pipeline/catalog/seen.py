@@ -57,9 +57,16 @@ def record_seen(settings: Settings, layout: Layout) -> None:
 
 
 def _whole(state: list[str], settings: Settings, layout: Layout) -> list[str | None]:
-    """Return the state together with all that is written to the database from elsewhere."""
+    """Return the state together with all that is written to the database from elsewhere, and its copy."""
     of_settings = (settings.catalog.access_url, settings.catalog.publisher_did)
-    return [*state, __version__, str(layout.root), *of_settings]
+    return [*state, __version__, str(layout.root), *of_settings, _snapshot(settings, layout)]
+
+
+def _snapshot(settings: Settings, layout: Layout) -> str:
+    """Return whether there is the copy that the settings ask for: without it a run has something to do."""
+    if not (settings.catalog.is_file and settings.catalog.snapshot):
+        return "none"
+    return "here" if layout.catalog_snapshot.is_file() else "missing"
 
 
 def record_behind(layout: Layout) -> None:

@@ -73,7 +73,7 @@ def marker(follower: Follower, name: str) -> dict:
 
 
 def rebuilt_content(follower: Follower) -> dict[str, list[tuple]]:
-    """The rows after a rebuild from what is on disk."""
+    """The rows after a rebuild from what is on disk, in a database that takes the place of the current one."""
     result = ended([COMMAND, "catalog", "rebuild", "--quiet", "--config", str(follower.config)])
     assert (result.code, result.output) == (0, "")
     return content_of(catalog_of(follower.root))
@@ -326,7 +326,8 @@ def test_positions_of_images_without_their_own(upstream: Upstream, follower: Fol
     add_chips(upstream, "f0", 0, {}, document=raw, exp_name="o1")
     update(follower)
     assert rows(catalog_of(follower.root), place) == [(359.0, 80.0, 1.65, "raw_exp")]
-    assert rebuilt_content(follower) == content_of(catalog_of(follower.root))
+    before = content_of(catalog_of(follower.root))
+    assert rebuilt_content(follower) == before
 
 
 def test_a_sky_cell_comes_before_an_exposure(upstream: Upstream, follower: Follower):
@@ -338,10 +339,12 @@ def test_a_sky_cell_comes_before_an_exposure(upstream: Upstream, follower: Follo
     update(follower)
     source = "SELECT pos_source FROM image ORDER BY path"
     assert rows(catalog_of(follower.root), source) == [("raw_exp",)]
-    add_chips(upstream, "f2", 2, {f"b.{sky}.fits": image_bytes()}, component=sky)
-    update(follower)
-    assert rows(catalog_of(follower.root), source) == [("skycell",), ("header",)]
-    assert rebuilt_content(follower) == content_of(catalog_of(follower.root))
+    for number, name, size in ((2, "b", 100), (3, "c", 200)):
+        add_chips(upstream, f"f{number}", number, {f"{name}.{sky}.fits": image_bytes(size=size)}, component=sky)
+        update(follower)
+    assert rows(catalog_of(follower.root), source) == [("skycell",), ("header",), ("header",)]
+    before = content_of(catalog_of(follower.root))
+    assert rebuilt_content(follower) == before
 
 
 def test_bundles_with_files_that_other_files_replace(upstream: Upstream, follower: Follower):
@@ -357,7 +360,8 @@ def test_bundles_with_files_that_other_files_replace(upstream: Upstream, followe
     update(follower)
     found = rows(catalog_of(follower.root), owner)
     assert sorted(found) == [(f"{DATA}/other.ch.fits", "f2"), (f"{DATA}/same.ch.fits", "f1")]
-    assert rebuilt_content(follower) == content_of(catalog_of(follower.root))
+    before = content_of(catalog_of(follower.root))
+    assert rebuilt_content(follower) == before
 
 
 def test_unpacking_that_begins_later(upstream: Upstream, follower: Follower):
@@ -480,3 +484,21 @@ def test_a_clock_that_was_ahead(upstream: Upstream, follower: Follower):
     snapshot = Database(sqlite_url(follower.root / "status" / "catalog.sqlite"), read_only=True)
     assert content_of(snapshot) == content_of(catalog_of(follower.root))
     assert rows(snapshot, "SELECT count(*) FROM fileset") == [(3,)]
+
+
+def test_a_snapshot_that_is_asked_for_is_made_though_nothing_is_new(upstream: Upstream, follower: Follower):
+    file = follower.root / "status" / "catalog.sqlite"
+    snapshot = Database(sqlite_url(file), read_only=True)
+    names = "SELECT name FROM fileset ORDER BY name"
+    for number, name in ((1, "f1"), (2, "f2")):
+        add_chips(upstream, name, number)
+        follower.catalog["snapshot"] = False
+        update(follower)
+        assert not file.exists() or rows(snapshot, names) == [("f1",)]
+        follower.catalog["snapshot"] = True
+        update(follower)
+        assert rows(snapshot, names) == [("f1",), ("f2",)][:number]
+    file.unlink()
+    update(follower)
+    assert rows(snapshot, names) == [("f1",), ("f2",)]
+    assert is_as_seen(read_settings(follower.config), Layout(follower.root))
