@@ -92,8 +92,14 @@ def _of_fileset(name: str, kind: ValueKind, ucd: str, description: str, column: 
 
 
 def _sibling(kind: str) -> Column:
-    sql = f"SELECT min(path) FROM member WHERE member.base = image.base AND member.kind = '{kind}'"
-    return Column(f"{kind}_path", ValueKind.PATH, "", "meta.id;meta.file", _SIBLINGS[kind], f"({sql})")
+    unpacked = f"SELECT min(path) FROM member WHERE member.base = image.base AND member.kind = '{kind}'"
+    # Plain files have no index of bases, but filesets of few images.
+    plain = (
+        "SELECT min(other.path) FROM image AS other WHERE other.fileset_id = image.fileset_id "
+        f"AND other.base = image.base AND other.kind = '{kind}'"
+    )
+    sql = f"CASE WHEN image.file_id IS NULL THEN ({unpacked}) ELSE ({plain}) END"
+    return Column(f"{kind}_path", ValueKind.PATH, "", "meta.id;meta.file", _SIBLINGS[kind], sql)
 
 
 _OBSERVED = "Start of the exposure (UTC)"
@@ -130,11 +136,16 @@ def columns_listed(text: str) -> list[Column]:
 
 
 def columns_named(names: Sequence[str]) -> list[Column]:
-    """Return the columns of these names. Raises ValueError, with near names or all, for another."""
+    """Return the columns of these names.
+
+    Raises ValueError for another name, with near ones or all, and for one that is repeated.
+    """
     unknown = [name for name in names if name not in COLUMNS]
     if unknown and (meant := did_you_mean(unknown[0], COLUMNS)):
         raise ValueError(f"expected columns of images, got {unknown[0]!r}.{meant}")
     if unknown or not names:
         got = ", ".join(map(repr, unknown)) or "none"
         raise ValueError(f"expected some of the columns {', '.join(COLUMNS)}; got {got}")
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"expected each column once, got {repeated!r} more than once")
     return [COLUMNS[name] for name in names]

@@ -103,7 +103,7 @@ class SqliteReader:
 
     def stored(self, time: datetime) -> str:
         """Return a time in UTC as the text that SQLAlchemy stores."""
-        return time.strftime("%Y-%m-%d %H:%M:%S.%f")
+        return time.replace(tzinfo=None).isoformat(" ", "microseconds")
 
     def close(self) -> None:
         """Close the connection."""

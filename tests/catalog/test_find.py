@@ -151,6 +151,7 @@ QUESTIONS = [
     {"arrived_since": AUGUST},
     {"arrived_since": AUGUST, "product": ("q",), "at": (150.1, 2.2), "radius": 1.0},
     {"arrived_since": datetime(2009, 8, 3, tzinfo=UTC)},
+    {"arrived_since": datetime(900, 1, 1, tzinfo=UTC)},
 ]
 
 
@@ -214,6 +215,11 @@ def test_the_columns_are_those_of_the_table_and_a_few_more():
 
 def test_the_siblings_of_an_image(tmp_path):
     rows = [image_row("data/a.fits", 10, 10), image_row("data/b.fits", 10, 10)]
+    # As they were downloaded, without bundles.
+    rows += [
+        image_row(f"store/c.{end}", 10, 10, kind=kind, base="store/c", file_id=number)
+        for number, (kind, end) in enumerate((("image", "fits"), ("mask", "mk.fits"), ("weight", "wt.fits")))
+    ]
     members = [
         {"fileset_id": 1, "path": f"data/a.{end}", "base": "data/a", "kind": kind}
         for kind, end in (("image", "fits"), ("mask", "mk.fits"), ("weight", "wt.fits"), ("catalog", "cmf"))
@@ -223,6 +229,7 @@ def test_the_siblings_of_an_image(tmp_path):
     assert list(find(reader, criteria_of(), columns, "/m")) == [
         ("/m/data/a.fits", "/m/data/a.mk.fits", "/m/data/a.wt.fits", "/m/data/a.cmf"),
         ("/m/data/b.fits", None, None, None),
+        ("/m/store/c.fits", "/m/store/c.mk.fits", "/m/store/c.wt.fits", None),
     ]
     reader.close()
 

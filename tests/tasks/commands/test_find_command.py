@@ -167,6 +167,7 @@ WRONG = {
     ("--before", "2009-13-01"): "expected a date or a time (UTC) such as 2009-07-29",
     ("--arrived-since", "7"): "expected a duration such as 90s, 15min, 12h, 30 days or '1d 12h', or a time",
     ("--columns", "path,seeing"): "expected some of the columns path, extension, kind,",
+    ("--columns", "path,ra,path", "--json"): "expected each column once, got 'path' more than once",
     ("--columns", "path", "--count"): "expected no --columns, --format or --json with --count",
     ("--count", "--format", "csv"): "expected no --columns, --format or --json with --count",
     ("--json", "--count"): "expected no --columns, --format or --json with --count",
