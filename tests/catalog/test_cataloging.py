@@ -73,7 +73,7 @@ def marker(follower: Follower, name: str) -> dict:
 
 
 def rebuilt_content(follower: Follower) -> dict[str, list[tuple]]:
-    """The rows after a rebuild from what is on disk, in a database that takes the place of the current one."""
+    """The rows after a rebuild from what is on disk, in a new database, now the current one."""
     result = ended([COMMAND, "catalog", "rebuild", "--quiet", "--config", str(follower.config)])
     assert (result.code, result.output) == (0, "")
     return content_of(catalog_of(follower.root))
@@ -340,7 +340,8 @@ def test_a_sky_cell_comes_before_an_exposure(upstream: Upstream, follower: Follo
     source = "SELECT pos_source FROM image ORDER BY path"
     assert rows(catalog_of(follower.root), source) == [("raw_exp",)]
     for number, name, size in ((2, "b", 100), (3, "c", 200)):
-        add_chips(upstream, f"f{number}", number, {f"{name}.{sky}.fits": image_bytes(size=size)}, component=sky)
+        files = {f"{name}.{sky}.fits": image_bytes(size=size)}
+        add_chips(upstream, f"f{number}", number, files, component=sky)
         update(follower)
     assert rows(catalog_of(follower.root), source) == [("skycell",), ("header",), ("header",)]
     before = content_of(catalog_of(follower.root))
