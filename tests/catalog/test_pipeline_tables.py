@@ -1,7 +1,8 @@
-"""Any document can be cataloged: each value is in its column or in ``other``, nan is null."""
+"""Any document can be cataloged: a value is in its column or in ``other``, nan is null, the text is kept."""
 
 import json
 import math
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,16 +10,20 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from support.databases import mariadb, postgresql
 from support.mdc_documents import names, scalars, texts
 
 from pipeline.bundle import mdc
 from pipeline.catalog.database import Database, database_url, sqlite_url
+from pipeline.catalog.gather import Document, Gathered
+from pipeline.catalog.load import replace_fileset
 from pipeline.catalog.pipeline_tables import PipelineTables, add_columns, rows_of, snake_case
 from pipeline.catalog.schema import create_schema
-from pipeline.catalog.tables import fileset, product
+from pipeline.catalog.tables import document
+from pipeline.mirror.state.markers import Fileset
 
+FILESET, NOW = Fileset("P", "F", "2009-07-29T00:00:00Z"), datetime(2009, 8, 1)
 OWN = {"row_id", "fileset_id", "row_number", "other"}
 columns = (
     st.sampled_from(["chip_id", "exp_id", "state", "later", "select", "xmin", "Later", *sorted(OWN)]) | names
@@ -28,16 +33,16 @@ tables = st.sampled_from(["chipRun", "rawExp", "warpSkyfile", "unknownTable"])
 
 @st.composite
 def dbinfos(draw) -> mdc.Scope:
-    document = mdc.Scope()
+    written = mdc.Scope()
     for table in draw(st.lists(tables, max_size=4)):
-        row = document.add_scope(table, multi=True)
+        row = written.add_scope(table, multi=True)
         for name in draw(st.lists(columns, max_size=6)):
             kind = draw(st.sampled_from([*scalars]))
             value = draw(texts if kind == "STR" else scalars[kind] | st.none())
             if draw(st.integers(0, 5)) == 0:
                 value = draw(st.lists(scalars[kind], max_size=3))
             row.add(name, kind, value, multi=name in row or draw(st.booleans()))
-    return document
+    return written
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
@@ -53,30 +58,28 @@ def database(request, tmp_path_factory) -> Iterator[Database]:
 
 def _with_tables(database: Database) -> Iterator[Database]:
     create_schema(database, {"id": "1"})
-    database.transact(lambda connection: connection.execute(insert(product), {"product_id": 1, "name": "P"}))
-    row = {"fileset_id": 1, "product_id": 1, "name": "F"}
-    database.transact(lambda connection: connection.execute(insert(fileset), row))
     yield database
     database.close()
 
 
-def cataloged(database: Database, document: bytes) -> dict[str, list[dict]]:
-    """The rows that the database returns of the tables of a document."""
-    found = rows_of(mdc.read(document, "document"))
+def cataloged(database: Database, text: bytes) -> tuple[dict[str, list[dict]], bytes]:
+    """The rows that the database returns of the tables of a document, and its text."""
+    found = rows_of(mdc.read(text, "document"))
     tables = database.transact(PipelineTables)
     if missing := tables.missing_columns(found, database.engine.dialect.name):
         database.transact(lambda connection: add_columns(connection, missing))
         tables = database.transact(PipelineTables)
 
-    def load(connection) -> dict[str, list[dict]]:
+    gathered = Gathered(FILESET, NOW, [], [], [Document("document", "dbinfo", text)], found)
+
+    def load(connection) -> tuple[dict[str, list[dict]], bytes]:
+        replace_fileset(connection, tables, gathered, {}, NOW)
         returned = {}
         for rows in found:
-            table, records = tables.records(rows, 1)
-            connection.execute(table.delete())
-            connection.execute(insert(table), records)
+            table = tables.named(snake_case(rows.table))
             query = select(table).order_by(table.c.row_number)
             returned[rows.table] = [dict(row._mapping) for row in connection.execute(query)]
-        return returned
+        return returned, zlib.decompress(connection.execute(select(document.c.text)).scalar_one())
 
     return database.transact(load)
 
@@ -101,11 +104,12 @@ def is_same(column: object, value: object) -> bool:
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-@given(document=dbinfos())
-def test_every_value_of_every_document(database, document):
-    text = mdc.write(document)
+@given(written=dbinfos())
+def test_every_value_of_every_document(database, written):
+    text = mdc.write(written)
     read = mdc.read(text, "document")
-    returned = cataloged(database, text)
+    returned, kept_text = cataloged(database, text)
+    assert kept_text == text
     assert returned.keys() == {entry.name for entry in read.entries if entry.name != "unknownTable"}
     for table, records in returned.items():
         for record, row in zip(records, read.all(table), strict=True):
@@ -121,11 +125,11 @@ def test_every_value_of_every_document(database, document):
 
 
 def test_a_table_gets_no_more_than_so_many_columns(database):
-    document = mdc.Scope()
-    row = document.add_scope("fakeRun", multi=True)
+    written = mdc.Scope()
+    row = written.add_scope("fakeRun", multi=True)
     for number in range(700):
         row.add(f"c{number}", "S32", number)
-    [record] = cataloged(database, mdc.write(document))["fakeRun"]
+    [record] = cataloged(database, mdc.write(written))[0]["fakeRun"]
     most = {"sqlite": 500, "postgresql": 250, "mysql": 150}[database.engine.dialect.name]
     assert len(record) == most + len(OWN)
     other = json.loads(record["other"])
