@@ -19,6 +19,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
+    Dialect,
     Double,
     ForeignKey,
     Index,
@@ -33,7 +34,7 @@ from sqlalchemy import (
     table,
 )
 from sqlalchemy.schema import CreateColumn
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from pipeline.bundle import mdc
 from pipeline.bundle.dbinfo import RUN_TABLES
@@ -45,9 +46,22 @@ _PLAIN = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _OWN = {"row_id", "fileset_id", "row_number", "other"}
 # Columns that PostgreSQL adds to each table itself.
 _OF_POSTGRESQL = {"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"}
+
+
+class _UnsignedInSqlite(TypeDecorator[Any]):
+    """64 bits without a sign in SQLite: exact where its integers hold them, else as a float."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Return the value for SQLite's driver, which refuses greater integers."""
+        return value if value is None else int(value) if value < 2**63 else float(value)
+
+
 _KINDS: dict[str, TypeEngine[Any]] = {
     "integer": BigInteger(),
-    "unsigned": Numeric(20),
+    "unsigned": Numeric(20).with_variant(_UnsignedInSqlite(), "sqlite"),
     "float": Double(),
     "boolean": Boolean(),
     "time": Time,

@@ -82,7 +82,8 @@ def rebuilt_content(follower: Follower) -> dict[str, list[tuple]]:
 def test_all_that_a_fileset_tells(upstream: Upstream, follower: Follower):
     image = image_bytes(OBJECT="MD01", AIRMASS=1.25)
     files = {"a.ch.fits": image, "a.ch.mk.fits": image_bytes(), "a.cmf": b"no image", "a.log": b"done"}
-    document = dbinfo(5, "  later F32 1.5\n  many U64 18446744073709551615\n  odd-name STR kept\n")
+    unsigned = f"  many U64 {2**64 - 1}\n  few U64 {2**53 + 1}\n"
+    document = dbinfo(5, f"  later F32 1.5\n{unsigned}  odd-name STR kept\n")
     add_chips(upstream, "a.chip.5", 5, files, document=document, exp_name="o1", filter="r.00000")
     upstream.add("stamps", "web_1", [File("s.fits", image_bytes(ra=10.0))], type="PSRESULTS", stage="null")
     update(follower)
@@ -100,9 +101,9 @@ def test_all_that_a_fileset_tells(upstream: Upstream, follower: Follower):
     ]
     assert rows(catalog, "SELECT chip_id, exp_id, state FROM chip_run") == [(5, 6, "full")]
     local = f"{follower.root}/{DATA}/y"
-    found = rows(catalog, "SELECT path_base, later, many, other FROM chip_processed_imfile")
-    assert [(*row[:2], float(row[2]), json.loads(row[3])) for row in found] == [
-        (local, 1.5, 2.0**64, {"odd-name": "kept"})
+    found = rows(catalog, "SELECT path_base, later, few, many, other FROM chip_processed_imfile")
+    assert [(*row[:-1], json.loads(row[-1])) for row in found] == [
+        (local, 1.5, 2**53 + 1, 2.0**64, {"odd-name": "kept"})
     ]
     assert documents(catalog)["dbinfo.a.chip.5.mdc"] == document
     filesets = rows(catalog, "SELECT name, stage, exp_name, content, state FROM fileset ORDER BY name")
