@@ -14,12 +14,15 @@ from pipeline.catalog.generations import current_file, file_of, how_to_make
 from pipeline.catalog.reader import Reader, Row, ServerReader, SqliteReader
 from pipeline.catalog.view_columns import described
 from pipeline.config import Settings, read_settings
-from pipeline.errors import MachineFault, SettingsError
+from pipeline.errors import MachineFault, SettingsError, machine_faults
 from pipeline.mirror.resources.file_systems import is_shared
 from pipeline.mirror.state.layout import Layout
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+# Numbers of the file's format for writing and for reading, at the end of so many bytes of its header.
+_WAL_END, _WAL = 20, b"\2\2"
 
 
 class Catalog(AbstractContextManager["Catalog"]):
@@ -86,7 +89,7 @@ class Catalog(AbstractContextManager["Catalog"]):
 
 
 def open_catalog(mirror: str | Path) -> Catalog:
-    """Return the catalog of a mirror, named by its root folder, its settings or a snapshot (``.sqlite``).
+    """Return the catalog of a mirror, named by its root folder, its settings or an SQLite file (``.sqlite``).
 
     A catalog outside of the root folder is found by the settings file only. Raises SettingsError when there
     is none, and MachineFault.
@@ -100,13 +103,19 @@ def open_catalog(mirror: str | Path) -> Catalog:
             f"(status/catalog.sqlite), got: {error.strerror}."
         ) from None
     if path.suffix == ".sqlite":
-        reader = SqliteReader(path, immutable=True)
+        reader = SqliteReader(path, immutable=not _is_written_to(path))
         ((root,),) = reader.rows("SELECT value FROM catalog_setting WHERE name = 'root'", {})
         return Catalog(reader, Path(root))
     if is_root:
         return catalog_of(Layout(path.absolute()), None)
     settings = read_settings(path)
     return catalog_of(Layout(settings.mirror.root), settings)
+
+
+def _is_written_to(path: Path) -> bool:
+    """Return True for a file in WAL mode, as catalogs are that a run writes to; snapshots are not."""
+    with machine_faults(f"reading {path}"), path.open("rb") as file:
+        return file.read(_WAL_END).endswith(_WAL)
 
 
 def catalog_of(layout: Layout, settings: Settings | None) -> Catalog:

@@ -3,6 +3,9 @@
 import doctest
 import re
 import shlex
+import shutil
+import sqlite3
+from contextlib import closing
 from datetime import date, datetime, timedelta
 
 import astropy.units as u
@@ -79,6 +82,15 @@ def test_the_catalog_of_a_settings_file_and_of_a_root_folder(config):
             found = catalog.find(stage="warp", filter="r", columns=["path"])
         assert len(found) == 7
         assert found["path"][0].startswith(f"{root}/data/gpc1/MD01.200907/2009/07/29/")
+
+
+def test_a_file_that_is_written_to_is_no_snapshot(config, tmp_path):
+    file = tmp_path / "copy.sqlite"
+    shutil.copy(config.parent / "mirror" / "state" / "catalog" / "000001.sqlite", file)
+    with closing(sqlite3.connect(file, isolation_level=None)) as writer:
+        writer.execute("DELETE FROM image WHERE stage = 'warp'")
+        with open_catalog(file) as catalog:
+            assert len(catalog.find(stage="warp", columns=["path"])) == 0
 
 
 def test_criteria_of_python(config):
