@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 KINDS = ("image", "mask", "weight", "other")
 Patterns = tuple[str, ...]
-Texts = str | Iterable[str]
+Texts = str | Iterable[str] | None
 Position = "str | tuple[float, float] | SkyCoord"
 
 
@@ -61,7 +61,8 @@ def criteria_of(
     if night is not None:
         if after is not None or before is not None:
             raise ValueError("expected either a night, or a time after or before which, got both")
-        after = terms.as_utc(terms.night(night) if isinstance(night, str) else night)
+        # The date in UTC of a time of any zone.
+        after = terms.as_utc(terms.night(night) if isinstance(night, str) else terms.as_utc(night).date())
         before = after + timedelta(days=1)
     if radius is not None and at is None:
         raise ValueError("expected a position with the radius, got none")
@@ -118,4 +119,4 @@ def _since(time: str | date | timedelta | None) -> datetime | None:
 
 
 def _patterns(texts: Texts) -> Patterns:
-    return (texts,) if isinstance(texts, str) else tuple(texts)
+    return (texts,) if isinstance(texts, str) else tuple(texts or ())

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sqlite3
 from contextlib import closing
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 
 import astropy.units as u
 import pytest
@@ -101,6 +101,9 @@ def test_criteria_of_python(config):
 
         chips = number(stage="chip", night="2009-07-29")
         assert chips == number(stage=["chip"], night=date(2009, 7, 29)) == 8
+        hawaii = timezone(timedelta(hours=-10))
+        assert number(stage="raw", night=datetime(2009, 7, 29, 3, tzinfo=hawaii)) == 10
+        assert number(stage=None, kind=None) == number(kind="*") > number(stage=(), filter=None) == number()
         assert chips == number(stage="chip", after="2009-07-29", before=datetime(2009, 7, 30))
         cone = {"at": (35.9231, -4.2843), "stage": "chip"}
         assert len({number(**cone, radius=radius) for radius in ("1arcmin", 1 / 60, 1 * u.arcmin)}) == 1
