@@ -63,7 +63,10 @@ def criteria_of(
             raise ValueError("expected either a night, or a time after or before which, got both")
         # The date in UTC of a time of any zone.
         after = terms.as_utc(terms.night(night) if isinstance(night, str) else terms.as_utc(night).date())
-        before = after + timedelta(days=1)
+        try:
+            before = after + timedelta(days=1)
+        except OverflowError:
+            raise ValueError(f"expected a night that ends in the year 9999, got {night}") from None
     if radius is not None and at is None:
         raise ValueError("expected a position with the radius, got none")
     for pattern in _patterns(kind):

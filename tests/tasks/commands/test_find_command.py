@@ -163,6 +163,7 @@ WRONG = {
     ("--at", "35.9", "-94.2"): "got 35.9 and -94.2",
     ("--radius", "1"): "expected a position with the radius, got none",
     ("--night", "yesterday"): "expected a night as its UTC date, such as 2009-07-29, got 'yesterday'",
+    ("--night", "9999-12-31"): "expected a night that ends in the year 9999, got 9999-12-31",
     ("--night", "2009-07-29", "--after", "2009-07-01"): "expected either a night, or",
     ("--before", "2009-13-01"): "expected a date or a time (UTC) such as 2009-07-29",
     ("--arrived-since", "7"): "expected a duration such as 90s, 15min, 12h, 30 days or '1d 12h', or a time",
