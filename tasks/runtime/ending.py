@@ -17,7 +17,7 @@ from pipeline.reporting.status import product_rows, write_status
 from tasks.runtime.causes import FirstOfEachCause
 from tasks.runtime.log import log_to
 from tasks.runtime.notices import Notices
-from tasks.runtime.page import PageRenewal
+from tasks.runtime.page_renewal import PageRenewal
 from tasks.runtime.run import Run
 from tasks.runtime.summary import Ending, fetched
 

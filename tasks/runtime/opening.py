@@ -20,7 +20,7 @@ from tasks.runtime.display import display_kind, progress_displayed, progress_in_
 from tasks.runtime.ending import RunEnd
 from tasks.runtime.log import log_beginning, log_to
 from tasks.runtime.notices import Notices
-from tasks.runtime.page import PageRenewal
+from tasks.runtime.page_renewal import PageRenewal
 from tasks.runtime.processes import Processes, step_processes
 from tasks.runtime.progress import Progress
 from tasks.runtime.run import Run
