@@ -44,7 +44,12 @@ _IMPORTED = (
     "pipeline.reporting.text",
     # Those that keep nothing of a command.
     *("tasks.commands", "tasks.steps", "tasks.targets", "tasks.runtime.causes", "tasks.runtime.display"),
-    *("tasks.runtime.log", "tasks.runtime.notices", "tasks.runtime.outage", "tasks.runtime.page_renewal"),
+    *(
+        "tasks.runtime.log",
+        "tasks.runtime.notifications",
+        "tasks.runtime.outage",
+        "tasks.runtime.page_renewal",
+    ),
     *("tasks.runtime.processes", "tasks.runtime.schedulers", "tasks.runtime.summary"),
     *("tasks.runtime.wanted_watch", "tasks.runtime.window"),
 )

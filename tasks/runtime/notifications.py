@@ -1,4 +1,4 @@
-"""Notices of a run: the hooks ``on_complete`` and ``on_run``, and one message with what is new."""
+"""Notifications of a run: the hooks ``on_complete`` and ``on_run``, and one message with what is new."""
 
 import logging
 import threading
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class NoticePolicy:
+class NotificationPolicy:
     """Most seconds of a hook and of sending; of waiting, at the end, for hooks of complete filesets."""
 
     hook: float = 60.0
@@ -26,17 +26,17 @@ class NoticePolicy:
     drain: float = 60.0
 
 
-DEFAULT = NoticePolicy()
+DEFAULT = NotificationPolicy()
 
 
-class Notices:
-    """Notices of one run, until ``cut_short`` is set. No failure of one is a failure of the run.
+class Notifications:
+    """Notifications of one run, until ``cut_short`` is set. No failure of one is a failure of the run.
 
     Safe for several threads.
     """
 
     def __init__(
-        self, context: RunContext, cut_short: threading.Event, policy: NoticePolicy = DEFAULT
+        self, context: RunContext, cut_short: threading.Event, policy: NotificationPolicy = DEFAULT
     ) -> None:
         self._context = context
         self._cut_short = cut_short
