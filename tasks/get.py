@@ -18,7 +18,7 @@ from pipeline.reporting.by_name import complete_text, excluded_filesets, exclude
 from pipeline.units import as_count
 from tasks.fileset import failed_in_run
 from tasks.runtime.current import STARTED, current_run
-from tasks.runtime.summary import get_summary
+from tasks.runtime.summary_line import get_summary
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.update import DiscoverProduct
 from tasks.wanted import FetchWanted, newly_wanted

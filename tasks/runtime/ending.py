@@ -19,7 +19,7 @@ from tasks.runtime.log import log_to
 from tasks.runtime.notifications import Notifications
 from tasks.runtime.page_renewal import PageRenewal
 from tasks.runtime.run import Run
-from tasks.runtime.summary import Ending, fetched
+from tasks.runtime.summary_line import Ending, fetched
 
 # Numbers of the last line.
 Summary = Callable[[RunCounters, Ending], str]

@@ -24,7 +24,7 @@ from tasks.runtime.ending import RunEnd
 from tasks.runtime.opening import open_run
 from tasks.runtime.run import Run
 from tasks.runtime.schedulers import CentralScheduler, LocalScheduler, fail_tasks_of
-from tasks.runtime.summary import update_summary
+from tasks.runtime.summary_line import update_summary
 from tasks.runtime.task import MirrorTask
 from tasks.runtime.worker import ThreadWorker
 

@@ -17,7 +17,7 @@ from tasks.runtime.current import begin_run
 from tasks.runtime.opening import shown_and_logged, started_processes
 from tasks.runtime.progress import Progress
 from tasks.runtime.run import Run
-from tasks.runtime.summary import fetched
+from tasks.runtime.summary_line import fetched
 from tasks.runtime.takeover import LastRun
 from tasks.steps import STEPS
 

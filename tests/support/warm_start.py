@@ -50,7 +50,7 @@ _IMPORTED = (
         "tasks.runtime.outage",
         "tasks.runtime.page_renewal",
     ),
-    *("tasks.runtime.processes", "tasks.runtime.schedulers", "tasks.runtime.summary"),
+    *("tasks.runtime.processes", "tasks.runtime.schedulers", "tasks.runtime.summary_line"),
     *("tasks.runtime.wanted_watch", "tasks.runtime.window"),
 )
 # Beginnings of the names of variables that the interpreter and the libraries read as they are started.
