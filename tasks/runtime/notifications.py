@@ -11,7 +11,15 @@ from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.fileset_files import stored_paths, unpacked_paths
 from pipeline.reporting.history import RunRecord
 from pipeline.reporting.hooks import NotNotified, addresses, run_hook, send_message
-from pipeline.reporting.summary import RunSummary, as_json, body, is_news, note_notified, summary_of, title
+from pipeline.reporting.notification import (
+    RunSummary,
+    as_json,
+    body,
+    is_news,
+    note_notified,
+    summary_of,
+    title,
+)
 from pipeline.units import as_count
 
 log = logging.getLogger(__name__)

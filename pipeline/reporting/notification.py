@@ -1,4 +1,4 @@
-"""Summary of a run, with what it brought and what failed: for hooks as JSON, for people as a message."""
+"""What a notification says of a run, what it brought and what failed: JSON for hooks, text for people."""
 
 import hashlib
 import json
