@@ -16,8 +16,8 @@ from pipeline.mirror.state.steps import Steps
 from pipeline.names import escaped, some
 from pipeline.reporting.history import RunRecord
 from pipeline.reporting.report import FailureGroup, ListingFailure, failure_groups, listing_failures
+from pipeline.reporting.report_forms import failure_lines, listing_lines
 from pipeline.reporting.status import verification_problems
-from pipeline.reporting.text import failure_lines, listing_lines
 from pipeline.units import as_count, as_size
 
 SCHEMA = 1

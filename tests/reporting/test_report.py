@@ -34,8 +34,8 @@ from pipeline.reporting.metrics import metrics_text
 from pipeline.reporting.plan import Planner
 from pipeline.reporting.progress import RunProgress, write_progress
 from pipeline.reporting.report import LockHolder, MirrorReport, mirror_report
+from pipeline.reporting.report_forms import as_check, as_json, as_text, run_numbers, running_numbers
 from pipeline.reporting.status import product_status
-from pipeline.reporting.text import as_check, as_json, as_text, run_numbers, running_numbers
 from tasks.steps import STEPS
 
 NOW = datetime(2026, 7, 10, 12, tzinfo=UTC)

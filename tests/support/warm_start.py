@@ -41,7 +41,7 @@ _IMPORTED = (
     *("pipeline.mirror.steps.compare", "pipeline.mirror.steps.widening", "pipeline.mirror.resources.peers"),
     *("pipeline.mirror.state.pending", "pipeline.reporting.backlog", "pipeline.reporting.hooks"),
     *("pipeline.reporting.by_name", "pipeline.reporting.metrics", "pipeline.reporting.notification"),
-    "pipeline.reporting.text",
+    "pipeline.reporting.report_forms",
     # Those that keep nothing of a command.
     *("tasks.commands", "tasks.steps", "tasks.targets", "tasks.runtime.causes", "tasks.runtime.display"),
     *(

@@ -30,7 +30,7 @@ from pipeline.reporting.matrix import Cell, Matrix, Missing, product_matrix
 from pipeline.reporting.outlook import outlook, outlook_text, when_here
 from pipeline.reporting.page.charts import Chart, charts
 from pipeline.reporting.report import MirrorReport, ProductReport, mirror_report, with_unfinished
-from pipeline.reporting.text import (
+from pipeline.reporting.report_forms import (
     as_age,
     bytes_left_of,
     catalog_text,
