@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -197,34 +197,37 @@ def open_context(
     systems between which filesets cannot be renamed, and when the root or a volume is not mounted.
     """
     settings = read_settings(config)
-    source, mirror = settings.source, settings.mirror
     layout = _checked_layout(config, settings)
-    upstream = upstream_client(source, sleep, stopping)
-    fetch_pool = FetchPool(source.connections)
+    with ExitStack() as opened:
+        upstream = opened.enter_context(closing(upstream_client(settings.source, sleep, stopping)))
+        yield _shared(settings, layout, steps, upstream, opened)
+
+
+def _shared(
+    settings: Settings, layout: Layout, steps: Steps, upstream: "DataStoreClient", opened: ExitStack
+) -> RunContext:
+    """Return what the steps of a run share; what is opened for it is closed with ``opened``, last first."""
+    connections = settings.source.connections
+    ownership, arrivals, filesets = (
+        opened.enter_context(closing(ByteLocks(path))) for path in _lock_files(layout)
+    )
     unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
-    locks = [ByteLocks(path) for path in _lock_files(layout)]
-    try:
-        yield RunContext(
-            settings=settings,
-            layout=layout,
-            steps=steps,
-            upstream=upstream,
-            listings=upstream,
-            space=DiskSpace(MinFree.of(layout, mirror)),
-            rate=limit_of(source.rate_limit),
-            fetch_pool=fetch_pool,
-            unpackers=unpackers,
-            ownership=Ownership(layout, locks[0]),
-            arrivals=Arrivals(layout, locks[1]),
-            fileset_locks=locks[2],
-            quota=ConnectionQuota(source.connections),
-        )
-    finally:
-        fetch_pool.close()
-        unpackers.shutdown(cancel_futures=True)
-        for lock in locks:
-            lock.close()
-        upstream.close()
+    opened.callback(unpackers.shutdown, cancel_futures=True)
+    return RunContext(
+        settings=settings,
+        layout=layout,
+        steps=steps,
+        upstream=upstream,
+        listings=upstream,
+        space=DiskSpace(MinFree.of(layout, settings.mirror)),
+        rate=limit_of(settings.source.rate_limit),
+        fetch_pool=opened.enter_context(closing(FetchPool(connections))),
+        unpackers=unpackers,
+        ownership=Ownership(layout, ownership),
+        arrivals=Arrivals(layout, arrivals),
+        fileset_locks=filesets,
+        quota=ConnectionQuota(connections),
+    )
 
 
 def _checked_layout(config: Path, settings: Settings) -> Layout:
