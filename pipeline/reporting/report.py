@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.catalog.awaiting import filesets_behind
 from pipeline.catalog.health import catalog_fault
@@ -175,10 +175,7 @@ def mirror_report(
     progress = _progress(layout, holder)
     included = steps.included(settings)
     names = _products(layout, settings)
-    history = read_history(layout)
-    runs = with_unfinished(layout, history, holder)
-    daily, fetched = bytes_per_day(runs, now), fetch_rate(runs)
-    updates = [record for record in history if record.is_update]
+    runs = _runs(layout, settings, holder, now)
     fault = catalog_fault(settings, layout, is_working=holder is not None and holder.is_alive)
     products = tuple(
         _product(layout, settings, settings.product(name), included, now, fault) for name in names
@@ -188,15 +185,15 @@ def mirror_report(
         time=utc_text(now),
         holder=holder,
         progress=progress,
-        last_update=updates[-1] if updates else None,
+        last_update=runs.last_update,
         last_success=_last_success(products),
         products=products,
         failures=tuple(group for name in names for group in failure_groups(layout, name, included)),
         skipped=tuple(_texts(marker) for name in names for marker in skipped(layout, name)),
-        disks=disks(layout, settings, daily, now),
+        disks=disks(layout, settings, runs.bytes_per_day, now),
         volumes=tuple(volume_problems(layout, settings)),
-        bytes_per_day=daily,
-        rate=limited(fetched.bytes_per_second if fetched else None, settings.source.rate_limit),
+        bytes_per_day=runs.bytes_per_day,
+        rate=runs.rate,
         verification=_verification(read_marker(layout.verified), read_marker(layout.verification)),
         comparison=_verification(read_marker(layout.compared), read_marker(layout.comparison)),
         problems=tuple(verification_problems(layout, steps)),
@@ -204,6 +201,23 @@ def mirror_report(
         catalog_fault=fault,
         paused=pause_message(layout),
     )
+
+
+class _Runs(NamedTuple):
+    """What the history tells: of ``MirrorReport`` the fields with these names."""
+
+    last_update: RunRecord | None
+    bytes_per_day: float | None
+    rate: float | None
+
+
+def _runs(layout: Layout, settings: Settings, holder: LockHolder | None, now: datetime) -> _Runs:
+    history = read_history(layout)
+    updates = [record for record in history if record.is_update]
+    runs = with_unfinished(layout, history, holder)
+    fetched = fetch_rate(runs)
+    rate = limited(fetched.bytes_per_second if fetched else None, settings.source.rate_limit)
+    return _Runs(updates[-1] if updates else None, bytes_per_day(runs, now), rate)
 
 
 def with_unfinished(layout: Layout, history: list[RunRecord], holder: LockHolder | None) -> list[RunRecord]:
