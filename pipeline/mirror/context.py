@@ -32,7 +32,7 @@ from pipeline.mirror.state.root_note import check_root
 from pipeline.mirror.state.steps import Steps
 
 if TYPE_CHECKING:
-    from pipeline.datastore.client import DataStoreClient
+    from pipeline.datastore.client.http import DataStoreClient
 
 ROOT_LISTING_EVERY = timedelta(days=7)
 
@@ -176,7 +176,8 @@ def upstream_client(
     Once ``stopping`` is set, requests that the server delays are aborted.
     """
     # Imported here: what asks no server does without requests.
-    from pipeline.datastore.client import DataStoreClient, Limits
+    from pipeline.datastore.client.http import DataStoreClient
+    from pipeline.datastore.client.limits import Limits
 
     limits = Limits(source.connections, source.timeout, source.least_speed)
     retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
