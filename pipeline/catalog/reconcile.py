@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from pipeline.catalog.check import gone_filesets, times_of
 from pipeline.catalog.damage import is_damage
 from pipeline.catalog.database import Database, in_batches
+from pipeline.catalog.fileset_rows import delete_fileset
 from pipeline.catalog.generations import current_file, file_of, make_current, next_file
-from pipeline.catalog.load import delete_fileset
 from pipeline.catalog.opening import (
     check_mirror,
     create_file,

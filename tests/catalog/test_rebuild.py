@@ -18,7 +18,7 @@ from support.running import started, until
 from support.upstream import Upstream
 
 from pipeline.catalog.database import Database, database_url
-from pipeline.catalog.load import delete_fileset
+from pipeline.catalog.fileset_rows import delete_fileset
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.rebuild import Rebuilt, rebuild
 from pipeline.config import read_settings
