@@ -15,15 +15,7 @@ from pipeline.catalog.gather import Gathered, HeldFile, as_utc
 from pipeline.catalog.headers import ImageHeader, base_of, kind_of
 from pipeline.catalog.image_values import ImageValues
 from pipeline.catalog.pipeline_tables import PipelineTables
-from pipeline.catalog.tables import (
-    LONGEST_PATH,
-    document,
-    file,
-    fileset,
-    image,
-    member,
-    product,
-)
+from pipeline.catalog.tables import LONGEST_PATH, document, file, fileset, image, member, product
 from pipeline.catalog.values import as_text, listed_value, short_text, string_value
 from pipeline.mirror.state.markers import Fileset
 from pipeline.units import as_count

@@ -52,7 +52,7 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
     taken to be like others of the same product and stage.
     """
     from pipeline.mirror.context import check_new_root
-    from pipeline.reporting.plan import Planner, planned_products
+    from pipeline.reporting.planner import Planner, planned_products
     from tasks.steps import STEPS
 
     config = config or default_config()

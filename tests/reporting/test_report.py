@@ -31,7 +31,7 @@ from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, atten
 from pipeline.reporting.history import FetchRate, RunRecord, append_record
 from pipeline.reporting.matrix import product_matrix
 from pipeline.reporting.metrics import metrics_text
-from pipeline.reporting.plan import Planner
+from pipeline.reporting.planner import Planner
 from pipeline.reporting.progress import RunProgress, write_progress
 from pipeline.reporting.report import LockHolder, MirrorReport, mirror_report
 from pipeline.reporting.report_forms import as_check, as_json, as_text, run_numbers, running_numbers
