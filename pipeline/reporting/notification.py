@@ -14,8 +14,8 @@ from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.steps import Steps
 from pipeline.names import escaped, some
+from pipeline.reporting.failure_groups import FailureGroup, ListingFailure, failure_groups, listing_failures
 from pipeline.reporting.history import RunRecord
-from pipeline.reporting.report import FailureGroup, ListingFailure, failure_groups, listing_failures
 from pipeline.reporting.report_forms import failure_lines, listing_lines
 from pipeline.reporting.status import verification_problems
 from pipeline.units import as_count, as_size

@@ -41,8 +41,8 @@ from pipeline.mirror.steps.preview import (
 from pipeline.names import is_usable
 from pipeline.reporting.amounts import Amount, limited, mean, spread, stored_amounts, total
 from pipeline.reporting.history import fetch_rate, read_history
+from pipeline.reporting.lock_holder import holder_of, with_unfinished
 from pipeline.reporting.plan import DiskPlan, Plan, ProductPlan
-from pipeline.reporting.report import holder_of, with_unfinished
 
 # Filesets here by whose sizes those of others of their stage are estimated.
 SAMPLED_FILESETS = 50
