@@ -43,6 +43,7 @@ from pipeline.mirror.steps.removal import delete_expired, delete_withdrawn
 from pipeline.mirror.steps.widening import widen_filesets
 from pipeline.units import as_count
 from tasks.fileset import FilesetsFailed, StepTask, failed_in_run, priorities_of, tasks_for
+from tasks.parameters import ProductNames
 from tasks.runtime.current import STARTED, current_run
 from tasks.runtime.errors import as_mirror_error
 from tasks.runtime.task import HIDDEN, MirrorTask
@@ -50,18 +51,6 @@ from tasks.targets import RunMarker
 from tasks.wanted import newly_wanted
 
 log = logging.getLogger(__name__)
-
-
-class ProductNames(luigi.Parameter[tuple[str, ...]]):
-    """Names of products, separated by commas."""
-
-    def parse(self, text: str) -> tuple[str, ...]:
-        """Return the names in ``a,b``."""
-        return tuple(name.strip() for name in text.split(",") if name.strip())
-
-    def serialize(self, names: tuple[str, ...]) -> str:
-        """Return the names as ``a,b``."""
-        return ",".join(names)
 
 
 class UpdateMirror(MirrorTask, luigi.WrapperTask):
