@@ -17,7 +17,7 @@ from pipeline.names import escaped, some
 from pipeline.reporting.failure_groups import FailureGroup, ListingFailure, failure_groups, listing_failures
 from pipeline.reporting.history import RunRecord
 from pipeline.reporting.report_forms import failure_lines, listing_lines
-from pipeline.reporting.status import verification_problems
+from pipeline.reporting.status_files import verification_problems
 from pipeline.units import as_count, as_size
 
 SCHEMA = 1

@@ -26,7 +26,7 @@ from pipeline.reporting.history import RunRecord, bytes_per_day, fetch_rate, rea
 from pipeline.reporting.lock_holder import LockHolder, holder_of, progress_of, with_unfinished
 from pipeline.reporting.product_report import ProductReport, product_report
 from pipeline.reporting.progress import RunProgress
-from pipeline.reporting.status import verification_problems
+from pipeline.reporting.status_files import verification_problems
 
 
 @dataclass(frozen=True)

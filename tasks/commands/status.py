@@ -111,7 +111,7 @@ def _check(config: Path | None) -> int:
 
 
 def _print_details(report: "MirrorReport", layout: "Layout") -> None:
-    from pipeline.reporting.status import FAILURE_COLUMNS, PROBLEM_COLUMNS, failure_rows
+    from pipeline.reporting.status_files import FAILURE_COLUMNS, PROBLEM_COLUMNS, failure_rows
 
     failed = [row for product in report.products for row in failure_rows(layout, product.product)]
     for title, columns, rows in (

@@ -13,7 +13,7 @@ from pipeline.mirror.context import RunCounters
 from pipeline.mirror.state.markers import is_within, utc_now
 from pipeline.reporting.history import RunRecord, append_record
 from pipeline.reporting.metrics import write_metrics
-from pipeline.reporting.status import product_rows, write_status
+from pipeline.reporting.status_files import product_rows, write_status
 from tasks.runtime.causes import FirstOfEachCause
 from tasks.runtime.log import log_to
 from tasks.runtime.notifications import Notifications

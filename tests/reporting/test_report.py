@@ -36,7 +36,7 @@ from pipeline.reporting.planner import Planner
 from pipeline.reporting.progress import RunProgress, write_progress
 from pipeline.reporting.report import MirrorReport, mirror_report
 from pipeline.reporting.report_forms import as_check, as_json, as_text, run_numbers, running_numbers
-from pipeline.reporting.status import product_status
+from pipeline.reporting.status_files import product_status
 from tasks.steps import STEPS
 
 NOW = datetime(2026, 7, 10, 12, tzinfo=UTC)
