@@ -14,12 +14,12 @@ PACKAGES = [
 NEED_EXAMPLES = [
     "pipeline.bundle",
     "pipeline.bundle.mdc",
-    "pipeline.catalog.find",
     "pipeline.catalog.generations",
     "pipeline.catalog.headers.file_kinds",
     "pipeline.catalog.headers.filters",
     "pipeline.catalog.sky",
     "pipeline.catalog.pointing",
+    "pipeline.catalog.unmatched",
     "pipeline.datastore",
     "pipeline.datastore.client",
     "pipeline.datastore.client.ranged",
