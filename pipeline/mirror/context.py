@@ -1,9 +1,7 @@
 """Context of a run, shared by the steps of all filesets."""
 
-import errno
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +16,7 @@ from pipeline.config import Settings, Source, read_settings
 from pipeline.datastore.client import FetchPool, ListingClient, RangePolicy, RetryPolicy
 from pipeline.datastore.listing import LeftOut, write_products
 from pipeline.durable import write_whole
-from pipeline.errors import ServerUnavailable, SettingsError, machine_faults
+from pipeline.errors import ServerUnavailable, machine_faults
 from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
@@ -26,6 +24,7 @@ from pipeline.mirror.resources.disk_space import DiskSpace, MinFree
 from pipeline.mirror.resources.file_systems import check_file_systems
 from pipeline.mirror.resources.ownership import Ownership
 from pipeline.mirror.resources.rate_limit import RateLimit, limit_of
+from pipeline.mirror.resources.root_folder import make_root
 from pipeline.mirror.resources.volumes import check_volumes, place_products
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.root_note import check_root
@@ -235,7 +234,7 @@ def _checked_layout(config: Path, settings: Settings) -> Layout:
     """Return the layout of the mirror, whose root is made if it is absent. Raises SettingsError."""
     layout = Layout(settings.mirror.root)
     check_root(config, settings)
-    _make_root(layout.root, config)
+    make_root(layout.root, config)
     check_volumes(layout, settings)
     check_file_systems(layout)
     return layout
@@ -243,40 +242,3 @@ def _checked_layout(config: Path, settings: Settings) -> Layout:
 
 def _lock_files(layout: Layout) -> tuple[Path, Path, Path]:
     return layout.ownership_lock, layout.arrivals_lock, layout.fileset_locks
-
-
-def _make_root(root: Path, config: Path) -> None:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        (root / "state").mkdir(exist_ok=True)
-        writable = os.access(root / "state", os.W_OK | os.X_OK)
-        problem = "" if writable else "no permission to write"
-    except FileExistsError:
-        problem = os.strerror(errno.ENOTDIR)
-    except OSError as error:
-        problem = error.strerror or str(error)
-    if problem:
-        raise _unwritable(root, config, problem)
-
-
-def check_new_root(root: Path, config: Path) -> None:
-    """Check that a run could begin a mirror at ``root``, where there is none yet. Raises SettingsError.
-
-    A folder is made in the nearest one that is there, and removed: nothing else tells of all file systems.
-    """
-    try:
-        if (root / "state").is_dir():
-            return
-        nearest = next(path for path in (root, *root.parents) if os.path.lexists(path))
-        if not nearest.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        Path(tempfile.mkdtemp(dir=nearest)).rmdir()
-    except OSError as error:
-        raise _unwritable(root, config, error.strerror or str(error)) from None
-
-
-def _unwritable(root: Path, config: Path, problem: str) -> SettingsError:
-    return SettingsError(
-        f"{config}: expected mirror.root to be a folder that can be written, got: {problem} at {root}. "
-        "Correct the setting or the permissions; nothing was started."
-    )
