@@ -503,4 +503,4 @@ def test_a_snapshot_that_is_asked_for_is_made_though_nothing_is_new(upstream: Up
     file.unlink()
     update(follower)
     assert rows(snapshot, names) == [("f1",), ("f2",)]
-    assert is_as_seen(read_settings(follower.config), Layout(follower.root))
+    assert is_as_recorded(read_settings(follower.config), Layout(follower.root))

@@ -17,8 +17,8 @@ from support.mdc_documents import names, scalars, texts
 
 from pipeline.bundle import mdc
 from pipeline.catalog.database import Database, database_url, sqlite_url
+from pipeline.catalog.fileset_rows import replace_fileset
 from pipeline.catalog.gather import Document, Gathered
-from pipeline.catalog.load import replace_fileset
 from pipeline.catalog.pipeline_tables import PipelineTables, add_columns, rows_of, snake_case
 from pipeline.catalog.schema import create_schema
 from pipeline.catalog.tables import document
