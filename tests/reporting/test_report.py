@@ -658,6 +658,8 @@ def test_a_verification_that_found_problems(layout):
     (layout.root / "data" / "mine").unlink()
     report = report_on(layout)
     assert f"verification: {ended}, none of which is left\n" in as_text(report, attention(report))
+    write_marker(layout.verification, {"run": "2026-07-10T00:00:00.123456Z"})
+    assert "; one that began 2026-07-10T00:00:00Z has not ended\n" in as_text(report_on(layout), [])
 
 
 def test_an_unexpected_file_of_a_fileset_until_it_is_removed(layout):
