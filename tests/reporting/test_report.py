@@ -711,6 +711,17 @@ def test_the_day_on_which_the_disk_is_full(layout):
     assert severity_of(report) == CRITICAL
 
 
+def test_a_disk_that_is_smaller_than_what_is_to_stay_free(layout):
+    report = report_on(layout)
+    disk = replace(report.disks[0], size=3 * 10**11, free=10**11)
+    for least, said in (
+        (3 * 10**11 - 1, f"{disk.name} is full: 100 GB free, 300 GB are to stay free; make room, "),
+        (10**13, f"{disk.name} can hold nothing: 10.0 TB are to stay free of 300 GB in all; lower min_free "),
+    ):
+        [point] = attention(replace(report, disks=(replace(disk, min_free=least),)))
+        assert (point.severity, point.message.startswith(said)) == (CRITICAL, True)
+
+
 def test_text_fits_80_columns_and_is_printable(layout):
     fail(layout, 3, ContentMismatch("expected a word \x1b[31m and " + "more words " * 30))
     skip(layout, 5)
