@@ -53,7 +53,7 @@ class Catalog(AbstractContextManager["Catalog"]):
         return count(self._reader, criteria)
 
     def unmatched(self, criteria: Criteria) -> list[str]:
-        """Return a sentence on each condition on names that no image here meets. Raises MachineFault."""
+        """Return a sentence on each condition that no image here meets. Raises MachineFault."""
         return list(unmatched(self._reader, criteria))
 
     def sql(self, query: str) -> "Table":
