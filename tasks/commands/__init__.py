@@ -127,7 +127,7 @@ def _run(arguments: Sequence[str]) -> int:
 def _said(error: MirrorError, arguments: Sequence[str]) -> str:
     """Return the sentence; of a command that no later run does again, without the next try."""
     said = str(error)
-    kept = said if arguments[0] in _RUNS else without_next_try(said)
+    kept = said if _RUNS.intersection(arguments[:1]) else without_next_try(said)
     return said if kept == said else f"{kept.removesuffix('.')}."
 
 
