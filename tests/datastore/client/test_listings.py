@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.running import free_port
 from support.scripted_server import answer, in_turn, scripted
 from support.upstream import File, Upstream
 from support.wire import recorded
@@ -366,10 +367,9 @@ def test_an_answer_that_does_not_begin(server, connect):
 
 
 def test_nobody_there(connect, pauses):
-    with scripted(lambda asked: b"") as server:
-        pass
-    with pytest.raises(ServerUnavailable, match=f"{server.url}/index.txt: connection refused by 127"):
-        connect(server.url).products()
+    url = f"http://127.0.0.1:{free_port()}/ds"
+    with pytest.raises(ServerUnavailable, match=f"{url}/index.txt: connection refused by 127"):
+        connect(url).products()
     assert len(pauses) == 3
 
 
