@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.catalog.columns import WRITTEN, Column, columns_named
 from pipeline.catalog.criteria import Criteria, criteria_of
-from pipeline.catalog.find import count, find, find_paths, unmatched
+from pipeline.catalog.find import count, find, find_paths
 from pipeline.catalog.generations import current_file, file_of, how_to_make
 from pipeline.catalog.reader import Reader, Row, ServerReader, SqliteReader
+from pipeline.catalog.unmatched import unmatched
 from pipeline.catalog.view_columns import described
 from pipeline.config import Settings, read_settings
 from pipeline.errors import MachineFault, SettingsError
@@ -20,6 +21,11 @@ from pipeline.mirror.state.layout import Layout
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+_EXPECTED = (
+    "expected the root folder of a mirror, its settings file, or a snapshot of its catalog "
+    "(status/catalog.sqlite)"
+)
 
 
 class Catalog(AbstractContextManager["Catalog"]):
@@ -53,7 +59,7 @@ class Catalog(AbstractContextManager["Catalog"]):
         return count(self._reader, criteria)
 
     def unmatched(self, criteria: Criteria) -> list[str]:
-        """Return a sentence on each condition on names that no image here meets. Raises MachineFault."""
+        """Return a sentence on each condition that no image here meets. Raises MachineFault."""
         return list(unmatched(self._reader, criteria))
 
     def sql(self, query: str) -> "Table":
@@ -95,16 +101,16 @@ def open_catalog(mirror: str | Path) -> Catalog:
     try:
         is_root = S_ISDIR(path.stat().st_mode)
     except OSError as error:
-        raise SettingsError(
-            f"{path}: expected the root folder of a mirror, its settings file, or a snapshot of its catalog "
-            f"(status/catalog.sqlite), got: {error.strerror}."
-        ) from None
+        raise SettingsError(f"{path}: {_EXPECTED}, got: {error.strerror}.") from None
     if path.suffix == ".sqlite":
         reader = SqliteReader(path, immutable=True)
         ((root,),) = reader.rows("SELECT value FROM catalog_setting WHERE name = 'root'", {})
         return Catalog(reader, Path(root))
     if is_root:
-        return catalog_of(Layout(path.absolute()), None)
+        layout = Layout(path.absolute())
+        if not (layout.root_format.exists() or layout.catalog.exists()):
+            raise SettingsError(f"{path}: {_EXPECTED}, got a folder without {layout.root_format.name}.")
+        return catalog_of(layout, None)
     settings = read_settings(path)
     return catalog_of(Layout(settings.mirror.root), settings)
 

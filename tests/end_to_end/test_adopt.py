@@ -13,7 +13,7 @@ from support.command import Ended, ended
 from support.disk_model import read_calls
 from support.follower import Follower
 from support.running import gate, leftovers, requested_filesets, started, tree_is_true, until
-from support.summary import numbers
+from support.summary_line import numbers
 from support.trees import tree
 from support.upstream import File, Upstream, served_filesets
 
@@ -463,7 +463,7 @@ def test_a_copy_for_which_there_is_no_space(release, old, server, follower):
     assert result.code == 30, result.output
     # Which fileset is the first to meet the cause is a matter of chance.
     assert f"the copy of {old}/" in result.output
-    assert "Free disk space" in result.output
+    assert "in all: lower mirror.min_free" in result.output
     assert fetched(server) == []
     follower.mirror["min_free"] = 0
     assert adopt(follower, old, "--by", "copy").code == 0

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, column, insert, table
 
 from pipeline.catalog.generations import make_current
-from pipeline.catalog.load import position
+from pipeline.catalog.image_values import position
 from pipeline.catalog.opening import create_file
 from pipeline.catalog.tables import Time, fileset, image, member, product
 from pipeline.catalog.views import create_views, renew_settings

@@ -1,4 +1,4 @@
-"""Summary of a run for a message and for a command: listings that could not be read."""
+"""What a notification says of listings that could not be read, to people and to a command."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,15 @@ from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.listing_failure import clear_listing_failure, record_listing_failure
 from pipeline.reporting.history import RunRecord
-from pipeline.reporting.summary import RunSummary, as_json, body, is_news, note_notified, summary_of, title
+from pipeline.reporting.notification import (
+    RunSummary,
+    as_json,
+    body,
+    is_news,
+    note_notified,
+    summary_of,
+    title,
+)
 from tasks.steps import STEPS
 
 RUN = RunRecord(
@@ -43,6 +51,7 @@ def test_a_listing_that_could_not_be_read_is_named_until_it_is_read(named, tmp_p
     assert not first.is_well
     assert title(first).endswith(": 1 listing not read")
     said = " ".join(body(first).split())
+    assert said.startswith(f"update from {RUN.start} to {RUN.end} ended with code {RUN.code}")
     since = first.listings["md"].first_failed
     listed = f"listings that could not be read (1 product): md: since {since}; next try in the next update"
     assert f"{listed} {REASON}" in said
