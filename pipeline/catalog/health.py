@@ -25,9 +25,8 @@ from pipeline.units import as_count
 if TYPE_CHECKING:
     from pipeline.catalog.database import Database
 
-# Seconds until a server has answered, a busy one too, and until a lock of SQLite is taken for one that stays.
-ANSWER_SECONDS = 3
-_LOCK_SECONDS = 0.2
+# Until a database on a busy machine or a slow disk has answered: a server, or SQLite whose file is locked.
+ANSWER_SECONDS = 3.0
 
 
 def behind_text(filesets: int) -> str:
@@ -40,20 +39,22 @@ def behind_text(filesets: int) -> str:
     return f"{as_count(filesets, 'fileset')} {are} not in the catalog yet; the next update adds {them}"
 
 
-def catalog_fault(settings: Settings, layout: Layout, *, is_working: bool) -> str | None:
+def catalog_fault(
+    settings: Settings, layout: Layout, *, is_working: bool, seconds: float = ANSWER_SECONDS
+) -> str | None:
     """Return why the catalog cannot be used, as a sentence; None for one that can be, or is not made yet.
 
-    ``is_working`` is True while a run works, which may hold the lock of the writer. Takes
-    :data:`ANSWER_SECONDS` at most.
+    ``is_working`` is True while a run works, which may hold the lock of the writer. The database has so many
+    seconds to answer.
     """
     if not settings.catalog.enabled:
         return None
     if not settings.catalog.is_file:
-        return _fault_of_server(settings, layout)
+        return _fault_of_server(settings, layout, seconds)
     file = file_of(settings, layout)
     if file is None or not file.is_file():
         return _fault_of_absence(layout, file)
-    return None if is_shared(file.parent) else _fault_of_file(file, is_working=is_working)
+    return None if is_shared(file.parent) else _fault_of_file(file, seconds, is_working=is_working)
 
 
 def _fault_of_absence(layout: Layout, file: Path | None) -> str | None:
@@ -63,13 +64,13 @@ def _fault_of_absence(layout: Layout, file: Path | None) -> str | None:
     return f"catalog {file or layout.catalog}: the file is gone. The next update makes it anew."
 
 
-def _fault_of_file(file: Path, *, is_working: bool) -> str | None:
+def _fault_of_file(file: Path, seconds: float, *, is_working: bool) -> str | None:
     may_write = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
     mode = "rw" if may_write else "ro"
     try:
         with closing(
             sqlite3.connect(
-                f"file:{quote(str(file))}?mode={mode}", uri=True, timeout=_LOCK_SECONDS, isolation_level=None
+                f"file:{quote(str(file))}?mode={mode}", uri=True, timeout=seconds, isolation_level=None
             )
         ) as connection:
             connection.execute(STATE).fetchone()
@@ -86,7 +87,7 @@ def _fault_of_file(file: Path, *, is_working: bool) -> str | None:
     return None
 
 
-def _fault_of_server(settings: Settings, layout: Layout) -> str | None:
+def _fault_of_server(settings: Settings, layout: Layout, seconds: float) -> str | None:
     from pipeline.catalog.opening import required_database
 
     answer: SimpleQueue[str | None] = SimpleQueue()
@@ -96,10 +97,10 @@ def _fault_of_server(settings: Settings, layout: Layout) -> str | None:
         _ = database.engine
         # Names are resolved, and connections made, in a time that no driver bounds below two seconds.
         Thread(target=lambda: answer.put(_asked(database)), daemon=True).start()
-        return answer.get(timeout=ANSWER_SECONDS)
+        return answer.get(timeout=seconds)
     except Empty:
         return (
-            f"catalog {database}: no answer within {ANSWER_SECONDS} s. The files of the mirror are not "
+            f"catalog {database}: no answer within {seconds:g} s. The files of the mirror are not "
             "concerned; the next update tries again."
         )
     except MirrorError as error:

@@ -16,7 +16,7 @@ from pipeline.config import read_settings
 from tasks.mirror_config import checked_section, mirror, settings_file, use_settings, use_settings_file
 from tasks.runtime.errors import as_mirror_error
 from tasks.runtime.install import MirrorFactory
-from tasks.runtime.own_scheduler import HOST, PORT, is_own_scheduler
+from tasks.runtime.own_scheduler import ANSWER_SECONDS, HOST, PORT, is_own_scheduler
 
 _NAMES = ("scheduler_url", "scheduler_host", "scheduler_port")
 
@@ -97,8 +97,11 @@ def _problem(url: str, named: bool) -> str:
     """Return why the scheduler is not used; empty if it is used."""
     if not _answers(url):
         return f"none answers at {url}"
-    if named or is_own_scheduler():
-        return ""
+    try:
+        if named or is_own_scheduler():
+            return ""
+    except TimeoutError:
+        return f"the program at {url} gives no answer within {ANSWER_SECONDS:g} s"
     return (
         f"the program at {url} is no `ipp-mirror scheduler` of this user "
         "(a scheduler that luigi.cfg or --scheduler-host names is used all the same)"
@@ -108,7 +111,7 @@ def _problem(url: str, named: bool) -> str:
 def _answers(url: str) -> bool:
     address = urlsplit(url)
     try:
-        with socket.create_connection((address.hostname or "", address.port or 80), timeout=2):
+        with socket.create_connection((address.hostname or "", address.port or 80), timeout=ANSWER_SECONDS):
             return True
     except OSError:
         return False

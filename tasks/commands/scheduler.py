@@ -1,6 +1,7 @@
 """``ipp-mirror scheduler``."""
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -69,9 +70,11 @@ def _check_free(address: str, port: int) -> None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((address, port))
     except OSError as error:
-        if is_own_scheduler(port):
-            raise SettingsError(
-                f"cannot listen on {address} port {port}: a scheduler of this user runs there already. "
-                "Nothing was started."
-            ) from None
+        # A person waits for the sentence.
+        with suppress(TimeoutError):
+            if is_own_scheduler(port, seconds=2):
+                raise SettingsError(
+                    f"cannot listen on {address} port {port}: a scheduler of this user runs there already. "
+                    "Nothing was started."
+                ) from None
         raise cannot_listen(address, port, "--address", error) from None

@@ -8,15 +8,18 @@ import requests
 # Address of the scheduler that is used without being named.
 HOST, PORT = "127.0.0.1", 8082
 _LISTENING = "0A"
-_SECONDS = 2.0
+# Luigi's own time for a connection to a scheduler, which answers one request at a time: the list of all
+# tasks for its page takes seconds.
+ANSWER_SECONDS = 10.0
 
 
-def is_own_scheduler(port: int = PORT) -> bool:
+def is_own_scheduler(port: int = PORT, seconds: float = ANSWER_SECONDS) -> bool:
     """Return True if this user listens at the port of this machine, and answers as a ``MirrorScheduler``.
 
-    The answer alone is no proof: any user of the machine may listen at the port.
+    The answer alone is no proof: any user of the machine may listen at the port. Raises TimeoutError for a
+    listener of this user that does not answer within so many seconds.
     """
-    return _is_own_listener(port) and _answers_as_mirror_scheduler(f"http://{HOST}:{port}")
+    return _is_own_listener(port) and _answers_as_mirror_scheduler(f"http://{HOST}:{port}", seconds)
 
 
 def _is_own_listener(port: int) -> bool:
@@ -34,10 +37,12 @@ def _is_own_listener(port: int) -> bool:
     return owners == {os.geteuid()}
 
 
-def _answers_as_mirror_scheduler(url: str) -> bool:
+def _answers_as_mirror_scheduler(url: str, seconds: float) -> bool:
     try:
-        answer = requests.post(f"{url}/api/is_pause_enabled", data={"data": "{}"}, timeout=_SECONDS)
+        answer = requests.post(f"{url}/api/is_pause_enabled", data={"data": "{}"}, timeout=seconds)
         stated = answer.json()["response"]
+    except requests.Timeout:
+        raise TimeoutError from None
     except (requests.RequestException, ValueError, LookupError, TypeError):
         return False
     return isinstance(stated, dict) and stated.get("several") is True

@@ -5,8 +5,10 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Timer
 
 import pytest
+from support.running import TIMEOUT_SECONDS, free_port
 
 from pipeline.catalog.generations import current_file
 from pipeline.catalog.health import catalog_fault
@@ -40,8 +42,10 @@ def file(layout: Layout) -> Path:
     return current_file(layout)
 
 
-def fault(layout: Layout, is_working: bool = False, **catalog: object) -> str | None:
-    return catalog_fault(settings_of(layout, **catalog), layout, is_working=is_working)
+def fault(
+    layout: Layout, is_working: bool = False, seconds: float = TIMEOUT_SECONDS, **catalog: object
+) -> str | None:
+    return catalog_fault(settings_of(layout, **catalog), layout, is_working=is_working, seconds=seconds)
 
 
 def test_a_sound_one_and_one_that_is_not_made_yet(layout: Layout):
@@ -81,9 +85,19 @@ def test_a_locked_one(begin, in_a_run, layout: Layout, file: Path):
         if begin == "BEGIN EXCLUSIVE":
             locked.execute("PRAGMA locking_mode = EXCLUSIVE")
         locked.execute(begin)
-        assert fault(layout) == said
-        assert fault(layout, is_working=True) == (said if in_a_run else None)
+        assert fault(layout, seconds=0.1) == said
+        assert fault(layout, is_working=True, seconds=0.1) == (said if in_a_run else None)
     assert fault(layout) is None
+
+
+def test_a_lock_of_a_moment_is_waited_for(layout: Layout, file: Path):
+    """As that of an update on a slow disk that begins while ``status`` is asked."""
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as locked:
+        locked.execute("BEGIN IMMEDIATE")
+        unlocking = Timer(0.5, locked.execute, ["ROLLBACK"])
+        unlocking.start()
+        assert catalog_fault(settings_of(layout), layout, is_working=False) is None
+        unlocking.join()
 
 
 @pytest.fixture
@@ -94,9 +108,8 @@ def port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])
-def test_a_server_that_does_not_answer(kind, layout: Layout, port: int, monkeypatch):
-    monkeypatch.setattr("pipeline.catalog.health.ANSWER_SECONDS", 0.1)
-    said = fault(layout, url=f"{kind}://mirror:secret@127.0.0.1:{port}/catalog")
+def test_a_server_that_does_not_answer(kind, layout: Layout, port: int):
+    said = fault(layout, seconds=0.1, url=f"{kind}://mirror:secret@127.0.0.1:{port}/catalog")
     assert said.startswith(f"catalog {kind}+")
     assert said.endswith(f": no answer within 0.1 s. {AGAIN}")
     assert "secret" not in said
@@ -104,9 +117,7 @@ def test_a_server_that_does_not_answer(kind, layout: Layout, port: int, monkeypa
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])
 def test_a_server_that_refuses(kind, layout: Layout):
-    with closing(socket.create_server(("127.0.0.1", 0))) as gone:
-        port = gone.getsockname()[1]
-    said = fault(layout, url=f"{kind}://mirror:secret@127.0.0.1:{port}/catalog")
+    said = fault(layout, url=f"{kind}://mirror:secret@127.0.0.1:{free_port()}/catalog")
     assert "refused" in said
     assert said.endswith(f"{UNCONCERNED}the next run tries again.")
     assert "secret" not in said

@@ -445,14 +445,15 @@ def test_killed_while_all_connections_fetch_one_file_of_which_only_the_rest_is_f
     release.add(PRODUCT, "large", [File("large.fits", LARGE)])
     large = f"{PRODUCT}/large/large.fits"
     server.faults.append(faults.stalls(after=3_000_000, target=large))
+    note = follower.root / f"incoming/{PRODUCT}/large/partial/{short_digest('large.fits')}.json"
     with started(follower.command(), tmp_path / "output") as update:
         until(lambda: sent(server, large) >= 8 * 3_000_000, "the file did not come over eight connections")
-        sleep(SEEN_SECONDS)
+        # A note is written every 8 MiB; the rest is on its way through the client's buffers.
+        expected = 8 * 3_000_000 - (8 << 20) - 8 * (1 << 18)
+        until(lambda: sum(last - first for first, last in noted(note)) >= expected, "too little is noted")
         update.send(signal.SIGKILL)
         update.wait()
-    partial = follower.root / "incoming" / PRODUCT / "large" / "partial"
-    note = json.loads((partial / f"{short_digest('large.fits')}.json").read_bytes())
-    held = [tuple(piece) for piece in note["pieces"]]
+    held = noted(note)
     server.faults.clear()
     server.clear()
     assert follower.update().code == 0
@@ -463,8 +464,12 @@ def test_killed_while_all_connections_fetch_one_file_of_which_only_the_rest_is_f
     fetched = [(int(first), int(last) + 1) for first, last in bounds]
     starts, ends = zip(*sorted(held + fetched), strict=True)
     assert (*starts, len(LARGE)) == (0, *ends), "something was fetched twice, or not at all"
-    # A note is written every 8 MiB; the rest was on its way through the client's buffers.
-    assert sent(server, large) <= len(LARGE) - 8 * 3_000_000 + (8 << 20) + 8 * (1 << 18)
+    assert sent(server, large) <= len(LARGE) - expected
+
+
+def noted(path: Path) -> list[tuple[int, int]]:
+    """Return the pieces of a file that is fetched, by the note beside it; none before there is one."""
+    return [tuple(piece) for piece in json.loads(path.read_bytes())["pieces"]] if path.exists() else []
 
 
 def size_of(path: Path) -> int:

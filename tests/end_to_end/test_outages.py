@@ -106,6 +106,7 @@ def test_a_server_that_dies(death, release, server: Simulator, hasty):
     assert len(hasty.marked("downloaded", PRODUCT)) > 0
     assert len(requested_filesets(server)) < FILESETS / 2
     server.faults.clear()
+    del hasty.source["timeout"]
     complete(hasty, release)
 
 

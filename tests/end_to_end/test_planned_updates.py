@@ -124,7 +124,7 @@ class Mirror:
         # Half an hour from each registration: the time of the test does not matter.
         begin = datetime(2009, 7, 29, self.random.randint(0, 20), 30, tzinfo=UTC)
         aged = datetime.now(UTC) - begin
-        keep = {"keep": f"{aged // timedelta(hours=1)} hours"}
+        keep = {"keep": f"{aged / timedelta(hours=1):.3f} hours"}
         self.settings["select"] = self.random.choice([keep, [{"stage": "chip"}, keep]])
 
     def _begin_after(self) -> None:

@@ -96,7 +96,8 @@ class _Incoming(io.RawIOBase):
         self._started = False
         self._silent = self._waited = 0.0
         self._came = 0
-        sock.settimeout(min(_SLICE_SECONDS, limits.timeout))
+        self._slice = min(_SLICE_SECONDS, limits.timeout)
+        sock.settimeout(self._slice)
 
     def readable(self) -> bool:
         """Return True."""
@@ -122,7 +123,8 @@ class _Incoming(io.RawIOBase):
             count = self._sock.recv_into(buffer)
         except TimeoutError:
             count = None
-        waited = time.monotonic() - began
+        # More is not the server's: this process was stopped, or the machine stood still.
+        waited = min(time.monotonic() - began, self._slice)
         self._silent = 0.0 if count else self._silent + waited
         if count is None and self._silent >= self._limits.timeout:
             raise TimeoutError

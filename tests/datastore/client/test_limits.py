@@ -1,7 +1,10 @@
 """Limits of one server: least speed, deadline of a listing, bytes beside the body, and the end of a run."""
 
 import itertools
+import signal
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.scripted_server import answer, in_turn, scripted
 from support.upstream import File, Upstream
+from support.wire import until
 
 from pipeline.datastore.client.http import DataStoreClient
 from pipeline.datastore.client.limits import Limits
@@ -147,6 +151,40 @@ def test_the_time_that_the_reader_takes_does_not_count(server, connect):
         return content
 
     assert retry(PATIENT, read_slowly) == CONTENT
+
+
+ASKS = """
+import sys
+from pipeline.datastore.client.http import DataStoreClient
+from pipeline.datastore.client.limits import Limits
+from pipeline.datastore.client.retry import RetryPolicy
+client = DataStoreClient(sys.argv[1], Limits(connections=1, timeout=1.5), RetryPolicy(1, 0))
+print(len(client.products()))
+client.close()
+"""
+
+
+def test_the_time_for_which_the_process_is_stopped_is_no_silence_of_the_server():
+    """As by Ctrl-Z, or where a machine stands still: what the server sends is late by no fault of its own."""
+    goes_on = threading.Event()
+
+    def held_up(_asked) -> Iterator[bytes]:
+        whole = answer(body=LISTING)
+        yield whole[:-40]
+        goes_on.wait(TIMEOUT_SECONDS)
+        # Later than the process sees that nothing came while it was stopped.
+        time.sleep(0.1)
+        yield whole[-40:]
+
+    with scripted(held_up) as server:
+        command = [sys.executable, "-c", ASKS, server.url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            until(lambda: server.asked)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(1.6)
+            process.send_signal(signal.SIGCONT)
+            goes_on.set()
+            assert process.communicate(timeout=TIMEOUT_SECONDS)[0] == "1\n"
 
 
 def test_a_listing_has_a_deadline(server, connect):

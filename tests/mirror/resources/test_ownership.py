@@ -15,7 +15,7 @@ from pipeline.bundle.unpack import UnpackedFile, put_in_place
 from pipeline.errors import MachineFault
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.ownership import Ownership, owners_of
-from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.layout import Layout, MarkerKind, short_digest
 from pipeline.mirror.state.markers import Fileset, mark_done
 from pipeline.mirror.state.owner_records import restore_owner_records, unrecorded
 
@@ -161,6 +161,20 @@ def test_an_owner_that_is_recorded_and_not_marked_is_none(tmp_path):
 def marked(layout: Layout, fileset: Fileset, paths: list[str]) -> None:
     files = [{"path": path, "bytes": 1, "crc32": "00000000"} for path in paths]
     mark_done(layout, MarkerKind.EXTRACTED, fileset, "", {"files": files})
+
+
+def test_names_with_much_of_their_digests_in_common_do_not_exclude_each_other(tmp_path):
+    """As filesets of a large mirror have: one would fail while the other is fetched."""
+    seen: dict[str, str] = {}
+    one, other = next(
+        (seen[end], name)
+        for name in (f"p/f{number}" for number in range(10_000))
+        if (end := short_digest(name)[-5:]) in seen or seen.update({end: name})
+    )
+    locks = ByteLocks(tmp_path / "lock")
+    with locks.held([one], one), locks.held([other], other, timeout=0):
+        pass
+    locks.close()
 
 
 def test_another_process_waits_until_the_holder_is_killed(tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -60,6 +61,11 @@ def test_another_program_of_this_user(answer):
         assert not is_own_scheduler(server.server_port)
 
 
+def test_a_program_of_this_user_that_does_not_answer_may_be_one_that_is_busy():
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError):
+        is_own_scheduler(silent.getsockname()[1], seconds=0.1)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can listen as another user")
 def test_a_program_of_another_user_whatever_it_answers():
     with Answering(OURS) as server:
@@ -97,11 +103,18 @@ wait
 """
 
 
+SILENT = 'import socket, time; held = socket.create_server(("127.0.0.1", 8082)); time.sleep(600)'
+
+
 @pytest.mark.parametrize(
     ("scheduler", "line"),
     [
         ("{python} -m tasks scheduler --state-path {state}", "scheduler: http://127.0.0.1:8082/"),
         ("luigid --state-path {state}", "scheduler: local, as the program at http://127.0.0.1:8082/ is no "),
+        (
+            f"{{python}} -c '{SILENT}'",
+            "scheduler: local, as the program at http://127.0.0.1:8082/ gives no answer within 10 s",
+        ),
     ],
 )
 def test_an_update_beside_a_scheduler(scheduler, line, alone, tmp_path: Path):

@@ -112,16 +112,24 @@ def test_a_process_that_fails_leaves_the_page_and_says_why(cause, config, layout
     assert (layout.page.read_text(), layout.page.stat().st_mtime_ns) == ("earlier page", written)
 
 
-def test_a_process_that_takes_too_long_is_killed(config, layout):
+@pytest.fixture
+def endless(config) -> Path:
+    """Settings that are never read to their end."""
+    path = config.with_name("endless.yaml")
+    os.mkfifo(path)
+    return path
+
+
+def test_a_process_that_takes_too_long_is_killed(endless, layout):
     write_page(layout, 4000)
-    message = renewed(config, layout, replace(POLICY, after_run=0.05), news=True)
+    message = renewed(endless, layout, replace(POLICY, after_run=0.05), news=True)
     assert message == f"the page {layout.page} was not renewed: that took longer than 0 s"
     assert layout.page.read_text() == "earlier page"
 
 
-def test_a_request_to_stop_ends_the_wait_and_the_process(config, layout):
+def test_a_request_to_stop_ends_the_wait_and_the_process(endless, layout):
     write_page(layout, 4000)
     stopping = threading.Event()
     stopping.set()
-    assert PageRenewal(config, layout, lambda: True, POLICY).after_run(stopping, news=True) is None
+    assert PageRenewal(endless, layout, lambda: True, POLICY).after_run(stopping, news=True) is None
     assert layout.page.read_text() == "earlier page"
