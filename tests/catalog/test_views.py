@@ -235,6 +235,8 @@ def test_obscore_of_raw_calibrated_and_combined_images(database):
         "ivo://ipp-mirror?data/1.fits.gz&hdu=1",
     )
     assert (stack["calib_level"], stack["obs_id"], stack["em_min"]) == (3, "stack.2001", 451e-9)
+    assert (chip["t_min"], chip["t_max"]) == (55041.5, 55041.501)
+    assert (stack["t_min"], stack["t_max"], stack["t_exptime"]) == (55041.5, None, 86.4)
     assert (stamp["calib_level"], stamp["obs_id"], stamp["s_region"]) == (1, "web_1001", None)
     assert_circle(found["store/circle.fits"]["s_region"])
 
