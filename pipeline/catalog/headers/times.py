@@ -1,5 +1,6 @@
-"""Times in headers as modified Julian dates, UTC."""
+"""Times in headers as modified Julian dates, UTC, and scales of time."""
 
+import math
 import re
 from datetime import date
 
@@ -15,7 +16,7 @@ _LEAP_SECONDS = (
     (56_109, 35),
     (54_832, 34),
     (53_736, 33),
-    (0, 32),
+    (-math.inf, 32),
 )
 # Seconds by which scales are ahead of TAI (FITS standard 4.0, table 30; TDB to two milliseconds).
 _AHEAD_OF_TAI = {
@@ -42,8 +43,8 @@ def start_of(cards: Cards, primary: Cards) -> float | None:
     """
     for header, other in ((cards, primary), (primary, cards)):
         if (mjd := _number_of(header)) is not None:
-            scale = header.text(*_SCALES) or other.text(*_SCALES)
-            return _as_utc(mjd, scale or _default_scale(cards, primary))
+            scale = header.text(*_SCALES) or other.text(*_SCALES) or _default_scale(cards, primary)
+            return mjd - seconds_ahead_of_utc(mjd, scale) / _SECONDS
         if (mjd := _believed(mjd_of(header.text(*_SHUTTER) or "", None))) is not None:
             return mjd
     return None
@@ -81,12 +82,13 @@ def mjd_of(text: str, clock: str | None) -> float | None:
     return days + (int(times[0]) * 3600 + int(times[1]) * 60 + float(times[2])) / _SECONDS
 
 
-def _as_utc(mjd: float, scale: str) -> float:
+def seconds_ahead_of_utc(mjd: float, scale: str) -> float:
+    """Return by how many seconds a time in a scale is ahead of UTC: 0 for UTC, UT1 and unknown scales."""
     ahead_of_tai = _AHEAD_OF_TAI.get(scale)
     if ahead_of_tai is None:
-        return mjd
+        return 0.0
     tai = mjd - ahead_of_tai / _SECONDS
-    return tai - next(ahead for day, ahead in _LEAP_SECONDS if tai >= day + ahead / _SECONDS) / _SECONDS
+    return ahead_of_tai + next(ahead for day, ahead in _LEAP_SECONDS if tai >= day + ahead / _SECONDS)
 
 
 def _believed(mjd: float | None) -> float | None:
