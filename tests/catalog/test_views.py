@@ -11,6 +11,7 @@ from support.catalog_rows import RAW_EXP, add_fileset, add_product, fill
 from support.databases import mariadb, postgresql
 
 from pipeline.catalog.database import Database, database_url
+from pipeline.catalog.headers import band_of
 from pipeline.catalog.opening import create_file, new_settings
 from pipeline.catalog.schema import create_schema
 from pipeline.catalog.view_columns import EXPOSURE, OBSCORE
@@ -142,6 +143,22 @@ def test_an_exposure_is_known_from_raw_exp_else_from_headers_else_from_listings(
         **counts,
         "n_camera": 1,
     }
+
+
+def test_bands_of_exposures_are_those_of_their_filters(tmp_path):
+    names = ["g.00000", "w", "?.00000", "OPEN", "green", None]
+    made = create_file(Layout(ROOT), tmp_path / "000001.sqlite")
+
+    def add(connection: Connection) -> None:
+        release = add_product(connection, "md")
+        for number, name in enumerate(names):
+            add_fileset(connection, release, f"f{number}", stage="chip", exp_name=f"o{number}", filter=name)
+
+    made.transact(add)
+    made.transact(create_views)
+    found = by("exp_name", rows(made, "exposure"))
+    made.close()
+    assert [found[f"o{number}"]["band"] for number in range(len(names))] == list(map(band_of, names))
 
 
 POINTINGS = [
