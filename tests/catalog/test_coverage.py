@@ -28,7 +28,7 @@ from pipeline.catalog.coverage.picture import draw
 from pipeline.catalog.coverage.renewal import renew_coverage
 from pipeline.catalog.database import Database
 from pipeline.catalog.generations import make_current
-from pipeline.catalog.load import delete_fileset
+from pipeline.catalog.load import delete_fileset, position
 from pipeline.catalog.opening import create_file
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.seen import record_seen
@@ -186,6 +186,15 @@ def test_what_has_changed_is_made_anew_and_the_rest_is_left(database, layout):
     assert second["threepi.2.r.fits"] == first["threepi.2.r.fits"]
     assert second["coverage.png"] != first["coverage.png"]
     layout.coverage_pictures[1].unlink()
+    # A position that filesets of another product tell moves an image whose own fileset is as it was.
+    moved = update(image).where(image.c.path == "data/threepi.2/0.fits")
+    place = (200.0, 10.0, 0.22, ())
+    database.transact(lambda connection: connection.execute(moved.values(position(place, "raw_exp"))))
+    renew_coverage(database, layout)
+    third = written(layout)
+    assert third["md.r.fits"] == second["md.r.fits"]
+    found = MOC.from_fits(layout.coverage / "threepi.2.r.fits")
+    assert covered(found, [(200.0, 10.0), (20.0, 10.0)]) == [True, False]
 
     def remove_product(connection) -> None:
         name = select(fileset.c.fileset_id).where(fileset.c.name == "threepi.2.0.chip")
