@@ -117,6 +117,12 @@ def test_of_a_field_seen_often_one_image_stands_for_all(database):
     assert_square(maps_of(database, "md")["r"], 150.0, 2.0)
 
 
+def test_a_smaller_image_does_not_stand_for_a_larger_one_with_the_same_centre(database):
+    circles = [{"footprint": None, "radius": radius, "size_class": 1} for radius in (1.1, 1.9)]
+    add(database, "md", *((150.0, 2.0, circle) for circle in circles))
+    assert covered(maps_of(database, "md")["r"], [(151.8, 2.0), (152.1, 2.0)]) == [True, False]
+
+
 def test_the_exposures_of_a_field_have_its_name_and_those_of_the_whole_sky_have_none(database):
     field = [(35.9, -4.25 + place, {"object": "MD01"}) for place in (0.0, 1.0)]
     sky = [(ra, 0.0, {"object": "3PI", "band": None}) for ra in (10.0, 200.0)]

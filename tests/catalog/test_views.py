@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from mocpy import MOC
 from sqlalchemy import Connection, insert, text
 from support.catalog_rows import RAW_EXP, add_fileset, add_product, fill
 from support.databases import mariadb, postgresql
 
+from pipeline.catalog.coverage.maps import maps
 from pipeline.catalog.database import Database, database_url
 from pipeline.catalog.headers import band_of
 from pipeline.catalog.opening import create_file, new_settings
@@ -89,7 +91,13 @@ def test_servers_answer_as_sqlite_does(database, server):
                         for key, value in row.items()
                     }
                 assert len(found) == len(expected)
+            assert coverage(other) == coverage(database)
             assert_views_are_exchanged(other)
+
+
+def coverage(database: Database) -> dict[str, MOC]:
+    with database.reading() as connection:
+        return dict(maps(connection, "md-all-rel-200907"))
 
 
 def assert_circle(region: str) -> None:
