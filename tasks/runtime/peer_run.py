@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline.errors import EXIT_FILESET_FAILED, machine_faults
 from pipeline.mirror.context import open_context
-from pipeline.mirror.resources.peers import Membership, StepDone
+from pipeline.mirror.resources.membership import Membership
+from pipeline.mirror.resources.peer_files import StepDone
 from pipeline.units import as_count
 from tasks.mirror_config import settings_file
 from tasks.runtime.causes import FirstOfEachCause
@@ -17,7 +18,7 @@ from tasks.runtime.current import begin_run
 from tasks.runtime.opening import shown_and_logged, started_processes
 from tasks.runtime.progress import Progress
 from tasks.runtime.run import Run
-from tasks.runtime.summary import fetched
+from tasks.runtime.summary_line import fetched
 from tasks.runtime.takeover import LastRun
 from tasks.steps import STEPS
 

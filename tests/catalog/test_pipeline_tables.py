@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -97,9 +98,9 @@ def is_same(column: object, entry: mdc.Entry) -> bool:
         return written - ahead <= column <= written
     if isinstance(value, float) and math.isnan(value):
         return column is None
-    if isinstance(value, int) and not isinstance(value, bool) and not isinstance(column, int | str):
+    if isinstance(value, int) and not isinstance(value, bool) and not isinstance(column, int):
         # SQLite and columns of floats hold 53 bits of it.
-        return column is not None and float(column) == float(value)
+        return isinstance(column, float | Decimal) and float(column) == float(value)
     return column == value
 
 

@@ -28,9 +28,9 @@ from pipeline.mirror.state.pause import pause
 from pipeline.mirror.state.skip import skip_fileset
 from pipeline.reporting.attention import attention
 from pipeline.reporting.page.page import gather_page, render_page
-from pipeline.reporting.plan import Planner
+from pipeline.reporting.planner import Planner
 from pipeline.reporting.report import mirror_report
-from pipeline.reporting.text import as_json
+from pipeline.reporting.report_forms import as_json
 from pipeline.sample.simulator import simulate
 from tasks.steps import STEPS
 
