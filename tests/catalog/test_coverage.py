@@ -27,8 +27,9 @@ from pipeline.catalog.coverage.maps import ORDER, file_name, maps
 from pipeline.catalog.coverage.picture import draw
 from pipeline.catalog.coverage.renewal import renew_coverage
 from pipeline.catalog.database import Database
-from pipeline.catalog.fileset_rows import delete_fileset, position
+from pipeline.catalog.fileset_rows import delete_fileset
 from pipeline.catalog.generations import make_current
+from pipeline.catalog.image_values import position
 from pipeline.catalog.opening import create_file
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.recorded_state import record_state
