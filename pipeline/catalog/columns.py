@@ -53,7 +53,7 @@ band        text    -       instr.bandpass               Letter of the filter: g
 component   text    -       meta.id                      Component of the fileset, such as a chip
 skycell     text    -       meta.id;pos                  Sky cell of the tessellation
 t_min       real    d       time.start;obs.exposure      Start of the exposure, MJD (UTC)
-t_max       real    d       time.end;obs.exposure        End of the exposure, MJD (UTC)
+t_max       real    d       time.end;obs.exposure        Start plus exposure time, MJD (UTC)
 exptime     real    s       time.duration;obs.exposure   Exposure time
 airmass     real    -       obs.airMass                  Airmass
 fwhm        real    arcsec  instr.det.psf                Full width of stars at half of their maximum

@@ -24,7 +24,8 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from pipeline.catalog.headers import BANDS
+from pipeline.catalog.headers import BANDS, band_of
+from pipeline.catalog.headers.filters import UNKNOWN_FILTER
 from pipeline.catalog.pointing import DEC_IN_RADIANS, DEGREES_IN_RADIAN, RA_IN_RADIANS
 from pipeline.catalog.tables import fileset, image
 
@@ -156,6 +157,7 @@ def _of_camera(value: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 def _band(name: ColumnElement[str]) -> ColumnElement[str]:
-    """Return the letter of a filter such as ``r.00000``."""
+    """Return the letter of a filter such as ``r.00000``; of the one that the camera did not know, z."""
     letter = func.substr(name, 1, 1)
-    return case((and_(letter.in_(BANDS), func.substr(name, 2, 1).in_((".", ""))), letter))
+    is_known = and_(letter.in_(BANDS), func.substr(name, 2, 1).in_((".", "")))
+    return case((is_known, letter), (name == UNKNOWN_FILTER, band_of(UNKNOWN_FILTER)))

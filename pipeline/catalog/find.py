@@ -28,6 +28,7 @@ _TIMES = 1024
 # Degrees: more than the last digit of a footprint.
 _ROUNDING = 1e-7
 _MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
+_HALF_A_MILLISECOND = timedelta(microseconds=500)
 # Two looks into an index.
 _NEXT_CLASS = "SELECT min(size_class) FROM image WHERE size_class > :size"
 _LINKS = {
@@ -87,8 +88,8 @@ class Search:
         for name, column in TEXT_COLUMNS.items():
             if patterns := getattr(criteria, name):
                 self._add_patterns(column, patterns)
-        self._add_limit("image.t_min >=", criteria.after and _mjd(criteria.after))
-        self._add_limit("image.t_min <", criteria.before and _mjd(criteria.before))
+        self._add_limit("image.t_min >=", criteria.after and _least_mjd(criteria.after))
+        self._add_limit("image.t_min <", criteria.before and _least_mjd(criteria.before))
         if criteria.arrived_since is not None:
             self._tables.add("fileset")
             if not self._first and not self._reader.has_statistics:
@@ -242,8 +243,10 @@ def _like(pattern: str) -> str:
     return start.translate(_TO_LIKE) + ("%" if bracket else "")
 
 
-def _mjd(time: datetime) -> float:
-    return (time - _MJD_ZERO) / timedelta(days=1)
+def _least_mjd(time: datetime) -> float:
+    """Return the least modified Julian date of an image that is shown with that time, or a later one."""
+    # A start that was converted from TAI is mostly some microseconds beside the whole second.
+    return (time - _MJD_ZERO - _HALF_A_MILLISECOND) / timedelta(days=1)
 
 
 def time_of(mjd: float) -> datetime | None:

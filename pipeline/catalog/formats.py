@@ -31,6 +31,7 @@ _LEAST_WIDTH = 8
 _ROUNDED = {"deg": ".5f", "d": ".5f", "arcsec": ".2f", "s": ".1f"}
 _DTYPES: dict[ValueKind, tuple[Any, type]] = {ValueKind.INTEGER: (0, int), ValueKind.REAL: (math.nan, float)}
 _GAP = "  "
+_NO_ROWS = " <DATA>\n    <TABLEDATA/>\n   </DATA>\n  "
 # Characters that XML 1.0 cannot hold.
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -143,7 +144,9 @@ def as_votable(columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[str]:
             field.arraysize = "*"
     buffer = io.BytesIO()
     document.to_xml(buffer)
-    yield buffer.getvalue().decode()
+    text = buffer.getvalue().decode()
+    # STILTS and TOPCAT find no table in one without data, which astropy writes for no rows.
+    yield text if len(table) else text.replace("</TABLE>", f"{_NO_ROWS}</TABLE>")
 
 
 TEXT_FORMATS: dict[str, Callable[[Sequence[Column], Iterable[Row]], Iterator[str]]] = {

@@ -19,7 +19,8 @@ from sqlalchemy import (
 from pipeline.catalog.tables import catalog_setting, file, fileset, image, member, product
 
 # Images made from several exposures are observations of their own (section 4.4).
-_COMBINED = ("stack", "stack_summary", "diff", "SSdiff", "sky", "skycal", "ff")
+_STACKED = ("stack", "stack_summary", "SSdiff", "sky", "skycal", "ff")
+_COMBINED = ("diff", *_STACKED)
 # Raw images are instrumental data in FITS, level 1; calibrated images are level 2. The standard names
 # resampled images and combinations for level 3 ("Calibration level"): warps are level 3, as stacks are.
 _CALIB_LEVELS = {
@@ -106,7 +107,8 @@ def _sky() -> dict[str, ColumnElement[Any]]:
 def _time() -> dict[str, ColumnElement[Any]]:
     return {
         "t_min": image.c.t_min,
-        "t_max": image.c.t_max,
+        # Of several exposures the last one ends later than the first start plus the sum of their times.
+        "t_max": case((image.c.stage.in_(_STACKED), null()), else_=image.c.t_max),
         "t_exptime": image.c.exptime,
         "t_resolution": image.c.exptime,
         "t_xel": _one(1),

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -38,10 +38,12 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from pipeline.bundle import mdc
 from pipeline.bundle.dbinfo import RUN_TABLES
+from pipeline.catalog.headers.times import seconds_ahead_of_utc
 from pipeline.catalog.tables import LONGEST_NAME, Key, LongText, Name, Time, fileset, pipeline_column
 
 # A table of MariaDB holds the pointers of fewer texts than one of SQLite or PostgreSQL.
 MOST_COLUMNS = {"sqlite": 500, "postgresql": 250, "mysql": 150}
+_MJD_ZERO, _DAY = datetime(1858, 11, 17), timedelta(days=1)
 _PLAIN = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _OWN = {"row_id", "fileset_id", "row_number", "other"}
 # Columns that PostgreSQL adds to each table itself.
@@ -306,7 +308,7 @@ def _values(scope: mdc.Scope, kinds: Mapping[str, str]) -> dict[str, Any]:
     for entry in scope.entries:
         kind = kinds.get(entry.name)
         if kind and entry.name not in values and _kind_of(entry) and _fits(entry.value, kind):
-            values[entry.name] = _stored(entry.value, kind)
+            values[entry.name] = _stored(entry, kind)
         else:
             other.setdefault(entry.name, []).append(_as_json(entry.value))
     if other:
@@ -339,8 +341,8 @@ def _fits(value: Any, kind: str) -> bool:
         case "boolean":
             return isinstance(value, bool)
         case "time":
-            # DATETIME of MariaDB begins with the year 1000.
-            return isinstance(value, datetime) and value.year >= 1000
+            # DATETIME of MariaDB begins with the year 1000, TAI and TT are ahead of UTC.
+            return isinstance(value, datetime) and value.year > 1000
         case "float":
             return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) != math.inf
         case "unsigned":
@@ -348,10 +350,12 @@ def _fits(value: Any, kind: str) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
-def _stored(value: Any, kind: str) -> Any:
+def _stored(entry: mdc.Entry, kind: str) -> Any:
     """Return the value as the column holds it: nan as NULL, a time as UTC without a zone."""
+    value: Any = entry.value
     if isinstance(value, datetime):
-        return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+        moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+        return moment - timedelta(seconds=seconds_ahead_of_utc((moment - _MJD_ZERO) / _DAY, entry.type))
     if kind == "float" and value is not None:
         return None if math.isnan(value) else float(value)
     return Decimal(value) if kind == "unsigned" and value is not None else value

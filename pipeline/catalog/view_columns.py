@@ -48,7 +48,7 @@ s_resolution        double  arcsec pos.angResolution           Full width at hal
 s_xel1              long    -      meta.number                 Number of columns of pixels
 s_xel2              long    -      meta.number                 Number of rows of pixels
 t_min               double  d      time.start;obs.exposure     Start of the exposure, MJD (UTC)
-t_max               double  d      time.end;obs.exposure       End of the exposure, MJD (UTC)
+t_max               double  d      time.end;obs.exposure       End of the exposure, MJD (UTC); none of stacks
 t_exptime           double  s      time.duration;obs.exposure  Exposure time
 t_resolution        double  s      time.resolution             Exposure time, as there is one sample
 t_xel               long    -      meta.number                 Number of samples in time: 1

@@ -29,6 +29,7 @@ from pipeline.catalog.coverage.renewal import renew_coverage
 from pipeline.catalog.database import Database
 from pipeline.catalog.fileset_rows import delete_fileset
 from pipeline.catalog.generations import make_current
+from pipeline.catalog.image_values import position
 from pipeline.catalog.opening import create_file
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.recorded_state import record_state
@@ -117,6 +118,12 @@ def test_of_a_field_seen_often_one_image_stands_for_all(database):
     assert_square(maps_of(database, "md")["r"], 150.0, 2.0)
 
 
+def test_a_smaller_image_does_not_stand_for_a_larger_one_with_the_same_centre(database):
+    circles = [{"footprint": None, "radius": radius, "size_class": 1} for radius in (1.1, 1.9)]
+    add(database, "md", *((150.0, 2.0, circle) for circle in circles))
+    assert covered(maps_of(database, "md")["r"], [(151.8, 2.0), (152.1, 2.0)]) == [True, False]
+
+
 def test_the_exposures_of_a_field_have_its_name_and_those_of_the_whole_sky_have_none(database):
     field = [(35.9, -4.25 + place, {"object": "MD01"}) for place in (0.0, 1.0)]
     sky = [(ra, 0.0, {"object": "3PI", "band": None}) for ra in (10.0, 200.0)]
@@ -186,6 +193,15 @@ def test_what_has_changed_is_made_anew_and_the_rest_is_left(database, layout):
     assert second["threepi.2.r.fits"] == first["threepi.2.r.fits"]
     assert second["coverage.png"] != first["coverage.png"]
     layout.coverage_pictures[1].unlink()
+    # A position that filesets of another product tell moves an image whose own fileset is as it was.
+    moved = update(image).where(image.c.path == "data/threepi.2/0.fits")
+    place = (200.0, 10.0, 0.22, ())
+    database.transact(lambda connection: connection.execute(moved.values(position(place, "raw_exp"))))
+    renew_coverage(database, layout)
+    third = written(layout)
+    assert third["md.r.fits"] == second["md.r.fits"]
+    found = MOC.from_fits(layout.coverage / "threepi.2.r.fits")
+    assert covered(found, [(200.0, 10.0), (20.0, 10.0)]) == [True, False]
 
     def remove_product(connection) -> None:
         name = select(fileset.c.fileset_id).where(fileset.c.name == "threepi.2.0.chip")

@@ -242,6 +242,19 @@ def test_the_path_of_a_file_with_several_images_comes_once(tmp_path):
     reader.close()
 
 
+def test_a_start_is_compared_as_it_is_shown_to_the_millisecond(tmp_path):
+    midnight = 55042.0
+    starts = {"a": midnight - 1e-11, "b": midnight, "c": midnight + 1e-11, "d": midnight - 1e-3 / 86_400}
+    rows = [image_row(f"{name}.fits", 10, 10, t_min=start) for name, start in starts.items()]
+    reader = SqliteReader(image_file(tmp_path / "c.sqlite", rows))
+    at = "2009-07-30T00:00:00"
+    assert list(find_paths(reader, criteria_of(after=at), "")) == ["a.fits", "b.fits", "c.fits"]
+    assert list(find_paths(reader, criteria_of(before=at), "")) == ["d.fits"]
+    assert count(reader, criteria_of(night="2009-07-30")) == 3
+    assert count(reader, criteria_of(night="2009-07-29")) == 1
+    reader.close()
+
+
 def test_an_empty_catalog(tmp_path):
     path = image_file(tmp_path / "c.sqlite", [image_row("data/a.fits", 10, 10)])
     with sqlite3.connect(path) as connection:

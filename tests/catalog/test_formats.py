@@ -134,6 +134,8 @@ def test_votable_of_all_columns_and_of_none(tmp_path):
     for rows in ([], [full], [full, (None,) * len(columns)]):
         path, read = table_of(columns, rows, tmp_path)
         assert len(read) == len(rows)
+        # Without that element STILTS and TOPCAT find no table.
+        assert path.read_text().count("<TABLEDATA") == 1
         paths.append(path.rename(tmp_path / f"{len(rows)}.vot"))
     stilts_accepts(*paths)
 

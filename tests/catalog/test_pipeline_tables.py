@@ -4,7 +4,7 @@ import json
 import math
 import zlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -92,10 +92,13 @@ def kept(value: object) -> object:
     return value if value is None or isinstance(value, str | bool | int) else str(value)
 
 
-def is_same(column: object, value: object) -> bool:
+def is_same(column: object, entry: mdc.Entry) -> bool:
     """True if a column holds the value: nan as null, an instant as UTC without a zone."""
+    value = entry.value
     if isinstance(value, datetime) and isinstance(column, datetime):
-        return column == (value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value)
+        ahead = timedelta(seconds=70 if entry.type in {"TAI", "TT"} else 0)
+        written = value.replace(tzinfo=None)
+        return written - ahead <= column <= written
     if isinstance(value, float) and math.isnan(value):
         return column is None
     if isinstance(value, int) and not isinstance(value, bool) and not isinstance(column, int):
@@ -119,10 +122,26 @@ def test_every_value_of_every_document(database, written):
                 in_column = entry.name not in OWN and entry.name in record
                 in_other = other.get(entry.name)
                 assert (
-                    (in_column and is_same(record[entry.name], entry.value))
+                    (in_column and is_same(record[entry.name], entry))
                     or (entry.name in other and in_other == kept(entry.value))
                     or (isinstance(in_other, list) and kept(entry.value) in in_other)
                 ), (entry, record)
+
+
+@pytest.mark.parametrize(
+    ("value", "utc"),
+    [
+        ("UTC 2009-07-29T12:40:00.5Z", datetime(2009, 7, 29, 12, 40, 0, 500_000)),
+        ("UT1 2009-07-29T12:40:00.5Z", datetime(2009, 7, 29, 12, 40, 0, 500_000)),
+        ("TAI 2009-07-29T12:40:34.5Z", datetime(2009, 7, 29, 12, 40, 0, 500_000)),
+        ("TT 2009-07-29T12:41:06.684001Z", datetime(2009, 7, 29, 12, 40, 0, 500_001)),
+        ("TAI 2017-01-01T00:00:37Z", datetime(2017, 1, 1)),
+    ],
+)
+def test_times_of_all_scales_are_kept_in_utc(database, value, utc):
+    document = f"rawExp METADATA\n  dateobs {value}\nEND\n".encode()
+    [row] = cataloged(database, document)["rawExp"]
+    assert row["dateobs"] == utc
 
 
 def test_a_table_gets_no_more_than_so_many_columns(database):

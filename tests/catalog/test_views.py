@@ -6,11 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from mocpy import MOC
 from sqlalchemy import Connection, insert, text
 from support.catalog_rows import RAW_EXP, add_fileset, add_product, fill
 from support.databases import mariadb, postgresql
 
+from pipeline.catalog.coverage.maps import maps
 from pipeline.catalog.database import Database, database_url
+from pipeline.catalog.headers import band_of
 from pipeline.catalog.opening import create_file, new_settings
 from pipeline.catalog.schema import create_schema
 from pipeline.catalog.view_columns import EXPOSURE, OBSCORE
@@ -88,7 +91,13 @@ def test_servers_answer_as_sqlite_does(database, server):
                         for key, value in row.items()
                     }
                 assert len(found) == len(expected)
+            assert coverage(other) == coverage(database)
             assert_views_are_exchanged(other)
+
+
+def coverage(database: Database) -> dict[str, MOC]:
+    with database.reading() as connection:
+        return dict(maps(connection, "md-all-rel-200907"))
 
 
 def assert_circle(region: str) -> None:
@@ -142,6 +151,22 @@ def test_an_exposure_is_known_from_raw_exp_else_from_headers_else_from_listings(
         **counts,
         "n_camera": 1,
     }
+
+
+def test_bands_of_exposures_are_those_of_their_filters(tmp_path):
+    names = ["g.00000", "w", "?.00000", "OPEN", "green", None]
+    made = create_file(Layout(ROOT), tmp_path / "000001.sqlite")
+
+    def add(connection: Connection) -> None:
+        release = add_product(connection, "md")
+        for number, name in enumerate(names):
+            add_fileset(connection, release, f"f{number}", stage="chip", exp_name=f"o{number}", filter=name)
+
+    made.transact(add)
+    made.transact(create_views)
+    found = by("exp_name", rows(made, "exposure"))
+    made.close()
+    assert [found[f"o{number}"]["band"] for number in range(len(names))] == list(map(band_of, names))
 
 
 POINTINGS = [
@@ -235,6 +260,8 @@ def test_obscore_of_raw_calibrated_and_combined_images(database):
         "ivo://ipp-mirror?data/1.fits.gz&hdu=1",
     )
     assert (stack["calib_level"], stack["obs_id"], stack["em_min"]) == (3, "stack.2001", 451e-9)
+    assert (chip["t_min"], chip["t_max"]) == (55041.5, 55041.501)
+    assert (stack["t_min"], stack["t_max"], stack["t_exptime"]) == (55041.5, None, 86.4)
     assert (stamp["calib_level"], stamp["obs_id"], stamp["s_region"]) == (1, "web_1001", None)
     assert_circle(found["store/circle.fits"]["s_region"])
 

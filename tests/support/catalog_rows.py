@@ -132,9 +132,8 @@ def fill(connection: Connection) -> None:
     stack = add_fileset(
         connection, release, "stack.2001", stage="stack", stage_id="2001", exp_name="stack.2001"
     )
-    add_image(
-        connection, stack, "data/stack.fits", 10.0, 80.0, stage="stack", exp_name="stack.2001", band="w"
-    )
+    of_stack = header | {"stage": "stack", "exp_name": "stack.2001", "band": "w"}
+    add_image(connection, stack, "data/stack.fits", 10.0, 80.0, **of_stack)
     stamps = add_fileset(connection, add_product(connection, "pstampresults"), "web_1001", type="PSRESULTS")
     add_image(connection, stamps, "store/stamp.fits", None, 0.0)
     circle = {"radius": 1.5, "footprint": None, "pos_source": "raw_exp"}

@@ -16,6 +16,10 @@ from pipeline.catalog.tables import fileset, image, product
 
 # Order of the smallest cells of the maps: 3.4 arcminutes.
 ORDER = 10
+# Number of the cell in which the centre of an image lies.
+CELL = image.c.healpix // 4 ** (INDEX_ORDER - ORDER)
+# Images whose radii differ by less than about a quarter of a cell are of one size.
+_SIZES_IN_DEGREE = 64
 # Images that become one MOC at a time.
 _AT_ONCE = 5000
 _NO_FILTER = "none"
@@ -46,13 +50,12 @@ def _places(connection: Connection, product_name: str) -> Iterator[Any]:
     one stands for all.
     """
     band = func.coalesce(image.c.band, image.c.filter, _NO_FILTER)
-    cell = image.c.healpix.bitwise_rshift(2 * (INDEX_ORDER - ORDER))
     groups = (
         select(band.label("filter"), func.min(image.c.image_id).label("image_id"))
         .join(fileset, image.c.fileset_id == fileset.c.fileset_id)
         .join(product, fileset.c.product_id == product.c.product_id)
         .where(product.c.name == product_name, image.c.kind == "image", image.c.healpix.is_not(None))
-        .group_by(band, image.c.size_class, cell)
+        .group_by(band, func.round(image.c.radius * _SIZES_IN_DEGREE), CELL)
         .subquery("groups")
     )
     query = (

@@ -9,7 +9,7 @@ from mocpy import MOC
 from sqlalchemy import Connection, func, select
 
 from pipeline.catalog.coverage.exposures import read_exposures
-from pipeline.catalog.coverage.maps import file_name, maps
+from pipeline.catalog.coverage.maps import CELL, file_name, maps
 from pipeline.catalog.coverage.picture import draw
 from pipeline.catalog.database import Database
 from pipeline.catalog.recorded_state import STATE
@@ -19,7 +19,8 @@ from pipeline.errors import machine_faults
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 
-# By what a product is known to be as it was: its images, those with a position, the newest of its filesets.
+# By what a product is known to be as it was: its images, those with a position, the newest of its filesets,
+# and where its images are: a position that is not of the header may follow from filesets of other products.
 _Fingerprints = dict[str, list[str]]
 
 
@@ -62,7 +63,8 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fingerprints(connection: Connection) -> _Fingerprints:
-    counts = (func.count(), func.count(image.c.healpix), func.max(fileset.c.cataloged))
+    places = (func.sum(CELL), func.sum(image.c.size_class))
+    counts = (func.count(), func.count(image.c.healpix), func.max(fileset.c.cataloged), *places)
     query = (
         select(product.c.name, *counts)
         .join(fileset, fileset.c.product_id == product.c.product_id)

@@ -124,8 +124,9 @@ class Unit:
 def read_units(path: Path) -> Iterator[Unit]:
     """Yield the units of a FITS file, plain or compressed by gzip, whatever its name.
 
-    Raises BundleUnusable, with the number of the unit and its first byte, for what is not FITS and for
-    headers that are damaged or beyond the limits; OSError if the file cannot be read.
+    Raises BundleUnusable, with the number of the unit and its first byte, for what is not FITS, for headers
+    that are damaged or beyond the limits, and at the end of a compressed file whose last data are cut off,
+    as their unit is out by then; OSError if the file cannot be read.
     """
     with path.open("rb", buffering=_BUFFER) as file:
         is_gzip = file.read(2) == _GZIP_MAGIC
@@ -155,7 +156,8 @@ def _units(file: BinaryIO, size: int | None) -> Iterator[Unit]:
         start = data + _padded(end - data)
         if start >= (MAX_INFLATED if size is None else size):
             return
-        file.seek(start)
+        if (lacking := end - file.seek(start)) > 0:
+            raise BundleUnusable(f"{place}: the file is cut off, {lacking} bytes of the data are missing")
     raise BundleUnusable(f"expected at most {MAX_UNITS} units, got more")
 
 

@@ -5,7 +5,7 @@ import re
 BANDS = ("g", "r", "i", "z", "y", "w")
 # A filter has its serial number behind a dot; the z filter was for some time unknown to the camera.
 _FILTER = re.compile(r"(?P<band>[grizyw])(\.\d+|p1|[._ -]?ps1)?", re.IGNORECASE)
-_UNKNOWN_FILTER = "?.00000"
+UNKNOWN_FILTER = "?.00000"
 
 
 def band_of(name: str | None) -> str | None:
@@ -16,7 +16,7 @@ def band_of(name: str | None) -> str | None:
     """
     if name is None:
         return None
-    if name.strip() == _UNKNOWN_FILTER:
+    if name.strip() == UNKNOWN_FILTER:
         return "z"
     found = _FILTER.fullmatch(name.strip())
     return found["band"].lower() if found else None

@@ -1,5 +1,6 @@
-"""Times in headers as modified Julian dates, UTC."""
+"""Times in headers as modified Julian dates, UTC, and scales of time."""
 
+import math
 import re
 from datetime import date
 
@@ -15,9 +16,14 @@ _LEAP_SECONDS = (
     (56_109, 35),
     (54_832, 34),
     (53_736, 33),
-    (0, 32),
+    (-math.inf, 32),
 )
-_TT_AHEAD_OF_TAI = 32.184
+# Seconds by which scales are ahead of TAI (FITS standard 4.0, table 30; TDB to two milliseconds).
+_AHEAD_OF_TAI = {
+    **dict.fromkeys(("TAI", "IAT"), 0.0),
+    **dict.fromkeys(("TT", "TDT", "ET", "TDB"), 32.184),
+    "GPS": -19.0,
+}
 _SECONDS = 86_400.0
 _ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d):(\d\d(?:\.\d*)?)Z?)?")
 _CLOCK = re.compile(r"(\d\d):(\d\d):(\d\d(?:\.\d*)?)")
@@ -32,17 +38,22 @@ _SHUTTER = ("SHMDOUTC", "SHUTOUTC")
 def start_of(cards: Cards, primary: Cards) -> float | None:
     """Return the start of the observation (MJD, UTC) by the header or by the primary one, None without it.
 
-    Times are in the scale of TIMESYS: UTC, TAI or TT. Without TIMESYS they are UTC, in headers of sky cells
-    TAI (protocol notes, "FITS headers").
+    Times are in the scale of TIMESYS in the same header, or else in the other one. Without TIMESYS they are
+    UTC, in headers of sky cells TAI (protocol notes, "FITS headers").
     """
-    default = "TAI" if primary.text("PSFORMAT") == "SKYCELL" else "UTC"
-    scale = cards.text(*_SCALES) or primary.text(*_SCALES) or default
-    for header in (cards, primary):
+    for header, other in ((cards, primary), (primary, cards)):
         if (mjd := _number_of(header)) is not None:
-            return _as_utc(mjd, scale)
+            scale = header.text(*_SCALES) or other.text(*_SCALES) or _default_scale(cards, primary)
+            return mjd - seconds_ahead_of_utc(mjd, scale) / _SECONDS
         if (mjd := _believed(mjd_of(header.text(*_SHUTTER) or "", None))) is not None:
             return mjd
     return None
+
+
+def _default_scale(cards: Cards, primary: Cards) -> str:
+    # The primary header of a compressed image is an empty one, and all cards are those of the extension.
+    layouts = {header.text("PSFORMAT") for header in (cards, primary)}
+    return "TAI" if "SKYCELL" in layouts else "UTC"
 
 
 def _number_of(cards: Cards) -> float | None:
@@ -71,12 +82,13 @@ def mjd_of(text: str, clock: str | None) -> float | None:
     return days + (int(times[0]) * 3600 + int(times[1]) * 60 + float(times[2])) / _SECONDS
 
 
-def _as_utc(mjd: float, scale: str) -> float:
-    if scale == "TT":
-        mjd -= _TT_AHEAD_OF_TAI / _SECONDS
-    if scale in {"TAI", "TT"}:
-        mjd -= next(ahead for day, ahead in _LEAP_SECONDS if mjd >= day + ahead / _SECONDS) / _SECONDS
-    return mjd
+def seconds_ahead_of_utc(mjd: float, scale: str) -> float:
+    """Return by how many seconds a time in a scale is ahead of UTC: 0 for UTC, UT1 and unknown scales."""
+    ahead_of_tai = _AHEAD_OF_TAI.get(scale)
+    if ahead_of_tai is None:
+        return 0.0
+    tai = mjd - ahead_of_tai / _SECONDS
+    return ahead_of_tai + next(ahead for day, ahead in _LEAP_SECONDS if tai >= day + ahead / _SECONDS)
 
 
 def _believed(mjd: float | None) -> float | None:

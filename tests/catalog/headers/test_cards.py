@@ -141,6 +141,11 @@ def test_cut_data_are_told_in_bytes(tmp_path):
     path.write_bytes(path.read_bytes()[: BLOCK + 39_000])
     (unit,) = read_units(path)
     assert unit.missing == 1000
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    units = read_units(path)
+    assert next(units).number == 0
+    with pytest.raises(BundleUnusable, match="unit 0 at byte 0: the file is cut off, 1000 bytes of the data"):
+        next(units)
 
 
 @pytest.mark.parametrize(
