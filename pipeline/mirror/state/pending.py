@@ -93,10 +93,11 @@ def to_unpack_again(layout: Layout, product: str) -> set[str]:
     aside = layout.marked(MarkerKind.SUPERSEDED, product)
     again = layout.marked_among(MarkerKind.DOWNLOADED, product, aside)
     withdrawn = layout.marked_among(MarkerKind.WITHDRAWN, product, again)
-    return again - {name for name in withdrawn if not _has_bundles_of_one_registration(layout, product, name)}
+    return again - {name for name in withdrawn if not has_bundles_of_one_registration(layout, product, name)}
 
 
-def _has_bundles_of_one_registration(layout: Layout, product: str, fileset: str) -> bool:
+def has_bundles_of_one_registration(layout: Layout, product: str, fileset: str) -> bool:
+    """Return True if the bundles are here of the registration whose extraction was set aside."""
     kinds = (MarkerKind.DOWNLOADED, MarkerKind.SUPERSEDED)
     downloaded, aside = (read_marker(layout.marker(kind, product, fileset)) or {} for kind in kinds)
     store = layout.store(product, fileset)
