@@ -20,12 +20,12 @@ from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import FilesetRow, LeftOut
 from pipeline.errors import MachineFault, MirrorError, ServerUnavailable, machine_fault, machine_faults
+from pipeline.mirror.context import check_products_before_run
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.file_selection import matches_nothing
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.listing_failure import clear_listing_failure, record_listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.operands import check_products_in_settings
 from pipeline.mirror.state.pending import (
     has_changed,
     incomplete,
@@ -74,8 +74,8 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
     started = luigi.Parameter(default=STARTED, description=HIDDEN)
 
     def check(self, settings: Settings) -> None:
-        """Check that the settings do not leave out one of ``products``. Raises SettingsError."""
-        check_products_in_settings(self.products, settings, "Nothing was started.")
+        """Check that ``products`` are products of this mirror. Raises SettingsError."""
+        check_products_before_run(self.products, settings, "Nothing was started.")
 
     def requires(self) -> list["UpdateProduct"]:
         """Return one update for each product."""

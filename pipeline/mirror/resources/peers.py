@@ -239,19 +239,23 @@ class _Peer:
         return [step for step in steps if step is not None]
 
 
+def update_to_join(layout: Layout) -> tuple[Notice, Holder]:
+    """Return the update that is running, and its process. Raises NoUpdateToJoin."""
+    notice = _notice(layout.peers)
+    if notice is not None:
+        holder = Holder(_lock_file(layout.peers), notice.host, layout.lock_file)
+        if holder.is_alive():
+            return notice, holder
+    raise NoUpdateToJoin(_no_update(layout))
+
+
 class Membership:
     """Registration of this process as a peer of the running update."""
 
     def __init__(self, layout: Layout, worker: str, settings: Settings) -> None:
         """Register. Raises NoUpdateToJoin, or SettingsError when the update has other settings."""
         self._folder = layout.peers
-        notice = _notice(self._folder)
-        if notice is None:
-            raise NoUpdateToJoin(_no_update(layout))
-        self.notice: Notice = notice
-        self._update = Holder(_lock_file(self._folder), self.notice.host, layout.lock_file)
-        if not self._update.is_alive():
-            raise NoUpdateToJoin(_no_update(layout))
+        self.notice, self._update = update_to_join(layout)
         if self.notice.settings != settings_digest(settings):
             raise SettingsError(
                 f"{layout.root}: expected the settings and the program of the update (process "
