@@ -37,11 +37,12 @@ from pipeline.mirror.steps.adopt import (
     remove_old_names,
 )
 from pipeline.units import as_count
-from tasks.fileset import AdoptedFolderParameter, StepTask, tasks_for
+from tasks.fileset import StepTask, tasks_for
+from tasks.parameters import AdoptedFolderParameter, ProductNames
 from tasks.runtime.current import STARTED, current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
-from tasks.update import ProductNames, UpdateProduct
+from tasks.update import UpdateProduct
 from tasks.wanted import newly_wanted
 
 log = logging.getLogger(__name__)

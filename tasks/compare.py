@@ -23,7 +23,7 @@ from pipeline.mirror.steps.compare import comparable, upstream_problems
 from pipeline.mirror.steps.verify import end_verification, start_verification
 from pipeline.units import as_count
 from tasks.runtime.current import current_run
-from tasks.runtime.summary import comparison_summary
+from tasks.runtime.summary_line import comparison_summary
 from tasks.targets import RunMarker
 from tasks.verify import ProblemsFound, VerifyFileset, VerifyMirror, VerifyProduct
 

@@ -1,11 +1,9 @@
 """The steps of one fileset as tasks: for each row of ``STEPS`` its task, and the Luigi resource it takes."""
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
-from pathlib import Path
 
 import luigi
 from luigi.parameter import ParameterVisibility
@@ -32,9 +30,10 @@ from pipeline.mirror.state.pending import steps_to_schedule
 from pipeline.mirror.state.selection import PRIORITY_OF_WANTED, may_be_selected, priorities
 from pipeline.mirror.state.steps import StepSpec
 from pipeline.mirror.state.wanted import wanted_filesets
-from pipeline.mirror.steps.adopt import AdoptedFolder, TakeOver, adopt_fileset
+from pipeline.mirror.steps.adopt import AdoptedFolder, adopt_fileset
 from pipeline.mirror.steps.download import DOWNLOAD
 from pipeline.mirror.steps.extract import EXTRACT
+from tasks.parameters import AdoptedFolderParameter, ListingRow
 from tasks.runtime.current import current_run
 from tasks.runtime.errors import Bug, FailedAlready, as_mirror_error
 from tasks.runtime.processes import do_step
@@ -51,34 +50,6 @@ log = logging.getLogger(__name__)
 
 class FilesetsFailed(MirrorError):
     """Some filesets of a product failed; each has a record and a message of its own."""
-
-
-class ListingRow(luigi.Parameter[FilesetRow | None]):
-    """Row of a product's listing, with the names of its columns; None where the row is not at hand."""
-
-    def parse(self, text: str) -> FilesetRow | None:
-        """Return the row in a JSON list of columns and values."""
-        if not text:
-            return None
-        columns, fields = json.loads(text)
-        return FilesetRow(fields[0], fields[1], fields[2], tuple(columns), tuple(fields))
-
-    def serialize(self, row: FilesetRow | None) -> str:
-        """Return the row as a JSON list of columns and values."""
-        return json.dumps([row.columns, row.fields]) if row else ""
-
-
-class AdoptedFolderParameter(luigi.Parameter[AdoptedFolder | None]):
-    """Folder from which files are taken over, and in which way; None for a download of all."""
-
-    def parse(self, text: str) -> AdoptedFolder | None:
-        """Return the folder in ``WAY:PATH``."""
-        by, _, path = text.partition(":")
-        return AdoptedFolder(Path(path), TakeOver(by)) if text else None
-
-    def serialize(self, folder: AdoptedFolder | None) -> str:
-        """Return the folder as ``WAY:PATH``."""
-        return f"{folder.by}:{folder.path}" if folder else ""
 
 
 class FilesetTask(MirrorTask):

@@ -17,11 +17,11 @@ from pipeline.mirror.state.wanted import named_filesets, want_filesets, wanted_f
 from pipeline.mirror.steps.widening import widen_wanted
 from pipeline.reporting.by_name import complete_text, excluded_filesets, excluded_text, lines_of
 from pipeline.units import as_count
+from tasks.discovery import DiscoverProduct
 from tasks.fileset import failed_in_run
 from tasks.runtime.current import STARTED, current_run
-from tasks.runtime.summary import get_summary
+from tasks.runtime.summary_line import get_summary
 from tasks.runtime.task import HIDDEN, MirrorTask
-from tasks.update import DiscoverProduct
 from tasks.wanted import FetchWanted, newly_wanted
 
 log = logging.getLogger(__name__)

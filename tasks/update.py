@@ -8,7 +8,6 @@
 The output of each step is one marker file, written last; the files on disk are the only state.
 """
 
-import contextlib
 import logging
 import shlex
 from collections.abc import Container, Iterator
@@ -18,13 +17,11 @@ import luigi
 
 from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Product, Settings
-from pipeline.datastore.listing import FilesetRow, LeftOut
-from pipeline.errors import MachineFault, MirrorError, ServerUnavailable, machine_fault, machine_faults
+from pipeline.datastore.listing import FilesetRow
 from pipeline.mirror.context import check_products_before_run
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.file_selection import matches_nothing
 from pipeline.mirror.state.layout import MarkerKind
-from pipeline.mirror.state.listing_failure import clear_listing_failure, record_listing_failure
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.pending import (
     has_changed,
@@ -37,31 +34,19 @@ from pipeline.mirror.state.pending import (
 from pipeline.mirror.state.selection import empty_selection, in_order
 from pipeline.mirror.state.sky_selection import waiting
 from pipeline.mirror.state.wanted import wanted_filesets
-from pipeline.mirror.steps.discover import discover_product, needs_whole_list
 from pipeline.mirror.steps.housekeeping import finish_product, tidy_incoming
 from pipeline.mirror.steps.removal import delete_expired, delete_withdrawn
 from pipeline.mirror.steps.widening import widen_filesets
 from pipeline.units import as_count
+from tasks.discovery import DiscoverProduct, RelistProduct
 from tasks.fileset import FilesetsFailed, StepTask, failed_in_run, priorities_of, tasks_for
+from tasks.parameters import ProductNames
 from tasks.runtime.current import STARTED, current_run
-from tasks.runtime.errors import as_mirror_error
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
 from tasks.wanted import newly_wanted
 
 log = logging.getLogger(__name__)
-
-
-class ProductNames(luigi.Parameter[tuple[str, ...]]):
-    """Names of products, separated by commas."""
-
-    def parse(self, text: str) -> tuple[str, ...]:
-        """Return the names in ``a,b``."""
-        return tuple(name.strip() for name in text.split(",") if name.strip())
-
-    def serialize(self, names: tuple[str, ...]) -> str:
-        """Return the names as ``a,b``."""
-        return ",".join(names)
 
 
 class UpdateMirror(MirrorTask, luigi.WrapperTask):
@@ -142,7 +127,7 @@ class UpdateProduct(MirrorTask):
     only_waits = True
     shows_all = True
 
-    def requires(self) -> "DiscoverProduct":
+    def requires(self) -> DiscoverProduct:
         """Return the task that brings the listing up to date."""
         return DiscoverProduct(product=self.product, started=self.started)
 
@@ -292,75 +277,6 @@ class UpdateProduct(MirrorTask):
     def _delete_withdrawn(self) -> None:
         if deleted := delete_withdrawn(self.context, self.product):
             log.info("product %s: %s deleted", self.product, as_count(deleted, "withdrawn fileset"))
-
-
-class DiscoverProduct(MirrorTask):
-    """Fetch the listing rows that are newer than the last ones seen."""
-
-    product = luigi.Parameter()
-    started = luigi.Parameter(default=STARTED)
-    before_peers = True
-    doing = "listing"
-
-    def output(self) -> RunMarker:
-        """Return the marker of the last listing that was fetched, with the number of new rows."""
-        return RunMarker(self.layout.discovered(self.product), self.started)
-
-    def run(self) -> None:
-        """Bring the product's listing up to date."""
-        settings, steps = self.context.settings, self.context.included_steps
-        whole = needs_whole_list(self.layout, self.product, settings, steps)
-        left_out = LeftOut()
-        try:
-            with machine_faults("recording its listing"):
-                new = discover_product(
-                    self.context, self.product, self.started, whole=whole, left_out=left_out
-                )
-        except Exception as error:
-            self._record(as_mirror_error(error))
-            raise
-        clear_listing_failure(self.layout, self.product)
-        current_run().report_left_out(left_out)
-        self.context.counters.count(new=new)
-        named = settings.mirror.products
-        # Once in a run, and of a server that answers.
-        if named and self.product == named[0].name:
-            self.context.renew_root_listing()
-
-    def _record(self, error: MirrorError) -> None:
-        """Record for status that the listing could not be read; a run that stops says nothing of it."""
-        if current_run().stopping.is_set():
-            return
-        try:
-            record_listing_failure(self.layout, self.product, error)
-        except OSError as trouble:
-            if isinstance(error, MachineFault):
-                return  # its message says the same
-            log.warning("%s", machine_fault(f"{self.subject}: recording that it was not listed", trouble))
-
-
-class RelistProduct(MirrorTask):
-    """Fetch the whole listing once more: it shows which of the failed filesets were withdrawn.
-
-    A task of its own, so that the scheduler counts its connection.
-    """
-
-    product = luigi.Parameter()
-    started = luigi.Parameter(default=STARTED)
-    resources = {"connections": 1}  # noqa: RUF012  (Luigi reads a plain attribute)
-    fetched = False
-    doing = "listing"
-
-    def complete(self) -> bool:
-        """Return True if the listing was asked for, with or without an answer."""
-        return self.fetched
-
-    def run(self) -> None:
-        """Bring the product's listing up to date, if the server answers."""
-        self.fetched = True
-        with contextlib.suppress(ServerUnavailable):
-            # Damaged rows were reported by the discovery.
-            discover_product(self.context, self.product, self.started, whole=True, left_out=LeftOut())
 
 
 def _failure_message(product: str, tried: int, failed: int, later: dict[str, str], without_space: int) -> str:

@@ -43,7 +43,7 @@ from tasks.fileset import FilesetTask, tasks_for
 from tasks.mirror_config import settings_file
 from tasks.runtime.causes import Failure
 from tasks.runtime.current import STARTED, current_run
-from tasks.runtime.summary import verification_summary
+from tasks.runtime.summary_line import verification_summary
 from tasks.runtime.task import HIDDEN, MirrorTask
 from tasks.targets import RunMarker
 

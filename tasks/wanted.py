@@ -1,6 +1,5 @@
 """Wanted filesets of one product: those that an operator asks for while an update or an adoption runs."""
 
-import json
 import logging
 from collections.abc import Iterator
 from itertools import chain
@@ -15,23 +14,12 @@ from pipeline.mirror.state.wanted import wanted_rows
 from pipeline.mirror.steps.adopt import AdoptedFolder
 from pipeline.mirror.steps.widening import widen_wanted
 from pipeline.units import as_count
-from tasks.fileset import AdoptedFolderParameter, FilesetsFailed, StepTask, failed_in_run, tasks_for
+from tasks.fileset import FilesetsFailed, StepTask, failed_in_run, tasks_for
+from tasks.parameters import AdoptedFolderParameter, FilesetNames
 from tasks.runtime.current import current_run
 from tasks.runtime.task import HIDDEN, MirrorTask
 
 log = logging.getLogger(__name__)
-
-
-class FilesetNames(luigi.Parameter[tuple[str, ...]]):
-    """Names of filesets, or shell patterns of names, as a JSON list."""
-
-    def parse(self, text: str) -> tuple[str, ...]:
-        """Return the names in ``["a", "b"]``."""
-        return tuple(json.loads(text))
-
-    def serialize(self, names: tuple[str, ...]) -> str:
-        """Return the names as ``["a", "b"]``."""
-        return json.dumps(names)
 
 
 class FetchWanted(MirrorTask):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.catalog.columns import WRITTEN, Column, columns_named
 from pipeline.catalog.criteria import Criteria, criteria_of
-from pipeline.catalog.find import count, find, find_paths, unmatched
+from pipeline.catalog.find import count, find, find_paths
 from pipeline.catalog.generations import current_file, file_of, how_to_make
 from pipeline.catalog.reader import Reader, Row, ServerReader, SqliteReader
+from pipeline.catalog.unmatched import unmatched
 from pipeline.catalog.view_columns import described
 from pipeline.config import Settings, read_settings
 from pipeline.errors import MachineFault, SettingsError

@@ -7,7 +7,6 @@ the pattern of LIKE nearest to a shell pattern. It is the same for all databases
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
@@ -20,7 +19,6 @@ from pipeline.catalog.reader import Reader, Row
 from pipeline.catalog.sky import LEAST_CLASS, Cone, flat_scales, ranges_of_cone
 from pipeline.mirror.state.operands import is_pattern
 from pipeline.mirror.state.selection import BAND_COLUMN, matches
-from pipeline.near_names import LEAST_PART, did_you_mean
 
 _TO_LIKE = str.maketrans({"*": "%", "?": "_", "%": "|%", "_": "|_", "|": "||"})
 # Footprints whose test is remembered: images of a sky cell have the same.
@@ -35,23 +33,11 @@ _LINKS = {
     "fileset": "fileset.fileset_id = image.fileset_id",
     "product": "product.product_id = fileset.product_id",
 }
-# The values of a condition; those that are many are not listed.
-_SOURCES = {
-    "stage": "SELECT DISTINCT stage FROM image",
-    "filter": "SELECT DISTINCT filter FROM image",
-    "exposure": "SELECT DISTINCT exp_name FROM image",
-    "object": "SELECT DISTINCT object FROM image",
-    "skycell": "SELECT DISTINCT skycell FROM image",
-    "product": "SELECT name FROM product",
-    "data_group": "SELECT DISTINCT data_group FROM fileset",
-}
-_MANY = {"exposure", "skycell"}
-_STAGES = "SELECT DISTINCT stage FROM fileset"
-_VALUES_SHOWN = 12
 # What the exact test of a position needs to know of an image.
 _PLACE = tuple(COLUMNS[name] for name in ("ra", "dec", "radius", "footprint"))
 
-_TEXTS = {
+# Columns of the criteria that are texts.
+TEXT_COLUMNS = {
     field.name: COLUMNS["exp_name" if field.name == "exposure" else field.name]
     for field in fields(Criteria)
     if field.type == Patterns
@@ -63,7 +49,7 @@ def find(reader: Reader, criteria: Criteria, columns: Sequence[Column], root: st
 
     Paths begin with ``root`` when it is not empty. Raises MachineFault.
     """
-    rows = _Search(reader, criteria, columns).rows(" ORDER BY image.path, image.extension")
+    rows = Search(reader, criteria, columns).rows(" ORDER BY image.path, image.extension")
     conversions, width = _conversions(columns, root), len(columns)
     for row in rows:
         values = list(row[:width])
@@ -81,66 +67,10 @@ def find_paths(reader: Reader, criteria: Criteria, root: str) -> Iterator[str]:
 
 def count(reader: Reader, criteria: Criteria) -> int:
     """Return the number of images that meet the criteria. Raises MachineFault."""
-    return _Search(reader, criteria, []).count()
+    return Search(reader, criteria, []).count()
 
 
-def unmatched(reader: Reader, criteria: Criteria) -> Iterator[str]:
-    """Yield a sentence on each condition on names that no image here meets, with the names that there are.
-
-    Raises MachineFault.
-    """
-    for name in _TEXTS:
-        patterns = getattr(criteria, name)
-        if not patterns or name == "kind" or _is_met(reader, name, patterns):
-            continue
-        got = " or ".join(map(repr, patterns))
-        values = [value for (value,) in reader.rows(_SOURCES[name], {}) if value]
-        there = "" if name in _MANY else f": there {_are(values)}"
-        meant = _wider_pattern(patterns[0], values) or did_you_mean(patterns[0], values)
-        elsewhere = _without_images(reader, patterns) if name == "stage" else ""
-        yield f"no image here has the {name.replace('_', ' ')} {got}{there}.{elsewhere or meant}"
-
-
-def _wider_pattern(name: str, values: Sequence[str]) -> str:
-    """Return a sentence with a shell pattern by which a part of a name is found, or an empty text.
-
-    >>> _wider_pattern("1566.004", ["skycell.1566.004", "skycell.1566.005"])
-    " The pattern '*1566.004' finds 1: skycell.1566.004."
-    """
-    if len(name) < LEAST_PART or is_pattern(name):
-        return ""
-    for pattern in (f"{name}*", f"*{name}", f"*{name}*"):
-        if found := sorted(value for value in values if fnmatchcase(value, pattern)):
-            return f" The pattern {pattern!r} finds {len(found)}: {_some(found)}."
-    return ""
-
-
-def _without_images(reader: Reader, patterns: Patterns) -> str:
-    """Return a sentence on a stage of which there are filesets, but no images; or an empty text."""
-    stages = [stage for (stage,) in reader.rows(_STAGES, {}) if stage]
-    if not any(fnmatchcase(stage, pattern) for stage in stages for pattern in patterns):
-        return ""
-    return (
-        " Filesets of it have other files, such as catalogs: `ipp-mirror sql` finds them in the table member."
-    )
-
-
-def _is_met(reader: Reader, name: str, patterns: Patterns) -> bool:
-    only: dict[str, Any] = {"kind": (), name: patterns}
-    rows = _Search(reader, Criteria(**only), [_TEXTS[name]]).rows()
-    return next(iter(rows), None) is not None
-
-
-def _are(values: Sequence[str]) -> str:
-    """Return some of the values with their verb."""
-    return f"{'is' if len(values) == 1 else 'are'} {_some(values) or 'none'}"
-
-
-def _some(values: Sequence[str]) -> str:
-    return ", ".join(sorted(values)[:_VALUES_SHOWN] + (["…"] if len(values) > _VALUES_SHOWN else []))
-
-
-class _Search:
+class Search:
     """Query for some criteria: its parts, its parameters, and the tests of the rows that it finds."""
 
     def __init__(self, reader: Reader, criteria: Criteria, columns: Sequence[Column]) -> None:
@@ -153,7 +83,7 @@ class _Search:
         self._cone = self._first = ""
         if criteria.at is not None:
             self._add_cone(Cone(*criteria.at, criteria.radius))
-        for name, column in _TEXTS.items():
+        for name, column in TEXT_COLUMNS.items():
             if patterns := getattr(criteria, name):
                 self._add_patterns(column, patterns)
         self._add_limit("image.t_min >=", criteria.after and _mjd(criteria.after))

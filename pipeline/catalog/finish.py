@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.catalog.generations import remove_earlier
 from pipeline.catalog.opening import current_database
 from pipeline.catalog.positions import approximate_positions
-from pipeline.catalog.seen import record_seen
+from pipeline.catalog.recorded_state import record_state
 from pipeline.catalog.snapshot import write_snapshot
 from pipeline.config import Settings
 from pipeline.mirror.state.layout import Layout
@@ -22,4 +22,4 @@ def finish(settings: Settings, layout: Layout) -> None:
     if database.is_file and settings.catalog.snapshot:
         write_snapshot(layout, Path(str(database.url.database)))
     remove_earlier(layout)
-    record_seen(settings, layout)
+    record_state(settings, layout)

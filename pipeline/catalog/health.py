@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from pipeline.catalog.damage import NO_WRITING, advice, error_code
 from pipeline.catalog.generations import file_of
-from pipeline.catalog.seen import STATE
+from pipeline.catalog.recorded_state import STATE
 from pipeline.config import Settings
 from pipeline.errors import MirrorError
 from pipeline.mirror.resources.file_systems import is_shared

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 
 from pipeline.catalog.database import Database, in_batches
-from pipeline.catalog.load import position
+from pipeline.catalog.image_values import position
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.pointing import in_degrees
 from pipeline.catalog.sky import FIELD_RADIUS

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -143,7 +144,8 @@ def _rebuild_into(
         if path is not None:
             if stopped:
                 return Rebuilt(0, failures, stopped)
-            database.flush()
+            with closing(database):
+                database.flush()
             make_current(layout, path)
         cataloged.seek(0)
         _write_markers(layout, map(json.loads, cataloged), key)

@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from pipeline.catalog.check import gone_filesets, times_of
 from pipeline.catalog.damage import is_damage
 from pipeline.catalog.database import Database, in_batches
+from pipeline.catalog.fileset_rows import delete_fileset
 from pipeline.catalog.generations import current_file, file_of, make_current, next_file
-from pipeline.catalog.load import delete_fileset
 from pipeline.catalog.opening import (
     check_mirror,
     create_file,
@@ -22,8 +22,8 @@ from pipeline.catalog.opening import (
     new_settings,
 )
 from pipeline.catalog.pipeline_tables import PipelineTables
+from pipeline.catalog.recorded_state import forget_state, record_behind
 from pipeline.catalog.schema import HEAD, check_revision, create_schema, revision_of
-from pipeline.catalog.seen import forget_seen, record_behind
 from pipeline.catalog.views import create_views, renew_settings
 from pipeline.catalog.writer import writer_of
 from pipeline.config import Settings
@@ -41,7 +41,7 @@ def delete_now_or_later(settings: Settings, layout: Layout, identity: Fileset) -
 
     Raises MachineFault where that cannot be noted.
     """
-    forget_seen(layout)
+    forget_state(layout)
     try:
         writer_of(settings, layout).delete(identity)
     except MirrorError as error:
@@ -93,7 +93,7 @@ def _reconcile(settings: Settings, layout: Layout) -> None:
                 for some in in_batches(layout.each_name(MarkerKind.CATALOGED, name)):
                     remove_files(_stale_markers(layout, database, name, some, generation_key))
             _delete_gone(layout, database)
-            remove_files([layout.catalog_seen])
+            remove_files([layout.catalog_record])
 
 
 def _made(settings: Settings, layout: Layout) -> Database:

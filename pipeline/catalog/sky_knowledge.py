@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.catalog.awaiting import awaiting_cataloging
 from pipeline.catalog.pointing import in_degrees
-from pipeline.catalog.seen import STATE
+from pipeline.catalog.recorded_state import STATE
 from pipeline.catalog.sky import FIELD_RADIUS, Cone
 from pipeline.config import Near, Product, Settings
 from pipeline.datastore.listing import FilesetRow

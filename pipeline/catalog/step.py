@@ -34,9 +34,9 @@ def catalog_fileset(context: RunContext, fileset: Fileset, report: Report) -> No
 def delete_from_catalog(context: RunContext, fileset: Fileset) -> None:
     """Delete the rows of the fileset; without a database that can be written, the next run with one does."""
     if not context.settings.catalog.enabled or CATALOG.name in context.left_out:
-        from pipeline.catalog.seen import forget_seen
+        from pipeline.catalog.recorded_state import forget_state
 
-        forget_seen(context.layout)
+        forget_state(context.layout)
         return
     from pipeline.catalog.reconcile import delete_now_or_later
 
@@ -45,7 +45,7 @@ def delete_from_catalog(context: RunContext, fileset: Fileset) -> None:
 
 def load_catalog(context: RunContext) -> None:
     """Import what reading and writing need, except where the last run has left nothing to catch up with."""
-    from pipeline.catalog.seen import is_recorded
+    from pipeline.catalog.recorded_state import is_recorded
 
     if not (context.settings.catalog.is_file and is_recorded(context.layout)):
         for name in _LOADED:
@@ -54,9 +54,9 @@ def load_catalog(context: RunContext) -> None:
 
 def prepare_catalog(context: RunContext) -> None:
     """Make a catalog if there is none, and the filesets pending that it lacks. Raises MachineFault."""
-    from pipeline.catalog.seen import is_as_seen
+    from pipeline.catalog.recorded_state import is_as_recorded
 
-    if not is_as_seen(context.settings, context.layout):
+    if not is_as_recorded(context.settings, context.layout):
         from pipeline.catalog.reconcile import reconcile, warn_of_loss
 
         warn_of_loss(context.settings, context.layout)
@@ -65,9 +65,9 @@ def prepare_catalog(context: RunContext) -> None:
 
 def finish_catalog(context: RunContext) -> None:
     """After a run that changed the catalog, write all that follows from it. Raises MachineFault."""
-    from pipeline.catalog.seen import is_as_seen
+    from pipeline.catalog.recorded_state import is_as_recorded
 
-    if not is_as_seen(context.settings, context.layout):
+    if not is_as_recorded(context.settings, context.layout):
         from pipeline.catalog.finish import finish
 
         finish(context.settings, context.layout)
@@ -104,7 +104,7 @@ def unexpected_rows(context: RunContext) -> Iterator[Problem]:
         return
     from pipeline.catalog.check import EXTRA, PENDING, differences
     from pipeline.catalog.opening import current_database
-    from pipeline.catalog.seen import record_behind
+    from pipeline.catalog.recorded_state import record_behind
 
     database = current_database(context.settings, context.layout, read_only=True)
     if database is None:

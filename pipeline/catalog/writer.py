@@ -11,8 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from pipeline.catalog.database import Database
-from pipeline.catalog.gather import Gathered, gather, headers_of, unusable
-from pipeline.catalog.load import (
+from pipeline.catalog.fileset_rows import (
     Images,
     delete_fileset,
     find_fileset,
@@ -21,6 +20,7 @@ from pipeline.catalog.load import (
     replace_fileset,
     time_of,
 )
+from pipeline.catalog.gather import Gathered, gather, headers_of, unusable
 from pipeline.catalog.opening import current_database
 from pipeline.catalog.pipeline_tables import PipelineTables, add_columns
 from pipeline.config import Settings

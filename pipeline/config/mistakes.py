@@ -1,4 +1,4 @@
-"""Mistakes in ``mirror.yaml`` as sentences: each with its line, what was expected, and what is there."""
+"""Wrong values of settings as sentences: each with its line, what was expected, and what is there."""
 
 import re
 import reprlib

@@ -1,4 +1,4 @@
-"""``mirror.yaml`` as read: the mistakes in it, each with its line."""
+"""Reading of ``mirror.yaml``: from the file to YAML, and to settings; a mistake is an error with its line."""
 
 from collections.abc import Iterable
 from itertools import chain
@@ -13,6 +13,11 @@ from pipeline.config.sections import Settings
 from pipeline.config.values import without_parents
 from pipeline.config.yaml_mistakes import yaml_problem
 from pipeline.errors import SettingsError
+
+# Behind aliases, a short text can hold billions.
+_MOST_VALUES = 100_000
+_MOST_DIGITS = 100
+_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 
 
 def read_settings(path: Path) -> Settings:
@@ -88,12 +93,6 @@ def _text(path: Path) -> str:
             f"{path}, line {line}: expected text in UTF-8, got the byte 0x{content[error.start]:02x}. "
             "Save the file as UTF-8; nothing was started."
         ) from None
-
-
-# Behind aliases, a short text can hold billions.
-_MOST_VALUES = 100_000
-_MOST_DIGITS = 100
-_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 
 
 class _Loader(yaml.SafeLoader):

@@ -270,6 +270,11 @@ class Settings(Section):
     catalog: Catalog = Catalog()
     notify: Notify = Notify()
 
+    def is_configured(self, product: str) -> bool:
+        """Return True for a product that ``mirror.products`` names, and for each where it names none."""
+        products = self.mirror.products
+        return products is None or any(each.name == product for each in products)
+
     def product(self, name: str) -> Product:
         """Return the settings of a product: defaults for one that ``mirror.products`` does not name."""
         named = (product for product in self.mirror.products or [] if product.name == name)

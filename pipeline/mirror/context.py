@@ -1,14 +1,12 @@
 """Context of a run, shared by the steps of all filesets."""
 
-import errno
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +16,7 @@ from pipeline.config import Settings, Source, read_settings
 from pipeline.datastore.client import FetchPool, ListingClient, RangePolicy, RetryPolicy
 from pipeline.datastore.listing import LeftOut, write_products
 from pipeline.durable import write_whole
-from pipeline.errors import ServerUnavailable, SettingsError, machine_faults
+from pipeline.errors import ServerUnavailable, machine_faults
 from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.resources.byte_locks import ByteLocks
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
@@ -26,6 +24,7 @@ from pipeline.mirror.resources.disk_space import DiskSpace, MinFree
 from pipeline.mirror.resources.file_systems import check_file_systems
 from pipeline.mirror.resources.ownership import Ownership
 from pipeline.mirror.resources.rate_limit import RateLimit, limit_of
+from pipeline.mirror.resources.root_folder import check_new_root, make_root
 from pipeline.mirror.resources.volumes import check_volumes, place_products
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.operands import check_products, check_products_in_settings, has_mirror
@@ -33,7 +32,7 @@ from pipeline.mirror.state.root_note import check_root
 from pipeline.mirror.state.steps import Steps
 
 if TYPE_CHECKING:
-    from pipeline.datastore.client import DataStoreClient
+    from pipeline.datastore.client.http import DataStoreClient
 
 ROOT_LISTING_EVERY = timedelta(days=7)
 
@@ -177,7 +176,8 @@ def upstream_client(
     Once ``stopping`` is set, requests that the server delays are aborted.
     """
     # Imported here: what asks no server does without requests.
-    from pipeline.datastore.client import DataStoreClient, Limits
+    from pipeline.datastore.client.http import DataStoreClient
+    from pipeline.datastore.client.limits import Limits
 
     limits = Limits(source.connections, source.timeout, source.least_speed)
     retry_policy = RetryPolicy(attempts=source.attempts, first_pause=source.retry_pause, sleep=sleep)
@@ -212,34 +212,37 @@ def open_context(
     systems between which filesets cannot be renamed, and when the root or a volume is not mounted.
     """
     settings = read_settings(config)
-    source, mirror = settings.source, settings.mirror
     layout = _checked_layout(config, settings)
-    upstream = upstream_client(source, sleep, stopping)
-    fetch_pool = FetchPool(source.connections)
+    with ExitStack() as opened:
+        upstream = opened.enter_context(closing(upstream_client(settings.source, sleep, stopping)))
+        yield _shared(settings, layout, steps, upstream, opened)
+
+
+def _shared(
+    settings: Settings, layout: Layout, steps: Steps, upstream: "DataStoreClient", opened: ExitStack
+) -> RunContext:
+    """Return what the steps of a run share; what is opened for it is closed with ``opened``, last first."""
+    connections = settings.source.connections
+    ownership, arrivals, filesets = (
+        opened.enter_context(closing(ByteLocks(path))) for path in _lock_files(layout)
+    )
     unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
-    locks = [ByteLocks(path) for path in _lock_files(layout)]
-    try:
-        yield RunContext(
-            settings=settings,
-            layout=layout,
-            steps=steps,
-            upstream=upstream,
-            listings=upstream,
-            space=DiskSpace(MinFree.of(layout, mirror)),
-            rate=limit_of(source.rate_limit),
-            fetch_pool=fetch_pool,
-            unpackers=unpackers,
-            ownership=Ownership(layout, locks[0]),
-            arrivals=Arrivals(layout, locks[1]),
-            fileset_locks=locks[2],
-            quota=ConnectionQuota(source.connections),
-        )
-    finally:
-        fetch_pool.close()
-        unpackers.shutdown(cancel_futures=True)
-        for lock in locks:
-            lock.close()
-        upstream.close()
+    opened.callback(unpackers.shutdown, cancel_futures=True)
+    return RunContext(
+        settings=settings,
+        layout=layout,
+        steps=steps,
+        upstream=upstream,
+        listings=upstream,
+        space=DiskSpace(MinFree.of(layout, settings.mirror)),
+        rate=limit_of(settings.source.rate_limit),
+        fetch_pool=opened.enter_context(closing(FetchPool(connections))),
+        unpackers=unpackers,
+        ownership=Ownership(layout, ownership),
+        arrivals=Arrivals(layout, arrivals),
+        fileset_locks=filesets,
+        quota=ConnectionQuota(connections),
+    )
 
 
 def _checked_layout(config: Path, settings: Settings) -> Layout:
@@ -250,46 +253,9 @@ def _checked_layout(config: Path, settings: Settings) -> Layout:
     check_new_root(layout.root, config)
     check_volumes(layout, settings)
     check_file_systems(layout)
-    _make_root(layout.root, config)
+    make_root(layout.root, config)
     return layout
 
 
 def _lock_files(layout: Layout) -> tuple[Path, Path, Path]:
     return layout.ownership_lock, layout.arrivals_lock, layout.fileset_locks
-
-
-def _make_root(root: Path, config: Path) -> None:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        (root / "state").mkdir(exist_ok=True)
-        writable = os.access(root / "state", os.W_OK | os.X_OK)
-        problem = "" if writable else "no permission to write"
-    except FileExistsError:
-        problem = os.strerror(errno.ENOTDIR)
-    except OSError as error:
-        problem = error.strerror or str(error)
-    if problem:
-        raise _unwritable(root, config, problem)
-
-
-def check_new_root(root: Path, config: Path) -> None:
-    """Check that a run could begin a mirror at ``root``, where there is none yet. Raises SettingsError.
-
-    A folder is made in the nearest one that is there, and removed: nothing else tells of all file systems.
-    """
-    try:
-        if (root / "state").is_dir():
-            return
-        nearest = next(path for path in (root, *root.parents) if os.path.lexists(path))
-        if not nearest.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        Path(tempfile.mkdtemp(dir=nearest)).rmdir()
-    except OSError as error:
-        raise _unwritable(root, config, error.strerror or str(error)) from None
-
-
-def _unwritable(root: Path, config: Path, problem: str) -> SettingsError:
-    return SettingsError(
-        f"{config}: expected mirror.root to be a folder that can be written, got: {problem} at {root}. "
-        "Correct the setting or the permissions; nothing was started."
-    )

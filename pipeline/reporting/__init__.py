@@ -1,5 +1,1 @@
-"""Reports on a mirror for people and for scripts: the status files."""
-
-from pipeline.reporting.status import product_rows, product_status, write_status
-
-__all__ = ["product_rows", "product_status", "write_status"]
+"""Reports on a mirror for people and scripts: status files, report, page, plan, notifications, metrics."""

@@ -11,8 +11,9 @@ from pipeline.errors import EXIT_NOT_SCHEDULED, EXIT_SERVER_UNAVAILABLE, cause_i
 from pipeline.mirror.state.steps import UNEXPECTED
 from pipeline.names import escaped, some
 from pipeline.reporting.disks import Disk
+from pipeline.reporting.failure_groups import FailureGroup, ListingFailure
 from pipeline.reporting.history import KILLED
-from pipeline.reporting.report import FailureGroup, ListingFailure, MirrorReport
+from pipeline.reporting.report import MirrorReport
 from pipeline.units import as_count, as_size
 
 CRITICAL, WARNING, OK = "critical", "warning", "ok"

@@ -21,7 +21,7 @@ from pipeline.mirror.state.steps import Steps
 from pipeline.reporting.disks import Disk, disks
 from pipeline.reporting.filesets import SelectedAndNewest, selected_and_newest
 from pipeline.reporting.history import RunRecord, read_history
-from pipeline.reporting.report import behind_catalog, is_configured
+from pipeline.reporting.report import behind_catalog
 
 Labels = dict[str, str]
 Sample = tuple[Labels, float]
@@ -99,7 +99,7 @@ def _of_products(
 def _selected_and_newest(
     layout: Layout, settings: Settings, steps: Steps, name: str
 ) -> SelectedAndNewest | None:
-    product, configured = settings.product(name), is_configured(settings, name)
+    product, configured = settings.product(name), settings.is_configured(name)
     try:
         with sky_knowledge(settings, layout, product) as sky:
             return selected_and_newest(layout, product, steps.required, sky, configured=configured)

@@ -11,7 +11,13 @@ from itertools import chain
 from pathlib import Path
 
 from pipeline.datastore.server.tables import PRODUCT_HEADER, write_lines
-from pipeline.mirror.state.arrivals import HEADER_START, Entry, scan_arrivals, scan_entries, stored_index_md5
+from pipeline.mirror.state.arrivals_file import (
+    HEADER_START,
+    Entry,
+    scan_arrivals,
+    scan_entries,
+    stored_index_md5,
+)
 
 
 @dataclass(frozen=True, slots=True)

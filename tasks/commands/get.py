@@ -1,6 +1,7 @@
 """``ipp-mirror get``."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,126 +68,139 @@ def get(
     """
     from pipeline.mirror.resources.update_lock import read_holder
     from pipeline.mirror.state.operands import check_product_here
-    from pipeline.mirror.state.wanted import wanted_filesets
     from tasks.commands.luigi_command import run_task
 
     settings, layout = read_mirror(config)
-    is_quiet = console.get("console") == "quiet"
+    asked = _Asked(settings, layout, product, filesets, console.get("console") == "quiet")
     if forget:
         check_product_here(layout, product, settings, "Nothing was changed.")
-        _forget(layout, product, filesets, is_quiet)
+        asked.forget()
         return
     with machine_faults(f"reading the lock of the mirror at {layout.root}"):
         is_running = read_holder(layout)[1]
     if is_running:
         check_product_here(layout, product, settings, "Nothing was fetched.")
-        _leave_to_run(settings, layout, product, filesets, is_quiet)
+        asked.leave_to_run()
         return
     wanted = {"product": product, "filesets": json.dumps(filesets), "by": current_user()}
     try:
         run_task("GetFilesets", wanted, config, workers, console, host, port)
     except SystemExit as ended:
-        if ended.code == EXIT_ALREADY_RUNNING and read_holder(layout)[1]:
-            # Another run began meanwhile.
-            _leave_to_run(settings, layout, product, filesets, is_quiet)
-            return
-        if ended.code == EXIT_ALREADY_RUNNING and layout.paused.exists():
-            names = _known(layout, product, filesets)
-            _leave_to_next(settings, layout, product, names, "after `ipp-mirror resume`", is_quiet)
-        if ended.code == EXIT_SERVER_UNAVAILABLE:
+        if not asked.leave_to_other(ended.code):
+            raise
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Filesets of a product that are asked for; ``filesets`` are names and patterns."""
+
+    settings: "Settings"
+    layout: "Layout"
+    product: str
+    filesets: tuple[str, ...]
+    is_quiet: bool
+
+    def forget(self) -> None:
+        """Undo earlier gets of the filesets. Raises MachineFault."""
+        from pipeline.mirror.state.wanted import forget_filesets
+
+        with machine_faults(f"removing marks of wanted filesets of {self.product}"):
+            forgotten = forget_filesets(self.layout, self.product, self.filesets)
+        if forgotten:
+            count = as_count(len(forgotten), "fileset")
+            self._say(f"{count} of {self.product} forgotten: the settings decide.")
+        else:
+            self._say(f"no wanted fileset of {self.product} matches. Nothing was changed.")
+
+    def leave_to_run(self) -> None:
+        """Mark the filesets as wanted, for the run that holds the lock; exit with 30 if no run fetches one.
+
+        Raises SettingsError, MachineFault.
+        """
+        from pipeline.mirror.resources.update_lock import read_holder
+        from pipeline.mirror.state.wanted import named_filesets
+
+        with machine_faults(f"marking filesets of {self.product} as wanted"):
+            left, excluded = self._want(named_filesets(self.layout, self.product, self.filesets))
+            holder, _ = read_holder(self.layout)
+        if left:
+            self._say(f"{self._wanted(left)}, {_by_whom(holder, self.product)}")
+        if excluded:
+            raise SystemExit(EXIT_FILESET_FAILED)
+
+    def leave_to_other(self, code: object) -> bool:
+        """Leave to another run what that of this command, which ended with ``code``, could not begin.
+
+        Return True where the other one is at work. Raises as ``leave_to_run``.
+        """
+        from pipeline.mirror.resources.update_lock import read_holder
+        from pipeline.mirror.state.wanted import wanted_filesets
+
+        if code == EXIT_ALREADY_RUNNING and read_holder(self.layout)[1]:
+            # It began meanwhile.
+            self.leave_to_run()
+            return True
+        if code == EXIT_ALREADY_RUNNING and self.layout.paused.exists():
+            self._leave_to_next(self._known(), "after `ipp-mirror resume`")
+        if code == EXIT_SERVER_UNAVAILABLE:
             # None if the server was lost only after the run had marked them.
-            names = _known(layout, product, filesets) - wanted_filesets(layout, product)
-            _leave_to_next(settings, layout, product, names, "with a server", is_quiet)
-        raise
+            self._leave_to_next(self._known() - wanted_filesets(self.layout, self.product), "with a server")
+        return False
 
+    def _known(self) -> set[str]:
+        """Return those of the filesets that are known here, as the server was not asked for others.
 
-def _forget(layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet: bool) -> None:
-    """Undo earlier gets of the filesets. Raises MachineFault."""
-    from pipeline.mirror.state.wanted import forget_filesets
+        Print which names and patterns name none.
+        """
+        from pipeline.mirror.state.wanted import named_filesets
 
-    with machine_faults(f"removing marks of wanted filesets of {product}"):
-        forgotten = forget_filesets(layout, product, filesets)
-    if is_quiet:
-        return
-    if forgotten:
-        click.echo(f"{as_count(len(forgotten), 'fileset')} of {product} forgotten: the settings decide.")
-    else:
-        click.echo(f"no wanted fileset of {product} matches. Nothing was changed.")
+        names: set[str] = set()
+        for pattern in self.filesets:
+            try:
+                names |= named_filesets(self.layout, self.product, [pattern])
+            except SettingsError as error:
+                click.echo(escaped(str(error)), err=True)
+        return names
 
+    def _leave_to_next(self, names: set[str], which: str) -> None:
+        """Mark the filesets as wanted; ``which`` update fetches them. Raises MachineFault."""
+        with machine_faults(f"marking filesets of {self.product} as wanted"):
+            left, _ = self._want(names)
+        if left:
+            self._say(f"{self._wanted(left)}, to be fetched by the next update {which}.")
 
-def _leave_to_run(
-    settings: "Settings", layout: "Layout", product: str, filesets: tuple[str, ...], is_quiet: bool
-) -> None:
-    """Mark the filesets as wanted, for the run that holds the lock; exit with 30 if no run fetches one.
+    def _want(self, names: set[str]) -> tuple[int, int]:
+        """Mark the filesets as wanted; print where those are that are here, and why others are never fetched.
 
-    Raises SettingsError, MachineFault.
-    """
-    from pipeline.mirror.resources.update_lock import read_holder
-    from pipeline.mirror.state.wanted import named_filesets
+        Return the number of those that are to be fetched, and of those that never are. Raises OSError.
+        """
+        from pipeline.mirror.state.pending import incomplete
+        from pipeline.mirror.state.wanted import want_filesets
+        from pipeline.mirror.steps.widening import lacking_wanted
+        from pipeline.reporting.by_name import complete_text, excluded_filesets, excluded_text, lines_of
+        from tasks.steps import STEPS
 
-    with machine_faults(f"marking filesets of {product} as wanted"):
-        names = named_filesets(layout, product, filesets)
-        left, excluded = _want(settings, layout, product, names, is_quiet)
-        holder, _ = read_holder(layout)
-    if left and not is_quiet:
-        wanted = f"{as_count(left, 'fileset')} of {product} wanted"
-        click.echo(escaped(f"{wanted}, {_by_whom(holder, product)}"))
-    if excluded:
-        raise SystemExit(EXIT_FILESET_FAILED)
+        layout, product = self.layout, self.product
+        want_filesets(layout, product, names, by=current_user())
+        steps, chosen = STEPS.included(self.settings).required, self.settings.product(product)
+        lacking = lacking_wanted(layout, chosen, names, steps)
+        absent = incomplete(layout, product, names, steps) | lacking.keys()
+        excluded = excluded_filesets(layout, product, absent)
+        here = lines_of(
+            product, names - absent, lambda name: f"here already: {complete_text(layout, product, name)}"
+        )
+        for line in here:
+            self._say(line)
+        for line in lines_of(product, excluded, lambda name: excluded_text(layout, product, name)):
+            click.echo(escaped(line), err=True)
+        return len(absent - excluded), len(excluded)
 
+    def _wanted(self, number: int) -> str:
+        return f"{as_count(number, 'fileset')} of {self.product} wanted"
 
-def _known(layout: "Layout", product: str, filesets: tuple[str, ...]) -> set[str]:
-    """Return those of the filesets that are known here, as the server was not asked for others.
-
-    Print which names and patterns name none.
-    """
-    from pipeline.mirror.state.wanted import named_filesets
-
-    names: set[str] = set()
-    for pattern in filesets:
-        try:
-            names |= named_filesets(layout, product, [pattern])
-        except SettingsError as error:
-            click.echo(escaped(str(error)), err=True)
-    return names
-
-
-def _leave_to_next(
-    settings: "Settings", layout: "Layout", product: str, names: set[str], which: str, is_quiet: bool
-) -> None:
-    """Mark the filesets as wanted; ``which`` update fetches them. Raises MachineFault."""
-    with machine_faults(f"marking filesets of {product} as wanted"):
-        left, _ = _want(settings, layout, product, names, is_quiet)
-    if left and not is_quiet:
-        wanted = f"{as_count(left, 'fileset')} of {product} wanted"
-        click.echo(escaped(f"{wanted}, to be fetched by the next update {which}."))
-
-
-def _want(
-    settings: "Settings", layout: "Layout", product: str, names: set[str], is_quiet: bool
-) -> tuple[int, int]:
-    """Mark the filesets as wanted; print where those are that are here, and why others are never fetched.
-
-    Return the number of those that are to be fetched, and of those that never are. Raises OSError.
-    """
-    from pipeline.mirror.state.pending import incomplete
-    from pipeline.mirror.state.wanted import want_filesets
-    from pipeline.mirror.steps.widening import lacking_wanted
-    from pipeline.reporting.by_name import complete_text, excluded_filesets, excluded_text, lines_of
-    from tasks.steps import STEPS
-
-    want_filesets(layout, product, names, by=current_user())
-    steps, chosen = STEPS.included(settings).required, settings.product(product)
-    absent = incomplete(layout, product, names, steps) | lacking_wanted(layout, chosen, names, steps).keys()
-    excluded = excluded_filesets(layout, product, absent)
-    here = lines_of(
-        product, names - absent, lambda name: f"here already: {complete_text(layout, product, name)}"
-    )
-    for line in () if is_quiet else here:
-        click.echo(escaped(line))
-    for line in lines_of(product, excluded, lambda name: excluded_text(layout, product, name)):
-        click.echo(escaped(line), err=True)
-    return len(absent - excluded), len(excluded)
+    def _say(self, line: str) -> None:
+        if not self.is_quiet:
+            click.echo(escaped(line))
 
 
 def _by_whom(holder: dict[str, object], product: str) -> str:

@@ -51,8 +51,8 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
     Numbers marked with ~ are estimated in part: the listings of some filesets were not read, and they are
     taken to be like others of the same product and stage.
     """
-    from pipeline.mirror.context import check_new_root
-    from pipeline.reporting.plan import Planner, planned_products
+    from pipeline.mirror.resources.root_folder import check_new_root
+    from pipeline.reporting.planner import Planner, planned_products
     from tasks.steps import STEPS
 
     config = config or default_config()

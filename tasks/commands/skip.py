@@ -57,7 +57,7 @@ def _skip(settings: "Settings", layout: "Layout", product: str, fileset: str, re
     """Skip the fileset unless it is complete; return what was done. Raises SettingsError."""
     from pipeline.mirror.state.pending import incomplete
     from pipeline.mirror.state.skip import skip_fileset
-    from pipeline.reporting.status import product_rows, write_status
+    from pipeline.reporting.status_files import product_rows, write_status
     from tasks.steps import STEPS
 
     if not incomplete(layout, product, {fileset}, STEPS.included(settings)):

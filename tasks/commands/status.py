@@ -60,8 +60,8 @@ def status(
     if as_check:
         return _check(config)
     from pipeline.reporting.attention import CRITICAL, severity
-    from pipeline.reporting.text import as_json as json_of
-    from pipeline.reporting.text import as_text
+    from pipeline.reporting.report_forms import as_json as json_of
+    from pipeline.reporting.report_forms import as_text
 
     if html is not None:
         return _write_html(config, html)
@@ -99,7 +99,7 @@ def _write_html(config: Path | None, path: Path) -> int:
 
 def _check(config: Path | None) -> int:
     from pipeline.reporting.attention import severity
-    from pipeline.reporting.text import CHECK_CODES, CHECK_UNKNOWN, as_check
+    from pipeline.reporting.report_forms import CHECK_CODES, CHECK_UNKNOWN, as_check
 
     try:
         report, points, _ = _report(config)
@@ -111,7 +111,7 @@ def _check(config: Path | None) -> int:
 
 
 def _print_details(report: "MirrorReport", layout: "Layout") -> None:
-    from pipeline.reporting.status import FAILURE_COLUMNS, PROBLEM_COLUMNS, failure_rows
+    from pipeline.reporting.status_files import FAILURE_COLUMNS, PROBLEM_COLUMNS, failure_rows
 
     failed = [row for product in report.products for row in failure_rows(layout, product.product)]
     for title, columns, rows in (

@@ -23,7 +23,7 @@ def unskip(config: Path | None, quiet: bool, product: str, fileset: str) -> None
     from pipeline.mirror.state.layout import MarkerKind
     from pipeline.mirror.state.operands import check_product_here, refuse_pattern
     from pipeline.mirror.state.skip import unskip_fileset
-    from pipeline.reporting.status import product_rows, write_status
+    from pipeline.reporting.status_files import product_rows, write_status
     from tasks.steps import STEPS
 
     settings, layout = read_mirror(config)

@@ -76,7 +76,7 @@ def verify(
 
 def _report(upstream: bool) -> dict[str, Any] | None:
     """Return the result of the verification of this process, or of the comparison; None when none started."""
-    from pipeline.reporting.status import verification_problems
+    from pipeline.reporting.status_files import verification_problems
     from tasks.runtime.current import run_if_started
 
     if (run := run_if_started()) is None:

@@ -10,7 +10,8 @@ from typing import Any
 from luigi.task_status import PENDING
 
 from pipeline.errors import MachineFault, machine_fault
-from pipeline.mirror.resources.peers import PeerChanges, PeerRegistration, PeerRegistry, StepDone
+from pipeline.mirror.resources.peer_files import PeerRegistration, StepDone
+from pipeline.mirror.resources.peers import PeerChanges, PeerRegistry
 from tasks.runtime.run import Run
 from tasks.runtime.schedulers import fail_tasks_of
 from tasks.runtime.task import MirrorTask

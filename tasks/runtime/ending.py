@@ -13,13 +13,13 @@ from pipeline.mirror.context import RunCounters
 from pipeline.mirror.state.markers import is_within, utc_now
 from pipeline.reporting.history import RunRecord, append_record
 from pipeline.reporting.metrics import write_metrics
-from pipeline.reporting.status import product_rows, write_status
+from pipeline.reporting.status_files import product_rows, write_status
 from tasks.runtime.causes import FirstOfEachCause
 from tasks.runtime.log import log_to
-from tasks.runtime.notices import Notices
-from tasks.runtime.page import PageRenewal
+from tasks.runtime.notifications import Notifications
+from tasks.runtime.page_renewal import PageRenewal
 from tasks.runtime.run import Run
-from tasks.runtime.summary import Ending, fetched
+from tasks.runtime.summary_line import Ending, fetched
 
 # Numbers of the last line.
 Summary = Callable[[RunCounters, Ending], str]
@@ -34,7 +34,7 @@ class RunEnd:
     """
 
     run: Run
-    notices: Notices
+    notifications: Notifications
     causes: FirstOfEachCause
     progress_file: ExitStack
     page: PageRenewal | None
@@ -50,7 +50,7 @@ class RunEnd:
         last = run.context.included_steps.required[-1]
         # The line is of filesets: status files that cannot be written do not change it.
         ending = Ending(last.marker, run.stopping.is_set(), run.code)
-        self.notices.end(self._write_status(task))
+        self.notifications.end(self._write_status(task))
         self._report_repeated()
         numbers, said = summary(counters, ending), fetched(counters, run.progress.seconds)
         log.info("filesets: %s; %s", numbers, said, extra={"code": run.code})

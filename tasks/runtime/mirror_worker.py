@@ -24,7 +24,7 @@ from tasks.runtime.ending import RunEnd
 from tasks.runtime.opening import open_run
 from tasks.runtime.run import Run
 from tasks.runtime.schedulers import CentralScheduler, LocalScheduler, fail_tasks_of
-from tasks.runtime.summary import update_summary
+from tasks.runtime.summary_line import update_summary
 from tasks.runtime.task import MirrorTask
 from tasks.runtime.worker import ThreadWorker
 
@@ -171,7 +171,7 @@ class MirrorWorker(ThreadWorker):
     def _note_complete(self, task: MirrorTask) -> None:
         """Note that a task was done; one that was done before the run is not noted."""
         if task.completes:
-            self._run_end.notices.complete(*task.completes)
+            self._run_end.notifications.complete(*task.completes)
 
     def _complete_elsewhere(self, task_id: str, status: str) -> None:
         """Note the result of a task that a peer did."""

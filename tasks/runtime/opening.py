@@ -19,8 +19,8 @@ from tasks.runtime.current import STARTED, begin_run
 from tasks.runtime.display import display_kind, progress_displayed, progress_in_file
 from tasks.runtime.ending import RunEnd
 from tasks.runtime.log import log_beginning, log_to
-from tasks.runtime.notices import Notices
-from tasks.runtime.page import PageRenewal
+from tasks.runtime.notifications import Notifications
+from tasks.runtime.page_renewal import PageRenewal
 from tasks.runtime.processes import Processes, step_processes
 from tasks.runtime.progress import Progress
 from tasks.runtime.run import Run
@@ -46,7 +46,7 @@ def open_run(cut_short: threading.Event) -> Iterator[RunEnd]:
             last = stack.enter_context(mirror_acquired(context))
             processes = stack.enter_context(started_processes(context, stopping))
             stack.enter_context(heartbeat(layout))
-        notices = Notices(context, cut_short)
+        notifications = Notifications(context, cut_short)
         causes = stack.enter_context(shown_and_logged(config, context, progress, layout.log_file))
         progress_file = stack.enter_context(ExitStack())
         progress_file.enter_context(progress_in_file(progress))
@@ -59,7 +59,7 @@ def open_run(cut_short: threading.Event) -> Iterator[RunEnd]:
         write_note(config, layout)
         run = Run(STARTED, _with_prepared_steps(context), progress, processes, stopping, last)
         begin_run(run)
-        yield RunEnd(run, notices, causes, progress_file, page)
+        yield RunEnd(run, notifications, causes, progress_file, page)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from typing import Any
 from pipeline.config import read_settings
 from pipeline.errors import EXIT_FILESET_FAILED, machine_faults
 from pipeline.mirror.context import open_context
-from pipeline.mirror.resources.peers import Membership, StepDone, update_to_join
+from pipeline.mirror.resources.membership import Membership, update_to_join
+from pipeline.mirror.resources.peer_files import StepDone
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.root_note import check_root
 from pipeline.units import as_count
@@ -20,7 +21,7 @@ from tasks.runtime.current import begin_run
 from tasks.runtime.opening import shown_and_logged, started_processes
 from tasks.runtime.progress import Progress
 from tasks.runtime.run import Run
-from tasks.runtime.summary import fetched
+from tasks.runtime.summary_line import fetched
 from tasks.runtime.takeover import LastRun
 from tasks.steps import STEPS
 

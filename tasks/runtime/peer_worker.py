@@ -16,7 +16,8 @@ from luigi.rpc import RemoteScheduler
 from luigi.task_status import DONE, FAILED
 
 from pipeline.errors import EXIT_ALREADY_RUNNING, EXIT_NOT_SCHEDULED, MirrorError
-from pipeline.mirror.resources.peers import HUNG_SECONDS, PeerState
+from pipeline.mirror.resources.membership import PeerState
+from pipeline.mirror.resources.peer_files import HUNG_SECONDS
 from tasks.runtime.peer_run import PeerRun, open_peer_run
 from tasks.runtime.signals import restore_terminal
 from tasks.runtime.task import MirrorTask

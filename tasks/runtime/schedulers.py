@@ -10,7 +10,7 @@ from luigi.rpc import RemoteScheduler, RPCError
 from luigi.scheduler import RPC_METHODS, Scheduler, rpc_method
 from luigi.task_status import FAILED, RUNNING
 
-from tasks.runtime.answers import checked_messages, checked_workers, checked_works, running_tasks
+from tasks.runtime.scheduler_answers import checked_messages, checked_workers, checked_works, running_tasks
 
 # Completed tasks that a central scheduler keeps for its page: 10 kB each.
 SHOWN = 2000

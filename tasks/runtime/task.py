@@ -18,7 +18,7 @@ from tasks.runtime.causes import Failure
 from tasks.runtime.current import current_mirror, current_run
 from tasks.runtime.errors import Stopped, as_mirror_error
 from tasks.runtime.run import resources_of
-from tasks.runtime.summary import update_summary
+from tasks.runtime.summary_line import update_summary
 
 # Description of a parameter that the program sets, and that `luigi TASK --help` does not list.
 HIDDEN = argparse.SUPPRESS

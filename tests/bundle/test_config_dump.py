@@ -1,3 +1,5 @@
+"""Config dumps: which paths are relocated, and what stays as it is."""
+
 import gzip
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""dbinfo: the rows of a run by component, and the paths in them."""
+
 import contextlib
 import gzip
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""dirinfo: the folders of components, and paths that are refused."""
+
 import contextlib
 import gzip
 from pathlib import Path

@@ -33,7 +33,7 @@ from pipeline.catalog.database import Database, sqlite_url
 from pipeline.catalog.finish import finish
 from pipeline.catalog.health import catalog_fault
 from pipeline.catalog.reconcile import delete_now_or_later, reconcile
-from pipeline.catalog.seen import is_as_seen
+from pipeline.catalog.recorded_state import is_as_recorded
 from pipeline.config import read_settings
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import Fileset
@@ -276,7 +276,7 @@ def test_an_update_replaces_a_damaged_file_and_catalogs_all_again(upstream: Upst
     assert output.count("catalog /") == 1, output
     assert content_of(catalog_of(follower.root)) == whole
     assert [path.name for path in folder.glob("*.sqlite")] == ["000002.sqlite"]
-    assert is_as_seen(read_settings(follower.config), Layout(follower.root))
+    assert is_as_recorded(read_settings(follower.config), Layout(follower.root))
 
 
 def test_a_role_that_may_only_read(upstream: Upstream, follower: Follower, postgresql_url: str):
@@ -395,10 +395,10 @@ def test_a_deletion_that_the_database_refuses(upstream: Upstream, follower: Foll
     delete_now_or_later(settings, layout, Fileset(PRODUCT, "f1", ""))
     file.write_bytes(kept)
     finish(settings, layout)
-    assert not is_as_seen(settings, layout)
+    assert not is_as_recorded(settings, layout)
     reconcile(settings, layout)
     finish(settings, layout)
-    assert is_as_seen(settings, layout)
+    assert is_as_recorded(settings, layout)
 
 
 def test_a_verification_without_a_usable_database(upstream: Upstream, follower: Follower):

@@ -27,11 +27,11 @@ from pipeline.catalog.coverage.maps import ORDER, file_name, maps
 from pipeline.catalog.coverage.picture import draw
 from pipeline.catalog.coverage.renewal import renew_coverage
 from pipeline.catalog.database import Database
+from pipeline.catalog.fileset_rows import delete_fileset
 from pipeline.catalog.generations import make_current
-from pipeline.catalog.load import delete_fileset
 from pipeline.catalog.opening import create_file
 from pipeline.catalog.pipeline_tables import PipelineTables
-from pipeline.catalog.seen import record_seen
+from pipeline.catalog.recorded_state import record_state
 from pipeline.catalog.tables import fileset, image
 from pipeline.catalog.views import create_views
 from pipeline.config import Settings
@@ -248,7 +248,7 @@ def order(layout: Layout, **catalog: object) -> Settings:
     settings = Settings.model_validate(
         {"source": source, "mirror": {"root": str(layout.root)}, "catalog": catalog}
     )
-    record_seen(settings, layout)
+    record_state(settings, layout)
     return settings
 
 

@@ -15,7 +15,7 @@ from pipeline.catalog.damage import damage_in
 from pipeline.catalog.generations import current_file, file_of, set_damaged_aside
 from pipeline.catalog.opening import current_database
 from pipeline.catalog.reconcile import reconcile, warn_of_loss
-from pipeline.catalog.seen import is_as_seen
+from pipeline.catalog.recorded_state import is_as_recorded
 from pipeline.config import Catalog, Settings
 from pipeline.errors import MachineFault
 from pipeline.mirror.state.layout import Layout, MarkerKind
@@ -54,7 +54,7 @@ def test_of_a_damaged_file_all_filesets_are_to_be_cataloged_again(damage, layout
         write_marker(layout.marker(MarkerKind.DOWNLOADED, "P", name), {})
         write_marker(layout.marker(MarkerKind.CATALOGED, "P", name), {"database": identity, "generation": 1})
     file.write_bytes(DAMAGES.get(damage, lambda _: b"")(file.read_bytes()))
-    assert not is_as_seen(settings, layout)
+    assert not is_as_recorded(settings, layout)
     reconcile(settings, layout)
     assert layout.names(MarkerKind.CATALOGED, "P") == set()
     with closing(current_database(settings, layout)) as database:

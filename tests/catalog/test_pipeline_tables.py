@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def is_same(column: object, value: object) -> bool:
         return column is None
     if isinstance(value, int) and not isinstance(value, bool) and not isinstance(column, int):
         # SQLite and columns of floats hold 53 bits of it.
-        return column is not None and float(column) == float(value)
+        return isinstance(column, float | Decimal) and float(column) == float(value)
     return column == value
 
 

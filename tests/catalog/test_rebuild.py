@@ -18,7 +18,7 @@ from support.running import started, until
 from support.upstream import Upstream
 
 from pipeline.catalog.database import Database, database_url
-from pipeline.catalog.load import delete_fileset
+from pipeline.catalog.fileset_rows import delete_fileset
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.rebuild import Rebuilt, rebuild
 from pipeline.config import read_settings
@@ -103,7 +103,7 @@ def test_beside_another_writer_no_marker_is_left_without_its_rows(follower: Foll
     held = {name for (name,) in rows(Database(database_url(url)), NAMES)}
     assert follower.marked("cataloged", PRODUCT) == held
     assert len(held) == 23
-    assert json.loads(layout.catalog_seen.read_text())["state"]
+    assert json.loads(layout.catalog_record.read_text())["state"]
     assert follower.update().code == 0
     assert len(follower.marked("cataloged", PRODUCT)) == 24
 

@@ -17,10 +17,10 @@ settings = Settings(
     source={"url": "http://127.0.0.1:1/ds"}, mirror={"root": root}, catalog=Catalog(enabled=True, url=url)
 )
 context = SimpleNamespace(layout=Layout(settings.mirror.root), settings=settings)
-write_marker(context.layout.catalog_seen, {"state": ["1"]})
+write_marker(context.layout.catalog_record, {"state": ["1"]})
 CATALOG.load(context)
 print("sqlalchemy" in sys.modules, end=" ")
-write_marker(context.layout.catalog_seen, {"state": None})
+write_marker(context.layout.catalog_record, {"state": None})
 CATALOG.load(context)
 print("sqlalchemy" in sys.modules, "alembic" in sys.modules)
 """

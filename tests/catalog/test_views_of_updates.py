@@ -72,7 +72,7 @@ def test_a_signal_ends_the_drawing_and_the_mirror_is_free_meanwhile(follower: Fo
     with open(layout.coverage_record.with_suffix(".lock"), "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with started(follower.command(), follower.folder / "output") as running:
-            until(lambda: layout.catalog_seen.exists() and not is_locked(layout), "the end of the update")
+            until(lambda: layout.catalog_record.exists() and not is_locked(layout), "the end of the update")
             running.send(signal.SIGTERM)
             ended = running.wait()
     assert (ended.code, ended.output.splitlines()[-1][:9]) == (0, "filesets:"), ended.output

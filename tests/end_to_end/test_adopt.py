@@ -13,7 +13,7 @@ from support.command import Ended, ended
 from support.disk_model import read_calls
 from support.follower import Follower
 from support.running import gate, leftovers, requested_filesets, started, tree_is_true, until
-from support.summary import numbers
+from support.summary_line import numbers
 from support.trees import tree
 from support.upstream import File, Upstream, served_filesets
 

@@ -3,7 +3,7 @@
 import json
 
 from support.command import ipp_mirror
-from support.summary import numbers
+from support.summary_line import numbers
 from support.upstream import File
 
 from pipeline.mirror.state.layout import Layout, MarkerKind

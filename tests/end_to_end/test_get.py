@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 from support.command import ipp_mirror
 from support.running import Turnstile, gate, progress_of, started, until
-from support.summary import numbers
+from support.summary_line import numbers
 from support.upstream import File, Upstream
 
 from pipeline.mirror.resources.update_lock import record_products, update_lock

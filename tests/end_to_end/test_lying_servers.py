@@ -7,7 +7,7 @@ import random
 
 import pytest
 from support.follower import Follower
-from support.summary import numbers
+from support.summary_line import numbers
 from support.upstream import File, Upstream, served_filesets
 
 from pipeline.sample import faults

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from support.follower import Follower
-from support.summary import numbers
+from support.summary_line import numbers
 from support.upstream import File, Upstream
 
 PRODUCT = "md-all-rel-200907"

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from support.catalog import PRODUCT, add_chips, dbinfo
 from support.follower import Follower
-from support.summary import NOTHING
+from support.summary_line import NOTHING
 from support.upstream import File, Upstream
 
 from pipeline.config import Product

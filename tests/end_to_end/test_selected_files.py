@@ -7,7 +7,7 @@ import pytest
 from support.command import ipp_mirror
 from support.kills import Instant, killed_at
 from support.running import leftovers, served_on
-from support.summary import numbers
+from support.summary_line import numbers
 from support.upstream import Upstream, served_filesets
 
 from pipeline.mirror.resources.update_lock import update_lock

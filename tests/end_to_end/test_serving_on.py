@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.command import REPOSITORY
 from support.follower import Follower
-from support.summary import numbers
+from support.summary_line import numbers
 from support.upstream import File, Upstream
 
 from pipeline.sample import faults

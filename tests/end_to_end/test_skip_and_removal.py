@@ -10,7 +10,7 @@ import pytest
 from support.command import ended
 from support.follower import Follower
 from support.running import gate, started, until
-from support.summary import numbers
+from support.summary_line import numbers
 from support.upstream import File, Upstream, served_filesets
 
 PRODUCT = "md-all-rel-200907"

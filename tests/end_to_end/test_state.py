@@ -9,7 +9,7 @@ import pytest
 from support.command import Ended, ended
 from support.follower import Follower
 from support.running import leftovers, tree_is_true
-from support.summary import numbers
+from support.summary_line import numbers
 from support.upstream import File, Upstream, served_filesets
 
 PRODUCT = "md-all-rel-200907"

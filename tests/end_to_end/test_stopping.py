@@ -25,7 +25,7 @@ from support.running import (
     tasks_command,
     until,
 )
-from support.summary import stopped
+from support.summary_line import stopped
 from support.upstream import Upstream, served_filesets
 
 from pipeline.sample import faults

@@ -16,7 +16,7 @@ import pytest
 from support.command import REPOSITORY
 from support.follower import Follower
 from support.running import SEEN_SECONDS, TIMEOUT_SECONDS, gate, tasks_command, until
-from support.summary import stopped
+from support.summary_line import stopped
 from support.upstream import File, Upstream
 
 PRODUCT = "md-all-rel-200907"

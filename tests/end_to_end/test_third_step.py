@@ -17,7 +17,7 @@ from support.bundles import bundle, dirinfo
 from support.command import Ended
 from support.follower import Follower
 from support.running import Running, Turnstile, luigi_command, started, until
-from support.summary import numbers
+from support.summary_line import numbers
 from support.third_step import make_program, recipe
 from support.upstream import COLUMNS, File, Upstream, served_filesets
 from support.warm_start import WarmStart

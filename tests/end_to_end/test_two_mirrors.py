@@ -8,7 +8,7 @@ import pytest
 import requests
 from support.follower import Follower
 from support.running import Turnstile, leftovers, luigi_command, started, until
-from support.summary import numbers
+from support.summary_line import numbers
 from support.upstream import Upstream, served_filesets
 
 PRODUCT = "md-all-rel-200907"

@@ -7,7 +7,7 @@ import sys
 import pytest
 from support.command import ended
 from support.follower import Follower
-from support.summary import NOTHING, numbers
+from support.summary_line import NOTHING, numbers
 from support.upstream import File, Upstream, served_filesets
 
 from pipeline.sample import faults

@@ -30,7 +30,7 @@ from support.earlier_mirror import (
 from support.follower import Follower
 from support.kills import killed_at, written
 from support.running import leftovers
-from support.summary import numbers
+from support.summary_line import numbers
 from support.trees import tree
 
 from pipeline.sample.simulator import simulate

@@ -31,7 +31,7 @@ from support.running import (
     tree_is_true,
     until,
 )
-from support.summary import numbers
+from support.summary_line import numbers
 from support.upstream import File, Upstream, served_filesets
 
 from pipeline.sample import faults

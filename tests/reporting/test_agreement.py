@@ -33,10 +33,10 @@ from pipeline.mirror.state.skip import skip_fileset
 from pipeline.reporting.attention import attention
 from pipeline.reporting.metrics import metrics_text
 from pipeline.reporting.page.page import gather_page, render_page
-from pipeline.reporting.plan import Planner
+from pipeline.reporting.planner import Planner
 from pipeline.reporting.report import mirror_report
-from pipeline.reporting.status import product_rows
-from pipeline.reporting.text import as_json
+from pipeline.reporting.report_forms import as_json
+from pipeline.reporting.status_files import product_rows
 from pipeline.sample.simulator import simulate
 from tasks.steps import STEPS
 

@@ -20,7 +20,8 @@ from pipeline.mirror.state.markers import Fileset, mark_done
 from pipeline.reporting.attention import CRITICAL, attention
 from pipeline.reporting.disks import disks
 from pipeline.reporting.metrics import metrics_text
-from pipeline.reporting.plan import DiskPlan, Planner
+from pipeline.reporting.plan import DiskPlan
+from pipeline.reporting.planner import Planner
 from pipeline.reporting.report import mirror_report
 from tasks.steps import STEPS
 

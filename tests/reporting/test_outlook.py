@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from pipeline.reporting.filesets import FilesetCounts
+from pipeline.reporting.lock_holder import LockHolder
 from pipeline.reporting.outlook import outlook_text
+from pipeline.reporting.product_report import ProductReport
 from pipeline.reporting.progress import RunProgress
-from pipeline.reporting.report import LockHolder, MirrorReport, ProductReport, Verification
+from pipeline.reporting.report import MirrorReport, Verification
 
 NONE = Verification(None, 0, None)
 WORKS = LockHolder("dome", 42, "t", True)

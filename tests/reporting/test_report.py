@@ -29,13 +29,14 @@ from pipeline.mirror.state.skip import skip_fileset
 from pipeline.mirror.state.steps import UNEXPECTED
 from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, attention, severity
 from pipeline.reporting.history import FetchRate, RunRecord, append_record
+from pipeline.reporting.lock_holder import LockHolder
 from pipeline.reporting.matrix import product_matrix
 from pipeline.reporting.metrics import metrics_text
-from pipeline.reporting.plan import Planner
+from pipeline.reporting.planner import Planner
 from pipeline.reporting.progress import RunProgress, write_progress
-from pipeline.reporting.report import LockHolder, MirrorReport, mirror_report
-from pipeline.reporting.status import product_status
-from pipeline.reporting.text import as_check, as_json, as_text, run_numbers, running_numbers
+from pipeline.reporting.report import MirrorReport, mirror_report
+from pipeline.reporting.report_forms import as_check, as_json, as_text, run_numbers, running_numbers
+from pipeline.reporting.status_files import product_status
 from tasks.steps import STEPS
 
 NOW = datetime(2026, 7, 10, 12, tzinfo=UTC)

@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import Connection, column, insert, table
 
 from pipeline.catalog.generations import make_current
-from pipeline.catalog.load import position
+from pipeline.catalog.image_values import position
 from pipeline.catalog.opening import create_file
-from pipeline.catalog.tables import fileset, image, member, product
+from pipeline.catalog.tables import Time, fileset, image, member, product
 from pipeline.catalog.views import create_views, renew_settings
 from pipeline.config import Settings
 from pipeline.mirror.state.layout import Layout
@@ -16,7 +16,8 @@ from pipeline.mirror.state.layout import Layout
 RAW_EXP = table(
     "raw_exp",
     *map(column, ("fileset_id", "row_number", "exp_id", "exp_name", "object", "filter")),
-    *map(column, ("dateobs", "ra", "decl", "exp_time", "airmass")),
+    column("dateobs", Time),
+    *map(column, ("ra", "decl", "exp_time", "airmass")),
 )
 NIGHT = datetime(2009, 7, 29, 12)
 CHIP = 0.15

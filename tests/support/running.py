@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.mirror.state.arrivals import scan_arrivals
+from pipeline.mirror.state.arrivals_file import scan_arrivals
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.owner_records import unrecorded

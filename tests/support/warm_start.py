@@ -40,12 +40,17 @@ _IMPORTED = (
     ),
     *("pipeline.mirror.steps.compare", "pipeline.mirror.steps.widening", "pipeline.mirror.resources.peers"),
     *("pipeline.mirror.state.pending", "pipeline.reporting.backlog", "pipeline.reporting.hooks"),
-    *("pipeline.reporting.by_name", "pipeline.reporting.metrics", "pipeline.reporting.summary"),
-    "pipeline.reporting.text",
+    *("pipeline.reporting.by_name", "pipeline.reporting.metrics", "pipeline.reporting.notification"),
+    "pipeline.reporting.report_forms",
     # Those that keep nothing of a command.
     *("tasks.commands", "tasks.steps", "tasks.targets", "tasks.runtime.causes", "tasks.runtime.display"),
-    *("tasks.runtime.log", "tasks.runtime.notices", "tasks.runtime.outage", "tasks.runtime.page"),
-    *("tasks.runtime.processes", "tasks.runtime.schedulers", "tasks.runtime.summary"),
+    *(
+        "tasks.runtime.log",
+        "tasks.runtime.notifications",
+        "tasks.runtime.outage",
+        "tasks.runtime.page_renewal",
+    ),
+    *("tasks.runtime.processes", "tasks.runtime.schedulers", "tasks.runtime.summary_line"),
     *("tasks.runtime.wanted_watch", "tasks.runtime.window"),
 )
 # Beginnings of the names of variables that the interpreter and the libraries read as they are started.

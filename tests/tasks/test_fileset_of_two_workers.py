@@ -16,7 +16,7 @@ import luigi
 
 from tasks.fileset import DownloadFileset
 from tasks.runtime.opening import open_run
-from tasks.update import DiscoverProduct
+from tasks.discovery import DiscoverProduct
 
 luigi.configuration.get_config().set("mirror", "config", sys.argv[1])
 with open_run(Event()):

@@ -30,7 +30,7 @@ from support.command import COMMAND, ended  # noqa: E402
 from support.follower import Follower  # noqa: E402
 from support.reader import Reader  # noqa: E402
 from support.running import Running, checked_markers, leftovers, marker_files, started  # noqa: E402
-from support.summary import numbers  # noqa: E402
+from support.summary_line import numbers  # noqa: E402
 from support.trees import tree  # noqa: E402
 from support.upstream import File, Upstream  # noqa: E402
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from threading import Event
 
-from pipeline.catalog.seen import recorded_state
+from pipeline.catalog.recorded_state import recorded_state
 from pipeline.config import Settings
 from pipeline.errors import MachineFault, machine_faults
 from pipeline.mirror.state.layout import Layout

@@ -12,7 +12,7 @@ from pipeline.catalog.coverage.exposures import read_exposures
 from pipeline.catalog.coverage.maps import file_name, maps
 from pipeline.catalog.coverage.picture import draw
 from pipeline.catalog.database import Database
-from pipeline.catalog.seen import STATE
+from pipeline.catalog.recorded_state import STATE
 from pipeline.catalog.tables import fileset, image, product
 from pipeline.durable import remove_files, write_whole
 from pipeline.errors import machine_faults

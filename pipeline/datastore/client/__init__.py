@@ -2,11 +2,14 @@
 
 * ``http``: connections, redirects, and the errors of the network; the only user of requests and urllib3,
   with ``session``, ``limits`` and ``transport_errors``. ``fetcher`` is what the other modules need of it.
+  They are not imported here, as what asks no server does without these packages.
 * ``listings``: the three kinds of listings, by their addresses.
 * ``transfer``, ``ranged``, ``partial``: one file, whole or in byte ranges, resumed where that is safe.
 * ``retry``: number of tries, and the pauses between them. ``fetch_pool``, ``semaphore``: concurrency.
 
->>> from pipeline.datastore.client import DataStoreClient, Limits, RetryPolicy
+>>> from pipeline.datastore.client import RetryPolicy
+>>> from pipeline.datastore.client.http import DataStoreClient
+>>> from pipeline.datastore.client.limits import Limits
 >>> limits = Limits(connections=4, timeout=60)
 >>> retries = RetryPolicy(attempts=2, first_pause=1)
 >>> store = DataStoreClient("http://127.0.0.1:8080/ds", limits, retries)
@@ -16,9 +19,6 @@
 >>> store.close()
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from pipeline.datastore.client.fetch_pool import FetchPool
 from pipeline.datastore.client.fetcher import ADVICE_ON_ADDRESS, NoAnswer, NotFound
 from pipeline.datastore.client.listings import ListingClient, UnknownFileset
@@ -26,15 +26,9 @@ from pipeline.datastore.client.ranged import RangePolicy
 from pipeline.datastore.client.retry import RetryableError, RetryPolicy, retry
 from pipeline.datastore.client.transfer import Transfer, TransferPolicy
 
-if TYPE_CHECKING:
-    from pipeline.datastore.client.http import DataStoreClient
-    from pipeline.datastore.client.limits import Limits
-
 __all__ = [
     "ADVICE_ON_ADDRESS",
-    "DataStoreClient",
     "FetchPool",
-    "Limits",
     "ListingClient",
     "NoAnswer",
     "NotFound",
@@ -46,11 +40,3 @@ __all__ = [
     "UnknownFileset",
     "retry",
 ]
-# By the module, which imports requests or urllib3: what asks no server does without.
-_OF_REQUESTS = {"DataStoreClient": "http", "Limits": "limits"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _OF_REQUESTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_OF_REQUESTS[name]}"), name)

@@ -156,7 +156,8 @@ class _Incoming(io.RawIOBase):
 
 def limited_pools(limits: Limits, stopping: threading.Event) -> dict[str, Any]:
     """Return the classes of urllib3's pools, by scheme, whose responses are read within the limits."""
-    response_class = {"response_class": partial(LimitedResponse, limits, stopping)}
+    # A bare ``partial`` in a class is to become a method with Python 3.14, and 3.13 warns of it.
+    response_class = {"response_class": staticmethod(partial(LimitedResponse, limits, stopping))}
     plain = type("LimitedConnection", (HTTPConnection,), response_class)
     tls = type("LimitedTlsConnection", (HTTPSConnection,), response_class)
     return {

@@ -17,7 +17,7 @@ from pipeline.datastore.listing import INDEX
 from pipeline.durable import flush, write_whole
 from pipeline.errors import ServerUnavailable, machine_faults
 from pipeline.mirror.resources.byte_locks import ByteLocks
-from pipeline.mirror.state.arrivals import (
+from pipeline.mirror.state.arrivals_file import (
     HEADER_START,
     REPEAT_HEADER_BYTES,
     TITLE,

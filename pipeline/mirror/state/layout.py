@@ -204,7 +204,7 @@ class Layout:
         return self.catalog / "coverage.json"
 
     @property
-    def catalog_seen(self) -> Path:
+    def catalog_record(self) -> Path:
         """Marker of the database as the last run left it."""
         return self.catalog / "seen.json"
 

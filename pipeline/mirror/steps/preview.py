@@ -107,21 +107,22 @@ def preview_work(
     later = stale.without(set(postponed(layout, name, steps)), [MarkerKind.FAILED])
     tried = [row for row in left if row.name not in skipped]
     due = [row for row in tried if row.name not in later]
-    marked = layout.marked_among(MarkerKind.DOWNLOADED, name, [row.name for row in due])
-    downloaded = stale.without(marked, [MarkerKind.DOWNLOADED])
-
-    def is_to_fetch(row: FilesetRow) -> bool:
-        is_whole = row.name in downloaded and not lacking.get(row.name)
-        return not (is_whole and is_stored(layout, Fileset.of(name, row)))
-
+    stored = _stored(layout, name, due, stale)
     return WorkPreview(
         selected=len(selected),
         complete=len(selected) - len(left),
         skipped=len(left) - len(tried),
         postponed=len(tried) - len(due),
         due=due,
-        to_fetch=[row for row in due if is_to_fetch(row)],
+        to_fetch=[row for row in due if row.name not in stored or lacking.get(row.name)],
     )
+
+
+def _stored(layout: Layout, product: str, due: list[FilesetRow], stale: "_Stale") -> set[str]:
+    """Return the names of those filesets whose files are in ``store/``, as their markers say."""
+    marked = layout.marked_among(MarkerKind.DOWNLOADED, product, [row.name for row in due])
+    downloaded = stale.without(marked, [MarkerKind.DOWNLOADED])
+    return {row.name for row in due if row.name in downloaded and is_stored(layout, Fileset.of(product, row))}
 
 
 def _selected(

@@ -26,11 +26,13 @@ from pipeline.names import escaped
 from pipeline.reporting.attention import attention, severity
 from pipeline.reporting.disks import Disk
 from pipeline.reporting.history import read_history
+from pipeline.reporting.lock_holder import with_unfinished
 from pipeline.reporting.matrix import Cell, Matrix, Missing, product_matrix
 from pipeline.reporting.outlook import outlook, outlook_text, when_here
 from pipeline.reporting.page.charts import Chart, charts
-from pipeline.reporting.report import MirrorReport, ProductReport, mirror_report, with_unfinished
-from pipeline.reporting.text import (
+from pipeline.reporting.product_report import ProductReport
+from pipeline.reporting.report import MirrorReport, mirror_report
+from pipeline.reporting.report_forms import (
     as_age,
     bytes_left_of,
     catalog_text,

@@ -1,3 +1,5 @@
+"""Reader of Metadata Config documents: types of values, structure, and what is refused with its line."""
+
 import gzip
 import math
 import tracemalloc

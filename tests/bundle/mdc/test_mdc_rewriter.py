@@ -1,3 +1,5 @@
+"""Editing of Metadata Config documents: the values that change, and every other byte as it was."""
+
 import gzip
 
 import pytest

@@ -1,3 +1,5 @@
+"""Writer of Metadata Config documents: what it writes is read as equal, anything else is not added."""
+
 import math
 from datetime import UTC, datetime
 

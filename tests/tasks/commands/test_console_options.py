@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 from support.command import ipp_mirror
 from support.follower import Follower
-from support.summary import numbers
+from support.summary_line import numbers
 from support.upstream import File, Upstream
 
 from pipeline.sample import faults

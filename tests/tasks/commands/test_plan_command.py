@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from support.command import Ended, ipp_mirror
 from support.follower import Follower
-from support.summary import numbers
+from support.summary_line import numbers
 from support.upstream import File, Upstream
 
 from pipeline.errors import SettingsError

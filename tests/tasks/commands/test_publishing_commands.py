@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from support.follower import Follower
-from support.summary import numbers
+from support.summary_line import numbers
 
 from pipeline.datastore.server import DataStoreApp, serve
 from pipeline.errors import SettingsError

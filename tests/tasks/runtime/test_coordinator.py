@@ -10,7 +10,8 @@ from pipeline.config import Settings
 from pipeline.errors import MachineFault
 from pipeline.mirror.context import RunCounters
 from pipeline.mirror.resources.connection_quota import ConnectionQuota
-from pipeline.mirror.resources.peers import Membership, StepDone
+from pipeline.mirror.resources.membership import Membership
+from pipeline.mirror.resources.peer_files import StepDone
 from pipeline.mirror.state.layout import Layout
 from tasks.runtime.coordinator import Coordinator, PollPolicy
 from tasks.runtime.takeover import LastRun

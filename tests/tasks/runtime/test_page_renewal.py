@@ -13,7 +13,7 @@ from support.running import until
 
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.local_listing import LocalListing
-from tasks.runtime.page import PagePolicy, PageRenewal
+from tasks.runtime.page_renewal import PagePolicy, PageRenewal
 
 POLICY = PagePolicy(every=0.01, first=0, share=1.0, longest=60, after_run=60, fresh=3600)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.mirror.context import RunCounters
-from tasks.runtime.summary import (
+from tasks.runtime.summary_line import (
     Ending,
     comparison_summary,
     fetched,

@@ -1,4 +1,4 @@
-"""Notices of a run: the hooks ``on_complete`` and ``on_run``, and one message with what is new."""
+"""Notifications of a run: the hooks ``on_complete`` and ``on_run``, and one message with what is new."""
 
 import logging
 import threading
@@ -11,14 +11,22 @@ from pipeline.mirror.context import RunContext
 from pipeline.mirror.state.fileset_files import stored_paths, unpacked_paths
 from pipeline.reporting.history import RunRecord
 from pipeline.reporting.hooks import NotNotified, addresses, run_hook, send_message
-from pipeline.reporting.summary import RunSummary, as_json, body, is_news, note_notified, summary_of, title
+from pipeline.reporting.notification import (
+    RunSummary,
+    as_json,
+    body,
+    is_news,
+    note_notified,
+    summary_of,
+    title,
+)
 from pipeline.units import as_count
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class NoticePolicy:
+class NotificationPolicy:
     """Most seconds of a hook and of sending; of waiting, at the end, for hooks of complete filesets."""
 
     hook: float = 60.0
@@ -26,17 +34,17 @@ class NoticePolicy:
     drain: float = 60.0
 
 
-DEFAULT = NoticePolicy()
+DEFAULT = NotificationPolicy()
 
 
-class Notices:
-    """Notices of one run, until ``cut_short`` is set. No failure of one is a failure of the run.
+class Notifications:
+    """Notifications of one run, until ``cut_short`` is set. No failure of one is a failure of the run.
 
     Safe for several threads.
     """
 
     def __init__(
-        self, context: RunContext, cut_short: threading.Event, policy: NoticePolicy = DEFAULT
+        self, context: RunContext, cut_short: threading.Event, policy: NotificationPolicy = DEFAULT
     ) -> None:
         self._context = context
         self._cut_short = cut_short

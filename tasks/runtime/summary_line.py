@@ -1,4 +1,4 @@
-"""Last line of a run: how many filesets there were to do, and what became of them, each counted once."""
+"""Summary line, the last of a run: how many filesets there were to do, and what became of each, once."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Summary of a run for a message and for a command: listings that could not be read."""
+"""What a notification says of listings that could not be read, to people and to a command."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,15 @@ from pipeline.errors import ServerUnavailable
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.listing_failure import clear_listing_failure, record_listing_failure
 from pipeline.reporting.history import RunRecord
-from pipeline.reporting.summary import RunSummary, as_json, body, is_news, note_notified, summary_of, title
+from pipeline.reporting.notification import (
+    RunSummary,
+    as_json,
+    body,
+    is_news,
+    note_notified,
+    summary_of,
+    title,
+)
 from tasks.steps import STEPS
 
 RUN = RunRecord(

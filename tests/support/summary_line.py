@@ -1,4 +1,4 @@
-"""Line that ends an update."""
+"""Summary line of an update, as it is expected."""
 
 NOTHING = "none new, all that are selected complete"
 

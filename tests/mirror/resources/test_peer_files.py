@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Settings
-from pipeline.mirror.resources.peers import Membership, NoUpdateToJoin, PeerRegistry, StepDone, wait_for_exit
+from pipeline.mirror.resources.membership import Membership, NoUpdateToJoin
+from pipeline.mirror.resources.peer_files import StepDone
+from pipeline.mirror.resources.peers import PeerRegistry, wait_for_exit
 from pipeline.mirror.state.layout import Layout
 
 DAMAGED = [b"", b"\0", b"[]", b"1", b"{}", b'{"name": 1}', b"[" * 10_000, b"\xff"]

@@ -11,7 +11,7 @@ from pipeline.errors import ContentMismatch, FilesFailed
 from pipeline.mirror.state.failures import BackOff, record_failure
 from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.markers import Fileset
-from pipeline.reporting.status import product_rows, write_status
+from pipeline.reporting.status_files import product_rows, write_status
 from tasks.steps import STEPS
 
 REASON = 'got "x", \x1b[31mred\x1b[0m\r\nmd-all,forged,row'

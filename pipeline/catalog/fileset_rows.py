@@ -5,36 +5,25 @@ A path belongs to one fileset, that which was registered last of those that unpa
 
 import json
 import zlib
-from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Column, Connection, Table, TableClause, delete, func, insert, select, update
 
-from pipeline.bundle import mdc
-from pipeline.bundle.dbinfo import RUN_TABLES
 from pipeline.catalog.database import in_batches
 from pipeline.catalog.gather import Gathered, HeldFile, as_utc
-from pipeline.catalog.headers import ImageHeader, band_of, base_of, kind_of
-from pipeline.catalog.pipeline_tables import PipelineTables, Rows
-from pipeline.catalog.sky import pixel_of, size_class
-from pipeline.catalog.tables import (
-    LONGEST_NAME,
-    LONGEST_PATH,
-    document,
-    file,
-    fileset,
-    image,
-    member,
-    product,
-)
+from pipeline.catalog.headers import ImageHeader, base_of, kind_of
+from pipeline.catalog.image_values import ImageValues
+from pipeline.catalog.pipeline_tables import PipelineTables
+from pipeline.catalog.tables import LONGEST_PATH, document, file, fileset, image, member, product
+from pipeline.catalog.values import as_text, listed_value, short_text, string_value
 from pipeline.mirror.state.markers import Fileset
 from pipeline.units import as_count
 
 # Columns of the listing that the table ``fileset`` has.
 _LISTED = ("type", "target_id", "stage", "stage_id", "exp_name", "data_group", "filter")
 _OF_FILESET = (image, member, file, document)
-
+# Headers of the images in files, by path.
 Images = dict[str, list[ImageHeader]]
 
 
@@ -79,13 +68,13 @@ def replace_fileset(
     owned = _without_later_owners(connection, gathered, fileset_id)
     files = _insert_files(connection, gathered, fileset_id)
     members = _insert_members(connection, [held for held in owned if held.is_member], fileset_id)
-    describe = _Description(gathered)
+    values = ImageValues(gathered)
     rows = [
         {
             "fileset_id": fileset_id,
             "member_id": members.get(held.path),
             "file_id": None if held.is_member else files[held.name],
-            **describe.image(held, header),
+            **values.of(held, header),
         }
         for held in owned
         for header in images.get(held.path, ())
@@ -132,15 +121,15 @@ def _new_id(connection: Connection, table: Table, values: dict[str, Any]) -> int
 
 def _fileset_values(gathered: Gathered, now: datetime) -> dict[str, Any]:
     columns = gathered.fileset.columns
-    listed = {name: _listed(columns.get(name)) for name in _LISTED}
+    listed = {name: listed_value(columns.get(name)) for name in _LISTED}
     return {
         **listed,
-        "stage": _short(gathered.stage),
-        "exp_name": _short(listed["exp_name"] or _string(gathered.run_row, "exp_name")),
+        "stage": short_text(gathered.stage),
+        "exp_name": short_text(listed["exp_name"] or string_value(gathered.run_row, "exp_name")),
         "registered": as_utc(gathered.fileset.registered),
         "columns": json.dumps(columns),
         "content": gathered.content,
-        "state": _text(gathered.state),
+        "state": as_text(gathered.state),
         "arrived": gathered.arrived,
         "cataloged": now,
         "note": _note(gathered),
@@ -188,8 +177,8 @@ def _insert_files(connection: Connection, gathered: Gathered, fileset_id: int) -
             "name": row.name,
             "bytes": row.bytes,
             "md5": row.md5,
-            "type": _text(row.type),
-            "component": _text(row.component),
+            "type": as_text(row.type),
+            "component": as_text(row.component),
         }
         for row in gathered.files
     ]
@@ -204,7 +193,7 @@ def _insert_members(connection: Connection, members: list[HeldFile], fileset_id:
             "path": held.path,
             "bytes": held.bytes,
             "crc32": held.crc32,
-            "component": _text(held.component),
+            "component": as_text(held.component),
             "kind": kind_of(held.name),
             "base": base_of(held.path),
         }
@@ -238,120 +227,3 @@ def _documents(gathered: Gathered, fileset_id: int) -> list[dict[str, Any]]:
         }
         for each in gathered.documents
     ]
-
-
-class _Description:
-    """Columns of the images of one fileset: by their headers, else by dbinfo, else by the listing."""
-
-    def __init__(self, gathered: Gathered) -> None:
-        self._gathered = gathered
-        self._columns = gathered.fileset.columns
-        self._run = gathered.run_row
-        self._rows = _rows_by_component(gathered.pipeline_rows)
-        self._stage = _short(gathered.stage)
-
-    def image(self, held: HeldFile, header: ImageHeader) -> dict[str, Any]:
-        """Return the columns of one image."""
-        footprint, row = header.footprint, self._rows.get(held.component or "")
-        name = header.filter or _listed(self._columns.get("filter"))
-        scale = footprint.pixel_scale if footprint else None
-        return {
-            "extension": header.extension,
-            "path": held.path,
-            "base": base_of(held.path),
-            "kind": kind_of(held.name),
-            "stage": self._stage,
-            "exp_name": _short(_listed(self._columns.get("exp_name")) or _string(self._run, "exp_name")),
-            "object": _short(header.object or _string(self._run, "object")),
-            "filter": _short(name),
-            "band": header.band or band_of(name),
-            "component": _short(held.component),
-            "skycell": _short(_skycell(held.component) or _string(self._run, "skycell_id")),
-            "naxis1": header.naxis1,
-            "naxis2": header.naxis2,
-            "t_min": header.t_min,
-            "t_max": header.t_max,
-            "exptime": header.exptime,
-            "airmass": header.airmass,
-            "fwhm": header.fwhm or _fwhm(row, scale),
-            "quality": _integer(row, "quality"),
-            "pixel_scale": scale,
-            "note": header.note,
-            **position(
-                (footprint.ra, footprint.dec, footprint.radius, footprint.corners) if footprint else None,
-                "header",
-            ),
-        }
-
-
-def position(
-    place: tuple[float, float, float, Iterable[tuple[float, float]]] | None, source: str
-) -> dict[str, Any]:
-    """Return the columns of a position: ``place`` is ra, dec, radius (degrees) and the corners, if any."""
-    if place is None:
-        names = ("ra", "dec", "radius", "healpix", "size_class", "footprint", "pos_source")
-        return dict.fromkeys(names)
-    ra, dec, radius, corners = place
-    return {
-        "ra": ra,
-        "dec": dec,
-        "radius": radius,
-        "healpix": pixel_of(ra, dec),
-        "size_class": size_class(radius),
-        "footprint": " ".join(f"{angle:.7f}" for corner in corners for angle in corner) or None,
-        "pos_source": source,
-    }
-
-
-def _rows_by_component(found: Sequence[Rows]) -> dict[str, mdc.Scope]:
-    """Return the first row of each component that dbinfo has."""
-    keys = {name: tables for tables in RUN_TABLES for name in tables.rows}
-    rows: dict[str, mdc.Scope] = {}
-    for each in found:
-        tables = keys.get(each.table)
-        if tables is None:
-            continue
-        for row in each.rows:
-            named = _string(row, tables.component_key) if tables.component_key else tables.component
-            rows.setdefault(named or "", row)
-    return rows
-
-
-def _skycell(component: str | None) -> str | None:
-    """Return the sky cell in the name of a component: ``skycell.1566.004``, also behind a warp's id."""
-    at = component.find("skycell.") if component else -1
-    return component[at:] if component and at >= 0 else None
-
-
-def _fwhm(row: mdc.Scope | None, pixel_scale: float | None) -> float | None:
-    """Return the mean width of stars in arcseconds, which dbinfo has in pixels."""
-    if row is None or pixel_scale is None:
-        return None
-    widths = [row.get(name) for name in ("fwhm_major", "fwhm_minor")]
-    numbers = [width for width in widths if isinstance(width, float) and 0 < width < float("inf")]
-    return pixel_scale * sum(numbers) / len(numbers) if numbers else None
-
-
-def _string(row: mdc.Scope | None, name: str | None) -> str | None:
-    value = row.get(name) if row is not None and name else None
-    return value if isinstance(value, str) else None
-
-
-def _integer(row: mdc.Scope | None, name: str) -> int | None:
-    value = row.get(name) if row is not None else None
-    return value if isinstance(value, int) and abs(value) < 2**63 else None
-
-
-def _listed(value: str | None) -> str | None:
-    """Return a value of the listing; None for ``null``, as absent ones are (protocol notes, "Listings")."""
-    return None if value == "null" else _text(value)
-
-
-def _text(value: str | None) -> str | None:
-    """Return a text that every database takes, None for an empty one."""
-    return value.replace("\0", "\ufffd") if value else None
-
-
-def _short(value: str | None) -> str | None:
-    text = _text(value)
-    return text[:LONGEST_NAME] if text else None

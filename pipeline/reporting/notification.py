@@ -1,4 +1,4 @@
-"""Summary of a run, with what it brought and what failed: for hooks as JSON, for people as a message."""
+"""What a notification says of a run, what it brought and what failed: JSON for hooks, text for people."""
 
 import hashlib
 import json
@@ -14,10 +14,10 @@ from pipeline.mirror.state.layout import Layout
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.steps import Steps
 from pipeline.names import escaped, some
+from pipeline.reporting.failure_groups import FailureGroup, ListingFailure, failure_groups, listing_failures
 from pipeline.reporting.history import RunRecord
-from pipeline.reporting.report import FailureGroup, ListingFailure, failure_groups, listing_failures
-from pipeline.reporting.status import verification_problems
-from pipeline.reporting.text import failure_lines, listing_lines
+from pipeline.reporting.report_forms import failure_lines, listing_lines
+from pipeline.reporting.status_files import verification_problems
 from pipeline.units import as_count, as_size
 
 SCHEMA = 1

@@ -11,10 +11,12 @@ from pipeline.errors import EXIT_DONE, EXIT_FILESET_FAILED
 from pipeline.names import escaped
 from pipeline.reporting.attention import CRITICAL, OK, WARNING, Attention, severity
 from pipeline.reporting.disks import Disk
+from pipeline.reporting.failure_groups import FailureGroup, ListingFailure
 from pipeline.reporting.history import KILLED, NOUNS, RunRecord
 from pipeline.reporting.outlook import outlook, outlook_text
+from pipeline.reporting.product_report import ProductReport
 from pipeline.reporting.progress import progress_text
-from pipeline.reporting.report import FailureGroup, ListingFailure, MirrorReport, ProductReport, Verification
+from pipeline.reporting.report import MirrorReport, Verification
 from pipeline.units import as_count, as_duration, as_size
 
 WIDTH = 80

@@ -27,33 +27,33 @@ STATE = """
 _OF_DATABASE = 4
 
 
-def is_as_seen(settings: Settings, layout: Layout) -> bool:
+def is_as_recorded(settings: Settings, layout: Layout) -> bool:
     """Return True if the database is as the last run left it. Raises MachineFault or SettingsError."""
-    seen = read_marker(layout.catalog_seen)
+    recorded = (read_marker(layout.catalog_record) or {}).get("state")
     state = _state(settings, layout)
-    return state is not None and seen is not None and seen.get("state") == _whole(state, settings, layout)
+    return state is not None and recorded == _whole(state, settings, layout)
 
 
 def is_recorded(layout: Layout) -> bool:
     """Return True if the last run has recorded the database, which may have changed since."""
-    marker = read_marker(layout.catalog_seen)
+    marker = read_marker(layout.catalog_record)
     return marker is not None and marker.get("state") is not None
 
 
 def recorded_state(layout: Layout) -> list[str] | None:
     """Return identity and newest rows of the database as the last run recorded them; None when it did not."""
-    marker = read_marker(layout.catalog_seen) or {}
+    marker = read_marker(layout.catalog_record) or {}
     state = marker.get("state")
     return state[:_OF_DATABASE] if isinstance(state, list) else None
 
 
-def record_seen(settings: Settings, layout: Layout) -> None:
+def record_state(settings: Settings, layout: Layout) -> None:
     """Record the database as it is, unless it is behind. Raises MachineFault or SettingsError."""
     if _is_behind(layout):
         return
     with machine_faults(f"recording the state of the catalog in {layout.catalog}"):
         state = _state(settings, layout) or []
-        write_marker(layout.catalog_seen, {"state": _whole(state, settings, layout)})
+        write_marker(layout.catalog_record, {"state": _whole(state, settings, layout)})
 
 
 def _whole(state: list[str], settings: Settings, layout: Layout) -> list[str | None]:
@@ -65,18 +65,18 @@ def _whole(state: list[str], settings: Settings, layout: Layout) -> list[str | N
 def record_behind(layout: Layout) -> None:
     """Record that the database has rows to be deleted: the next run compares all. Raises MachineFault."""
     with machine_faults(f"recording in {layout.catalog} that rows of the catalog are to be deleted"):
-        write_marker(layout.catalog_seen, {"state": None})
+        write_marker(layout.catalog_record, {"state": None})
 
 
-def forget_seen(layout: Layout) -> None:
+def forget_state(layout: Layout) -> None:
     """Have the next run compare all, unless this run records the database at its end. Raises MachineFault."""
     with machine_faults(f"recording in {layout.catalog} that the catalog changes"):
-        if layout.catalog_seen.exists() and not _is_behind(layout):
-            remove_files([layout.catalog_seen])
+        if layout.catalog_record.exists() and not _is_behind(layout):
+            remove_files([layout.catalog_record])
 
 
 def _is_behind(layout: Layout) -> bool:
-    marker = read_marker(layout.catalog_seen)
+    marker = read_marker(layout.catalog_record)
     return marker is not None and marker.get("state") is None
 
 
