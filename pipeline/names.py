@@ -46,6 +46,15 @@ def some(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + more
 
 
+def beginning(text: str, most: int) -> str:
+    """Return the text, of a longer one the beginning, in at most so many characters.
+
+    >>> beginning("connection", 7), beginning("refused", 7)
+    ('connec…', 'refused')
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def escaped(text: str, but: str = "") -> str:
     """Return the text with escapes for what is not printable, except the characters in ``but``.
 

@@ -223,6 +223,12 @@ def test_the_root_of_the_file_system_is_no_mirror(root, file):
         read(file, f"source:\n  url: http://h\nmirror:\n  root: {root}\n")
 
 
+@pytest.mark.parametrize("root", ["$HOME/MIRROR", "/data/${USER}"])
+def test_variables_in_a_root_are_refused_as_they_are_not_replaced(root, file):
+    with pytest.raises(SettingsError, match=r"'~' is replaced, variables are not, got '"):
+        read(file, f"source:\n  url: http://h\nmirror:\n  root: {root}\n")
+
+
 @pytest.mark.parametrize("root", ["a#b", "a\\nb", "a\\rb", "a\\tb", "\\x1b[31m", "\\u2028", "\\ud800"])
 def test_a_root_that_documents_could_not_hold(root, file):
     with pytest.raises(SettingsError, match=r"line 4: mirror\.root: expected a path without '#' and control"):
@@ -591,10 +597,13 @@ def test_a_file_that_cannot_be_read(file, tmp_path):
         read_settings(file)
 
 
-@pytest.mark.parametrize("url", ["http://h", "https://h:8443/ipp049/ds/", "http://[::1]:80/ds", "http://h//"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://h", "https://h:8443/ipp049/ds/", "http://[::1]:80/ds", "http://h//", "http://h/ds/index.txt"],
+)
 def test_addresses(url, file):
     text = f"source: {{url: '{url}'}}\nmirror: {{root: r}}"
-    assert read(file, text).source.url == url.rstrip("/")
+    assert read(file, text).source.url == url.rstrip("/").removesuffix("/index.txt")
 
 
 @pytest.mark.parametrize(

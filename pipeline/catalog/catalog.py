@@ -22,6 +22,11 @@ from pipeline.mirror.state.layout import Layout
 if TYPE_CHECKING:
     from astropy.table import Table
 
+_EXPECTED = (
+    "expected the root folder of a mirror, its settings file, or a snapshot of its catalog "
+    "(status/catalog.sqlite)"
+)
+
 
 class Catalog(AbstractContextManager["Catalog"]):
     """Catalog of a mirror, for queries. Use it in a ``with`` statement, or close it."""
@@ -54,7 +59,7 @@ class Catalog(AbstractContextManager["Catalog"]):
         return count(self._reader, criteria)
 
     def unmatched(self, criteria: Criteria) -> list[str]:
-        """Return a sentence on each condition on names that no image here meets. Raises MachineFault."""
+        """Return a sentence on each condition that no image here meets. Raises MachineFault."""
         return list(unmatched(self._reader, criteria))
 
     def sql(self, query: str) -> "Table":
@@ -96,16 +101,16 @@ def open_catalog(mirror: str | Path) -> Catalog:
     try:
         is_root = S_ISDIR(path.stat().st_mode)
     except OSError as error:
-        raise SettingsError(
-            f"{path}: expected the root folder of a mirror, its settings file, or a snapshot of its catalog "
-            f"(status/catalog.sqlite), got: {error.strerror}."
-        ) from None
+        raise SettingsError(f"{path}: {_EXPECTED}, got: {error.strerror}.") from None
     if path.suffix == ".sqlite":
         reader = SqliteReader(path, immutable=True)
         ((root,),) = reader.rows("SELECT value FROM catalog_setting WHERE name = 'root'", {})
         return Catalog(reader, Path(root))
     if is_root:
-        return catalog_of(Layout(path.absolute()), None)
+        layout = Layout(path.absolute())
+        if not (layout.root_format.exists() or layout.catalog.exists()):
+            raise SettingsError(f"{path}: {_EXPECTED}, got a folder without {layout.root_format.name}.")
+        return catalog_of(layout, None)
     settings = read_settings(path)
     return catalog_of(Layout(settings.mirror.root), settings)
 

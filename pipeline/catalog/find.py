@@ -28,6 +28,7 @@ _TIMES = 1024
 # Degrees: more than the last digit of a footprint.
 _ROUNDING = 1e-7
 _MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
+# Two looks into an index.
 _NEXT_CLASS = "SELECT min(size_class) FROM image WHERE size_class > :size"
 _LINKS = {
     "fileset": "fileset.fileset_id = image.fileset_id",
@@ -245,7 +246,7 @@ def _mjd(time: datetime) -> float:
     return (time - _MJD_ZERO) / timedelta(days=1)
 
 
-def _time_of(mjd: float) -> datetime | None:
+def time_of(mjd: float) -> datetime | None:
     """Return the time of a modified Julian date, to the millisecond; None for one outside of the calendar."""
     try:
         return _MJD_ZERO + timedelta(milliseconds=round(mjd * 86_400_000))
@@ -264,7 +265,7 @@ def _conversions(columns: Sequence[Column], root: str) -> list[tuple[int, Callab
     """Return the places of values that differ from those in the database, each with its function."""
     functions: dict[ValueKind, Callable[[Any], Any]] = {
         ValueKind.TIME: lru_cache(_TIMES)(_utc),
-        ValueKind.DAY: lru_cache(_TIMES)(_time_of),
+        ValueKind.DAY: lru_cache(_TIMES)(time_of),
     }
     if root:
         functions[ValueKind.PATH] = lambda path: f"{root}/{path}"

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from pipeline.catalog.columns import COLUMNS
 from pipeline.catalog.criteria import Criteria, Patterns
-from pipeline.catalog.find import TEXT_COLUMNS, Search
+from pipeline.catalog.find import TEXT_COLUMNS, Search, time_of
 from pipeline.catalog.reader import Reader
+from pipeline.mirror.state.markers import utc_text
 from pipeline.mirror.state.operands import is_pattern
 from pipeline.near_names import LEAST_PART, did_you_mean
 
@@ -21,18 +23,25 @@ _SOURCES = {
     "data_group": "SELECT DISTINCT data_group FROM fileset",
 }
 _MANY = {"exposure", "skycell"}
+_FIRST_AND_LAST = "SELECT (SELECT min(t_min) FROM image), (SELECT max(t_min) FROM image)"
 _STAGES = "SELECT DISTINCT stage FROM fileset"
 _VALUES_SHOWN = 12
 
 
 def unmatched(reader: Reader, criteria: Criteria) -> Iterator[str]:
-    """Yield a sentence on each condition on names that no image here meets, with the names that there are.
+    """Yield a sentence on each condition that no image here meets, with the names or times that there are.
 
     Raises MachineFault.
     """
+    if criteria.at is not None and not _is_met(reader, "ra", at=criteria.at, radius=criteria.radius):
+        does = f"is within {criteria.radius:g} degrees of" if criteria.radius else "covers"
+        yield f"no image here {does} the position {criteria.at[0]:.6g} {criteria.at[1]:.6g}."
+    times = {"after": criteria.after, "before": criteria.before}
+    if any(times.values()) and not _is_met(reader, "t_min", **times):
+        yield f"no exposure here starts at such a time.{_times_of_exposures(reader)}"
     for name in TEXT_COLUMNS:
         patterns = getattr(criteria, name)
-        if not patterns or name == "kind" or _is_met(reader, name, patterns):
+        if not patterns or name == "kind" or _is_met(reader, TEXT_COLUMNS[name].name, **{name: patterns}):
             continue
         got = " or ".join(map(repr, patterns))
         values = [value for (value,) in reader.rows(_SOURCES[name], {}) if value]
@@ -66,10 +75,26 @@ def _without_images(reader: Reader, patterns: Patterns) -> str:
     )
 
 
-def _is_met(reader: Reader, name: str, patterns: Patterns) -> bool:
-    only: dict[str, Any] = {"kind": (), name: patterns}
-    rows = Search(reader, Criteria(**only), [TEXT_COLUMNS[name]]).rows()
+def _is_met(reader: Reader, column: str, **condition: Any) -> bool:
+    """Return True if an image of any kind meets the condition; ``column`` is one that it is about."""
+    only: dict[str, Any] = {"kind": (), **condition}
+    rows = Search(reader, Criteria(**only), [COLUMNS[column]]).rows()
     return next(iter(rows), None) is not None
+
+
+def _times_of_exposures(reader: Reader) -> str:
+    """Return a sentence with the start of the first and the last exposure; an empty text without any."""
+    ((first, last),) = reader.rows(_FIRST_AND_LAST, {})
+    if first is None:
+        return ""
+    if first == last:
+        return f" The only one starts {_shown(first)}."
+    return f" The first starts {_shown(first)}, the last {_shown(last)}."
+
+
+def _shown(mjd: float) -> str:
+    time = time_of(mjd)
+    return utc_text(time.replace(microsecond=0)) if time else f"at MJD {mjd}"
 
 
 def _are(values: Sequence[str]) -> str:

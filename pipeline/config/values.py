@@ -21,6 +21,7 @@ from pipeline.terms import angle, checked_radius
 from pipeline.units import parse_rate, parse_size, parse_span
 
 _ADDRESS = re.compile(r"https?://[^/\\\s\x00-\x1f\x7f?#]+[^\\\s\x00-\x1f\x7f?#]*")
+_VARIABLE = re.compile(r"\$\{?[A-Za-z_]")
 _NOTIFIED = re.compile(r"[a-z][a-z0-9+.-]*://\S+|env:[A-Za-z_]\w*|file:[^/].*|file:/[^/].*", re.IGNORECASE)
 MOST_BYTES = 10**18
 HIGHEST_PRIORITY = 100
@@ -98,13 +99,13 @@ def is_address(url: str) -> bool:
 
 
 def data_store_address(url: str) -> str:
-    """Return the address of a Data Store without a slash at its end. Raises ValueError."""
+    """Return the address of a Data Store without a slash or ``/index.txt`` at its end. Raises ValueError."""
     if not is_address(url):
         raise ValueError("expected the http or https address of a Data Store, without '?' or '#'")
     if "@" in urlsplit(url).netloc:
         # Messages and markers repeat the address.
         raise ValueError("expected no user name and password, which belong in ~/.netrc, got some")
-    return url.rstrip("/")
+    return url.rstrip("/").removesuffix("/index.txt")
 
 
 def _folder(value: Any, info: ValidationInfo) -> Path:
@@ -119,6 +120,9 @@ def _folder(value: Any, info: ValidationInfo) -> Path:
 def _folder_below(value: Any, base: Path) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("expected the path of a folder")
+    if _VARIABLE.search(value):
+        # Else a folder of this name would be made beside the settings, and filled.
+        raise ValueError("expected the path of a folder in full: '~' is replaced, variables are not")
     try:
         folder = without_parents(absolute(Path(value).expanduser(), base))
     except RuntimeError:

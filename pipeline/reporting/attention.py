@@ -178,7 +178,10 @@ def _of_verifications(report: MirrorReport) -> Iterator[Attention]:
 
 def _of_disk(disk: Disk, policy: AttentionPolicy, today: date) -> Iterator[Attention]:
     remedy = "make room, select less, or give products disks of their own (mirror.volumes)"
-    if disk.free <= disk.min_free:
+    if disk.min_free >= disk.size:
+        stay = f"{as_size(disk.min_free)} are to stay free of {as_size(disk.size)} in all"
+        yield Attention(CRITICAL, f"{disk.name} can hold nothing: {stay}; lower min_free in the settings")
+    elif disk.free <= disk.min_free:
         free = f"{as_size(disk.free)} free, {as_size(disk.min_free)} are to stay free"
         yield Attention(CRITICAL, f"{disk.name} is full: {free}; {remedy}")
     elif disk.full and (left := date.fromisoformat(disk.full) - today) < policy.full_soon:

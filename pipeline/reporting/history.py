@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.durable import flush, flush_folder, make_folder, remove_files
 from pipeline.mirror.state.layout import Layout
-from pipeline.names import escaped
+from pipeline.names import beginning, escaped
 
 # Some 8,000 runs.
 ROTATE_AT = 1_000_000
@@ -97,7 +97,7 @@ def append_record(layout: Layout, record: RunRecord, rotate_at: int = ROTATE_AT)
     with open(path, "a+b") as file:
         end = _end_of_rows(file.fileno())
         file.truncate(end)
-        row = asdict(record) | {"reason": escaped(record.reason[:_REASON_SHOWN])}
+        row = asdict(record) | {"reason": escaped(beginning(record.reason, _REASON_SHOWN))}
         file.write(_csv([] if end else [COLUMNS], row))
         file.flush()
         flush(file.fileno())

@@ -15,7 +15,7 @@ from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.steps import Steps
 from pipeline.names import escaped, some
 from pipeline.reporting.failure_groups import FailureGroup, ListingFailure, failure_groups, listing_failures
-from pipeline.reporting.history import RunRecord
+from pipeline.reporting.history import NOUNS, RunRecord
 from pipeline.reporting.report_forms import failure_lines, listing_lines
 from pipeline.reporting.status_files import verification_problems
 from pipeline.units import as_count, as_size
@@ -119,7 +119,7 @@ def body(summary: RunSummary) -> str:
 def _lines(summary: RunSummary) -> Iterator[str]:
     run = summary.run
     reason = f": {run.reason}" if run.reason else ""
-    yield f"{run.task or 'run'} from {run.start} to {run.end} ended with code {run.code}{reason}"
+    yield f"{NOUNS.get(run.task, 'run')} from {run.start} to {run.end} ended with code {run.code}{reason}"
     yield f"{as_size(run.bytes)} fetched in {run.seconds:.0f} s"
     if summary.complete:
         yield ""

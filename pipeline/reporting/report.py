@@ -156,8 +156,12 @@ def _verification(ended: dict[str, Any] | None, unfinished: dict[str, Any] | Non
     return Verification(
         finished=(ended or {}).get("finished"),
         problems=found if isinstance(found, int) else 0,
-        unfinished=(unfinished or {}).get("run"),
+        unfinished=_to_the_second((unfinished or {}).get("run")),
     )
+
+
+def _to_the_second(run: Any) -> str | None:
+    return f"{run[:19]}Z" if isinstance(run, str) else None
 
 
 def behind_catalog(layout: Layout, settings: Settings) -> int | None:

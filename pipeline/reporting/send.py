@@ -15,6 +15,8 @@ from urllib.parse import unquote
 
 import apprise
 
+from pipeline.names import beginning
+
 _REASON_SHOWN = 200
 _SECRET_FROM = 3
 
@@ -38,7 +40,7 @@ def send(url: str, title: str, body: str, reasons: _Reasons) -> str:
         return "expected an address that Apprise knows"
     if service.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT):
         return ""
-    return masked("; ".join(said[-2:]) or "no reason given", url)[:_REASON_SHOWN]
+    return beginning(masked("; ".join(said[-2:]) or "no reason given", url), _REASON_SHOWN)
 
 
 def masked(text: str, url: str) -> str:

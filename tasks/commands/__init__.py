@@ -14,7 +14,14 @@ from typing import NoReturn
 import click
 
 from pipeline import __version__
-from pipeline.errors import EXIT_DONE, EXIT_SETTINGS_OR_BUG, MachineFault, MirrorError, machine_fault
+from pipeline.errors import (
+    EXIT_DONE,
+    EXIT_SETTINGS_OR_BUG,
+    MachineFault,
+    MirrorError,
+    machine_fault,
+    without_next_try,
+)
 from pipeline.names import escaped
 from tasks.commands.adopt import adopt
 from tasks.commands.catalog import catalog
@@ -42,6 +49,8 @@ from tasks.runtime.streams import output_error
 
 __all__ = ["ipp_mirror", "main"]
 
+# What one of these leaves, the next one does.
+_RUNS = {"update", "adopt", "get", "verify", "worker", "assist"}
 _EXAMPLES = """\b
 Examples:
   ipp-mirror init URL --root DIR            the settings file of a new mirror
@@ -106,13 +115,20 @@ def _run(arguments: Sequence[str]) -> int:
         failure = error if isinstance(error, MirrorError) else unreadable_file()
         if failure is None:
             raise
-        click.echo(escaped(f"ipp-mirror: {failure}", but="\n"), err=True)
+        click.echo(escaped(f"ipp-mirror: {_said(failure, arguments)}", but="\n"), err=True)
         return failure.exit_code
     except OSError as error:
         fault = machine_fault(" ".join(arguments[:1]), error)
-        click.echo(escaped(f"ipp-mirror: {fault}"), err=True)
+        click.echo(escaped(f"ipp-mirror: {_said(fault, arguments)}"), err=True)
         return fault.exit_code
     return code or _output_code()
+
+
+def _said(error: MirrorError, arguments: Sequence[str]) -> str:
+    """Return the sentence; of a command that no later run does again, without the next try."""
+    said = str(error)
+    kept = said if _RUNS.intersection(arguments[:1]) else without_next_try(said)
+    return said if kept == said else f"{kept.removesuffix('.')}."
 
 
 def _output_code() -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.errors import HostileName, ServerUnavailable, SettingsError
+from pipeline.errors import HostileName, ServerUnavailable, SettingsError, without_next_try
 from pipeline.names import checked_segment
 from pipeline.near_names import did_you_mean
 from pipeline.units import as_count
@@ -155,8 +155,8 @@ def _listed_products(source: "Source", named: Sequence[str]) -> "list[ProductRow
             rows = client.products()
         except ServerUnavailable as error:
             raise ServerUnavailable(
-                f"{str(error).removesuffix(' The next run tries again.')} No settings were written: correct "
-                "the address, or write them without the list of products by --offline."
+                f"{_cause(error)} No settings were written: correct the address, or write them without "
+                "the list of products by --offline."
             ) from None
         listed = [row.name for row in rows]
         for name in named:
@@ -170,11 +170,18 @@ def _check_hidden(list_filesets: Callable[[str], object], name: str, listed: Seq
     try:
         list_filesets(name)
     except ServerUnavailable as error:
-        cause = str(error).removesuffix(" The next run tries again.")
         raise SettingsError(
-            f"expected products that the Data Store serves, got {name!r}: {cause} It lists "
+            f"expected products that the Data Store serves, got {name!r}: {_cause(error)} It lists "
             f"{', '.join(listed) or 'none'}.{did_you_mean(name, listed)} No settings were written."
         ) from None
+
+
+def _cause(error: ServerUnavailable) -> str:
+    """Return the cause without advice on settings, which are not written yet."""
+    from pipeline.datastore.client import ADVICE_ON_ADDRESS
+
+    cause = without_next_try(str(error)).removesuffix(".").removesuffix(ADVICE_ON_ADDRESS)
+    return f"{cause}."
 
 
 def _amount(names: Sequence[str] | None, listed: "Sequence[ProductRow]") -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.errors import MachineFault, ServerUnavailable, machine_faults, without_next_try
+from pipeline.errors import machine_faults
 from pipeline.names import escaped
 from pipeline.units import as_count, as_duration, as_size
 from tasks.commands.data_store import listing_client
@@ -61,7 +61,7 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
     only = product_names(products)
     asked = nullcontext() if offline else listing_client(settings.source)
     shown = nullcontext(_show_nothing) if offline else _shown_on_terminal(f"asking {settings.source.url}")
-    with asked as client, shown as show, _planning(layout.root):
+    with asked as client, shown as show, machine_faults(f"planning an update of {layout.root}"):
         names = planned_products(settings, layout, client, only)
         made = Planner(settings, layout, STEPS, client, listings, show).plan(names)
     if as_json:
@@ -80,16 +80,6 @@ def plan(config: Path | None, products: str | None, offline: bool, listings: int
             escaped(f"{problem} No update can begin; the plan is that of one without this problem."), err=True
         )
     return made.code
-
-
-@contextmanager
-def _planning(root: Path) -> Iterator[None]:
-    """Turn errors in the ``with`` block into ones without the next try: a plan is no run that tries again."""
-    try:
-        with machine_faults(f"planning an update of {root}"):
-            yield
-    except (MachineFault, ServerUnavailable) as error:
-        raise type(error)(f"{without_next_try(str(error)).removesuffix('.')}.") from error
 
 
 def _show_nothing(_product: str) -> None:

@@ -80,8 +80,9 @@ class OutageWatch:
         Return why the run is to end, None to go on.
         """
         reasons = list(error.reasons.values()) if isinstance(error, FilesFailed) else [error]
-        if any(isinstance(reason, NoSpace) for reason in reasons):
-            return self._no_space(error, product)
+        full = next((reason for reason in reasons if isinstance(reason, NoSpace)), None)
+        if full is not None:
+            return self._no_space(full, product)
         if all(isinstance(reason, ServerUnavailable) for reason in reasons):
             return self._no_answer(error, product)
         with self._lock:
@@ -122,8 +123,13 @@ class OutageWatch:
             self._ended = True
             return ServerLost(
                 f"the server sent no valid answer for {self._unanswered} filesets in a row, the last time: "
-                f"{error}"
+                f"{_of_one_file(error)}"
             )
+
+
+def _of_one_file(error: MirrorError) -> MirrorError:
+    """Return the reason of the first file: how many files of one fileset failed says nothing of the run."""
+    return next(iter(error.reasons.values())) if isinstance(error, FilesFailed) else error
 
 
 def server_answers(context: RunContext, product: str) -> bool:

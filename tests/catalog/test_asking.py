@@ -115,6 +115,11 @@ def test_a_catalog_where_nothing_is(tmp_path, name):
     expected = f"^{tmp_path}/{name}: expected the root folder of a mirror, its settings file, or a snapshot"
     with pytest.raises(SettingsError, match=expected):
         open_catalog(tmp_path / name)
+    (tmp_path / "mirror").mkdir()
+    with pytest.raises(
+        SettingsError, match=r"\(status/catalog\.sqlite\), got a folder without mirror\.json\.$"
+    ):
+        open_catalog(tmp_path / "mirror")
 
 
 def test_each_file_that_is_found_is_there(config):

@@ -463,7 +463,7 @@ def test_a_copy_for_which_there_is_no_space(release, old, server, follower):
     assert result.code == 30, result.output
     # Which fileset is the first to meet the cause is a matter of chance.
     assert f"the copy of {old}/" in result.output
-    assert "Free disk space" in result.output
+    assert "in all: lower mirror.min_free" in result.output
     assert fetched(server) == []
     follower.mirror["min_free"] = 0
     assert adopt(follower, old, "--by", "copy").code == 0

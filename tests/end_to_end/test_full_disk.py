@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import os
+import pwd
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -301,10 +302,17 @@ def forbidden(folder: Path) -> Iterator[None]:
 
 def test_a_root_that_may_not_be_written(release, server, follower):
     follower.root.mkdir()
-    with forbidden(follower.root / "state"):
+    state, user = follower.root / "state", pwd.getpwuid(os.geteuid()).pw_name
+    with forbidden(state):
         result = ended(as_one_without_rights(follower.command()))
+        if os.geteuid() == 0:
+            os.chown(state, 65_534, -1)
+            of_another = ended(as_one_without_rights(follower.command())).output
+            os.chown(state, 0, -1)
+            owner = pwd.getpwuid(65_534).pw_name
+            is_clear(of_another, f"(it belongs to user {owner}, this is user {user})")
     assert result.code == 40, result.output
-    is_clear(result.output, "no permission to write", str(follower.root))
+    is_clear(result.output, f"no permission to write (it belongs to this user, {user})", str(follower.root))
     assert server.requests == []
     complete(follower, release)
 

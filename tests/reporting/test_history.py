@@ -50,6 +50,12 @@ def test_a_row_for_each_run(layout):
     assert read_history(layout) == [FIRST, SECOND]
 
 
+def test_a_long_reason_is_shortened_and_shows_it(layout):
+    for reason in ("x" * 300, "x" * 301):
+        append_record(layout, replace(FIRST, reason=reason))
+    assert [record.reason for record in read_history(layout)] == ["x" * 300, f"{'x' * 299}…"]
+
+
 def test_no_file_and_no_run(layout):
     assert read_history(layout) == []
 

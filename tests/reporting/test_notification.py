@@ -51,6 +51,7 @@ def test_a_listing_that_could_not_be_read_is_named_until_it_is_read(named, tmp_p
     assert not first.is_well
     assert title(first).endswith(": 1 listing not read")
     said = " ".join(body(first).split())
+    assert said.startswith(f"update from {RUN.start} to {RUN.end} ended with code {RUN.code}")
     since = first.listings["md"].first_failed
     listed = f"listings that could not be read (1 product): md: since {since}; next try in the next update"
     assert f"{listed} {REASON}" in said

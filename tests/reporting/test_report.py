@@ -659,6 +659,8 @@ def test_a_verification_that_found_problems(layout):
     (layout.root / "data" / "mine").unlink()
     report = report_on(layout)
     assert f"verification: {ended}, none of which is left\n" in as_text(report, attention(report))
+    write_marker(layout.verification, {"run": "2026-07-10T00:00:00.123456Z"})
+    assert "; one that began 2026-07-10T00:00:00Z has not ended\n" in as_text(report_on(layout), [])
 
 
 def test_an_unexpected_file_of_a_fileset_until_it_is_removed(layout):
@@ -708,6 +710,17 @@ def test_the_day_on_which_the_disk_is_full(layout):
     assert report.disks[0].path == str(layout.root)
     assert report.disks[0].full in {"2026-07-14", "2026-07-15"}
     assert severity_of(report) == CRITICAL
+
+
+def test_a_disk_that_is_smaller_than_what_is_to_stay_free(layout):
+    report = report_on(layout)
+    disk = replace(report.disks[0], size=3 * 10**11, free=10**11)
+    for least, said in (
+        (3 * 10**11 - 1, f"{disk.name} is full: 100 GB free, 300 GB are to stay free; make room, "),
+        (10**13, f"{disk.name} can hold nothing: 10.0 TB are to stay free of 300 GB in all; lower min_free "),
+    ):
+        [point] = attention(replace(report, disks=(replace(disk, min_free=least),)))
+        assert (point.severity, point.message.startswith(said)) == (CRITICAL, True)
 
 
 def test_text_fits_80_columns_and_is_printable(layout):

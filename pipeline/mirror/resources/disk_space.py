@@ -116,13 +116,16 @@ class DiskSpace:
         with self._lock:
             # Reserved bytes are added up first: bytes written in between count twice, which is safe.
             reserved = sum(other.left for other in self._reservations if other.device == reservation.device)
-        free = shutil.disk_usage(reservation.folder).free
+        disk = shutil.disk_usage(reservation.folder)
         min_free, setting = self._min_free.on(reservation.device)
-        missing = needed + reserved + min_free - free
+        missing = needed + reserved + min_free - disk.free
         if missing > 0:
+            remedy = "Free disk space"
+            if min_free >= disk.total:
+                remedy = f"The disk holds {as_size(disk.total)} in all: lower {setting}"
             raise NoSpace(
-                f"{need} below {reservation.folder}; {as_size(free)} are free, "
+                f"{need} below {reservation.folder}; {as_size(disk.free)} are free, "
                 f"{as_size(min_free)} are to stay free ({setting}) and "
                 f"{as_size(reserved)} are reserved for other filesets: "
-                f"{as_size(missing)} are missing. Free disk space; the next run tries again."
+                f"{as_size(missing)} are missing. {remedy}; the next run tries again."
             )

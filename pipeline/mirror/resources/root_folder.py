@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pwd
 import tempfile
 from pathlib import Path
 
@@ -14,13 +15,28 @@ def make_root(root: Path, config: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         (root / "state").mkdir(exist_ok=True)
         writable = os.access(root / "state", os.W_OK | os.X_OK)
-        problem = "" if writable else "no permission to write"
+        problem = "" if writable else f"no permission to write ({_owner(root / 'state')})"
     except FileExistsError:
         problem = os.strerror(errno.ENOTDIR)
     except OSError as error:
         problem = error.strerror or str(error)
     if problem:
         raise _unwritable(root, config, problem)
+
+
+def _owner(folder: Path) -> str:
+    """Return whose the folder is, beside the user of this process where that is another one."""
+    owner, user = folder.stat().st_uid, os.geteuid()
+    if owner == user:
+        return f"it belongs to this user, {_name(user)}"
+    return f"it belongs to user {_name(owner)}, this is user {_name(user)}"
+
+
+def _name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
 
 
 def check_new_root(root: Path, config: Path) -> None:

@@ -6,12 +6,13 @@ that there was a mirror, which must not be begun anew on the disk below.
 
 import json
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.config import Settings
 from pipeline.durable import write_whole
 from pipeline.errors import SettingsError
-from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.root_format import mirror_id
 
 log = logging.getLogger(__name__)
@@ -49,11 +50,14 @@ def check_root(config: Path, settings: Settings) -> None:
 def write_note(config: Path, layout: Layout) -> None:
     """Write the note, unless it is right already. For the holder of the update lock.
 
-    A note that cannot be written is none: the settings may lie where this user must not write.
+    Warn if the note has the mirror in another root folder, which the documents unpacked there name. A note
+    that cannot be written is none: the settings may lie where this user must not write.
     """
-    found = mirror_id(layout)
-    if not found or _noted_id(config, layout) == found:
+    found, noted = mirror_id(layout), _noted(config)
+    if not found or noted == (found, str(layout.root)):
         return
+    if noted is not None and noted[0] == found:
+        _warn_of_move(Path(noted[1]), layout)
     content = json.dumps({"id": found, "root": str(layout.root)}) + "\n"
     try:
         write_whole(note_path(config), content.encode())
@@ -64,12 +68,34 @@ def write_note(config: Path, layout: Layout) -> None:
         )
 
 
+def _warn_of_move(before: Path, layout: Layout) -> None:
+    """Warn of documents that hold the path ``before``, unless it still leads to the mirror.
+
+    Once: the note that is written then has the new path. After the recipe for a move no fileset is extracted.
+    """
+    if not any(layout.count(MarkerKind.EXTRACTED, product) for product in layout.state_products()):
+        return
+    with suppress(OSError):
+        if before.samefile(layout.root):
+            return
+    log.warning(
+        "%s: the mirror was at %s before. Paths in info/, in config dumps in data/ and in the tables of the "
+        "pipeline still begin with that; filesets that are unpacked again get the new ones: docs/guide.md, "
+        '"Moving a mirror". All else works as ever.',
+        *(layout.root, before),
+    )
+
+
 def _noted_id(config: Path, layout: Layout) -> str | None:
     """Return the id of the mirror in this root folder; None without a note on it that can be read."""
+    found, root = _noted(config) or (None, "")
+    return found if root == str(layout.root) else None
+
+
+def _noted(config: Path) -> tuple[str, str] | None:
+    """Return the id and the root folder in the note; None without one that can be read."""
     try:
         noted = json.loads(note_path(config).read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(noted, dict) or noted.get("root") != str(layout.root):
-        return None
-    return str(noted.get("id"))
+    return (str(noted.get("id")), str(noted.get("root"))) if isinstance(noted, dict) else None

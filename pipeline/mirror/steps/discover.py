@@ -17,7 +17,6 @@ from pipeline.mirror.context import RunContext
 from pipeline.mirror.resources.arrivals import Arrivals
 from pipeline.mirror.state.failures import failed_in, failures
 from pipeline.mirror.state.layout import Layout, MarkerKind
-from pipeline.mirror.state.listing_failure import listing_failure
 from pipeline.mirror.state.local_listing import LocalListing, Registration, known_rows
 from pipeline.mirror.state.marker_file import can_name_marker, read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker, is_within, utc_now
@@ -27,7 +26,6 @@ from pipeline.near_names import did_you_mean
 
 WHOLE_LIST_EVERY = timedelta(days=7)
 _NEXT_RUN = " The next run tries again."
-_GOT_404 = "expected a listing, got 404"
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def ask_for_rows(layout: Layout, listings: ListingClient, product: str, *, whole
         if LocalListing(layout, product).count() and _is_unlisted(listings, product):
             message = message.removesuffix(".").removesuffix(ADVICE_ON_ADDRESS)
             message += (
-                f": upstream does not have this product any more since {_missing_since(layout, product)}. "
+                f": upstream does not have this product any more{_when_listed(layout, product)}. "
                 "Take it out of the settings (mirror.products, source.hidden_products), or ask upstream; "
                 "what is here stays."
             )
@@ -101,10 +99,13 @@ def _is_unlisted(listings: ListingClient, product: str) -> bool:
         return False
 
 
-def _missing_since(layout: Layout, product: str) -> str:
-    """Return the time (UTC) since when the server has not found the product, by the record of failures."""
-    failure = listing_failure(layout, product) or {}
-    return str(failure.get("first_failed")) if _GOT_404 in failure.get("reason", "") else utc_now()
+def _when_listed(layout: Layout, product: str) -> str:
+    """Return when the server sent the listing of the product last; an empty text where no marker has it.
+
+    Between that and the first 404 the server may have been down: since when it is missing is not known.
+    """
+    asked = (read_marker(layout.discovered(product)) or {}).get("asked")
+    return f", and sent its listing last at {asked}" if asked else ""
 
 
 def _ask_for_rows(layout: Layout, listings: ListingClient, product: str, *, whole: bool) -> ListingAnswer:

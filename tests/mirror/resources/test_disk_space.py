@@ -9,6 +9,7 @@ from pipeline.config import Mirror
 from pipeline.errors import MachineFault
 from pipeline.mirror.resources.disk_space import DiskSpace, MinFree
 from pipeline.mirror.state.layout import Layout
+from pipeline.units import as_size
 
 MB = 1_000_000
 TOO_MUCH = 10**17
@@ -41,9 +42,13 @@ def test_what_one_fileset_has_reserved_is_not_there_for_another(tmp_path):
 
 
 def test_nothing_is_reserved_where_less_than_the_minimum_is_free(tmp_path):
-    space = DiskSpace(MinFree(TOO_MUCH))
-    with pytest.raises(MachineFault), space.reserved({tmp_path: 0}, "fileset f"):
-        pass
+    disk = shutil.disk_usage(tmp_path)
+    lower = rf"The disk holds {as_size(disk.total)} in all: lower mirror\.min_free; the next run"
+    for least, remedy in ((disk.total - 1, "Free disk space; the next run"), (TOO_MUCH, lower)):
+        space = DiskSpace(MinFree(least))
+        said = pytest.raises(MachineFault, match=f"are missing. {remedy} tries again")
+        with said, space.reserved({tmp_path: 0}, "fileset f"):
+            pass
 
 
 def test_more_than_was_reserved_may_be_written_where_it_is_free(tmp_path):

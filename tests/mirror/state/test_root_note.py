@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.errors import SettingsError
-from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.root_format import mirror_id, record_root_format
 from pipeline.mirror.state.root_note import check_root, note_path, write_note
 
@@ -93,6 +94,27 @@ def test_another_root_is_a_change_of_the_settings(config: Path, tmp_path: Path):
     layout.root.rename(tmp_path / "unmounted")
     with pytest.raises(SettingsError, match="found none"):
         check_root(config, settings(layout.root))
+
+
+@pytest.mark.parametrize("way", ["renamed", "renamed, and a link", "by the recipe", "another mirror"])
+def test_a_root_that_was_moved_is_said_once(way, config: Path, tmp_path: Path, caplog):
+    """Where what was unpacked before the move holds paths that lead nowhere."""
+    before = made(tmp_path / "mirror", config)
+    kind = MarkerKind.SUPERSEDED if way == "by the recipe" else MarkerKind.EXTRACTED
+    write_marker(before.marker(kind, "md", "one"), {})
+    moved = tmp_path / "moved"
+    if way == "another mirror":
+        made(moved)
+    else:
+        before.root.rename(moved)
+    if way == "renamed, and a link":
+        before.root.symlink_to(moved)
+    for _ in range(2):
+        made(moved, config)
+    said = [record.getMessage() for record in caplog.records]
+    assert [each.partition(". ")[0] for each in said] == (
+        [f"{moved}: the mirror was at {before.root} before"] if way == "renamed" else []
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b"[" * 10_000, b'{"id": "a"}'])

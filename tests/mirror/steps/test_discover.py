@@ -91,20 +91,21 @@ def test_a_product_that_the_server_does_not_have_is_answered_with_the_nearest(li
 
 @pytest.mark.parametrize("root", [["other"], [PRODUCT], None], ids=["others", "still", "no root"])
 def test_a_product_that_upstream_has_removed(root, layout):
-    """Said only where the root does not list it; ``since`` is when it was first missed."""
+    """Said only where the root does not list it, with when it was listed last, whatever failed meanwhile."""
     server = WithoutRoot() if root is None else WithoutProduct(newest=dict.fromkeys(root))
     said = []
+    discover(layout, Listings())
     for _ in range(2):
         with pytest.raises(NotFound) as raised:
             discover(layout, server)
         said.append(str(raised.value))
+        write_marker(layout.listing_failure(PRODUCT), {"first_failed": "2026-07-10T12:00:00Z"})
         record_listing_failure(layout, PRODUCT, raised.value)
-        failure = read_marker(layout.listing_failure(PRODUCT))
-        first = "2026-07-10T12:00:00Z"
-        write_marker(layout.listing_failure(PRODUCT), failure | {"first_failed": first})
     is_removed = root == ["other"]
     assert [("Take it out of the settings (mirror.products" in each) for each in said] == [is_removed] * 2
-    assert (f"got 404: upstream does not have this product any more since {first}." in said[1]) == is_removed
+    asked = read_marker(layout.discovered(PRODUCT))["asked"]
+    removed = f"got 404: upstream does not have this product any more, and sent its listing last at {asked}."
+    assert [removed in each for each in said] == [is_removed] * 2
     assert all(each.endswith(" The next run tries again.") for each in said)
 
 

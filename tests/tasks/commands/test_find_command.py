@@ -116,10 +116,30 @@ def test_nothing_found_is_a_sentence_and_no_error(config, output_format, output)
     columns = [] if output_format == "paths" else ["--columns", "path"]
     shown = find(config, "--at", "10 10", "--format", output_format, *columns)
     assert (shown.returncode, shown.stdout) == (0, output)
-    assert shown.stderr == "no image here meets all of these conditions.\n"
+    assert shown.stderr == (
+        "no image here meets all of these conditions.\nno image here covers the position 10 10.\n"
+    )
 
 
 UNMATCHED = {
+    (
+        "--at",
+        "10 -10.5",
+        "--radius",
+        "30arcmin",
+    ): "no image here is within 0.5 degrees of the position 10 -10.5.",
+    ("--at", "160.7 41.27", "--after", "2009-09-27"): (
+        "no exposure here starts at such a time. The first starts 2009-07-29T12:00:00Z, the last "
+        "2009-09-26T06:00:00Z."
+    ),
+    (
+        "--at",
+        "160.7 41.27",
+        "--object",
+        "none",
+        "--night",
+        "2009-07-29",
+    ): "no image here has the object 'none'",
     ("--stage", "chpi"): "no image here has the stage 'chpi': there are chip, warp. Did you mean 'chip'?",
     ("--filter", "x"): "no image here has the filter 'x': there are g.00000, r.00000.",
     ("--product", "[a-c]*", "--stage", "warp"): "no image here has the product '[a-c]*': there are p, q.",

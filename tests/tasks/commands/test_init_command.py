@@ -62,6 +62,15 @@ def test_a_product_that_is_not_served_is_one_sentence(filled: Upstream, config: 
     assert not config.exists()
 
 
+def test_an_address_without_a_data_store_is_corrected_in_the_command(filled: Upstream, config: Path):
+    with simulate(filled.folder) as server, pytest.raises(ServerUnavailable) as refused:
+        init(f"{server.url}x", "--config", config)
+    assert str(refused.value) == (
+        f"{server.url}x/index.txt: expected a listing, got 404 Not Found. No settings were written: correct "
+        "the address, or write them without the list of products by --offline."
+    )
+
+
 def test_a_server_that_cannot_be_reached(config: Path):
     with pytest.raises(ServerUnavailable) as refused:
         init(NOBODY, "--config", config)

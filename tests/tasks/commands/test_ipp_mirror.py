@@ -190,7 +190,7 @@ def test_a_file_that_cannot_be_read_is_one_sentence_and_code_30(line, doing, fil
     assert refused.stderr == (
         f"ipp-mirror: {doing.format(root=tmp_path / 'mirror')}: Too many levels of symbolic links at "
         f"{tmp_path}/mirror/state/{file}. "
-        "See what is wrong with this machine; the next run tries again.\n"
+        "See what is wrong with this machine.\n"
     )
 
 

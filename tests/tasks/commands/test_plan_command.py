@@ -278,8 +278,11 @@ def test_a_server_that_gives_no_answer_is_asked_about_no_other_product(name, ups
 def test_a_plan_of_all_products_without_the_listing_of_the_root_speaks_of_no_next_run(follower):
     follower.url = "http://127.0.0.1:1/ds"
     follower.source["attempts"] = 1
-    result = in_process("plan", "--config", str(follower.config))
-    assert str(result.exception) == "http://127.0.0.1:1/ds/index.txt: connection refused by 127.0.0.1:1."
+    result = ipp_mirror("plan", "--config", follower.config)
+    assert (result.returncode, result.stdout) == (20, "")
+    assert result.stderr == (
+        "ipp-mirror: http://127.0.0.1:1/ds/index.txt: connection refused by 127.0.0.1:1.\n"
+    )
 
 
 ANSWERED = {

@@ -132,12 +132,20 @@ def test_a_volume_without_space_ends_the_work_on_its_products_alone(server: Serv
     assert results(watch, FULL) == [DiskFull]
 
 
-@pytest.mark.parametrize("error", [SILENT, FULL])
-def test_the_reason_says_nothing_of_a_run_that_is_at_work(error, server: Server):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SILENT, SILENT),
+        (FULL, FULL),
+        (FilesFailed({"a": SILENT, "b": SILENT}), SILENT),
+        (FilesFailed({"a": SILENT, "b": FULL}), FULL),
+    ],
+)
+def test_the_reason_says_nothing_of_a_run_that_is_at_work_nor_of_one_fileset(error, reason, server: Server):
     """It is in the history when the run has ended."""
     watch = server.watch()
     ends = [str(end) for _ in range(3) if (end := watch.failed(error, "p", asked=True))]
-    assert [end.rpartition("last time: ")[2] for end in ends] == [str(error)]
+    assert [end.rpartition("last time: ")[2] for end in ends] == [str(reason)]
 
 
 def test_the_codes():
