@@ -20,12 +20,12 @@ from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Settings
 from pipeline.datastore.listing import FilesetRow
 from pipeline.errors import SettingsError, machine_faults
+from pipeline.mirror.context import check_products_before_run
 from pipeline.mirror.state.beginning import find_beginning
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
 from pipeline.mirror.state.marker_file import write_marker
 from pipeline.mirror.state.markers import Fileset, utc_now
-from pipeline.mirror.state.operands import check_products_in_settings
 from pipeline.mirror.state.selection import selected_rows
 from pipeline.mirror.state.wanted import wanted_filesets
 from pipeline.mirror.steps.adopt import (
@@ -58,8 +58,8 @@ class AdoptMirror(MirrorTask, luigi.WrapperTask):
     pausable = True
 
     def check(self, settings: Settings) -> None:
-        """Check that the settings do not leave out one of ``products``. Raises SettingsError."""
-        check_products_in_settings(self.products, settings, "Nothing was started.")
+        """Check that ``products`` are products of this mirror. Raises SettingsError."""
+        check_products_before_run(self.products, settings, "Nothing was started.")
 
     def requires(self) -> list["AdoptProduct"]:
         """Return the adoption of each product. Raises SettingsError, before anything is taken over."""

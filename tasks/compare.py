@@ -44,19 +44,15 @@ class CompareMirror(VerifyMirror):
 
     def check(self, settings: Settings) -> None:
         """Check that there is a mirror, and no rate. Raises SettingsError."""
-        self._refuse_rate()
-        super().check(settings)
-
-    def _refuse_rate(self) -> None:
         if self.rate:
             raise SettingsError(
                 f"--rate: expected without --upstream, which reads no file of the mirror, got {self.rate!r}. "
                 "Nothing was started."
             )
+        super().check(settings)
 
     def requires(self) -> list[VerifyProduct]:
-        """Return one comparison for each product with any state. Raises SettingsError for a rate."""
-        self._refuse_rate()
+        """Return one comparison for each product with any state."""
         comparison = start_verification(self.unfinished, self.started)
         return [
             CompareProduct(product=product, repair=self.repair, verification=comparison)

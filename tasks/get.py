@@ -8,9 +8,10 @@ import luigi
 
 from pipeline.config import Settings
 from pipeline.errors import EXIT_FILESET_FAILED
+from pipeline.mirror.context import check_products_before_run
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.marker_file import SUFFIX
-from pipeline.mirror.state.operands import check_products, check_products_in_settings
+from pipeline.mirror.state.operands import check_products
 from pipeline.mirror.state.pending import incomplete
 from pipeline.mirror.state.wanted import named_filesets, want_filesets, wanted_filesets
 from pipeline.mirror.steps.widening import widen_wanted
@@ -35,8 +36,8 @@ class GetFilesets(FetchWanted):
     summary = staticmethod(get_summary)
 
     def check(self, settings: Settings) -> None:
-        """Check that the settings do not leave out the product. Raises SettingsError."""
-        check_products_in_settings([self.product], settings, "Nothing was fetched.")
+        """Check that the product is one of this mirror. Raises SettingsError."""
+        check_products_before_run([self.product], settings, "Nothing was fetched.")
 
     def requires(self) -> DiscoverProduct:
         """Return the task that brings the listing up to date. Raises SettingsError for an unknown product."""

@@ -18,11 +18,11 @@ import luigi
 from pipeline.catalog.sky_knowledge import sky_knowledge
 from pipeline.config import Product, Settings
 from pipeline.datastore.listing import FilesetRow
+from pipeline.mirror.context import check_products_before_run
 from pipeline.mirror.state.failures import clear_failures_except, failed_in, failures
 from pipeline.mirror.state.file_selection import matches_nothing
 from pipeline.mirror.state.layout import MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
-from pipeline.mirror.state.operands import check_products_in_settings
 from pipeline.mirror.state.pending import (
     has_changed,
     incomplete,
@@ -59,8 +59,8 @@ class UpdateMirror(MirrorTask, luigi.WrapperTask):
     started = luigi.Parameter(default=STARTED, description=HIDDEN)
 
     def check(self, settings: Settings) -> None:
-        """Check that the settings do not leave out one of ``products``. Raises SettingsError."""
-        check_products_in_settings(self.products, settings, "Nothing was started.")
+        """Check that ``products`` are products of this mirror. Raises SettingsError."""
+        check_products_before_run(self.products, settings, "Nothing was started.")
 
     def requires(self) -> list["UpdateProduct"]:
         """Return one update for each product."""

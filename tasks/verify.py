@@ -94,7 +94,6 @@ class VerifyMirror(MirrorTask):
 
     def requires(self) -> list["VerifyProduct"]:
         """Return one verification for each product with any state."""
-        rate_limit(self.rate)
         verification = start_verification(self.unfinished, self.started)
         return [
             VerifyProduct(product=product, repair=self.repair, rate=self.rate, verification=verification)

@@ -7,7 +7,7 @@ from pipeline.mirror.state.layout import Layout, MarkerKind
 def filesets_behind(layout: Layout, settings: Settings) -> int:
     """Return the number of complete filesets that the next update will catalog.
 
-    These are all that are not skipped, of the products that the settings name.
+    These are all that are neither skipped nor marked as expired, of the products that the settings name.
     """
     named = settings.mirror.products
     products = layout.state_products() if named is None else [product.name for product in named]
@@ -20,7 +20,8 @@ def awaiting_cataloging(layout: Layout, settings: Settings, product: str) -> set
     if layout.count(before, product) == layout.count(MarkerKind.CATALOGED, product):
         return set()
     missing = layout.names(before, product) - layout.names(MarkerKind.CATALOGED, product)
-    apart = [MarkerKind.SKIPPED]
+    # Of an expired one that is here, a run was killed before it was deleted: the next one deletes it.
+    apart = [MarkerKind.SKIPPED, MarkerKind.EXPIRED]
     if settings.mirror.on_removed == "delete":
         apart.append(MarkerKind.WITHDRAWN)
     return missing.difference(*(layout.names(kind, product) for kind in apart))

@@ -4,9 +4,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -24,9 +24,10 @@ from pipeline.mirror.resources.disk_space import DiskSpace, MinFree
 from pipeline.mirror.resources.file_systems import check_file_systems
 from pipeline.mirror.resources.ownership import Ownership
 from pipeline.mirror.resources.rate_limit import RateLimit, limit_of
-from pipeline.mirror.resources.root_folder import make_root
+from pipeline.mirror.resources.root_folder import check_new_root, make_root
 from pipeline.mirror.resources.volumes import check_volumes, place_products
 from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.operands import check_products, check_products_in_settings, has_mirror
 from pipeline.mirror.state.root_note import check_root
 from pipeline.mirror.state.steps import Steps
 
@@ -183,6 +184,20 @@ def upstream_client(
     return DataStoreClient(source.url, limits, retry_policy, stopping)
 
 
+def check_products_before_run(names: Sequence[str], settings: Settings, consequence: str) -> None:
+    """Check the products before anything is made, by the settings or, where a mirror begins, by the server.
+
+    What the server does not tell now, the run finds out. Raises SettingsError as ``check_products``.
+    """
+    check_products_in_settings(names, settings, consequence)
+    if not names or settings.mirror.products is not None or has_mirror(Layout(settings.mirror.root)):
+        return
+    source = settings.source.model_copy(update={"attempts": 1})
+    with suppress(ServerUnavailable), closing(upstream_client(source, time.sleep)) as client:
+        known = {*settings.source.hidden_products, *(row.name for row in client.products())}
+        check_products(names, known, settings, consequence)
+
+
 @contextmanager
 def open_context(
     config: Path,
@@ -234,9 +249,11 @@ def _checked_layout(config: Path, settings: Settings) -> Layout:
     """Return the layout of the mirror, whose root is made if it is absent. Raises SettingsError."""
     layout = Layout(settings.mirror.root)
     check_root(config, settings)
-    make_root(layout.root, config)
+    # First, so that what is refused leaves nothing.
+    check_new_root(layout.root, config)
     check_volumes(layout, settings)
     check_file_systems(layout)
+    make_root(layout.root, config)
     return layout
 
 

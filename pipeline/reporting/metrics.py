@@ -5,6 +5,7 @@ as those of ten.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -26,14 +27,33 @@ Labels = dict[str, str]
 Sample = tuple[Labels, float]
 
 
-def write_metrics(layout: Layout, settings: Settings, steps: Steps, products: list[dict[str, Any]]) -> None:
-    """Rewrite the metrics; ``products`` are the rows of the table of products. Raises OSError."""
-    write_whole(layout.metrics, metrics_text(layout, settings, steps, products).encode())
+def write_metrics(
+    layout: Layout, settings: Settings, steps: Steps, products: list[dict[str, Any]], run: RunRecord
+) -> None:
+    """Rewrite the metrics at the end of the ``run``; ``products`` are the rows of the table of products.
+
+    Raises OSError.
+    """
+    write_whole(layout.metrics, metrics_text(layout, settings, steps, products, run).encode())
 
 
-def metrics_text(layout: Layout, settings: Settings, steps: Steps, products: list[dict[str, Any]]) -> str:
-    """Return the metrics in the text format of Prometheus. Raises OSError."""
-    last = {record.task: record for record in read_history(layout)}
+def metrics_text(
+    layout: Layout,
+    settings: Settings,
+    steps: Steps,
+    products: list[dict[str, Any]],
+    run: RunRecord | None = None,
+) -> str:
+    """Return the metrics in the text format of Prometheus; ``run`` has no row in the history yet.
+
+    Raises OSError.
+    """
+    last: dict[str, RunRecord] = {}
+    # That run is shown though its row can neither be read nor written.
+    with suppress(OSError):
+        last = {record.task: record for record in read_history(layout)}
+    if run is not None:
+        last[run.task] = run
     lines: list[str] = []
     for name, explanation, samples in (
         *_of_products(layout, settings, steps.included(settings), products),

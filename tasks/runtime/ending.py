@@ -74,10 +74,13 @@ class RunEnd:
     def _write_status(self, task: str) -> RunRecord:
         """Write the status files, with this run in the history; return its record.
 
-        A file that cannot be written raises the exit code, and keeps back no other one.
+        A file that cannot be written raises the exit code, and keeps back no other one. History and metrics
+        have that code too: the row of the history, which is not changed any more, is written after the
+        metrics, and these again where it cannot be.
         """
         run, layout, settings = self.run, self.run.context.layout, self.run.context.settings
-        steps, rows, left = self.run.context.steps, None, None
+        steps, left = self.run.context.steps, None
+        rows: list[dict[str, Any]] = []
         with self._failure_noted():
             products = sorted({*layout.state_products(), *(run.known_products or [])})
             rows = product_rows(layout, settings, steps, products)
@@ -85,13 +88,21 @@ class RunEnd:
             write_status(layout, rows)
         record = self._record(task, left)
         with self._failure_noted():
+            write_metrics(layout, settings, steps, rows, record)
+        record = in_history = self._noted(record)
+        with self._failure_noted():
             # A run that is killed with a row would get a second one by its progress.
             self.progress_file.close()
             append_record(layout, record)
-        if rows is not None:
+        record = self._noted(record)
+        if record != in_history:
             with self._failure_noted():
-                write_metrics(layout, settings, steps, rows)
-        return replace(record, code=run.code, reason=run.reason)
+                write_metrics(layout, settings, steps, rows, record)
+        return record
+
+    def _noted(self, record: RunRecord) -> RunRecord:
+        """Return the record with what was noted of the run since."""
+        return replace(record, code=self.run.code, reason=self.run.reason)
 
     @contextmanager
     def _failure_noted(self) -> Iterator[None]:

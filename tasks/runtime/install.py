@@ -2,12 +2,18 @@
 
 from typing import Any
 
+import luigi
 import luigi.interface
+from luigi.cmdline_parser import CmdlineParser
 
+from pipeline.config import read_settings
+from tasks.mirror_config import settings_file
+from tasks.runtime.current import or_exit
 from tasks.runtime.luigi_settings import use_defaults
 from tasks.runtime.mirror_worker import MirrorWorker
 from tasks.runtime.peer_worker import PeerWorker
 from tasks.runtime.schedulers import CentralScheduler, LocalScheduler
+from tasks.runtime.task import MirrorTask
 from tasks.runtime.worker import ThreadWorker
 
 
@@ -26,10 +32,22 @@ class MirrorFactory(luigi.interface._WorkerSchedulerFactory):
         return CentralScheduler(url)
 
     def create_worker(self, scheduler: Any, worker_processes: int, assistant: bool = False) -> ThreadWorker:
-        """Return the worker of a run, or with ``assistant`` one for an update that is running."""
+        """Return the worker of a run, or with ``assistant`` one for an update that is running.
+
+        The task of Luigi's command line is checked before; ``ipp-mirror`` checks its own.
+        """
+        parser = CmdlineParser.get_instance()
+        if parser is not None:
+            or_exit(lambda: _check(parser.get_task_obj()))
         if assistant:
             return PeerWorker(scheduler, worker_processes)
         return MirrorWorker(scheduler, worker_processes, self._scheduler)
+
+
+def _check(task: luigi.Task) -> None:
+    """Check the parameters of the first task. Raises SettingsError."""
+    if isinstance(task, MirrorTask):
+        task.check(read_settings(settings_file()))
 
 
 def use_mirror_worker() -> None:

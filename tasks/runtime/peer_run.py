@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from pipeline.config import read_settings
 from pipeline.errors import EXIT_FILESET_FAILED, machine_faults
 from pipeline.mirror.context import open_context
-from pipeline.mirror.resources.membership import Membership
+from pipeline.mirror.resources.membership import Membership, update_to_join
 from pipeline.mirror.resources.peer_files import StepDone
+from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.root_note import check_root
 from pipeline.units import as_count
 from tasks.mirror_config import settings_file
 from tasks.runtime.causes import FirstOfEachCause
@@ -69,6 +72,10 @@ def open_peer_run(worker: str) -> Iterator[PeerRun]:
     Raises SettingsError, MachineFault or NoUpdateToJoin.
     """
     config, stopping = settings_file(), threading.Event()
+    settings = read_settings(config)
+    check_root(config, settings)
+    # First, so that nothing is made where no mirror is.
+    update_to_join(Layout(settings.mirror.root))
     with ExitStack() as stack:
         context = stack.enter_context(open_context(config, STEPS, stopping.wait, stopping))
         layout, progress = context.layout, Progress(context.layout, context.counters)

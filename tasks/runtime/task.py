@@ -65,7 +65,7 @@ class MirrorTask(luigi.Task):
     def check(self, settings: Settings) -> None:
         """Check the parameters of the first task of a run, before anything is made. Raises SettingsError.
 
-        Only what the settings alone show is wrong here.
+        What only a run can find out is refused by it.
         """
 
     def _get_param_visibilities(self) -> dict[str, int]:

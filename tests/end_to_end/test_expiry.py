@@ -6,6 +6,9 @@ from support.command import ipp_mirror
 from support.summary_line import numbers
 from support.upstream import File
 
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.marker_file import write_marker
+
 PRODUCT = "stamps"
 # The filesets of the tests were registered in 2009.
 LONG, SHORT = "5000 weeks", "30 days"
@@ -68,6 +71,20 @@ def test_what_is_too_old_is_deleted_by_an_update_that_finds_no_disk_space(upstre
     assert "no disk space for 10 filesets in a row" in result.output
     assert "1 expired fileset deleted" in result.output
     assert follower.marked("expired", PRODUCT) == {"old"}
+    assert follower.content("store") == {}
+
+
+def test_an_expired_fileset_of_which_a_killed_run_left_files_goes_though_more_of_it_is_chosen(
+    upstream, follower
+):
+    upstream.add(PRODUCT, "old", [File("a.fits", b"a"), File("b.txt", b"b")])
+    product = {"name": PRODUCT, "select": {"keep": LONG}}
+    follower.mirror["products"] = [product | {"files": "*.fits"}]
+    assert follower.update().code == 0
+    expired = Layout(follower.root).marker(MarkerKind.EXPIRED, PRODUCT, "old")
+    write_marker(expired, {"product": PRODUCT, "fileset": "old", "registered": "2009-07-29T00:00:01Z"})
+    follower.mirror["products"] = [product]
+    assert "1 expired fileset deleted" in follower.update().output + log(follower)
     assert follower.content("store") == {}
 
 

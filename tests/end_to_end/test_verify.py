@@ -10,7 +10,10 @@ from support.command import ended, ipp_mirror
 from support.follower import Follower
 from support.upstream import File, Upstream, served_filesets
 
-from pipeline.mirror.state.layout import Layout
+from pipeline.mirror.state.layout import Layout, MarkerKind
+from pipeline.mirror.state.marker_file import write_marker
+from pipeline.mirror.state.markers import Fileset
+from pipeline.mirror.steps.extract import EXTRACT, supersede
 
 PRODUCT = "md-all-rel-200907"
 
@@ -125,6 +128,37 @@ def test_a_repair_that_failed_is_a_problem_until_an_update_mends_it(mirrored, up
     for problem in (undone, f"state/{PRODUCT}/downloaded/o3.json: ", unexpected):
         assert problem in found.output
     del mirrored.mirror["min_free"]
+    assert mirrored.update().code == 0
+    assert verify(mirrored).code == 0
+    assert mirrored.content("data") == data
+
+
+def test_what_no_update_unpacks_again_is_said_so(mirrored, upstream):
+    """A fileset that is withdrawn, and whose bundles were deleted, until they are put back; a skipped one."""
+    layout, skipped, withdrawn = Layout(mirrored.root), "o1.chip.1.1.1", "o2"
+    upstream.add_bundles(PRODUCT, withdrawn, {"XY01": {"c.fits": b"C" * 50}})
+    mirrored.mirror["keep_bundles"] = False
+    assert mirrored.update().code == 0
+    data = mirrored.content("data")
+    for name, kind in ((skipped, MarkerKind.SKIPPED), (withdrawn, MarkerKind.WITHDRAWN)):
+        write_marker(layout.marker(kind, PRODUCT, name), {})
+        supersede(layout, EXTRACT, Fileset(PRODUCT, name, ""))
+    damage(mirrored, "data/gpc1/MD01/o2.XY01/c.fits")
+    found = verify(mirrored)
+    assert found.code == 30, found.output
+    undone = f"state/{PRODUCT}/extracted/%s.json: missing, as the fileset is to be unpacked again"
+    assert (
+        f"{undone % skipped}; an update does that after `ipp-mirror unskip {PRODUCT} {skipped}`"
+        in found.output
+    )
+    assert (
+        f"{undone % withdrawn}, and no update can do that: it is withdrawn upstream, and its bundles are not "
+        f"here. An update unpacks it once they are in store/{PRODUCT}/o2 again, from a copy; until then what "
+        "it had unpacked stays, as it is" in found.output
+    )
+    layout.marker(MarkerKind.SKIPPED, PRODUCT, skipped).unlink()
+    shutil.copy(upstream.path(PRODUCT, "o2", "o2.XY01.tgz"), mirrored.root / f"store/{PRODUCT}/o2")
+    upstream.withdraw(PRODUCT, withdrawn)
     assert mirrored.update().code == 0
     assert verify(mirrored).code == 0
     assert mirrored.content("data") == data

@@ -1,15 +1,18 @@
 """Agreement: ``status``, ``plan``, ``find`` and the page say of a mirror what its files say."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from support.catalog import PRODUCT, add_chips
 from support.command import ipp_mirror
+from support.running import gate, progress_of, scheduler_settings, started, tasks_command, until
 from support.upstream import File, Upstream
 
 from pipeline.catalog.awaiting import filesets_behind
@@ -25,17 +28,21 @@ from pipeline.mirror.state.local_listing import LocalListing, known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset
 from pipeline.mirror.state.pause import pause
+from pipeline.mirror.state.pending import pending_rows, renew_snapshots
 from pipeline.mirror.state.skip import skip_fileset
 from pipeline.reporting.attention import attention
+from pipeline.reporting.metrics import metrics_text
 from pipeline.reporting.page.page import gather_page, render_page
 from pipeline.reporting.planner import Planner
 from pipeline.reporting.report import mirror_report
 from pipeline.reporting.report_forms import as_json
+from pipeline.reporting.status_files import product_rows
 from pipeline.sample.simulator import simulate
 from tasks.steps import STEPS
 
 CHIPS = [f"o{number}.chip" for number in range(1, 5)]
 PLAIN = "stack.1"
+LONG, SHORT = "5000 weeks", "30 days"
 NUMBERS = ("known", "selected", "complete", "left", "failed", "skipped", "withdrawn")
 
 
@@ -71,6 +78,9 @@ class Mirror:
     selects: Any = field(default=lambda row: True)
     lacking: set[str] = field(default_factory=set)
     again: set[str] = field(default_factory=set)
+    wanted: set[str] = field(default_factory=set)
+    # Time that filesets are kept, by the settings.
+    kept: str = ""
 
     @property
     def settings(self) -> Settings:
@@ -94,6 +104,12 @@ class Mirror:
     def select(self, stage: str) -> None:
         self.document["mirror"]["products"] = [{"name": PRODUCT, "select": {"stage": stage}}]
         self.selects = lambda row: row.column("stage") == stage
+
+    def keep(self, time: str) -> None:
+        """Select for so long: all filesets were registered in 2009."""
+        self.document["mirror"]["products"] = [{"name": PRODUCT, "select": {"keep": time}}]
+        self.kept = time
+        self.selects = lambda row: time == LONG
 
 
 @pytest.fixture
@@ -178,6 +194,21 @@ def verified_with_problems(it: Mirror) -> None:
     write_marker(it.layout.product_verified(PRODUCT), {"problems": 1, "filesets": [CHIPS[0]]})
 
 
+def expired(it: Mirror, name: str = CHIPS[0]) -> None:
+    write_marker(it.marker(MarkerKind.EXPIRED, name), {"noticed": "2026-01-01T00:00:00Z"})
+
+
+def expired_and_gone(it: Mirror) -> None:
+    it.undo(CHIPS[0])
+    shutil.rmtree(it.layout.store(PRODUCT, CHIPS[0]))
+    expired(it)
+
+
+def wanted(it: Mirror, name: str = CHIPS[1]) -> None:
+    write_marker(it.marker(MarkerKind.WANTED, name), {"by": "me"})
+    it.wanted = {name}
+
+
 MUTATIONS = {
     "nothing": lambda it: None,
     "not extracted": lambda it: it.undo(CHIPS[0], "extracted"),
@@ -206,6 +237,15 @@ MUTATIONS = {
     "chooses more files": widened,
     "verified with problems": verified_with_problems,
     "several": several,
+    "too old": lambda it: it.keep(SHORT),
+    "too old, failed": lambda it: (it.keep(SHORT), failed(it, BundleUnusable("x"))),
+    "too old, set aside": lambda it: (it.keep(SHORT), unpacked_again(it)),
+    "too old, wanted": lambda it: (it.keep(SHORT), wanted(it), it.undo(CHIPS[1])),
+    "expired and gone": lambda it: (it.keep(LONG), expired_and_gone(it)),
+    "expired, killed before the deletion": lambda it: (it.keep(LONG), expired(it)),
+    "expired, and kept no more": expired_and_gone,
+    "expired, killed, not cataloged": lambda it: (it.keep(LONG), expired(it), it.undo(CHIPS[0], "cataloged")),
+    "expired, skipped": lambda it: (it.keep(LONG), expired_and_gone(it), skipped(it)),
 }
 
 
@@ -213,21 +253,31 @@ def on_disk(it: Mirror) -> dict[str, Any]:
     """Numbers by the files of the mirror, each read by itself."""
     marked = {
         kind: {path.stem for path in (it.layout.state(PRODUCT) / kind).glob("*.json")}
-        for kind in ("downloaded", "extracted", "failed", "skipped", "withdrawn", "cataloged")
+        for kind in ("downloaded", "extracted", "failed", "skipped", "withdrawn", "expired", "cataloged")
     }
     rows = known_rows(it.layout, PRODUCT)
-    selected = ({row.name for row in rows if it.selects(row)} - marked["withdrawn"]) | it.again
+    selected = {row.name for row in rows if it.selects(row)} | it.wanted
+    selected = (selected - marked["withdrawn"] - marked["expired"]) | it.again
     complete = (marked["downloaded"] & marked["extracted"]) - it.lacking
+    left = selected - complete - marked["skipped"]
+    here = marked["downloaded"] | marked["extracted"] | marked["cataloged"]
+    old = {row.name for row in rows if it.kept == SHORT} | marked["expired"]
+    behind = complete - marked["cataloged"] - marked["skipped"] - marked["expired"]
     steps = {name: json.loads(it.marker("failed", name).read_text())["step"] for name in marked["failed"]}
     return {
         "known": len(rows),
         "selected": len(selected),
         "complete": len(complete),
-        "left": len(selected - complete - marked["skipped"]),
+        "left": len(left),
         "failed": sum(step != "catalog" for step in steps.values()),
         "skipped": len(marked["skipped"]),
         "withdrawn": len(marked["withdrawn"]),
-        "behind": len(complete - marked["cataloged"] - marked["skipped"]),
+        "expired": len(marked["expired"]),
+        "partial": len(it.lacking),
+        "extracted": len(marked["extracted"]),
+        "to_expire": len(here & old - it.wanted) if it.kept else 0,
+        "behind": len(behind),
+        "pending": {row.name for row in rows} & (left | behind),
         "missing": {row.name for row in rows} & selected - complete,
     }
 
@@ -265,9 +315,15 @@ class Shown(HTMLParser):
         return rows
 
 
-@pytest.mark.parametrize("name", MUTATIONS)
-def test_all_say_the_same(name, mirror):
-    MUTATIONS[name](mirror)
+def numbers_of(metrics: str) -> dict[str, int]:
+    """The filesets of the product by state, and how many of them are to be cataloged."""
+    states = re.findall(rf'_filesets{{root="[^"]*",product="{PRODUCT}",state="(\w+)"}} (\d+)', metrics)
+    behind = re.findall(r'_catalog_behind_filesets{root="[^"]*"} (\d+)', metrics)
+    return {state: int(number) for state, number in [*states, *(("behind", each) for each in behind)]}
+
+
+def check_agreement(mirror: Mirror) -> dict[str, Any]:
+    """Compare what reports, the page, the plan and the metrics say with the files; return the status."""
     settings, layout = mirror.settings, mirror.layout
     truth = on_disk(mirror)
     report = mirror_report(layout, settings, STEPS)
@@ -275,7 +331,9 @@ def test_all_say_the_same(name, mirror):
     [product] = [each for each in status["products"] if each["product"] == PRODUCT]
     counts = {key: product["filesets"][key] for key in NUMBERS if key in product["filesets"]}
     assert counts | {"failed": product["failed"]} == {key: truth[key] for key in NUMBERS}
-    assert status["catalog_behind"] == truth["behind"]
+    assert product["filesets"]["expired"] == truth["expired"]
+    if settings.catalog.enabled:
+        assert status["catalog_behind"] == truth["behind"] == filesets_behind(layout, settings)
 
     page = gather_page(layout, settings, STEPS, layout.page.parent)
     shown = Shown(render_page(page))
@@ -298,18 +356,60 @@ def test_all_say_the_same(name, mirror):
         assert (planned["known"], planned["selected"]) == (truth["known"], truth["selected"])
         assert planned["due"] + planned["postponed"] == truth["left"] == total.left
         assert planned["skipped"] == total.skipped
+        assert planned["to_expire"] == truth["to_expire"]
         if not planned["postponed"]:
             assert planned["bytes"] == product["bytes_left"]
         assert [disk["min_free"] for disk in plan["disks"]] == [disk["min_free"] for disk in status["disks"]]
+
+    metrics = numbers_of(
+        metrics_text(layout, settings, STEPS, product_rows(layout, settings, STEPS, [PRODUCT]))
+    )
+    # Other than status, which reads their names, they count the markers of the last step alone.
+    truth |= {"complete": truth["extracted"], "behind": status["catalog_behind"]}
+    assert metrics == {key: truth.get(key) for key in metrics}
+    return status
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_all_say_the_same(name, mirror):
+    MUTATIONS[name](mirror)
+    settings, layout = mirror.settings, mirror.layout
+    check_agreement(mirror)
+    truth = on_disk(mirror)
+    if mirror.document["mirror"]["products"] != ["other"]:
+        # What an update takes, once it has set aside what lacks files.
+        renew_snapshots(layout, PRODUCT, STEPS)
+        rows = pending_rows(layout, settings.product(PRODUCT), STEPS)
+        assert {row.name for row in rows} | mirror.lacking == truth["pending"]
 
     columns = columns_named(("path", "fileset"))
     with catalog_of(layout, settings) as catalog:
         text = "".join(rows_as_json(columns, catalog.rows(criteria_of(), columns, absolute=True)))
     found = json.loads(text)
-    assert filesets_behind(layout, settings) == truth["behind"]
     assert all(Path(image["path"]).is_file() for image in found)
     assert {image["fileset"] for image in found} == {*CHIPS, PLAIN}
 
 
-def test_there_are_twenty_ways():
-    assert len(MUTATIONS) >= 20
+def test_all_say_the_same_while_an_update_works(upstream, server, follower, tmp_path):
+    """Of five filesets one was here before, one came, one failed, and two are being fetched."""
+    names, opened = [f"f{number}" for number in range(5)], Event()
+    upstream.add_bundles(PRODUCT, names[0], {"XY01": {"a.fits": b"a"}})
+    follower.mirror["products"] = [PRODUCT]
+    assert follower.update().code == 0
+    for name in names[1:]:
+        wrong = {"md5": "0" * 32} if name == names[2] else {}
+        upstream.add(PRODUCT, name, [File("t.fits", b"t" * 70, listed=wrong)])
+    server.faults.append(gate(opened, f"{PRODUCT}/{names[3]}/t.fits"))
+    server.faults.append(gate(opened, f"{PRODUCT}/{names[4]}/index.txt"))
+    with started(tasks_command(follower), tmp_path / "output", scheduler_settings(tmp_path, None)) as running:
+        until(lambda: progress_of(follower).get("done") == 2, "two filesets are not done")
+        it = Mirror(Layout(follower.root), json.loads(follower.config.read_text()))
+        status = check_agreement(it)
+        progress, [product] = status["progress"], status["products"]
+        assert (progress["filesets"], progress["done"], progress["failed"]) == (4, 2, 1)
+        assert (
+            product["filesets"]["left"] == progress["filesets"] - progress["done"] + progress["failed"] == 3
+        )
+        opened.set()
+        assert running.wait().code == 30
+    check_agreement(it)

@@ -41,19 +41,23 @@ class PeerState(Enum):
     LOST = auto()
 
 
+def update_to_join(layout: Layout) -> tuple[Notice, Holder]:
+    """Return the update that is running, and its process. Raises NoUpdateToJoin."""
+    notice = read_notice(layout.peers)
+    if notice is not None:
+        holder = Holder(lock_file(layout.peers), notice.host, layout.lock_file)
+        if holder.is_alive():
+            return notice, holder
+    raise NoUpdateToJoin(_no_update(layout))
+
+
 class Membership:
     """Registration of this process as a peer of the running update."""
 
     def __init__(self, layout: Layout, worker: str, settings: Settings) -> None:
         """Register. Raises NoUpdateToJoin, or SettingsError when the update has other settings."""
         self._folder = layout.peers
-        notice = read_notice(self._folder)
-        if notice is None:
-            raise NoUpdateToJoin(_no_update(layout))
-        self.notice: Notice = notice
-        self._update = Holder(lock_file(self._folder), self.notice.host, layout.lock_file)
-        if not self._update.is_alive():
-            raise NoUpdateToJoin(_no_update(layout))
+        self.notice, self._update = update_to_join(layout)
         if self.notice.settings != settings_digest(settings):
             raise SettingsError(
                 f"{layout.root}: expected the settings and the program of the update (process "

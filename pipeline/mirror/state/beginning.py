@@ -87,6 +87,14 @@ def record_beginning(layout: Layout, product: Product) -> Beginning:
     return beginning
 
 
+def recorded_time(layout: Layout, product: Product) -> str | None:
+    """Return the time (UTC, as text) of the recorded beginning of a product; None without a record of it."""
+    if product.begin_after is None:
+        return None
+    recorded = _recorded(layout.beginning(product.name)).get(product.begin_after)
+    return recorded.registered if recorded else None
+
+
 def _recorded(path: Path) -> dict[str, Beginning]:
     """Return the beginnings in the record, by fileset; damaged ones are left out."""
     filesets = (read_marker(path) or {}).get("filesets")

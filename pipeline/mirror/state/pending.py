@@ -12,7 +12,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.config import Product
 from pipeline.datastore.listing import FilesetRow
-from pipeline.mirror.state.beginning import record_beginning
+from pipeline.mirror.state.beginning import Beginning, record_beginning, recorded_time
 from pipeline.mirror.state.failures import failed_in, failures, is_postponed
 from pipeline.mirror.state.layout import Layout, MarkerKind
 from pipeline.mirror.state.local_listing import LocalListing
@@ -55,10 +55,12 @@ def pending_rows(
     """
     steps = tuple(steps)
     kinds = [step.marker for step in steps]
+    # First, as what is remembered rests on its record.
+    beginning = record_beginning(layout, product)
     cache, state = layout.nothing_pending(product.name), deciding_state(layout, product, kinds, sky)
     if state is not None and read_marker(cache) == {"schema": SCHEMA, **state}:
         return []
-    rows = _find_pending(layout, product, steps, sky)
+    rows = _find_pending(layout, product, beginning, steps, sky)
     if state is not None and not rows:
         # A run does not fail because the disk is too full for a cache.
         with suppress(OSError):
@@ -67,11 +69,10 @@ def pending_rows(
 
 
 def _find_pending(
-    layout: Layout, product: Product, steps: tuple[StepSpec, ...], sky: SkyKnowledge
+    layout: Layout, product: Product, beginning: Beginning, steps: tuple[StepSpec, ...], sky: SkyKnowledge
 ) -> list[FilesetRow]:
     listing = LocalListing(layout, product.name)
     refuse_unknown_columns(product, listing.columns, sky)
-    beginning = record_beginning(layout, product)
     required = [step.marker for step in steps if not step.optional]
     done = here = layout.marked_in_all(required, product.name)
     if len(required) < len(steps):
@@ -93,10 +94,11 @@ def to_unpack_again(layout: Layout, product: str) -> set[str]:
     aside = layout.marked(MarkerKind.SUPERSEDED, product)
     again = layout.marked_among(MarkerKind.DOWNLOADED, product, aside)
     withdrawn = layout.marked_among(MarkerKind.WITHDRAWN, product, again)
-    return again - {name for name in withdrawn if not _has_bundles_of_one_registration(layout, product, name)}
+    return again - {name for name in withdrawn if not has_bundles_of_one_registration(layout, product, name)}
 
 
-def _has_bundles_of_one_registration(layout: Layout, product: str, fileset: str) -> bool:
+def has_bundles_of_one_registration(layout: Layout, product: str, fileset: str) -> bool:
+    """Return True if the bundles are here of the registration whose extraction was set aside."""
     kinds = (MarkerKind.DOWNLOADED, MarkerKind.SUPERSEDED)
     downloaded, aside = (read_marker(layout.marker(kind, product, fileset)) or {} for kind in kinds)
     store = layout.store(product, fileset)
@@ -121,7 +123,7 @@ def deciding_state(
         "version": __version__,
         "listing": listing,
         "select": product.select and [select.model_dump(mode="json") for select in product.select],
-        "begin_after": product.begin_after,
+        "begin_after": [product.begin_after, recorded_time(layout, product)],
         "sky": sky.state,
         "steps": kinds,
         "names": {kind: header.names for kind, header in headers.items() if header},

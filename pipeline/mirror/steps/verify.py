@@ -4,6 +4,7 @@
 size and CRC-32 with the extraction marker. Files that no marker names are reported, never removed.
 """
 
+import shlex
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +24,7 @@ from pipeline.mirror.state.local_listing import known_rows
 from pipeline.mirror.state.marker_file import read_marker, write_marker
 from pipeline.mirror.state.markers import Fileset, fresh_marker, is_within
 from pipeline.mirror.state.owner_records import unrecorded
+from pipeline.mirror.state.pending import has_bundles_of_one_registration
 from pipeline.mirror.state.steps import UNEXPECTED, Problem, Steps, StepSpec
 from pipeline.mirror.steps.bundles import bundles_of
 from pipeline.names import TEMPORARY_SUFFIX
@@ -90,7 +92,7 @@ def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> I
             what = "the marker is damaged or of another registration"
             yield Problem(layout.relative(path), what, kind)
         elif context.settings.mirror.unpack and fresh_marker(layout, MarkerKind.SUPERSEDED, fileset):
-            what = "missing, as the fileset is to be unpacked again; an update does that"
+            what = f"missing, as the fileset is to be unpacked again{_who_unpacks_again(layout, fileset)}"
             yield Problem(layout.relative(path), what, kind)
         return
     for folder in unrecorded(layout, fileset, [file["path"] for file in marker["files"]]):
@@ -109,6 +111,22 @@ def verify_unpacked(context: RunContext, fileset: Fileset, rate: RateLimit) -> I
             owner = owners.get(problem.path)
             if owner is None or not is_later(owner, fileset):
                 yield problem
+
+
+def _who_unpacks_again(layout: Layout, fileset: Fileset) -> str:
+    """Return what follows for a fileset whose extraction was set aside: mostly an update does it again."""
+    names = (fileset.product, fileset.name)
+    if layout.marker(MarkerKind.SKIPPED, *names).exists():
+        return f"; an update does that after `ipp-mirror unskip {shlex.join(names)}`"
+    withdrawn = layout.marker(MarkerKind.WITHDRAWN, *names).exists()
+    if withdrawn and not has_bundles_of_one_registration(layout, *names):
+        store = layout.relative(layout.store(*names))
+        return (
+            ", and no update can do that: it is withdrawn upstream, and its bundles are not here. An update "
+            f"unpacks it once they are in {store} again, from a copy; until then what it had unpacked stays, "
+            "as it is"
+        )
+    return "; an update does that"
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ def widen_filesets(context: RunContext, product: str, sky: SkyKnowledge) -> int:
     """Make the filesets pending that lack files or members which the settings choose; return their number.
 
     What they hold stays, and is not fetched again. Filesets that the settings do not select, by what ``sky``
-    knows of them, and withdrawn ones, could not be completed: they are complete as they are until they are
-    selected. For the holder of the update lock. Raises MachineFault, ServerUnavailable for a damaged listing.
+    knows of them, withdrawn and expired ones could not be completed: they are complete as they are until they
+    are selected. For the holder of the update lock. Raises MachineFault, ServerUnavailable for a damaged
+    listing.
     """
     layout, settings = context.layout, context.settings.product(product)
     with machine_faults(f"looking for filesets of {product} that lack files"):
@@ -68,9 +69,10 @@ def _set_aside(context: RunContext, product: str, lacking: dict[str, bool]) -> N
 
 
 def _selected(layout: Layout, product: Product, names: Collection[str], sky: SkyKnowledge) -> set[str]:
-    """Return those of the filesets that are selected or wanted, and not withdrawn."""
+    """Return those of the filesets that are selected or wanted, and neither withdrawn nor expired."""
     rows = LocalListing(layout, product.name).rows(but=AllBut(set(names)))
     wanted = wanted_filesets(layout, product.name)
     selected = selected_rows(rows, product, find_beginning(layout, product), wanted, sky)
-    withdrawn = layout.marked_among(MarkerKind.WITHDRAWN, product.name, names)
-    return {row.name for row in selected} - withdrawn
+    kinds = (MarkerKind.WITHDRAWN, MarkerKind.EXPIRED)
+    gone = (layout.marked_among(kind, product.name, names) for kind in kinds)
+    return {row.name for row in selected}.difference(*gone)

@@ -261,3 +261,16 @@ def test_a_beginning_applies_although_its_fileset_is_complete(complete):
     assert len(pending_rows(complete, Product(name=PRODUCT), STEPS)) == 2
     with pytest.raises(SettingsError, match="got nothing"):
         pending_rows(complete, Product(name=PRODUCT, begin_after="nothing"), STEPS)
+
+
+def test_a_beginning_whose_record_is_gone_is_recorded_again_and_decides(complete):
+    """Nothing else changes: by the record no fileset came after it, by the listing some did."""
+    complete.marker(MarkerKind.EXTRACTED, PRODUCT, "fileset.200").unlink()
+    settle(complete, hours=2)
+    product, record = Product(name=PRODUCT, begin_after="fileset.100"), complete.beginning(PRODUCT)
+    later = {"registered": "2030-01-01T00:00:00Z", "before": [f"fileset.{number}" for number in range(KNOWN)]}
+    write_marker(record, {"product": PRODUCT, "filesets": {"fileset.100": later}})
+    assert pending_rows(complete, product, STEPS) == pending_rows(complete, product, STEPS) == []
+    record.unlink()
+    assert pending_rows(complete, product, STEPS) == [row(200)]
+    assert record.exists()

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.command import REPOSITORY, ipp_mirror
+from support.command import COMMAND, REPOSITORY, ended, ipp_mirror
 from support.follower import Follower
 from support.running import free_port
 from support.upstream import File, Upstream, served_filesets
@@ -62,18 +62,52 @@ def test_a_product_that_is_not_in_the_settings(upstream: Upstream, follower: Fol
         ("withdraw own some", 40, "expected a product of this site's own (none), got 'own'."),
         ("verify --rate fast", 40, "--rate: expected a rate such as 50 MB/s, got 'fast'."),
         ("verify --upstream --rate 1MB/s", 40, "--rate: expected without --upstream, "),
+        ("worker", 10, "{root}: expected an update of this mirror that runs with a central scheduler, found"),
+        ("luigi UpdateMirror --products other", 40, "expected a product of this mirror (one), got 'other'."),
+        ("luigi VerifyMirror", 40, NO_MIRROR),
+        ("luigi VerifyMirror --rate fast", 40, "--rate: expected a rate such as 50 MB/s, got 'fast'."),
+        ("luigi CompareMirror", 40, NO_MIRROR),
     ],
 )
 def test_nothing_is_made_and_nothing_else_said_when_the_first_run_is_refused(
     line, code, sentence, follower: Follower
 ):
     follower.mirror["products"] = ["one"]
-    words = line.format(folder=follower.folder).split()
-    refused = ipp_mirror(*words, "--config", follower.config)
-    assert (refused.returncode, refused.stdout) == (code, "")
-    assert refused.stderr.startswith(f"ipp-mirror: {sentence.format(root=follower.root)}")
-    assert refused.stderr.count("\n") == 1
+    said = refusal(line, code, follower)
+    assert said.startswith(f"ipp-mirror: {sentence.format(root=follower.root)}")
+
+
+@pytest.mark.parametrize(
+    "line", ["update --products other", "adopt {folder} --products other", "get other some"]
+)
+def test_nothing_is_made_for_a_product_that_the_server_does_not_list(line, upstream, follower: Follower):
+    upstream.add("one", "of-one", [File("r.fits", b"one")])
+    follower.source["hidden_products"] = ["two"]
+    said = refusal(line, 40, follower)
+    assert said.startswith("ipp-mirror: expected a product of this mirror (one, two), got 'other'. If http")
+
+
+def test_nothing_is_made_where_a_volume_is_not_mounted(follower: Follower):
+    follower.mirror |= {"products": ["one"], "volumes": {"one": str(follower.folder / "absent")}}
+    said = refusal("update", 40, follower)
+    assert said.startswith(f"ipp-mirror: the volume {follower.folder}/absent is not mounted: ")
+
+
+def refusal(line: str, code: int, follower: Follower) -> str:
+    """Return the one sentence that the first run says of a mirror of which it makes nothing."""
+    name, *more = line.format(folder=follower.folder).split()
+    if name == "luigi":
+        luigi = [str(COMMAND.with_name("luigi")), "--module", "tasks", *more, "--local-scheduler"]
+        refused = ended([*luigi, "--mirror-config", str(follower.config)])
+        assert refused.code == code
+        said = refused.output
+    else:
+        run = ipp_mirror(name, *more, "--config", follower.config)
+        assert (run.returncode, run.stdout) == (code, "")
+        said = run.stderr
+    assert said.count("\n") == 1, said
     assert {path.name for path in follower.folder.iterdir()} <= {"mirror.yaml", "upstream"}
+    return said
 
 
 def test_a_paused_mirror_is_all_that_is_said(follower: Follower):
