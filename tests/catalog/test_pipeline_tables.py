@@ -140,7 +140,7 @@ def test_every_value_of_every_document(database, written):
 )
 def test_times_of_all_scales_are_kept_in_utc(database, value, utc):
     document = f"rawExp METADATA\n  dateobs {value}\nEND\n".encode()
-    [row] = cataloged(database, document)["rawExp"]
+    [row] = cataloged(database, document)[0]["rawExp"]
     assert row["dateobs"] == utc
 
 

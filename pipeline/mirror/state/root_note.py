@@ -80,8 +80,8 @@ def _warn_of_move(before: Path, layout: Layout) -> None:
             return
     log.warning(
         "%s: the mirror was at %s before. Paths in info/, in config dumps in data/ and in the tables of the "
-        "pipeline still begin with that; filesets that are unpacked again get the new ones: docs/guide.md, "
-        '"Moving a mirror". All else works as ever.',
+        "pipeline still begin with that; filesets that are unpacked again get the new ones, as by the recipe "
+        "of the guide for moving a mirror. All else works as ever.",
         *(layout.root, before),
     )
 
