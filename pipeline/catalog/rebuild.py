@@ -9,7 +9,6 @@ import ctypes
 import json
 import logging
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +36,7 @@ from pipeline.catalog.reconcile import reconcile
 from pipeline.catalog.views import renew_settings
 from pipeline.catalog.writer import CatalogWriter
 from pipeline.config import Settings
+from pipeline.cores import CORES
 from pipeline.errors import MachineFault, MirrorError
 from pipeline.mirror.context import StepProgress
 from pipeline.mirror.resources.byte_locks import ByteLocks
@@ -53,7 +53,7 @@ from pipeline.units import as_count
 # Filesets handed to a process at once.
 _CHUNK = 8
 # Chunks in progress: no process waits for its next one.
-_IN_PROGRESS = 4 * (os.cpu_count() or 1)
+_IN_PROGRESS = 4 * CORES
 _PR_SET_PDEATHSIG = 1
 Progress = Callable[[int, int], None]
 
@@ -194,7 +194,7 @@ def _cataloged(
     address = str(database.url.database) if database.is_file else database.url.render_as_string(False)
     arguments = (address, database.is_file, durable, generation_key, layout)
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(os.cpu_count(), context, _begin, arguments)
+    pool = ProcessPoolExecutor(CORES, context, _begin, arguments)
     submitted: deque[Future[list[_Result]]] = deque()
     try:
         rest = iter(filesets)

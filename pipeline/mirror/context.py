@@ -1,7 +1,6 @@
 """Context of a run, shared by the steps of all filesets."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import Settings, Source, read_settings
+from pipeline.cores import CORES
 from pipeline.datastore.client import FetchPool, ListingClient, RangePolicy, RetryPolicy
 from pipeline.datastore.listing import LeftOut, write_products
 from pipeline.durable import write_whole
@@ -226,7 +226,7 @@ def _shared(
     ownership, arrivals, filesets = (
         opened.enter_context(closing(ByteLocks(path))) for path in _lock_files(layout)
     )
-    unpackers = ThreadPoolExecutor(os.cpu_count() or 1, "unpacker")
+    unpackers = ThreadPoolExecutor(CORES, "unpacker")
     opened.callback(unpackers.shutdown, cancel_futures=True)
     return RunContext(
         settings=settings,

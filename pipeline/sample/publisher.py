@@ -4,7 +4,6 @@ A fileset is complete before a listing names it, and listings are replaced in on
 extended while it is served.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from datetime import UTC, datetime
 from itertools import chain, repeat
 from pathlib import Path
 
+from pipeline.cores import CORES
 from pipeline.datastore.listing import FilesetRow, ProductRow, read_filesets, read_products, registered_time
 from pipeline.errors import SettingsError
 from pipeline.sample.archive import DigestingFile, Written
@@ -21,7 +21,7 @@ _PRODUCT_COLUMNS = ("productID", "Most recent", "Time registered", "type", "Desc
 _PRODUCT_WIDTHS = (13, 12, 20, 9, 32)
 _FILE_COLUMNS = ("fileID", "bytes", "md5sum", "type")
 _FILE_WIDTHS = (18, 8, 32, 12, 8)
-_THREADS = min(8, os.cpu_count() or 1)
+_THREADS = min(8, CORES)
 
 
 @dataclass(frozen=True)

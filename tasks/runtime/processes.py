@@ -21,6 +21,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
+from pipeline.cores import CORES
 from pipeline.datastore.client import retry
 from pipeline.errors import MirrorError
 from pipeline.mirror.context import Report, RunContext, StepProgress
@@ -30,7 +31,6 @@ from tasks.runtime.errors import as_mirror_error
 # Function at module level, called with the context of the run, the argument and the report of progress.
 Work = Callable[[RunContext, Any, Report], Any]
 
-CORES = os.cpu_count() or 1
 # While one extraction waits for the disk, another inflates.
 UNPACKED_PER_CORE = 2
 UNPACKED_AT_ONCE = UNPACKED_PER_CORE * CORES

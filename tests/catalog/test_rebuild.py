@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import signal
 import sys
 from contextlib import closing
@@ -22,6 +21,7 @@ from pipeline.catalog.fileset_rows import delete_fileset
 from pipeline.catalog.pipeline_tables import PipelineTables
 from pipeline.catalog.rebuild import Rebuilt, rebuild
 from pipeline.config import read_settings
+from pipeline.cores import CORES
 from pipeline.errors import MachineFault
 from pipeline.mirror.state.layout import Layout
 
@@ -52,7 +52,7 @@ def test_every_way_to_end_a_rebuild_leaves_the_catalog_as_it_was(follower: Follo
 
     def kill() -> None:
         # One for each core, and at most for each eight filesets.
-        most = min(3, os.cpu_count() or 1)
+        most = min(3, CORES)
         until(lambda: len(multiprocessing.active_children()) == most, "the processes of the rebuild")
         for process in multiprocessing.active_children():
             process.kill()

@@ -11,6 +11,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from pipeline.config import Settings
+from pipeline.cores import CORES
 from pipeline.errors import AlreadyRunning, SettingsError
 from pipeline.mirror.resources.peer_files import (
     WRITING,
@@ -117,7 +118,7 @@ def _new_registration(run: str, worker: str) -> PeerRegistration:
     host, pid = socket.gethostname(), os.getpid()
     # Containers may share a host's name and use the same process ids.
     name = f"{host}.{pid}.{secrets.token_hex(4)}"
-    return PeerRegistration(name, host, pid, utc_now(), run, worker, os.cpu_count() or 1)
+    return PeerRegistration(name, host, pid, utc_now(), run, worker, CORES)
 
 
 def _register(folder: Path, registration: PeerRegistration) -> int:
