@@ -177,10 +177,14 @@ class Database:
             connection = sqlite3.connect(
                 address, uri=True, timeout=LOCK_WAIT_SECONDS, isolation_level=None, check_same_thread=False
             )
-            if self.read_only:
-                connection.execute("PRAGMA query_only = ON")
-            # A marker is flushed after the rows that it promises.
-            connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")
+            try:
+                if self.read_only:
+                    connection.execute("PRAGMA query_only = ON")
+                # A marker is flushed after the rows that it promises.
+                connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")
+            except sqlite3.Error:
+                connection.close()
+                raise
             return connection
 
         # Without a class of its own, an engine for "sqlite://" closes connections that other threads use.

@@ -83,7 +83,8 @@ def reconcile(settings: Settings, layout: Layout) -> None:
 
 
 def _reconcile(settings: Settings, layout: Layout) -> None:
-    with closing(_made(settings, layout)) as database:
+    with closing(_opened(settings, layout)) as database:
+        _make_tables(database, settings, layout)
         id, generation = database.setting("id"), int(database.setting("generation") or 0)
         generation_key = {"database": id, "generation": generation}
         database.transact(create_views)
@@ -96,13 +97,15 @@ def _reconcile(settings: Settings, layout: Layout) -> None:
             remove_files([layout.catalog_record])
 
 
-def _made(settings: Settings, layout: Layout) -> Database:
-    """Return the current database, with its tables of the newest revision."""
-    database = current_database(settings, layout)
-    if database is None:
-        if database := create_named_file(settings, layout):
-            return database
-        return _new_file(layout)
+def _opened(settings: Settings, layout: Layout) -> Database:
+    """Return the current database, made if there is none."""
+    if database := current_database(settings, layout):
+        return database
+    return create_named_file(settings, layout) or _new_file(layout)
+
+
+def _make_tables(database: Database, settings: Settings, layout: Layout) -> None:
+    """Bring the tables to the newest revision, unless they have it. Raises SettingsError."""
     revision = database.transact(revision_of)
     check_revision(database, revision)
     if settings.catalog.url is not None and revision is not None:
@@ -110,7 +113,6 @@ def _made(settings: Settings, layout: Layout) -> Database:
     # A creation that was killed may have left the tables of the revision alone.
     if revision != HEAD or database.setting("id") is None:
         create_schema(database, new_settings(layout, 1))
-    return database
 
 
 def _new_file(layout: Layout) -> Database:
