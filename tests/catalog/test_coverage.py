@@ -6,6 +6,8 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 from xml.etree import ElementTree
@@ -51,12 +53,12 @@ def layout(tmp_path: Path) -> Layout:
 
 
 @pytest.fixture
-def database(layout: Layout) -> Database:
+def database(layout: Layout) -> Iterator[Database]:
     path = layout.catalog / "000001.sqlite"
-    made = create_file(layout, path)
-    make_current(layout, path)
-    made.transact(create_views)
-    return made
+    with closing(create_file(layout, path)) as made:
+        make_current(layout, path)
+        made.transact(create_views)
+        yield made
 
 
 def add(database: Database, name: str, *images: tuple[float | None, float, dict]) -> None:
