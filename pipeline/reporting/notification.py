@@ -1,4 +1,4 @@
-"""What a notification says of a run, what it brought and what failed: JSON for hooks, text for people."""
+"""Content of a notification: a run, its news and its failures; as JSON for hooks, as text for people."""
 
 import hashlib
 import json

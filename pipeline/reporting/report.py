@@ -119,7 +119,7 @@ def mirror_report(
 
 
 class _Runs(NamedTuple):
-    """What the history tells: of ``MirrorReport`` the fields with these names."""
+    """Fields of ``MirrorReport`` that follow from the history."""
 
     last_update: RunRecord | None
     bytes_per_day: float | None

@@ -202,7 +202,7 @@ class Progress:
 
     @property
     def doing(self) -> str:
-        """What the run does while its filesets are not known, and no step is in progress."""
+        """Activity of the run while its filesets are not known, and no step is in progress."""
         return "looking for what is to be done" if self._overviews else self._before
 
     def overviews(self) -> list["MirrorTask"]:

@@ -36,22 +36,22 @@ def test_a_hook_that_fails(command, said):
         run_hook(command, "ignored" * 100_000, {}, SECONDS, Event())
 
 
-@pytest.mark.parametrize("begun", [True, False])
-def test_a_signal_ends_a_hook(begun, tmp_path):
-    cut_short, mark = Event(), tmp_path / "begun"
+@pytest.mark.parametrize("started", [True, False])
+def test_a_signal_ends_a_hook(started, tmp_path):
+    cut_short, mark = Event(), tmp_path / "started"
 
     def cut() -> None:
-        until(lambda: mark.exists() or not begun, "the hook does not begin")
+        until(lambda: mark.exists() or not started, "the hook does not start")
         cut_short.set()
 
     cutting = Thread(target=cut)
     cutting.start()
-    if not begun:
+    if not started:
         cutting.join()
     with pytest.raises(NotNotified, match=r"sh -c .*: cut short by a signal"):
         run_hook(f"sh -c 'touch {mark}; sleep 600'", "x" * 100_000, {}, SECONDS, cut_short)
     cutting.join()
-    assert mark.exists() == begun
+    assert mark.exists() == started
 
 
 def test_a_hook_that_takes_too_long_is_killed_with_all_that_it_started(tmp_path):

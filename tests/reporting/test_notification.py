@@ -1,4 +1,4 @@
-"""What a notification says of listings that could not be read, to people and to a command."""
+"""Notifications of listings that could not be read, for people and for a command."""
 
 import json
 from dataclasses import replace

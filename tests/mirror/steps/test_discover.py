@@ -91,7 +91,7 @@ def test_a_product_that_the_server_does_not_have_is_answered_with_the_nearest(li
 
 @pytest.mark.parametrize("root", [["other"], [PRODUCT], None], ids=["others", "still", "no root"])
 def test_a_product_that_upstream_has_removed(root, layout):
-    """Said only where the root does not list it, with when it was listed last, whatever failed meanwhile."""
+    """The message comes only where the root does not list it, with the time of its last listing."""
     server = WithoutRoot() if root is None else WithoutProduct(newest=dict.fromkeys(root))
     said = []
     discover(layout, Listings())
